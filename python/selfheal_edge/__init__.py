@@ -1,0 +1,1 @@
+"""Self-healing TFLite models for edge devices."""
