@@ -195,5 +195,5 @@ def _check_no_recursion(calls: dict[int, set[int]]) -> None:
             )
         for number in leaves:
             del remaining[number]
-        for targets in remaining.values():
-            targets -= leaves
+        for number in remaining:
+            remaining[number] -= leaves

@@ -57,9 +57,9 @@ def find_head(graph: DecodedSubgraph) -> HeadInfo | None:
 def _head(
     graph: DecodedSubgraph, operator: OperatorInfo, output: int, activation: str | None
 ) -> HeadInfo | None:
-    if operator.name not in ("FULLY_CONNECTED", "CONV_2D") or len(operator.inputs) < 2:
-        return None
-    if operator.options.get("fused_activation_function", 0):
+    if operator.name not in ("FULLY_CONNECTED", "CONV_2D") or operator.options.get(
+        "fused_activation_function", 0
+    ):
         return None
     tensors = graph.tensors
     embedding, weights = (tensors[i] for i in operator.inputs[:2])

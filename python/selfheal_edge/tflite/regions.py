@@ -1,5 +1,7 @@
 """Which bytes of the file are whose: a partition of the file into regions."""
 
+# ruff: noqa: SIM905 — names as text stay short
+
 from __future__ import annotations
 
 from typing import Final

@@ -29,7 +29,7 @@ MODEL_VERSION: Final = 3
 
 
 class TensorType(NamedTuple):
-    """One element type: its name in the schema, its NumPy-like name, its bits (0: no fixed size)."""
+    """An element type: name in the schema, NumPy-like name, bits (0: no fixed size)."""
 
     name: str
     dtype: str

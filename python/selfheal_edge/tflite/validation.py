@@ -7,6 +7,8 @@ conditions of their own. For that there is `selfheal_edge.tflite.probe`.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from selfheal_edge.errors import ModelFormatError
 from selfheal_edge.tflite import flatbuffer
 from selfheal_edge.tflite.decode import decode
@@ -48,7 +50,7 @@ def validate(data: bytes) -> DecodedModel:
 
 def _check_constants_disjoint(model: DecodedModel) -> None:
     spans = sorted({span for span in model.buffers if span is not None})
-    for (start, nbytes), (after, _) in zip(spans, spans[1:], strict=False):
+    for (start, nbytes), (after, _) in pairwise(spans):
         if start + nbytes > after:
             raise ModelFormatError(
                 f"Model.buffers: expected buffers that do not overlap, got {nbytes} bytes at "
