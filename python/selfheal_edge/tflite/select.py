@@ -11,7 +11,7 @@ from typing import Final, Literal, TypeAlias, get_args
 from selfheal_edge.errors import ModelFormatError, RuntimeUnavailableError
 from selfheal_edge.tflite.litert import LiteRt
 from selfheal_edge.tflite.model_file import ModelFile
-from selfheal_edge.tflite.probe import known_hashes, probe
+from selfheal_edge.tflite.probe import probe
 from selfheal_edge.tflite.protocol import Coverage, Instance, KernelsChoice, Runtime, RuntimeName
 from selfheal_edge.tflite.source_image import SourceImage
 from selfheal_edge.tflite.tflite_runtime import TfliteRuntime
@@ -88,13 +88,6 @@ class Choice:
         )
 
 
-def _probe(model: ModelFile, runtime: Runtime, kernels: KernelsChoice, num_threads: int) -> None:
-    key = (model.sha256, runtime.name, runtime.version, kernels, num_threads)
-    if key not in known_hashes:
-        probe(model.data, runtime.name, kernels, num_threads)
-        known_hashes.add(key)
-
-
 def choose(
     model: ModelFile,
     source: SourceImage,
@@ -140,7 +133,7 @@ def choose(
     refusal: ModelFormatError | None = None
     for candidate in candidates:  # fastest first
         try:
-            _probe(model, chosen, candidate, num_threads)
+            probe(model.data, chosen.name, candidate, num_threads)
             instance = chosen.build(source.path, model.regions, candidate, num_threads)
         except ModelFormatError as error:
             refusal = error
