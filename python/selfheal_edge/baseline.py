@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,8 @@ from selfheal_edge.errors import BaselineFormatError, BaselineMismatchError
 from selfheal_edge.session import Fingerprint, Session
 from selfheal_edge.signals import OutputKind, SignalExtractor
 from selfheal_edge.tflite.arrays import Tensors, read_batch
-from selfheal_edge.tflite.protocol import Array
+from selfheal_edge.tflite.probe import mark_known, runtime_version
+from selfheal_edge.tflite.protocol import Array, KernelsChoice, RuntimeName
 from selfheal_edge.tflite.select import KernelsArgument, RuntimeArgument
 
 __all__ = ["Baseline", "KnownAnswers", "calibrate", "output_kind"]
@@ -73,6 +75,18 @@ class Baseline:
     repeat_share: float
     """Share of calibration inputs that equal the one before."""
     known_answers: KnownAnswers
+    tried_kernels: tuple[KernelsChoice, ...] = ()
+    """Kernels with which the file was tried in a child process, where `fingerprint` says."""
+
+    def vouch(self) -> None:
+        """Spare a file its trial in a child process, if calibration tried it on such a device."""
+        name = self.fingerprint.runtime
+        if name not in get_args(RuntimeName) or self.fingerprint.machine != platform.machine():
+            return
+        runtime = cast(RuntimeName, name)
+        if runtime_version(runtime) == self.fingerprint.version:
+            for kernels in self.tried_kernels:
+                mark_known(self.model_sha256, runtime, kernels, self.fingerprint.num_threads)
 
     def save(self, path: str | os.PathLike[str], key: bytes | None = None) -> None:
         """Write the baseline to a file, replacing an older one atomically.
@@ -124,6 +138,7 @@ class Baseline:
             "output_kind": self.output_kind,
             "signals": list(self.references),
             "repeat_share": self.repeat_share,
+            "tried_kernels": list(self.tried_kernels),
             "known": [len(rows) for rows in self.known_answers.inputs],
             "known_outputs": [len(rows) for rows in self.known_answers.outputs],
         }
@@ -148,6 +163,7 @@ class Baseline:
                     for name in fields["signals"]
                 },
                 repeat_share=float(fields["repeat_share"]),
+                tried_kernels=tuple(fields["tried_kernels"]),
                 known_answers=KnownAnswers(
                     _rows(arrays, "in", fields["known"]),
                     _rows(arrays, "out", fields["known_outputs"]),
@@ -331,6 +347,7 @@ def calibrate(
             },
             repeat_share=repeats / batch.size,
             known_answers=KnownAnswers(questions, answers),
+            tried_kernels=session.choice.tried,
         )
     finally:
         session.close()

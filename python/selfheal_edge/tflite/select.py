@@ -80,6 +80,8 @@ class Choice:
     num_threads: int
     reason: str
     model: ModelFile
+    tried: tuple[KernelsChoice, ...]
+    """Kernels with which the file has been tried and found harmless."""
 
     def build(self, source: SourceImage) -> Instance:
         """Build a fresh instance from the live bytes of `source`."""
@@ -131,9 +133,11 @@ def choose(
     )
     best: tuple[KernelsChoice, Instance] | None = None
     refusal: ModelFormatError | None = None
+    tried: list[KernelsChoice] = []
     for candidate in candidates:  # fastest first
         try:
             probe(model.data, chosen.name, candidate, num_threads)
+            tried.append(candidate)
             instance = chosen.build(source.path, model.regions, candidate, num_threads)
         except ModelFormatError as error:
             refusal = error
@@ -156,4 +160,4 @@ def choose(
         reason = f"default kernels are the fastest, and weights are {worst}"
     else:
         reason = f"builtin kernels: weights are {worst}; default kernels would hide a packed copy"
-    return Choice(chosen, best[0], num_threads, reason, model), best[1]
+    return Choice(chosen, best[0], num_threads, reason, model, tuple(tried)), best[1]
