@@ -283,7 +283,7 @@ class Prober:
             # With stdin or stdout closed, new descriptors land on 0 to 2, which the child replaces.
             inherited = fcntl.fcntl(theirs.fileno(), fcntl.F_DUPFD_CLOEXEC, 3)
             try:
-                self._helper = subprocess.Popen(
+                self._helper = subprocess.Popen(  # noqa: S603 — our own script
                     [sys.executable, "-I", "-S", os.fspath(_CHILD), str(inherited)],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
