@@ -230,8 +230,10 @@ def _run(module: Any, request: dict[str, Any], model_fd: int, status: int) -> No
             shape = detail["shape"]
             if dtype.kind in "SUO":
                 value = np.full(shape, b"", dtype=object)
-            elif fill == "zeros" or dtype.kind in "bf":
-                value = np.zeros(shape, dtype) if fill == "zeros" else np.ones(shape, dtype)
+            elif fill == "zeros":
+                value = np.zeros(shape, dtype)
+            elif dtype.kind not in "iu" or dtype.itemsize > 2:  # wide integers count or index
+                value = np.ones(shape, dtype)
             else:
                 raw = rng.integers(0, 256, int(np.prod(shape)) * dtype.itemsize, dtype=np.uint8)
                 value = raw.view(dtype).reshape(shape)

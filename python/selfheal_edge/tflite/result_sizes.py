@@ -22,9 +22,14 @@ _Inputs = tuple["TensorInfo | None", ...]
 _Rule = Callable[[bytes, OperatorInfo, _Inputs], "int | None"]
 
 
-def settled(tensor: TensorInfo) -> bool:
-    """Whether the declared shape is the real one, and not a stand-in for an unknown one."""
-    return -1 not in tensor.shape_signature and (bool(tensor.shape) or tensor.is_constant)
+def settled(tensor: TensorInfo, *, any_batch: bool = True) -> bool:
+    """Whether the declared shape is the real one, and not a stand-in for an unknown one.
+
+    Where the batch alone is unknown, converters declare 1 for it throughout, which will do for
+    operators that keep the first axis to itself.
+    """
+    unknown = tensor.shape_signature[1:] if any_batch else tensor.shape_signature
+    return -1 not in unknown and (bool(tensor.shape) or tensor.is_constant)
 
 
 def check_result_sizes(
@@ -40,8 +45,11 @@ def check_result_sizes(
     rule = _RULES.get(operator.name)
     inputs = tuple(tensors[i] if i >= 0 else None for i in operator.inputs)
     outputs = tuple(tensors[i] for i in operator.outputs)
-    known = all(t is None or settled(t) for t in inputs) and all(t.shape for t in outputs)
-    if rule is None or not known or not all(settled(t) for t in outputs):
+    any_batch = operator.name not in _MIXES_BATCH
+    involved = [t for t in inputs + outputs if t is not None]
+    if rule is None or not all(settled(t, any_batch=any_batch) for t in involved):
+        return
+    if not all(t.shape for t in outputs):
         return
     declared = sum(t.size for t in outputs)
     expected = rule(data, operator, inputs)
@@ -237,6 +245,13 @@ _BROADCASTING: Final = """
     GREATER GREATER_EQUAL EQUAL NOT_EQUAL LOGICAL_AND LOGICAL_OR BITWISE_XOR RIGHT_SHIFT SELECT_V2
 """
 _REDUCING: Final = "MEAN SUM REDUCE_MAX REDUCE_MIN REDUCE_PROD REDUCE_ANY REDUCE_ALL"
+
+_MIXES_BATCH: Final = frozenset(
+    """
+    RESHAPE SQUEEZE EXPAND_DIMS TRANSPOSE UNPACK PACK CONCATENATION SPLIT SPLIT_V SLICE
+    STRIDED_SLICE BATCH_MATMUL DYNAMIC_UPDATE_SLICE TRANSPOSE_CONV
+    """.split()
+)
 
 _RULES: Final[dict[str, _Rule]] = {
     **dict.fromkeys(_UNCHANGED.split(), _same),
