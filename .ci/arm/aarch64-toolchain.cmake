@@ -1,9 +1,8 @@
 # Cross-compile for 64-bit ARM Linux: clang-14 and lld-14 against a Debian bullseye sysroot.
 #
-# glibc 2.31 is the newest the result could ask for; what it does ask for is glibc 2.17, so
-# auditwheel names the wheel manylinux_2_17 (= manylinux2014). libstdc++ and libgcc are linked
-# statically and kept private, for devices with an older libstdc++.so.6 and because the runtimes
-# bring copies of their own.
+# The wheel is manylinux2014 (glibc 2.17). glibc-2.17.h pins the mathematical functions, which would
+# otherwise make it manylinux_2_31. libstdc++ and libgcc are linked statically and kept private, for
+# devices with an older libstdc++.so.6 and because the runtimes bring copies of their own.
 #
 # The standard library is bullseye's libstdc++ 10: std::span, <concepts>, std::midpoint and
 # std::countl_zero are there; std::bit_cast, std::source_location, <format> and from_chars for
@@ -29,6 +28,7 @@ set(CMAKE_C_COMPILER_TARGET aarch64-linux-gnu)
 set(CMAKE_CXX_COMPILER_TARGET aarch64-linux-gnu)
 set(CMAKE_STRIP llvm-strip-14)
 
+set(CMAKE_CXX_FLAGS_INIT "-include ${CMAKE_CURRENT_LIST_DIR}/glibc-2.17.h")
 set(selfheal_link_flags "-fuse-ld=lld -static-libstdc++ -static-libgcc -Wl,--exclude-libs,ALL")
 foreach(kind EXE SHARED MODULE)
   set(CMAKE_${kind}_LINKER_FLAGS_INIT "${selfheal_link_flags}")
