@@ -144,7 +144,7 @@ class PerformanceMonitor:
         return tuple(alarms)
 
     def _alarm(self, signal: str, chart: _core.Cusum) -> Alarm:
-        ago = chart.count + chart.skipped - chart.onset
+        ago = chart.count + chart.skipped - (chart.onset or 0)
         return Alarm(
             signal,
             chart.direction,
