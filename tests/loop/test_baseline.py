@@ -117,7 +117,9 @@ class TestRefused:
         with pytest.raises(BaselineFormatError, match=rf"{path}: expected it to begin with b'SHE-"):
             she.Baseline.load(path)
         path.write_bytes(plain[:8] + struct.pack("<I", 2) + plain[12:])
-        with pytest.raises(BaselineFormatError, match=r"expected version 1 or older, got 2, which a"):
+        with pytest.raises(
+            BaselineFormatError, match=r"expected version 1 or older, got 2, which a"
+        ):
             she.Baseline.load(path)
 
     def test_nowhere(self, tmp_path: Path) -> None:
@@ -168,20 +170,26 @@ class TestRefused:
         header = json.loads(plain[16 : 16 + length])
         header["fields"][name] = value
         encoded = json.dumps(header).encode()
-        body = struct.pack("<8sII", magic, version, len(encoded)) + encoded + plain[16 + length : -32]
+        body = (
+            struct.pack("<8sII", magic, version, len(encoded)) + encoded + plain[16 + length : -32]
+        )
         with pytest.raises(BaselineFormatError, match="expected a complete baseline, got"):
             she.Baseline.from_bytes(body + hashlib.sha256(body).digest())
 
-    @given(header=st.recursive(
-        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-        lambda inner: st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(["fields", "arrays", "keyed", "dtype", "shape", "offset", "a"]),
-            inner,
-            max_size=3,
-        ),
-        max_leaves=12,
-    ))
+    @given(
+        header=st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+            lambda inner: (
+                st.lists(inner, max_size=3)
+                | st.dictionaries(
+                    st.sampled_from(["fields", "arrays", "keyed", "dtype", "shape", "offset", "a"]),
+                    inner,
+                    max_size=3,
+                )
+            ),
+            max_leaves=12,
+        )
+    )
     @settings(max_examples=200, deadline=None)
     def test_any_header(self, header: Any) -> None:
         encoded = json.dumps(header).encode()

@@ -37,13 +37,12 @@ def shifted(inputs: Array, gain: float = 1.0, offset: float = 0.0, noise: float 
     rng = np.random.default_rng(7)
     ink = inputs.astype(np.float64) + 128
     ink = ink * gain + offset + rng.normal(0, noise or 1e-9, ink.shape)
-    return np.clip(np.rint(ink), 0, 255).astype(np.int16).__sub__(128).astype(np.int8)
+    levels: Array = (np.clip(np.rint(ink), 0, 255) - 128).astype(np.int8)
+    return levels
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_a_clean_stream_is_quiet(
-    digits_baseline: she.Baseline, samples: Array, seed: int
-) -> None:
+def test_a_clean_stream_is_quiet(digits_baseline: she.Baseline, samples: Array, seed: int) -> None:
     with she.SelfHealingModel(digits_model_path(), digits_baseline) as model:
         model.predict(stream(samples, 10_000, seed))
         assert model.events == ()
@@ -60,9 +59,7 @@ class TestSensor:
         assert not last.trusted
 
     @pytest.mark.parametrize("level", [-128, 0, 127])
-    def test_dead_with_noise(
-        self, model: she.SelfHealingModel, samples: Array, level: int
-    ) -> None:
+    def test_dead_with_noise(self, model: she.SelfHealingModel, samples: Array, level: int) -> None:
         """All the same level, but for one pixel that flickers: never equal, yet flat."""
         serve(model, stream(samples, 100))
         dead = np.full((40, *samples.shape[1:]), level, np.int8)
@@ -71,12 +68,13 @@ class TestSensor:
         serve(model, dead)
         assert causes(model)[0] == "sensor_fault"
 
-    def test_saturated(self, model: she.SelfHealingModel, samples: Array) -> None:
-        serve(model, stream(samples, 100))
-        bright = shifted(stream(samples, 100, seed=1), offset=200)
-        assert (bright == 127).mean() > 0.3
-        predictions = serve(model, bright)
-        assert causes(model)[0] in ("sensor_fault", "covariate_drift")
+    @pytest.mark.parametrize("change", [{"offset": 255.0}, {"gain": 4.0}])
+    def test_saturated(
+        self, model: she.SelfHealingModel, samples: Array, change: dict[str, float]
+    ) -> None:
+        serve(model, stream(samples, 300))
+        predictions = serve(model, shifted(stream(samples, 100, seed=1), **change))
+        assert causes(model)[0] == "sensor_fault"
         assert not predictions[-1].trusted
 
     def test_a_fault_and_its_end(self, model: she.SelfHealingModel, samples: Array) -> None:
@@ -109,7 +107,7 @@ class TestDrift:
         assert not drifted[-1].trusted
         first = next(n for n, p in enumerate(drifted) if p.alarms)
         assert not drifted[first].trusted  # in doubt from the alarm on
-        evidence = " ".join(e for event in model.events for e in event.evidence)
+        evidence = " ".join(str(event) for event in model.events)
         assert "input_" in evidence
 
     def test_its_end(self, model: she.SelfHealingModel, samples: Array) -> None:
@@ -183,9 +181,7 @@ class TestEvents:
 
         with (
             caplog.at_level(logging.ERROR),
-            she.SelfHealingModel(
-                digits_model_path(), digits_baseline, on_event=fail
-            ) as model,
+            she.SelfHealingModel(digits_model_path(), digits_baseline, on_event=fail) as model,
         ):
             expected = answers(model, samples[:5])
             flip(model, 100)
@@ -193,7 +189,9 @@ class TestEvents:
             assert same(answers(model, samples[:5]), expected)
         assert caplog.text.count("ZeroDivisionError") >= 2
 
-    @pytest.mark.parametrize("what", ["predict", "scrub", "rollback", "snapshot", "health", "close"])
+    @pytest.mark.parametrize(
+        "what", ["predict", "scrub", "rollback", "snapshot", "health", "close"]
+    )
     def test_a_callback_that_uses_the_model(
         self, digits_baseline: she.Baseline, samples: Array, what: str
     ) -> None:
@@ -255,12 +253,14 @@ class TestEvents:
         held: list[she.SelfHealingModel] = []
         answered = threading.Event()
 
+        def ask() -> None:
+            held[0].predict(samples[0])
+            answered.set()
+
         def wait(event: she.Event) -> None:
             if event.kind != "snapshot":
                 return
-            thread = threading.Thread(
-                target=lambda: (held[0].predict(samples[0]), answered.set())
-            )
+            thread = threading.Thread(target=ask)
             thread.start()
             thread.join(10)
 
@@ -302,15 +302,13 @@ class TestPrediction:
             assert p.trusted
             assert not p.quarantined
             assert p.alarms == ()
-        right = np.mean([p.label == t for p, t in zip(predictions, digits.heldout_labels[:100])])
+        right = np.mean([p.label == t for p, t in zip(predictions, digits.heldout_labels[:100], strict=True)])
         assert right > 0.95
 
     def test_real_numbers(self, model: she.SelfHealingModel, samples: Array) -> None:
         spec = model.inputs[0]
         real = (samples[0].astype(np.float32) - spec.zero_point) * np.float32(spec.scale)
-        assert same(
-            [np.asarray(model.infer(real).output)], answers(model, real)
-        )
+        assert same([np.asarray(model.infer(real).output)], answers(model, real))
         assert model.infer(real).label == model.infer(samples[0]).label
 
 
@@ -348,9 +346,7 @@ class TestOtherDevice:
             model.predict(samples)
             assert model.health.alarms == 0
 
-    def test_other_kernels(
-        self, digits_baseline: she.Baseline, samples: Array
-    ) -> None:
+    def test_other_kernels(self, digits_baseline: she.Baseline, samples: Array) -> None:
         other: Any = "default" if digits_baseline.fingerprint.kernels == "builtin" else "builtin"
         with she.SelfHealingModel(digits_model_path(), digits_baseline, kernels=other) as model:
             assert kinds(model) == ["commissioned"]
@@ -410,9 +406,7 @@ class TestReplacedParts:
             assert causes(model)[0] == "unknown"
             assert np.array_equal(np.asarray(model.predict(samples)), np.asarray(expected))
 
-    def test_a_monitor_that_fails_once(
-        self, digits_baseline: she.Baseline, samples: Array
-    ) -> None:
+    def test_a_monitor_that_fails_once(self, digits_baseline: she.Baseline, samples: Array) -> None:
         class Failing(she.PerformanceMonitor):
             def update(self, measurement: Measurement) -> tuple[she.Alarm, ...]:
                 if self.count == 2:
@@ -434,9 +428,7 @@ class TestReplacedParts:
                     return super().diagnose(symptoms)
                 return she.Diagnosis(she.Cause.POISONING, 0.9, ())
 
-        with she.SelfHealingModel(
-            digits_model_path(), digits_baseline, diagnoser=Sure()
-        ) as model:
+        with she.SelfHealingModel(digits_model_path(), digits_baseline, diagnoser=Sure()) as model:
             serve(model, shifted(stream(samples, 200), offset=60))
             assert causes(model)[0] == "poisoning"
 

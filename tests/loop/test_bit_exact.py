@@ -124,7 +124,7 @@ def test_float_in_gives_float_out(kws: she.SelfHealingModel) -> None:
     assert same(answers(kws, real), [expected])
 
 
-def test_halves_round_to_even(kws: she.SelfHealingModel) -> None:
+def test_halves_round_to_even() -> None:
     from selfheal_edge.tflite.arrays import quantize
     from selfheal_edge.tflite.protocol import TensorSpec
 
