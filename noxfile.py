@@ -8,7 +8,13 @@ nox.options.default_venv_backend = "venv"
 nox.options.sessions = ["lint", "types", "cpp", "tests"]
 nox.options.reuse_existing_virtualenvs = True
 
-CPP = ("cpp/include/selfheal/*.hpp", "cpp/src/*", "cpp/bindings/*pp", "cpp/runtime/*pp", "cpp/tests/*pp")
+CPP = (
+    "cpp/include/selfheal/*.hpp",
+    "cpp/src/*",
+    "cpp/bindings/*pp",
+    "cpp/runtime/*pp",
+    "cpp/tests/*pp",
+)
 RUNTIMES = ("litert", "tflite_runtime")
 
 
@@ -37,7 +43,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """mypy strict, and the stub against the compiled module."""
+    """Mypy strict, and the stub against the compiled module."""
     _install(session, "litert", "cli", "test")
     session.install("mypy>=1.11", "nox")
     session.run("mypy")
@@ -59,9 +65,7 @@ def tidy(session: nox.Session) -> None:
     session.run("cmake", "--preset", "default")
     files = session.run("git", "ls-files", "cpp/src/*.cpp", external=True, silent=True)
     assert isinstance(files, str)
-    session.run(
-        "clang-tidy-14", "-p", "build/default", "--quiet", *files.split(), external=True
-    )
+    session.run("clang-tidy-14", "-p", "build/default", "--quiet", *files.split(), external=True)
 
 
 @nox.session

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import harness
 import numpy as np
 
+import harness
 import selfheal_edge as she
+
+
+def _by_name(detector: Any, x: float) -> object:
+    return detector.update(value=x)
 
 
 def peers() -> dict[str, Callable[[float], object]]:
@@ -25,7 +30,7 @@ def peers() -> dict[str, Callable[[float], object]]:
             detector: Any = getattr(change, name)(
                 config=getattr(change, f"{name}Config")(lambda_=1e12)
             )
-            found[f"frouros {name}"] = lambda x, detector=detector: detector.update(value=x)
+            found[f"frouros {name}"] = partial(_by_name, detector)
     except ImportError as error:
         print(f"skipped frouros: {error}")
     return found

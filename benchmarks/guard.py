@@ -11,9 +11,9 @@ import importlib
 import itertools
 from typing import Any
 
-import harness
 import numpy as np
 
+import harness
 import selfheal_edge as she
 from selfheal_edge.tflite.chatter import without_chatter
 from selfheal_edge.tflite.select import available_runtimes
@@ -77,7 +77,11 @@ def main() -> None:
                 harness.Row(f"{label}: guarded", guarded * 1e6, "us", None, False),
                 harness.Row(f"{label}: guarded / raw", guarded / default, "ratio", 1.02, False),
                 harness.Row(
-                    f"{label}: guarded / raw, {chosen} kernels", guarded / same, "ratio", None, False
+                    f"{label}: guarded / raw, {chosen} kernels",
+                    guarded / same,
+                    "ratio",
+                    None,
+                    False,
                 ),
             ]
     if rows:

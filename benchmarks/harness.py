@@ -52,9 +52,13 @@ def report(rows: Sequence[Row], path: Path | None) -> None:
     """Print the rows as a table and write them as JSON."""
     width = max(len(row.name) for row in rows)
     for row in rows:
-        target = "" if row.target is None else f"{'>=' if row.higher_is_better else '<='} {row.target:g}"
+        target = (
+            "" if row.target is None else f"{'>=' if row.higher_is_better else '<='} {row.target:g}"
+        )
         verdict = {None: "", True: "met", False: "MISSED"}[row.met]
-        print(f"{row.name:{width}}  {row.value:12.4g} {row.unit:10} {target:>10} {verdict}".rstrip())
+        print(
+            f"{row.name:{width}}  {row.value:12.4g} {row.unit:10} {target:>10} {verdict}".rstrip()
+        )
     if path is not None:
         path.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
 

@@ -428,8 +428,8 @@ class PageHinkley(metaclass=_Pybind11Type):
     Notes
     -----
     Cumulative sum of ``z - delta``, with ``z = (x - mean) / std``, minus its running minimum, and
-    the mirror image for falls; alarm when it exceeds the threshold; the update after an alarm starts at
-    zero. With a fixed reference this is the CUSUM with k = delta; kept as that difference, it is as
+    the mirror image for falls; alarm when it exceeds the threshold; the update after an alarm starts
+    at zero. With a fixed reference this is the CUSUM with k = delta; kept as that difference, it is as
     exact after 1e9 samples as at the start.
     NaN and infinities change no sum and are counted. Indices count all updates from 0.
 
