@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import nox
 
 nox.options.default_venv_backend = "venv"
@@ -21,7 +23,9 @@ RUNTIMES = ("litert", "tflite_runtime")
 def _install(session: nox.Session, runtime: str, *extras: str) -> None:
     """Install the package with exactly one runtime."""
     chosen = [*extras, "tflite-runtime"] if runtime == "tflite_runtime" else list(extras)
-    session.install(f".[{','.join(chosen)}]")
+    # A wheel that was built before saves compiling once a session.
+    package = os.environ.get("SELFHEAL_WHEEL", ".")
+    session.install(f"{package}[{','.join(chosen)}]")
     if runtime == "tflite_runtime":
         session.run("pip", "uninstall", "-y", "-q", "ai-edge-litert")
 

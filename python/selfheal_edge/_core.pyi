@@ -296,7 +296,8 @@ class Cusum(metaclass=_Pybind11Type):
     Notes
     -----
     With ``z = (x - mean) / std``: ``upper = max(0, upper + z - k)`` and
-    ``lower = max(0, lower - z - k)``, alarm when a side in use exceeds h; the update after an alarm starts at zero.
+    ``lower = max(0, lower - z - k)``, alarm when a side in use exceeds h; the update after an
+    alarm starts at zero.
     NaN and infinities change no sum and are counted. Indices count all updates from 0.
 
     Examples
@@ -428,9 +429,9 @@ class PageHinkley(metaclass=_Pybind11Type):
     Notes
     -----
     Cumulative sum of ``z - delta``, with ``z = (x - mean) / std``, minus its running minimum, and
-    the mirror image for falls; alarm when it exceeds the threshold; the update after an alarm starts
-    at zero. With a fixed reference this is the CUSUM with k = delta; kept as that difference, it is as
-    exact after 1e9 samples as at the start.
+    the mirror image for falls; alarm when it exceeds the threshold; the update after an alarm
+    starts at zero. With a fixed reference this is the CUSUM with k = delta; kept as that
+    difference, it is as exact after 1e9 samples as at the start.
     NaN and infinities change no sum and are counted. Indices count all updates from 0.
 
     Examples
