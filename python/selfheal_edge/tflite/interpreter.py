@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -25,6 +26,16 @@ def _spec(detail: Mapping[str, Any]) -> TensorSpec:
         dtype=np.dtype(detail["dtype"]),
         scale=float(scale),
         zero_point=int(zero_point),
+    )
+
+
+def _specs(details: Sequence[Mapping[str, Any]]) -> tuple[TensorSpec, ...]:
+    """Describe tensors under names that tell them apart, which the file need not give them."""
+    specs = [_spec(detail) for detail in details]
+    names = [spec.name for spec in specs]
+    return tuple(
+        replace(spec, name=f"{spec.name}#{i}") if names.count(spec.name) > 1 else spec
+        for i, spec in enumerate(specs)
     )
 
 
@@ -80,8 +91,8 @@ class InterpreterInstance:
         outputs = interpreter.get_output_details()
         self._input_indices = [int(d["index"]) for d in inputs]
         self._output_indices = [int(d["index"]) for d in outputs]
-        self.inputs = tuple(_spec(d) for d in inputs)
-        self.outputs = tuple(_spec(d) for d in outputs)
+        self.inputs = _specs(inputs)
+        self.outputs = _specs(outputs)
         self.coverage = self._cover(regions)
 
     def _cover(self, regions: Sequence[Region]) -> Any:
