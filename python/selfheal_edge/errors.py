@@ -1,0 +1,72 @@
+"""Every exception that this package raises on purpose, under one root."""
+
+from __future__ import annotations
+
+__all__ = [
+    "BaselineFormatError",
+    "BaselineMismatchError",
+    "BudgetExhaustedError",
+    "ForkedProcessError",
+    "IntegrityError",
+    "ModelClosedError",
+    "ModelFormatError",
+    "ProbeError",
+    "RuntimeUnavailableError",
+    "SelfHealError",
+    "StoreError",
+    "StoreVersionError",
+]
+
+
+class SelfHealError(Exception):
+    """Root of all errors of this package; never raised itself."""
+
+
+class ModelFormatError(SelfHealError, ValueError):
+    """A model file is not a TFLite model, is damaged, or makes a runtime refuse, hang or crash.
+
+    The message names the place in the file, what was expected and what was found.
+    """
+
+
+class RuntimeUnavailableError(SelfHealError, ImportError):
+    """The TFLite runtime that was asked for is not installed, or cannot be imported here."""
+
+
+class BaselineMismatchError(SelfHealError, ValueError):
+    """A sound baseline belongs to another model than the one it was given with."""
+
+
+class BaselineFormatError(SelfHealError, ValueError):
+    """A baseline file is damaged, is not a baseline, is too new, or its signature is wrong."""
+
+
+class IntegrityError(SelfHealError, RuntimeError):
+    """Weights are corrupt, and no source that verifies is left to restore them from."""
+
+
+class StoreError(SelfHealError, OSError):
+    """The store cannot be opened, read or written, or belongs to another writer."""
+
+
+class StoreVersionError(StoreError):
+    """The store was written by a newer version of this package."""
+
+
+class ModelClosedError(SelfHealError, RuntimeError):
+    """A model is used after `close()`, or after its `with` block has ended."""
+
+
+class BudgetExhaustedError(SelfHealError, RuntimeError):
+    """A repair was asked for, and the healing budget does not allow it now."""
+
+
+class ForkedProcessError(SelfHealError, RuntimeError):
+    """An object that belongs to one process is used in a child made by `fork`."""
+
+
+class ProbeError(SelfHealError, RuntimeError):
+    """The child process that tries a model could not be started or did not answer.
+
+    This says nothing about the model: it was not tried.
+    """

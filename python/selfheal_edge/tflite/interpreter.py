@@ -1,0 +1,121 @@
+"""The `Interpreter` class that both runtimes share, behind the `Instance` protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from selfheal_edge.errors import ModelClosedError, ModelFormatError
+from selfheal_edge.tflite.chatter import without_chatter
+from selfheal_edge.tflite.coverage import BuiltOperator, cover
+from selfheal_edge.tflite.protocol import Array, KernelsChoice, RuntimeName, TensorSpec
+from selfheal_edge.tflite.records import Region
+
+__all__ = ["InterpreterInstance"]
+
+
+def _spec(detail: Mapping[str, Any]) -> TensorSpec:
+    scale, zero_point = detail["quantization"]
+    return TensorSpec(
+        name=str(detail["name"]),
+        shape=tuple(int(n) for n in detail["shape"]),
+        dtype=np.dtype(detail["dtype"]),
+        scale=float(scale),
+        zero_point=int(zero_point),
+    )
+
+
+class InterpreterInstance:
+    """One plain interpreter.
+
+    Parameters
+    ----------
+    module
+        `ai_edge_litert.interpreter` or `tflite_runtime.interpreter`.
+    runtime
+        Its name in this package.
+    source_path
+        Where the interpreter maps the model from; it keeps the mapping, not the path.
+    regions
+        The file's regions, for the coverage table.
+    kernels
+        ``"default"`` lets the runtime apply XNNPACK, ``"builtin"`` does not.
+    num_threads
+        At least 1.
+
+    Raises
+    ------
+    ModelFormatError
+        With the runtime's own words, when it refuses the file.
+    """
+
+    def __init__(
+        self,
+        module: Any,
+        runtime: RuntimeName,
+        source_path: str,
+        *,
+        regions: Sequence[Region],
+        kernels: KernelsChoice,
+        num_threads: int,
+    ) -> None:
+        self.runtime = runtime
+        self.kernels = kernels
+        self.num_threads = num_threads
+        options: dict[str, Any] = {"num_threads": num_threads}
+        if kernels == "builtin":
+            resolvers = module.OpResolverType
+            options["experimental_op_resolver_type"] = resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        with without_chatter():
+            try:
+                interpreter = module.Interpreter(model_path=source_path, **options)
+                interpreter.allocate_tensors()
+            except (ValueError, RuntimeError) as error:
+                raise ModelFormatError(f"model: {runtime} refuses it: {error}") from None
+        self._interpreter: Any = interpreter
+        inputs = interpreter.get_input_details()
+        outputs = interpreter.get_output_details()
+        self._input_indices = [int(d["index"]) for d in inputs]
+        self._output_indices = [int(d["index"]) for d in outputs]
+        self.inputs = tuple(_spec(d) for d in inputs)
+        self.outputs = tuple(_spec(d) for d in outputs)
+        self.coverage = self._cover(regions)
+
+    def _cover(self, regions: Sequence[Region]) -> Any:
+        # The only door to "which operators did a delegate take"; both runtimes have it.
+        operators = [
+            BuiltOperator(int(op["index"]), str(op["op_name"]), tuple(int(i) for i in op["inputs"]))
+            for op in self._interpreter._get_ops_details()
+        ]
+        dtypes = {
+            int(d["index"]): np.dtype(d["dtype"]).name
+            for d in self._interpreter.get_tensor_details()
+        }
+        return cover(regions, operators, dtypes, self.num_threads)
+
+    @property
+    def images(self) -> Mapping[str, memoryview]:
+        """None: what a plain interpreter packs, it packs into memory that nobody can see."""
+        return MappingProxyType({})
+
+    def run(self, inputs: Sequence[Array]) -> list[Array]:
+        """Run once on arrays of exactly the inputs' shapes and dtypes; the results are copies."""
+        interpreter = self._interpreter
+        if interpreter is None:
+            raise ModelClosedError("model: expected an open model, got a closed one")
+        for index, array in zip(self._input_indices, inputs, strict=True):
+            interpreter.set_tensor(index, array)
+        interpreter.invoke()
+        return [interpreter.get_tensor(index) for index in self._output_indices]
+
+    def reset_variables(self) -> None:
+        """Set the state of a recurrent model to zero."""
+        if self._interpreter is not None:
+            self._interpreter.reset_all_variables()
+
+    def close(self) -> None:
+        """Release the runtime's memory; calling it again does nothing."""
+        self._interpreter = None

@@ -1,0 +1,46 @@
+"""tflite-runtime, the older runtime: the only one on 32-bit ARM; its last release is 2.14."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from importlib.metadata import version
+
+import numpy as np
+
+from selfheal_edge.tflite.chatter import without_chatter
+from selfheal_edge.tflite.interpreter import InterpreterInstance
+from selfheal_edge.tflite.protocol import Instance, KernelsChoice, RuntimeName
+from selfheal_edge.tflite.records import Region
+
+__all__ = ["TfliteRuntime"]
+
+
+class TfliteRuntime:
+    """The installed tflite-runtime; `ImportError` when there is none that works here."""
+
+    name: RuntimeName = "tflite_runtime"
+
+    def __init__(self) -> None:
+        self.version = version("tflite-runtime")
+        if int(np.__version__.split(".")[0]) >= 2:
+            # Its extension was built against NumPy 1: it imports, prints a page and then fails.
+            raise ImportError(
+                f"tflite-runtime {self.version} needs numpy < 2, got numpy {np.__version__}; "
+                "install 'selfheal-edge[tflite-runtime]'"
+            )
+        with without_chatter():
+            self._module = importlib.import_module("tflite_runtime.interpreter")
+
+    def build(
+        self, source_path: str, regions: Sequence[Region], kernels: KernelsChoice, num_threads: int
+    ) -> Instance:
+        """Build an instance from the file at `source_path`, whose bytes it maps."""
+        return InterpreterInstance(
+            self._module,
+            self.name,
+            source_path,
+            regions=regions,
+            kernels=kernels,
+            num_threads=num_threads,
+        )
