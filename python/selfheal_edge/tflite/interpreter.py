@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -16,6 +19,18 @@ from selfheal_edge.tflite.protocol import Array, KernelsChoice, RuntimeName, Ten
 from selfheal_edge.tflite.records import Region
 
 __all__ = ["InterpreterInstance"]
+
+_living: weakref.WeakSet[InterpreterInstance] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    """Keep every interpreter for ever: its destructor waits for threads that a child has not."""
+    for instance in _living:
+        instance.keep_for_ever()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 def _spec(detail: Mapping[str, Any]) -> TensorSpec:
@@ -87,6 +102,7 @@ class InterpreterInstance:
             except (ValueError, RuntimeError) as error:
                 raise ModelFormatError(f"model: {runtime} refuses it: {error}") from None
         self._interpreter: Any = interpreter
+        _living.add(self)
         inputs = interpreter.get_input_details()
         outputs = interpreter.get_output_details()
         self._input_indices = [int(d["index"]) for d in inputs]
@@ -126,6 +142,11 @@ class InterpreterInstance:
         """Set the state of a recurrent model to zero."""
         if self._interpreter is not None:
             self._interpreter.reset_all_variables()
+
+    def keep_for_ever(self) -> None:
+        """Let nothing destroy the interpreter any more, the end of the process included."""
+        if self._interpreter is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._interpreter))
 
     def close(self) -> None:
         """Release the runtime's memory; calling it again does nothing."""
