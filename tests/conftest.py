@@ -11,10 +11,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from tests.support import RUNTIMES, SHARED, Array
+
 import selfheal_edge as she
 from selfheal_edge.assets import DigitsData, digits_model_path, load_digits
 from selfheal_edge.tflite.protocol import RuntimeName
-from tests.support import RUNTIMES, SHARED, Array
 
 
 @pytest.fixture(params=["litert", "tflite_runtime"])

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from tests.support import ROOT
 
 PACKAGE = ROOT / "python" / "selfheal_edge"

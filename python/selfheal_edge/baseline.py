@@ -242,13 +242,9 @@ def _predictions(interval: float | str, rate_hz: float | None) -> float:
             )
         interval = float(match[1]) * _UNITS[match[2]] * rate_hz
     if not _is_real(interval):
-        raise TypeError(
-            f"false_alarm_interval: expected a number or a duration, got {interval!r}"
-        )
+        raise TypeError(f"false_alarm_interval: expected a number or a duration, got {interval!r}")
     if not 10 <= interval <= 1e12:
-        raise ValueError(
-            f"false_alarm_interval: expected 10 to 1e12 predictions, got {interval:g}"
-        )
+        raise ValueError(f"false_alarm_interval: expected 10 to 1e12 predictions, got {interval:g}")
     return float(interval)
 
 

@@ -113,9 +113,7 @@ def unpack(
             arrays[name] = flat.reshape(row["shape"]).astype(row["dtype"])
         return found_version, header["fields"], arrays
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
-        raise BaselineFormatError(
-            f"{what}: expected a readable header, got {error!r}"
-        ) from None
+        raise BaselineFormatError(f"{what}: expected a readable header, got {error!r}") from None
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:

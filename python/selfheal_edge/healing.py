@@ -45,8 +45,9 @@ class Healer:
         What can be done, what shall be done, and where it is written down.
     """
 
-    def __init__(  # noqa: PLR0917 — the parts of one model, joined in one place
+    def __init__(
         self,
+        *,
         session: Session,
         weights: Weights,
         known: KnownAnswers,

@@ -48,8 +48,9 @@ class HealingLoop:
         What shall be done, and where it is written down.
     """
 
-    def __init__(  # noqa: PLR0917 — the parts of the loop, joined in one place
+    def __init__(
         self,
+        *,
         session: Session,
         weights: Weights,
         extractor: SignalExtractor,

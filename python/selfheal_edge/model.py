@@ -122,23 +122,23 @@ class SelfHealingModel:
                 )
             self._weights = self._guard_weights()
             self._healer = Healer(
-                self._session,
-                self._weights,
-                baseline.known_answers,
-                kit,
-                self._policy,
-                self._journal,
+                session=self._session,
+                weights=self._weights,
+                known=baseline.known_answers,
+                kit=kit,
+                policy=self._policy,
+                journal=self._journal,
             )
             self._monitor = PerformanceMonitor(baseline) if monitor is None else monitor
             self._loop = HealingLoop(
-                self._session,
-                self._weights,
-                self._extractor,
-                self._monitor,
-                AttackDiagnoser() if diagnoser is None else diagnoser,
-                self._healer,
-                self._policy,
-                self._journal,
+                session=self._session,
+                weights=self._weights,
+                extractor=self._extractor,
+                monitor=self._monitor,
+                diagnoser=AttackDiagnoser() if diagnoser is None else diagnoser,
+                healer=self._healer,
+                policy=self._policy,
+                journal=self._journal,
             )
             random = secrets.randbits(62) if seed is None else _seeded(seed)
             self._first_id = random << 48
@@ -229,7 +229,9 @@ class SelfHealingModel:
     def _run(self, batch: Batch) -> list[Step]:
         counts = batch.nonfinite
         return [
-            self._loop.step([r[n, ...] for r in batch.rows], 0 if counts is None else int(counts[n]))
+            self._loop.step(
+                [r[n, ...] for r in batch.rows], 0 if counts is None else int(counts[n])
+            )
             for n in range(batch.size)
         ]
 

@@ -62,7 +62,8 @@ class SignalExtractor:
     -----
     Signals: mean, spread and saturated share of each input; confidence and entropy of a
     classifier's output, mean and spread of any other model's. Inputs that are not int8, uint8,
-    int16 or float32, or that have no element, are not measured. Holds one copy of the inputs. One thread at a time.
+    int16 or float32, or that have no element, are not measured. Holds one copy of the inputs. One
+    thread at a time.
     """
 
     def __init__(

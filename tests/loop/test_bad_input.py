@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from tests.support import RUNTIMES, Array, answers, named, random_batch, same
 
 import selfheal_edge as she
 from selfheal_edge.assets import DigitsData, digits_model_path
@@ -18,7 +19,6 @@ from selfheal_edge.errors import (
     ModelFormatError,
     RuntimeUnavailableError,
 )
-from tests.support import RUNTIMES, Array, answers, named, random_batch, same
 
 I8 = np.int8
 
@@ -159,7 +159,10 @@ def test_out_of_a_model_with_several_outputs(shared_models: Path) -> None:
             model.predict({**good, "more": x[0][0]})
         with pytest.raises(ValueError, match=r"expected batches of one size, got \[2, 3\]"):
             model.predict(
-                {spec.name: rows[: 2 + (n > 0)] for n, (spec, rows) in enumerate(zip(specs, x, strict=True))}
+                {
+                    spec.name: rows[: 2 + (n > 0)]
+                    for n, (spec, rows) in enumerate(zip(specs, x, strict=True))
+                }
             )
         with pytest.raises(ValueError, match="expected one form for all inputs"):
             model.predict(

@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support import ROOT, Array, answers, same
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path
 from selfheal_edge.errors import BaselineFormatError
-from tests.support import ROOT, Array, answers, same
 
 KEY = bytes(range(32))
 
@@ -245,7 +245,8 @@ class TestDisk:
             "baseline = she.Baseline.load(sys.argv[1])\n"
             "print('go', flush=True)\n"
             "for n in itertools.count(1):\n"
-            "    dataclasses.replace(baseline, samples=n, false_alarm_interval=n).save(sys.argv[1])\n"
+            "    new = dataclasses.replace(baseline, samples=n, false_alarm_interval=n)\n"
+            "    new.save(sys.argv[1])\n"
         )
         rng = np.random.default_rng(0)
         seen = set()

@@ -8,11 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-import selfheal_edge as she
-from selfheal_edge.assets import digits_model_path
-from selfheal_edge.diagnosis import Symptoms
-from selfheal_edge.signals import Measurement
 from tests.support import (
     RUNTIMES,
     Array,
@@ -26,6 +21,11 @@ from tests.support import (
     same,
     stream,
 )
+
+import selfheal_edge as she
+from selfheal_edge.assets import digits_model_path
+from selfheal_edge.diagnosis import Symptoms
+from selfheal_edge.signals import Measurement
 
 
 def serve(model: she.SelfHealingModel, inputs: Array) -> list[she.Prediction]:
@@ -302,7 +302,9 @@ class TestPrediction:
             assert p.trusted
             assert not p.quarantined
             assert p.alarms == ()
-        right = np.mean([p.label == t for p, t in zip(predictions, digits.heldout_labels[:100], strict=True)])
+        right = np.mean(
+            [p.label == t for p, t in zip(predictions, digits.heldout_labels[:100], strict=True)]
+        )
         assert right > 0.95
 
     def test_real_numbers(self, model: she.SelfHealingModel, samples: Array) -> None:

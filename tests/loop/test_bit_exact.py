@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.support import MODELS, Raw, answers, causes, named, random_batch, same
 
 import selfheal_edge as she
 from selfheal_edge.tflite.protocol import RuntimeName
 from selfheal_edge.tflite.select import KernelsArgument
-from tests.support import MODELS, Raw, answers, causes, named, random_batch, same
 
 SAMPLES = 6
 

@@ -14,12 +14,12 @@ import time
 from collections.abc import Callable
 
 import pytest
+from tests.loop.test_bad_input import CALLS
+from tests.support import Array, answers, bytes_of, same
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path
 from selfheal_edge.errors import ForkedProcessError
-from tests.loop.test_bad_input import CALLS
-from tests.support import Array, answers, bytes_of, same
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system"),

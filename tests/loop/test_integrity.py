@@ -11,11 +11,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-import selfheal_edge as she
-from selfheal_edge.assets import digits_model_path
-from selfheal_edge.errors import IntegrityError
-from selfheal_edge.tflite.protocol import Coverage, RuntimeName
 from tests.support import (
     SHARED,
     Array,
@@ -31,6 +26,11 @@ from tests.support import (
     random_batch,
     same,
 )
+
+import selfheal_edge as she
+from selfheal_edge.assets import digits_model_path
+from selfheal_edge.errors import IntegrityError
+from selfheal_edge.tflite.protocol import Coverage, RuntimeName
 
 BLOCK = 512
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support import Array, flip
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path
-from tests.support import Array, flip
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/fd").is_dir(), reason="needs /proc to count what is open"

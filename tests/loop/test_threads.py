@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from tests.support import Array, answers, bytes_of, largest_region, same
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path
-from tests.support import Array, answers, bytes_of, largest_region, same
 
 
 def together(*works: Callable[[], None], timeout_s: float = 60.0) -> None:
@@ -54,7 +54,7 @@ def test_ids_of_threads(model: she.SelfHealingModel, samples: Array) -> None:
 
     def work() -> None:
         for x in samples[:100]:
-            ids.append(model.infer(x).id)  # noqa: PERF401 — one by one is the point
+            ids.append(model.infer(x).id)
 
     together(*[work] * 4)
     assert len(set(ids)) == 400

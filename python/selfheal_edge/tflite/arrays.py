@@ -55,7 +55,9 @@ def dequantize(values: Array, spec: TensorSpec) -> Array:
     """Return the float32 numbers that the levels stand for."""
     if not spec.quantized:
         return values
-    return (values.astype(np.float32) - np.float32(spec.zero_point)) * np.float32(spec.scale)
+    reals: Array = np.subtract(values, spec.zero_point, dtype=np.float32)
+    reals *= np.float32(spec.scale)
+    return reals
 
 
 def _form(shape: tuple[int, ...], spec: TensorSpec) -> Form | None:

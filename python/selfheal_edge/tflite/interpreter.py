@@ -78,11 +78,12 @@ class InterpreterInstance:
         With the runtime's own words, when it refuses the file.
     """
 
-    def __init__(  # noqa: PLR0917 — built in two places, by position
+    def __init__(
         self,
         module: Any,
         runtime: RuntimeName,
         source_path: str,
+        *,
         regions: Sequence[Region],
         kernels: KernelsChoice,
         num_threads: int,
@@ -93,9 +94,7 @@ class InterpreterInstance:
         options: dict[str, Any] = {"num_threads": num_threads}
         if kernels == "builtin":
             resolvers = module.OpResolverType
-            options["experimental_op_resolver_type"] = (
-                resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-            )
+            options["experimental_op_resolver_type"] = resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         with without_chatter():
             try:
                 interpreter = module.Interpreter(model_path=source_path, **options)

@@ -29,5 +29,10 @@ class LiteRt:
     ) -> Instance:
         """Build an instance from the file at `source_path`, whose bytes it maps."""
         return InterpreterInstance(
-            self._module, self.name, source_path, regions, kernels, num_threads
+            self._module,
+            self.name,
+            source_path,
+            regions=regions,
+            kernels=kernels,
+            num_threads=num_threads,
         )

@@ -85,9 +85,7 @@ class Choice:
 
     def build(self, source: SourceImage) -> Instance:
         """Build a fresh instance from the live bytes of `source`."""
-        return self.runtime.build(
-            source.path, self.model.regions, self.kernels, self.num_threads
-        )
+        return self.runtime.build(source.path, self.model.regions, self.kernels, self.num_threads)
 
 
 def choose(
