@@ -107,8 +107,7 @@ class TestDrift:
         assert not drifted[-1].trusted
         first = next(n for n, p in enumerate(drifted) if p.alarms)
         assert not drifted[first].trusted  # in doubt from the alarm on
-        evidence = " ".join(str(event) for event in model.events)
-        assert "input_" in evidence
+        assert "input_" in " ".join(str(event) for event in model.events)
 
     def test_its_end(self, model: she.SelfHealingModel, samples: Array) -> None:
         serve(model, shifted(stream(samples, 300), offset=40))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import operator
 import os
 import select
 import signal
@@ -14,7 +15,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from tests.loop.test_bad_input import CALLS
+from tests.loop.test_bad_input import CALLS, Call
 from tests.support import Array, answers, bytes_of, same
 
 import selfheal_edge as she
@@ -64,7 +65,7 @@ def in_child(work: Callable[[], object], *, gently: bool = False, timeout_s: flo
 @pytest.mark.parametrize("what", [*CALLS, "health", "events"])
 def test_every_call_is_refused(model: she.SelfHealingModel, samples: Array, what: str) -> None:
     expected = answers(model, samples[:10])
-    call = CALLS.get(what, lambda m: getattr(m, what))
+    call: Call = CALLS.get(what, operator.attrgetter(what))
 
     def work() -> str:
         call(model)
