@@ -162,6 +162,31 @@ class TestQuantisation:
         assert measured.values[0] == pytest.approx(float(x.mean()))
 
 
+class TestOutputsOfManyShapes:
+    """Some models answer with as many values as the sample deserves."""
+
+    def test_one_sample_is_served(self) -> None:
+        answer = shape_outputs([spec((0,), np.float32)], [[np.ones(2)]], "single", False)
+        assert isinstance(answer, np.ndarray)
+        assert answer.shape == (2,)
+
+    def test_a_batch_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="x: expected one sample, because the shape of the"):
+            shape_outputs([spec((0,))], [[np.ones(2)], [np.ones(3)]], "leading", False)
+
+    def test_no_value_at_all(self) -> None:
+        x = np.ones((1, 3), np.float32)
+        extractor = SignalExtractor([spec(dtype=np.float32)], [spec((3,), np.float32)], None)
+        measured = extractor.measure([x], [np.ones(0, np.float32)])
+        assert np.isnan(measured.values[-2:]).all()
+        assert measured.nonfinite_outputs == 0
+
+
+def test_strings_are_refused() -> None:
+    with pytest.raises(TypeError, match="x: expected a model that takes numbers, got one for str"):
+        read_batch([spec((1,), np.bytes_)], np.array([b"abc"]))
+
+
 class TestOut:
     def test_form_and_dtype(self) -> None:
         quantised = spec((1, 3), np.int8, 0.5)
