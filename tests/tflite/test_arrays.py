@@ -132,6 +132,11 @@ class TestQuantisation:
         plain = (levels.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
         assert back.tobytes() == plain.tobytes()
 
+    def test_halves_round_to_even(self) -> None:
+        tensor = spec((5,), np.int8, 2.0, 1)
+        values = np.array([-3.0, -1.0, 1.0, 3.0, 5.0], np.float32)  # -1.5 -0.5 0.5 1.5 2.5 steps
+        assert quantize(values, tensor).tolist() == [-1, 1, 1, 3, 3]
+
     def test_what_is_not_finite(self) -> None:
         tensor = spec((3,), np.int8, 0.5, 3)
         x = np.array([np.nan, np.inf, -np.inf], np.float32)
