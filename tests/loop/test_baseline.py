@@ -210,6 +210,22 @@ class TestDisk:
         self.other(digits_baseline).save(path)
         assert she.Baseline.load(path).false_alarm_interval == 12345.0
 
+    def test_the_bytes_reach_the_disk_before_the_name(
+        self, digits_baseline: she.Baseline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Else a power cut leaves a whole name over an empty file."""
+        calls: list[str] = []
+        for name in ("fsync", "replace"):
+            real = getattr(os, name)
+
+            def noted(*args: Any, name: str = name, real: Any = real) -> Any:
+                calls.append(name)
+                return real(*args)
+
+            monkeypatch.setattr(os, name, noted)
+        digits_baseline.save(tmp_path / "b")
+        assert calls == ["fsync", "replace", "fsync"]  # the file, its name, its folder
+
     def test_no_folder(self, digits_baseline: she.Baseline, tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError):
             digits_baseline.save(tmp_path / "none" / "b")

@@ -390,6 +390,19 @@ def test_a_runtime_fault_heals_by_rebuild(
         assert same(answers(model, samples[:50]), expected)
 
 
+def test_commissioning_renews_the_runtime(
+    model: she.SelfHealingModel, samples: Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Known answers are never taken from an instance whose memory may be damaged."""
+    expected = answers(model, samples[:20])
+    instance = model._session.instance
+    run = instance.run
+    monkeypatch.setattr(instance, "run", lambda inputs: [np.roll(y, 3) for y in run(inputs)])
+    model.commission()
+    assert "are the same" in str(model.events[-1].outcome)
+    assert same(answers(model, samples[:20]), expected)
+
+
 class TestReplacedParts:
     def test_monitor(self, digits_baseline: she.Baseline, samples: Array) -> None:
         class Twitchy(she.PerformanceMonitor):

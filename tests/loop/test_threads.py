@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from tests.support import Array, answers, bytes_of, largest_region, same
+from tests.support import Array, DoNothing, answers, bytes_of, flip, largest_region, same
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path
+from selfheal_edge.repair import RepairCase, RepairOutcome, RepairTarget
 
 
 def together(*works: Callable[[], None], timeout_s: float = 60.0) -> None:
@@ -108,6 +109,31 @@ def test_damage_while_others_predict(
         assert model.health.state == "healthy"
     assert [e.seq for e in events] == list(range(len(events)))
     assert events[-1].kind == "closed"
+
+
+def test_nobody_else_has_a_turn_during_a_repair(digits_baseline: she.Baseline) -> None:
+    looked = threading.Event()
+    early: list[bool] = []
+    threads: list[threading.Thread] = []
+
+    class Slow(DoNothing):
+        def apply(self, target: RepairTarget, case: RepairCase) -> RepairOutcome:
+            def look() -> None:
+                _ = model.health
+                looked.set()
+
+            threads.append(threading.Thread(target=look))
+            threads[0].start()
+            early.append(looked.wait(0.2))
+            return super().apply(target, case)
+
+    kit = she.ModelRepairKit(Slow("rollback_block"))
+    with she.SelfHealingModel(digits_model_path(), digits_baseline, repair_kit=kit) as model:
+        flip(model, 100)
+        model.weights.scrub()
+        threads[0].join(10)
+        assert looked.is_set()
+        assert early == [False]
 
 
 def test_models_side_by_side(digits_baseline: she.Baseline, samples: Array) -> None:

@@ -132,6 +132,11 @@ class TestQuantisation:
         plain = (levels.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
         assert back.tobytes() == plain.tobytes()
 
+    def test_halves_round_to_even(self) -> None:
+        tensor = spec((5,), np.int8, 2.0, 1)
+        values = np.array([-3.0, -1.0, 1.0, 3.0, 5.0], np.float32)  # -1.5 -0.5 0.5 1.5 2.5 steps
+        assert quantize(values, tensor).tolist() == [-1, 1, 1, 3, 3]
+
     def test_what_is_not_finite(self) -> None:
         tensor = spec((3,), np.int8, 0.5, 3)
         x = np.array([np.nan, np.inf, -np.inf], np.float32)
@@ -160,6 +165,31 @@ class TestQuantisation:
         extractor = SignalExtractor([tensor], [tensor], None)
         measured = extractor.measure([x], [x])
         assert measured.values[0] == pytest.approx(float(x.mean()))
+
+
+class TestOutputsOfManyShapes:
+    """Some models answer with as many values as the sample deserves."""
+
+    def test_one_sample_is_served(self) -> None:
+        answer = shape_outputs([spec((0,), np.float32)], [[np.ones(2)]], "single", False)
+        assert isinstance(answer, np.ndarray)
+        assert answer.shape == (2,)
+
+    def test_a_batch_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="x: expected one sample, because the shape of the"):
+            shape_outputs([spec((0,))], [[np.ones(2)], [np.ones(3)]], "leading", False)
+
+    def test_no_value_at_all(self) -> None:
+        x = np.ones((1, 3), np.float32)
+        extractor = SignalExtractor([spec(dtype=np.float32)], [spec((3,), np.float32)], None)
+        measured = extractor.measure([x], [np.ones(0, np.float32)])
+        assert np.isnan(measured.values[-2:]).all()
+        assert measured.nonfinite_outputs == 0
+
+
+def test_strings_are_refused() -> None:
+    with pytest.raises(TypeError, match="x: expected a model that takes numbers, got one for str"):
+        read_batch([spec((1,), np.bytes_)], np.array([b"abc"]))
 
 
 class TestOut:

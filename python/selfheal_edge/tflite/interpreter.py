@@ -136,7 +136,8 @@ class InterpreterInstance:
         for index, array in zip(self._input_indices, inputs, strict=True):
             interpreter.set_tensor(index, array)
         interpreter.invoke()
-        return [interpreter.get_tensor(index) for index in self._output_indices]
+        # A scalar comes as a NumPy number, not as an array.
+        return [np.asarray(interpreter.get_tensor(index)) for index in self._output_indices]
 
     def reset_variables(self) -> None:
         """Set the state of a recurrent model to zero."""
