@@ -1,0 +1,12 @@
+#include "bindings.hpp"
+#include "selfheal/state_codec.hpp"
+
+// All are ValueErrors: the same mistake, a bad argument, however it went bad.
+void bind_errors(py::module_& m) {
+  using namespace selfheal;
+  const auto base = py::register_exception<StateError>(m, "StateError", PyExc_ValueError);
+  py::register_exception<StateTruncatedError>(m, "StateTruncatedError", base);
+  py::register_exception<StateCorruptError>(m, "StateCorruptError", base);
+  py::register_exception<StateTypeError>(m, "StateTypeError", base);
+  py::register_exception<StateVersionError>(m, "StateVersionError", base);
+}

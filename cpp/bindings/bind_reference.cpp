@@ -1,0 +1,34 @@
+#include "bindings.hpp"
+#include "selfheal/reference.hpp"
+
+void bind_reference(py::module_& m) {
+  using namespace selfheal;
+  using namespace selfheal::python;
+  py::class_<Reference> cls(m, "Reference", "Frozen distribution that gives normal scores.");
+  cls.def(py::init([](py::handle samples) {
+            return with_floats(samples, "samples", [](auto span) {
+              const py::gil_scoped_release released;
+              return Reference(span);
+            });
+          }),
+          py::arg("samples"))
+      .def("score", &Reference::score, py::arg("x"), "Give the normal score of one value.")
+      .def(
+          "score_many",
+          [](const Reference& self, py::handle samples) {
+            return with_floats(samples, "samples", [&](auto span) {
+              std::vector<double> scores(span.size());
+              {
+                const py::gil_scoped_release released;
+                self.score_many(span, std::span<double>(scores));
+              }
+              return to_array(std::move(scores));
+            });
+          },
+          py::arg("samples"), "Give the normal scores of an array, as float64.")
+      .def_property_readonly("count", &Reference::count, "Calibration samples used.")
+      .def_property_readonly("skipped", &Reference::skipped, "Calibration samples not finite.")
+      .def_property_readonly("lowest", &Reference::lowest, "Smallest calibration sample.")
+      .def_property_readonly("highest", &Reference::highest, "Largest calibration sample.");
+  define_state<Reference>(cls);
+}

@@ -1,0 +1,18 @@
+#include "bindings.hpp"
+#include "selfheal/version.hpp"
+
+// Objects belong to one thread at a time and the module's only global is atomic, so the
+// free-threaded interpreter may go without its lock.
+PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
+  m.doc() = "The C++ core of selfheal-edge.";
+  m.attr("__version__") = SELFHEAL_VERSION;
+  bind_errors(m);
+  bind_ring_buffer(m);
+  bind_moments(m);
+  bind_run_length(m);
+  bind_detectors(m);
+  bind_reference(m);
+  bind_signals(m);
+  bind_crc32c(m);
+  bind_weight_image(m);
+}

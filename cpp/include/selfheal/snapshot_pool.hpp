@@ -1,0 +1,135 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "selfheal/weight_image.hpp"
+
+namespace selfheal {
+
+/// Names a snapshot; never used again after it was dropped.
+using Generation = std::uint64_t;
+
+enum class SnapshotStatus : std::uint8_t {
+  kOk,
+  kUnknownGeneration,
+  kGolden,     ///< generation 0 cannot be dropped
+  kPinned,     ///< pinned generations cannot be dropped
+  kArenaFull,  ///< not enough free blocks; nothing was stored
+  kTooManyGenerations,
+};
+
+struct TakeResult {
+  SnapshotStatus status = SnapshotStatus::kOk;
+  Generation generation = 0;
+};
+
+struct RestoreResult {
+  SnapshotStatus status = SnapshotStatus::kOk;
+  std::size_t rewritten = 0;  ///< live blocks that differed and were written
+  std::size_t refused = 0;    ///< stored blocks that failed their checksum; live bytes untouched
+};
+
+/// Saved states of an image, in memory that is all allocated at construction.
+///
+/// Generation 0, golden, is a full copy made at construction; nothing writes to it again. Every
+/// other generation stores only the blocks that differ from golden, and shares those that an older
+/// generation has stored already.
+///
+/// Every stored block has a CRC-32C, verified before any byte of it is written to the live image: a
+/// damaged snapshot heals nothing, but it cannot harm either. Restoring does not touch the image's
+/// table of checksums: after going to a generation whose content the table does not know,
+/// WeightImage::accept the range. take() stores what is there: check the image first.
+///
+/// Bytes: image + capacity_blocks * (block_bytes + 16) + 4 a block and generation.
+/// take: one comparison of the image; restore: a checksum and a comparison a block.
+/// The image must outlive the pool. One object, one thread; who reads the live memory meanwhile
+/// (an inference) must be stopped by the caller.
+class SnapshotPool {
+ public:
+  static constexpr std::size_t kMaxGenerations = 4096;
+
+  /// capacity_blocks: blocks that all generations but golden share; 0 keeps golden only.
+  /// max_generations: golden included, 1 to 4096.
+  /// Throws std::invalid_argument, and std::runtime_error if the live bytes do not have the image's
+  /// checksums: what is damaged must not become golden.
+  SnapshotPool(const WeightImage& image, std::size_t capacity_blocks,
+               std::size_t max_generations = 16);
+
+  /// Stores the live bytes as a new generation, wholly or not at all.
+  TakeResult take() noexcept;
+
+  /// Makes live blocks first .. first + count (clipped to the image) those of `generation`. Indices
+  /// of refused blocks go to `refused` as far as it reaches.
+  RestoreResult restore(Generation generation, std::size_t first, std::size_t count,
+                        std::span<std::uint32_t> refused = {}) noexcept;
+
+  SnapshotStatus drop(Generation generation) noexcept;
+  /// A pinned generation cannot be dropped. Pins are not counted.
+  SnapshotStatus pin(Generation generation) noexcept;
+  SnapshotStatus unpin(Generation generation) noexcept;
+
+  /// Writes the indices of blocks of `generation` whose stored copy fails its checksum to `damaged`
+  /// as far as it reaches; *count says how many there are.
+  SnapshotStatus verify(Generation generation, std::span<std::uint32_t> damaged,
+                        std::size_t* count) const noexcept;
+  /// Likewise for the blocks in which `generation` differs from golden.
+  SnapshotStatus changed_blocks(Generation generation, std::span<std::uint32_t> changed,
+                                std::size_t* count) const noexcept;
+
+  /// Generations held, oldest first, golden at the front; returns how many there are.
+  std::size_t generations(std::span<Generation> found) const noexcept;
+  std::size_t generation_count() const noexcept { return used_; }
+  bool contains(Generation generation) const noexcept;
+  bool is_pinned(Generation generation) const noexcept;
+  std::size_t max_generations() const noexcept { return entries_.size(); }
+  std::size_t capacity_blocks() const noexcept { return slots_.size(); }
+  std::size_t free_blocks() const noexcept { return free_count_; }
+  std::size_t memory_bytes() const noexcept;
+
+  /// The stored bytes themselves, for tests that damage them: golden first, then the arena.
+  std::span<std::byte> stored_bytes() noexcept { return arena_; }
+
+ private:
+  static constexpr std::uint32_t kNone = 0xFFFFFFFFU;
+
+  struct Slot {
+    std::uint32_t crc = 0;
+    std::uint32_t block = kNone;   // whose copy it is; guards against a damaged index
+    std::uint32_t references = 0;  // generations that share it
+    std::uint32_t next_free = kNone;
+  };
+  struct Entry {
+    Generation generation = 0;
+    bool is_pinned = false;
+  };
+  struct Stored {
+    std::span<const std::byte> bytes;
+    bool is_sound = false;
+  };
+
+  std::span<std::uint32_t> slots_of(std::size_t entry) noexcept;
+  std::span<const std::uint32_t> slots_of(std::size_t entry) const noexcept;
+  std::size_t find(Generation generation) const noexcept;
+  std::span<const std::byte> golden_block(std::size_t block) const noexcept;
+  std::span<std::byte> slot_bytes(std::size_t slot, std::size_t block) noexcept;
+  std::span<const std::byte> slot_bytes(std::size_t slot, std::size_t block) const noexcept;
+  Stored stored(std::size_t entry, std::size_t block) const noexcept;
+  std::uint32_t find_shared(std::size_t block, std::uint32_t crc) const noexcept;
+  bool differs_from_golden(std::size_t block) const noexcept;
+
+  const WeightImage* image_;
+  std::vector<std::byte> arena_;  // golden, padded to whole blocks, then the slots
+  std::vector<std::uint32_t> golden_crc_;
+  std::vector<Slot> slots_;
+  std::vector<Entry> entries_;             // the first used_ are valid, oldest first; [0] is golden
+  std::vector<std::uint32_t> slot_table_;  // per entry and block: slot, or kNone for golden's copy
+  std::size_t used_ = 1;
+  std::uint32_t first_free_ = kNone;
+  std::size_t free_count_ = 0;
+  Generation next_generation_ = 1;
+};
+
+}  // namespace selfheal

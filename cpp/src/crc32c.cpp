@@ -1,0 +1,78 @@
+#include "selfheal/crc32c.hpp"
+
+#include <atomic>
+
+#include "crc32c_backends.hpp"
+
+namespace selfheal {
+namespace {
+
+struct Backends {
+  std::array<std::string_view, 3> names;
+  std::array<detail::Crc32cFunction, 3> functions;
+  std::size_t count = 0;
+
+  void add(std::string_view name, detail::Crc32cFunction function) noexcept {
+    names[count] = name;
+    functions[count] = function;
+    ++count;
+  }
+};
+
+const Backends& backends() noexcept {
+  static const Backends found = [] {
+    Backends list;
+#if defined(SELFHEAL_CRC32C_SSE42)
+    if (detail::crc32c_sse42_runs()) list.add("sse4.2", &detail::crc32c_sse42);
+#endif
+#if defined(SELFHEAL_CRC32C_ARMV8)
+    if (detail::crc32c_armv8_runs()) list.add("armv8", &detail::crc32c_armv8);
+#endif
+    list.add("portable", &detail::crc32c_portable);
+    return list;
+  }();
+  return found;
+}
+
+std::atomic<std::size_t>& chosen() noexcept {
+  static std::atomic<std::size_t> index{0};
+  return index;
+}
+
+std::uint32_t first_call(std::uint32_t state, const std::byte* data, std::size_t size) noexcept;
+
+// Not a function-local static: the guard would be paid for on every 512-byte block.
+std::atomic<detail::Crc32cFunction> current{&first_call};  // NOLINT: the one switch
+
+std::uint32_t first_call(std::uint32_t state, const std::byte* data, std::size_t size) noexcept {
+  const detail::Crc32cFunction fastest = backends().functions[chosen().load()];
+  detail::Crc32cFunction expected = &first_call;
+  current.compare_exchange_strong(expected, fastest);
+  return fastest(state, data, size);
+}
+
+}  // namespace
+
+std::uint32_t crc32c(std::span<const std::byte> bytes, std::uint32_t value) noexcept {
+  return ~current.load(std::memory_order_relaxed)(~value, bytes.data(), bytes.size());
+}
+
+std::string_view crc32c_backend() noexcept { return backends().names[chosen().load()]; }
+
+std::span<const std::string_view> crc32c_backends() noexcept {
+  return std::span(backends().names).first(backends().count);
+}
+
+bool set_crc32c_backend(std::string_view name) noexcept {
+  const Backends& list = backends();
+  for (std::size_t i = 0; i < list.count; ++i) {
+    if (list.names[i] == name) {
+      chosen().store(i);
+      current.store(list.functions[i]);
+      return true;
+    }
+  }
+  return false;
+}
+
+}  // namespace selfheal

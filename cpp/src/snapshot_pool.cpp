@@ -1,0 +1,253 @@
+#include "selfheal/snapshot_pool.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
+#include "selfheal/argument_error.hpp"
+#include "selfheal/crc32c.hpp"
+
+namespace selfheal {
+namespace {
+
+bool equal(std::span<const std::byte> a, std::span<const std::byte> b) noexcept {
+  return std::memcmp(a.data(), b.data(), a.size()) == 0;
+}
+
+}  // namespace
+
+SnapshotPool::SnapshotPool(const WeightImage& image, std::size_t capacity_blocks,
+                           std::size_t max_generations)
+    : image_(&image) {
+  const std::size_t blocks = image.block_count();
+  if (capacity_blocks > kNone / 2) {
+    refuse("capacity_blocks", "an integer from 0 to 2147483647", capacity_blocks);
+  }
+  if (max_generations < 1 || max_generations > kMaxGenerations) {
+    refuse("max_generations", "an integer from 1 to 4096", max_generations);
+  }
+  arena_.resize((blocks + capacity_blocks) * image.block_bytes());
+  golden_crc_.resize(blocks);
+  slots_.resize(capacity_blocks);
+  entries_.resize(max_generations);
+  slot_table_.assign(max_generations * blocks, kNone);
+  std::memcpy(arena_.data(), image.live().data(), image.nbytes());
+  for (std::size_t i = 0; i < blocks; ++i) {
+    golden_crc_[i] = crc32c(golden_block(i));
+    if (golden_crc_[i] != image.golden_crc(i)) {
+      throw std::runtime_error("image: expected undamaged bytes to copy as golden, got block " +
+                               std::to_string(i) + " with a wrong checksum");
+    }
+  }
+  for (std::size_t i = capacity_blocks; i-- > 0;) {
+    slots_[i].next_free = first_free_;
+    first_free_ = static_cast<std::uint32_t>(i);
+  }
+  free_count_ = capacity_blocks;
+  entries_[0].is_pinned = true;
+}
+
+std::span<std::uint32_t> SnapshotPool::slots_of(std::size_t entry) noexcept {
+  const std::size_t blocks = image_->block_count();
+  return std::span(slot_table_).subspan(entry * blocks, blocks);
+}
+
+std::span<const std::uint32_t> SnapshotPool::slots_of(std::size_t entry) const noexcept {
+  const std::size_t blocks = image_->block_count();
+  return std::span(slot_table_).subspan(entry * blocks, blocks);
+}
+
+std::size_t SnapshotPool::find(Generation generation) const noexcept {
+  for (std::size_t entry = 0; entry < used_; ++entry) {
+    if (entries_[entry].generation == generation) return entry;
+  }
+  return used_;
+}
+
+std::span<const std::byte> SnapshotPool::golden_block(std::size_t block) const noexcept {
+  return std::span(arena_).subspan(block * image_->block_bytes(), image_->block(block).size());
+}
+
+std::span<std::byte> SnapshotPool::slot_bytes(std::size_t slot, std::size_t block) noexcept {
+  return std::span(arena_).subspan((image_->block_count() + slot) * image_->block_bytes(),
+                                   image_->block(block).size());
+}
+
+std::span<const std::byte> SnapshotPool::slot_bytes(std::size_t slot,
+                                                    std::size_t block) const noexcept {
+  return std::span(arena_).subspan((image_->block_count() + slot) * image_->block_bytes(),
+                                   image_->block(block).size());
+}
+
+SnapshotPool::Stored SnapshotPool::stored(std::size_t entry, std::size_t block) const noexcept {
+  const std::uint32_t slot = slots_of(entry)[block];
+  if (slot == kNone) {
+    const auto bytes = golden_block(block);
+    return {bytes, crc32c(bytes) == golden_crc_[block]};
+  }
+  if (slot >= slots_.size() || slots_[slot].block != block) return {};
+  const auto bytes = slot_bytes(slot, block);
+  return {bytes, crc32c(bytes) == slots_[slot].crc};
+}
+
+bool SnapshotPool::differs_from_golden(std::size_t block) const noexcept {
+  return !equal(image_->block(block), golden_block(block));
+}
+
+// The slot of a generation that holds this very content of the block already.
+std::uint32_t SnapshotPool::find_shared(std::size_t block, std::uint32_t crc) const noexcept {
+  for (std::size_t entry = used_; entry-- > 1;) {
+    const std::uint32_t slot = slots_of(entry)[block];
+    if (slot != kNone && slot < slots_.size() && slots_[slot].block == block &&
+        slots_[slot].crc == crc && equal(slot_bytes(slot, block), image_->block(block))) {
+      return slot;
+    }
+  }
+  return kNone;
+}
+
+TakeResult SnapshotPool::take() noexcept {
+  if (used_ == entries_.size()) return {SnapshotStatus::kTooManyGenerations, 0};
+  const std::size_t blocks = image_->block_count();
+  const std::span<std::uint32_t> table = slots_of(used_);
+  // Pass 1 finds what can be shared and how much room the rest needs; it changes nothing that
+  // counts, since the table beyond used_ means nothing yet.
+  std::size_t needed = 0;
+  for (std::size_t i = 0; i < blocks; ++i) {
+    table[i] = kNone;
+    if (!differs_from_golden(i)) continue;
+    table[i] = find_shared(i, crc32c(image_->block(i)));
+    if (table[i] == kNone) ++needed;
+  }
+  if (needed > free_count_) return {SnapshotStatus::kArenaFull, 0};
+  for (std::size_t i = 0; i < blocks; ++i) {
+    if (table[i] != kNone) {
+      ++slots_[table[i]].references;
+    } else if (differs_from_golden(i)) {
+      const std::uint32_t index = first_free_;
+      Slot& slot = slots_[index];
+      first_free_ = slot.next_free;
+      --free_count_;
+      const auto live = image_->block(i);
+      std::memcpy(slot_bytes(index, i).data(), live.data(), live.size());
+      slot = {crc32c(slot_bytes(index, i)), static_cast<std::uint32_t>(i), 1, kNone};
+      table[i] = index;
+    }
+  }
+  entries_[used_] = {next_generation_, false};
+  ++used_;
+  return {SnapshotStatus::kOk, next_generation_++};
+}
+
+RestoreResult SnapshotPool::restore(Generation generation, std::size_t first, std::size_t count,
+                                    std::span<std::uint32_t> refused) noexcept {
+  RestoreResult result;
+  const std::size_t entry = find(generation);
+  if (entry == used_) {
+    result.status = SnapshotStatus::kUnknownGeneration;
+    return result;
+  }
+  const std::size_t blocks = image_->block_count();
+  first = std::min(first, blocks);
+  const std::size_t end = first + std::min(count, blocks - first);
+  for (std::size_t i = first; i < end; ++i) {
+    const Stored copy = stored(entry, i);
+    if (!copy.is_sound) {
+      if (result.refused < refused.size()) refused[result.refused] = static_cast<std::uint32_t>(i);
+      ++result.refused;
+      continue;
+    }
+    const auto live = image_->block(i);
+    if (equal(live, copy.bytes)) continue;
+    std::memcpy(live.data(), copy.bytes.data(), live.size());
+    ++result.rewritten;
+  }
+  return result;
+}
+
+SnapshotStatus SnapshotPool::drop(Generation generation) noexcept {
+  const std::size_t entry = find(generation);
+  if (entry == used_) return SnapshotStatus::kUnknownGeneration;
+  if (entry == 0) return SnapshotStatus::kGolden;
+  if (entries_[entry].is_pinned) return SnapshotStatus::kPinned;
+  for (const std::uint32_t slot : slots_of(entry)) {
+    if (slot == kNone || slot >= slots_.size() || --slots_[slot].references != 0) continue;
+    slots_[slot] = {0, kNone, 0, first_free_};
+    first_free_ = slot;
+    ++free_count_;
+  }
+  for (std::size_t next = entry + 1; next < used_; ++next) {
+    entries_[next - 1] = entries_[next];
+    const auto from = slots_of(next);
+    std::copy(from.begin(), from.end(), slots_of(next - 1).begin());
+  }
+  --used_;
+  return SnapshotStatus::kOk;
+}
+
+SnapshotStatus SnapshotPool::pin(Generation generation) noexcept {
+  const std::size_t entry = find(generation);
+  if (entry == used_) return SnapshotStatus::kUnknownGeneration;
+  entries_[entry].is_pinned = true;
+  return SnapshotStatus::kOk;
+}
+
+SnapshotStatus SnapshotPool::unpin(Generation generation) noexcept {
+  const std::size_t entry = find(generation);
+  if (entry == used_) return SnapshotStatus::kUnknownGeneration;
+  if (entry == 0) return SnapshotStatus::kGolden;
+  entries_[entry].is_pinned = false;
+  return SnapshotStatus::kOk;
+}
+
+SnapshotStatus SnapshotPool::verify(Generation generation, std::span<std::uint32_t> damaged,
+                                    std::size_t* count) const noexcept {
+  *count = 0;
+  const std::size_t entry = find(generation);
+  if (entry == used_) return SnapshotStatus::kUnknownGeneration;
+  for (std::size_t i = 0; i < image_->block_count(); ++i) {
+    if (stored(entry, i).is_sound) continue;
+    if (*count < damaged.size()) damaged[*count] = static_cast<std::uint32_t>(i);
+    ++*count;
+  }
+  return SnapshotStatus::kOk;
+}
+
+SnapshotStatus SnapshotPool::changed_blocks(Generation generation, std::span<std::uint32_t> changed,
+                                            std::size_t* count) const noexcept {
+  *count = 0;
+  const std::size_t entry = find(generation);
+  if (entry == used_) return SnapshotStatus::kUnknownGeneration;
+  const auto table = slots_of(entry);
+  for (std::size_t i = 0; i < table.size(); ++i) {
+    if (table[i] == kNone) continue;
+    if (*count < changed.size()) changed[*count] = static_cast<std::uint32_t>(i);
+    ++*count;
+  }
+  return SnapshotStatus::kOk;
+}
+
+std::size_t SnapshotPool::generations(std::span<Generation> found) const noexcept {
+  for (std::size_t i = 0; i < std::min(used_, found.size()); ++i) {
+    found[i] = entries_[i].generation;
+  }
+  return used_;
+}
+
+bool SnapshotPool::contains(Generation generation) const noexcept {
+  return find(generation) != used_;
+}
+
+bool SnapshotPool::is_pinned(Generation generation) const noexcept {
+  const std::size_t entry = find(generation);
+  return entry != used_ && entries_[entry].is_pinned;
+}
+
+std::size_t SnapshotPool::memory_bytes() const noexcept {
+  return sizeof *this + arena_.capacity() +
+         (golden_crc_.capacity() + slot_table_.capacity()) * sizeof(std::uint32_t) +
+         slots_.capacity() * sizeof(Slot) + entries_.capacity() * sizeof(Entry);
+}
+
+}  // namespace selfheal
