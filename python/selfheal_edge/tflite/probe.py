@@ -50,6 +50,7 @@ TIMEOUT_S: Final = 10.0
 MEMORY_BYTES: Final = 512 * 2**20
 _START_TIMEOUT_S: Final = 60.0
 _GRACE_S: Final = 5.0
+_CHECKING_HEAP: Final = "libc_malloc_debug.so.0"
 _CHILD: Final = Path(__file__).with_name("_probe_child.py")
 _RUNTIMES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "litert": ("ai_edge_litert.interpreter", ("ai-edge-litert", "ai-edge-litert-nightly")),
@@ -283,7 +284,7 @@ class Prober:
             # With stdin or stdout closed, new descriptors land on 0 to 2, which the child replaces.
             inherited = fcntl.fcntl(theirs.fileno(), fcntl.F_DUPFD_CLOEXEC, 3)
             try:
-                self._helper = subprocess.Popen(
+                self._helper = subprocess.Popen(  # noqa: S603 — our own script
                     [sys.executable, "-I", "-S", os.fspath(_CHILD), str(inherited)],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
@@ -291,7 +292,7 @@ class Prober:
                     pass_fds=(inherited,),
                     cwd="/",
                     start_new_session=True,
-                    env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+                    env=_environment(),
                 )
             finally:
                 os.close(inherited)
@@ -324,6 +325,19 @@ class Prober:
         except subprocess.TimeoutExpired:
             helper.kill()
             helper.wait()
+
+
+def _environment() -> dict[str, str]:
+    """Return the helper's environment: one thread, and a heap that checks itself.
+
+    A kernel that writes past the end of its memory may live through one trial and kill the next
+    process. glibc's checking heap turns that into an abort here; elsewhere these are ignored.
+    """
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    if sys.platform == "linux":
+        preload = filter(None, [_CHECKING_HEAP, os.environ.get("LD_PRELOAD")])
+        environment |= {"MALLOC_CHECK_": "3", "LD_PRELOAD": ":".join(preload)}
+    return environment
 
 
 def _memory_file(data: bytes) -> int:

@@ -11,7 +11,7 @@ from typing import Final, Literal, TypeAlias, get_args
 from selfheal_edge.errors import ModelFormatError, RuntimeUnavailableError
 from selfheal_edge.tflite.litert import LiteRt
 from selfheal_edge.tflite.model_file import ModelFile
-from selfheal_edge.tflite.probe import known_hashes, probe
+from selfheal_edge.tflite.probe import probe
 from selfheal_edge.tflite.protocol import Coverage, Instance, KernelsChoice, Runtime, RuntimeName
 from selfheal_edge.tflite.source_image import SourceImage
 from selfheal_edge.tflite.tflite_runtime import TfliteRuntime
@@ -80,19 +80,14 @@ class Choice:
     num_threads: int
     reason: str
     model: ModelFile
+    tried: tuple[KernelsChoice, ...]
+    """Kernels with which the file has been tried and found harmless."""
 
     def build(self, source: SourceImage) -> Instance:
         """Build a fresh instance from the live bytes of `source`."""
         return self.runtime.build(
             source.path, self.model.regions, self.kernels, self.num_threads
         )
-
-
-def _probe(model: ModelFile, runtime: Runtime, kernels: KernelsChoice, num_threads: int) -> None:
-    key = (model.sha256, runtime.name, runtime.version, kernels, num_threads)
-    if key not in known_hashes:
-        probe(model.data, runtime.name, kernels, num_threads)
-        known_hashes.add(key)
 
 
 def choose(
@@ -138,9 +133,11 @@ def choose(
     )
     best: tuple[KernelsChoice, Instance] | None = None
     refusal: ModelFormatError | None = None
+    tried: list[KernelsChoice] = []
     for candidate in candidates:  # fastest first
         try:
-            _probe(model, chosen, candidate, num_threads)
+            probe(model.data, chosen.name, candidate, num_threads)
+            tried.append(candidate)
             instance = chosen.build(source.path, model.regions, candidate, num_threads)
         except ModelFormatError as error:
             refusal = error
@@ -163,4 +160,4 @@ def choose(
         reason = f"default kernels are the fastest, and weights are {worst}"
     else:
         reason = f"builtin kernels: weights are {worst}; default kernels would hide a packed copy"
-    return Choice(chosen, best[0], num_threads, reason, model), best[1]
+    return Choice(chosen, best[0], num_threads, reason, model, tuple(tried)), best[1]

@@ -1,0 +1,138 @@
+"""A small file format for what we keep: named arrays and numbers, versioned and authenticated.
+
+Layout, little-endian: magic (8 bytes), schema version (u32), length of the header (u32), header
+(JSON: numbers, texts and the dtype, shape and offset of every array), the arrays' bytes, and a
+32-byte tag: HMAC-SHA256 with the user's key, or plain SHA-256 where there is none. No pickle.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import json
+import os
+import struct
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from selfheal_edge.errors import BaselineFormatError
+
+__all__ = ["pack", "unpack", "write_atomically"]
+
+_HEAD: Final = struct.Struct("<8sII")
+_TAG_BYTES: Final = 32
+_DTYPES: Final = frozenset(
+    {"bool", "int8", "uint8", "int16", "int32", "int64", "float32", "float64"}
+)
+
+
+def _tag(body: bytes, key: bytes | None) -> bytes:
+    if key is None:
+        return hashlib.sha256(body).digest()
+    return hmac.new(key, body, hashlib.sha256).digest()
+
+
+def check_key(key: bytes | None) -> None:
+    """Refuse what is not a key: None, or at least 16 bytes."""
+    if key is not None and not isinstance(key, bytes):
+        raise TypeError(f"key: expected bytes or None, got {type(key).__name__}")
+    if key is not None and len(key) < 16:
+        raise ValueError(f"key: expected at least 16 bytes, got {len(key)}")
+
+
+def pack(
+    magic: bytes,
+    version: int,
+    fields: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray[Any, Any]],
+    key: bytes | None,
+) -> bytes:
+    """Return the bytes of a file that holds `fields` (JSON) and `arrays`."""
+    check_key(key)
+    table = {}
+    chunks = []
+    offset = 0
+    for name, array in arrays.items():
+        if array.dtype.name not in _DTYPES:
+            raise TypeError(f"{name}: expected a plain numeric dtype, got {array.dtype.name}")
+        data = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes()
+        table[name] = {"dtype": array.dtype.name, "shape": array.shape, "offset": offset}
+        chunks.append(data)
+        offset += len(data)
+    header = json.dumps({"fields": dict(fields), "arrays": table, "keyed": key is not None})
+    encoded = header.encode()
+    body = b"".join([_HEAD.pack(magic, version, len(encoded)), encoded, *chunks])
+    return body + _tag(body, key)
+
+
+def unpack(
+    data: bytes, magic: bytes, version: int, key: bytes | None, what: str
+) -> tuple[int, dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
+    """Return version, fields and arrays of a file; the tag is checked before anything is parsed.
+
+    Raises
+    ------
+    BaselineFormatError
+        When it is truncated, foreign, changed, newer than `version`, or signed with another key.
+    """
+    check_key(key)
+    if len(data) < _HEAD.size + _TAG_BYTES:
+        raise BaselineFormatError(
+            f"{what}: expected at least {_HEAD.size + _TAG_BYTES} bytes, got {len(data)}"
+        )
+    found, found_version, header_bytes = _HEAD.unpack_from(data)
+    if found != magic:
+        raise BaselineFormatError(f"{what}: expected it to begin with {magic!r}, got {found!r}")
+    if found_version > version:
+        raise BaselineFormatError(
+            f"{what}: expected version {version} or older, got {found_version}, "
+            "which a newer release of selfheal-edge wrote"
+        )
+    body = data[:-_TAG_BYTES]
+    if not hmac.compare_digest(_tag(body, key), data[-_TAG_BYTES:]):
+        expected = "an HMAC of the given key" if key is not None else "a matching SHA-256"
+        raise BaselineFormatError(
+            f"{what}: expected {expected}, got another tag: the file was damaged or changed, or "
+            "it was signed with another key or with none"
+        )
+    try:
+        header = json.loads(body[_HEAD.size : _HEAD.size + header_bytes])
+        start = _HEAD.size + header_bytes
+        arrays = {}
+        for name, row in header["arrays"].items():
+            if row["dtype"] not in _DTYPES:
+                raise ValueError(f"dtype {row['dtype']!r}")
+            dtype = np.dtype(row["dtype"]).newbyteorder("<")
+            count = int(np.prod(row["shape"], dtype=np.int64))
+            flat = np.frombuffer(body, dtype, count, start + int(row["offset"]))
+            arrays[name] = flat.reshape(row["shape"]).astype(row["dtype"])
+        return found_version, header["fields"], arrays
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BaselineFormatError(f"{what}: expected a readable header, got {error}") from None
+
+
+def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
+    """Replace `path` by a file with `data`: after a crash the old or the new one is there, whole."""
+    target = Path(path)
+    fd, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    try:
+        with open(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    with contextlib.suppress(OSError):  # not every file system can sync a folder
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

@@ -1,0 +1,119 @@
+"""The record of all that happened and why."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, overload
+
+__all__ = ["Event", "EventKind", "Journal"]
+
+_log = logging.getLogger("selfheal_edge")
+
+EventKind: TypeAlias = Literal[
+    "commissioned", "alarm", "diagnosis", "repair", "rollback", "snapshot", "recovered", "closed"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened."""
+
+    seq: int
+    """Number of the event, from 0, without gaps."""
+    monotonic: float
+    """Seconds on a clock that never jumps."""
+    wall: float
+    """Seconds since 1970 on a clock that may."""
+    kind: EventKind
+    cause: str | None = None
+    """The diagnosis' cause, by name."""
+    evidence: tuple[str, ...] = ()
+    strategy: str | None = None
+    outcome: str | None = None
+    prediction: int = 0
+    """Predictions before it."""
+
+    def __str__(self) -> str:
+        parts = [f"#{self.seq} after {self.prediction} predictions: {self.kind}"]
+        parts += [p for p in (self.cause, self.strategy, self.outcome) if p]
+        return ", ".join(parts) + (f" ({'; '.join(self.evidence)})" if self.evidence else "")
+
+
+class Journal:
+    """A bounded, ordered record of events; the oldest are dropped first.
+
+    Parameters
+    ----------
+    capacity
+        Events kept.
+    on_event
+        Called with every event; what it raises is logged, not passed on.
+    clock
+        Monotonic seconds; `time.monotonic` unless a test brings its own.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        on_event: Callable[[Event], None] | None = None,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self._events: deque[Event] = deque(maxlen=capacity)
+        self._on_event = on_event
+        self._clock = time.monotonic if clock is None else clock
+        self._next = 0
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def __iter__(self) -> Iterator[Event]:
+        return iter(tuple(self._events))
+
+    @overload
+    def __getitem__(self, index: int) -> Event: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Event, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Event | tuple[Event, ...]:
+        return tuple(self._events)[index]
+
+    @property
+    def dropped(self) -> int:
+        """Events that are no longer kept."""
+        return self._next - len(self._events)
+
+    def add(
+        self,
+        kind: EventKind,
+        prediction: int,
+        *,
+        cause: str | None = None,
+        evidence: tuple[str, ...] = (),
+        strategy: str | None = None,
+        outcome: str | None = None,
+    ) -> Event:
+        """Record an event and tell `on_event`."""
+        event = Event(
+            self._next,
+            self._clock(),
+            time.time(),
+            kind,
+            cause,
+            evidence,
+            strategy,
+            outcome,
+            prediction,
+        )
+        self._next += 1
+        self._events.append(event)
+        if self._on_event is not None:
+            try:
+                self._on_event(event)
+            except Exception:  # the user's callback must not take the model down
+                _log.exception("on_event failed for %s", event)
+        return event

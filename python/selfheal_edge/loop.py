@@ -1,0 +1,172 @@
+"""The loop around one inference: check, run, monitor, diagnose, repair."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from selfheal_edge.diagnosis import AttackDiagnoser, Cause, Diagnosis, Symptoms
+from selfheal_edge.healing import Healer
+from selfheal_edge.journal import Journal
+from selfheal_edge.monitor import Alarm, PerformanceMonitor
+from selfheal_edge.policy import Policy
+from selfheal_edge.repair import RepairCase
+from selfheal_edge.session import Session
+from selfheal_edge.signals import Measurement, SignalExtractor
+from selfheal_edge.tflite.protocol import Array
+from selfheal_edge.weights import CorruptBlock, Weights
+
+__all__ = ["HealingLoop", "Step"]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one inference gave."""
+
+    outputs: list[Array]
+    measured: Measurement
+    alarms: tuple[Alarm, ...]
+    trusted: bool
+
+
+class HealingLoop:
+    """One model's loop. Its owner serialises the calls.
+
+    Parameters
+    ----------
+    session, weights
+        What runs, and its bytes.
+    extractor, monitor, diagnoser, healer
+        The parts of the loop, in their order.
+    policy, journal
+        What shall be done, and where it is written down.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        weights: Weights,
+        extractor: SignalExtractor,
+        monitor: PerformanceMonitor,
+        diagnoser: AttackDiagnoser,
+        healer: Healer,
+        policy: Policy,
+        journal: Journal,
+    ) -> None:
+        self._session = session
+        self._weights = weights
+        self._extractor = extractor
+        self._monitor = monitor
+        self._diagnoser = diagnoser
+        self._healer = healer
+        self._policy = policy
+        self._journal = journal
+        self.trouble: Diagnosis | None = None
+        """The trouble that goes on, if any."""
+        self.predictions = 0
+        self.alarms = 0
+        self.corrupt_blocks = 0
+        self._look_again_at = 0
+        self._look_again_after = policy.rediagnose_after
+
+    def step(self, inputs: list[Array], nonfinite: int = 0) -> Step:
+        """Run once.
+
+        Parameters
+        ----------
+        inputs
+            Raw arrays, one per input of the model.
+        nonfinite
+            Input values that were NaN or infinite before quantisation hid them.
+        """
+        if self._policy.scrub_bytes_per_predict:
+            corrupt = self._weights.step(self._policy.scrub_bytes_per_predict)
+            if corrupt:
+                self.heal_corruption(corrupt)
+        outputs = self._session.instance.run(inputs)
+        self.predictions += 1
+        measured = self._extractor.measure(inputs, outputs)
+        if nonfinite:  # what was replaced must not be taken for a signal
+            unknown = (float("nan"),) * len(measured.values)
+            measured = measured._replace(values=unknown, nonfinite=nonfinite)
+        alarms = self._monitor.update(measured)
+        if alarms:
+            self.alarms += len(alarms)
+            if self._respond_to(alarms) and not self._session.stateful:
+                # The weights were corrupt: the answer is taken again from the healed model.
+                outputs = self._session.instance.run(inputs)
+                measured = self._extractor.measure(inputs, outputs)
+        elif self.trouble is not None and self._monitor.settled():
+            self._recover()
+        return Step(outputs, measured, alarms, self._healer.trusted and not nonfinite)
+
+    def _respond_to(self, alarms: tuple[Alarm, ...]) -> bool:
+        """Diagnose alarms and respond; return whether corrupt weights were behind them."""
+        corrupt = self._weights.check()
+        if corrupt:
+            self._journal.add(
+                "alarm", self.predictions, evidence=tuple(f"alarm: {a}" for a in alarms)
+            )
+            return self.heal_corruption(corrupt)
+        known = self.trouble is not None and self.predictions < self._look_again_at
+        if known and not any(a.signal.startswith("input_n") for a in alarms):
+            return False  # the trouble goes on; integrity was looked at all the same
+        diagnosis = self._diagnoser.diagnose(
+            Symptoms(
+                alarms=alarms,
+                signals=self._monitor.names,
+                scores=self._monitor.window,
+                count=self._monitor.count,
+                repeats=self._monitor.repeats,
+                known_answers_right=self._healer.known_answers_right(),
+            )
+        )
+        again = self.trouble is not None and self.trouble.cause is diagnosis.cause
+        self._look_again_after = self._look_again_after * 2 if again else self._policy.rediagnose_after
+        self._look_again_at = self.predictions + self._look_again_after
+        if again:
+            return False
+        self._journal.add(
+            "diagnosis",
+            self.predictions,
+            cause=diagnosis.cause.value,
+            evidence=tuple(str(e) for e in diagnosis.evidence),
+            outcome=f"confidence {diagnosis.confidence:.2f}",
+        )
+        healing = self._healer.respond(diagnosis, RepairCase(), self.predictions)
+        if healing.restored:
+            self._recover()
+        else:
+            self.trouble = diagnosis
+        return False
+
+    def heal_corruption(self, corrupt: tuple[CorruptBlock, ...]) -> bool:
+        """Restore corrupt blocks; return whether the model is proven to be what it was."""
+        self.corrupt_blocks += len(corrupt)
+        regions = tuple(dict.fromkeys(r for block in corrupt for r in block.regions))
+        diagnosis = self._diagnoser.diagnose(
+            Symptoms(corrupt_blocks=len(corrupt), corrupt_regions=regions)
+        )
+        self._journal.add(
+            "diagnosis",
+            self.predictions,
+            cause=diagnosis.cause.value,
+            evidence=tuple(str(e) for e in diagnosis.evidence),
+            outcome=f"confidence {diagnosis.confidence:.2f}",
+        )
+        # One corrupt block seldom comes alone, and proof needs all of them healed.
+        case = RepairCase(self._weights.check() or corrupt)
+        healing = self._healer.respond(diagnosis, case, self.predictions)
+        if healing.restored:
+            self._monitor.reset()  # its charts have seen a damaged model's answers
+            if self.trouble is not None and self.trouble.cause is Cause.WEIGHT_CORRUPTION:
+                self._recover()
+        else:
+            self.trouble = diagnosis
+        return healing.restored
+
+    def _recover(self) -> None:
+        trouble, self.trouble = self.trouble, None
+        self._healer.trusted = True
+        self._look_again_after = self._policy.rediagnose_after
+        if trouble is not None:
+            self._journal.add("recovered", self.predictions, cause=trouble.cause.value)

@@ -1,0 +1,215 @@
+"""Check the user's arrays against a model's tensors, quantise them, and shape the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from selfheal_edge.tflite.protocol import Array, TensorSpec
+
+__all__ = [
+    "Batch",
+    "Tensors",
+    "check_out",
+    "dequantize",
+    "quantize",
+    "read_batch",
+    "shape_outputs",
+]
+
+Tensors: TypeAlias = Array | Mapping[str, Array]
+Form: TypeAlias = Literal["single", "leading", "first"]
+
+
+class Batch(NamedTuple):
+    """Inputs of n inferences, checked and in the model's own dtypes."""
+
+    rows: list[Array]
+    """One array per input, of shape (n, *input shape)."""
+    form: Form
+    """``single``: the input's shape; ``leading``: one more axis; ``first``: axis 0 is the batch."""
+    real: bool
+    """Whether real numbers came in for a quantised input, so that real numbers go out."""
+    nonfinite: npt.NDArray[np.int64] | None
+    """Values per inference that were NaN or infinite; None when all are finite."""
+
+    @property
+    def size(self) -> int:
+        """Number of inferences."""
+        return len(self.rows[0])
+
+
+def quantize(values: Array, spec: TensorSpec) -> Array:
+    """Round real values half to even onto the tensor's levels, saturating; NaN becomes zero."""
+    info = np.iinfo(spec.dtype)
+    steps = np.rint(np.nan_to_num(values, nan=0.0) / np.float32(spec.scale)) + spec.zero_point
+    return np.clip(steps, info.min, info.max).astype(spec.dtype)
+
+
+def dequantize(values: Array, spec: TensorSpec) -> Array:
+    """Return the float32 numbers that the levels stand for."""
+    if not spec.quantized:
+        return values
+    return (values.astype(np.float32) - np.float32(spec.zero_point)) * np.float32(spec.scale)
+
+
+def _form(shape: tuple[int, ...], spec: TensorSpec) -> Form | None:
+    if shape == spec.shape:
+        return "single"
+    if shape[1:] == spec.shape:
+        return "leading"
+    if spec.shape[:1] == (1,) and len(shape) == len(spec.shape) and shape[1:] == spec.shape[1:]:
+        return "first"
+    return None
+
+
+def _dtypes(spec: TensorSpec) -> str:
+    return f"{spec.dtype.name} or float32" if spec.quantized else spec.dtype.name
+
+
+def _read_one(
+    spec: TensorSpec, value: Any, argument: str, skip_nonfinite: bool
+) -> tuple[Array, Form, bool, npt.NDArray[np.int64] | None]:
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"{argument}: expected a NumPy array, got {type(value).__name__}")
+    real = spec.quantized and value.dtype == np.float32
+    if value.dtype != spec.dtype and not real:
+        raise TypeError(f"{argument}: expected dtype {_dtypes(spec)}, got {value.dtype.name}")
+    if not value.dtype.isnative:
+        raise TypeError(f"{argument}: expected native byte order, got {value.dtype.str}")
+    form = _form(value.shape, spec)
+    if form is None:
+        raise ValueError(
+            f"{argument}: expected shape {spec.shape}, or a batch of it, got {value.shape}"
+        )
+    if value.shape[0:1] == (0,) and form != "single":
+        raise ValueError(f"{argument}: expected a batch of at least one sample, got an empty one")
+    if not value.flags.c_contiguous:
+        raise ValueError(
+            f"{argument}: expected a C-contiguous array, got strides {value.strides} for shape "
+            f"{value.shape}; numpy.ascontiguousarray makes one"
+        )
+    rows = value.reshape(-1, *spec.shape)
+    nonfinite: npt.NDArray[np.int64] | None = None
+    if value.dtype == np.float32 and not np.isfinite(value).all():
+        nonfinite = np.count_nonzero(~np.isfinite(rows.reshape(len(rows), -1)), axis=1)
+        if not skip_nonfinite:
+            raise ValueError(
+                f"{argument}: expected finite values, got {nonfinite.sum()} that are NaN or "
+                "infinite; Policy(nonfinite='skip') serves and counts them instead"
+            )
+    return (quantize(rows, spec) if real else rows), form, real, nonfinite
+
+
+def read_batch(
+    specs: Sequence[TensorSpec],
+    value: Any,
+    *,
+    argument: str = "x",
+    skip_nonfinite: bool = False,
+) -> Batch:
+    """Check what the user passed for the model's inputs.
+
+    Parameters
+    ----------
+    specs
+        The model's inputs.
+    value
+        An array for a model with one input, else a dict of arrays by tensor name. Shapes are
+        exactly the input's, or with one more leading axis, or, where the input's first axis is 1,
+        with that axis carrying the batch. Dtypes are the model's own, or float32 for a quantised
+        input.
+    argument
+        The name that messages use.
+    skip_nonfinite
+        Let NaN and infinity through, counted; NaN becomes the level of 0.
+
+    Raises
+    ------
+    TypeError
+        On another type or dtype.
+    ValueError
+        On another shape, an empty batch, a non-contiguous array, NaN, or other names.
+    """
+    if not isinstance(value, Mapping):
+        if len(specs) != 1:
+            names = ", ".join(repr(s.name) for s in specs)
+            raise TypeError(
+                f"{argument}: expected a dict of arrays by name ({names}), "
+                f"got {type(value).__name__}"
+            )
+        rows, form, real, nonfinite = _read_one(specs[0], value, argument, skip_nonfinite)
+        return Batch([rows], form, real, nonfinite)
+    expected = [s.name for s in specs]
+    if set(value) != set(expected):
+        raise ValueError(f"{argument}: expected the names {expected}, got {sorted(map(str, value))}")
+    parts = [_read_one(s, value[s.name], f"{argument}[{s.name!r}]", skip_nonfinite) for s in specs]
+    forms = {form for _, form, _, _ in parts}
+    sizes = {len(rows) for rows, _, _, _ in parts}
+    # (1, …) is both one sample and a batch of one: only real disagreement is refused.
+    if len(sizes) != 1 or len(forms) != 1:
+        raise ValueError(f"{argument}: expected batches of one size, got {sorted(sizes)}")
+    counts = [count for _, _, _, count in parts if count is not None]
+    return Batch(
+        [rows for rows, _, _, _ in parts],
+        parts[0][1],
+        any(real for _, _, real, _ in parts),
+        np.sum(counts, axis=0) if counts else None,
+    )
+
+
+def shape_outputs(
+    specs: Sequence[TensorSpec], results: Sequence[Sequence[Array]], form: Form, real: bool
+) -> Array | dict[str, Array]:
+    """Join the outputs of n inferences into what the user gets.
+
+    Parameters
+    ----------
+    specs
+        The model's outputs.
+    results
+        For each inference, one array per output.
+    form, real
+        From the `Batch` that went in.
+    """
+    joined: dict[str, Array] = {}
+    for i, spec in enumerate(specs):
+        if form == "single":
+            array = results[0][i]
+        elif form == "first" and spec.shape[:1] == (1,):
+            array = np.concatenate([r[i] for r in results], axis=0)
+        else:
+            array = np.stack([r[i] for r in results])
+        joined[spec.name] = dequantize(array, spec) if real else array
+    return next(iter(joined.values())) if len(specs) == 1 else joined
+
+
+def check_out(specs: Sequence[TensorSpec], batch: Batch, out: Any) -> None:
+    """Refuse an `out` that the answer to `batch` does not fit, before anything has run.
+
+    Raises
+    ------
+    TypeError
+        For a model with several outputs, and for anything but an array.
+    ValueError
+        For another shape or dtype, and for an array that cannot be written in place.
+    """
+    if len(specs) != 1:
+        raise TypeError(f"out: expected None for a model with {len(specs)} outputs, got an array")
+    spec = specs[0]
+    shape = {
+        "single": spec.shape,
+        "leading": (batch.size, *spec.shape),
+        "first": (batch.size, *(spec.shape[1:] if spec.shape[:1] == (1,) else spec.shape)),
+    }[batch.form]
+    dtype = np.dtype(np.float32) if batch.real and spec.quantized else spec.dtype
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out: expected an array, got {type(out).__name__}")
+    if out.shape != shape or out.dtype != dtype:
+        raise ValueError(f"out: expected {dtype.name} {shape}, got {out.dtype.name} {out.shape}")
+    if not out.flags.writeable or not out.flags.c_contiguous:
+        kind = "a read-only" if not out.flags.writeable else "a non-contiguous"
+        raise ValueError(f"out: expected a writable C-contiguous array, got {kind} one")
