@@ -207,4 +207,26 @@ void bind_compiled_model(py::module_& m) {
       .def_property_readonly("outputs", [](const Held& h) { return describe_ports(h.outputs()); },
                              "Dtype and shape of each output.")
       .def("memory_bytes", &Held::memory_bytes, "Bytes of tensors and packed weights.");
+
+  m.def(
+      "require_litert",
+      [](const std::string& library, const std::string& version) {
+        litert_api(library, version);
+      },
+      py::kw_only(), py::arg("library"), py::arg("version"),
+      "Raise RuntimeRefusal unless this LiteRT can be used.");
+  m.def(
+      "pack_weights",
+      [](const std::string& library, const std::string& version, py::handle source,
+         int num_threads) {
+        const selfheal::python::HeldBuffer held(source, "source", false);
+        std::vector<std::byte> image;
+        {
+          const py::gil_scoped_release release;
+          image = pack_weights(litert_api(library, version), held.bytes(), num_threads);
+        }
+        return selfheal::python::to_bytes(image);
+      },
+      py::kw_only(), py::arg("library"), py::arg("version"), py::arg("source"),
+      py::arg("num_threads") = 1, "Pack a model's weights once; a copy of the image.");
 }

@@ -211,4 +211,12 @@ std::size_t CompiledModel::memory_bytes() const noexcept {
   return arena_bytes_ + (packed_ ? packed_->bytes().size() : 0);
 }
 
+std::vector<std::byte> pack_weights(const LiteRtApi& api, std::span<const std::byte> source,
+                                    int num_threads) {
+  CompiledModel::Build build(api, source, num_threads);
+  const std::shared_ptr<Mapping> image = build.file().map();
+  if (!image) return {};
+  return {image->bytes().begin(), image->bytes().end()};
+}
+
 }  // namespace selfheal::runtime

@@ -59,6 +59,7 @@ class CompiledModel {
   std::size_t memory_bytes() const noexcept;
 
  private:
+  friend std::vector<std::byte> pack_weights(const LiteRtApi&, std::span<const std::byte>, int);
   class Build;
   struct AlignedDelete {
     void operator()(std::byte* data) const noexcept;
@@ -75,5 +76,10 @@ class CompiledModel {
   std::unique_ptr<std::byte[], AlignedDelete> arena_;
   std::unique_ptr<Build> build_;
 };
+
+/// Packs the weights of a model once and returns the packed image: what a CompiledModel of the same
+/// bytes would hold. Empty when nothing is packed. Throws Refusal.
+std::vector<std::byte> pack_weights(const LiteRtApi& api, std::span<const std::byte> source,
+                                    int num_threads);
 
 }  // namespace selfheal::runtime
