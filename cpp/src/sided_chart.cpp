@@ -1,51 +1,93 @@
 #include "selfheal/sided_chart.hpp"
 
+#include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "selfheal/argument_error.hpp"
 
 namespace selfheal {
 
+namespace {
+
+// `yes` where `value`, which is never negative, is zero. On its bits, since compilers make a branch
+// of a comparison here, and whether a sum is zero is nothing that a processor can predict.
+std::uint64_t if_zero(double value, std::uint64_t yes, std::uint64_t no) noexcept {
+  std::uint64_t bits = 0;
+  std::memcpy(&bits, &value, sizeof bits);
+  return bits == 0 ? yes : no;
+}
+
+}  // namespace
+
 // In this file rather than in the header, so that it is compiled with our floating-point flags.
+// The loop is bound by the latency of one addition and one maximum a sample: its four variables
+// stay in registers, and nothing else in it depends on the sample before.
 template <typename T>
 inline std::size_t SidedChart::take_until_alarm(std::span<const T> samples) noexcept {
   if (samples.empty()) return 0;
-  if (drift_detected_) {
-    upper_ = Sum{};
-    lower_ = Sum{};
-    drift_detected_ = false;
-  }
-  const auto add = [](Sum& sum, double step, std::uint64_t index) {
-    const double next = sum.value + step;
-    const bool above = next > 0.0;
-    sum.value = above ? next : 0.0;
-    sum.start = sum.run == 0 ? index : sum.start;
-    sum.run = above ? sum.run + 1 : 0;
-  };
-  Sum upper = upper_;
-  Sum lower = lower_;
+  if (drift_detected_) restart();
+  // A side that is not in use falls without end, so it stays at zero.
+  constexpr double kNever = std::numeric_limits<double>::infinity();
+  const double allowance_up = sides_ == Sides::kLower ? kNever : allowance_;
+  const double allowance_down = sides_ == Sides::kUpper ? kNever : allowance_;
+  const double mean = mean_;
+  const double reciprocal_std = reciprocal_std_;
+  const double threshold = threshold_;
   std::size_t taken = 0;
-  while (taken < samples.size()) {
-    const auto x = static_cast<double>(samples[taken]);
-    const std::uint64_t index = count_ + taken;
-    ++taken;
-    if (!std::isfinite(x)) {
-      ++skipped_;
-      continue;
+  while (taken < samples.size() && !drift_detected_) {
+    double up = upper_.value;
+    double down = lower_.value;
+    std::uint64_t up_start = upper_.start;
+    std::uint64_t down_start = lower_.start;
+    bool is_finite = true;
+    while (taken < samples.size()) {
+      const auto x = static_cast<double>(samples[taken]);
+      ++taken;
+      is_finite = std::isfinite(x);
+      if (!is_finite) [[unlikely]]
+        break;
+      const double z = (x - mean) * reciprocal_std;
+      up = std::max(0.0, up + (z - allowance_up));
+      down = std::max(0.0, down + (-z - allowance_down));
+      up_start = if_zero(up, count_ + taken, up_start);
+      down_start = if_zero(down, count_ + taken, down_start);
+      if (std::max(up, down) > threshold) [[unlikely]] {
+        drift_detected_ = true;
+        break;
+      }
     }
-    const double z = (x - mean_) * reciprocal_std_;
-    if (sides_ != Sides::kLower) add(upper, z - allowance_, index);
-    if (sides_ != Sides::kUpper) add(lower, -z - allowance_, index);
-    if (upper.value > threshold_ || lower.value > threshold_) {
-      drift_detected_ = true;
-      break;
+    upper_.value = up;
+    lower_.value = down;
+    upper_.start = up_start;
+    lower_.start = down_start;
+    if (!is_finite) {
+      ++skipped_;
+      skip(upper_, count_ + taken - 1);
+      skip(lower_, count_ + taken - 1);
     }
   }
-  upper_ = upper;
-  lower_ = lower;
   count_ += taken;
   return taken;
+}
+
+void SidedChart::restart() noexcept {
+  upper_ = Sum{};
+  lower_ = Sum{};
+  upper_.start = count_;
+  lower_.start = count_;
+  drift_detected_ = false;
+}
+
+void SidedChart::skip(Sum& sum, std::uint64_t index) noexcept {
+  if (sum.value == 0.0) {
+    sum.start = index + 1;
+    return;
+  }
+  if (sum.gaps_since != sum.start) sum.gaps = 0;
+  sum.gaps_since = sum.start;
+  ++sum.gaps;
 }
 
 bool SidedChart::update(double x) noexcept {
@@ -76,11 +118,9 @@ SidedChart::SidedChart(double mean, double std, double allowance, double thresho
 }
 
 void SidedChart::reset() noexcept {
-  upper_ = Sum{};
-  lower_ = Sum{};
   count_ = 0;
   skipped_ = 0;
-  drift_detected_ = false;
+  restart();
 }
 
 void SidedChart::write(StateWriter& writer) const {
@@ -91,8 +131,8 @@ void SidedChart::write(StateWriter& writer) const {
   writer.u64(skipped_);
   for (const Sum& sum : {upper_, lower_}) {
     writer.f64(sum.value);
-    writer.u64(sum.run);
     writer.u64(sum.start);
+    writer.u64(sum.gaps_since == sum.start ? sum.gaps : 0);
   }
 }
 
@@ -118,9 +158,12 @@ SidedChart::SidedChart(StateReader& reader)
   StateReader::require(skipped_ <= count_, "more samples skipped than seen");
   for (Sum* sum : {&upper_, &lower_}) {
     sum->value = reader.f64();
-    sum->run = reader.u64();
     sum->start = reader.u64();
-    StateReader::require(sum->value >= 0.0 && sum->run <= count_ && sum->start <= count_,
+    sum->gaps = reader.u64();
+    sum->gaps_since = sum->start;
+    StateReader::require(sum->value >= 0.0 && sum->start <= count_ &&
+                             sum->gaps <= count_ - sum->start &&
+                             (sum->value == 0.0 || sum->gaps < count_ - sum->start),
                          "a sum out of range");
   }
 }

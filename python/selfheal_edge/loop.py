@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from selfheal_edge.diagnosis import AttackDiagnoser, Cause, Diagnosis, Symptoms
 from selfheal_edge.healing import Healer
 from selfheal_edge.journal import Journal
-from selfheal_edge.monitor import Alarm, PerformanceMonitor
+from selfheal_edge.monitor import SENSOR_ALARMS, Alarm, PerformanceMonitor
 from selfheal_edge.policy import Policy
 from selfheal_edge.repair import RepairCase
 from selfheal_edge.session import Session
@@ -16,6 +17,8 @@ from selfheal_edge.tflite.protocol import Array
 from selfheal_edge.weights import CorruptBlock, Weights
 
 __all__ = ["HealingLoop", "Step"]
+
+_SAMPLES_FOR_DIAGNOSIS: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +68,9 @@ class HealingLoop:
         self.predictions = 0
         self.alarms = 0
         self.corrupt_blocks = 0
-        self._look_again_at = 0
-        self._look_again_after = policy.rediagnose_after
+        self._pending: dict[str, Alarm] = {}  # by signal: alarms that no diagnosis has heard yet
+        self._diagnose_at = 0
+        self._pause = policy.rediagnose_after
 
     def step(self, inputs: list[Array], nonfinite: int = 0) -> Step:
         """Run once.
@@ -91,25 +95,39 @@ class HealingLoop:
         alarms = self._monitor.update(measured)
         if alarms:
             self.alarms += len(alarms)
-            if self._respond_to(alarms) and not self._session.stateful:
+            if self._hear(alarms) and not self._session.stateful:
                 # The weights were corrupt: the answer is taken again from the healed model.
                 outputs = self._session.instance.run(inputs)
                 measured = self._extractor.measure(inputs, outputs)
+        if self._pending and self.predictions >= self._diagnose_at:
+            self._diagnose()
         elif self.trouble is not None and self._monitor.settled():
             self._recover()
         return Step(outputs, measured, alarms, self._healer.trusted and not nonfinite)
 
-    def _respond_to(self, alarms: tuple[Alarm, ...]) -> bool:
-        """Diagnose alarms and respond; return whether corrupt weights were behind them."""
-        corrupt = self._weights.check()
-        if corrupt:
+    def _hear(self, alarms: tuple[Alarm, ...]) -> bool:
+        """Take in alarms; return whether corrupt weights were behind them and are healed."""
+        if self.trouble is None and not self._pending:
             self._journal.add(
                 "alarm", self.predictions, evidence=tuple(f"alarm: {a}" for a in alarms)
             )
-            return self.heal_corruption(corrupt)
-        known = self.trouble is not None and self.predictions < self._look_again_at
-        if known and not any(a.signal.startswith("input_n") for a in alarms):
-            return False  # the trouble goes on; integrity was looked at all the same
+            corrupt = self._weights.check()
+            if corrupt:
+                return self.heal_corruption(corrupt)
+            # The shape of a shift shows only after some samples; until then, doubt.
+            onset_ago = self._monitor.count - min(a.onset for a in alarms)
+            self._diagnose_at = self.predictions + max(0, _SAMPLES_FOR_DIAGNOSIS - onset_ago)
+            self._healer.mark_untrusted()
+        for alarm in alarms:
+            self._pending.setdefault(alarm.signal, alarm)
+        known = self.trouble is not None and self.trouble.cause is Cause.SENSOR_FAULT
+        if not known and not SENSOR_ALARMS.isdisjoint(self._pending):
+            self._diagnose_at = self.predictions
+        return False
+
+    def _diagnose(self) -> None:
+        """Name the cause of the pending alarms, and respond unless it is known already."""
+        alarms, self._pending = tuple(self._pending.values()), {}
         diagnosis = self._diagnoser.diagnose(
             Symptoms(
                 alarms=alarms,
@@ -121,23 +139,15 @@ class HealingLoop:
             )
         )
         again = self.trouble is not None and self.trouble.cause is diagnosis.cause
-        self._look_again_after = self._look_again_after * 2 if again else self._policy.rediagnose_after
-        self._look_again_at = self.predictions + self._look_again_after
+        self._pause = 2 * self._pause if again else self._policy.rediagnose_after
+        self._diagnose_at = self.predictions + self._pause
         if again:
-            return False
-        self._journal.add(
-            "diagnosis",
-            self.predictions,
-            cause=diagnosis.cause.value,
-            evidence=tuple(str(e) for e in diagnosis.evidence),
-            outcome=f"confidence {diagnosis.confidence:.2f}",
-        )
+            return
+        self._record(diagnosis)
         healing = self._healer.respond(diagnosis, RepairCase(), self.predictions)
+        self.trouble = diagnosis
         if healing.restored:
             self._recover()
-        else:
-            self.trouble = diagnosis
-        return False
 
     def heal_corruption(self, corrupt: tuple[CorruptBlock, ...]) -> bool:
         """Restore corrupt blocks; return whether the model is proven to be what it was."""
@@ -146,19 +156,13 @@ class HealingLoop:
         diagnosis = self._diagnoser.diagnose(
             Symptoms(corrupt_blocks=len(corrupt), corrupt_regions=regions)
         )
-        self._journal.add(
-            "diagnosis",
-            self.predictions,
-            cause=diagnosis.cause.value,
-            evidence=tuple(str(e) for e in diagnosis.evidence),
-            outcome=f"confidence {diagnosis.confidence:.2f}",
-        )
+        self._record(diagnosis)
         # One corrupt block seldom comes alone, and proof needs all of them healed.
         case = RepairCase(self._weights.check() or corrupt)
         healing = self._healer.respond(diagnosis, case, self.predictions)
         if healing.restored:
-            self._monitor.reset()  # its charts have seen a damaged model's answers
-            if self.trouble is not None and self.trouble.cause is Cause.WEIGHT_CORRUPTION:
+            # The charts have heard a damaged model; what else was wrong will be heard again.
+            if self.trouble is None or self.trouble.cause is Cause.WEIGHT_CORRUPTION:
                 self._recover()
         else:
             self.trouble = diagnosis
@@ -167,6 +171,17 @@ class HealingLoop:
     def _recover(self) -> None:
         trouble, self.trouble = self.trouble, None
         self._healer.trusted = True
-        self._look_again_after = self._policy.rediagnose_after
+        self._pending.clear()
+        self._monitor.reset()
+        self._pause = self._policy.rediagnose_after
         if trouble is not None:
             self._journal.add("recovered", self.predictions, cause=trouble.cause.value)
+
+    def _record(self, diagnosis: Diagnosis) -> None:
+        self._journal.add(
+            "diagnosis",
+            self.predictions,
+            cause=diagnosis.cause.value,
+            evidence=tuple(str(e) for e in diagnosis.evidence),
+            outcome=f"confidence {diagnosis.confidence:.2f}",
+        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,13 +13,18 @@ from selfheal_edge import _core
 from selfheal_edge.baseline import Baseline
 from selfheal_edge.signals import Measurement
 
-__all__ = ["Alarm", "PerformanceMonitor"]
+__all__ = ["SENSOR_ALARMS", "Alarm", "PerformanceMonitor"]
 
 _REFERENCE_VALUES: Final = (0.25, 1.0)  # slow and small shifts; fast and large ones
 _WINDOW: Final = 256
 _SETTLED_SAMPLES: Final = 64
 _SETTLED_MEAN: Final = 0.5  # four standard errors of a mean of 64
 _MIN_REPEATS: Final = 8
+_FLAT_SHARE: Final = 0.25
+
+
+SENSOR_ALARMS: Final = frozenset({"input_repeats", "input_flat", "input_nonfinite"})
+"""Alarms that say by themselves that a sensor is at fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +60,10 @@ class PerformanceMonitor:
     the reference's mean of 1.3 standard errors. Autocorrelated signals alarm more often than
     promised: calibrate on inputs in the order in which they come.
 
-    Two more alarms need no chart: ``input_repeats``, when more inputs in a row are equal than
-    chance explains, and ``input_nonfinite``.
+    Three more alarms need no chart, and name a sensor rather than a distribution:
+    ``input_repeats``, when more inputs in a row are equal to the bit than chance explains,
+    ``input_flat``, when eight in a row have less than a quarter of the least spread that
+    calibration saw, and ``input_nonfinite``.
 
     Memory is fixed after construction. One thread at a time.
     """
@@ -83,6 +89,13 @@ class PerformanceMonitor:
             if share < 0.99
             else 0  # inputs are always the same: that they repeat says nothing
         )
+        self._flat_below = tuple(
+            (i, _FLAT_SHARE * reference.lowest)
+            for i, (name, reference) in enumerate(baseline.references.items())
+            if name.startswith("input_std")
+        )
+        self._flat = 0
+        self._since_alarm = 0
         self._scores = _core.RingBuffer(_WINDOW, max(1, len(self.names)))
         self._row = np.zeros(max(1, len(self.names)))
         self.count = 0
@@ -117,10 +130,17 @@ class PerformanceMonitor:
         self._scores.push(self._row)
         if measurement.nonfinite:
             self.nonfinite += measurement.nonfinite
-            alarms.append(self._plain("input_nonfinite", measurement.nonfinite, 0))
+            alarms.append(self._sensor("input_nonfinite", measurement.nonfinite, 0, 0))
+        is_flat = any(measurement.values[i] < least for i, least in self._flat_below)
+        self._flat = self._flat + 1 if is_flat else 0
+        if self._flat and self._flat % _MIN_REPEATS == 0:
+            alarms.append(self._sensor("input_flat", self._flat, _MIN_REPEATS, self._flat))
         self.repeats = self.repeats + 1 if measurement.repeats_previous else 0
         if self._max_repeats and self.repeats and self.repeats % self._max_repeats == 0:
-            alarms.append(self._plain("input_repeats", self.repeats, self._max_repeats))
+            alarms.append(
+                self._sensor("input_repeats", self.repeats, self._max_repeats, self.repeats)
+            )
+        self._since_alarm = 0 if alarms else self._since_alarm + 1
         return tuple(alarms)
 
     def _alarm(self, signal: str, chart: _core.Cusum) -> Alarm:
@@ -134,15 +154,16 @@ class PerformanceMonitor:
             chart.h,
         )
 
-    def _plain(self, signal: str, value: float, threshold: float) -> Alarm:
-        onset = self.count - (self.repeats if signal == "input_repeats" else 0)
-        return Alarm(signal, 1, float(value), onset, float(value), float(threshold))
+    def _sensor(self, signal: str, value: float, threshold: float, ago: int) -> Alarm:
+        return Alarm(signal, 1, float(value), self.count - ago, float(value), float(threshold))
 
     def settled(self) -> bool:
-        """Whether the latest 64 predictions look like the reference again."""
-        if self.repeats or len(self._scores) < _SETTLED_SAMPLES:
+        """Whether the latest 64 predictions raised no alarm and look like the reference again."""
+        if self.repeats or self._since_alarm < _SETTLED_SAMPLES:
             return False
         recent = self.window[-_SETTLED_SAMPLES:]
+        if len(recent) < _SETTLED_SAMPLES:
+            return False
         if not np.isfinite(recent).all():
             return False
         return bool((np.abs(recent.mean(axis=0)) < _SETTLED_MEAN).all())
@@ -153,9 +174,4 @@ class PerformanceMonitor:
             for chart in pair:
                 chart.reset()
         self._scores.clear()
-        self.repeats = 0
-
-    def recent(self, signals: Sequence[str], samples: int) -> npt.NDArray[np.float64]:
-        """Return the latest scores of some signals, shape (<= samples, len(signals))."""
-        columns = [self.names.index(s) for s in signals]
-        return self.window[-samples:, columns]
+        self.repeats = self._flat = self._since_alarm = 0

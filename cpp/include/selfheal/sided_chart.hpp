@@ -63,13 +63,14 @@ class SidedChart {
   /// eq. 9.6). 0 while both sums are zero.
   double magnitude() const noexcept {
     const Sum& sum = leading();
-    return sum.run == 0 ? 0.0 : allowance_ + sum.value / static_cast<double>(sum.run);
+    const auto run = static_cast<double>(samples_since_zero(sum));
+    return sum.value > 0.0 ? allowance_ + sum.value / run : 0.0;
   }
   /// Index of the first sample after that side was last zero, -1 while both are zero. Often later
   /// than the true onset, above all for small shifts; not a bound.
   std::int64_t onset() const noexcept {
     const Sum& sum = leading();
-    return sum.run == 0 ? -1 : static_cast<std::int64_t>(sum.start);
+    return sum.value > 0.0 ? static_cast<std::int64_t>(sum.start) : -1;
   }
   /// Updates since construction or reset(), skipped ones included.
   std::uint64_t count() const noexcept { return count_; }
@@ -91,12 +92,20 @@ class SidedChart {
  private:
   struct Sum {
     double value = 0.0;
-    std::uint64_t run = 0;    // samples since the value was last zero
-    std::uint64_t start = 0;  // index of the first of them
+    std::uint64_t start = 0;  // index of the first sample after the value was last zero
+    // Samples skipped since a start; stale, and to be read as 0, when it is not this one. So the
+    // loop over good samples need not touch it.
+    std::uint64_t gaps = 0;
+    std::uint64_t gaps_since = 0;
   };
 
   template <typename T>
   std::size_t take_until_alarm(std::span<const T> samples) noexcept;
+  static void skip(Sum& sum, std::uint64_t index) noexcept;
+  void restart() noexcept;
+  std::uint64_t samples_since_zero(const Sum& sum) const noexcept {
+    return count_ - sum.start - (sum.gaps_since == sum.start ? sum.gaps : 0);
+  }
   const Sum& leading() const noexcept { return upper_.value > lower_.value ? upper_ : lower_; }
 
   double mean_;

@@ -5,6 +5,8 @@ the declared shape of a result for the size of its memory, and write past its en
 says otherwise. So declared sizes must agree wherever they are settled, operator by operator.
 """
 
+# ruff: noqa: SIM905 — names as text stay short
+
 from __future__ import annotations
 
 import math
