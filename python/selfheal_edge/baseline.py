@@ -170,7 +170,9 @@ class Baseline:
                 ),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise BaselineFormatError(f"{what}: expected a complete baseline, got {error}") from None
+            raise BaselineFormatError(
+                f"{what}: expected a complete baseline, got {error}"
+            ) from None
 
     def with_known_answers(self, answers: KnownAnswers, fingerprint: Fingerprint) -> Baseline:
         """Return the same baseline with answers settled on another device."""
@@ -202,7 +204,9 @@ def _rows(
 
 def _predictions(interval: float | str, rate_hz: float | None) -> float:
     if rate_hz is not None and not (math.isfinite(rate_hz) and rate_hz > 0):
-        raise ValueError(f"rate_hz: expected a positive number of predictions a second, got {rate_hz}")
+        raise ValueError(
+            f"rate_hz: expected a positive number of predictions a second, got {rate_hz}"
+        )
     if isinstance(interval, str):
         match = re.fullmatch(r"\s*([0-9.]+)\s*(s|min|h|d|w)\s*", interval)
         if match is None:
@@ -217,9 +221,7 @@ def _predictions(interval: float | str, rate_hz: float | None) -> float:
             )
         interval = float(match[1]) * _UNITS[match[2]] * rate_hz
     if not 10 <= interval <= 1e12:
-        raise ValueError(
-            f"false_alarm_interval: expected 10 to 1e12 predictions, got {interval:g}"
-        )
+        raise ValueError(f"false_alarm_interval: expected 10 to 1e12 predictions, got {interval:g}")
     return float(interval)
 
 

@@ -117,7 +117,7 @@ def unpack(
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Replace `path` by a file with `data`: after a crash the old or the new one is there, whole."""
+    """Replace `path` by a file with `data`; after a crash the old or the new one is whole."""
     target = Path(path)
     fd, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     try:

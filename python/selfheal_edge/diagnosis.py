@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
@@ -161,9 +160,7 @@ class AttackDiagnoser:
         if "input_flat" in raised:
             value = raised["input_flat"].statistic
             text = f"{value:.0f} inputs in a row have almost no spread: dead or covered"
-            return Diagnosis(
-                Cause.SENSOR_FAULT, 1.0, (Evidence("input_flat", value, text),)
-            )
+            return Diagnosis(Cause.SENSOR_FAULT, 1.0, (Evidence("input_flat", value, text),))
         return self._saturated(symptoms)
 
     def _saturated(self, symptoms: Symptoms) -> Diagnosis | None:
@@ -210,5 +207,3 @@ class AttackDiagnoser:
         onset = min((a.onset for a in symptoms.alarms), default=symptoms.count - _RECENT)
         span = max(_MIN_RECENT, min(symptoms.count - onset, len(symptoms.scores)))
         return symptoms.scores[-span:, column]
-
-

@@ -42,6 +42,7 @@ class Healer:
 
     def __init__(
         self,
+        *,
         session: Session,
         weights: Weights,
         known: KnownAnswers,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from selfheal_edge.monitor import Alarm
 from selfheal_edge.session import Fingerprint
 from selfheal_edge.tflite.protocol import Array, Coverage, CoverageTable
-from selfheal_edge.monitor import Alarm
 
 __all__ = ["CoverageSummary", "Health", "Prediction"]
 

@@ -46,6 +46,7 @@ class HealingLoop:
 
     def __init__(
         self,
+        *,
         session: Session,
         weights: Weights,
         extractor: SignalExtractor,

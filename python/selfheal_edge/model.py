@@ -119,28 +119,30 @@ class SelfHealingModel:
             self._journal = Journal(self._policy.max_events, on_event, clock)
             self._weights = self._guard_weights()
             self._healer = Healer(
-                self._session,
-                self._weights,
-                baseline.known_answers,
-                kit,
-                self._policy,
-                self._journal,
+                session=self._session,
+                weights=self._weights,
+                known=baseline.known_answers,
+                kit=kit,
+                policy=self._policy,
+                journal=self._journal,
             )
         except BaseException:
             self._session.close()
             raise
         self._monitor = PerformanceMonitor(baseline) if monitor is None else monitor
-        random = secrets.randbits(62) if seed is None else np.random.default_rng(seed).integers(2**62)
+        random = (
+            secrets.randbits(62) if seed is None else np.random.default_rng(seed).integers(2**62)
+        )
         self._first_id = int(random) << 48
         self._loop = HealingLoop(
-            self._session,
-            self._weights,
-            self._extractor,
-            self._monitor,
-            AttackDiagnoser() if diagnoser is None else diagnoser,
-            self._healer,
-            self._policy,
-            self._journal,
+            session=self._session,
+            weights=self._weights,
+            extractor=self._extractor,
+            monitor=self._monitor,
+            diagnoser=AttackDiagnoser() if diagnoser is None else diagnoser,
+            healer=self._healer,
+            policy=self._policy,
+            journal=self._journal,
         )
         if baseline.fingerprint != self._session.fingerprint or not (
             self._healer.known_answers_right()
@@ -251,7 +253,9 @@ class SelfHealingModel:
         with self._lock:
             self._require_open()
             generation = self._weights.take()
-            self._journal.add("snapshot", self._loop.predictions, outcome=f"generation {generation}")
+            self._journal.add(
+                "snapshot", self._loop.predictions, outcome=f"generation {generation}"
+            )
             return generation
 
     def rollback(

@@ -76,9 +76,7 @@ class PerformanceMonitor:
         allowance = 1.3 / math.sqrt(baseline.samples)
         self._charts = tuple(
             tuple(
-                _core.Cusum(
-                    0.0, 1.0, k=k, h=_core.cusum_threshold(arl0, max(0.05, k - allowance))
-                )
+                _core.Cusum(0.0, 1.0, k=k, h=_core.cusum_threshold(arl0, max(0.05, k - allowance)))
                 for k in _REFERENCE_VALUES
             )
             for _ in self.names
@@ -144,7 +142,8 @@ class PerformanceMonitor:
         return tuple(alarms)
 
     def _alarm(self, signal: str, chart: _core.Cusum) -> Alarm:
-        ago = chart.count + chart.skipped - chart.onset
+        samples = chart.count + chart.skipped
+        ago = 0 if chart.onset is None else samples - chart.onset
         return Alarm(
             signal,
             chart.direction,

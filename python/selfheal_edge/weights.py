@@ -271,9 +271,7 @@ class Weights:
         """Make block ranges, by image, those of `generation`."""
         self.check_open()
         reports = [self._images[n].restore(generation, r) for n, r in ranges.items()]
-        return RestoreReport(
-            sum(r.rewritten for r in reports), sum(r.refused for r in reports)
-        )
+        return RestoreReport(sum(r.rewritten for r in reports), sum(r.refused for r in reports))
 
     def settle(self, generation: int, ranges: Mapping[str, Sequence[tuple[int, int]]]) -> None:
         """Take restored ranges of another generation as what the bytes are meant to be now."""

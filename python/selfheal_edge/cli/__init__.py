@@ -63,9 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return run_demo(arguments.runtime, arguments.seed, plain=arguments.plain)
         from selfheal_edge.cli.inspect import run_inspect  # noqa: PLC0415
 
-        return run_inspect(
-            arguments.model, arguments.runtime, arguments.kernels, arguments.threads
-        )
+        return run_inspect(arguments.model, arguments.runtime, arguments.kernels, arguments.threads)
     except (SelfHealError, OSError, ValueError) as error:
         print(f"selfheal-edge: {error}", file=sys.stderr)
         return 1

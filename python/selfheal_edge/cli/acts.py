@@ -14,7 +14,7 @@ from selfheal_edge.diagnosis import Cause
 from selfheal_edge.model import SelfHealingModel
 from selfheal_edge.redteam.inject import Flip, inject
 from selfheal_edge.session import Session
-from selfheal_edge.tflite.select import RuntimeArgument
+from selfheal_edge.tflite.select import KernelsArgument, RuntimeArgument
 
 __all__ = ["Act", "Stage"]
 
@@ -53,7 +53,7 @@ def _stick(images: Images, rng: np.random.Generator) -> Images:
 
 def _drift(images: Images, rng: np.random.Generator) -> Images:
     noise = rng.normal(30.0, 50.0, images.shape)
-    return np.clip(np.rint(images + noise), -128, 127).astype(np.int8)
+    return np.asarray(np.clip(np.rint(images + noise), -128, 127), np.int8)
 
 
 class Stage:
@@ -78,8 +78,8 @@ class Stage:
         self._inputs = digits.heldout_inputs
         self._labels = digits.heldout_labels
         self._rng = np.random.default_rng(seed)
-        fingerprint = model.health.fingerprint
-        kernels = "builtin" if fingerprint.kernels == "builtin" else "default"
+        chosen = model.health.fingerprint.kernels
+        kernels: KernelsArgument = "builtin" if chosen == "builtin" else "default"
         self._twin = Session(digits_model_path(), runtime, kernels)
         self._golden = self._guarded_outputs()
 
@@ -91,11 +91,11 @@ class Stage:
         """Yield the acts; each yields its row again and again while it goes on."""
         yield self._all_is_well()
         yield self._flip_bits()
-        yield self._break_input("stuck sensor", "one frame again and again", _stick, Cause.SENSOR_FAULT)
-        yield self._break_input("saturated sensor", "gain times six", _saturate, Cause.SENSOR_FAULT)
         yield self._break_input(
-            "input drift", "haze and noise", _drift, Cause.COVARIATE_DRIFT
+            "stuck sensor", "one frame again and again", _stick, Cause.SENSOR_FAULT
         )
+        yield self._break_input("saturated sensor", "gain times six", _saturate, Cause.SENSOR_FAULT)
+        yield self._break_input("input drift", "haze and noise", _drift, Cause.COVARIATE_DRIFT)
 
     def _guarded_outputs(self) -> npt.NDArray[np.int8]:
         return np.asarray(self._model.predict(self._inputs), np.int8)

@@ -138,7 +138,9 @@ def run_demo(runtime: RuntimeArgument, seed: int, *, plain: bool) -> int:
         SelfHealingModel(path, baseline, policy=policy, runtime=runtime, seed=seed) as model,
         _view(plain) as view,
     ):
-        view.say(f"model: {path.name}, {path.stat().st_size} bytes, int8, on {baseline.fingerprint}")
+        view.say(
+            f"model: {path.name}, {path.stat().st_size} bytes, int8, on {baseline.fingerprint}"
+        )
         view.say(f"guard: {model.health.coverage}")
         stage = Stage(model, digits, runtime, seed)
         try:

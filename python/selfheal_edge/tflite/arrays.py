@@ -46,14 +46,17 @@ def quantize(values: Array, spec: TensorSpec) -> Array:
     """Round real values half to even onto the tensor's levels, saturating; NaN becomes zero."""
     info = np.iinfo(spec.dtype)
     steps = np.rint(np.nan_to_num(values, nan=0.0) / np.float32(spec.scale)) + spec.zero_point
-    return np.clip(steps, info.min, info.max).astype(spec.dtype)
+    levels: Array = np.clip(steps, info.min, info.max).astype(spec.dtype)
+    return levels
 
 
 def dequantize(values: Array, spec: TensorSpec) -> Array:
     """Return the float32 numbers that the levels stand for."""
     if not spec.quantized:
         return values
-    return (values.astype(np.float32) - np.float32(spec.zero_point)) * np.float32(spec.scale)
+    reals: Array = np.subtract(values, spec.zero_point, dtype=np.float32)
+    reals *= np.float32(spec.scale)
+    return reals
 
 
 def _form(shape: tuple[int, ...], spec: TensorSpec) -> Form | None:
@@ -145,7 +148,9 @@ def read_batch(
         return Batch([rows], form, real, nonfinite)
     expected = [s.name for s in specs]
     if set(value) != set(expected):
-        raise ValueError(f"{argument}: expected the names {expected}, got {sorted(map(str, value))}")
+        raise ValueError(
+            f"{argument}: expected the names {expected}, got {sorted(map(str, value))}"
+        )
     parts = [_read_one(s, value[s.name], f"{argument}[{s.name!r}]", skip_nonfinite) for s in specs]
     forms = {form for _, form, _, _ in parts}
     sizes = {len(rows) for rows, _, _, _ in parts}

@@ -65,6 +65,7 @@ class CompiledInstance:
         library: str,
         version: str,
         source_path: str,
+        *,
         copy: ModelCopy,
         num_threads: int,
     ) -> None:
@@ -101,7 +102,9 @@ class CompiledInstance:
                 self._image_regions["packed"] = packed_regions(
                     buffers, len(view), graph.tensors, graph.operators
                 )
-            witness = _Witness(module, library, version, source_path, copy, num_threads)
+            witness = _Witness(
+                module, library, version, source_path, copy=copy, num_threads=num_threads
+            )
             self.coverage: CoverageTable = cover_packed(model, buffers, witness)
         except BaseException:
             self.close()
@@ -172,6 +175,7 @@ class _Witness:
         library: str,
         version: str,
         source_path: str,
+        *,
         copy: ModelCopy,
         num_threads: int,
     ) -> None:
@@ -193,7 +197,12 @@ class _Witness:
 
     def interpreted(self) -> CoverageTable:
         instance = InterpreterInstance(
-            self._module, "litert", self._source_path, self._copy, "default", self._num_threads
+            self._module,
+            "litert",
+            self._source_path,
+            copy=self._copy,
+            kernels="default",
+            num_threads=self._num_threads,
         )
         try:
             return instance.coverage

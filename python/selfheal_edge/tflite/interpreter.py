@@ -60,6 +60,7 @@ class InterpreterInstance:
         module: Any,
         runtime: RuntimeName,
         source_path: str,
+        *,
         copy: ModelCopy,
         kernels: KernelsChoice,
         num_threads: int,
@@ -72,9 +73,7 @@ class InterpreterInstance:
         options: dict[str, Any] = {"num_threads": num_threads}
         if kernels == "builtin":
             resolvers = module.OpResolverType
-            options["experimental_op_resolver_type"] = (
-                resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-            )
+            options["experimental_op_resolver_type"] = resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         with without_chatter():
             try:
                 interpreter = module.Interpreter(model_path=source_path, **options)

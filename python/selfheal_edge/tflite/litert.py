@@ -53,7 +53,13 @@ class LiteRt:
                 if len(self._refusals) < _REASONS_KEPT:
                     self._refusals[key] = note
         return InterpreterInstance(
-            self._module, self.name, source_path, copy, kernels, num_threads, note
+            self._module,
+            self.name,
+            source_path,
+            copy=copy,
+            kernels=kernels,
+            num_threads=num_threads,
+            note=note,
         )
 
     def _compile(self, source_path: str, copy: ModelCopy, num_threads: int) -> Instance:
@@ -63,5 +69,10 @@ class LiteRt:
         # Compiling runs other code than the interpreter, some of which aborts the process.
         probe(copy.model.data, "litert", "compiled", num_threads)
         return CompiledInstance(
-            self._module, self._library, self.version, source_path, copy, num_threads
+            self._module,
+            self._library,
+            self.version,
+            source_path,
+            copy=copy,
+            num_threads=num_threads,
         )

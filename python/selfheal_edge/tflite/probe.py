@@ -19,7 +19,6 @@ import sys
 import tempfile
 import threading
 from functools import lru_cache
-from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
@@ -97,6 +96,8 @@ class ProbeResult(NamedTuple):
 @lru_cache(maxsize=4)
 def runtime_version(runtime: RuntimeName) -> str:
     """Return the installed version of a runtime, or ``"unknown"``."""
+    from importlib import metadata  # noqa: PLC0415 — costs more than all the rest of this module
+
     for name in _RUNTIMES[runtime][1]:
         with contextlib.suppress(metadata.PackageNotFoundError):
             return metadata.version(name)
@@ -336,7 +337,7 @@ def _environment() -> dict[str, str]:
     """
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     if sys.platform == "linux":
-        preload = filter(None, [_CHECKING_HEAP, os.environ.get("LD_PRELOAD")])
+        preload = filter(None, [os.environ.get("LD_PRELOAD"), _CHECKING_HEAP])
         environment |= {"MALLOC_CHECK_": "3", "LD_PRELOAD": ":".join(preload)}
     return environment
 

@@ -71,7 +71,9 @@ class CoverageTable:
     @property
     def worst(self) -> Coverage:
         """The worst coverage of any weight; `executing` for a model that has none."""
-        return max((r.coverage for r in self.weights), key=lambda c: c.rank, default=Coverage.EXECUTING)
+        return max(
+            (r.coverage for r in self.weights), key=lambda c: c.rank, default=Coverage.EXECUTING
+        )
 
     @property
     def bytes_by_coverage(self) -> dict[Coverage, int]:

@@ -35,4 +35,11 @@ class TfliteRuntime:
         self, source_path: str, copy: ModelCopy, kernels: KernelsChoice, num_threads: int
     ) -> Instance:
         """Build an instance from the bytes of `copy` as they are at `source_path`, mapping them."""
-        return InterpreterInstance(self._module, self.name, source_path, copy, kernels, num_threads)
+        return InterpreterInstance(
+            self._module,
+            self.name,
+            source_path,
+            copy=copy,
+            kernels=kernels,
+            num_threads=num_threads,
+        )

@@ -1,0 +1,51 @@
+"""Taps show what the same kernels compute inside, and change nothing that the user sees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from selfheal_edge.tflite.model_file import ModelFile
+from tests.tflite.instances import SETUPS, all_models, built, raw_answer, raw_interpreter, same
+
+
+@pytest.mark.parametrize("setup", SETUPS)
+@pytest.mark.parametrize("path", all_models())
+def test_outputs_stay_and_taps_equal_preserved_tensors(path: Path, setup: Any) -> None:
+    runtime, kernels = setup
+    model = ModelFile.from_path(path)
+    produced = [i for op in model.subgraphs[0].operators for i in op.outputs]
+    taps = produced[:: max(1, len(produced) // 6)]
+    with built(path, runtime, kernels, taps=taps) as ours:
+        plain = raw_interpreter(model.data, runtime, kernels, 1)
+        preserving = raw_interpreter(
+            model.data, runtime, "builtin", 1, experimental_preserve_all_tensors=True
+        )
+        assert [spec.name for spec in ours.instance.outputs] == [t.name for t in model.outputs]
+        assert [spec.name for spec in ours.instance.taps] == [model.tensor(i).name for i in taps]
+        for inputs in ours.inputs(10):
+            assert same(ours.answer(inputs), raw_answer(plain, inputs))
+            values = ours.instance.tapped()
+            assert len(values) == len(taps)
+            if kernels == "builtin":  # preserving all tensors switches XNNPACK off
+                raw_answer(preserving, inputs)
+                assert same(values, [preserving.get_tensor(i) for i in taps])
+
+
+@pytest.mark.parametrize("setup", SETUPS)
+@pytest.mark.parametrize("path", all_models())
+def test_default_kernels_taps_equal_a_graph_cut_there(path: Path, setup: Any) -> None:
+    """Each tap alone, beside all taps together: a tap is a value, however many are read."""
+    runtime, kernels = setup
+    model = ModelFile.from_path(path)
+    if model.head is None:
+        pytest.skip("no head, so no embedding")
+    with (
+        built(path, runtime, kernels, taps=[model.head.embedding, model.head.logits]) as both,
+        built(path, runtime, kernels, taps=[model.head.embedding]) as one,
+    ):
+        for inputs in both.inputs(10):
+            assert same(both.answer(inputs), one.answer(inputs))
+            assert same(both.instance.tapped()[:1], one.instance.tapped())
