@@ -54,7 +54,6 @@ def test_a_rebuild_heals_what_is_not_executing(path: Path, setup: Any) -> None:
             healed.reset_variables()
             assert same(healed.run(x), y)
         healed.close()
-        del source, span
 
 
 @pytest.mark.skipif(not SETUPS or not isinstance(SETUPS[0], tuple), reason="no TFLite runtime")

@@ -61,7 +61,7 @@ def test_an_output_that_is_tapped_is_not_listed_twice() -> None:
     model = ModelFile.from_path(digits_model_path())
     copy = copy_model(model, [model.outputs[0].index])
     assert copy.taps == (0,)
-    assert copy.model is model
+    assert len(copy.model.outputs) == copy.own_outputs == 1
 
 
 @pytest.mark.parametrize("tap", [-1, 10_000, True, "no such tensor"])

@@ -80,7 +80,8 @@ def copy_model(model: ModelFile, taps: Sequence[int | str] = ()) -> ModelCopy:
         positions.append(outputs.index(index))
     data = bytearray(model.data)
     root = root_table(model.data, TFLITE)
-    _drop_signatures(data, root)
+    if model.signatures:
+        _drop_signatures(data, root)
     if len(outputs) > own:
         _replace_outputs(data, root, outputs)
     if bytes(data) == model.data:
@@ -114,8 +115,6 @@ def _aligned_end(data: bytearray) -> int:
 
 
 def _drop_signatures(data: bytearray, root: Table) -> None:
-    if root.position("signature_defs") is None:
-        return
     # The vtable may serve other tables as well, so the root gets one of its own.
     entry = root.vtable_entry("signature_defs")
     assert entry is not None
