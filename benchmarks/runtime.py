@@ -12,6 +12,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,18 +92,17 @@ def main() -> None:
             choice, instance = choose(copy, source, runtime)
             inputs = [full_range_input(spec, rng) for spec in instance.inputs]
             raw = raw_calls(module, path, choice.kernels, inputs)
-            ours = instance.run
             raw()
             start = time.perf_counter()
             raw()
             calls = max(1, int(ROUND_S / (time.perf_counter() - start)))
             adapter, reference = harness.interleaved(
-                [lambda run=ours, x=inputs: run(x), raw], rounds=rounds, calls=calls
+                [partial(instance.run, inputs), raw], rounds=rounds, calls=calls
             )
             name = f"{runtime}/{path.stem}"
             rows.append(harness.Row(f"{name}/ratio", adapter / reference, "ratio", 1.0, False))
             rows.append(harness.Row(f"{name}/adapter", adapter * 1e6, "us", None, False))
-            rebuild = build_times(lambda c=choice, s=source: c.build(s), 3 if options.quick else 20)
+            rebuild = build_times(partial(choice.build, source), 3 if options.quick else 20)
             rows.append(harness.Row(f"{name}/rebuild", rebuild * 1e3, "ms", None, False))
             instance.close()
             source.close()
@@ -112,9 +112,9 @@ def main() -> None:
         source = SourceImage(copy.model.data)
         choice, instance = choose(copy, source, runtime)
         instance.close()
-        build_times(lambda c=choice, s=source: c.build(s), 50)
+        build_times(partial(choice.build, source), 50)
         before = resident_mib()
-        build_times(lambda c=choice, s=source: c.build(s), cycles)
+        build_times(partial(choice.build, source), cycles)
         grown = resident_mib() - before
         rows.append(harness.Row(f"{runtime}/grown in {cycles} builds", grown, "MiB", 1.0, False))
         source.close()

@@ -22,11 +22,24 @@ std::size_t rounded(std::size_t nbytes) {
 // Bytes of one element by LiteRT's number of the type; 0 for types that are not plain numbers.
 std::size_t element_bytes(std::int32_t type) {
   switch (type) {
-    case 3: case 6: case 9: return 1;            // uint8, bool, int8
-    case 7: case 10: case 17: return 2;          // int16, float16, uint16
-    case 1: case 2: case 16: return 4;           // float32, int32, uint32
-    case 4: case 11: case 13: return 8;          // int64, float64, uint64
-    default: return 0;
+    case 3:
+    case 6:
+    case 9:
+      return 1;  // uint8, bool, int8
+    case 7:
+    case 10:
+    case 17:
+      return 2;  // int16, float16, uint16
+    case 1:
+    case 2:
+    case 16:
+      return 4;  // float32, int32, uint32
+    case 4:
+    case 11:
+    case 13:
+      return 8;  // int64, float64, uint64
+    default:
+      return 0;
   }
 }
 
@@ -39,8 +52,10 @@ std::size_t bytes_of(const LiteRtTensorType& type) {
   const LiteRtLayout& layout = type.layout;
   if (layout.rank() > LiteRtLayout::kMaxRank) throw Refusal("an input or output has too many axes");
   for (std::size_t axis = 0; axis < layout.rank(); ++axis) {
-    if (layout.dimensions[axis] < 1) throw Refusal("an input or output has a shape that may change");
-    if (__builtin_mul_overflow(nbytes, static_cast<std::size_t>(layout.dimensions[axis]), &nbytes)) {
+    if (layout.dimensions[axis] < 1)
+      throw Refusal("an input or output has a shape that may change");
+    if (__builtin_mul_overflow(nbytes, static_cast<std::size_t>(layout.dimensions[axis]),
+                               &nbytes)) {
       throw Refusal("an input or output is too large");
     }
   }
@@ -74,11 +89,9 @@ class CompiledModel::Build {
   std::vector<TensorSlot> describe(bool is_input) const {
     LiteRtSubgraph graph = nullptr;
     require_ok(api_.get_model_subgraph(model_, 0, &graph), "reading the graph");
-    const auto get_count =
-        is_input ? api_.get_num_subgraph_inputs : api_.get_num_subgraph_outputs;
+    const auto get_count = is_input ? api_.get_num_subgraph_inputs : api_.get_num_subgraph_outputs;
     const auto get_tensor = is_input ? api_.get_subgraph_input : api_.get_subgraph_output;
-    const auto get_needs =
-        is_input ? api_.get_input_requirements : api_.get_output_requirements;
+    const auto get_needs = is_input ? api_.get_input_requirements : api_.get_output_requirements;
     std::size_t count = 0;
     require_ok(get_count(graph, &count), "counting inputs and outputs");
     // The file's own shapes may have open axes; the compiled model's are those that it runs with.
@@ -117,8 +130,7 @@ class CompiledModel::Build {
   }
 
   LiteRtStatus run() noexcept {
-    return api_.run(compiled_, 0, inputs_.size(), inputs_.data(), outputs_.size(),
-                    outputs_.data());
+    return api_.run(compiled_, 0, inputs_.size(), inputs_.data(), outputs_.size(), outputs_.data());
   }
 
  private:
@@ -127,8 +139,8 @@ class CompiledModel::Build {
     buffers.reserve(slots.size());
     for (const TensorSlot& slot : slots) {
       LiteRtBuffer buffer = nullptr;
-      require_ok(api_.create_buffer_from_host_memory(&slot.type, arena + slot.offset,
-                                                     slot.capacity, nullptr, &buffer),
+      require_ok(api_.create_buffer_from_host_memory(&slot.type, arena + slot.offset, slot.capacity,
+                                                     nullptr, &buffer),
                  "wrapping a buffer");
       buffers.push_back(buffer);
     }
@@ -136,9 +148,8 @@ class CompiledModel::Build {
 
   void compile(std::span<const std::byte> source, int num_threads) {
     const LiteRtEnvironment environment = litert_environment(api_);
-    require_ok(
-        api_.create_model_from_buffer(environment, source.data(), source.size(), &model_),
-        "loading the model");
+    require_ok(api_.create_model_from_buffer(environment, source.data(), source.size(), &model_),
+               "loading the model");
     require_ok(api_.create_options(&options_), "making options");
     require_ok(api_.set_options_hardware_accelerators(options_, kLiteRtCpu), "choosing the CPU");
     const std::string text = "num_threads = " + std::to_string(num_threads) +

@@ -17,9 +17,9 @@ namespace selfheal::runtime {
 /// One input or output: its type, and the memory that the runtime reads or writes.
 struct TensorSlot {
   LiteRtTensorType type;
-  std::size_t nbytes = 0;      // of the values
-  std::size_t offset = 0;      // in the arena
-  std::size_t capacity = 0;    // given to the runtime; at least nbytes
+  std::size_t nbytes = 0;    // of the values
+  std::size_t offset = 0;    // in the arena
+  std::size_t capacity = 0;  // given to the runtime; at least nbytes
 };
 
 /// A model compiled by LiteRT whose packed weights lie in memory that we own.

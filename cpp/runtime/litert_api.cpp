@@ -64,8 +64,7 @@ std::mutex& mutex() {
 }  // namespace
 
 const LiteRtApi& litert_api(const std::string& library, const std::string& version) {
-  if (std::find(kTestedVersions.begin(), kTestedVersions.end(), version) ==
-      kTestedVersions.end()) {
+  if (std::find(kTestedVersions.begin(), kTestedVersions.end(), version) == kTestedVersions.end()) {
     std::string known;
     for (const std::string_view tested : kTestedVersions) {
       known += (known.empty() ? "" : ", ") + std::string(tested);
@@ -104,13 +103,26 @@ void require_ok(LiteRtStatus status, const char* step) {
   if (status == 0) return;
   const char* meaning = "";
   switch (status) {
-    case 1: meaning = " (invalid argument)"; break;
-    case 2: meaning = " (out of memory)"; break;
-    case 3: meaning = " (runtime failure)"; break;
-    case 5: meaning = " (unsupported)"; break;
-    case 501: meaning = " (invalid flatbuffer)"; break;
-    case 504: meaning = " (compilation failed)"; break;
-    default: break;
+    case 1:
+      meaning = " (invalid argument)";
+      break;
+    case 2:
+      meaning = " (out of memory)";
+      break;
+    case 3:
+      meaning = " (runtime failure)";
+      break;
+    case 5:
+      meaning = " (unsupported)";
+      break;
+    case 501:
+      meaning = " (invalid flatbuffer)";
+      break;
+    case 504:
+      meaning = " (compilation failed)";
+      break;
+    default:
+      break;
   }
   throw Refusal("LiteRT failed when " + std::string(step) + ": status " + std::to_string(status) +
                 meaning);

@@ -69,8 +69,7 @@ struct LiteRtApi {
                                         LiteRtCompiled*);
   void (*destroy_compiled_model)(LiteRtCompiled);
   LiteRtStatus (*get_input_layout)(LiteRtCompiled, std::size_t, std::size_t, LiteRtLayout*);
-  LiteRtStatus (*get_output_layouts)(LiteRtCompiled, std::size_t, std::size_t, LiteRtLayout*,
-                                     bool);
+  LiteRtStatus (*get_output_layouts)(LiteRtCompiled, std::size_t, std::size_t, LiteRtLayout*, bool);
   LiteRtStatus (*get_input_requirements)(LiteRtCompiled, std::size_t, std::size_t,
                                          LiteRtRequirements*);
   LiteRtStatus (*get_output_requirements)(LiteRtCompiled, std::size_t, std::size_t,

@@ -7,7 +7,7 @@ accumulates.
 """
 
 from collections.abc import Sequence
-from typing import Literal, SupportsFloat, SupportsIndex, final
+from typing import Any, Literal, SupportsFloat, SupportsIndex, final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ _Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 _Tensor = (
     npt.NDArray[np.int8] | npt.NDArray[np.uint8] | npt.NDArray[np.int16] | npt.NDArray[np.float32]
 )
+_Buffer = Buffer | npt.NDArray[Any]  # NumPy declares itself a Buffer from Python 3.12 on
 _Sides = Literal["both", "upper", "lower"]
 
 __version__: str
@@ -296,8 +297,8 @@ class Cusum(metaclass=_Pybind11Type):
     Notes
     -----
     With ``z = (x - mean) / std``: ``upper = max(0, upper + z - k)`` and
-    ``lower = max(0, lower - z - k)``, alarm when a side in use exceeds h; the update after an
-    alarm starts at zero.
+    ``lower = max(0, lower - z - k)``, alarm when a side in use exceeds h; the update
+    after an alarm starts at zero.
     NaN and infinities change no sum and are counted. Indices count all updates from 0.
 
     Examples
@@ -692,7 +693,7 @@ def measure_output(
         If the array has another dtype or layout, `scale` is not positive, or `kind` is unknown.
     """
 
-def crc32c(buffer: Buffer, value: SupportsIndex = 0) -> int:
+def crc32c(buffer: _Buffer, value: SupportsIndex = 0) -> int:
     """Compute the CRC-32C (RFC 3720) of a C-contiguous buffer, continuing from `value`.
 
     The GIL is released from 64 KiB on.
@@ -746,7 +747,7 @@ class WeightImage(metaclass=_Pybind11Type):
 
     def __init__(
         self,
-        buffer: Buffer,
+        buffer: _Buffer,
         regions: Sequence[tuple[str, str, SupportsIndex, SupportsIndex]] = ...,
         block_bytes: SupportsIndex = 512,
     ) -> None: ...
@@ -934,3 +935,59 @@ class SnapshotPool(metaclass=_Pybind11Type):
 
     def memory_bytes(self) -> int:
         """Bytes held, fixed at construction."""
+
+class RuntimeRefusedError(RuntimeError):
+    """LiteRT cannot be used this way, here or with this model; the text is the reason."""
+
+class CompiledModel(metaclass=_Pybind11Type):
+    """A model compiled by LiteRT, its packed weights ours.
+
+    The weights are packed twice and compared; the second image is sealed against shrinking and
+    growing. `run` releases the GIL, and threads take turns. Raises RuntimeRefusedError with the reason
+    when LiteRT does not take the model.
+    """
+
+    def __init__(
+        self,
+        *,
+        library: str,
+        version: str,
+        source_path: str,
+        num_threads: SupportsIndex = 1,
+        own_outputs: SupportsIndex = -1,
+    ) -> None:
+        """Compile the model whose bytes can be mapped at `source_path`; own_outputs -1: all."""
+
+    def run(self, inputs: Sequence[Any]) -> list[Any]:
+        """Run once on arrays of the inputs' shapes and dtypes; copies of the own outputs."""
+
+    def read(self, output: SupportsIndex) -> npt.NDArray[Any]:
+        """Copy one output of the last run."""
+
+    def close(self) -> None:
+        """Release the runtime's memory; a second call does nothing."""
+
+    @property
+    def closed(self) -> bool: ...
+    @property
+    def packed(self) -> memoryview | None:
+        """The packed image, live and writable, or None; the view may outlive the model."""
+
+    @property
+    def inputs(self) -> list[tuple[Any, tuple[int, ...]]]:
+        """Dtype and shape of each input."""
+
+    @property
+    def outputs(self) -> list[tuple[Any, tuple[int, ...]]]:
+        """Dtype and shape of each output."""
+
+    def memory_bytes(self) -> int:
+        """Bytes of tensors and packed weights."""
+
+def require_litert(*, library: str, version: str) -> None:
+    """Raise RuntimeRefusedError unless this LiteRT can be used."""
+
+def pack_weights(
+    *, library: str, version: str, source: _Buffer, num_threads: SupportsIndex = 1
+) -> bytes:
+    """Pack a model's weights once; a copy of the image."""

@@ -8,6 +8,7 @@ import platform
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any, Final, cast, get_args
 
@@ -77,6 +78,20 @@ class Baseline:
     known_answers: KnownAnswers
     tried_kernels: tuple[KernelsChoice, ...] = ()
     """Kernels with which the file was tried in a child process, where `fingerprint` says."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no calibration gives."""
+        if self.samples < 1 or not 1 <= self.false_alarm_interval < math.inf:
+            raise ValueError(
+                "samples and false_alarm_interval: expected at least 1 and finite, "
+                f"got {self.samples} and {self.false_alarm_interval}"
+            )
+        if not 0 <= self.repeat_share <= 1:
+            raise ValueError(f"repeat_share: expected 0 to 1, got {self.repeat_share}")
+        if self.output_kind not in (None, *get_args(OutputKind)):
+            raise ValueError(
+                f"output_kind: expected one of {get_args(OutputKind)}, got {self.output_kind!r}"
+            )
 
     def vouch(self) -> None:
         """Spare a file its trial in a child process, if calibration tried it on such a device."""
@@ -169,9 +184,9 @@ class Baseline:
                     _rows(arrays, "out", fields["known_outputs"]),
                 ),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise BaselineFormatError(
-                f"{what}: expected a complete baseline, got {error}"
+                f"{what}: expected a complete baseline, got {error!r}"
             ) from None
 
     def with_known_answers(self, answers: KnownAnswers, fingerprint: Fingerprint) -> Baseline:
@@ -202,13 +217,19 @@ def _rows(
     )
 
 
+def _is_real(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 def _predictions(interval: float | str, rate_hz: float | None) -> float:
+    if rate_hz is not None and not _is_real(rate_hz):
+        raise TypeError(f"rate_hz: expected a number, got {rate_hz!r}")
     if rate_hz is not None and not (math.isfinite(rate_hz) and rate_hz > 0):
         raise ValueError(
             f"rate_hz: expected a positive number of predictions a second, got {rate_hz}"
         )
     if isinstance(interval, str):
-        match = re.fullmatch(r"\s*([0-9.]+)\s*(s|min|h|d|w)\s*", interval)
+        match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?)\s*(s|min|h|d|w)\s*", interval)
         if match is None:
             raise ValueError(
                 "false_alarm_interval: expected a number of predictions or a duration such as "
@@ -220,6 +241,8 @@ def _predictions(interval: float | str, rate_hz: float | None) -> float:
                 f"duration ({interval!r}), got None"
             )
         interval = float(match[1]) * _UNITS[match[2]] * rate_hz
+    if not _is_real(interval):
+        raise TypeError(f"false_alarm_interval: expected a number or a duration, got {interval!r}")
     if not 10 <= interval <= 1e12:
         raise ValueError(f"false_alarm_interval: expected 10 to 1e12 predictions, got {interval:g}")
     return float(interval)

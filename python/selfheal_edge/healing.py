@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Literal
 
-from selfheal_edge.baseline import KnownAnswers
+from selfheal_edge.baseline import Baseline, KnownAnswers
 from selfheal_edge.diagnosis import Diagnosis
-from selfheal_edge.errors import SelfHealError
+from selfheal_edge.errors import IntegrityError
 from selfheal_edge.journal import Journal
 from selfheal_edge.policy import Policy
 from selfheal_edge.repair import ModelRepairKit, RepairCase
 from selfheal_edge.session import Session
 from selfheal_edge.trial import Proof, prove_restored
-from selfheal_edge.weights import Weights
+from selfheal_edge.weights import GOLDEN, Weights
 
 __all__ = ["Healer", "Healing"]
+
+_log = logging.getLogger("selfheal_edge")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,18 @@ class Healer:
         return self._weights
 
     def rebuild(self) -> None:
-        """Build the runtime's instance anew from the live source bytes."""
+        """Build the runtime's instance anew from the live source bytes, if all are sound.
+
+        Raises
+        ------
+        IntegrityError
+            When one is not: a runtime that builds from damaged bytes may take the process down.
+        """
+        corrupt = [block for block in self._weights.check() if block.image == "source"]
+        if corrupt:
+            raise IntegrityError(
+                f"weights: expected sound bytes to build from, got {len(corrupt)} corrupt block(s)"
+            )
         self._session.rebuild()
 
     def mark_untrusted(self) -> None:
@@ -92,11 +108,14 @@ class Healer:
             try:
                 outcome = strategy.apply(self, case)
                 proof = self.prove() if outcome.applied and strategy.heals else None
-            except SelfHealError as error:
-                self._record(diagnosis, name, f"failed: {error}", prediction)
+            except Exception as error:  # a strategy that breaks down is one that did not help
+                _log.warning("%s failed", name, exc_info=error)
+                text = f"failed: {type(error).__name__}: {error}"
+                self._record(diagnosis, name, text, prediction)
                 self.failed += 1
                 continue
             if not outcome.applied:
+                self._record(diagnosis, name, f"not applied: {outcome.text}", prediction)
                 continue
             last = name
             if proof is None:
@@ -109,6 +128,73 @@ class Healer:
             self.failed += 1
             self._record(diagnosis, name, f"not proven: {proof.text}", prediction)
         return Healing(last, restored=False)
+
+    def roll_back(
+        self,
+        to: int | Literal["golden"],
+        modules: Collection[str] | None,
+        prediction: int,
+    ) -> None:
+        """Do what `SelfHealingModel.rollback` says."""
+        weights = self._weights
+        generation = GOLDEN if to == "golden" else to
+        if isinstance(generation, bool) or generation not in weights.generations:
+            raise ValueError(f"to: expected 'golden' or one of {weights.generations}, got {to!r}")
+        if isinstance(modules, str):
+            raise TypeError("modules: expected a collection of names, got a single str")
+        unknown = sorted(set(modules or ()) - set(weights.modules), key=str)
+        if unknown:
+            raise ValueError(
+                f"modules: expected names among {list(weights.modules)}, got {unknown}"
+            )
+        ranges = {n: i.blocks_of(modules) for n, i in weights.images.items()}
+        report = weights.restore(generation, ranges)
+        if report.refused:
+            self.mark_untrusted()
+            raise IntegrityError(
+                f"to: expected sound saved bytes, got {report.refused} damaged block(s) in "
+                f"generation {generation}"
+            )
+        try:
+            if modules is None:
+                weights.settle(generation, ranges)
+            self.rebuild()
+            proof = self.prove()
+        except BaseException:
+            self.mark_untrusted()
+            raise
+        if not proof.held:
+            self.mark_untrusted()
+            raise IntegrityError(f"to: expected a sound model afterwards, got: {proof.text}")
+        self._journal.add(
+            "rollback",
+            prediction,
+            strategy="rollback_model" if modules is None else "rollback_module",
+            outcome=f"{report.rewritten} block(s) from generation {generation}; {proof.text}",
+        )
+
+    def commission(self, baseline: Baseline, prediction: int) -> Baseline:
+        """Do what `SelfHealingModel.commission` says; return the baseline as settled here."""
+        self.rebuild()
+        questions = baseline.known_answers.inputs
+        first = self._session.answers(questions)
+        self.rebuild()
+        settled = KnownAnswers(questions, tuple(tuple(row) for row in first))
+        if not settled.matches(self._session.answers(questions)):
+            raise IntegrityError(
+                "model: expected two instances built from the same bytes to agree, "
+                "got different answers"
+            )
+        same = settled.matches(baseline.known_answers.outputs)
+        there, here = baseline.fingerprint, self._session.fingerprint
+        self.known = settled
+        self._journal.add(
+            "commissioned",
+            prediction,
+            evidence=(f"calibrated on {there}", f"runs on {here}"),
+            outcome=f"known answers {'are the same' if same else 'differ and were settled'}",
+        )
+        return baseline.with_known_answers(settled, here)
 
     def _record(self, diagnosis: Diagnosis, strategy: str, outcome: str, prediction: int) -> None:
         self._journal.add(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from selfheal_edge.diagnosis import AttackDiagnoser, Cause, Diagnosis, Symptoms
+from selfheal_edge.errors import IntegrityError
 from selfheal_edge.healing import Healer
 from selfheal_edge.journal import Journal
 from selfheal_edge.monitor import SENSOR_ALARMS, Alarm, PerformanceMonitor
@@ -19,12 +20,15 @@ from selfheal_edge.weights import CorruptBlock, Weights
 __all__ = ["HealingLoop", "Step"]
 
 _SAMPLES_FOR_DIAGNOSIS: Final = 32
+_OF_INTEGRITY: Final = frozenset({Cause.WEIGHT_CORRUPTION, Cause.RUNTIME_FAULT})
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """What one inference gave."""
 
+    number: int
+    """Predictions so far, this one included."""
     outputs: list[Array]
     measured: Measurement
     alarms: tuple[Alarm, ...]
@@ -72,6 +76,10 @@ class HealingLoop:
         self._pending: dict[str, Alarm] = {}  # by signal: alarms that no diagnosis has heard yet
         self._diagnose_at = 0
         self._pause = policy.rediagnose_after
+        self._unhealed: frozenset[tuple[str, int]] = frozenset()
+        """Image and block of what no strategy could restore."""
+        self._retry_at = 0
+        self._retry_pause = policy.rediagnose_after
 
     def step(self, inputs: list[Array], nonfinite: int = 0) -> Step:
         """Run once.
@@ -85,10 +93,17 @@ class HealingLoop:
         """
         if self._policy.scrub_bytes_per_predict:
             corrupt = self._weights.step(self._policy.scrub_bytes_per_predict)
-            if corrupt:
+            if corrupt and not self._waits(corrupt):
                 self.heal_corruption(corrupt)
-        outputs = self._session.instance.run(inputs)
+        try:
+            outputs = self._session.instance.run(inputs)
+        except Exception:  # the input's fault, or that of bytes which the sweep has not reached
+            corrupt = self._corrupt()
+            if not corrupt or not self.heal_corruption(corrupt):
+                raise
+            outputs = self._session.instance.run(inputs)
         self.predictions += 1
+        number = self.predictions
         measured = self._extractor.measure(inputs, outputs)
         if nonfinite:  # what was replaced must not be taken for a signal
             unknown = (float("nan"),) * len(measured.values)
@@ -103,8 +118,9 @@ class HealingLoop:
         if self._pending and self.predictions >= self._diagnose_at:
             self._diagnose()
         elif self.trouble is not None and self._monitor.settled():
-            self._recover()
-        return Step(outputs, measured, alarms, self._healer.trusted and not nonfinite)
+            self._settle(self.trouble)
+        sound = self._healer.trusted and not nonfinite and not measured.nonfinite_outputs
+        return Step(number, outputs, measured, alarms, sound)
 
     def _hear(self, alarms: tuple[Alarm, ...]) -> bool:
         """Take in alarms; return whether corrupt weights were behind them and are healed."""
@@ -112,7 +128,7 @@ class HealingLoop:
             self._journal.add(
                 "alarm", self.predictions, evidence=tuple(f"alarm: {a}" for a in alarms)
             )
-            corrupt = self._weights.check()
+            corrupt = self._corrupt()
             if corrupt:
                 return self.heal_corruption(corrupt)
             # The shape of a shift shows only after some samples; until then, doubt.
@@ -128,6 +144,11 @@ class HealingLoop:
 
     def _diagnose(self) -> None:
         """Name the cause of the pending alarms, and respond unless it is known already."""
+        corrupt = self._corrupt()
+        if corrupt and not self._waits(corrupt):
+            self.heal_corruption(corrupt)
+            if not self._pending:
+                return
         alarms, self._pending = tuple(self._pending.values()), {}
         diagnosis = self._diagnoser.diagnose(
             Symptoms(
@@ -159,15 +180,55 @@ class HealingLoop:
         )
         self._record(diagnosis)
         # One corrupt block seldom comes alone, and proof needs all of them healed.
-        case = RepairCase(self._weights.check() or corrupt)
+        case = RepairCase(self._corrupt() or corrupt)
         healing = self._healer.respond(diagnosis, case, self.predictions)
         if healing.restored:
-            # The charts have heard a damaged model; what else was wrong will be heard again.
-            if self.trouble is None or self.trouble.cause is Cause.WEIGHT_CORRUPTION:
-                self._recover()
-        else:
+            self.restored()
+        else:  # whatever the policy did: nobody shall rely on a damaged model
+            self._healer.mark_untrusted()
             self.trouble = diagnosis
+            self._unhealed = frozenset((b.image, b.block) for b in case.corrupt)
+            self._retry_at = self.predictions + self._retry_pause
+            self._retry_pause *= 2
         return healing.restored
+
+    def restored(self) -> None:
+        """Take note that the model is proven to be what it was."""
+        self._unhealed = frozenset()
+        self._retry_pause = self._policy.rediagnose_after
+        # The charts have heard a damaged model; what else was wrong will be heard again.
+        if self.trouble is None or self.trouble.cause in _OF_INTEGRITY:
+            self._recover()
+
+    def _corrupt(self) -> tuple[CorruptBlock, ...]:
+        """Check every byte; nothing where the checksums themselves are damaged."""
+        try:
+            return self._weights.check()
+        except IntegrityError:
+            return ()
+
+    def _waits(self, corrupt: tuple[CorruptBlock, ...]) -> bool:
+        """Whether these blocks are known to resist, and it is too early to try again."""
+        return self.predictions < self._retry_at and self._unhealed.issuperset(
+            (b.image, b.block) for b in corrupt
+        )
+
+    def _settle(self, trouble: Diagnosis) -> None:
+        """End a trouble whose signals have settled; damage ends by proof alone."""
+        if trouble.cause in _OF_INTEGRITY:
+            if self.predictions < self._retry_at or not self._proven():
+                return
+            self.restored()
+        else:
+            self._recover()
+
+    def _proven(self) -> bool:
+        self._retry_at = self.predictions + self._retry_pause
+        self._retry_pause *= 2
+        try:
+            return self._healer.prove().held
+        except IntegrityError:
+            return False
 
     def _recover(self) -> None:
         trouble, self.trouble = self.trouble, None

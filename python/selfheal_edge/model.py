@@ -4,32 +4,35 @@ from __future__ import annotations
 
 import os
 import secrets
-import threading
 from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
 
-from selfheal_edge.baseline import Baseline, KnownAnswers
+from selfheal_edge.baseline import Baseline
 from selfheal_edge.diagnosis import AttackDiagnoser
-from selfheal_edge.errors import BaselineMismatchError, IntegrityError, ModelClosedError
+from selfheal_edge.errors import BaselineMismatchError, ForkedProcessError, ModelClosedError
 from selfheal_edge.healing import Healer
 from selfheal_edge.health import CoverageSummary, Health, Prediction
 from selfheal_edge.journal import Event, Journal
 from selfheal_edge.loop import HealingLoop, Step
 from selfheal_edge.monitor import PerformanceMonitor
 from selfheal_edge.policy import Policy
-from selfheal_edge.process import ProcessGuard
 from selfheal_edge.repair import ModelRepairKit
 from selfheal_edge.session import Session
 from selfheal_edge.signals import SignalExtractor
 from selfheal_edge.tflite.arrays import Batch, Tensors, check_out, read_batch, shape_outputs
 from selfheal_edge.tflite.protocol import Array, TensorSpec
 from selfheal_edge.tflite.select import KernelsArgument, RuntimeArgument
-from selfheal_edge.weights import GOLDEN, CorruptBlock, GuardedImage, Weights
+from selfheal_edge.turns import Turns
+from selfheal_edge.weights import CorruptBlock, GuardedImage, Weights
 
 __all__ = ["SelfHealingModel"]
+
+
+def _seeded(seed: int) -> int:
+    return int(np.random.default_rng(seed).integers(2**62))
 
 
 class SelfHealingModel:
@@ -47,7 +50,9 @@ class SelfHealingModel:
     monitor, diagnoser, repair_kit
         Parts of the loop to replace by the user's own.
     on_event
-        Called with every `Event`, in the thread that predicts; what it raises is logged.
+        Called with every `Event`, in order and one at a time, in the thread whose call caused it
+        or in another that uses the model, once that call has done its work: it may use the model,
+        or close it. What it raises is logged.
     runtime, kernels, num_threads
         As in `calibrate`.
     clock
@@ -101,9 +106,8 @@ class SelfHealingModel:
         kit = ModelRepairKit() if repair_kit is None else repair_kit
         kit.require(self._policy.strategies())
         baseline.vouch()
-        self._process = ProcessGuard()
-        self._lock = threading.RLock()
-        self._closed = False
+        self._journal = Journal(self._policy.max_events, on_event, clock)
+        self._turns = Turns(self._journal.deliver)
         self._session = Session(model, runtime, kernels, num_threads)
         try:
             baseline.check_model(self._session.model.sha256)
@@ -116,7 +120,6 @@ class SelfHealingModel:
                     f"baseline: expected the signals {self._extractor.names}, "
                     f"got {tuple(baseline.references)}"
                 )
-            self._journal = Journal(self._policy.max_events, on_event, clock)
             self._weights = self._guard_weights()
             self._healer = Healer(
                 session=self._session,
@@ -126,28 +129,25 @@ class SelfHealingModel:
                 policy=self._policy,
                 journal=self._journal,
             )
+            self._monitor = PerformanceMonitor(baseline) if monitor is None else monitor
+            self._loop = HealingLoop(
+                session=self._session,
+                weights=self._weights,
+                extractor=self._extractor,
+                monitor=self._monitor,
+                diagnoser=AttackDiagnoser() if diagnoser is None else diagnoser,
+                healer=self._healer,
+                policy=self._policy,
+                journal=self._journal,
+            )
+            random = secrets.randbits(62) if seed is None else _seeded(seed)
+            self._first_id = random << 48
+            same_place = baseline.fingerprint == self._session.fingerprint
+            if not (same_place and self._healer.known_answers_right()):
+                self.commission()
         except BaseException:
             self._session.close()
             raise
-        self._monitor = PerformanceMonitor(baseline) if monitor is None else monitor
-        random = (
-            secrets.randbits(62) if seed is None else np.random.default_rng(seed).integers(2**62)
-        )
-        self._first_id = int(random) << 48
-        self._loop = HealingLoop(
-            session=self._session,
-            weights=self._weights,
-            extractor=self._extractor,
-            monitor=self._monitor,
-            diagnoser=AttackDiagnoser() if diagnoser is None else diagnoser,
-            healer=self._healer,
-            policy=self._policy,
-            journal=self._journal,
-        )
-        if baseline.fingerprint != self._session.fingerprint or not (
-            self._healer.known_answers_right()
-        ):
-            self.commission()
 
     def _guard_weights(self) -> Weights:
         source = GuardedImage(
@@ -156,7 +156,7 @@ class SelfHealingModel:
             self._session.model.regions,
             self._policy.max_generations,
         )
-        return Weights({"source": source}, lambda: self._session.coverage, self._heal)
+        return Weights({"source": source}, lambda: self._session.coverage, self._heal, self._turns)
 
     # --- serving ---------------------------------------------------------------------------
 
@@ -186,7 +186,7 @@ class SelfHealingModel:
         ModelClosedError, ForkedProcessError
             After `close`, or in a forked child.
         """
-        with self._lock:
+        with self._turns:
             batch = self._read(x)
             specs = self._session.instance.outputs
             if out is not None:
@@ -206,14 +206,14 @@ class SelfHealingModel:
         TypeError, ValueError, ModelClosedError, ForkedProcessError
             As `predict`; also for a batch of more than one sample.
         """
-        with self._lock:
+        with self._turns:
             batch = self._read(x)
             if batch.size != 1:
                 raise ValueError(f"x: expected one sample, got a batch of {batch.size}")
             step = self._run(batch)[0]
             specs = self._session.instance.outputs
             return Prediction(
-                id=self._first_id + self._loop.predictions,
+                id=self._first_id + step.number,
                 output=shape_outputs(specs, [step.outputs], batch.form, batch.real),
                 label=step.measured.label,
                 confidence=step.measured.confidence,
@@ -223,20 +223,20 @@ class SelfHealingModel:
             )
 
     def _read(self, x: Tensors) -> Batch:
-        self._require_open()
         skip = self._policy.nonfinite == "skip"
         return read_batch(self._session.instance.inputs, x, skip_nonfinite=skip)
 
     def _run(self, batch: Batch) -> list[Step]:
         counts = batch.nonfinite
         return [
-            self._loop.step([r[n] for r in batch.rows], 0 if counts is None else int(counts[n]))
+            self._loop.step(
+                [r[n, ...] for r in batch.rows], 0 if counts is None else int(counts[n])
+            )
             for n in range(batch.size)
         ]
 
     def _heal(self, corrupt: tuple[CorruptBlock, ...]) -> None:
-        with self._lock:
-            self._loop.heal_corruption(corrupt)
+        self._loop.heal_corruption(corrupt)
 
     # --- maintenance -----------------------------------------------------------------------
 
@@ -250,8 +250,7 @@ class SelfHealingModel:
         RuntimeError
             When there is no room for another generation.
         """
-        with self._lock:
-            self._require_open()
+        with self._turns:
             generation = self._weights.take()
             self._journal.add(
                 "snapshot", self._loop.predictions, outcome=f"generation {generation}"
@@ -279,42 +278,9 @@ class SelfHealingModel:
             When the saved bytes are themselves damaged, or the model is not proven sound
             afterwards; answers are marked untrusted then.
         """
-        with self._lock:
-            self._require_open()
-            generation = GOLDEN if to == "golden" else to
-            if generation not in self._weights.generations:
-                raise ValueError(
-                    f"to: expected 'golden' or one of {self._weights.generations}, got {to!r}"
-                )
-            if isinstance(modules, str):
-                raise TypeError("modules: expected a collection of names, got a single str")
-            unknown = sorted(set(modules or ()) - set(self._weights.modules))
-            if unknown:
-                raise ValueError(
-                    f"modules: expected names among {list(self._weights.modules)}, got {unknown}"
-                )
-            ranges = {n: i.blocks_of(modules) for n, i in self._weights.images.items()}
-            report = self._weights.restore(generation, ranges)
-            if report.refused:
-                self._healer.mark_untrusted()
-                raise IntegrityError(
-                    f"to: expected sound saved bytes, got {report.refused} damaged block(s) in "
-                    f"generation {generation}"
-                )
-            if modules is None:
-                self._weights.settle(generation, ranges)
-            self._session.rebuild()
-            proof = self._healer.prove()
-            if not proof.held:
-                self._healer.mark_untrusted()
-                raise IntegrityError(f"to: expected a sound model afterwards, got: {proof.text}")
-            self._monitor.reset()
-            self._journal.add(
-                "rollback",
-                self._loop.predictions,
-                strategy="rollback_model" if modules is None else "rollback_module",
-                outcome=f"{report.rewritten} block(s) from generation {generation}; {proof.text}",
-            )
+        with self._turns:
+            self._healer.roll_back(to, modules, self._loop.predictions)
+            self._loop.restored()
 
     def commission(self) -> None:
         """Settle the known answers on this device, from bytes that are proven to be the file's.
@@ -326,32 +292,8 @@ class SelfHealingModel:
         IntegrityError
             When the weights are corrupt, or two fresh instances disagree.
         """
-        with self._lock:
-            self._require_open()
-            corrupt = self._weights.check()
-            if corrupt:
-                raise IntegrityError(
-                    f"weights: expected sound bytes, got {len(corrupt)} corrupt block(s)"
-                )
-            questions = self._baseline.known_answers.inputs
-            first = self._session.answers(questions)
-            self._session.rebuild()
-            settled = KnownAnswers(questions, tuple(tuple(row) for row in first))
-            if not settled.matches(self._session.answers(questions)):
-                raise IntegrityError(
-                    "model: expected two instances built from the same bytes to agree, "
-                    "got different answers"
-                )
-            same = settled.matches(self._baseline.known_answers.outputs)
-            there, here = self._baseline.fingerprint, self._session.fingerprint
-            self._healer.known = settled
-            self._baseline = self._baseline.with_known_answers(settled, here)
-            self._journal.add(
-                "commissioned",
-                self._loop.predictions,
-                evidence=(f"calibrated on {there}", f"runs on {here}"),
-                outcome=f"known answers {'are the same' if same else 'differ and were settled'}",
-            )
+        with self._turns:
+            self._baseline = self._healer.commission(self._baseline, self._loop.predictions)
 
     # --- looking at it ---------------------------------------------------------------------
 
@@ -373,7 +315,9 @@ class SelfHealingModel:
     @property
     def events(self) -> Sequence[Event]:
         """What happened, oldest first; bounded by `Policy.max_events`."""
-        return self._journal[:]
+        self._turns.check_process()
+        with self._turns.lock:
+            return self._journal[:]
 
     @property
     def weights(self) -> Weights:
@@ -383,11 +327,12 @@ class SelfHealingModel:
     @property
     def health(self) -> Health:
         """The state at this moment."""
-        with self._lock:
+        self._turns.check_process()
+        with self._turns.lock:
             trouble = None if self._loop.trouble is None else self._loop.trouble.cause.value
             return Health(
                 state="closed"
-                if self._closed
+                if self._turns.closed
                 else ("healthy" if self._healer.trusted else "untrusted"),
                 trouble=trouble,
                 generation=self._weights.active,
@@ -416,24 +361,20 @@ class SelfHealingModel:
 
     # --- life ------------------------------------------------------------------------------
 
-    def _require_open(self) -> None:
-        self._process.check()
-        if self._closed:
-            raise ModelClosedError("model: expected an open model, got a closed one")
-
     def close(self) -> None:
-        """Release everything; calling it again does nothing."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            self._journal.add("closed", self._loop.predictions)
-            self._weights.close()
-            self._session.close()
+        """Release everything; calling it again, or in a forked child, does nothing."""
+        try:
+            with self._turns:
+                self._journal.add("closed", self._loop.predictions)
+                self._turns.closed = True
+                self._weights.close()
+                self._session.close()
+        except (ModelClosedError, ForkedProcessError):
+            return  # what a child holds is its parent's, and goes when the child ends
 
     def __enter__(self) -> SelfHealingModel:
-        self._require_open()
-        return self
+        with self._turns:
+            return self
 
     def __exit__(
         self,
@@ -444,5 +385,5 @@ class SelfHealingModel:
         self.close()
 
     def __repr__(self) -> str:
-        state: Any = "closed" if self._closed else self._session.fingerprint
+        state: Any = "closed" if self._turns.closed else self._session.fingerprint
         return f"<SelfHealingModel {self._session.model.sha256[:12]}, {state}>"

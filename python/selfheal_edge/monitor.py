@@ -142,8 +142,7 @@ class PerformanceMonitor:
         return tuple(alarms)
 
     def _alarm(self, signal: str, chart: _core.Cusum) -> Alarm:
-        samples = chart.count + chart.skipped
-        ago = 0 if chart.onset is None else samples - chart.onset
+        ago = chart.count + chart.skipped - (chart.onset or 0)
         return Alarm(
             signal,
             chart.direction,

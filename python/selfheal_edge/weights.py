@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,9 +10,10 @@ from types import MappingProxyType
 from typing import Final
 
 from selfheal_edge import _core
-from selfheal_edge.errors import IntegrityError, ModelClosedError
+from selfheal_edge.errors import IntegrityError
 from selfheal_edge.tflite.protocol import CoverageTable
 from selfheal_edge.tflite.records import Region
+from selfheal_edge.turns import Turns
 
 __all__ = ["GOLDEN", "CorruptBlock", "GuardedImage", "RestoreReport", "Weights"]
 
@@ -116,7 +118,8 @@ class GuardedImage:
     def close(self) -> None:
         """Let go of the live bytes."""
         self.image.release()
-        self.live.release()
+        with contextlib.suppress(BufferError):  # somebody's array keeps the memory; it lets go last
+            self.live.release()
 
 
 class Weights:
@@ -130,6 +133,8 @@ class Weights:
         Returns the coverage table of the running instance.
     heal
         Called with the corrupt blocks that `scrub` found.
+    turns
+        Shared with the model: no check while another thread runs, heals or closes it.
     """
 
     def __init__(
@@ -137,17 +142,19 @@ class Weights:
         images: Mapping[str, GuardedImage],
         coverage: Callable[[], CoverageTable],
         heal: Callable[[tuple[CorruptBlock, ...]], None],
+        turns: Turns,
     ) -> None:
         self._images = dict(images)
         self._coverage = coverage
         self._heal = heal
-        self._closed = False
+        self._turns = turns
         self._active = GOLDEN
+        self._sweeps_when_closed: int | None = None
 
     def check_open(self) -> None:
-        """Raise `ModelClosedError` after the model was closed."""
-        if self._closed:
-            raise ModelClosedError("weights: expected an open model, got a closed one")
+        """Raise `ModelClosedError` after the model was closed, and in a forked child."""
+        with self._turns:
+            pass
 
     @property
     def images(self) -> Mapping[str, GuardedImage]:
@@ -182,15 +189,17 @@ class Weights:
     @property
     def generations(self) -> tuple[int, ...]:
         """Saved generations; 0 is golden."""
-        return tuple(self._images["source"].pool.generations)
+        with self._turns:
+            return tuple(self._images["source"].pool.generations)
 
     def step(self, budget_bytes: int) -> tuple[CorruptBlock, ...]:
         """Check the next slice of every image; return what is corrupt, usually nothing."""
         found: tuple[CorruptBlock, ...] = ()
-        for image in self._images.values():
-            blocks = image.scrubber.step(budget_bytes)
-            if blocks:
-                found += image.describe(blocks)
+        with self._turns:
+            for image in self._images.values():
+                blocks = image.scrubber.step(budget_bytes)
+                if blocks:
+                    found += image.describe(blocks)
         return found
 
     def check(self) -> tuple[CorruptBlock, ...]:
@@ -201,15 +210,15 @@ class Weights:
         IntegrityError
             When a table of checksums is itself damaged, so that nothing can be told.
         """
-        self.check_open()
         found: tuple[CorruptBlock, ...] = ()
-        for image in self._images.values():
-            if not image.image.table_ok():
-                raise IntegrityError(
-                    f"weights: expected an undamaged table of checksums for the {image.name} "
-                    "image, got a damaged one"
-                )
-            found += image.describe(image.image.check())
+        with self._turns:
+            for image in self._images.values():
+                if not image.image.table_ok():
+                    raise IntegrityError(
+                        f"weights: expected an undamaged table of checksums for the {image.name} "
+                        "image, got a damaged one"
+                    )
+                found += image.describe(image.image.check())
         return found
 
     def scrub(self, repair: bool = True) -> tuple[CorruptBlock, ...]:
@@ -229,10 +238,11 @@ class Weights:
         -----
         Cost: one checksum of all images, some 10 µs per 100 kB where CRC instructions exist.
         """
-        found = self.check()
-        if found and repair:
-            self._heal(found)
-        return found
+        with self._turns:
+            found = self.check()
+            if found and repair:
+                self._heal(found)
+            return found
 
     def take(self) -> int:
         """Save the live bytes as a new generation; refuse while they are corrupt.
@@ -244,45 +254,61 @@ class Weights:
         RuntimeError
             When there is no room; drop a generation first.
         """
-        found = self.check()
-        if found:
-            raise IntegrityError(
-                f"weights: expected sound bytes to save, got {len(found)} corrupt block(s)"
-            )
-        taken: dict[str, int] = {}
-        try:
-            for name, image in self._images.items():
-                taken[name] = image.pool.take()
-        except BaseException:
-            for name, generation in taken.items():
-                self._images[name].pool.drop(generation)
-            raise
-        return next(iter(taken.values()))
+        with self._turns:
+            found = self.check()
+            if found:
+                raise IntegrityError(
+                    f"weights: expected sound bytes to save, got {len(found)} corrupt block(s)"
+                )
+            taken: dict[str, int] = {}
+            try:
+                for name, image in self._images.items():
+                    taken[name] = image.pool.take()
+            except BaseException:
+                for name, generation in taken.items():
+                    self._images[name].pool.drop(generation)
+                raise
+            return next(iter(taken.values()))
 
     def drop(self, generation: int) -> None:
-        """Forget a saved generation; golden cannot be dropped."""
-        self.check_open()
-        for image in self._images.values():
-            image.pool.drop(generation)
+        """Forget a saved generation.
+
+        Raises
+        ------
+        ValueError
+            For golden, for the active generation, and for one that is not held.
+        """
+        with self._turns:
+            held = [g for g in self.generations if g not in (GOLDEN, self._active)]
+            if isinstance(generation, bool) or generation not in held:
+                raise ValueError(
+                    f"generation: expected one of {held} (neither golden nor the active one can "
+                    f"be dropped), got {generation!r}"
+                )
+            for image in self._images.values():
+                image.pool.drop(generation)
 
     def restore(
         self, generation: int, ranges: Mapping[str, Sequence[tuple[int, int]]]
     ) -> RestoreReport:
         """Make block ranges, by image, those of `generation`."""
-        self.check_open()
-        reports = [self._images[n].restore(generation, r) for n, r in ranges.items()]
+        with self._turns:
+            reports = [self._images[n].restore(generation, r) for n, r in ranges.items()]
         return RestoreReport(sum(r.rewritten for r in reports), sum(r.refused for r in reports))
 
     def settle(self, generation: int, ranges: Mapping[str, Sequence[tuple[int, int]]]) -> None:
         """Take restored ranges of another generation as what the bytes are meant to be now."""
-        for name, part in ranges.items():
-            for first, count in part:
-                self._images[name].image.accept(first, count)
-        self._active = generation
+        with self._turns:
+            for name, part in ranges.items():
+                for first, count in part:
+                    self._images[name].image.accept(first, count)
+            self._active = generation
 
     @property
     def sweeps(self) -> int:
         """Complete sweeps of the slowest image."""
+        if self._sweeps_when_closed is not None:
+            return self._sweeps_when_closed
         return min(image.scrubber.sweeps for image in self._images.values())
 
     @property
@@ -292,6 +318,6 @@ class Weights:
 
     def close(self) -> None:
         """Let go of all memory."""
-        self._closed = True
+        self._sweeps_when_closed = self.sweeps
         for image in self._images.values():
             image.close()

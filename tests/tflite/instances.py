@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.tflite.support import MODULES, RUNTIMES, shared_models
 
 from selfheal_edge.assets import digits_model_path
 from selfheal_edge.tflite.chatter import without_chatter
@@ -20,7 +21,6 @@ from selfheal_edge.tflite.protocol import Array, Instance, KernelsChoice, Runtim
 from selfheal_edge.tflite.rewrite import ModelCopy, copy_model
 from selfheal_edge.tflite.select import Choice, choose
 from selfheal_edge.tflite.source_image import SourceImage
-from tests.tflite.support import MODULES, RUNTIMES, shared_models
 
 SETUPS = [(name, kernels) for name in RUNTIMES for kernels in ("default", "builtin")]
 if not SETUPS:

@@ -10,13 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from selfheal_edge import _core
-from selfheal_edge.assets import digits_model_path
-from selfheal_edge.errors import ForkedProcessError, ModelClosedError
-from selfheal_edge.tflite.compiled import CompiledInstance
-from selfheal_edge.tflite.litert import LiteRt
-from selfheal_edge.tflite.protocol import Coverage
 from tests.tflite.instances import (
     SETUPS,
     all_models,
@@ -26,6 +19,13 @@ from tests.tflite.instances import (
     same,
 )
 from tests.tflite.support import RUNTIMES, SHARED
+
+from selfheal_edge import _core
+from selfheal_edge.assets import digits_model_path
+from selfheal_edge.errors import ForkedProcessError, ModelClosedError
+from selfheal_edge.tflite.compiled import CompiledInstance
+from selfheal_edge.tflite.litert import LiteRt
+from selfheal_edge.tflite.protocol import Coverage
 
 needs_litert = pytest.mark.skipif("litert" not in RUNTIMES, reason="LiteRT is not installed")
 
@@ -103,9 +103,11 @@ def test_each_packed_region_runs_and_can_be_restored(path: Path) -> None:
                 before = span.copy()
                 if region.kind == "weights":
                     span ^= 0x15
-                    assert not all(same(ours.answer(x), y) for x, y in zip(inputs, golden))
+                    assert not all(
+                        same(ours.answer(x), y) for x, y in zip(inputs, golden, strict=True)
+                    )
                     span[:] = before
-                assert all(same(ours.answer(x), y) for x, y in zip(inputs, golden))
+                assert all(same(ours.answer(x), y) for x, y in zip(inputs, golden, strict=True))
 
 
 @needs_litert
@@ -117,7 +119,7 @@ def test_header_padding_and_index_do_not_run() -> None:
         for region in ours.instance.image_regions["packed"]:
             if region.kind == "graph":
                 image[region.offset : region.offset + region.nbytes] ^= 0xFF
-        assert all(same(ours.answer(x), y) for x, y in zip(inputs, golden))
+        assert all(same(ours.answer(x), y) for x, y in zip(inputs, golden, strict=True))
 
 
 @needs_litert
@@ -136,11 +138,15 @@ def test_the_index_names_the_layers_that_a_changed_weight_changes(path: Path) ->
             fresh = ours.choice.build(ours.source)
             source[region.offset : region.offset + region.nbytes] ^= 1
             after = bytes(fresh.images["packed"])
-            changed = np.flatnonzero(np.frombuffer(before, np.uint8) != np.frombuffer(after, np.uint8))
+            changed = np.flatnonzero(
+                np.frombuffer(before, np.uint8) != np.frombuffer(after, np.uint8)
+            )
             fresh.close()
             assert changed.size
             named = [
-                r for r in ours.instance.image_regions["packed"] if set(r.modules) & set(region.modules)
+                r
+                for r in ours.instance.image_regions["packed"]
+                if set(r.modules) & set(region.modules)
             ]
             inside = np.zeros(len(before), bool)
             for r in named:
@@ -209,7 +215,7 @@ def test_an_untested_version_is_refused_with_the_reason() -> None:
 
 
 def test_a_missing_library_is_refused() -> None:
-    with pytest.raises(_core.RuntimeRefusal, match="cannot be loaded"):
+    with pytest.raises(_core.RuntimeRefusedError, match="cannot be loaded"):
         _core.require_litert(library="/nowhere/libLiteRt.so", version="2.3.0")
 
 
@@ -218,7 +224,7 @@ def test_bytes_that_are_no_model_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "model"
     path.write_bytes(b"\0" * 64)
     runtime = LiteRt()
-    with pytest.raises(_core.RuntimeRefusal):
+    with pytest.raises(_core.RuntimeRefusedError):
         _core.CompiledModel(
             library=runtime._library, version=runtime.version, source_path=str(path)
         )

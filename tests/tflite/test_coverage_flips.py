@@ -7,16 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.tflite.instances import SETUPS, all_models, built, same
 
 from selfheal_edge.assets import digits_model_path
 from selfheal_edge.tflite.flip_check import Finding, RegionFlips, check_coverage, never_better_than
 from selfheal_edge.tflite.protocol import Coverage
-from tests.tflite.instances import SETUPS, all_models, built, same
 
 
-@pytest.mark.parametrize(
-    ("num_threads"), [1, pytest.param(4, marks=pytest.mark.long)]
-)
+@pytest.mark.parametrize(("num_threads"), [1, pytest.param(4, marks=pytest.mark.long)])
 @pytest.mark.parametrize("setup", SETUPS)
 @pytest.mark.parametrize("path", all_models())
 def test_no_region_is_marked_better_than_flips_show(

@@ -3,11 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.tflite.instances import all_models
 
 from selfheal_edge.assets import digits_model_path
 from selfheal_edge.tflite.model_file import ModelFile
 from selfheal_edge.tflite.rewrite import ModelCopy, copy_model
-from tests.tflite.instances import all_models
 
 
 def computed(model: ModelFile) -> list[int]:

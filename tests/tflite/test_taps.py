@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.tflite.instances import SETUPS, all_models, built, raw_answer, raw_interpreter, same
 
 from selfheal_edge.tflite.model_file import ModelFile
-from tests.tflite.instances import SETUPS, all_models, built, raw_answer, raw_interpreter, same
 
 
 @pytest.mark.parametrize("setup", SETUPS)

@@ -45,8 +45,9 @@ class Batch(NamedTuple):
 def quantize(values: Array, spec: TensorSpec) -> Array:
     """Round real values half to even onto the tensor's levels, saturating; NaN becomes zero."""
     info = np.iinfo(spec.dtype)
-    steps = np.rint(np.nan_to_num(values, nan=0.0) / np.float32(spec.scale)) + spec.zero_point
-    levels: Array = np.clip(steps, info.min, info.max).astype(spec.dtype)
+    with np.errstate(over="ignore"):  # what overflows saturates
+        steps = np.rint(np.nan_to_num(values, nan=0.0) / np.float32(spec.scale))
+    levels: Array = np.clip(steps + spec.zero_point, info.min, info.max).astype(spec.dtype)
     return levels
 
 
@@ -54,9 +55,7 @@ def dequantize(values: Array, spec: TensorSpec) -> Array:
     """Return the float32 numbers that the levels stand for."""
     if not spec.quantized:
         return values
-    reals: Array = np.subtract(values, spec.zero_point, dtype=np.float32)
-    reals *= np.float32(spec.scale)
-    return reals
+    return (values.astype(np.float32) - np.float32(spec.zero_point)) * np.float32(spec.scale)
 
 
 def _form(shape: tuple[int, ...], spec: TensorSpec) -> Form | None:
@@ -78,6 +77,8 @@ def _read_one(
 ) -> tuple[Array, Form, bool, npt.NDArray[np.int64] | None]:
     if not isinstance(value, np.ndarray):
         raise TypeError(f"{argument}: expected a NumPy array, got {type(value).__name__}")
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{argument}: expected an array without a mask, got a masked one")
     real = spec.quantized and value.dtype == np.float32
     if value.dtype != spec.dtype and not real:
         raise TypeError(f"{argument}: expected dtype {_dtypes(spec)}, got {value.dtype.name}")
@@ -95,7 +96,13 @@ def _read_one(
             f"{argument}: expected a C-contiguous array, got strides {value.strides} for shape "
             f"{value.shape}; numpy.ascontiguousarray makes one"
         )
-    rows = value.reshape(-1, *spec.shape)
+    if not value.flags.aligned:
+        raise ValueError(
+            f"{argument}: expected an aligned array, got one whose address is no multiple of "
+            f"{value.dtype.alignment}; its copy() is aligned"
+        )
+    count = 1 if form == "single" else len(value)
+    rows = np.asarray(value).reshape(count, *spec.shape)
     nonfinite: npt.NDArray[np.int64] | None = None
     if value.dtype == np.float32 and not np.isfinite(value).all():
         nonfinite = np.count_nonzero(~np.isfinite(rows.reshape(len(rows), -1)), axis=1)
@@ -148,19 +155,22 @@ def read_batch(
         return Batch([rows], form, real, nonfinite)
     expected = [s.name for s in specs]
     if set(value) != set(expected):
-        raise ValueError(
-            f"{argument}: expected the names {expected}, got {sorted(map(str, value))}"
-        )
+        got = sorted(map(str, value))
+        raise ValueError(f"{argument}: expected the names {expected}, got {got}")
     parts = [_read_one(s, value[s.name], f"{argument}[{s.name!r}]", skip_nonfinite) for s in specs]
     forms = {form for _, form, _, _ in parts}
     sizes = {len(rows) for rows, _, _, _ in parts}
-    # (1, …) is both one sample and a batch of one: only real disagreement is refused.
-    if len(sizes) != 1 or len(forms) != 1:
+    if len(sizes) != 1:
         raise ValueError(f"{argument}: expected batches of one size, got {sorted(sizes)}")
+    if len(forms) != 1:
+        raise ValueError(
+            f"{argument}: expected one form for all inputs (the input's own shape, one more "
+            f"leading axis, or the first axis as batch), got {sorted(forms)}"
+        )
     counts = [count for _, _, _, count in parts if count is not None]
     return Batch(
         [rows for rows, _, _, _ in parts],
-        parts[0][1],
+        forms.pop(),
         any(real for _, _, real, _ in parts),
         np.sum(counts, axis=0) if counts else None,
     )

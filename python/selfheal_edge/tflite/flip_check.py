@@ -64,7 +64,7 @@ def full_range_input(spec: TensorSpec, rng: np.random.Generator) -> Array:
     """Draw one input over the whole range of its type; floats are normal with random scale."""
     if spec.dtype.kind == "f":
         scale = np.exp(rng.normal())
-        return (scale * rng.standard_normal(spec.shape)).astype(spec.dtype)
+        return np.asarray(scale * rng.standard_normal(spec.shape), spec.dtype)
     if spec.dtype.kind == "b":
         return rng.integers(0, 2, spec.shape).astype(spec.dtype)
     info = np.iinfo(spec.dtype)
@@ -165,9 +165,7 @@ class _Check:
                 try:
                     changed = [_answer(rebuilt, inputs) for inputs in self._inputs[:count]]
                     span[:] = before
-                    sensitive = [
-                        i for i in range(count) if not _same(changed[i], self._golden[i])
-                    ]
+                    sensitive = [i for i in range(count) if not _same(changed[i], self._golden[i])]
                     if sensitive:
                         finding, restored = self._compare(
                             region, pattern, before, rebuilt, sensitive, changed

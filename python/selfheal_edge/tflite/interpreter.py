@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -11,7 +12,13 @@ import numpy as np
 from selfheal_edge.errors import ModelClosedError, ModelFormatError
 from selfheal_edge.tflite.chatter import without_chatter
 from selfheal_edge.tflite.coverage import BuiltOperator, cover
-from selfheal_edge.tflite.protocol import Array, KernelsChoice, RuntimeName, TensorSpec
+from selfheal_edge.tflite.protocol import (
+    Array,
+    CoverageTable,
+    KernelsChoice,
+    RuntimeName,
+    TensorSpec,
+)
 from selfheal_edge.tflite.records import Region
 from selfheal_edge.tflite.rewrite import ModelCopy
 
@@ -26,6 +33,16 @@ def _spec(detail: Mapping[str, Any]) -> TensorSpec:
         dtype=np.dtype(detail["dtype"]),
         scale=float(scale),
         zero_point=int(zero_point),
+    )
+
+
+def _specs(details: Sequence[Mapping[str, Any]]) -> tuple[TensorSpec, ...]:
+    """Describe tensors under names that tell them apart, which the file need not give them."""
+    specs = [_spec(detail) for detail in details]
+    names = [spec.name for spec in specs]
+    return tuple(
+        replace(spec, name=f"{spec.name}#{i}") if names.count(spec.name) > 1 else spec
+        for i, spec in enumerate(specs)
     )
 
 
@@ -85,15 +102,15 @@ class InterpreterInstance:
         outputs = interpreter.get_output_details()
         self._input_indices = [int(d["index"]) for d in inputs]
         self._output_indices = [int(d["index"]) for d in outputs]
-        self.inputs = tuple(_spec(d) for d in inputs)
-        specs = tuple(_spec(d) for d in outputs)
-        self.outputs = specs[: copy.own_outputs]
+        self.inputs = _specs(inputs)
+        self.outputs = _specs(outputs[: copy.own_outputs])
+        specs = [_spec(d) for d in outputs]
         self.taps = tuple(specs[i] for i in copy.taps)
         self._tap_indices = [self._output_indices[i] for i in copy.taps]
         del self._output_indices[copy.own_outputs :]
         self.coverage = self._cover(copy.model.regions)
 
-    def _cover(self, regions: Sequence[Region]) -> Any:
+    def _cover(self, regions: Sequence[Region]) -> CoverageTable:
         # The only door to "which operators did a delegate take"; both runtimes have it.
         operators = [
             BuiltOperator(int(op["index"]), str(op["op_name"]), tuple(int(i) for i in op["inputs"]))

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from selfheal_edge._core import RuntimeRefusal, require_litert
+from selfheal_edge._core import RuntimeRefusedError, require_litert
 from selfheal_edge.errors import ModelFormatError
 from selfheal_edge.tflite.chatter import without_chatter
 from selfheal_edge.tflite.compiled import CompiledInstance
@@ -48,7 +48,7 @@ class LiteRt:
             if not note:
                 try:
                     return self._compile(source_path, copy, num_threads)
-                except (RuntimeRefusal, ModelFormatError) as error:
+                except (RuntimeRefusedError, ModelFormatError) as error:
                     note = f"packed weights cannot be owned: {error}"
                 if len(self._refusals) < _REASONS_KEPT:
                     self._refusals[key] = note
@@ -65,7 +65,7 @@ class LiteRt:
     def _compile(self, source_path: str, copy: ModelCopy, num_threads: int) -> Instance:
         require_litert(library=self._library, version=self.version)
         if any(tensor.is_variable for tensor in copy.model.tensors):
-            raise RuntimeRefusal("LiteRT compiles no models that keep a state")
+            raise RuntimeRefusedError("LiteRT compiles no models that keep a state")
         # Compiling runs other code than the interpreter, some of which aborts the process.
         probe(copy.model.data, "litert", "compiled", num_threads)
         return CompiledInstance(

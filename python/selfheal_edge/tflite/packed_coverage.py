@@ -109,7 +109,7 @@ class _Rows:
         operators = {use.operator for use in region.uses if use.operator is not None}
         if any(use.subgraph != 0 for use in region.uses):
             return False
-        own = [[b for b in self._packed[index]] for index in operators]
+        own = [self._packed[index] for index in operators]
         if not all(own):
             return False
         data = self._model.data

@@ -196,7 +196,9 @@ class Prober:
         if runtime not in _RUNTIMES:
             raise ValueError(f"runtime: expected 'litert' or 'tflite_runtime', got {runtime!r}")
         if kernels not in get_args(KernelsName):
-            raise ValueError(f"kernels: expected {' or '.join(get_args(KernelsName))}, got {kernels!r}")
+            raise ValueError(
+                f"kernels: expected {' or '.join(get_args(KernelsName))}, got {kernels!r}"
+            )
         if num_threads < 1:
             raise ValueError(f"num_threads: expected at least 1, got {num_threads}")
         if not 0 < timeout_s <= 3600:

@@ -71,9 +71,8 @@ class CoverageTable:
     @property
     def worst(self) -> Coverage:
         """The worst coverage of any weight; `executing` for a model that has none."""
-        return max(
-            (r.coverage for r in self.weights), key=lambda c: c.rank, default=Coverage.EXECUTING
-        )
+        found = (row.coverage for row in self.weights)
+        return max(found, key=lambda c: c.rank, default=Coverage.EXECUTING)
 
     @property
     def bytes_by_coverage(self) -> dict[Coverage, int]:
@@ -106,7 +105,7 @@ class TensorSpec:
     @property
     def quantized(self) -> bool:
         """Whether values are integers that stand for real numbers."""
-        return self.scale != 0.0
+        return self.scale != 0.0 and self.dtype.kind in "iu"
 
 
 class Instance(Protocol):

@@ -89,6 +89,15 @@ class Choice:
         return self.runtime.build(source.path, self.copy, self.kernels, self.num_threads)
 
 
+def _reason(asked: KernelsArgument, chosen: KernelsChoice, instance: Instance) -> str:
+    worst = instance.coverage.worst.value
+    if asked != "auto":
+        return f"{chosen} kernels as asked for; weights are {worst}"
+    if chosen == "default":
+        return f"default kernels are the fastest, and weights are {worst}"
+    return f"builtin kernels: weights are {worst}; default kernels would hide a packed copy"
+
+
 def choose(
     model: ModelFile | ModelCopy,
     source: SourceImage,
@@ -156,12 +165,5 @@ def choose(
     if best is None:
         assert refusal is not None
         raise refusal
-    worst = best[1].coverage.worst.value
-    if kernels != "auto":
-        reason = f"{best[0]} kernels as asked for; weights are {worst}"
-    elif best[0] == "default":
-        reason = f"default kernels are the fastest, and weights are {worst}"
-    else:
-        reason = f"builtin kernels: weights are {worst}; default kernels would hide a packed copy"
-    reason = "; ".join([reason, *notes])
+    reason = "; ".join([_reason(kernels, *best), *notes])
     return Choice(chosen, best[0], num_threads, reason, copy, tuple(tried)), best[1]
