@@ -943,8 +943,8 @@ class CompiledModel(metaclass=_Pybind11Type):
     """A model compiled by LiteRT, its packed weights ours.
 
     The weights are packed twice and compared; the second image is sealed against shrinking and
-    growing. `run` releases the GIL, and threads take turns. Raises RuntimeRefusedError with the reason
-    when LiteRT does not take the model.
+    growing. `run` releases the GIL, and threads take turns. Raises RuntimeRefusedError with the
+    reason when LiteRT does not take the model.
     """
 
     def __init__(

@@ -54,7 +54,7 @@ class RegionCoverage:
     coverage: Coverage
     reason: str
     image: Literal["source", "packed"] = "source"
-    """The image whose bytes run; a packed region's bytes in the source matter for a rebuild only."""
+    """The image whose bytes run; where that is not the source, the source is for rebuilds."""
 
 
 @dataclass(frozen=True, slots=True)
