@@ -15,8 +15,15 @@ import numpy as np
 from selfheal_edge.errors import ModelClosedError, ModelFormatError
 from selfheal_edge.tflite.chatter import without_chatter
 from selfheal_edge.tflite.coverage import BuiltOperator, cover
-from selfheal_edge.tflite.protocol import Array, KernelsChoice, RuntimeName, TensorSpec
+from selfheal_edge.tflite.protocol import (
+    Array,
+    CoverageTable,
+    KernelsChoice,
+    RuntimeName,
+    TensorSpec,
+)
 from selfheal_edge.tflite.records import Region
+from selfheal_edge.tflite.rewrite import ModelCopy
 
 __all__ = ["InterpreterInstance"]
 
@@ -65,12 +72,14 @@ class InterpreterInstance:
         Its name in this package.
     source_path
         Where the interpreter maps the model from; it keeps the mapping, not the path.
-    regions
-        The file's regions, for the coverage table.
+    copy
+        What those bytes are, for the coverage table and the taps.
     kernels
         ``"default"`` lets the runtime apply XNNPACK, ``"builtin"`` does not.
     num_threads
         At least 1.
+    note
+        Why this and not a compiled model; empty where there is no other way.
 
     Raises
     ------
@@ -84,13 +93,15 @@ class InterpreterInstance:
         runtime: RuntimeName,
         source_path: str,
         *,
-        regions: Sequence[Region],
+        copy: ModelCopy,
         kernels: KernelsChoice,
         num_threads: int,
+        note: str = "",
     ) -> None:
         self.runtime = runtime
         self.kernels = kernels
         self.num_threads = num_threads
+        self.note = note
         options: dict[str, Any] = {"num_threads": num_threads}
         if kernels == "builtin":
             resolvers = module.OpResolverType
@@ -108,10 +119,14 @@ class InterpreterInstance:
         self._input_indices = [int(d["index"]) for d in inputs]
         self._output_indices = [int(d["index"]) for d in outputs]
         self.inputs = _specs(inputs)
-        self.outputs = _specs(outputs)
-        self.coverage = self._cover(regions)
+        self.outputs = _specs(outputs[: copy.own_outputs])
+        specs = [_spec(d) for d in outputs]
+        self.taps = tuple(specs[i] for i in copy.taps)
+        self._tap_indices = [self._output_indices[i] for i in copy.taps]
+        del self._output_indices[copy.own_outputs :]
+        self.coverage = self._cover(copy.model.regions)
 
-    def _cover(self, regions: Sequence[Region]) -> Any:
+    def _cover(self, regions: Sequence[Region]) -> CoverageTable:
         # The only door to "which operators did a delegate take"; both runtimes have it.
         operators = [
             BuiltOperator(int(op["index"]), str(op["op_name"]), tuple(int(i) for i in op["inputs"]))
@@ -128,16 +143,29 @@ class InterpreterInstance:
         """None: what a plain interpreter packs, it packs into memory that nobody can see."""
         return MappingProxyType({})
 
+    @property
+    def image_regions(self) -> Mapping[str, tuple[Region, ...]]:
+        """None either."""
+        return MappingProxyType({})
+
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """Run once on arrays of exactly the inputs' shapes and dtypes; the results are copies."""
-        interpreter = self._interpreter
-        if interpreter is None:
-            raise ModelClosedError("model: expected an open model, got a closed one")
+        interpreter = self._open()
         for index, array in zip(self._input_indices, inputs, strict=True):
             interpreter.set_tensor(index, array)
         interpreter.invoke()
         # A scalar comes as a NumPy number, not as an array.
         return [np.asarray(interpreter.get_tensor(index)) for index in self._output_indices]
+
+    def tapped(self) -> list[Array]:
+        """Return copies of the taps' values in the last run."""
+        interpreter = self._open()
+        return [interpreter.get_tensor(index) for index in self._tap_indices]
+
+    def _open(self) -> Any:
+        if self._interpreter is None:
+            raise ModelClosedError("model: expected an open model, got a closed one")
+        return self._interpreter
 
     def reset_variables(self) -> None:
         """Set the state of a recurrent model to zero."""
