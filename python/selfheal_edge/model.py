@@ -292,9 +292,8 @@ class SelfHealingModel:
         Parameters
         ----------
         flips
-            Also cross-check the coverage table: change the weights of instances made for it, see
-            which answers change, and lower what the table says where flips contradict it. Takes
-            0.1 s for a small model, some seconds for a large one on slow kernels.
+            Also cross-check the coverage table by changing weights of instances made for it, and
+            lower what flips contradict: 0.1 s for a small model, seconds for a large one.
 
         Raises
         ------
