@@ -21,9 +21,8 @@ py::array_t<std::int64_t> update_many(Chart& chart, py::handle samples) {
   });
 }
 
-template <typename Chart>
-std::optional<std::int64_t> onset(const Chart& chart) {
-  return chart.onset() < 0 ? std::nullopt : std::optional(chart.onset());
+std::optional<std::int64_t> index_or_none(std::int64_t index) {
+  return index < 0 ? std::nullopt : std::optional(index);
 }
 
 template <typename Chart>
@@ -46,8 +45,12 @@ void define_chart(py::class_<Chart>& cls) {
                              "+1 up, -1 down, 0 while both sums are zero.")
       .def_property_readonly("magnitude", &Chart::magnitude,
                              "Estimated size of the shift, in standard deviations.")
-      .def_property_readonly("onset", &onset<Chart>,
-                             "Index of the first sample since the leading sum was zero, or None.")
+      .def_property_readonly(
+          "onset", [](const Chart& chart) { return index_or_none(chart.onset().estimate); },
+          "Most likely index of the first changed sample, or None.")
+      .def_property_readonly(
+          "onset_earliest", [](const Chart& chart) { return index_or_none(chart.onset().earliest); },
+          "95 % bound: the change did not begin before this index; or None.")
       .def_property_readonly("count", &Chart::count, "Updates, skipped ones included.")
       .def_property_readonly("skipped", &Chart::skipped, "Updates with NaN or infinity.")
       .def("reset", &Chart::reset, "Start as new: sums, counters and alarm.");
@@ -60,12 +63,13 @@ void bind_detectors(py::module_& m) {
   py::class_<Cusum> cusum(m, "Cusum", "Tabular CUSUM against a fixed reference.");
   cusum
       .def(py::init([](double mean, double std, double k, std::optional<double> h,
-                       std::optional<double> arl0, const std::string& sides) {
+                       std::optional<double> arl0, const std::string& sides, bool track_onset) {
              const Sides parsed = parse_sides(sides);
-             return Cusum(mean, std, k, choose_threshold("h", h, arl0, k, parsed), parsed);
+             return Cusum(mean, std, k, choose_threshold("h", h, arl0, k, parsed), parsed, track_onset);
            }),
            py::arg("mean"), py::arg("std"), py::kw_only(), py::arg("k") = 0.5,
-           py::arg("h") = py::none(), py::arg("arl0") = py::none(), py::arg("sides") = "both")
+           py::arg("h") = py::none(), py::arg("arl0") = py::none(), py::arg("sides") = "both",
+           py::arg("track_onset") = true)
       .def_property_readonly("k", &Cusum::k, "Reference value, in standard deviations.")
       .def_property_readonly("h", &Cusum::h, "Decision interval, in standard deviations.");
   define_chart(cusum);
@@ -74,15 +78,17 @@ void bind_detectors(py::module_& m) {
                                        "Hinkley's test against a fixed reference.");
   page_hinkley
       .def(py::init([](double mean, double std, double delta, std::optional<double> threshold,
-                       std::optional<double> arl0, const std::string& sides) {
+                       std::optional<double> arl0, const std::string& sides, bool track_onset) {
              const Sides parsed = parse_sides(sides);
              return PageHinkley(
                  mean, std, delta,
-                 choose_threshold("threshold", threshold, arl0, delta, parsed, "delta"), parsed);
+                 choose_threshold("threshold", threshold, arl0, delta, parsed, "delta"), parsed,
+                 track_onset);
            }),
            py::arg("mean"), py::arg("std"), py::kw_only(), py::arg("delta") = 0.5,
            py::arg("threshold") = py::none(), py::arg("arl0") = py::none(),
-           py::arg("sides") = "both")
+           py::arg("sides") = "both",
+           py::arg("track_onset") = true)
       .def_property_readonly("delta", &PageHinkley::delta,
                              "Tolerated shift, in standard deviations.")
       .def_property_readonly("threshold", &PageHinkley::threshold,

@@ -9,92 +9,12 @@
 #include <vector>
 
 #include "selfheal/argument_error.hpp"
+#include "run_length_detail.hpp"
 
 namespace selfheal {
 namespace {
 
-constexpr double kIntegralLimit = 1e8;   // run length up to which the linear system is trusted
-constexpr double kWidestIntegral = 128;  // h up to which its size is reasonable
-constexpr double kSmallestArl0 = 10.0;
-constexpr double kLargestArl0 = 1e12;
-
-double normal_density(double z) noexcept {
-  return std::exp(-0.5 * z * z) / std::sqrt(2.0 * std::numbers::pi);
-}
-
-double normal_cdf(double z) noexcept { return 0.5 * std::erfc(-z / std::numbers::sqrt2); }
-
-struct Quadrature {
-  std::vector<double> nodes;
-  std::vector<double> weights;
-};
-
-// Gauss-Legendre on [0, h]: Newton on the Legendre polynomial, from the usual cosine guess.
-Quadrature gauss_legendre(std::size_t count, double h) {
-  Quadrature rule{std::vector<double>(count), std::vector<double>(count)};
-  const auto n = static_cast<double>(count);
-  for (std::size_t i = 0; i < count; ++i) {
-    double x = std::cos(std::numbers::pi * (static_cast<double>(i) + 0.75) / (n + 0.5));
-    double slope = 0.0;
-    for (int iteration = 0; iteration < 100; ++iteration) {
-      double value = 1.0;
-      double before = 0.0;
-      for (std::size_t j = 1; j <= count; ++j) {
-        const auto degree = static_cast<double>(j);
-        const double next = ((2.0 * degree - 1.0) * x * value - (degree - 1.0) * before) / degree;
-        before = value;
-        value = next;
-      }
-      slope = n * (x * value - before) / (x * x - 1.0);
-      const double step = value / slope;
-      x -= step;
-      if (std::fabs(step) < 1e-15) break;
-    }
-    rule.nodes[i] = 0.5 * h * (1.0 - x);
-    rule.weights[i] = h / ((1.0 - x * x) * slope * slope);
-  }
-  return rule;
-}
-
-// Solves a x = b in place by Gaussian elimination with partial pivoting and returns x[0].
-double solve_for_first(std::vector<double>& a, std::vector<double>& b) {
-  const std::size_t n = b.size();
-  for (std::size_t column = n; column-- > 0;) {
-    std::size_t pivot = column;
-    for (std::size_t row = 0; row < column; ++row) {
-      if (std::fabs(a[row * n + column]) > std::fabs(a[pivot * n + column])) pivot = row;
-    }
-    if (pivot != column) {
-      for (std::size_t j = 0; j <= column; ++j) std::swap(a[pivot * n + j], a[column * n + j]);
-      std::swap(b[pivot], b[column]);
-    }
-    for (std::size_t row = 0; row < column; ++row) {
-      const double factor = a[row * n + column] / a[column * n + column];
-      if (factor == 0.0) continue;
-      for (std::size_t j = 0; j < column; ++j) a[row * n + j] -= factor * a[column * n + j];
-      b[row] -= factor * b[column];
-    }
-  }
-  return b[0] / a[0];
-}
-
-// Unknowns: L(0) and L at the nodes. `drift` is k - shift, how fast the chart falls.
-double integral_run_length(double h, double drift) {
-  const auto count = static_cast<std::size_t>(32.0 + 2.5 * h);
-  const Quadrature rule = gauss_legendre(count, h);
-  const std::size_t n = count + 1;
-  std::vector<double> a(n * n, 0.0);
-  std::vector<double> b(n, 1.0);
-  for (std::size_t i = 0; i < n; ++i) {
-    const double u = i == 0 ? 0.0 : rule.nodes[i - 1];
-    a[i * n] = -normal_cdf(drift - u);
-    for (std::size_t j = 0; j < count; ++j) {
-      a[i * n + j + 1] = -rule.weights[j] * normal_density(rule.nodes[j] + drift - u);
-    }
-    a[i * n + i] += 1.0;
-  }
-  return solve_for_first(a, b);
-}
+constexpr double kWidestIntegral = 128;  // h up to which the size of the system is reasonable
 
 // log of Siegmund's run length; in logarithms it never overflows.
 double log_siegmund(double h, double drift) noexcept {
@@ -108,24 +28,26 @@ double log_siegmund(double h, double drift) noexcept {
   return std::log((std::exp(exponent) - exponent - 1.0) / (2.0 * drift * drift));
 }
 
-double log_one_sided(double h, double drift) {
-  double limit = std::min(h, kWidestIntegral);
-  if (log_siegmund(limit, drift) > std::log(kIntegralLimit)) {
-    double low = 0.0;
-    double high = limit;
-    for (int i = 0; i < 60; ++i) {
-      const double middle = 0.5 * (low + high);
-      (log_siegmund(middle, drift) > std::log(kIntegralLimit) ? high : low) = middle;
+// Unknowns: L(0) and L at the nodes. `drift` is k - shift, how fast the chart falls.
+double log_integral(double h, double drift) {
+  const auto count = static_cast<std::size_t>(32.0 + 2.5 * h);
+  const Quadrature rule = gauss_legendre(count, 0.0, h);
+  AbsorbingChain chain(count + 1);
+  for (std::size_t i = 0; i <= count; ++i) {
+    const double u = i == 0 ? 0.0 : rule.nodes[i - 1];
+    chain.move(i, 0) = normal_cdf(drift - u);
+    for (std::size_t j = 0; j < count; ++j) {
+      chain.move(i, j + 1) = rule.weights[j] * normal_density(rule.nodes[j] + drift - u);
     }
-    limit = low;
+    chain.leave(i) = normal_cdf(u - drift - h);
   }
-  // A chart that falls fast leaves 0 rarely: then even h = 0 is beyond the system's digits.
-  if (normal_cdf(-drift) < 1.0 / kIntegralLimit) {
-    return std::log(1.0 / std::max(normal_cdf(-drift), std::numeric_limits<double>::min())) +
-           log_siegmund(h, drift) - log_siegmund(0.0, drift);
-  }
-  const double solved = std::log(integral_run_length(limit, drift));
-  return limit == h ? solved : solved + log_siegmund(h, drift) - log_siegmund(limit, drift);
+  return chain.log_time_from_first();
+}
+
+double log_one_sided(double h, double drift) {
+  if (h <= kWidestIntegral) return log_integral(h, drift);
+  return log_integral(kWidestIntegral, drift) + log_siegmund(h, drift) -
+         log_siegmund(kWidestIntegral, drift);
 }
 
 double combine(Sides sides, double log_upper, double log_lower) noexcept {
@@ -170,9 +92,7 @@ double siegmund_average_run_length(double h, double k, double shift, Sides sides
 }
 
 double cusum_threshold(double arl0, double k, Sides sides) {
-  if (!(arl0 >= kSmallestArl0 && arl0 <= kLargestArl0)) {
-    refuse("arl0", "a number of samples from 10 to 1e12", arl0);
-  }
+  require_arl0(arl0);
   require_not_negative("k", k);
   const double wanted = std::log(arl0) + (sides == Sides::kBoth ? std::log(2.0) : 0.0);
   const double smallest = log_one_sided(0.0, k);
@@ -183,36 +103,7 @@ double cusum_threshold(double arl0, double k, Sides sides) {
                    smallest - std::log(arl0) > 700.0 ? 700.0 : smallest + std::log(arl0) - wanted)),
            arl0);
   }
-  // Bracket with the closed form, then the Illinois variant of regula falsi on log L, nearly a
-  // straight line in h.
-  double low = 0.0;
-  double high = 1.0;
-  double at_low = smallest - wanted;
-  double at_high = log_one_sided(high, k) - wanted;
-  while (at_high < 0.0) {
-    low = high;
-    at_low = at_high;
-    high *= 2.0;
-    at_high = log_one_sided(high, k) - wanted;
-  }
-  int kept = 0;
-  for (int i = 0; i < 100 && high - low > 1e-10 * (1.0 + high); ++i) {
-    const double h = low + (high - low) * (at_low / (at_low - at_high));
-    const double at = log_one_sided(h, k) - wanted;
-    if (std::fabs(at) < 1e-13) return h;
-    if (at < 0.0) {
-      low = h;
-      at_low = at;
-      if (kept == -1) at_high *= 0.5;
-      kept = -1;
-    } else {
-      high = h;
-      at_high = at;
-      if (kept == 1) at_low *= 0.5;
-      kept = 1;
-    }
-  }
-  return at_high < -at_low ? high : low;
+  return solve_rising([&](double h) { return log_one_sided(h, k) - wanted; }, 0.0, 1.0);
 }
 
 double choose_threshold(std::string_view name, std::optional<double> threshold,
