@@ -61,7 +61,7 @@ OutputSignals output(py::handle tensor, double scale, std::int32_t zero_point,
 }  // namespace
 
 void bind_signals(py::module_& m) {
-  py::class_<MeasuredInput>(m, "InputSignals", "What is measured on one input.")
+  py::class_<MeasuredInput>(m, "InputSignals", "What is measured on one input.", py::is_final())
       .def_readonly("mean", &MeasuredInput::mean, "Mean of the finite elements, dequantised.")
       .def_readonly("std", &MeasuredInput::std, "Standard deviation of the finite elements.")
       .def_readonly("saturated", &MeasuredInput::saturated,
@@ -78,7 +78,8 @@ void bind_signals(py::module_& m) {
             .format(self.mean, self.std, self.saturated, self.nonfinite,
                     self.has_previous ? py::cast(self.change) : py::none());
       });
-  py::class_<OutputSignals>(m, "OutputSignals", "What is measured on a classifier's output.")
+  py::class_<OutputSignals>(m, "OutputSignals", "What is measured on a classifier's output.",
+                            py::is_final())
       .def_readonly("confidence", &OutputSignals::confidence, "Largest probability.")
       .def_readonly("margin", &OutputSignals::margin, "Lead over the second largest.")
       .def_readonly("entropy", &OutputSignals::entropy, "Entropy in nats.")

@@ -265,7 +265,7 @@ void bind_weight_image(py::module_& m) {
           },
           "Bytes held, fixed at construction.");
 
-  py::class_<RestoreReport>(m, "RestoreReport", "What a restore did.")
+  py::class_<RestoreReport>(m, "RestoreReport", "What a restore did.", py::is_final())
       .def_readonly("rewritten", &RestoreReport::rewritten, "Live blocks that were written.")
       .def_readonly("refused", &RestoreReport::refused, "Stored blocks that were damaged.")
       .def_readonly("refused_blocks", &RestoreReport::refused_blocks, "Their indices.")

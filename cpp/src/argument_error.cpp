@@ -3,6 +3,7 @@
 #include <array>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <limits>
 #include <stdexcept>
 
@@ -21,7 +22,7 @@ void refuse(std::string_view argument, std::string_view expected, double got) {
   std::snprintf(brief.data(), brief.size(), "%g", got);
   // The short form where it says the same number.
   refuse(argument, expected,
-         std::string_view(std::stod(brief.data()) == got ? brief.data() : text.data()));
+         std::string_view(std::strtod(brief.data(), nullptr) == got ? brief.data() : text.data()));
 }
 
 void refuse(std::string_view argument, std::string_view expected, std::size_t got) {

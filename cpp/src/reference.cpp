@@ -118,7 +118,8 @@ double Reference::score(double x) const noexcept {
   const std::size_t below = above - 1;
   if (x == values_[below]) return scores_[below];
   const double share = (x - values_[below]) / (values_[above] - values_[below]);
-  return scores_[below] + share * (scores_[above] - scores_[below]);
+  // Rounding must not lift a value above the knot that follows it.
+  return std::min(scores_[above], scores_[below] + share * (scores_[above] - scores_[below]));
 }
 
 std::vector<std::byte> Reference::state() const {

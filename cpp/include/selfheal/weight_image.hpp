@@ -73,6 +73,9 @@ class WeightImage {
 
   std::size_t memory_bytes() const noexcept;
 
+  /// The table of checksums itself, for tests that damage it.
+  std::span<std::byte> table_bytes() noexcept { return std::as_writable_bytes(std::span(golden_)); }
+
  private:
   std::uint32_t table_crc() const noexcept;
 

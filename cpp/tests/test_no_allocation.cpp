@@ -1,0 +1,123 @@
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include <doctest/doctest.h>
+
+#include <cstdlib>
+#include <new>
+#include <vector>
+
+#include "samples.hpp"
+#include "selfheal/crc32c.hpp"
+#include "selfheal/cusum.hpp"
+#include "selfheal/moments.hpp"
+#include "selfheal/page_hinkley.hpp"
+#include "selfheal/reference.hpp"
+#include "selfheal/ring_buffer.hpp"
+#include "selfheal/scrubber.hpp"
+#include "selfheal/signals.hpp"
+#include "selfheal/snapshot_pool.hpp"
+
+namespace {
+
+bool armed = false;
+std::size_t allocations = 0;
+
+void* counted(std::size_t size) {
+  if (armed) ++allocations;
+  void* const memory = std::malloc(size == 0 ? 1 : size);
+  if (memory == nullptr) std::abort();
+  return memory;
+}
+
+// Counts what its body allocates.
+template <typename Body>
+std::size_t allocations_in(Body&& body) {
+  allocations = 0;
+  armed = true;
+  body();
+  armed = false;
+  return allocations;
+}
+
+}  // namespace
+
+void* operator new(std::size_t size) { return counted(size); }
+void* operator new[](std::size_t size) { return counted(size); }
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete[](void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
+
+using namespace selfheal;
+
+TEST_CASE("the trap works") {
+  CHECK(allocations_in([] {
+          std::vector<int> v(1000);
+          v[0] = 1;
+          CHECK(v.size() == 1000);
+        }) > 0);
+}
+
+TEST_CASE("no class allocates in its loop") {
+  const auto samples = testing::normal_samples(3000, 1);
+  const std::span<const double> view(samples);
+  auto live = testing::random_bytes(10000, 2);
+  std::vector<double> scores(samples.size());
+  std::vector<std::uint32_t> found(64);
+  std::vector<Generation> generations(16);
+  std::vector<std::int8_t> tensor(1000, 3);
+  std::vector<float> logits(10, 0.5F);
+
+  RingBuffer<double> ring(100, 3);
+  Moments running;
+  Moments windowed(100);
+  Cusum cusum(0, 1, 0.5, 2);
+  PageHinkley page_hinkley(0, 1, 0.5, 2);
+  const Reference reference(view);
+  WeightImage image(live, {{"a", "m", 0, 1000}, {"b", "m", 900, 9100}});
+  Scrubber scrubber(image, 5);
+  SnapshotPool pool(image, 20, 4);
+
+  std::size_t alarms = 0;
+  std::size_t stored = 0;
+  const std::size_t count = allocations_in([&] {
+    ring.push_many(view);
+    ring.push(view.first(3));
+    ring.clear();
+    for (const double x : samples) {
+      running.update(x);
+      windowed.update(x);
+      cusum.update(x);
+      page_hinkley.update(x);
+      scores[0] += reference.score(x) + windowed.std() + cusum.magnitude();
+    }
+    cusum.update_many(view, [&](std::size_t) { ++alarms; });
+    page_hinkley.update_many(view, [&](std::size_t) { ++alarms; });
+    reference.score_many(view, std::span<double>(scores));
+    cusum.reset();
+    windowed.reset();
+    scores[0] += measure_input<std::int8_t>(tensor, {0.1, 3}, tensor).change;
+    scores[0] += measure_output<float>(logits, {}, OutputKind::kLogits).entropy;
+    scores[0] += static_cast<double>(crc32c(live));
+    set_crc32c_backend("portable");
+    set_crc32c_backend(crc32c_backends().front());
+    live[700] ^= std::byte{1};
+    image.check(0, 100, found);
+    image.regions_of_block(1, found);
+    image.accept(1, 1);
+    image.table_ok();
+    for (int i = 0; i < 40; ++i) scrubber.step(1024, found);
+    const auto taken = pool.take();
+    pool.pin(taken.generation);
+    live[5000] ^= std::byte{1};
+    pool.restore(taken.generation, 0, 100, found);
+    pool.verify(taken.generation, found, &stored);
+    pool.changed_blocks(taken.generation, found, &stored);
+    pool.generations(generations);
+    pool.unpin(taken.generation);
+    pool.drop(taken.generation);
+    pool.take();
+  });
+  CHECK(count == 0);
+  CHECK(alarms > 0);
+  CHECK(stored == 1);
+}

@@ -1,0 +1,137 @@
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include <doctest/doctest.h>
+
+#include <array>
+
+#include "samples.hpp"
+#include "selfheal/snapshot_pool.hpp"
+
+using namespace selfheal;
+
+namespace {
+
+struct Fixture {
+  std::vector<std::byte> live = testing::random_bytes(64 * 10 - 7, 1);
+  WeightImage image{live, {}, 64};
+  SnapshotPool pool{image, 4, 4};
+  std::array<std::uint32_t, 10> found{};
+  std::size_t count = 0;
+
+  void flip(std::size_t block) { live[block * 64] ^= std::byte{1}; }
+};
+
+}  // namespace
+
+TEST_CASE("constructor refuses sizes out of range and damaged bytes") {
+  Fixture f;
+  CHECK_THROWS_AS(SnapshotPool(f.image, 1, 0), std::invalid_argument);
+  CHECK_THROWS_AS(SnapshotPool(f.image, ~std::size_t{0}, 4), std::invalid_argument);
+  f.flip(3);
+  CHECK_THROWS_AS(SnapshotPool(f.image, 1, 2), std::runtime_error);
+}
+
+TEST_CASE_FIXTURE(Fixture, "golden restores any damage, bit for bit, and only where it differs") {
+  const auto golden = live;
+  flip(0);
+  flip(9);
+  auto result = pool.restore(0, 1, 9);
+  CHECK(result.rewritten == 1);
+  CHECK(live != golden);
+  result = pool.restore(0, 0, 100);
+  CHECK(result.rewritten == 1);
+  CHECK(result.refused == 0);
+  CHECK(live == golden);
+}
+
+TEST_CASE_FIXTURE(Fixture, "a generation stores and restores what differs") {
+  const auto golden = live;
+  flip(2);
+  flip(9);
+  const auto changed = live;
+  const auto taken = pool.take();
+  CHECK(taken.status == SnapshotStatus::kOk);
+  CHECK(taken.generation == 1);
+  CHECK(pool.free_blocks() == 2);
+  CHECK(pool.changed_blocks(1, found, &count) == SnapshotStatus::kOk);
+  CHECK(count == 2);
+  CHECK(found[0] == 2);
+  CHECK(found[1] == 9);
+  pool.restore(0, 0, 100);
+  CHECK(live == golden);
+  CHECK(pool.restore(1, 0, 100).rewritten == 2);
+  CHECK(live == changed);
+}
+
+TEST_CASE_FIXTURE(Fixture, "equal blocks are shared, and freed with their last generation") {
+  flip(1);
+  pool.take();
+  flip(2);
+  pool.take();
+  CHECK(pool.free_blocks() == 2);
+  CHECK(pool.drop(1) == SnapshotStatus::kOk);
+  CHECK(pool.free_blocks() == 2);
+  CHECK(pool.drop(2) == SnapshotStatus::kOk);
+  CHECK(pool.free_blocks() == 4);
+  CHECK(pool.take().generation == 3);
+}
+
+TEST_CASE_FIXTURE(Fixture, "a full arena stores nothing at all") {
+  for (std::size_t i = 0; i < 5; ++i) flip(i);
+  CHECK(pool.take().status == SnapshotStatus::kArenaFull);
+  CHECK(pool.free_blocks() == 4);
+  CHECK(pool.generation_count() == 1);
+  flip(0);
+  CHECK(pool.take().generation == 1);
+  CHECK(pool.free_blocks() == 0);
+}
+
+TEST_CASE_FIXTURE(Fixture, "statuses") {
+  CHECK(pool.drop(0) == SnapshotStatus::kGolden);
+  CHECK(pool.unpin(0) == SnapshotStatus::kGolden);
+  CHECK(pool.drop(7) == SnapshotStatus::kUnknownGeneration);
+  CHECK(pool.restore(7, 0, 1).status == SnapshotStatus::kUnknownGeneration);
+  CHECK(pool.verify(7, found, &count) == SnapshotStatus::kUnknownGeneration);
+  for (int i = 0; i < 3; ++i) CHECK(pool.take().status == SnapshotStatus::kOk);
+  CHECK(pool.take().status == SnapshotStatus::kTooManyGenerations);
+  CHECK(pool.pin(2) == SnapshotStatus::kOk);
+  CHECK(pool.is_pinned(2));
+  CHECK(pool.drop(2) == SnapshotStatus::kPinned);
+  CHECK(pool.unpin(2) == SnapshotStatus::kOk);
+  CHECK(pool.drop(2) == SnapshotStatus::kOk);
+  CHECK_FALSE(pool.contains(2));
+  std::array<Generation, 4> list{};
+  CHECK(pool.generations(list) == 3);
+  CHECK(list[1] == 1);
+  CHECK(list[2] == 3);
+}
+
+TEST_CASE_FIXTURE(Fixture, "a damaged copy is refused and the live bytes stay") {
+  flip(1);
+  pool.take();
+  pool.stored_bytes()[64 * 4 + 3] ^= std::byte{4};   // golden's block 4
+  pool.stored_bytes()[64 * 10 + 9] ^= std::byte{4};  // the slot of generation 1's block 1
+  CHECK(pool.verify(0, found, &count) == SnapshotStatus::kOk);
+  CHECK(count == 1);
+  CHECK(found[0] == 4);
+  pool.verify(1, found, &count);
+  CHECK(count == 2);
+  flip(1);
+  flip(4);
+  flip(5);
+  const auto before = live;
+  const auto result = pool.restore(1, 0, 5, found);
+  CHECK(result.refused == 2);
+  CHECK(found[0] == 1);
+  CHECK(found[1] == 4);
+  CHECK(result.rewritten == 0);
+  CHECK(live == before);
+  CHECK(pool.restore(1, 5, 1).rewritten == 1);
+}
+
+TEST_CASE_FIXTURE(Fixture, "everything is in memory_bytes") {
+  const std::size_t bytes = pool.memory_bytes();
+  CHECK(bytes >= 14 * 64 + 4 * 10 * 4);
+  flip(1);
+  pool.take();
+  CHECK(pool.memory_bytes() == bytes);
+}
