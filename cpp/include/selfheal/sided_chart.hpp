@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -69,16 +70,16 @@ class SidedChart {
     if (upper_ > lower_) return 1;
     return lower_ > 0.0 ? -1 : 0;
   }
-  /// When the shift in direction() began, if one did; empty while both sums are zero and without
-  /// a tracker.
-  Onset onset() const noexcept {
+  /// When and how far direction() was taken, if the mean did move; empty while both sums are zero
+  /// and without a tracker.
+  Onset change() const noexcept {
     return tracker_ == nullptr || direction() == 0 ? Onset{} : tracker_->since_standard(direction());
   }
-  /// Most likely size of the shift, in standard deviations, >= 0; 0 without an onset.
-  double magnitude() const noexcept {
-    const double shift = onset().shift;
-    return shift < 0.0 ? -shift : shift;
-  }
+  /// Of change(): the most likely first sample, its 95 % earliest bound (-1: no answer), and the
+  /// size of the shift in standard deviations, >= 0 (0: no answer).
+  std::int64_t onset() const noexcept { return change().estimate; }
+  std::int64_t onset_earliest() const noexcept { return change().earliest; }
+  double magnitude() const noexcept { return std::fabs(change().shift); }
   bool tracks_onset() const noexcept { return tracker_ != nullptr; }
   /// Updates since construction or reset(), skipped ones included.
   std::uint64_t count() const noexcept { return count_; }
