@@ -7,6 +7,7 @@ void bind_detectors(py::module_& m);
 void bind_errors(py::module_& m);
 void bind_learning_detectors(py::module_& m);
 void bind_moments(py::module_& m);
+void bind_monitor_bank(py::module_& m);
 void bind_reference(py::module_& m);
 void bind_ring_buffer(py::module_& m);
 void bind_run_length(py::module_& m);

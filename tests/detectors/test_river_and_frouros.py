@@ -146,7 +146,7 @@ def test_page_hinkley_and_cusum_equal_frouros_to_the_bit(
     values=STREAM,
     delta=st.floats(1e-4, 1),
     clock=st.integers(1, 40),
-    max_buckets=st.integers(1, 8),
+    max_buckets=st.integers(2, 8),
     least=st.integers(1, 10),
     grace=st.integers(0, 40),
 )
