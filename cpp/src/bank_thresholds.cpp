@@ -5,6 +5,7 @@
 #include <limits>
 #include <vector>
 
+#include "lundberg.hpp"
 #include "run_length_detail.hpp"
 
 namespace selfheal {
@@ -18,38 +19,6 @@ constexpr double kTailSamples = 20.0;   // calibration samples that must be ther
 constexpr double kTailExtra = 0.01;     // share of far samples to be found fastest
 constexpr double kLargestTail = 1e6;
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
-struct Step {
-  double value;
-  double weight;
-};
-
-// theta > 0 with E exp(theta v) = 1; 0 if the steps do not fall on average, infinity if none rises.
-double lundberg(const std::vector<Step>& steps) {
-  double mean = 0.0;
-  double top = 0.0;
-  for (const Step& step : steps) {
-    mean += step.weight * step.value;
-    top = std::max(top, step.value);
-  }
-  if (!(mean < 0.0)) return 0.0;
-  if (!(top > 0.0)) return kInfinity;
-  const auto log_mean = [&](double theta) {
-    double sum = 0.0;
-    for (const Step& step : steps) sum += step.weight * std::exp(theta * (step.value - top));
-    return std::log(sum) + theta * top;
-  };
-  double low = 0.0;
-  double high = 1e-3;
-  while (log_mean(high) < 0.0 && high < 1e6) high *= 2.0;
-  low = 0.5 * high;
-  while (low > 1e-12 && log_mean(low) > 0.0) low *= 0.5;
-  for (int i = 0; i < 80; ++i) {
-    const double middle = 0.5 * (low + high);
-    (log_mean(middle) < 0.0 ? low : high) = middle;
-  }
-  return high;
-}
 
 // Log run length of a CUSUM with these steps, from 0, on a lattice: each step is shared between
 // the two nearest lattice points, so that means are kept.
@@ -106,7 +75,8 @@ struct Solved {
 };
 
 // One side of one CUSUM. `samples` is what calibration had; infinite if it knew.
-Solved solve_cusum(const std::vector<Step>& steps, double samples, double log_arl0) {
+Solved solve_cusum(const std::vector<Step>& steps, const Reference::Dependence& dependence,
+                   double samples, double log_arl0) {
   const double theta = lundberg(steps);
   if (theta == 0.0) return {kInfinity, kInfinity};
   if (theta == kInfinity) return {std::numeric_limits<double>::min(), 0.0};
@@ -117,7 +87,7 @@ Solved solve_cusum(const std::vector<Step>& steps, double samples, double log_ar
     spread += step.weight * tilted * tilted;
     slope += step.weight * step.value * tilted;
   }
-  const double squares = std::max(0.0, spread - 1.0) + theta * theta * theta * theta;
+  const double squares = std::max(0.0, spread - 1.0) + dependence.variance;
   const double deviation = std::sqrt(squares / samples) / slope;
   // Siegmund's formula with this theta, its overshoot fitted to the chain at a small h.
   const double small = std::min(6.0 / theta, std::max(2.0, 2.0 / theta));
@@ -129,12 +99,16 @@ Solved solve_cusum(const std::vector<Step>& steps, double samples, double log_ar
            // the formula's denominator is theta times the mean step, which shrinks with theta
            2.0 * std::log(exponent / theta);
   };
+  // Steps that come in bunches: the excess of their products, which falls with theta's square.
+  const double dependent = lundberg(steps, [&](double at) {
+    return dependence.excess * (at / theta) * (at / theta);
+  });
   const auto solve = [&](double exponent) {
     if (log_run(1e-9, exponent) >= log_arl0) return 1e-9;
     return solve_rising([&](double h) { return log_run(h, exponent) - log_arl0; }, 1e-9, 4.0, 1e-9);
   };
-  const double certain = solve(theta);
-  const double pessimistic = theta - kQuantile * deviation;
+  const double certain = dependent > kSmallestShare * theta ? solve(dependent) : kInfinity;
+  const double pessimistic = dependent - kQuantile * deviation;
   if (pessimistic < kSmallestShare * theta) return {kInfinity, certain};
   return {solve(pessimistic), certain};
 }
@@ -175,12 +149,8 @@ TailChart solve_tail(const std::vector<Step>& scores, double samples, double log
   double beyond = 0.0;
   double cut = kInfinity;
   for (std::size_t i = scores.size(); i-- > 0;) {  // from the highest down
-    if (beyond + scores[i].weight > wanted && cut < kInfinity) break;
-    if (beyond + scores[i].weight > wanted) {  // the highest level alone is too common
-      cut = scores[i].value;
-      break;
-    }
-    beyond += scores[i].weight;
+    if (beyond + scores[i].weight > wanted) break;
+      beyond += scores[i].weight;
     cut = i == 0 ? -kInfinity : 0.5 * (scores[i].value + scores[i - 1].value);
   }
   const double counted = beyond * samples;
@@ -221,7 +191,7 @@ BankThresholds solve_bank_thresholds(const Reference& reference, double arl0) {
     for (std::size_t k = 0; k < BankCharts::kAllowances; ++k) {
       std::vector<Step> steps = scores;
       for (Step& step : steps) step.value -= BankCharts::kAllowance[k];
-      const Solved one = solve_cusum(steps, samples, log_arl0);
+      const Solved one = solve_cusum(steps, reference.dependence(side, k), samples, log_arl0);
       solved.cusum[side][k] = one.h;
       solved.certain[side][k] = one.certain;
     }

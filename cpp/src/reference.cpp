@@ -5,6 +5,7 @@
 #include <numbers>
 #include <utility>
 
+#include "lundberg.hpp"
 #include "selfheal/argument_error.hpp"
 #include "selfheal/state_codec.hpp"
 
@@ -162,17 +163,53 @@ void Reference::prepare(const std::vector<double>& samples) {
     const double at_lag = autocorrelation(inputs, lag);
     if (at_lag > 1.25 * noise) inflation += 2.0 * at_lag;
   }
-  std::erase_if(inputs, [](double e) { return std::isnan(e); });
-  if (inputs.empty()) inputs.push_back(0.0);
-  const Spread spread = spread_of(inputs);
+  std::vector<double> held = inputs;
+  std::erase_if(held, [](double e) { return std::isnan(e); });
+  if (held.empty()) held.push_back(0.0);
+  const Spread spread = spread_of(held);
   offset_ = spread.mean;
   scale_ = spread.variance > 0.0 ? 1.0 / std::sqrt(spread.variance * inflation) : 1.0;
+  for (double& e : held) e = (e - offset_) * scale_;
   for (double& e : inputs) e = (e - offset_) * scale_;
-  keep_levels(inputs);
+  keep_levels(std::move(held));
+  measure_dependence(inputs);
+}
+
+void Reference::measure_dependence(const std::vector<double>& inputs) {
+  for (std::size_t side = 0; side < BankCharts::kSides; ++side) {
+    for (std::size_t k = 0; k < BankCharts::kAllowances; ++k) {
+      const double sign = side == 0 ? 1.0 : -1.0;
+      const double allowance = BankCharts::kAllowance[k];
+      std::array<Step, kKnots> steps;
+      for (std::size_t i = 0; i < levels_; ++i) {
+        steps[i] = {sign * level_[i] - allowance, level_share_[i]};
+      }
+      const double theta = lundberg(std::span(steps).first(levels_));
+      if (!(theta > 0.0) || !std::isfinite(theta)) continue;
+      double sum = 0.0;
+      double squares = 0.0;
+      double pairs = 0.0;
+      double before = std::numeric_limits<double>::quiet_NaN();
+      for (const double y : inputs) {
+        const double tilted = std::exp(theta * (sign * y - allowance)) - 1.0;
+        const double product = tilted * before;
+        before = tilted;
+        if (std::isnan(product)) continue;
+        sum += product;
+        squares += product * product;
+        pairs += 1.0;
+      }
+      if (pairs < 2.0) continue;
+      const double mean = sum / pairs;
+      const double variance = std::max(0.0, squares / pairs - mean * mean);
+      const bool stands_out = mean > std::sqrt(variance / pairs);
+      dependence_[side][k] = {stands_out ? std::log1p(mean) : 0.0, variance};
+    }
+  }
 }
 
 // Few distinct values are kept as they are; many go to bins of equal width, by their means.
-void Reference::keep_levels(std::vector<double>& inputs) {
+void Reference::keep_levels(std::vector<double> inputs) {
   std::sort(inputs.begin(), inputs.end());
   const double share = 1.0 / static_cast<double>(inputs.size());
   const double low = inputs.front();
@@ -261,6 +298,12 @@ std::vector<std::byte> Reference::state() const {
     writer.f64(level_[i]);
     writer.f64(level_share_[i]);
   }
+  for (const auto& side : dependence_) {
+    for (const Dependence& held : side) {
+      writer.f64(held.excess);
+      writer.f64(held.variance);
+    }
+  }
   return std::move(writer).finish();
 }
 
@@ -297,7 +340,6 @@ Reference Reference::from_state(std::span<const std::byte> blob) {
                        "a preparation out of range");
   const std::uint64_t levels = reader.u64();
   StateReader::require(levels >= 1 && levels <= kKnots, "levels out of range");
-  reader.require_exactly(levels, 2 * sizeof(double));
   reference.levels_ = static_cast<std::size_t>(levels);
   for (std::size_t i = 0; i < reference.levels_; ++i) {
     reference.level_[i] = reader.f64();
@@ -305,6 +347,13 @@ Reference Reference::from_state(std::span<const std::byte> blob) {
     StateReader::require(std::isfinite(reference.level_[i]) && reference.level_share_[i] >= 0.0 &&
                              reference.level_share_[i] <= 1.0 + 1e-9,
                          "levels out of range");
+  }
+  for (auto& side : reference.dependence_) {
+    for (Dependence& held : side) {
+      held.excess = reader.f64();
+      held.variance = reader.f64();
+      StateReader::require(held.excess >= 0.0 && held.variance >= 0.0, "levels out of range");
+    }
   }
   reader.finish();
   return reference;

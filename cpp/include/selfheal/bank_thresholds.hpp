@@ -8,16 +8,6 @@
 
 namespace selfheal {
 
-/// The charts that MonitorBank keeps on every signal: CUSUMs for slow, middling and fast shifts on
-/// either side, and on either side a Bernoulli CUSUM for few, far samples among many normal ones.
-struct BankCharts {
-  static constexpr std::size_t kAllowances = 3;
-  static constexpr std::array<double, kAllowances> kAllowance{0.15, 0.4, 1.2};
-  static constexpr std::size_t kSides = 2;  // 0 up, 1 down
-  /// One-sided charts a signal.
-  static constexpr std::size_t kCharts = kSides * (kAllowances + 1);
-};
-
 /// A CUSUM that counts: +rise for a score beyond `cut`, -1 for any other, not below 0; alarm above
 /// `limit` (Reynolds and Stoumbos 1999).
 struct TailChart {
@@ -41,8 +31,10 @@ struct BankThresholds {
 /// grows like exp(theta h), theta the root of E exp(theta v) = 1 over its steps v (Lundberg); it is
 /// computed from the scores' own distribution: a Markov chain on a lattice for a small h, continued
 /// with Siegmund's formula for that theta. The calibration's n samples leave theta uncertain, with
-/// standard deviation sqrt(Var exp(theta v) + theta^4) / (m sqrt(n)), m = E v exp(theta v); the
-/// second term is the autocorrelation's. The thresholds take theta 1.28 of these lower. A chart
+/// standard deviation sqrt(Var exp(theta v) + Var of the product below) / (m sqrt(n)), m =
+/// E v exp(theta v). Steps that whitening left dependent come in bunches: where the mean product of
+/// (exp(theta v) - 1) of two neighbours exceeds one standard error, its logarithm counts as growth.
+/// The thresholds take theta kQuantile standard deviations lower. A chart
 /// that calibration cannot support (theta would fall below a quarter) gets an infinite threshold.
 ///
 /// arl0: 10 to 1e12. About 5 ms. Allocates: set-up only.

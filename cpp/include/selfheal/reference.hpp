@@ -7,6 +7,8 @@
 #include <span>
 #include <vector>
 
+#include "selfheal/bank_charts.hpp"
+
 namespace selfheal {
 
 /// A signal's frozen distribution: turns a value into the normal score that its rank would have.
@@ -60,6 +62,15 @@ class Reference {
   double limit() const noexcept { return limit_; }
   /// How many standard deviations of the chart's input a lasting shift of one score makes.
   double gain() const noexcept { return (1.0 - phi_) * scale_; }
+  /// What neighbouring steps of one chart have in common beyond chance, at the theta of
+  /// bank_thresholds.hpp: log of the growth that it adds, and the variance of one such product.
+  struct Dependence {
+    double excess = 0.0;
+    double variance = 0.0;
+  };
+  const Dependence& dependence(std::size_t side, std::size_t k) const noexcept {
+    return dependence_[side][k];
+  }
   /// Whether the distribution was given, not estimated.
   bool is_exact() const noexcept { return is_exact_; }
   /// The distribution of the chart's input.
@@ -90,7 +101,8 @@ class Reference {
   Reference() = default;
   void fit(std::vector<double> samples);
   void prepare(const std::vector<double>& samples);
-  void keep_levels(std::vector<double>& inputs);
+  void keep_levels(std::vector<double> inputs);
+  void measure_dependence(const std::vector<double>& inputs);
   double beyond(double distance, double extreme_score) const noexcept;
 
   std::array<double, kKnots> values_{};  // strictly increasing
@@ -106,6 +118,7 @@ class Reference {
   std::size_t levels_ = 0;
   std::array<double, kKnots> level_{};  // increasing
   std::array<double, kKnots> level_share_{};
+  std::array<std::array<Dependence, BankCharts::kAllowances>, BankCharts::kSides> dependence_{};
   std::uint64_t count_ = 0;
   std::uint64_t skipped_ = 0;
 };
