@@ -208,17 +208,27 @@ void Reference::measure_dependence(const std::vector<double>& inputs) {
   }
 }
 
-// Few distinct values are kept as they are; many go to bins of equal width, by their means.
+// Few distinct values are kept as they are; many go to bins of equal width, by their means. What
+// calibration never saw comes once in count + 1 samples: on a side where no sample was as rare as
+// that, so much is added at the limit.
 void Reference::keep_levels(std::vector<double> inputs) {
   std::sort(inputs.begin(), inputs.end());
   const double share = 1.0 / static_cast<double>(inputs.size());
   const double low = inputs.front();
-  const double width = (inputs.back() - low) / static_cast<double>(kKnots);
+  constexpr std::size_t kBins = kKnots - 2;
+  const double width = (inputs.back() - low) / static_cast<double>(kBins);
   const auto bin_of = [&](double e) {
     if (!(width > 0.0)) return std::size_t{0};
-    return std::min(kKnots - 1, static_cast<std::size_t>((e - low) / width));
+    return std::min(kBins - 1, static_cast<std::size_t>((e - low) / width));
   };
   levels_ = 0;
+  const double rare = 1.0 / static_cast<double>(count_ + 1);
+  const double lowest = prepared(-limit_, std::numeric_limits<double>::quiet_NaN());
+  const double highest = prepared(limit_, std::numeric_limits<double>::quiet_NaN());
+  if (scores_[0] > 0.01 - limit_ && low > lowest) {
+    level_[levels_] = lowest;
+    level_share_[levels_++] = rare;
+  }
   for (std::size_t first = 0; first < inputs.size();) {
     const std::size_t bin = bin_of(inputs[first]);
     double sum = 0.0;
@@ -227,6 +237,10 @@ void Reference::keep_levels(std::vector<double> inputs) {
     level_[levels_] = sum / static_cast<double>(last - first);
     level_share_[levels_++] = share * static_cast<double>(last - first);
     first = last;
+  }
+  if (scores_[knots_ - 1] < limit_ - 0.01 && inputs.back() < highest) {
+    level_[levels_] = highest;
+    level_share_[levels_++] = rare;
   }
 }
 

@@ -1,1 +1,92 @@
-"""Self-healing TFLite models for edge devices."""
+"""Self-healing TFLite models for edge devices: monitor, detect, diagnose, repair, prove."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from selfheal_edge import errors
+from selfheal_edge._core import (
+    Cusum,
+    Moments,
+    PageHinkley,
+    Reference,
+    RingBuffer,
+    average_run_length,
+    crc32c,
+    cusum_threshold,
+)
+
+if TYPE_CHECKING:
+    from selfheal_edge import redteam
+    from selfheal_edge.baseline import Baseline, calibrate
+    from selfheal_edge.diagnosis import AttackDiagnoser, Cause, Diagnosis
+    from selfheal_edge.health import Health, Prediction
+    from selfheal_edge.journal import Event
+    from selfheal_edge.model import SelfHealingModel
+    from selfheal_edge.monitor import Alarm, PerformanceMonitor
+    from selfheal_edge.policy import Policy
+    from selfheal_edge.repair import ModelRepairKit
+
+    __version__: str
+
+__all__ = [
+    "Alarm",
+    "AttackDiagnoser",
+    "Baseline",
+    "Cause",
+    "Cusum",
+    "Diagnosis",
+    "Event",
+    "Health",
+    "ModelRepairKit",
+    "Moments",
+    "PageHinkley",
+    "PerformanceMonitor",
+    "Policy",
+    "Prediction",
+    "Reference",
+    "RingBuffer",
+    "SelfHealingModel",
+    "__version__",
+    "average_run_length",
+    "calibrate",
+    "crc32c",
+    "cusum_threshold",
+    "errors",
+    "redteam",
+]
+
+# Detectors are worth importing alone: what needs more than the core is loaded when first named.
+_LAZY = {
+    "Alarm": "monitor",
+    "AttackDiagnoser": "diagnosis",
+    "Baseline": "baseline",
+    "Cause": "diagnosis",
+    "Diagnosis": "diagnosis",
+    "Event": "journal",
+    "Health": "health",
+    "ModelRepairKit": "repair",
+    "PerformanceMonitor": "monitor",
+    "Policy": "policy",
+    "Prediction": "health",
+    "SelfHealingModel": "model",
+    "calibrate": "baseline",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        # importlib.metadata takes longer to import than all the rest.
+        return import_module("importlib.metadata").version("selfheal-edge")
+    if name == "redteam":
+        return import_module("selfheal_edge.redteam")
+    if name not in _LAZY:
+        raise AttributeError(f"module 'selfheal_edge' has no attribute {name!r}")
+    value = getattr(import_module(f"selfheal_edge.{_LAZY[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +21,8 @@ from selfheal_edge.errors import BaselineFormatError, BaselineMismatchError
 from selfheal_edge.session import Fingerprint, Session
 from selfheal_edge.signals import OutputKind, SignalExtractor
 from selfheal_edge.tflite.arrays import Tensors, read_batch
-from selfheal_edge.tflite.protocol import Array
+from selfheal_edge.tflite.probe import mark_known, runtime_version
+from selfheal_edge.tflite.protocol import Array, KernelsChoice, RuntimeName
 from selfheal_edge.tflite.select import KernelsArgument, RuntimeArgument
 
 __all__ = ["Baseline", "KnownAnswers", "calibrate", "output_kind"]
@@ -73,6 +76,32 @@ class Baseline:
     repeat_share: float
     """Share of calibration inputs that equal the one before."""
     known_answers: KnownAnswers
+    tried_kernels: tuple[KernelsChoice, ...] = ()
+    """Kernels with which the file was tried in a child process, where `fingerprint` says."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no calibration gives."""
+        if self.samples < 1 or not 1 <= self.false_alarm_interval < math.inf:
+            raise ValueError(
+                "samples and false_alarm_interval: expected at least 1 and finite, "
+                f"got {self.samples} and {self.false_alarm_interval}"
+            )
+        if not 0 <= self.repeat_share <= 1:
+            raise ValueError(f"repeat_share: expected 0 to 1, got {self.repeat_share}")
+        if self.output_kind not in (None, *get_args(OutputKind)):
+            raise ValueError(
+                f"output_kind: expected one of {get_args(OutputKind)}, got {self.output_kind!r}"
+            )
+
+    def vouch(self) -> None:
+        """Spare a file its trial in a child process, if calibration tried it on such a device."""
+        name = self.fingerprint.runtime
+        if name not in get_args(RuntimeName) or self.fingerprint.machine != platform.machine():
+            return
+        runtime = cast(RuntimeName, name)
+        if runtime_version(runtime) == self.fingerprint.version:
+            for kernels in self.tried_kernels:
+                mark_known(self.model_sha256, runtime, kernels, self.fingerprint.num_threads)
 
     def save(self, path: str | os.PathLike[str], key: bytes | None = None) -> None:
         """Write the baseline to a file, replacing an older one atomically.
@@ -124,6 +153,7 @@ class Baseline:
             "output_kind": self.output_kind,
             "signals": list(self.references),
             "repeat_share": self.repeat_share,
+            "tried_kernels": list(self.tried_kernels),
             "known": [len(rows) for rows in self.known_answers.inputs],
             "known_outputs": [len(rows) for rows in self.known_answers.outputs],
         }
@@ -148,13 +178,16 @@ class Baseline:
                     for name in fields["signals"]
                 },
                 repeat_share=float(fields["repeat_share"]),
+                tried_kernels=tuple(fields["tried_kernels"]),
                 known_answers=KnownAnswers(
                     _rows(arrays, "in", fields["known"]),
                     _rows(arrays, "out", fields["known_outputs"]),
                 ),
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise BaselineFormatError(f"{what}: expected a complete baseline, got {error}") from None
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise BaselineFormatError(
+                f"{what}: expected a complete baseline, got {error!r}"
+            ) from None
 
     def with_known_answers(self, answers: KnownAnswers, fingerprint: Fingerprint) -> Baseline:
         """Return the same baseline with answers settled on another device."""
@@ -184,11 +217,19 @@ def _rows(
     )
 
 
+def _is_real(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 def _predictions(interval: float | str, rate_hz: float | None) -> float:
+    if rate_hz is not None and not _is_real(rate_hz):
+        raise TypeError(f"rate_hz: expected a number, got {rate_hz!r}")
     if rate_hz is not None and not (math.isfinite(rate_hz) and rate_hz > 0):
-        raise ValueError(f"rate_hz: expected a positive number of predictions a second, got {rate_hz}")
+        raise ValueError(
+            f"rate_hz: expected a positive number of predictions a second, got {rate_hz}"
+        )
     if isinstance(interval, str):
-        match = re.fullmatch(r"\s*([0-9.]+)\s*(s|min|h|d|w)\s*", interval)
+        match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?)\s*(s|min|h|d|w)\s*", interval)
         if match is None:
             raise ValueError(
                 "false_alarm_interval: expected a number of predictions or a duration such as "
@@ -200,10 +241,10 @@ def _predictions(interval: float | str, rate_hz: float | None) -> float:
                 f"duration ({interval!r}), got None"
             )
         interval = float(match[1]) * _UNITS[match[2]] * rate_hz
+    if not _is_real(interval):
+        raise TypeError(f"false_alarm_interval: expected a number or a duration, got {interval!r}")
     if not 10 <= interval <= 1e12:
-        raise ValueError(
-            f"false_alarm_interval: expected 10 to 1e12 predictions, got {interval:g}"
-        )
+        raise ValueError(f"false_alarm_interval: expected 10 to 1e12 predictions, got {interval:g}")
     return float(interval)
 
 
@@ -306,7 +347,7 @@ def calibrate(
         repeats = 0
         right = 0
         for n in range(batch.size):
-            row = [rows[n] for rows in batch.rows]
+            row = [rows[n, ...] for rows in batch.rows]
             if session.stateful:
                 session.instance.reset_variables()
             measured = extractor.measure(row, session.instance.run(row))
@@ -316,7 +357,7 @@ def calibrate(
         chosen = np.random.default_rng(seed).choice(
             batch.size, min(_KNOWN_ANSWERS, batch.size), replace=False
         )
-        questions = tuple(tuple(rows[n].copy() for rows in batch.rows) for n in chosen)
+        questions = tuple(tuple(rows[n, ...].copy() for rows in batch.rows) for n in chosen)
         answers = tuple(tuple(row) for row in session.answers(questions))
         return Baseline(
             model_sha256=session.model.sha256,
@@ -331,6 +372,7 @@ def calibrate(
             },
             repeat_share=repeats / batch.size,
             known_answers=KnownAnswers(questions, answers),
+            tried_kernels=session.choice.tried,
         )
     finally:
         session.close()

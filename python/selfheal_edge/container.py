@@ -112,12 +112,12 @@ def unpack(
             flat = np.frombuffer(body, dtype, count, start + int(row["offset"]))
             arrays[name] = flat.reshape(row["shape"]).astype(row["dtype"])
         return found_version, header["fields"], arrays
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BaselineFormatError(f"{what}: expected a readable header, got {error}") from None
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        raise BaselineFormatError(f"{what}: expected a readable header, got {error!r}") from None
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Replace `path` by a file with `data`: after a crash the old or the new one is there, whole."""
+    """Replace `path` by a file with `data`; after a crash the old or the new is there, whole."""
     target = Path(path)
     fd, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     try:

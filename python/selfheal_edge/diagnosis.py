@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
@@ -158,26 +157,24 @@ class AttackDiagnoser:
             value = raised["input_nonfinite"].statistic
             fact = Evidence("input_nonfinite", value, f"{value:.0f} input values are not finite")
             return Diagnosis(Cause.SENSOR_FAULT, 1.0, (fact,))
-        saturated = self._extreme(symptoms, "input_saturated", +1, "saturated")
-        if saturated is not None:
-            return saturated
-        return self._extreme(symptoms, "input_std", -1, "flat")
+        if "input_flat" in raised:
+            value = raised["input_flat"].statistic
+            text = f"{value:.0f} inputs in a row have almost no spread: dead or covered"
+            return Diagnosis(Cause.SENSOR_FAULT, 1.0, (Evidence("input_flat", value, text),))
+        return self._saturated(symptoms)
 
-    def _extreme(
-        self, symptoms: Symptoms, prefix: str, side: int, word: str
-    ) -> Diagnosis | None:
-        """Name a sensor fault when a signal lies beyond all that calibration saw."""
+    def _saturated(self, symptoms: Symptoms) -> Diagnosis | None:
         for column, name in enumerate(symptoms.signals):
-            if not name.startswith(prefix):
+            if not name.startswith("input_saturated"):
                 continue
             scores = self._since_onset(symptoms, column)
             if scores.size < _MIN_RECENT:
                 continue
-            share = float(np.mean(side * scores > _MOVED))
+            share = float(np.mean(scores > _MOVED))
             if share >= _FAULTY_SHARE:
                 text = (
-                    f"{name} of {share:.0%} of the latest {scores.size} inputs lies beyond "
-                    f"{_MOVED:g} standard deviations: {word}"
+                    f"{name} of {share:.0%} of the latest {scores.size} inputs lies more than "
+                    f"{_MOVED:g} sd above the reference: saturated"
                 )
                 return Diagnosis(Cause.SENSOR_FAULT, share, (Evidence(name, share, text),))
         return None
@@ -210,5 +207,3 @@ class AttackDiagnoser:
         onset = min((a.onset for a in symptoms.alarms), default=symptoms.count - _RECENT)
         span = max(_MIN_RECENT, min(symptoms.count - onset, len(symptoms.scores)))
         return symptoms.scores[-span:, column]
-
-

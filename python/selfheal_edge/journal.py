@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -51,7 +52,7 @@ class Journal:
     capacity
         Events kept.
     on_event
-        Called with every event; what it raises is logged, not passed on.
+        Called by `deliver` with every event, in order; what it raises is logged, not passed on.
     clock
         Monotonic seconds; `time.monotonic` unless a test brings its own.
     """
@@ -66,6 +67,8 @@ class Journal:
         self._on_event = on_event
         self._clock = time.monotonic if clock is None else clock
         self._next = 0
+        self._undelivered: deque[Event] = deque(maxlen=capacity)
+        self._delivering = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._events)
@@ -97,7 +100,7 @@ class Journal:
         strategy: str | None = None,
         outcome: str | None = None,
     ) -> Event:
-        """Record an event and tell `on_event`."""
+        """Record an event, to be told to `on_event` by the next `deliver`."""
         event = Event(
             self._next,
             self._clock(),
@@ -112,8 +115,28 @@ class Journal:
         self._next += 1
         self._events.append(event)
         if self._on_event is not None:
-            try:
-                self._on_event(event)
-            except Exception:  # the user's callback must not take the model down
-                _log.exception("on_event failed for %s", event)
+            self._undelivered.append(event)
         return event
+
+    def deliver(self) -> None:
+        """Tell `on_event` what it has not heard; call it when nothing is half done.
+
+        A callback may use the model, which may cause further events: those are told in the same
+        call, but never more than the journal holds, so that it ends.
+        """
+        left = self._undelivered.maxlen or 0
+        while self._undelivered and left and self._delivering.acquire(blocking=False):
+            try:
+                while self._undelivered and left:
+                    left -= 1
+                    self._tell(self._undelivered.popleft())
+            finally:
+                self._delivering.release()
+
+    def _tell(self, event: Event) -> None:
+        if self._on_event is None:
+            return
+        try:
+            self._on_event(event)
+        except Exception:  # the user's callback must not take the model down
+            _log.exception("on_event failed for %s", event)

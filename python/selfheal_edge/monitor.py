@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,13 +13,17 @@ from selfheal_edge import _core
 from selfheal_edge.baseline import Baseline
 from selfheal_edge.signals import Measurement
 
-__all__ = ["Alarm", "PerformanceMonitor"]
+__all__ = ["SENSOR_ALARMS", "Alarm", "PerformanceMonitor"]
 
-_REFERENCE_VALUES: Final = (0.25, 1.0)  # slow and small shifts; fast and large ones
 _WINDOW: Final = 256
 _SETTLED_SAMPLES: Final = 64
 _SETTLED_MEAN: Final = 0.5  # four standard errors of a mean of 64
 _MIN_REPEATS: Final = 8
+_FLAT_SHARE: Final = 0.25
+
+
+SENSOR_ALARMS: Final = frozenset({"input_repeats", "input_flat", "input_nonfinite"})
+"""Alarms that say by themselves that a sensor is at fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +34,20 @@ class Alarm:
     direction: int
     """+1 above the reference, -1 below."""
     magnitude: float
-    """Estimated shift, in standard deviations of the reference."""
+    """Estimated shift, in standard deviations of the reference's normal scores."""
     onset: int
     """Estimated prediction at which it began, counted like `PerformanceMonitor.count`."""
     statistic: float
     threshold: float
+    earliest: int = -1
+    """With 95 % confidence it did not begin before this prediction: what a rollback may trust."""
 
     def __str__(self) -> str:
         return f"{self.signal} {self.direction * self.magnitude:+.2f} sd"
 
 
 class PerformanceMonitor:
-    """Two-sided CUSUMs on the normal scores of every signal, under one false-alarm promise.
+    """A bank of charts on the normal scores of every signal, under one false-alarm promise.
 
     Parameters
     ----------
@@ -51,31 +56,29 @@ class PerformanceMonitor:
 
     Notes
     -----
-    Every signal has a chart for small shifts (k = 0.25) and one for large ones (k = 1). The
-    promise is shared evenly among them (Bonferroni), and each threshold allows for an error of
-    the reference's mean of 1.3 standard errors. Autocorrelated signals alarm more often than
-    promised: calibrate on inputs in the order in which they come.
+    The charts, and how far the promise goes, are `MonitorBank`'s: CUSUMs for slow, middling and
+    fast shifts and a count of far samples, on either side of every signal. The size of the
+    calibration and the signals' autocorrelation are in the thresholds; calibrate on inputs in the
+    order in which they come.
 
-    Two more alarms need no chart: ``input_repeats``, when more inputs in a row are equal than
-    chance explains, and ``input_nonfinite``.
+    Three more alarms need no chart, and name a sensor rather than a distribution:
+    ``input_repeats``, when more inputs in a row are equal to the bit than chance explains,
+    ``input_flat``, when eight in a row have less than a quarter of the least spread that
+    calibration saw, and ``input_nonfinite``.
 
     Memory is fixed after construction. One thread at a time.
     """
 
     def __init__(self, baseline: Baseline) -> None:
         self.names: tuple[str, ...] = tuple(baseline.references)
-        self._references = tuple(baseline.references.values())
-        charts = len(_REFERENCE_VALUES) * max(1, len(self.names))
-        arl0 = min(1e12, baseline.false_alarm_interval * charts)
-        allowance = 1.3 / math.sqrt(baseline.samples)
-        self._charts = tuple(
-            tuple(
-                _core.Cusum(
-                    0.0, 1.0, k=k, h=_core.cusum_threshold(arl0, max(0.05, k - allowance))
-                )
-                for k in _REFERENCE_VALUES
+        signals = max(1, len(self.names))
+        self._bank = (
+            _core.MonitorBank(
+                list(baseline.references.values()),
+                min(1e12 / signals, baseline.false_alarm_interval),
             )
-            for _ in self.names
+            if self.names
+            else None
         )
         share = max(baseline.repeat_share, 1.0 / baseline.samples)
         self._max_repeats = (
@@ -83,6 +86,13 @@ class PerformanceMonitor:
             if share < 0.99
             else 0  # inputs are always the same: that they repeat says nothing
         )
+        self._flat_below = tuple(
+            (i, _FLAT_SHARE * reference.lowest)
+            for i, (name, reference) in enumerate(baseline.references.items())
+            if name.startswith("input_std")
+        )
+        self._flat = 0
+        self._since_alarm = 0
         self._scores = _core.RingBuffer(_WINDOW, max(1, len(self.names)))
         self._row = np.zeros(max(1, len(self.names)))
         self.count = 0
@@ -100,62 +110,64 @@ class PerformanceMonitor:
     @property
     def memory_bytes(self) -> int:
         """Bytes of references, charts and history."""
-        charts = sum(c.memory_bytes() for pair in self._charts for c in pair)
-        references = sum(r.memory_bytes() for r in self._references)
-        return int(charts + references + self._scores.memory_bytes() + self._row.nbytes)
+        bank = 0 if self._bank is None else self._bank.memory_bytes()
+        return bank + self._scores.memory_bytes() + self._row.nbytes
 
     def update(self, measurement: Measurement) -> tuple[Alarm, ...]:
         """Take in one inference; return the alarms that it raised, usually none."""
         self.count += 1
         alarms: list[Alarm] = []
-        for i, value in enumerate(measurement.values):
-            score = self._references[i].score(value)
-            self._row[i] = score
-            for chart in self._charts[i]:
-                if chart.update(score):
-                    alarms.append(self._alarm(self.names[i], chart))
-        self._scores.push(self._row)
+        if self._bank is not None:
+            self._row[:] = measurement.values
+            if self._bank.update(self._row):
+                alarms += [self._alarm(self._bank, i) for i in self._bank.alarms]
+            self._scores.push(self._bank.scores)
         if measurement.nonfinite:
             self.nonfinite += measurement.nonfinite
-            alarms.append(self._plain("input_nonfinite", measurement.nonfinite, 0))
+            alarms.append(self._sensor("input_nonfinite", measurement.nonfinite, 0, 0))
+        is_flat = any(measurement.values[i] < least for i, least in self._flat_below)
+        self._flat = self._flat + 1 if is_flat else 0
+        if self._flat and self._flat % _MIN_REPEATS == 0:
+            alarms.append(self._sensor("input_flat", self._flat, _MIN_REPEATS, self._flat))
         self.repeats = self.repeats + 1 if measurement.repeats_previous else 0
         if self._max_repeats and self.repeats and self.repeats % self._max_repeats == 0:
-            alarms.append(self._plain("input_repeats", self.repeats, self._max_repeats))
+            alarms.append(
+                self._sensor("input_repeats", self.repeats, self._max_repeats, self.repeats)
+            )
+        self._since_alarm = 0 if alarms else self._since_alarm + 1
         return tuple(alarms)
 
-    def _alarm(self, signal: str, chart: _core.Cusum) -> Alarm:
-        ago = chart.count + chart.skipped - chart.onset
+    def _alarm(self, bank: _core.MonitorBank, signal: int) -> Alarm:
+        # The bank counts since its last reset.
+        before = self.count - bank.count
+        onset, earliest = bank.onset(signal), bank.onset_earliest(signal)
         return Alarm(
-            signal,
-            chart.direction,
-            chart.magnitude,
-            self.count - ago,
-            chart.statistic,
-            chart.h,
+            self.names[signal],
+            bank.direction(signal),
+            bank.magnitude(signal),
+            before + (bank.count - 1 if onset is None else onset),
+            bank.statistic(signal),
+            1.0,
+            before + (0 if earliest is None else earliest),
         )
 
-    def _plain(self, signal: str, value: float, threshold: float) -> Alarm:
-        onset = self.count - (self.repeats if signal == "input_repeats" else 0)
-        return Alarm(signal, 1, float(value), onset, float(value), float(threshold))
+    def _sensor(self, signal: str, value: float, threshold: float, ago: int) -> Alarm:
+        return Alarm(signal, 1, float(value), self.count - ago, float(value), float(threshold))
 
     def settled(self) -> bool:
-        """Whether the latest 64 predictions look like the reference again."""
-        if self.repeats or len(self._scores) < _SETTLED_SAMPLES:
+        """Whether the latest 64 predictions raised no alarm and look like the reference again."""
+        if self.repeats or self._since_alarm < _SETTLED_SAMPLES:
             return False
         recent = self.window[-_SETTLED_SAMPLES:]
+        if len(recent) < _SETTLED_SAMPLES:
+            return False
         if not np.isfinite(recent).all():
             return False
         return bool((np.abs(recent.mean(axis=0)) < _SETTLED_MEAN).all())
 
     def reset(self) -> None:
         """Forget charts and history, as after a repair; counters go on."""
-        for pair in self._charts:
-            for chart in pair:
-                chart.reset()
+        if self._bank is not None:
+            self._bank.reset()
         self._scores.clear()
-        self.repeats = 0
-
-    def recent(self, signals: Sequence[str], samples: int) -> npt.NDArray[np.float64]:
-        """Return the latest scores of some signals, shape (<= samples, len(signals))."""
-        columns = [self.names.index(s) for s in signals]
-        return self.window[-samples:, columns]
+        self.repeats = self._flat = self._since_alarm = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -17,6 +17,13 @@ def _responses() -> dict[Cause, tuple[str, ...]]:
         Cause.WEIGHT_CORRUPTION: ladder,
         Cause.RUNTIME_FAULT: ("rebuild", "rollback_model", "mark_untrusted"),
     }
+
+
+def _check_names(argument: str, names: object) -> None:
+    if isinstance(names, str) or not isinstance(names, Sequence):
+        raise TypeError(f"{argument}: expected a tuple of names, got {names!r}")
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError(f"{argument}: expected names of strategies, got {names!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +59,11 @@ class Policy:
                 raise ValueError(f"{name}: expected an integer of at least {least}, got {value!r}")
         if self.nonfinite not in ("raise", "skip"):
             raise ValueError(f"nonfinite: expected 'raise' or 'skip', got {self.nonfinite!r}")
-        for cause in self.responses:
+        for cause, strategies in self.responses.items():
             if not isinstance(cause, Cause):
                 raise TypeError(f"responses: expected keys of type Cause, got {cause!r}")
+            _check_names(f"responses[{cause}]", strategies)
+        _check_names("default_response", self.default_response)
 
     def response(self, cause: Cause) -> tuple[str, ...]:
         """Return the strategies to try for a cause, in order."""

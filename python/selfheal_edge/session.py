@@ -99,7 +99,7 @@ class Session:
         old.close()
 
     def answers(self, questions: Sequence[Sequence[Array]]) -> list[list[Array]]:
-        """Return the outputs for each list of inputs, without touching a recurrent model's state."""
+        """Return the outputs for each list of inputs; a recurrent model's state stays untouched."""
         if not self.stateful:
             return [self.instance.run(inputs) for inputs in questions]
         answers = []

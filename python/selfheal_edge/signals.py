@@ -30,12 +30,22 @@ class Measurement(NamedTuple):
     """Index of the most likely class, None for a model that has no classes."""
     confidence: float | None
     """Its probability."""
+    nonfinite_outputs: int = 0
+    """Outputs that hold NaN or infinity: no answer to rely on."""
 
 
 def _names(what: str, specs: Sequence[TensorSpec], indices: Sequence[int]) -> list[str]:
     if len(indices) == 1:
         return [what]
     return [f"{what}[{specs[i].name}]" for i in indices]
+
+
+def _is_measurable(spec: TensorSpec) -> bool:
+    return spec.dtype.name in _MEASURABLE and 0 not in spec.shape
+
+
+def _quantization(spec: TensorSpec) -> tuple[float, int]:
+    return (spec.scale, spec.zero_point) if spec.quantized else (1.0, 0)
 
 
 class SignalExtractor:
@@ -52,7 +62,8 @@ class SignalExtractor:
     -----
     Signals: mean, spread and saturated share of each input; confidence and entropy of a
     classifier's output, mean and spread of any other model's. Inputs that are not int8, uint8,
-    int16 or float32 are not measured. Holds one copy of the inputs. One thread at a time.
+    int16 or float32, or that have no element, are not measured. Holds one copy of the inputs. One
+    thread at a time.
     """
 
     def __init__(
@@ -61,10 +72,10 @@ class SignalExtractor:
         outputs: Sequence[TensorSpec],
         output_kind: OutputKind | None,
     ) -> None:
-        self._inputs = [i for i, s in enumerate(inputs) if s.dtype.name in _MEASURABLE]
-        self._outputs = [i for i, s in enumerate(outputs) if s.dtype.name in _MEASURABLE]
-        self._input_scales = [(s.scale or 1.0, s.zero_point) for s in inputs]
-        self._output_scales = [(s.scale or 1.0, s.zero_point) for s in outputs]
+        self._inputs = [i for i, s in enumerate(inputs) if _is_measurable(s)]
+        self._outputs = [i for i, s in enumerate(outputs) if _is_measurable(s)]
+        self._input_scales = [_quantization(s) for s in inputs]
+        self._output_scales = [_quantization(s) for s in outputs]
         self._kind = output_kind if 0 in self._outputs else None
         self._previous: list[Array | None] = [None] * len(inputs)
         names = [
@@ -111,14 +122,26 @@ class SignalExtractor:
         ]
         label: int | None = None
         confidence: float | None = None
+        broken = 0
         if self._kind is not None:
             scale, zero_point = self._output_scales[0]
             output = _core.measure_output(outputs[0], scale, zero_point, self._kind)
             values += [output.confidence, output.entropy]
-            label, confidence = output.label, output.confidence
+            if output.label >= 0:
+                label, confidence = output.label, output.confidence
+            else:
+                broken = 1
         else:
-            others = [
-                _core.measure_input(outputs[i], *self._output_scales[i]) for i in self._outputs
-            ]
-            values += [o.mean for o in others] + [o.std for o in others]
-        return Measurement(tuple(values), repeats, nonfinite, label, confidence)
+            nothing = float("nan")
+            means, spreads = [], []
+            for i in self._outputs:
+                if outputs[i].size == 0:  # its shape depends on the input
+                    means.append(nothing)
+                    spreads.append(nothing)
+                    continue
+                other = _core.measure_input(outputs[i], *self._output_scales[i])
+                means.append(other.mean)
+                spreads.append(other.std)
+                broken += other.nonfinite > 0
+            values += means + spreads
+        return Measurement(tuple(values), repeats, nonfinite, label, confidence, broken)

@@ -6,10 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from selfheal_edge.tflite.protocol import Array, TensorSpec
 
-__all__ = ["Batch", "Tensors", "dequantize", "quantize", "read_batch", "shape_outputs"]
+__all__ = [
+    "Batch",
+    "Tensors",
+    "check_out",
+    "dequantize",
+    "quantize",
+    "read_batch",
+    "shape_outputs",
+]
 
 Tensors: TypeAlias = Array | Mapping[str, Array]
 Form: TypeAlias = Literal["single", "leading", "first"]
@@ -24,8 +33,8 @@ class Batch(NamedTuple):
     """``single``: the input's shape; ``leading``: one more axis; ``first``: axis 0 is the batch."""
     real: bool
     """Whether real numbers came in for a quantised input, so that real numbers go out."""
-    nonfinite: int
-    """Values that were NaN or infinite."""
+    nonfinite: npt.NDArray[np.int64] | None
+    """Values per inference that were NaN or infinite; None when all are finite."""
 
     @property
     def size(self) -> int:
@@ -36,15 +45,19 @@ class Batch(NamedTuple):
 def quantize(values: Array, spec: TensorSpec) -> Array:
     """Round real values half to even onto the tensor's levels, saturating; NaN becomes zero."""
     info = np.iinfo(spec.dtype)
-    steps = np.rint(np.nan_to_num(values, nan=0.0) / np.float32(spec.scale)) + spec.zero_point
-    return np.clip(steps, info.min, info.max).astype(spec.dtype)
+    with np.errstate(over="ignore"):  # what overflows saturates
+        steps = np.rint(np.nan_to_num(values, nan=0.0) / np.float32(spec.scale))
+    levels: Array = np.clip(steps + spec.zero_point, info.min, info.max).astype(spec.dtype)
+    return levels
 
 
 def dequantize(values: Array, spec: TensorSpec) -> Array:
     """Return the float32 numbers that the levels stand for."""
     if not spec.quantized:
         return values
-    return (values.astype(np.float32) - np.float32(spec.zero_point)) * np.float32(spec.scale)
+    reals: Array = np.subtract(values, spec.zero_point, dtype=np.float32)
+    reals *= np.float32(spec.scale)
+    return reals
 
 
 def _form(shape: tuple[int, ...], spec: TensorSpec) -> Form | None:
@@ -63,9 +76,13 @@ def _dtypes(spec: TensorSpec) -> str:
 
 def _read_one(
     spec: TensorSpec, value: Any, argument: str, skip_nonfinite: bool
-) -> tuple[Array, Form, bool, int]:
+) -> tuple[Array, Form, bool, npt.NDArray[np.int64] | None]:
     if not isinstance(value, np.ndarray):
         raise TypeError(f"{argument}: expected a NumPy array, got {type(value).__name__}")
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{argument}: expected an array without a mask, got a masked one")
+    if spec.dtype.kind in "SUO":
+        raise TypeError(f"{argument}: expected a model that takes numbers, got one for strings")
     real = spec.quantized and value.dtype == np.float32
     if value.dtype != spec.dtype and not real:
         raise TypeError(f"{argument}: expected dtype {_dtypes(spec)}, got {value.dtype.name}")
@@ -83,15 +100,21 @@ def _read_one(
             f"{argument}: expected a C-contiguous array, got strides {value.strides} for shape "
             f"{value.shape}; numpy.ascontiguousarray makes one"
         )
-    nonfinite = 0
-    if value.dtype == np.float32:
-        nonfinite = value.size - int(np.count_nonzero(np.isfinite(value)))
-        if nonfinite and not skip_nonfinite:
+    if not value.flags.aligned:
+        raise ValueError(
+            f"{argument}: expected an aligned array, got one whose address is no multiple of "
+            f"{value.dtype.alignment}; its copy() is aligned"
+        )
+    count = 1 if form == "single" else len(value)
+    rows = np.asarray(value).reshape(count, *spec.shape)
+    nonfinite: npt.NDArray[np.int64] | None = None
+    if value.dtype == np.float32 and not np.isfinite(value).all():
+        nonfinite = np.count_nonzero(~np.isfinite(rows.reshape(len(rows), -1)), axis=1)
+        if not skip_nonfinite:
             raise ValueError(
-                f"{argument}: expected finite values, got {nonfinite} that are NaN or infinite; "
-                "Policy(nonfinite='skip') serves and counts them instead"
+                f"{argument}: expected finite values, got {nonfinite.sum()} that are NaN or "
+                "infinite; Policy(nonfinite='skip') serves and counts them instead"
             )
-    rows = value.reshape(-1, *spec.shape)
     return (quantize(rows, spec) if real else rows), form, real, nonfinite
 
 
@@ -136,18 +159,24 @@ def read_batch(
         return Batch([rows], form, real, nonfinite)
     expected = [s.name for s in specs]
     if set(value) != set(expected):
-        raise ValueError(f"{argument}: expected the names {expected}, got {sorted(map(str, value))}")
+        got = sorted(map(str, value))
+        raise ValueError(f"{argument}: expected the names {expected}, got {got}")
     parts = [_read_one(s, value[s.name], f"{argument}[{s.name!r}]", skip_nonfinite) for s in specs]
     forms = {form for _, form, _, _ in parts}
     sizes = {len(rows) for rows, _, _, _ in parts}
-    # (1, …) is both one sample and a batch of one: only real disagreement is refused.
-    if len(sizes) != 1 or len(forms) != 1:
+    if len(sizes) != 1:
         raise ValueError(f"{argument}: expected batches of one size, got {sorted(sizes)}")
+    if len(forms) != 1:
+        raise ValueError(
+            f"{argument}: expected one form for all inputs (the input's own shape, one more "
+            f"leading axis, or the first axis as batch), got {sorted(forms)}"
+        )
+    counts = [count for _, _, _, count in parts if count is not None]
     return Batch(
         [rows for rows, _, _, _ in parts],
-        parts[0][1],
+        forms.pop(),
         any(real for _, _, real, _ in parts),
-        sum(count for _, _, _, count in parts),
+        np.sum(counts, axis=0) if counts else None,
     )
 
 
@@ -167,6 +196,12 @@ def shape_outputs(
     """
     joined: dict[str, Array] = {}
     for i, spec in enumerate(specs):
+        shapes = {r[i].shape for r in results}
+        if len(shapes) > 1:
+            raise ValueError(
+                f"x: expected one sample, because the shape of the output {spec.name!r} depends on "
+                f"the sample, got a batch of {len(results)}"
+            )
         if form == "single":
             array = results[0][i]
         elif form == "first" and spec.shape[:1] == (1,):
@@ -175,3 +210,31 @@ def shape_outputs(
             array = np.stack([r[i] for r in results])
         joined[spec.name] = dequantize(array, spec) if real else array
     return next(iter(joined.values())) if len(specs) == 1 else joined
+
+
+def check_out(specs: Sequence[TensorSpec], batch: Batch, out: Any) -> None:
+    """Refuse an `out` that the answer to `batch` does not fit, before anything has run.
+
+    Raises
+    ------
+    TypeError
+        For a model with several outputs, and for anything but an array.
+    ValueError
+        For another shape or dtype, and for an array that cannot be written in place.
+    """
+    if len(specs) != 1:
+        raise TypeError(f"out: expected None for a model with {len(specs)} outputs, got an array")
+    spec = specs[0]
+    shape = {
+        "single": spec.shape,
+        "leading": (batch.size, *spec.shape),
+        "first": (batch.size, *(spec.shape[1:] if spec.shape[:1] == (1,) else spec.shape)),
+    }[batch.form]
+    dtype = np.dtype(np.float32) if batch.real and spec.quantized else spec.dtype
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out: expected an array, got {type(out).__name__}")
+    if out.shape != shape or out.dtype != dtype:
+        raise ValueError(f"out: expected {dtype.name} {shape}, got {out.dtype.name} {out.shape}")
+    if not out.flags.writeable or not out.flags.c_contiguous:
+        kind = "a read-only" if not out.flags.writeable else "a non-contiguous"
+        raise ValueError(f"out: expected a writable C-contiguous array, got {kind} one")

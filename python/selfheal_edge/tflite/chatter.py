@@ -28,7 +28,13 @@ def without_chatter() -> Iterator[None]:
         except OSError:  # stderr is closed: nobody to bother
             yield
             return
-        with tempfile.TemporaryFile() as held:
+        try:
+            held_file = tempfile.TemporaryFile()  # noqa: SIM115 — closed below
+        except OSError:  # nowhere to hold it back: chatter is better than no model
+            os.close(saved)
+            yield
+            return
+        with held_file as held:
             os.dup2(held.fileno(), 2)
             try:
                 yield

@@ -144,39 +144,41 @@ class _Verifier:
         types: dict[str, int] = {}
         for field, offset in present:
             at = pos + offset
-            kind = field.kind
-            if kind == SCALAR:
+            if field.kind == SCALAR:
                 size = field.size
                 if at & (size - 1):
                     raise self.fail((place, "." + field.name), f"misaligned scalar at {at}")
                 if size == 1:
                     types[field.name] = self.data[at]
                 continue
-            here = (place, "." + field.name)
-            if at & 3:
-                raise self.fail(here, f"misaligned offset at {at}")
-            target = at + _U32.unpack_from(self.data, at)[0]
-            if target == at:
-                raise self.fail(here, "offset is 0")
-            if kind == TABLE:
-                self.table(target, field.target, here, depth + 1)
-            elif kind == VECTOR:
-                self.vector(target, field.size, here)
-            elif kind == TABLES:
-                count = self.vector(target, 4, here)
-                entry = target + 4
-                for index, step in enumerate(
-                    struct.unpack_from(f"<{count}I", self.data, entry) if count else ()
-                ):
-                    self.table(
-                        entry + 4 * index + step, field.target, (here, f"[{index}]"), depth + 1
-                    )
-            elif kind == STRING:
-                end = target + 4 + self.vector(target, 1, here)
-                if end >= self.size or self.data[end]:
-                    raise self.fail(here, "string does not end with a zero byte")
-            else:
-                self.union(target, field, types.get(field.name + "_type", 0), here, depth)
+            self.reference(at, field, types, (place, "." + field.name), depth)
+
+    def reference(
+        self, at: int, field: Field, types: dict[str, int], place: Place, depth: int
+    ) -> None:
+        if at & 3:
+            raise self.fail(place, f"misaligned offset at {at}")
+        target = at + _U32.unpack_from(self.data, at)[0]
+        kind = field.kind
+        if target == at:
+            raise self.fail(place, "offset is 0")
+        if kind == TABLE:
+            self.table(target, field.target, place, depth + 1)
+        elif kind == VECTOR:
+            self.vector(target, field.size, place)
+        elif kind == TABLES:
+            count = self.vector(target, 4, place)
+            entry = target + 4
+            steps = struct.unpack_from(f"<{count}I", self.data, entry)
+            for index, step in enumerate(steps):
+                element = (place, f"[{index}]")
+                self.table(entry + 4 * index + step, field.target, element, depth + 1)
+        elif kind == STRING:
+            end = target + 4 + self.vector(target, 1, place)
+            if end >= self.size or self.data[end]:
+                raise self.fail(place, "string does not end with a zero byte")
+        else:
+            self.union(target, field, types.get(field.name + "_type", 0), place, depth)
 
     def union(self, target: int, field: Field, member: int, place: Place, depth: int) -> None:
         members = self.schema.unions[field.target]

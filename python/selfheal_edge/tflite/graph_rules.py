@@ -8,6 +8,7 @@ from typing import Final
 from selfheal_edge.errors import ModelFormatError
 from selfheal_edge.tflite.operator_rules import check_operator
 from selfheal_edge.tflite.records import DecodedModel, DecodedSubgraph, OperatorInfo
+from selfheal_edge.tflite.result_sizes import check_result_sizes
 
 __all__ = ["check_graph", "check_subgraph_references"]
 
@@ -29,7 +30,7 @@ _OPTIONAL_INPUTS: Final[dict[str, frozenset[int]]] = {
 }
 
 
-def check_graph(number: int, graph: DecodedSubgraph) -> None:
+def check_graph(data: bytes, number: int, graph: DecodedSubgraph) -> None:
     """Check one subgraph whose tensors were checked.
 
     Raises
@@ -37,6 +38,12 @@ def check_graph(number: int, graph: DecodedSubgraph) -> None:
     ModelFormatError
         With the operator's place and name, what was expected and what was found.
     """
+    place = f"Model.subgraphs[{number}]"
+    _check_ends(number, graph)
+    _check_data_flow(data, place, graph)
+
+
+def _check_ends(number: int, graph: DecodedSubgraph) -> None:
     place = f"Model.subgraphs[{number}]"
     count = len(graph.tensors)
     tensors = graph.tensors
@@ -54,6 +61,11 @@ def check_graph(number: int, graph: DecodedSubgraph) -> None:
             )
     if number == 0 and not graph.outputs:
         raise ModelFormatError(f"{place}.outputs: expected at least one output, got none")
+
+
+def _check_data_flow(data: bytes, place: str, graph: DecodedSubgraph) -> None:
+    count = len(graph.tensors)
+    tensors = graph.tensors
     # An empty tensor needs no producer: converters give empty shapes and lists that way.
     available = {t.index for t in tensors if t.is_constant or t.is_variable or not t.size} | set(
         graph.inputs
@@ -77,6 +89,7 @@ def check_graph(number: int, graph: DecodedSubgraph) -> None:
             written.add(index)
         available.update(operator.outputs)
         check_operator(where, operator, tensors)
+        check_result_sizes(where, data, operator, tensors)
     for index in graph.outputs:
         if index not in available:
             raise ModelFormatError(

@@ -225,14 +225,15 @@ def _read(path: str | os.PathLike[str]) -> bytes:
         fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
     except FileNotFoundError:
         raise FileNotFoundError(errno.ENOENT, "path: no such file", name) from None
-    except IsADirectoryError:
-        raise ModelFormatError(f"{name}: expected a file, got a directory") from None
-    with open(fd, "rb") as file:
+    try:
         mode = os.fstat(fd).st_mode
         if not stat.S_ISREG(mode):
             kind = "a directory" if stat.S_ISDIR(mode) else "something that is not a regular file"
             raise ModelFormatError(f"{name}: expected a file, got {kind}")
-        data = file.read(MAX_BYTES + 1)
+        with open(fd, "rb", closefd=False) as file:
+            data = file.read(MAX_BYTES + 1)
+    finally:
+        os.close(fd)
     if len(data) > MAX_BYTES:
         raise ModelFormatError(f"{name}: expected at most {MAX_BYTES} bytes, got more")
     return data

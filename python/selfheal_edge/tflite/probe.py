@@ -19,10 +19,9 @@ import sys
 import tempfile
 import threading
 from functools import lru_cache
-from importlib import metadata
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
 from selfheal_edge.errors import (
     ForkedProcessError,
@@ -44,12 +43,14 @@ __all__ = [
 ]
 
 RuntimeName: TypeAlias = Literal["litert", "tflite_runtime"]
-KernelsName: TypeAlias = Literal["default", "builtin"]
+KernelsName: TypeAlias = Literal["default", "builtin", "compiled"]
+"""``compiled`` is LiteRT's compiled model with its weight cache, another way through the code."""
 
 TIMEOUT_S: Final = 10.0
 MEMORY_BYTES: Final = 512 * 2**20
 _START_TIMEOUT_S: Final = 60.0
 _GRACE_S: Final = 5.0
+_CHECKING_HEAP: Final = "libc_malloc_debug.so.0"
 _CHILD: Final = Path(__file__).with_name("_probe_child.py")
 _RUNTIMES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "litert": ("ai_edge_litert.interpreter", ("ai-edge-litert", "ai-edge-litert-nightly")),
@@ -95,6 +96,8 @@ class ProbeResult(NamedTuple):
 @lru_cache(maxsize=4)
 def runtime_version(runtime: RuntimeName) -> str:
     """Return the installed version of a runtime, or ``"unknown"``."""
+    from importlib import metadata  # noqa: PLC0415 — costs more than all the rest of this module
+
     for name in _RUNTIMES[runtime][1]:
         with contextlib.suppress(metadata.PackageNotFoundError):
             return metadata.version(name)
@@ -192,8 +195,10 @@ class Prober:
     ) -> None:
         if runtime not in _RUNTIMES:
             raise ValueError(f"runtime: expected 'litert' or 'tflite_runtime', got {runtime!r}")
-        if kernels not in ("default", "builtin"):
-            raise ValueError(f"kernels: expected 'default' or 'builtin', got {kernels!r}")
+        if kernels not in get_args(KernelsName):
+            raise ValueError(
+                f"kernels: expected {' or '.join(get_args(KernelsName))}, got {kernels!r}"
+            )
         if num_threads < 1:
             raise ValueError(f"num_threads: expected at least 1, got {num_threads}")
         if not 0 < timeout_s <= 3600:
@@ -283,7 +288,7 @@ class Prober:
             # With stdin or stdout closed, new descriptors land on 0 to 2, which the child replaces.
             inherited = fcntl.fcntl(theirs.fileno(), fcntl.F_DUPFD_CLOEXEC, 3)
             try:
-                self._helper = subprocess.Popen(
+                self._helper = subprocess.Popen(  # noqa: S603 — our own script
                     [sys.executable, "-I", "-S", os.fspath(_CHILD), str(inherited)],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
@@ -291,7 +296,7 @@ class Prober:
                     pass_fds=(inherited,),
                     cwd="/",
                     start_new_session=True,
-                    env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+                    env=_environment(),
                 )
             finally:
                 os.close(inherited)
@@ -324,6 +329,19 @@ class Prober:
         except subprocess.TimeoutExpired:
             helper.kill()
             helper.wait()
+
+
+def _environment() -> dict[str, str]:
+    """Return the helper's environment: one thread, and a heap that checks itself.
+
+    A kernel that writes past the end of its memory may live through one trial and kill the next
+    process. glibc's checking heap turns that into an abort here; elsewhere these are ignored.
+    """
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    if sys.platform == "linux":
+        preload = filter(None, [os.environ.get("LD_PRELOAD"), _CHECKING_HEAP])
+        environment |= {"MALLOC_CHECK_": "3", "LD_PRELOAD": ":".join(preload)}
+    return environment
 
 
 def _memory_file(data: bytes) -> int:

@@ -82,3 +82,8 @@ class SourceImage:
         if self._path is not None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._path)
+
+    def __del__(self) -> None:
+        """Release what a caller forgot."""
+        if hasattr(self, "_map"):
+            self.close()

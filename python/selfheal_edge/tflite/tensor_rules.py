@@ -6,6 +6,7 @@ import math
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from selfheal_edge.errors import ModelFormatError
 from selfheal_edge.tflite.flatbuffer import MAX_BYTES, Table
@@ -23,6 +24,7 @@ _ZERO_POINT_RANGE: Final = {
     "int16": (-32768, 32767),
     "uint16": (0, 65535),
 }
+_NUMPY_INTEGERS: Final = ("int8", "uint8", "int16", "int32", "int64")
 _INT32_RANGE: Final = (-(2**31), 2**31 - 1)
 
 
@@ -37,8 +39,8 @@ def check_tensors(data: bytes, graph: DecodedSubgraph, table: Table) -> None:
     tables = table.tables("tensors")
     for tensor, entry in zip(graph.tensors, tables, strict=True):
         _check_shape(tensor)
-        if tensor.scales.size or tensor.zero_points.size or tensor.quantized_dimension:
-            _check_quantization(tensor)
+        if tensor.scales.size or tensor.zero_points.size:
+            _check_quantization(data, tensor)
         params = entry.table("quantization")
         if params is not None and params.scalar("details_type"):
             _check_details(tensor, params, len(tables))
@@ -77,7 +79,7 @@ def _check_shape(tensor: TensorInfo) -> None:
         )
 
 
-def _check_quantization(tensor: TensorInfo) -> None:
+def _check_quantization(data: bytes, tensor: TensorInfo) -> None:
     scales, zeros, axis = tensor.scales, tensor.zero_points, tensor.quantized_dimension
     rank = len(tensor.shape)
     if scales.size != zeros.size:
@@ -88,7 +90,7 @@ def _check_quantization(tensor: TensorInfo) -> None:
         size = tensor.shape[axis] if rank else 1
         raise _fail(tensor, "quantization.scale", f"1 or {size} values", scales.size)
     bad = ~(np.isfinite(scales) & (scales > 0))
-    if bad.any():
+    if bad.any() and not (np.isfinite(scales).all() and _is_zero_where(data, tensor, scales <= 0)):
         raise _fail(tensor, "quantization.scale", "finite positive values", scales[bad][0])
     low, high = _ZERO_POINT_RANGE.get(tensor.dtype, _INT32_RANGE)
     if zeros.size and not low <= int(zeros.min()) <= int(zeros.max()) <= high:
@@ -98,6 +100,18 @@ def _check_quantization(tensor: TensorInfo) -> None:
             f"{low} to {high}",
             [int(zeros.min()), int(zeros.max())],
         )
+
+
+def _is_zero_where(data: bytes, tensor: TensorInfo, flat: npt.NDArray[np.bool_]) -> bool:
+    """Whether a constant holds nothing but zero where its scale is 0: old converters write that."""
+    if (tensor.scales < 0).any() or tensor.dtype not in _NUMPY_INTEGERS or tensor.is_sparse:
+        return False
+    if tensor.offset is None or (tensor.nbytes or 0) * 8 != tensor.size * tensor.bits:
+        return False
+    values = np.frombuffer(data, tensor.dtype, tensor.size, tensor.offset).reshape(tensor.shape)
+    rows = np.moveaxis(values, tensor.quantized_dimension, 0) if flat.size > 1 else values[None]
+    expected = tensor.zero_points[flat].reshape((-1,) + (1,) * (rows.ndim - 1))
+    return bool((rows[flat] == expected).all())
 
 
 def _check_details(tensor: TensorInfo, params: Table, count: int) -> None:

@@ -42,7 +42,7 @@ def validate(data: bytes) -> DecodedModel:
     for graph, table in zip(model.subgraphs, tables, strict=True):
         check_tensors(data, graph, table)
     for number, graph in enumerate(model.subgraphs):
-        check_graph(number, graph)
+        check_graph(data, number, graph)
     check_subgraph_references(model)
     _check_signatures(model)
     return model

@@ -1,0 +1,83 @@
+"""What every benchmark shares: rows with targets, interleaved timing, a table and JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
+TINY_MODELS = (
+    "kws_dscnn_int8",
+    "resnet8_cifar10_int8",
+    "vww_mobilenet_int8",
+    "ad_autoencoder_int8",
+    "wakeword_streaming_int8",
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure and what it should be."""
+
+    name: str
+    value: float
+    unit: str
+    target: float | None
+    higher_is_better: bool
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target is reached; None without one."""
+        if self.target is None:
+            return None
+        return self.value >= self.target if self.higher_is_better else self.value <= self.target
+
+
+def arguments(description: str | None) -> argparse.Namespace:
+    """Parse the options that every benchmark has."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--json", type=Path, metavar="PATH", help="also write the rows here")
+    parser.add_argument(
+        "--quick", action="store_true", help="a check of function; figures mean little"
+    )
+    return parser.parse_args()
+
+
+def report(rows: Sequence[Row], path: Path | None) -> None:
+    """Print the rows as a table and write them as JSON."""
+    width = max(len(row.name) for row in rows)
+    for row in rows:
+        target = (
+            "" if row.target is None else f"{'>=' if row.higher_is_better else '<='} {row.target:g}"
+        )
+        verdict = {None: "", True: "met", False: "MISSED"}[row.met]
+        print(
+            f"{row.name:{width}}  {row.value:12.4g} {row.unit:10} {target:>10} {verdict}".rstrip()
+        )
+    if path is not None:
+        path.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+
+
+def interleaved(
+    functions: Sequence[Callable[[], object]], *, rounds: int, calls: int
+) -> list[float]:
+    """Return the median seconds per call of each function, measured turn by turn.
+
+    Every round calls each function `calls` times, in an order that rotates, so that a machine
+    that grows slower slows all of them.
+    """
+    times: list[list[float]] = [[] for _ in functions]
+    for r in range(rounds):
+        for k in range(len(functions)):
+            i = (r + k) % len(functions)
+            function = functions[i]
+            start = time.perf_counter()
+            for _ in range(calls):
+                function()
+            times[i].append((time.perf_counter() - start) / calls)
+    return [statistics.median(t) for t in times]

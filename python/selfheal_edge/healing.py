@@ -1,0 +1,206 @@
+"""Carry a diagnosis out: try the policy's strategies in order until one is proven."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal
+
+from selfheal_edge.baseline import Baseline, KnownAnswers
+from selfheal_edge.diagnosis import Diagnosis
+from selfheal_edge.errors import IntegrityError
+from selfheal_edge.journal import Journal
+from selfheal_edge.policy import Policy
+from selfheal_edge.repair import ModelRepairKit, RepairCase
+from selfheal_edge.session import Session
+from selfheal_edge.trial import Proof, prove_restored
+from selfheal_edge.weights import GOLDEN, Weights
+
+__all__ = ["Healer", "Healing"]
+
+_log = logging.getLogger("selfheal_edge")
+
+
+@dataclass(frozen=True, slots=True)
+class Healing:
+    """How a response ended."""
+
+    strategy: str | None
+    """The strategy that was proven or, if none was, the last one applied."""
+    restored: bool
+    """Whether the model is proven to be what it was."""
+
+
+class Healer:
+    """One model's repairs; the `RepairTarget` that strategies see.
+
+    Parameters
+    ----------
+    session, weights
+        The running instance and its bytes.
+    known
+        Known answers of the active generation.
+    kit, policy, journal
+        What can be done, what shall be done, and where it is written down.
+    """
+
+    def __init__(
+        self,
+        *,
+        session: Session,
+        weights: Weights,
+        known: KnownAnswers,
+        kit: ModelRepairKit,
+        policy: Policy,
+        journal: Journal,
+    ) -> None:
+        self._session = session
+        self._weights = weights
+        self._kit = kit
+        self._policy = policy
+        self._journal = journal
+        self.known = known
+        self.trusted = True
+        """Whether answers may be relied on."""
+        self.repairs = 0
+        """Repairs that were proven."""
+        self.failed = 0
+        """Repairs that were applied and did not hold."""
+
+    @property
+    def weights(self) -> Weights:
+        """The model's images."""
+        return self._weights
+
+    def rebuild(self) -> None:
+        """Build the runtime's instance anew from the live source bytes, if all are sound.
+
+        Raises
+        ------
+        IntegrityError
+            When one is not: a runtime that builds from damaged bytes may take the process down.
+        """
+        corrupt = [block for block in self._weights.check() if block.image == "source"]
+        if corrupt:
+            raise IntegrityError(
+                f"weights: expected sound bytes to build from, got {len(corrupt)} corrupt block(s)"
+            )
+        self._session.rebuild()
+
+    def mark_untrusted(self) -> None:
+        """Flag every answer from now on."""
+        self.trusted = False
+
+    def prove(self) -> Proof:
+        """Check every byte and every known answer."""
+        return prove_restored(self._weights, self.known, self._session.answers)
+
+    def known_answers_right(self) -> bool:
+        """Whether the running instance still gives the known answers, bit for bit."""
+        return self.known.matches(self._session.answers(self.known.inputs))
+
+    def respond(self, diagnosis: Diagnosis, case: RepairCase, prediction: int) -> Healing:
+        """Apply the response to a diagnosis; every step goes to the journal."""
+        last: str | None = None
+        for name in self._policy.response(diagnosis.cause):
+            strategy = self._kit.strategies[name]
+            try:
+                outcome = strategy.apply(self, case)
+                proof = self.prove() if outcome.applied and strategy.heals else None
+            except Exception as error:  # a strategy that breaks down is one that did not help
+                _log.warning("%s failed", name, exc_info=error)
+                text = f"failed: {type(error).__name__}: {error}"
+                self._record(diagnosis, name, text, prediction)
+                self.failed += 1
+                continue
+            if not outcome.applied:
+                self._record(diagnosis, name, f"not applied: {outcome.text}", prediction)
+                continue
+            last = name
+            if proof is None:
+                self._record(diagnosis, name, outcome.text, prediction)
+                return Healing(name, restored=False)
+            if proof.held:
+                self.repairs += 1
+                self._record(diagnosis, name, f"healed: {outcome.text}; {proof.text}", prediction)
+                return Healing(name, restored=True)
+            self.failed += 1
+            self._record(diagnosis, name, f"not proven: {proof.text}", prediction)
+        return Healing(last, restored=False)
+
+    def roll_back(
+        self,
+        to: int | Literal["golden"],
+        modules: Collection[str] | None,
+        prediction: int,
+    ) -> None:
+        """Do what `SelfHealingModel.rollback` says."""
+        weights = self._weights
+        generation = GOLDEN if to == "golden" else to
+        if isinstance(generation, bool) or generation not in weights.generations:
+            raise ValueError(f"to: expected 'golden' or one of {weights.generations}, got {to!r}")
+        if isinstance(modules, str):
+            raise TypeError("modules: expected a collection of names, got a single str")
+        unknown = sorted(set(modules or ()) - set(weights.modules), key=str)
+        if unknown:
+            raise ValueError(
+                f"modules: expected names among {list(weights.modules)}, got {unknown}"
+            )
+        ranges = {n: i.blocks_of(modules) for n, i in weights.images.items()}
+        report = weights.restore(generation, ranges)
+        if report.refused:
+            self.mark_untrusted()
+            raise IntegrityError(
+                f"to: expected sound saved bytes, got {report.refused} damaged block(s) in "
+                f"generation {generation}"
+            )
+        try:
+            if modules is None:
+                weights.settle(generation, ranges)
+            self.rebuild()
+            proof = self.prove()
+        except BaseException:
+            self.mark_untrusted()
+            raise
+        if not proof.held:
+            self.mark_untrusted()
+            raise IntegrityError(f"to: expected a sound model afterwards, got: {proof.text}")
+        self._journal.add(
+            "rollback",
+            prediction,
+            strategy="rollback_model" if modules is None else "rollback_module",
+            outcome=f"{report.rewritten} block(s) from generation {generation}; {proof.text}",
+        )
+
+    def commission(self, baseline: Baseline, prediction: int) -> Baseline:
+        """Do what `SelfHealingModel.commission` says; return the baseline as settled here."""
+        self.rebuild()
+        questions = baseline.known_answers.inputs
+        first = self._session.answers(questions)
+        self.rebuild()
+        settled = KnownAnswers(questions, tuple(tuple(row) for row in first))
+        if not settled.matches(self._session.answers(questions)):
+            raise IntegrityError(
+                "model: expected two instances built from the same bytes to agree, "
+                "got different answers"
+            )
+        same = settled.matches(baseline.known_answers.outputs)
+        there, here = baseline.fingerprint, self._session.fingerprint
+        self.known = settled
+        self._journal.add(
+            "commissioned",
+            prediction,
+            evidence=(f"calibrated on {there}", f"runs on {here}"),
+            outcome=f"known answers {'are the same' if same else 'differ and were settled'}",
+        )
+        return baseline.with_known_answers(settled, here)
+
+    def _record(self, diagnosis: Diagnosis, strategy: str, outcome: str, prediction: int) -> None:
+        self._journal.add(
+            "repair",
+            prediction,
+            cause=diagnosis.cause.value,
+            strategy=strategy,
+            outcome=outcome,
+        )

@@ -1,0 +1,81 @@
+"""What a model says of itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from selfheal_edge.monitor import Alarm
+from selfheal_edge.session import Fingerprint
+from selfheal_edge.tflite.protocol import Array, Coverage, CoverageTable
+
+__all__ = ["CoverageSummary", "Health", "Prediction"]
+
+
+@dataclass(frozen=True, slots=True)
+class CoverageSummary:
+    """How the model is guarded, in one line; the table is `SelfHealingModel.weights.coverage`."""
+
+    worst: Coverage
+    """The worst coverage of any weight."""
+    weight_bytes: dict[Coverage, int]
+    """Bytes of weights and biases by coverage."""
+    bytes: dict[Coverage, int]
+    """Bytes of the whole file by coverage."""
+    reason: str
+    """Why this runtime and these kernels."""
+
+    @classmethod
+    def of(cls, table: CoverageTable, reason: str) -> CoverageSummary:
+        """Sum up a table."""
+        return cls(table.worst, table.weight_bytes_by_coverage, table.bytes_by_coverage, reason)
+
+    def __str__(self) -> str:
+        parts = [f"{n} bytes {c.value}" for c, n in self.weight_bytes.items() if n]
+        return f"{self.worst.value}: weights {', '.join(parts) or 'none'}; {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """A model's state at one moment."""
+
+    state: Literal["healthy", "untrusted", "closed"]
+    trouble: str | None
+    """Cause of the trouble that goes on, by name."""
+    generation: int
+    """The saved state of the weights that is active; 0 is golden."""
+    coverage: CoverageSummary
+    fingerprint: Fingerprint
+    predictions: int
+    alarms: int
+    """Alarms of the monitor, those during a known trouble included."""
+    corrupt_blocks: int
+    """Corrupt blocks found, ever."""
+    repairs: int
+    """Repairs that were proven."""
+    failed_repairs: int
+    """Repairs that were applied and did not hold."""
+    sweeps: int
+    """Complete sweeps over all guarded bytes."""
+    nonfinite: int
+    """Input values that were NaN or infinite."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """One answer, and what to make of it."""
+
+    id: int
+    """Unique, also across restarts."""
+    output: Array | dict[str, Array]
+    """What `predict` returns."""
+    label: int | None
+    """Most likely class; None for a model without classes."""
+    confidence: float | None
+    """Its probability."""
+    trusted: bool
+    """False while a trouble goes on that no repair has ended."""
+    quarantined: bool
+    """Whether the input was set aside and will never be learned from."""
+    alarms: tuple[Alarm, ...]
+    """Alarms that this inference raised, usually none."""

@@ -1,0 +1,68 @@
+"""What a repair strategy is given, and what it returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from selfheal_edge.weights import CorruptBlock, Weights
+
+__all__ = ["RepairCase", "RepairOutcome", "RepairTarget", "Strategy"]
+
+
+@dataclass(frozen=True, slots=True)
+class RepairCase:
+    """What is to be repaired."""
+
+    corrupt: tuple[CorruptBlock, ...] = ()
+    """Blocks whose checksum does not hold; none for a trouble outside the weights."""
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Modules that read a corrupt block."""
+        return tuple(dict.fromkeys(m for block in self.corrupt for m in block.modules))
+
+
+@dataclass(frozen=True, slots=True)
+class RepairOutcome:
+    """What a strategy did."""
+
+    applied: bool
+    """Whether there was anything that it could do; if not, the next strategy is tried."""
+    text: str
+    """In words, for the journal."""
+
+
+class RepairTarget(Protocol):
+    """The model as a strategy sees it."""
+
+    @property
+    def weights(self) -> Weights:
+        """Its images, with their snapshots."""
+        ...
+
+    def rebuild(self) -> None:
+        """Build the runtime's instance anew from the live source bytes, and swap it in."""
+        ...
+
+    def mark_untrusted(self) -> None:
+        """Flag every answer from now on, until the trouble is over."""
+        ...
+
+
+class Strategy(Protocol):
+    """One kind of repair."""
+
+    @property
+    def name(self) -> str:
+        """Its name in `Policy.responses` and in the journal."""
+        ...
+
+    @property
+    def heals(self) -> bool:
+        """Whether it claims to restore the model, so that the claim has to be proven."""
+        ...
+
+    def apply(self, target: RepairTarget, case: RepairCase) -> RepairOutcome:
+        """Do it, and say what was done."""
+        ...

@@ -1,0 +1,65 @@
+"""Fixtures for all tests."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tests.support import RUNTIMES, SHARED, Array
+
+import selfheal_edge as she
+from selfheal_edge.assets import DigitsData, digits_model_path, load_digits
+from selfheal_edge.tflite.protocol import RuntimeName
+
+
+@pytest.fixture(params=["litert", "tflite_runtime"])
+def runtime(request: pytest.FixtureRequest) -> RuntimeName:
+    """Every runtime that can be imported here, one after the other."""
+    name: RuntimeName = request.param
+    if name not in RUNTIMES:
+        pytest.skip(f"the runtime {name} cannot be imported here")
+    return name
+
+
+@pytest.fixture(scope="session")
+def digits() -> DigitsData:
+    """The demo's digits; do not write to them."""
+    data = load_digits()
+    for array in data:
+        array.flags.writeable = False
+    return data
+
+
+@pytest.fixture(scope="session")
+def samples(digits: DigitsData) -> Array:
+    """Held-out digits, shape (500, 1, 8, 8, 1): one element is one input of the model."""
+    return digits.heldout_inputs[:, np.newaxis]
+
+
+@pytest.fixture(scope="session")
+def digits_baseline(digits: DigitsData) -> she.Baseline:
+    """A baseline of the demo model on the fastest runtime here."""
+    return she.calibrate(
+        digits_model_path(), digits.calibration_inputs, digits.calibration_labels, seed=1
+    )
+
+
+@pytest.fixture
+def model(digits_baseline: she.Baseline) -> Iterator[she.SelfHealingModel]:
+    """The demo model, guarded."""
+    with she.SelfHealingModel(digits_model_path(), digits_baseline, seed=1) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def shared_models() -> Path:
+    """The folder of public models beside the project."""
+    if not SHARED.is_dir():
+        pytest.skip("the public models are not there: ../shared/models, seen from the project")
+    return SHARED

@@ -1,0 +1,163 @@
+"""What several tests share: raw interpreters, random inputs, and small parts to plug in."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+import selfheal_edge as she
+from selfheal_edge.repair import RepairCase, RepairOutcome, RepairTarget
+from selfheal_edge.tflite.protocol import KernelsChoice, RuntimeName, TensorSpec
+from selfheal_edge.tflite.select import available_runtimes
+
+Array = npt.NDArray[Any]
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+SHARED: Final = ROOT.parent / "shared" / "models"
+RUNTIMES: Final = tuple(available_runtimes())
+MODULES: Final = {
+    "litert": "ai_edge_litert.interpreter",
+    "tflite_runtime": "tflite_runtime.interpreter",
+}
+MODELS: Final = (
+    "ad_autoencoder_int8",
+    "hello_world_int8",
+    "kws_dscnn_dynamic_range",
+    "kws_dscnn_int8",
+    "mnist_lstm_int8",
+    "mobilenet_v1_025_128_uint8",
+    "resnet8_cifar10_float32",
+    "resnet8_cifar10_int8",
+    "split_concat_uint8",
+    "vww_mobilenet_int8",
+    "wakeword_streaming_int8",
+)
+
+
+class Raw:
+    """The runtime's own interpreter, without us."""
+
+    def __init__(
+        self, path: Path, runtime: RuntimeName, kernels: KernelsChoice, num_threads: int = 1
+    ) -> None:
+        module = importlib.import_module(MODULES[runtime])
+        options: dict[str, Any] = {"num_threads": num_threads}
+        if kernels == "builtin":
+            options["experimental_op_resolver_type"] = (
+                module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+            )
+        self.interpreter: Any = module.Interpreter(model_path=str(path), **options)
+        self.interpreter.allocate_tensors()
+        self.inputs = self.interpreter.get_input_details()
+        self.outputs = self.interpreter.get_output_details()
+
+    def run(self, rows: list[Array]) -> list[Array]:
+        """Return all outputs of one inference."""
+        for detail, row in zip(self.inputs, rows, strict=True):
+            self.interpreter.set_tensor(detail["index"], row)
+        self.interpreter.invoke()
+        return [self.interpreter.get_tensor(d["index"]) for d in self.outputs]
+
+
+def random_batch(specs: tuple[TensorSpec, ...], count: int, seed: int) -> list[Array]:
+    """Return full-range random inputs, one array of shape (count, *shape) per tensor."""
+    rng = np.random.default_rng(seed)
+    rows: list[Array] = []
+    for spec in specs:
+        shape = (count, *spec.shape)
+        if spec.dtype.kind == "f":
+            rows.append(rng.normal(0, 10, shape).astype(spec.dtype))
+        else:
+            info = np.iinfo(spec.dtype)
+            rows.append(rng.integers(info.min, info.max, shape, spec.dtype, endpoint=True))
+    return rows
+
+
+def named(specs: tuple[TensorSpec, ...], rows: list[Array]) -> Array | dict[str, Array]:
+    """Return what `predict` takes: an array, or a dict for several inputs."""
+    if len(specs) == 1:
+        return rows[0]
+    return {spec.name: row for spec, row in zip(specs, rows, strict=True)}
+
+
+def answers(model: she.SelfHealingModel, x: Array | dict[str, Array]) -> list[Array]:
+    """Return all outputs of `predict` in the model's order."""
+    y = model.predict(x)
+    return [y[spec.name] for spec in model.outputs] if isinstance(y, dict) else [y]
+
+
+def same(left: list[Array], right: list[Array]) -> bool:
+    """Whether two lists of arrays are equal bit for bit, dtypes and shapes included."""
+    return len(left) == len(right) and all(
+        a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+        for a, b in zip(left, right, strict=True)
+    )
+
+
+def flip(model: she.SelfHealingModel, offset: int, mask: int = 1) -> None:
+    """Flip bits of one byte that executes."""
+    she.redteam.inject(model).memory()[offset] ^= np.uint8(mask)
+
+
+def bytes_of(model: she.SelfHealingModel) -> bytes:
+    """Return a copy of the live source bytes."""
+    return bytes(she.redteam.inject(model).memory())
+
+
+def largest_region(model: she.SelfHealingModel) -> Any:
+    """Return the largest region of weights."""
+    rows = model.weights.coverage.weights
+    return max((row.region for row in rows), key=lambda r: r.nbytes)
+
+
+def stream(samples: Array, count: int, seed: int = 0) -> Array:
+    """Return samples drawn with replacement, never the same twice in a row."""
+    rng = np.random.default_rng(seed)
+    order = rng.integers(0, len(samples), count)
+    while (twice := np.flatnonzero(order[1:] == order[:-1])).size:
+        order[twice + 1] = rng.integers(0, len(samples), twice.size)
+    return samples[order]
+
+
+def kinds(model: she.SelfHealingModel) -> list[str]:
+    """Return the kinds of all events."""
+    return [event.kind for event in model.events]
+
+
+def causes(model: she.SelfHealingModel) -> list[str | None]:
+    """Return the causes of all diagnoses."""
+    return [event.cause for event in model.events if event.kind == "diagnosis"]
+
+
+class DoNothing:
+    """A strategy that claims to heal and does nothing."""
+
+    heals = True
+
+    def __init__(self, name: str, applied: bool = True) -> None:
+        self.name = name
+        self.applied = applied
+        self.calls = 0
+
+    def apply(self, target: RepairTarget, case: RepairCase) -> RepairOutcome:
+        """Count the call."""
+        del target, case
+        self.calls += 1
+        return RepairOutcome(self.applied, "nothing was done")
+
+
+class Break(DoNothing):
+    """A strategy that raises."""
+
+    def __init__(self, name: str, error: Exception) -> None:
+        super().__init__(name)
+        self.error = error
+
+    def apply(self, target: RepairTarget, case: RepairCase) -> RepairOutcome:
+        """Raise."""
+        super().apply(target, case)
+        raise self.error
