@@ -12,6 +12,11 @@ namespace selfheal {
 namespace {
 
 constexpr double kQuantile = 1.2815515655446004;  // 90 % of calibrations
+// With sd the standard deviation of a chart's log run length over calibrations, a bank of many
+// charts keeps the sum of their rates, 90 % of the time, with this many sd a chart: the mean of a
+// few dozen log-normal rates, whose largest ones rule for a large sd.
+double allowance_for(double sd) noexcept { return std::max(kQuantile, 0.62 + 0.33 * sd); }
+constexpr double kTailQuantile = 2.326;  // 99 %: a chart that fails here fails altogether
 constexpr double kSmallestShare = 0.25;           // of theta that uncertainty must leave
 constexpr std::size_t kLattice = 96;
 constexpr double kTailShare = 0.001;    // of scores beyond the cut
@@ -108,9 +113,14 @@ Solved solve_cusum(const std::vector<Step>& steps, const Reference::Dependence& 
     return solve_rising([&](double h) { return log_run(h, exponent) - log_arl0; }, 1e-9, 4.0, 1e-9);
   };
   const double certain = dependent > kSmallestShare * theta ? solve(dependent) : kInfinity;
-  const double pessimistic = dependent - kQuantile * deviation;
-  if (pessimistic < kSmallestShare * theta) return {kInfinity, certain};
-  return {solve(pessimistic), certain};
+  double h = certain;
+  for (int i = 0; i < 6; ++i) {
+    const double allowance = allowance_for((h + overshoot) * deviation);
+    const double pessimistic = dependent - allowance * deviation;
+    if (!(pessimistic >= kSmallestShare * theta)) return {kInfinity, certain};
+    h = solve(pessimistic);
+  }
+  return {h, certain};
 }
 
 // Log run length of the counting chart, from 0. From state j it reaches j - 1 or the alarm; what
@@ -155,9 +165,14 @@ TailChart solve_tail(const std::vector<Step>& scores, double samples, double log
   }
   const double counted = beyond * samples;
   double p = beyond;
-  if (std::isfinite(samples)) p = (counted + kQuantile * std::sqrt(counted + 1.0) + 1.0) / samples;
+  double sd = 0.0;
+  if (std::isfinite(samples)) {
+    sd = std::sqrt(counted + 1.0) / samples;
+    p = (counted + 1.0) / samples + kTailQuantile * sd;
+  }
   p = std::clamp(p, 1e-9, 0.25);
-  const double p1 = std::min(0.5, p + kTailExtra);
+  // Nothing is gained by looking for less than what calibration cannot tell from normal.
+  const double p1 = std::min(0.5, p + std::max(kTailExtra, 4.0 * sd));
   const double ratio = std::log(p1 / p) / std::log((1.0 - p) / (1.0 - p1));
   TailChart chart{cut, static_cast<std::uint32_t>(std::clamp(std::ceil(ratio), 1.0, 2000.0)), 0};
   std::uint32_t low = 0;

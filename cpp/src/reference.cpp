@@ -242,6 +242,9 @@ void Reference::keep_levels(std::vector<double> inputs) {
     level_[levels_] = highest;
     level_share_[levels_++] = rare;
   }
+  double sum = 0.0;
+  for (std::size_t i = 0; i < levels_; ++i) sum += level_share_[i];
+  for (std::size_t i = 0; i < levels_; ++i) level_share_[i] /= sum;
 }
 
 Reference Reference::normal(double mean, double std) {
