@@ -202,8 +202,7 @@ void Reference::measure_dependence(const std::vector<double>& inputs) {
       if (pairs < 2.0) continue;
       const double mean = sum / pairs;
       const double variance = std::max(0.0, squares / pairs - mean * mean);
-      const bool stands_out = mean > std::sqrt(variance / pairs);
-      dependence_[side][k] = {stands_out ? std::log1p(mean) : 0.0, variance};
+      dependence_[side][k] = {std::log1p(std::max(0.0, mean)), variance};
     }
   }
 }

@@ -32,9 +32,9 @@ struct BankThresholds {
 /// computed from the scores' own distribution: a Markov chain on a lattice for a small h, continued
 /// with Siegmund's formula for that theta. The calibration's n samples leave theta uncertain, with
 /// standard deviation sqrt(Var exp(theta v) + Var of the product below) / (m sqrt(n)), m =
-/// E v exp(theta v). Steps that whitening left dependent come in bunches: where the mean product of
-/// (exp(theta v) - 1) of two neighbours exceeds one standard error, its logarithm counts as growth.
-/// The thresholds take theta kQuantile standard deviations lower. A chart
+/// E v exp(theta v). Steps that whitening left dependent come in bunches: the mean product of
+/// (exp(theta v) - 1) of two neighbours, where positive, counts as growth.
+/// The thresholds take theta 1.15 standard deviations lower, or more where they are large. A chart
 /// that calibration cannot support (theta would fall below a quarter) gets an infinite threshold.
 ///
 /// arl0: 10 to 1e12. About 5 ms. Allocates: set-up only.
