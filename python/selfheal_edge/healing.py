@@ -87,6 +87,7 @@ class Healer:
                 f"weights: expected sound bytes to build from, got {len(corrupt)} corrupt block(s)"
             )
         self._session.rebuild()
+        self._weights.rebind(self._session.instance)
 
     def mark_untrusted(self) -> None:
         """Flag every answer from now on."""
@@ -147,8 +148,9 @@ class Healer:
             raise ValueError(
                 f"modules: expected names among {list(weights.modules)}, got {unknown}"
             )
-        ranges = {n: i.blocks_of(modules) for n, i in weights.images.items()}
-        report = weights.restore(generation, ranges)
+        report = weights.restore(
+            generation, {"source": weights.images["source"].blocks_of(modules)}
+        )
         if report.refused:
             self.mark_untrusted()
             raise IntegrityError(
@@ -157,7 +159,7 @@ class Healer:
             )
         try:
             if modules is None:
-                weights.settle(generation, ranges)
+                weights.settle(generation)
             self.rebuild()
             proof = self.prove()
         except BaseException:

@@ -153,10 +153,12 @@ class SelfHealingModel:
         source = GuardedImage(
             "source",
             self._session.source.view,
-            self._session.model.regions,
+            self._session.copy.model.regions,
             self._policy.max_generations,
         )
-        return Weights({"source": source}, lambda: self._session.coverage, self._heal, self._turns)
+        weights = Weights(source, lambda: self._session.coverage, self._heal, self._turns)
+        weights.rebind(self._session.instance)
+        return weights
 
     # --- serving ---------------------------------------------------------------------------
 
@@ -351,7 +353,7 @@ class SelfHealingModel:
         """Return the bytes that the guard holds beside the runtime's own, by what for."""
         report = {
             "model file": len(self._session.model.data),
-            "source image": self._session.source.nbytes,
+            **{f"{name} image": i.nbytes for name, i in self._weights.images.items()},
             "checksums and snapshots": self._weights.memory_bytes,
             "references, charts and history": self._monitor.memory_bytes,
             "previous input": self._extractor.memory_bytes,

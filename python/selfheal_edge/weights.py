@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Final
 
 from selfheal_edge import _core
 from selfheal_edge.errors import IntegrityError
-from selfheal_edge.tflite.protocol import CoverageTable
+from selfheal_edge.tflite.protocol import CoverageTable, Instance
 from selfheal_edge.tflite.records import Region
 from selfheal_edge.turns import Turns
 
@@ -59,7 +60,7 @@ class GuardedImage:
     regions
         What lies where in it.
     max_generations
-        Snapshots beside golden.
+        Snapshots beside golden; 0 for an image that can be made again.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class GuardedImage:
         self.regions = {region.name: region for region in regions}
         table = [(r.name, ",".join(r.modules), r.offset, r.nbytes) for r in regions if r.nbytes]
         self.image = _core.WeightImage(live, table)
-        capacity = max(16, self.image.block_count // _ARENA_SHARE)
+        capacity = max(16, self.image.block_count // _ARENA_SHARE) if max_generations else 0
         self.pool = _core.SnapshotPool(self.image, capacity, max_generations + 1)
         self.scrubber = _core.Scrubber(self.image, secrets.randbits(64))
 
@@ -78,6 +79,10 @@ class GuardedImage:
     def nbytes(self) -> int:
         """Bytes watched: all of the image."""
         return self.image.nbytes
+
+    def digest(self) -> bytes:
+        """Return a SHA-256 of the live bytes."""
+        return hashlib.sha256(self.live).digest()
 
     def describe(self, blocks: Sequence[int]) -> tuple[CorruptBlock, ...]:
         """Say what the given blocks hold."""
@@ -127,8 +132,8 @@ class Weights:
 
     Parameters
     ----------
-    images
-        By name.
+    source
+        The image of the model file; snapshots are taken of it, and all else is made from it.
     coverage
         Returns the coverage table of the running instance.
     heal
@@ -139,12 +144,14 @@ class Weights:
 
     def __init__(
         self,
-        images: Mapping[str, GuardedImage],
+        source: GuardedImage,
         coverage: Callable[[], CoverageTable],
         heal: Callable[[tuple[CorruptBlock, ...]], None],
         turns: Turns,
     ) -> None:
-        self._images = dict(images)
+        self._images = {source.name: source}
+        self._source = source
+        self._digests: dict[tuple[str, int], bytes] = {}  # by image and generation
         self._coverage = coverage
         self._heal = heal
         self._turns = turns
@@ -190,7 +197,7 @@ class Weights:
     def generations(self) -> tuple[int, ...]:
         """Saved generations; 0 is golden."""
         with self._turns:
-            return tuple(self._images["source"].pool.generations)
+            return tuple(self._source.pool.generations)
 
     def step(self, budget_bytes: int) -> tuple[CorruptBlock, ...]:
         """Check the next slice of every image; return what is corrupt, usually nothing."""
@@ -260,15 +267,7 @@ class Weights:
                 raise IntegrityError(
                     f"weights: expected sound bytes to save, got {len(found)} corrupt block(s)"
                 )
-            taken: dict[str, int] = {}
-            try:
-                for name, image in self._images.items():
-                    taken[name] = image.pool.take()
-            except BaseException:
-                for name, generation in taken.items():
-                    self._images[name].pool.drop(generation)
-                raise
-            return next(iter(taken.values()))
+            return int(self._source.pool.take())
 
     def drop(self, generation: int) -> None:
         """Forget a saved generation.
@@ -285,24 +284,55 @@ class Weights:
                     f"generation: expected one of {held} (neither golden nor the active one can "
                     f"be dropped), got {generation!r}"
                 )
-            for image in self._images.values():
-                image.pool.drop(generation)
+            self._source.pool.drop(generation)
 
     def restore(
         self, generation: int, ranges: Mapping[str, Sequence[tuple[int, int]]]
     ) -> RestoreReport:
-        """Make block ranges, by image, those of `generation`."""
+        """Make block ranges, by image, those of `generation`.
+
+        An image that the runtime made has one saved state, the one it was born with.
+        """
         with self._turns:
-            reports = [self._images[n].restore(generation, r) for n, r in ranges.items()]
+            reports = [
+                self._images[name].restore(generation if name == "source" else GOLDEN, part)
+                for name, part in ranges.items()
+            ]
         return RestoreReport(sum(r.rewritten for r in reports), sum(r.refused for r in reports))
 
-    def settle(self, generation: int, ranges: Mapping[str, Sequence[tuple[int, int]]]) -> None:
-        """Take restored ranges of another generation as what the bytes are meant to be now."""
+    def settle(self, generation: int) -> None:
+        """Take the source, restored to another generation, as what it is meant to be now."""
         with self._turns:
-            for name, part in ranges.items():
-                for first, count in part:
-                    self._images[name].image.accept(first, count)
+            self._source.image.accept(0, self._source.image.block_count)
             self._active = generation
+
+    def rebind(self, instance: Instance) -> None:
+        """Watch the images of a new instance instead of those of the one before.
+
+        Raises
+        ------
+        IntegrityError
+            When the runtime made other bytes from the same source than the first time.
+        """
+        with self._turns:
+            fresh = {
+                name: GuardedImage(name, view, instance.image_regions[name], 0)
+                for name, view in instance.images.items()
+            }
+            changed = [
+                name
+                for name, image in fresh.items()
+                if self._digests.setdefault((name, self._active), image.digest()) != image.digest()
+            ]
+            if changed:
+                raise IntegrityError(
+                    f"weights: expected the {changed[0]} image that these source bytes gave "
+                    "before, got another"
+                )
+            for name, image in self._images.items():
+                if name != "source":
+                    image.close()
+            self._images = {"source": self._source, **fresh}
 
     @property
     def sweeps(self) -> int:

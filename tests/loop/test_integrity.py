@@ -244,6 +244,26 @@ class TestSweep:
             assert model.health.repairs == 1
 
 
+def test_damage_that_makes_a_runtime_refuse(shared_models: Path, runtime: RuntimeName) -> None:
+    """A SPLIT along axis 2^31 fails while it runs; the caller gets the right answer instead."""
+    path = shared_models / "split_concat_uint8.tflite"
+    from selfheal_edge.session import Session
+
+    session = Session(path, runtime)
+    specs = session.instance.inputs
+    session.close()
+    x = named(specs, random_batch(specs, 50, seed=1))
+    baseline = she.calibrate(path, x, runtime=runtime, seed=1)
+    policy = she.Policy(scrub_bytes_per_predict=0)
+    with she.SelfHealingModel(path, baseline, runtime=runtime, policy=policy) as model:
+        expected = answers(model, x)
+        (axis,) = [r for r in model.weights.regions if r.name.endswith("split_dim")]
+        flip(model, axis.offset + 3, 0x40)
+        assert same(answers(model, x), expected)
+        assert model.health.repairs == 1
+        assert bytes_of(model) == path.read_bytes()
+
+
 class TestLadder:
     """A strategy that does not hold is followed by the next; the last resort is honesty."""
 

@@ -21,7 +21,7 @@ import threading
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast, get_args
 
 from selfheal_edge.errors import (
     ForkedProcessError,
@@ -40,6 +40,7 @@ __all__ = [
     "mark_known",
     "probe",
     "runtime_version",
+    "tried_kernels",
 ]
 
 RuntimeName: TypeAlias = Literal["litert", "tflite_runtime"]
@@ -119,6 +120,18 @@ def mark_known(
     known = KnownHash(sha256, runtime, runtime_version(runtime), kernels, num_threads)
     known_hashes.add(known)
     return known
+
+
+def tried_kernels(sha256: str, runtime: RuntimeName, num_threads: int) -> tuple[KernelsName, ...]:
+    """Return the kernels with which a file is known to be safe, with the installed runtime."""
+    version = runtime_version(runtime)
+    return tuple(
+        sorted(
+            cast(KernelsName, known.kernels)
+            for known in known_hashes
+            if known == KnownHash(sha256, runtime, version, known.kernels, num_threads)
+        )
+    )
 
 
 def probe(
