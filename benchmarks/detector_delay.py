@@ -65,8 +65,10 @@ def streams(
     )
 
 
-def known_reference(hazard: float, runs: int, seed: int = 3) -> list[tuple[float, float, float]]:
-    """Give (shift, delay of the default bank, delay of the best single CUSUM), N(0, 1) known.
+def known_reference(
+    hazard: float, runs: int, seed: int = 3
+) -> list[tuple[float, float, float, float]]:
+    """Give (shift, bank's delay, best single CUSUM's, that one's in theory), N(0, 1) known.
 
     The CUSUM of a shift has k = shift / 2 and its own exact threshold; the bank has one setting,
     tuned to the same number of false alarms a sample.
@@ -78,24 +80,77 @@ def known_reference(hazard: float, runs: int, seed: int = 3) -> list[tuple[float
         return _core.SignalMonitor(reference, arl0=arl0)
 
     long = rng.standard_normal((1, int(1500 / hazard)))
-    setting = tune(bank, hazard, long, 0, 0.2 / hazard, 2.0 / hazard, False)
+    setting = tune(bank, hazard, long, 0, 0.5 / hazard, 1.5 / hazard, False)
     made = bank(setting)
     rows = []
     for shift, k in zip(SHIFTS, BEST_K, strict=True):
-        # Alternating directions, since both charts watch both sides.
-        before, after = streams(rng, runs, 300, int(40 / shift**2 * 12) + 60, shift)
+        before, after = streams(rng, runs, 300, int(480 / shift**2) + 60, shift)
         h = _core.cusum_threshold(1.0 / hazard, k)
-        single = mean_delay(
-            lambda _, k=k, h=h: _core.Cusum(0, 1, k=k, h=h, track_onset=False), 0.0, before, after
+        chart = _core.Cusum(0, 1, k=k, h=h, track_onset=False)
+        rows.append(
+            (
+                shift,
+                _delay_of(made, before, after),
+                _delay_of(chart, before, after),
+                steady_state_delay(h, k, shift),
+            )
         )
-        ours = 0.0
-        for calm, changed in zip(before, after, strict=True):
-            made.reset()
-            made.update_many(calm)
-            alarms = made.update_many(changed)
-            ours += (alarms[0] + 1) if len(alarms) else len(changed)
-        rows.append((shift, ours / runs, single))
     return rows
+
+
+def _delay_of(detector: Any, before: Samples, after: Samples) -> float:
+    total = 0
+    for calm, changed in zip(before, after, strict=True):
+        detector.reset()
+        detector.update_many(calm)
+        alarms = detector.update_many(changed)
+        total += (int(alarms[0]) + 1) if len(alarms) else len(changed)
+    return total / len(before)
+
+
+def steady_state_delay(h: float, k: float, shift: float, states: int = 300) -> float:
+    """Return a two-sided CUSUM's mean delay when the change comes long after the start.
+
+    Markov chain (Brook and Evans 1972) for the side that sees the shift: its quasi-stationary
+    distribution without the shift, times the run lengths with it. The other side is left out.
+    """
+    width = h / (states - 0.5)
+
+    def normal_cdf(z: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return np.array([0.5 * math.erfc(-v / math.sqrt(2)) for v in z.ravel()]).reshape(z.shape)
+
+    def moves(mean: float) -> npt.NDArray[np.float64]:
+        step = np.arange(states)[None, :] - np.arange(states)[:, None]
+        upper = normal_cdf((step + 0.5) * width + k - mean)
+        lower = normal_cdf((step - 0.5) * width + k - mean)
+        matrix = upper - lower
+        matrix[:, 0] = upper[:, 0]
+        return matrix
+
+    calm = moves(0.0)
+    weights = np.zeros(states)
+    weights[0] = 1.0
+    for _ in range(4000):
+        weights = weights @ calm
+        weights /= weights.sum()
+    lengths = np.linalg.solve(np.eye(states) - moves(shift), np.ones(states))
+    return float(weights @ lengths)
+
+
+def calibration_price(n0: int, runs: int, arl0: float = 10_000.0, seed: int = 9) -> float:
+    """Return the bank's delay calibrated on n0 samples over that with N(0, 1) known, at worst."""
+    rng = np.random.default_rng(seed)
+    known = _core.SignalMonitor(_core.Reference.normal(0.0, 1.0), arl0=arl0)
+    worst = 0.0
+    for shift in SHIFTS:
+        ours = theirs = 0.0
+        for _ in range(max(1, runs // 20)):
+            before, after = streams(rng, 20, 300, int(480 / shift**2) + 200, shift)
+            made = _core.SignalMonitor(_core.Reference(rng.standard_normal(n0)), arl0=arl0)
+            ours += _delay_of(made, before, after)
+            theirs += _delay_of(known, before, after)
+        worst = max(worst, ours / theirs)
+    return worst
 
 
 def _calibrated(warm_up: int) -> Make:
@@ -123,16 +178,31 @@ def peers(warm_up: int, kswin_runs: int) -> dict[str, tuple[Make, float, float, 
         "default bank, calibrated": (_calibrated(warm_up), 100.0, 1e9, False, 0),
         "river PageHinkley": (
             lambda t: _core.PageHinkley(compat="river", threshold=t, track_onset=False),
-            2.0, 2000.0, False, 0,
+            2.0,
+            2000.0,
+            False,
+            0,
         ),
         "river ADWIN": (
-            lambda d: _core.Adwin(d, clock=32, track_onset=False), 1e-12, 1.0, True, 0,
+            lambda d: _core.Adwin(d, clock=32, track_onset=False),
+            1e-12,
+            1.0,
+            True,
+            0,
         ),
         "river KSWIN": (
-            lambda a: _core.Kswin(a, seed=1, track_onset=False), 1e-9, 0.1, True, kswin_runs,
+            lambda a: _core.Kswin(a, seed=1, track_onset=False),
+            1e-9,
+            0.1,
+            True,
+            kswin_runs,
         ),
         "frouros PageHinkley": (
-            lambda t: _TwoSided(t, "PageHinkley"), 2.0, 2000.0, False, 0,
+            lambda t: _TwoSided(t, "PageHinkley"),
+            2.0,
+            2000.0,
+            False,
+            0,
         ),
         "frouros CUSUM": (lambda t: _TwoSided(t, "Cusum"), 2.0, 2000.0, False, 0),
     }

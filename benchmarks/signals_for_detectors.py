@@ -15,18 +15,18 @@ Samples = npt.NDArray[np.float64]
 def innovations(kind: str, rng: np.random.Generator, shape: tuple[int, ...]) -> Samples:
     """Independent samples with mean 0 and variance 1; of "int8" those before quantisation."""
     if kind == "t5":
-        return rng.standard_t(5, shape) / np.sqrt(5 / 3)
+        return np.asarray(rng.standard_t(5, shape) / np.sqrt(5 / 3))
     if kind == "laplace":
-        return rng.laplace(size=shape) / np.sqrt(2)
+        return np.asarray(rng.laplace(size=shape) / np.sqrt(2))
     if kind == "exponential":
         return rng.exponential(size=shape) - 1
     if kind == "uniform":
-        return (rng.random(shape) - 0.5) * np.sqrt(12)
+        return np.asarray((rng.random(shape) - 0.5) * np.sqrt(12))
     return rng.standard_normal(shape)
 
 
 def observe(kind: str, x: Samples) -> Samples:
-    """What the sensor shows of a stream: "int8" has 1/8 steps and half its mass on one level."""
+    """Return what the sensor shows: "int8" has 1/8 steps and half its mass on one level."""
     return np.minimum(np.round(x * 8), 0.0) if kind == "int8" else x
 
 

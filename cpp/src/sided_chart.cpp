@@ -64,7 +64,7 @@ bool SidedChart::take_run(const T* samples, double& upper, double& lower) noexce
 }
 
 // Takes whole runs of samples that are all finite and raise no alarm, and the run that does. Stops
-// before a block with a sample that is not finite. The tracker's count is a multiple of the block.
+// before a block with a sample that is not finite. The tracker's count is a multiple of the stride.
 template <typename T>
 std::size_t SidedChart::take_clean(std::span<const T> samples) noexcept {
   constexpr std::size_t kStride = OnsetTracker::kStride;
@@ -117,7 +117,13 @@ std::size_t SidedChart::take_clean(std::span<const T> samples) noexcept {
     }
     upper = joined_upper;
     lower = joined_lower;
-    if (tracker != nullptr) tracker->push_strides<kScanLanes>(result.sum.data(), count_);
+    if (tracker != nullptr && tracker->count() % kScanBlock == 0) {
+      tracker->push_strides<kScanLanes>(result.sum.data(), count_);
+    } else if (tracker != nullptr) {
+      for (std::size_t lane = 0; lane < kScanLanes; ++lane) {
+        tracker->push_stride(result.sum[lane], count_ + (lane + 1) * kStride - 1);
+      }
+    }
     taken += kScanBlock;
     count_ += kScanBlock;
   }
@@ -142,13 +148,13 @@ inline std::size_t SidedChart::take_until_alarm(std::span<const T> samples) noex
   const double down = allowance_for(Sides::kUpper);
   std::size_t taken = 0;
   while (taken < samples.size() && !drift_detected_) {
-    const bool aligned = !tracker_ || tracker_->count() % kScanBlock == 0;
+    const bool aligned = !tracker_ || tracker_->count() % OnsetTracker::kStride == 0;
     if (aligned && samples.size() - taken >= kScanBlock) {
       const std::size_t clean = take_clean(samples.subspan(taken));
       taken += clean;
       if (clean > 0) continue;
     }
-    // One by one: the end of the samples, a block with a gap, or the way to the next block.
+    // One by one: the end of the samples, a block with a gap, or the way to the next stride.
     for (std::size_t i = 0; i < kScanBlock && taken < samples.size(); ++i) {
       const auto x = static_cast<double>(samples[taken]);
       ++taken;
@@ -163,7 +169,7 @@ inline std::size_t SidedChart::take_until_alarm(std::span<const T> samples) noex
         drift_detected_ = true;
         break;
       }
-      if (tracker_ && tracker_->count() % kScanBlock == 0) break;
+      if (tracker_ && tracker_->count() % OnsetTracker::kStride == 0) break;
     }
   }
   return taken;

@@ -322,8 +322,9 @@ class Cusum(metaclass=_Pybind11Type):
 
     Notes
     -----
-    With ``z = (x - mean) / std``, rounded to a multiple of 2**-20: ``upper = max(0, upper + z - k)`` and
-    ``lower = max(0, lower - z - k)``, alarm when a side in use exceeds h; the update
+    With ``z = (x - mean) / std``, rounded to a multiple of 2**-20:
+    ``upper = max(0, upper + z - k)`` and ``lower = max(0, lower - z - k)``,
+    alarm when a side in use exceeds h; the update
     after an alarm starts at zero.
     Sums are exact, so a batch leaves the same state to the bit as one update a sample.
     NaN and infinities change no sum and are counted. Indices count all updates from 0.

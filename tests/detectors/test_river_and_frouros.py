@@ -17,9 +17,7 @@ frouros = pytest.importorskip("frouros.detectors.concept_drift")
 
 # Pieces of normal, constant, extreme and drawn values, so that alarms, restarts and ties all occur.
 PIECE = st.one_of(
-    st.tuples(
-        st.just("normal"), st.integers(0, 10**6), st.floats(-5, 5), st.integers(1, 150)
-    ),
+    st.tuples(st.just("normal"), st.integers(0, 10**6), st.floats(-5, 5), st.integers(1, 150)),
     st.tuples(st.just("constant"), st.floats(-1e3, 1e3), st.integers(1, 80)),
     st.tuples(st.just("values"), st.lists(st.floats(-1e15, 1e15), max_size=40)),
 )
@@ -40,9 +38,7 @@ def stream(pieces: list[Any]) -> list[float]:
 
 
 def errors(pieces: list[tuple[int, float, int]]) -> list[int]:
-    return [
-        int(e) for seed, p, n in pieces for e in np.random.default_rng(seed).random(n) < p
-    ]
+    return [int(e) for seed, p, n in pieces for e in np.random.default_rng(seed).random(n) < p]
 
 
 def same(ours: float, theirs: float) -> bool:
@@ -87,8 +83,12 @@ def test_page_hinkley_equals_rivers_to_the_bit(
     sides: Any,
 ) -> None:
     ours = _core.PageHinkley(
-        compat="river", min_instances=min_instances, delta=delta, threshold=threshold,
-        alpha=alpha, sides=sides,
+        compat="river",
+        min_instances=min_instances,
+        delta=delta,
+        threshold=threshold,
+        alpha=alpha,
+        sides=sides,
     )
     mode = {"both": "both", "upper": "up", "lower": "down"}[sides]
     theirs = river_drift.PageHinkley(min_instances, delta, threshold, alpha, mode)
@@ -127,7 +127,10 @@ def test_page_hinkley_and_cusum_equal_frouros_to_the_bit(
         config = frouros.PageHinkleyConfig(alpha=alpha, **settings_)
         theirs = frouros.PageHinkley(config=config)
         ours = _core.PageHinkley(
-            compat="frouros", min_instances=min_instances, delta=delta, threshold=threshold,
+            compat="frouros",
+            min_instances=min_instances,
+            delta=delta,
+            threshold=threshold,
             alpha=alpha,
         )
     else:
