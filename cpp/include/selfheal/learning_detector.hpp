@@ -73,6 +73,7 @@ class LearningDetector {
     count_ = 0;
     skipped_ = 0;
     drift_detected_ = false;
+    first_ = 0.0;
     self().forget();
     if (tracker_) tracker_->restart(0);
   }
