@@ -12,7 +12,9 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   bind_moments(m);
   bind_run_length(m);
   bind_detectors(m);
+  bind_learning_detectors(m);
   bind_reference(m);
+  bind_monitor_bank(m);
   bind_signals(m);
   bind_crc32c(m);
   bind_weight_image(m);
