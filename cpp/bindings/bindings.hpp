@@ -5,9 +5,11 @@
 void bind_crc32c(py::module_& m);
 void bind_detectors(py::module_& m);
 void bind_errors(py::module_& m);
+void bind_image_guard(py::module_& m);
 void bind_moments(py::module_& m);
 void bind_reference(py::module_& m);
 void bind_ring_buffer(py::module_& m);
 void bind_run_length(py::module_& m);
 void bind_signals(py::module_& m);
+void bind_snapshot_pool(py::module_& m);
 void bind_weight_image(py::module_& m);
