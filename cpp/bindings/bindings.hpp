@@ -2,6 +2,7 @@
 
 #include "arrays.hpp"
 
+void bind_compiled_model(py::module_& m);
 void bind_crc32c(py::module_& m);
 void bind_detectors(py::module_& m);
 void bind_errors(py::module_& m);

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <limits>
 #include <numbers>
 #include <string>
 #include <vector>
@@ -13,7 +12,6 @@
 namespace selfheal {
 namespace {
 
-constexpr double kIntegralLimit = 1e8;   // run length up to which the linear system is trusted
 constexpr double kWidestIntegral = 128;  // h up to which its size is reasonable
 constexpr double kSmallestArl0 = 10.0;
 constexpr double kLargestArl0 = 1e12;
@@ -56,44 +54,44 @@ Quadrature gauss_legendre(std::size_t count, double h) {
   return rule;
 }
 
-// Solves a x = b in place by Gaussian elimination with partial pivoting and returns x[0].
-double solve_for_first(std::vector<double>& a, std::vector<double>& b) {
-  const std::size_t n = b.size();
-  for (std::size_t column = n; column-- > 0;) {
-    std::size_t pivot = column;
-    for (std::size_t row = 0; row < column; ++row) {
-      if (std::fabs(a[row * n + column]) > std::fabs(a[pivot * n + column])) pivot = row;
-    }
-    if (pivot != column) {
-      for (std::size_t j = 0; j <= column; ++j) std::swap(a[pivot * n + j], a[column * n + j]);
-      std::swap(b[pivot], b[column]);
-    }
-    for (std::size_t row = 0; row < column; ++row) {
-      const double factor = a[row * n + column] / a[column * n + column];
-      if (factor == 0.0) continue;
-      for (std::size_t j = 0; j < column; ++j) a[row * n + j] -= factor * a[column * n + j];
-      b[row] -= factor * b[column];
+// Mean number of steps until absorption from state 0. `a` holds the n * n transition weights, whose
+// diagonal is not read, and `escape` each state's probability of absorption. States are eliminated
+// from the last one on (Grassmann, Taksar and Heyman 1985): every operation adds or divides
+// positive numbers, so nothing cancels and the answer keeps its digits however long the run length.
+double steps_to_absorption(std::vector<double>& a, std::vector<double>& escape) {
+  const std::size_t n = escape.size();
+  std::vector<double> steps(n, 1.0);
+  for (std::size_t last = n; --last > 0;) {
+    const double* const from_last = &a[last * n];
+    double leaving = escape[last];
+    for (std::size_t j = 0; j < last; ++j) leaving += from_last[j];
+    for (std::size_t i = 0; i < last; ++i) {
+      const double visits = a[i * n + last] / leaving;
+      if (visits == 0.0) continue;
+      for (std::size_t j = 0; j < last; ++j) a[i * n + j] += visits * from_last[j];
+      escape[i] += visits * escape[last];
+      steps[i] += visits * steps[last];
     }
   }
-  return b[0] / a[0];
+  return steps[0] / escape[0];
 }
 
-// Unknowns: L(0) and L at the nodes. `drift` is k - shift, how fast the chart falls.
+// States: zero, and the nodes. `drift` is k - shift, how fast the chart falls.
 double integral_run_length(double h, double drift) {
   const auto count = static_cast<std::size_t>(32.0 + 2.5 * h);
   const Quadrature rule = gauss_legendre(count, h);
   const std::size_t n = count + 1;
   std::vector<double> a(n * n, 0.0);
-  std::vector<double> b(n, 1.0);
+  std::vector<double> escape(n);
   for (std::size_t i = 0; i < n; ++i) {
     const double u = i == 0 ? 0.0 : rule.nodes[i - 1];
-    a[i * n] = -normal_cdf(drift - u);
+    escape[i] = normal_cdf(u - drift - h);
+    a[i * n] = normal_cdf(drift - u);
     for (std::size_t j = 0; j < count; ++j) {
-      a[i * n + j + 1] = -rule.weights[j] * normal_density(rule.nodes[j] + drift - u);
+      a[i * n + j + 1] = rule.weights[j] * normal_density(rule.nodes[j] + drift - u);
     }
-    a[i * n + i] += 1.0;
   }
-  return solve_for_first(a, b);
+  return steps_to_absorption(a, escape);
 }
 
 // log of Siegmund's run length; in logarithms it never overflows.
@@ -109,21 +107,7 @@ double log_siegmund(double h, double drift) noexcept {
 }
 
 double log_one_sided(double h, double drift) {
-  double limit = std::min(h, kWidestIntegral);
-  if (log_siegmund(limit, drift) > std::log(kIntegralLimit)) {
-    double low = 0.0;
-    double high = limit;
-    for (int i = 0; i < 60; ++i) {
-      const double middle = 0.5 * (low + high);
-      (log_siegmund(middle, drift) > std::log(kIntegralLimit) ? high : low) = middle;
-    }
-    limit = low;
-  }
-  // A chart that falls fast leaves 0 rarely: then even h = 0 is beyond the system's digits.
-  if (normal_cdf(-drift) < 1.0 / kIntegralLimit) {
-    return std::log(1.0 / std::max(normal_cdf(-drift), std::numeric_limits<double>::min())) +
-           log_siegmund(h, drift) - log_siegmund(0.0, drift);
-  }
+  const double limit = std::min(h, kWidestIntegral);
   const double solved = std::log(integral_run_length(limit, drift));
   return limit == h ? solved : solved + log_siegmund(h, drift) - log_siegmund(limit, drift);
 }

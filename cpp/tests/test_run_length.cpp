@@ -20,6 +20,18 @@ TEST_CASE("published values for k = 0.5") {
   CHECK(siegmund_average_run_length(5, 0.5) == doctest::Approx(469.1).epsilon(0.0005));
 }
 
+TEST_CASE("long run lengths keep their digits") {
+  // The same equation, solved by elimination with pivoting in 64-bit mantissas.
+  CHECK(average_run_length(20, 0.5, 0.0, Sides::kUpper) ==
+        doctest::Approx(3090078553.3).epsilon(1e-8));
+  CHECK(average_run_length(4, 2.0, 0.0, Sides::kUpper) ==
+        doctest::Approx(79848363.4677).epsilon(1e-8));
+  CHECK(average_run_length(3, 3.0, 0.0, Sides::kUpper) ==
+        doctest::Approx(924807668.61).epsilon(1e-8));
+  CHECK(average_run_length(5, 0.5, -40.0, Sides::kUpper) == HUGE_VAL);
+  CHECK(average_run_length(5, 0.5, -40.0) == doctest::Approx(1.0));
+}
+
 TEST_CASE("without a threshold it is a geometric distribution") {
   const double p = 0.5 * std::erfc(1.0 / std::sqrt(2.0));
   CHECK(average_run_length(0, 1.0, 0.0, Sides::kUpper) == doctest::Approx(1 / p).epsilon(1e-12));

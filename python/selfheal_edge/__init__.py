@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
 from selfheal_edge import errors
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from selfheal_edge.policy import Policy
     from selfheal_edge.repair import ModelRepairKit
 
-__version__ = _version("selfheal-edge")
+    __version__: str
 
 __all__ = [
     "Alarm",
@@ -77,6 +76,9 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        # importlib.metadata takes longer to import than all the rest.
+        return import_module("importlib.metadata").version("selfheal-edge")
     if name == "redteam":
         return import_module("selfheal_edge.redteam")
     if name not in _LAZY:

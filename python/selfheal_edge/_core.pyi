@@ -935,3 +935,59 @@ class SnapshotPool(metaclass=_Pybind11Type):
 
     def memory_bytes(self) -> int:
         """Bytes held, fixed at construction."""
+
+class RuntimeRefusedError(RuntimeError):
+    """LiteRT cannot be used this way, here or with this model; the text is the reason."""
+
+class CompiledModel(metaclass=_Pybind11Type):
+    """A model compiled by LiteRT, its packed weights ours.
+
+    The weights are packed twice and compared; the second image is sealed against shrinking and
+    growing. `run` releases the GIL, and threads take turns. Raises RuntimeRefusedError with the
+    reason when LiteRT does not take the model.
+    """
+
+    def __init__(
+        self,
+        *,
+        library: str,
+        version: str,
+        source_path: str,
+        num_threads: SupportsIndex = 1,
+        own_outputs: SupportsIndex = -1,
+    ) -> None:
+        """Compile the model whose bytes can be mapped at `source_path`; own_outputs -1: all."""
+
+    def run(self, inputs: Sequence[Any]) -> list[Any]:
+        """Run once on arrays of the inputs' shapes and dtypes; copies of the own outputs."""
+
+    def read(self, output: SupportsIndex) -> npt.NDArray[Any]:
+        """Copy one output of the last run."""
+
+    def close(self) -> None:
+        """Release the runtime's memory; a second call does nothing."""
+
+    @property
+    def closed(self) -> bool: ...
+    @property
+    def packed(self) -> memoryview | None:
+        """The packed image, live and writable, or None; the view may outlive the model."""
+
+    @property
+    def inputs(self) -> list[tuple[Any, tuple[int, ...]]]:
+        """Dtype and shape of each input."""
+
+    @property
+    def outputs(self) -> list[tuple[Any, tuple[int, ...]]]:
+        """Dtype and shape of each output."""
+
+    def memory_bytes(self) -> int:
+        """Bytes of tensors and packed weights."""
+
+def require_litert(*, library: str, version: str) -> None:
+    """Raise RuntimeRefusedError unless this LiteRT can be used."""
+
+def pack_weights(
+    *, library: str, version: str, source: _Buffer, num_threads: SupportsIndex = 1
+) -> bytes:
+    """Pack a model's weights once; a copy of the image."""

@@ -347,7 +347,7 @@ def calibrate(
         repeats = 0
         right = 0
         for n in range(batch.size):
-            row = [rows[n] for rows in batch.rows]
+            row = [rows[n, ...] for rows in batch.rows]
             if session.stateful:
                 session.instance.reset_variables()
             measured = extractor.measure(row, session.instance.run(row))
@@ -357,7 +357,7 @@ def calibrate(
         chosen = np.random.default_rng(seed).choice(
             batch.size, min(_KNOWN_ANSWERS, batch.size), replace=False
         )
-        questions = tuple(tuple(rows[n].copy() for rows in batch.rows) for n in chosen)
+        questions = tuple(tuple(rows[n, ...].copy() for rows in batch.rows) for n in chosen)
         answers = tuple(tuple(row) for row in session.answers(questions))
         return Baseline(
             model_sha256=session.model.sha256,

@@ -74,11 +74,11 @@ class PerformanceMonitor:
         charts = len(_REFERENCE_VALUES) * max(1, len(self.names))
         arl0 = min(1e12, baseline.false_alarm_interval * charts)
         allowance = 1.3 / math.sqrt(baseline.samples)
+        thresholds = {
+            k: _core.cusum_threshold(arl0, max(0.05, k - allowance)) for k in _REFERENCE_VALUES
+        }
         self._charts = tuple(
-            tuple(
-                _core.Cusum(0.0, 1.0, k=k, h=_core.cusum_threshold(arl0, max(0.05, k - allowance)))
-                for k in _REFERENCE_VALUES
-            )
+            tuple(_core.Cusum(0.0, 1.0, k=k, h=h) for k, h in thresholds.items())
             for _ in self.names
         )
         share = max(baseline.repeat_share, 1.0 / baseline.samples)

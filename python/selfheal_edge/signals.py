@@ -132,9 +132,16 @@ class SignalExtractor:
             else:
                 broken = 1
         else:
-            others = [
-                _core.measure_input(outputs[i], *self._output_scales[i]) for i in self._outputs
-            ]
-            values += [o.mean for o in others] + [o.std for o in others]
-            broken = sum(o.nonfinite > 0 for o in others)
+            nothing = float("nan")
+            means, spreads = [], []
+            for i in self._outputs:
+                if outputs[i].size == 0:  # its shape depends on the input
+                    means.append(nothing)
+                    spreads.append(nothing)
+                    continue
+                other = _core.measure_input(outputs[i], *self._output_scales[i])
+                means.append(other.mean)
+                spreads.append(other.std)
+                broken += other.nonfinite > 0
+            values += means + spreads
         return Measurement(tuple(values), repeats, nonfinite, label, confidence, broken)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -37,6 +37,8 @@ def unaligned(shape: tuple[int, ...]) -> Array:
     count = int(np.prod(shape))
     return np.frombuffer(bytes(4 * count + 1), np.float32, count, offset=1).reshape(shape)
 
+
+masked: Any = np.ma.masked_array
 
 BAD: dict[str, tuple[Any, type[Exception], str]] = {
     "shape": (
@@ -72,7 +74,7 @@ BAD: dict[str, tuple[Any, type[Exception], str]] = {
     "backwards": (np.zeros((4, 8, 8, 1), I8)[::-1], ValueError, "C-contiguous"),
     "unaligned": (unaligned((1, 8, 8, 1)), ValueError, "x: expected an aligned array, got"),
     "masked": (
-        np.ma.masked_array(np.zeros((1, 8, 8, 1), I8)),
+        masked(np.zeros((1, 8, 8, 1), I8)),
         TypeError,
         "x: expected an array without a mask",
     ),
@@ -157,13 +159,16 @@ def test_out_of_a_model_with_several_outputs(shared_models: Path) -> None:
             model.predict({**good, "more": x[0][0]})
         with pytest.raises(ValueError, match=r"expected batches of one size, got \[2, 3\]"):
             model.predict(
-                {spec.name: rows[: 2 + (n > 0)] for n, (spec, rows) in enumerate(zip(specs, x))}
+                {
+                    spec.name: rows[: 2 + (n > 0)]
+                    for n, (spec, rows) in enumerate(zip(specs, x, strict=True))
+                }
             )
         with pytest.raises(ValueError, match="expected one form for all inputs"):
             model.predict(
                 {
                     spec.name: rows[0] if n else rows[:1]
-                    for n, (spec, rows) in enumerate(zip(specs, x))
+                    for n, (spec, rows) in enumerate(zip(specs, x, strict=True))
                 }
             )
         wrong = {**good, specs[1].name: np.zeros(7, np.float64)}
@@ -217,7 +222,7 @@ class TestNonfinite:
 class TestCalibrate:
     """What cannot be learned from is refused."""
 
-    CASES: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
+    CASES: ClassVar[dict[str, tuple[dict[str, Any], type[Exception], str]]] = {
         "too few": ({"inputs": 49}, ValueError, "inputs: expected a batch of at least 50"),
         "one sample": ({"inputs": None}, ValueError, "inputs: expected a batch of at least 50"),
         "too often": ({"false_alarm_interval": 9}, ValueError, "expected 10 to 1e12 predictions"),
@@ -286,8 +291,9 @@ class TestCalibrate:
         missing = [n for n in ("litert", "tflite_runtime") if n not in RUNTIMES]
         if not missing:
             pytest.skip("both runtimes are here")
-        with pytest.raises(RuntimeUnavailableError, match=f"runtime: expected {missing[0]} to be"):
-            she.calibrate(digits_model_path(), digits.calibration_inputs, runtime=missing[0])  # type: ignore[arg-type]
+        name: Any = missing[0]
+        with pytest.raises(RuntimeUnavailableError, match=f"runtime: expected {name} to be"):
+            she.calibrate(digits_model_path(), digits.calibration_inputs, runtime=name)
 
 
 class TestFiles:
@@ -298,7 +304,7 @@ class TestFiles:
             she.SelfHealingModel(tmp_path / "nowhere.tflite", digits_baseline)
 
     def test_a_folder(self, digits_baseline: she.Baseline, tmp_path: Path) -> None:
-        with pytest.raises(IsADirectoryError):
+        with pytest.raises(ModelFormatError, match="expected a file, got a directory"):
             she.SelfHealingModel(tmp_path, digits_baseline)
 
     def test_something_else(self, digits_baseline: she.Baseline, tmp_path: Path) -> None:
@@ -326,7 +332,7 @@ class TestFiles:
             ({"kernels": "fast"}, "kernels: expected"),
         ):
             with pytest.raises(ValueError, match=message):
-                she.SelfHealingModel(path, digits_baseline, **options)  # type: ignore[arg-type]
+                she.SelfHealingModel(path, digits_baseline, **options)
 
 
 @pytest.mark.parametrize(
@@ -417,7 +423,7 @@ class TestClosed:
             except BaseException as error:
                 ends.append(error)
 
-        calls = (lambda: model.predict(samples[0]), lambda: model.weights.scrub(), model.snapshot)
+        calls = (lambda: model.predict(samples[0]), model.weights.scrub, model.snapshot)
         threads = [threading.Thread(target=use, args=(call,)) for call in calls]
         for thread in threads:
             thread.start()

@@ -124,15 +124,6 @@ def test_float_in_gives_float_out(kws: she.SelfHealingModel) -> None:
     assert same(answers(kws, real), [expected])
 
 
-def test_halves_round_to_even(kws: she.SelfHealingModel) -> None:
-    from selfheal_edge.tflite.arrays import quantize
-    from selfheal_edge.tflite.protocol import TensorSpec
-
-    spec = TensorSpec("x", (5,), np.dtype(np.int8), 2.0, 1)
-    values = np.array([-3.0, -1.0, 1.0, 3.0, 5.0], np.float32)  # -1.5 -0.5 0.5 1.5 2.5 steps
-    assert quantize(values, spec).tolist() == [-1, 1, 1, 3, 3]
-
-
 def test_a_recurrent_model_keeps_its_state(shared_models: Path, runtime: RuntimeName) -> None:
     """Known answers are asked in between, and must not disturb the sequence."""
     path = shared_models / "mnist_lstm_int8.tflite"

@@ -14,9 +14,9 @@
 /// solved on 32 + 2.5 h Gauss-Legendre nodes (Page 1954; Goel and Wu 1971). Two sides with the same
 /// k and h: 1 / L = 1 / L_upper + 1 / L_lower (Kemp 1961).
 ///
-/// The linear system loses about log10(L) of a double's 16 digits. Beyond L = 1e8 or h = 128 the
-/// solution at that limit is continued with the growth of Siegmund's approximation (1985,
-/// eq. 2.57), whose exponent is exact: relative error below 1e-6 for k >= 0.1.
+/// The unknowns are eliminated without a subtraction, so that no digits are lost to long run
+/// lengths. Beyond h = 128 (small k only) the solution there is continued with the growth of
+/// Siegmund's approximation (1985), whose exponent is exact.
 ///
 /// Cost: 0.1 to 10 ms an integral, up to 20 of them for a threshold. Allocates: for set-up only.
 namespace selfheal {

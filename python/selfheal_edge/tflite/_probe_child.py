@@ -214,6 +214,9 @@ def _run(module: Any, request: dict[str, Any], model_fd: int, status: int) -> No
     import numpy as np  # noqa: PLC0415 — imported by `main` from the caller's path
 
     folder = "/proc/self/fd" if sys.platform == "linux" else "/dev/fd"
+    if request["kernels"] == "compiled":
+        _run_compiled(f"{folder}/{model_fd}", request["num_threads"], status)
+        return
     options: dict[str, Any] = {"num_threads": request["num_threads"]}
     if request["kernels"] == "builtin":
         resolver = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
@@ -248,6 +251,35 @@ def _run(module: Any, request: dict[str, Any], model_fd: int, status: int) -> No
             interpreter.get_tensor(detail["index"])
     os.write(status, b"destroy\n")
     del interpreter
+    gc.collect()
+    os.write(status, b"done\n")
+
+
+def _run_compiled(path: str, num_threads: int, status: int) -> None:
+    litert = importlib.import_module("ai_edge_litert.compiled_model")
+    import numpy as np  # noqa: PLC0415 — imported by `main` from the caller's path
+
+    cache = os.memfd_create("selfheal-candidate-packed")
+    cpu = litert.CpuOptions(
+        num_threads=num_threads, xnnpack_weight_cache_path=f"/proc/self/fd/{cache}"
+    )
+    os.write(status, b"load\n")
+    model = litert.CompiledModel.from_file(
+        path,
+        options=litert.Options(
+            hardware_accelerators=litert.HardwareAccelerator.CPU, cpu_options=cpu
+        ),
+    )
+    os.write(status, b"allocate\n")
+    inputs = model.create_input_buffers(0)
+    outputs = model.create_output_buffers(0)
+    os.write(status, b"invoke\n")
+    for index, buffer in enumerate(inputs):
+        size = model.get_input_buffer_requirements(index, 0)["buffer_size"]
+        buffer.write(np.zeros(size, np.int8))
+    model.run_by_index(0, inputs, outputs)
+    os.write(status, b"destroy\n")
+    del inputs, outputs, model
     gc.collect()
     os.write(status, b"done\n")
 

@@ -55,7 +55,9 @@ def dequantize(values: Array, spec: TensorSpec) -> Array:
     """Return the float32 numbers that the levels stand for."""
     if not spec.quantized:
         return values
-    return (values.astype(np.float32) - np.float32(spec.zero_point)) * np.float32(spec.scale)
+    reals: Array = np.subtract(values, spec.zero_point, dtype=np.float32)
+    reals *= np.float32(spec.scale)
+    return reals
 
 
 def _form(shape: tuple[int, ...], spec: TensorSpec) -> Form | None:
@@ -79,6 +81,8 @@ def _read_one(
         raise TypeError(f"{argument}: expected a NumPy array, got {type(value).__name__}")
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{argument}: expected an array without a mask, got a masked one")
+    if spec.dtype.kind in "SUO":
+        raise TypeError(f"{argument}: expected a model that takes numbers, got one for strings")
     real = spec.quantized and value.dtype == np.float32
     if value.dtype != spec.dtype and not real:
         raise TypeError(f"{argument}: expected dtype {_dtypes(spec)}, got {value.dtype.name}")
@@ -192,6 +196,12 @@ def shape_outputs(
     """
     joined: dict[str, Array] = {}
     for i, spec in enumerate(specs):
+        shapes = {r[i].shape for r in results}
+        if len(shapes) > 1:
+            raise ValueError(
+                f"x: expected one sample, because the shape of the output {spec.name!r} depends on "
+                f"the sample, got a batch of {len(results)}"
+            )
         if form == "single":
             array = results[0][i]
         elif form == "first" and spec.shape[:1] == (1,):

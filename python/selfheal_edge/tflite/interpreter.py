@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -12,10 +15,29 @@ import numpy as np
 from selfheal_edge.errors import ModelClosedError, ModelFormatError
 from selfheal_edge.tflite.chatter import without_chatter
 from selfheal_edge.tflite.coverage import BuiltOperator, cover
-from selfheal_edge.tflite.protocol import Array, KernelsChoice, RuntimeName, TensorSpec
+from selfheal_edge.tflite.protocol import (
+    Array,
+    CoverageTable,
+    KernelsChoice,
+    RuntimeName,
+    TensorSpec,
+)
 from selfheal_edge.tflite.records import Region
+from selfheal_edge.tflite.rewrite import ModelCopy
 
 __all__ = ["InterpreterInstance"]
+
+_living: weakref.WeakSet[InterpreterInstance] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    """Keep every interpreter for ever: its destructor waits for threads that a child has not."""
+    for instance in _living:
+        instance.keep_for_ever()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 def _spec(detail: Mapping[str, Any]) -> TensorSpec:
@@ -50,12 +72,14 @@ class InterpreterInstance:
         Its name in this package.
     source_path
         Where the interpreter maps the model from; it keeps the mapping, not the path.
-    regions
-        The file's regions, for the coverage table.
+    copy
+        What those bytes are, for the coverage table and the taps.
     kernels
         ``"default"`` lets the runtime apply XNNPACK, ``"builtin"`` does not.
     num_threads
         At least 1.
+    note
+        Why this and not a compiled model; empty where there is no other way.
 
     Raises
     ------
@@ -69,13 +93,15 @@ class InterpreterInstance:
         runtime: RuntimeName,
         source_path: str,
         *,
-        regions: Sequence[Region],
+        copy: ModelCopy,
         kernels: KernelsChoice,
         num_threads: int,
+        note: str = "",
     ) -> None:
         self.runtime = runtime
         self.kernels = kernels
         self.num_threads = num_threads
+        self.note = note
         options: dict[str, Any] = {"num_threads": num_threads}
         if kernels == "builtin":
             resolvers = module.OpResolverType
@@ -87,15 +113,20 @@ class InterpreterInstance:
             except (ValueError, RuntimeError) as error:
                 raise ModelFormatError(f"model: {runtime} refuses it: {error}") from None
         self._interpreter: Any = interpreter
+        _living.add(self)
         inputs = interpreter.get_input_details()
         outputs = interpreter.get_output_details()
         self._input_indices = [int(d["index"]) for d in inputs]
         self._output_indices = [int(d["index"]) for d in outputs]
         self.inputs = _specs(inputs)
-        self.outputs = _specs(outputs)
-        self.coverage = self._cover(regions)
+        self.outputs = _specs(outputs[: copy.own_outputs])
+        specs = [_spec(d) for d in outputs]
+        self.taps = tuple(specs[i] for i in copy.taps)
+        self._tap_indices = [self._output_indices[i] for i in copy.taps]
+        del self._output_indices[copy.own_outputs :]
+        self.coverage = self._cover(copy.model.regions)
 
-    def _cover(self, regions: Sequence[Region]) -> Any:
+    def _cover(self, regions: Sequence[Region]) -> CoverageTable:
         # The only door to "which operators did a delegate take"; both runtimes have it.
         operators = [
             BuiltOperator(int(op["index"]), str(op["op_name"]), tuple(int(i) for i in op["inputs"]))
@@ -112,20 +143,39 @@ class InterpreterInstance:
         """None: what a plain interpreter packs, it packs into memory that nobody can see."""
         return MappingProxyType({})
 
+    @property
+    def image_regions(self) -> Mapping[str, tuple[Region, ...]]:
+        """None either."""
+        return MappingProxyType({})
+
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """Run once on arrays of exactly the inputs' shapes and dtypes; the results are copies."""
-        interpreter = self._interpreter
-        if interpreter is None:
-            raise ModelClosedError("model: expected an open model, got a closed one")
+        interpreter = self._open()
         for index, array in zip(self._input_indices, inputs, strict=True):
             interpreter.set_tensor(index, array)
         interpreter.invoke()
-        return [interpreter.get_tensor(index) for index in self._output_indices]
+        # A scalar comes as a NumPy number, not as an array.
+        return [np.asarray(interpreter.get_tensor(index)) for index in self._output_indices]
+
+    def tapped(self) -> list[Array]:
+        """Return copies of the taps' values in the last run."""
+        interpreter = self._open()
+        return [interpreter.get_tensor(index) for index in self._tap_indices]
+
+    def _open(self) -> Any:
+        if self._interpreter is None:
+            raise ModelClosedError("model: expected an open model, got a closed one")
+        return self._interpreter
 
     def reset_variables(self) -> None:
         """Set the state of a recurrent model to zero."""
         if self._interpreter is not None:
             self._interpreter.reset_all_variables()
+
+    def keep_for_ever(self) -> None:
+        """Let nothing destroy the interpreter any more, the end of the process included."""
+        if self._interpreter is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._interpreter))
 
     def close(self) -> None:
         """Release the runtime's memory; calling it again does nothing."""

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
+from typing import Final
 
+from selfheal_edge._core import RuntimeRefusedError, require_litert
+from selfheal_edge.errors import ModelFormatError
 from selfheal_edge.tflite.chatter import without_chatter
+from selfheal_edge.tflite.compiled import CompiledInstance
 from selfheal_edge.tflite.interpreter import InterpreterInstance
+from selfheal_edge.tflite.probe import probe
 from selfheal_edge.tflite.protocol import Instance, KernelsChoice, RuntimeName
-from selfheal_edge.tflite.records import Region
+from selfheal_edge.tflite.rewrite import ModelCopy
 
 __all__ = ["LiteRt"]
 
+_REASONS_KEPT: Final = 64
+
 
 class LiteRt:
-    """The installed LiteRT; `ImportError` when there is none."""
+    """The installed LiteRT; `ImportError` when there is none.
+
+    Default kernels run in a compiled model whose packed weights are ours; where that cannot be,
+    in an `Interpreter`, and the instance's `note` says why.
+    """
 
     name: RuntimeName = "litert"
 
@@ -23,16 +34,45 @@ class LiteRt:
         with without_chatter():
             self._module = importlib.import_module("ai_edge_litert.interpreter")
         self.version = version("ai-edge-litert")
+        self._library = str(Path(self._module.__file__ or "").with_name("libLiteRt.so"))
+        self._refusals: dict[tuple[str, int], str] = {}
 
     def build(
-        self, source_path: str, regions: Sequence[Region], kernels: KernelsChoice, num_threads: int
+        self, source_path: str, copy: ModelCopy, kernels: KernelsChoice, num_threads: int
     ) -> Instance:
-        """Build an instance from the file at `source_path`, whose bytes it maps."""
+        """Build an instance from the bytes of `copy` as they are at `source_path`, mapping them."""
+        note = ""
+        if kernels == "default":
+            key = (copy.model.sha256, num_threads)
+            note = self._refusals.get(key, "")
+            if not note:
+                try:
+                    return self._compile(source_path, copy, num_threads)
+                except (RuntimeRefusedError, ModelFormatError) as error:
+                    note = f"packed weights cannot be owned: {error}"
+                if len(self._refusals) < _REASONS_KEPT:
+                    self._refusals[key] = note
         return InterpreterInstance(
             self._module,
             self.name,
             source_path,
-            regions=regions,
+            copy=copy,
             kernels=kernels,
+            num_threads=num_threads,
+            note=note,
+        )
+
+    def _compile(self, source_path: str, copy: ModelCopy, num_threads: int) -> Instance:
+        require_litert(library=self._library, version=self.version)
+        if any(tensor.is_variable for tensor in copy.model.tensors):
+            raise RuntimeRefusedError("LiteRT compiles no models that keep a state")
+        # Compiling runs other code than the interpreter, some of which aborts the process.
+        probe(copy.model.data, "litert", "compiled", num_threads)
+        return CompiledInstance(
+            self._module,
+            self._library,
+            self.version,
+            source_path,
+            copy=copy,
             num_threads=num_threads,
         )

@@ -21,7 +21,7 @@ import threading
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
 from selfheal_edge.errors import (
     ForkedProcessError,
@@ -43,7 +43,8 @@ __all__ = [
 ]
 
 RuntimeName: TypeAlias = Literal["litert", "tflite_runtime"]
-KernelsName: TypeAlias = Literal["default", "builtin"]
+KernelsName: TypeAlias = Literal["default", "builtin", "compiled"]
+"""``compiled`` is LiteRT's compiled model with its weight cache, another way through the code."""
 
 TIMEOUT_S: Final = 10.0
 MEMORY_BYTES: Final = 512 * 2**20
@@ -194,8 +195,10 @@ class Prober:
     ) -> None:
         if runtime not in _RUNTIMES:
             raise ValueError(f"runtime: expected 'litert' or 'tflite_runtime', got {runtime!r}")
-        if kernels not in ("default", "builtin"):
-            raise ValueError(f"kernels: expected 'default' or 'builtin', got {kernels!r}")
+        if kernels not in get_args(KernelsName):
+            raise ValueError(
+                f"kernels: expected {' or '.join(get_args(KernelsName))}, got {kernels!r}"
+            )
         if num_threads < 1:
             raise ValueError(f"num_threads: expected at least 1, got {num_threads}")
         if not 0 < timeout_s <= 3600:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selfheal_edge.tflite.records import Region
+from selfheal_edge.tflite.rewrite import ModelCopy
 
 __all__ = [
     "Array",
@@ -52,6 +53,8 @@ class RegionCoverage:
     region: Region
     coverage: Coverage
     reason: str
+    image: Literal["source", "packed"] = "source"
+    """The image whose bytes run; where that is not the source, the source is for rebuilds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,15 +116,29 @@ class Instance(Protocol):
     num_threads: int
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    """The user's own outputs."""
+    taps: tuple[TensorSpec, ...]
+    """Inner tensors that can be read after a run."""
     coverage: CoverageTable
+    note: str
+    """Why it is not built in the way that was tried first; empty when it is."""
 
     @property
     def images(self) -> Mapping[str, memoryview]:
         """Live weight bytes that belong to this instance beside the source: the packed ones."""
         ...
 
+    @property
+    def image_regions(self) -> Mapping[str, tuple[Region, ...]]:
+        """For each of `images`, a partition into regions that name the modules running on them."""
+        ...
+
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """Run once on arrays of exactly the inputs' shapes and dtypes; the results are copies."""
+        ...
+
+    def tapped(self) -> list[Array]:
+        """Return copies of the taps' values in the last run."""
         ...
 
     def reset_variables(self) -> None:
@@ -140,7 +157,7 @@ class Runtime(Protocol):
     version: str
 
     def build(
-        self, source_path: str, regions: Sequence[Region], kernels: KernelsChoice, num_threads: int
+        self, source_path: str, copy: ModelCopy, kernels: KernelsChoice, num_threads: int
     ) -> Instance:
-        """Build an instance from the file at `source_path`, whose bytes it may map."""
+        """Build an instance from the bytes of `copy` as they are at `source_path`, mapping them."""
         ...

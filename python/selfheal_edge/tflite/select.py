@@ -13,6 +13,7 @@ from selfheal_edge.tflite.litert import LiteRt
 from selfheal_edge.tflite.model_file import ModelFile
 from selfheal_edge.tflite.probe import probe
 from selfheal_edge.tflite.protocol import Coverage, Instance, KernelsChoice, Runtime, RuntimeName
+from selfheal_edge.tflite.rewrite import ModelCopy
 from selfheal_edge.tflite.source_image import SourceImage
 from selfheal_edge.tflite.tflite_runtime import TfliteRuntime
 
@@ -79,17 +80,26 @@ class Choice:
     kernels: KernelsChoice
     num_threads: int
     reason: str
-    model: ModelFile
+    copy: ModelCopy
     tried: tuple[KernelsChoice, ...]
     """Kernels with which the file has been tried and found harmless."""
 
     def build(self, source: SourceImage) -> Instance:
         """Build a fresh instance from the live bytes of `source`."""
-        return self.runtime.build(source.path, self.model.regions, self.kernels, self.num_threads)
+        return self.runtime.build(source.path, self.copy, self.kernels, self.num_threads)
+
+
+def _reason(asked: KernelsArgument, chosen: KernelsChoice, instance: Instance) -> str:
+    worst = instance.coverage.worst.value
+    if asked != "auto":
+        return f"{chosen} kernels as asked for; weights are {worst}"
+    if chosen == "default":
+        return f"default kernels are the fastest, and weights are {worst}"
+    return f"builtin kernels: weights are {worst}; default kernels would hide a packed copy"
 
 
 def choose(
-    model: ModelFile,
+    model: ModelFile | ModelCopy,
     source: SourceImage,
     runtime: RuntimeArgument = "auto",
     kernels: KernelsArgument = "auto",
@@ -100,9 +110,9 @@ def choose(
     Parameters
     ----------
     model
-        The map of the file.
+        The map of the file, or our copy of it.
     source
-        The same bytes, where the runtime can map them.
+        The same bytes (the copy's), where the runtime can map them.
     runtime
         ``"auto"`` takes LiteRT where it is installed, else tflite-runtime.
     kernels
@@ -125,6 +135,7 @@ def choose(
         raise ValueError(
             f"kernels: expected one of {', '.join(get_args(KernelsArgument))}, got {kernels!r}"
         )
+    copy = ModelCopy.unchanged(model) if isinstance(model, ModelFile) else model
     chosen = _runtime(runtime)
     candidates: tuple[KernelsChoice, ...] = (
         ("default", "builtin") if kernels == "auto" else (kernels,)
@@ -132,14 +143,17 @@ def choose(
     best: tuple[KernelsChoice, Instance] | None = None
     refusal: ModelFormatError | None = None
     tried: list[KernelsChoice] = []
+    notes: list[str] = []
     for candidate in candidates:  # fastest first
         try:
-            probe(model.data, chosen.name, candidate, num_threads)
+            probe(copy.model.data, chosen.name, candidate, num_threads)
             tried.append(candidate)
-            instance = chosen.build(source.path, model.regions, candidate, num_threads)
+            instance = chosen.build(source.path, copy, candidate, num_threads)
         except ModelFormatError as error:
             refusal = error
             continue
+        if instance.note:
+            notes.append(instance.note)
         if best is None or instance.coverage.worst.rank < best[1].coverage.worst.rank:
             if best is not None:
                 best[1].close()
@@ -151,11 +165,5 @@ def choose(
     if best is None:
         assert refusal is not None
         raise refusal
-    worst = best[1].coverage.worst.value
-    if kernels != "auto":
-        reason = f"{best[0]} kernels as asked for; weights are {worst}"
-    elif best[0] == "default":
-        reason = f"default kernels are the fastest, and weights are {worst}"
-    else:
-        reason = f"builtin kernels: weights are {worst}; default kernels would hide a packed copy"
-    return Choice(chosen, best[0], num_threads, reason, model, tuple(tried)), best[1]
+    reason = "; ".join([_reason(kernels, *best), *notes])
+    return Choice(chosen, best[0], num_threads, reason, copy, tuple(tried)), best[1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
 from importlib.metadata import version
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from selfheal_edge.tflite.chatter import without_chatter
 from selfheal_edge.tflite.interpreter import InterpreterInstance
 from selfheal_edge.tflite.protocol import Instance, KernelsChoice, RuntimeName
-from selfheal_edge.tflite.records import Region
+from selfheal_edge.tflite.rewrite import ModelCopy
 
 __all__ = ["TfliteRuntime"]
 
@@ -33,14 +32,14 @@ class TfliteRuntime:
             self._module = importlib.import_module("tflite_runtime.interpreter")
 
     def build(
-        self, source_path: str, regions: Sequence[Region], kernels: KernelsChoice, num_threads: int
+        self, source_path: str, copy: ModelCopy, kernels: KernelsChoice, num_threads: int
     ) -> Instance:
-        """Build an instance from the file at `source_path`, whose bytes it maps."""
+        """Build an instance from the bytes of `copy` as they are at `source_path`, mapping them."""
         return InterpreterInstance(
             self._module,
             self.name,
             source_path,
-            regions=regions,
+            copy=copy,
             kernels=kernels,
             num_threads=num_threads,
         )

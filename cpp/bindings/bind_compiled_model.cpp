@@ -1,0 +1,255 @@
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bindings.hpp"
+#include "compiled_model.hpp"
+#include "refusal.hpp"
+
+namespace {
+
+using namespace selfheal::runtime;
+
+// Bytes that Python may view and write; the owner lives as long as any view.
+struct Bytes {
+  std::shared_ptr<void> owner;
+  std::byte* data;
+  std::size_t nbytes;
+};
+
+// NumPy's code of a LiteRT element type; CompiledModel has refused the others.
+const char* dtype_of(std::int32_t element_type) {
+  switch (element_type) {
+    case 1:
+      return "f4";
+    case 2:
+      return "i4";
+    case 3:
+      return "u1";
+    case 4:
+      return "i8";
+    case 6:
+      return "?";
+    case 7:
+      return "i2";
+    case 9:
+      return "i1";
+    case 10:
+      return "f2";
+    case 11:
+      return "f8";
+    case 13:
+      return "u8";
+    case 16:
+      return "u4";
+    default:
+      return "u2";
+  }
+}
+
+struct Port {
+  TensorSlot slot;
+  py::dtype dtype;
+  std::vector<py::ssize_t> shape;
+
+  explicit Port(const TensorSlot& described)
+      : slot(described), dtype(dtype_of(described.type.element_type)) {
+    const LiteRtLayout& layout = slot.type.layout;
+    shape.assign(layout.dimensions, layout.dimensions + layout.rank());
+  }
+};
+
+[[noreturn]] void raise_python(const char* error, const char* message) {
+  const py::object type = py::module_::import("selfheal_edge.errors").attr(error);
+  PyErr_SetString(type.ptr(), message);
+  throw py::error_already_set();
+}
+
+// A compiled model as Python sees it; closed when `model` is null.
+class Held {
+ public:
+  Held(const std::string& library, const std::string& version, const std::string& source_path,
+       int num_threads, int own_outputs) {
+    {
+      const py::gil_scoped_release release;
+      model_ =
+          std::make_shared<CompiledModel>(litert_api(library, version), source_path, num_threads);
+    }
+    for (const TensorSlot& slot : model_->inputs()) inputs_.emplace_back(slot);
+    for (const TensorSlot& slot : model_->outputs()) outputs_.emplace_back(slot);
+    const std::size_t count = outputs_.size();
+    own_outputs_ = own_outputs < 0 ? count : std::min(count, static_cast<std::size_t>(own_outputs));
+  }
+
+  const std::vector<Port>& inputs() const { return inputs_; }
+  const std::vector<Port>& outputs() const { return outputs_; }
+
+  // Small models take a few microseconds, so this avoids what pybind11 does in comfort: its scoped
+  // release of the GIL, and its way to make arrays, take as long as a layer.
+  py::list run(const py::sequence& arrays) {
+    const std::shared_ptr<CompiledModel> model = require_open();
+    const std::unique_lock lock = lock_of(*model);
+    if (arrays.size() != inputs_.size()) {
+      selfheal::refuse("inputs", std::to_string(inputs_.size()) + " arrays",
+                       std::string_view(std::to_string(arrays.size())));
+    }
+    for (std::size_t i = 0; i < inputs_.size(); ++i) copy_in(*model, inputs_[i], arrays[i]);
+    LiteRtStatus status = 0;
+    PyThreadState* const thread = PyEval_SaveThread();
+    status = model->run();
+    PyEval_RestoreThread(thread);
+    if (status != 0) {
+      throw std::runtime_error("LiteRT failed to run the model: status " + std::to_string(status));
+    }
+    py::list results(own_outputs_);
+    for (std::size_t i = 0; i < own_outputs_; ++i) {
+      PyList_SET_ITEM(results.ptr(), static_cast<py::ssize_t>(i),
+                      copy_out(*model, outputs_[i]).release().ptr());
+    }
+    return results;
+  }
+
+  py::array read(std::size_t index) {
+    const std::shared_ptr<CompiledModel> model = require_open();
+    const std::unique_lock lock = lock_of(*model);
+    return copy_out(*model, outputs_.at(index));
+  }
+
+  py::object packed() const {
+    const std::shared_ptr<CompiledModel> model = require_open();
+    const std::shared_ptr<Mapping> mapping = model->packed();
+    if (!mapping) return py::none();
+    const std::span<std::byte> bytes = mapping->bytes();
+    return py::memoryview(py::cast(Bytes{mapping, bytes.data(), bytes.size()}));
+  }
+
+  void close() {
+    std::shared_ptr<CompiledModel> last = std::move(model_);
+    model_ = nullptr;
+    if (!last) return;
+    const py::gil_scoped_release release;  // another thread may be inside run: wait for it
+    if (!last->forked()) {
+      const std::lock_guard lock(last->mutex());
+    }
+    last.reset();
+  }
+
+  bool closed() const { return model_ == nullptr; }
+  std::size_t memory_bytes() const { return model_ ? model_->memory_bytes() : 0; }
+
+ private:
+  std::shared_ptr<CompiledModel> require_open() const {
+    if (!model_)
+      raise_python("ModelClosedError", "model: expected an open model, got a closed one");
+    if (model_->forked()) {
+      raise_python("ForkedProcessError",
+                   "model: belongs to the process that built it, not to a fork; build it there");
+    }
+    return model_;
+  }
+
+  // Whoever waits for the model does so without the GIL, or its owner could not finish.
+  static std::unique_lock<std::mutex> lock_of(CompiledModel& model) {
+    std::unique_lock lock(model.mutex(), std::try_to_lock);
+    if (!lock.owns_lock()) {
+      const py::gil_scoped_release release;
+      lock.lock();
+    }
+    return lock;
+  }
+
+  static void copy_in(const CompiledModel& model, const Port& port, const py::object& object) {
+    const py::array array = selfheal::python::require_array(object, "inputs", "arrays");
+    const bool has_shape = static_cast<std::size_t>(array.ndim()) == port.shape.size() &&
+                           std::equal(port.shape.begin(), port.shape.end(), array.shape());
+    if (!has_shape || !array.dtype().is(port.dtype)) {
+      if (!has_shape || !array.dtype().equal(port.dtype)) {
+        const py::tuple shape = py::cast(port.shape);
+        selfheal::refuse(
+            "inputs", std::string(py::str(port.dtype)) + " of shape " + std::string(py::str(shape)),
+            std::string_view(selfheal::python::describe(array)));
+      }
+    }
+    selfheal::python::require_contiguous(array, "inputs");
+    std::memcpy(model.data(port.slot), array.data(), port.slot.nbytes);
+  }
+
+  static py::array copy_out(const CompiledModel& model, const Port& port) {
+    const auto& numpy = py::detail::npy_api::get();
+    PyObject* const made = numpy.PyArray_NewFromDescr_(
+        numpy.PyArray_Type_, py::dtype(port.dtype).release().ptr(),
+        static_cast<int>(port.shape.size()), port.shape.data(), nullptr, nullptr, 0, nullptr);
+    if (made == nullptr) throw py::error_already_set();
+    auto result = py::reinterpret_steal<py::array>(made);
+    std::memcpy(result.mutable_data(), model.data(port.slot), port.slot.nbytes);
+    return result;
+  }
+
+  std::shared_ptr<CompiledModel> model_;
+  std::vector<Port> inputs_;
+  std::vector<Port> outputs_;
+  std::size_t own_outputs_ = 0;
+};
+
+py::list describe_ports(const std::vector<Port>& ports) {
+  py::list list;
+  for (const Port& port : ports) {
+    list.append(py::make_tuple(port.dtype, py::tuple(py::cast(port.shape))));
+  }
+  return list;
+}
+
+}  // namespace
+
+void bind_compiled_model(py::module_& m) {
+  py::register_exception<Refusal>(m, "RuntimeRefusedError", PyExc_RuntimeError);
+
+  py::class_<Bytes>(m, "_PackedBytes", py::buffer_protocol(),
+                    "Live packed weights; memoryview() of it is writable and keeps them mapped.")
+      .def_buffer([](Bytes& self) {
+        return py::buffer_info(reinterpret_cast<std::uint8_t*>(self.data),
+                               static_cast<py::ssize_t>(self.nbytes));
+      });
+
+  py::class_<Held>(m, "CompiledModel", "A model compiled by LiteRT, its packed weights ours.")
+      .def(py::init<const std::string&, const std::string&, const std::string&, int, int>(),
+           py::kw_only(), py::arg("library"), py::arg("version"), py::arg("source_path"),
+           py::arg("num_threads") = 1, py::arg("own_outputs") = -1)
+      .def("run", &Held::run, py::arg("inputs"),
+           "Run once on arrays of the inputs' shapes and dtypes; copies of the own outputs.")
+      .def("read", &Held::read, py::arg("output"), "Copy one output of the last run.")
+      .def("close", &Held::close, "Release the runtime's memory; a second call does nothing.")
+      .def_property_readonly("closed", &Held::closed)
+      .def_property_readonly("packed", &Held::packed, "The packed image, or None.")
+      .def_property_readonly(
+          "inputs", [](const Held& h) { return describe_ports(h.inputs()); },
+          "Dtype and shape of each input.")
+      .def_property_readonly(
+          "outputs", [](const Held& h) { return describe_ports(h.outputs()); },
+          "Dtype and shape of each output.")
+      .def("memory_bytes", &Held::memory_bytes, "Bytes of tensors and packed weights.");
+
+  m.def(
+      "require_litert",
+      [](const std::string& library, const std::string& version) { litert_api(library, version); },
+      py::kw_only(), py::arg("library"), py::arg("version"),
+      "Raise RuntimeRefusedError unless this LiteRT can be used.");
+  m.def(
+      "pack_weights",
+      [](const std::string& library, const std::string& version, py::handle source,
+         int num_threads) {
+        const selfheal::python::HeldBuffer held(source, "source", false);
+        std::vector<std::byte> image;
+        {
+          const py::gil_scoped_release release;
+          image = pack_weights(litert_api(library, version), held.bytes(), num_threads);
+        }
+        return selfheal::python::to_bytes(image);
+      },
+      py::kw_only(), py::arg("library"), py::arg("version"), py::arg("source"),
+      py::arg("num_threads") = 1, "Pack a model's weights once; a copy of the image.");
+}

@@ -1,0 +1,81 @@
+"""The commands, as a user runs them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from selfheal_edge.assets import digits_model_path
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "selfheal_edge.cli", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("seed", [0, 11])
+def test_demo_heals(seed: int) -> None:
+    """Every act ends as it should; without a terminal there is one plain line an act."""
+    done = run("demo", "--seed", str(seed))
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("[")]
+    assert len(lines) == 5
+    assert all(line.startswith("[ok] ") for line in lines)
+    assert "named: weight corruption; outcome: healed, every bit back" in lines[1]
+    assert "named: sensor fault" in lines[2]
+    assert "named: sensor fault" in lines[3]
+    assert "named: covariate drift" in lines[4]
+    assert "\x1b" not in done.stdout
+    assert done.stderr == ""
+
+
+def test_demo_fails_when_nothing_heals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guard that does not restore must not end with exit code 0."""
+    from selfheal_edge.cli import main
+    from selfheal_edge.repair import RepairOutcome
+    from selfheal_edge.repair.rollback import Rollback
+
+    def do_nothing(*_: object) -> RepairOutcome:
+        return RepairOutcome(True, "nothing done")
+
+    monkeypatch.setattr(Rollback, "apply", do_nothing)
+    assert main(["demo", "--plain"]) == 1
+
+
+def test_inspect_shows_coverage() -> None:
+    done = run("inspect", str(digits_model_path()))
+    assert done.returncode == 0, done.stderr
+    assert "classes    10, probabilities, from an embedding of 32" in done.stdout
+    assert "executing" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("inspect", "nowhere.tflite"), 1, "no such file"),
+        (("demo", "--runtime", "onnx"), 2, "invalid choice"),
+        ((), 2, "COMMAND"),
+    ],
+)
+def test_refuses(arguments: tuple[str, ...], code: int, words: str) -> None:
+    done = run(*arguments)
+    assert done.returncode == code
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_inspect_refuses_a_foreign_file(tmp_path: Path) -> None:
+    path = tmp_path / "letter.txt"
+    path.write_text("no model at all")
+    done = run("inspect", str(path))
+    assert done.returncode == 1
+    assert "TFL3" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,148 @@
+"""Nothing leaks: descriptors, maps, memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support import Array, flip
+
+import selfheal_edge as she
+from selfheal_edge.assets import digits_model_path
+
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/fd").is_dir(), reason="needs /proc to count what is open"
+)
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def mapped() -> int:
+    return Path("/proc/self/maps").read_text(encoding="utf-8").count("selfheal-model")
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * os.sysconf(
+        "SC_PAGE_SIZE"
+    )
+
+
+def use(baseline: she.Baseline, samples: Array, cycles: int) -> None:
+    for n in range(cycles):
+        with she.SelfHealingModel(digits_model_path(), baseline) as model:
+            model.predict(samples[n % 490 :][:10])
+            if n % 10 == 0:
+                flip(model, n)
+                model.weights.scrub()
+
+
+def test_open_and_close(digits_baseline: she.Baseline, samples: Array) -> None:
+    use(digits_baseline, samples, 60)
+    gc.collect()
+    files, maps, memory = open_files(), mapped(), resident_bytes()
+    use(digits_baseline, samples, 300)
+    gc.collect()
+    assert open_files() == files
+    assert mapped() == maps == 0
+    assert resident_bytes() - memory < 6 * 2**20  # 300 leaked models would be 10 MB and more
+
+
+def test_forgotten_models(digits_baseline: she.Baseline, samples: Array) -> None:
+    """Without close: the garbage collector finds all of it."""
+    gc.collect()
+    files = open_files()
+    for _ in range(20):
+        she.SelfHealingModel(digits_model_path(), digits_baseline).predict(samples[0])
+    gc.collect()
+    assert open_files() == files
+    assert mapped() == 0
+
+
+def test_failed_openings(digits_baseline: she.Baseline, tmp_path: Path) -> None:
+    broken: Any = 5
+    there = dataclasses.replace(digits_baseline.fingerprint, machine="elsewhere")
+    elsewhere = dataclasses.replace(digits_baseline, fingerprint=there)  # the start writes an event
+    other = tmp_path / "other.tflite"
+    other.write_bytes(digits_model_path().read_bytes() + bytes(4))
+    files = open_files()
+    for _ in range(5):
+        with pytest.raises(she.errors.BaselineMismatchError):
+            she.SelfHealingModel(other, digits_baseline)
+        with pytest.raises(TypeError):
+            she.SelfHealingModel(digits_model_path(), elsewhere, clock=broken)
+    gc.collect()
+    assert open_files() == files
+    assert mapped() == 0
+
+
+def test_serving(model: she.SelfHealingModel, samples: Array) -> None:
+    for _ in range(4):
+        model.predict(samples)
+    files, memory = open_files(), resident_bytes()
+    for n in range(3000):
+        model.predict(samples[n % 500])
+        if n % 300 == 0:
+            flip(model, n)
+            model.weights.scrub()
+            model.rollback()
+    assert open_files() == files
+    assert resident_bytes() - memory < 4 * 2**20
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory files and seals are Linux")
+def test_the_memory_file_is_sealed(model: she.SelfHealingModel) -> None:
+    import fcntl
+
+    fd = model._session.source._fd
+    with pytest.raises(PermissionError):
+        os.ftruncate(fd, 10)
+    with pytest.raises(PermissionError):
+        os.ftruncate(fd, 10**6)
+    assert fcntl.fcntl(fd, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
+    model.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+
+
+def test_no_descriptor_left(digits_baseline: she.Baseline, samples: Array) -> None:
+    """A device out of descriptors still restores bytes in place, and says what it could not do."""
+    import resource
+
+    with she.SelfHealingModel(digits_model_path(), digits_baseline) as model:
+        expected = model.predict(samples[0])
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        try:
+            she.redteam.inject(model).flip_bits(5, seed=1)
+            assert model.weights.scrub()
+            assert model.weights.check() == ()
+            assert bytes(model.predict(samples[0])) == bytes(expected)  # type: ignore[arg-type]
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        model.rollback()
+        assert model.health.state == "healthy"
+
+
+def test_nowhere_to_write(
+    digits_baseline: she.Baseline, samples: Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read-only device has no temporary folder: models open all the same."""
+    import tempfile
+
+    def refuse(*_: object, **__: object) -> None:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(tempfile, "mkstemp", refuse)
+    files = open_files()
+    with she.SelfHealingModel(digits_model_path(), digits_baseline) as model:
+        model.predict(samples[0])
+        model.rollback()
+    assert open_files() == files

@@ -1,0 +1,152 @@
+"""Many threads on one model: no crash, and no wrong answer once damage is found."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from tests.support import Array, DoNothing, answers, bytes_of, flip, largest_region, same
+
+import selfheal_edge as she
+from selfheal_edge.assets import digits_model_path
+from selfheal_edge.repair import RepairCase, RepairOutcome, RepairTarget
+
+
+def together(*works: Callable[[], None], timeout_s: float = 60.0) -> None:
+    """Run all at once; raise what any of them raises."""
+    errors: list[BaseException] = []
+    begun = threading.Barrier(len(works))
+
+    def run(work: Callable[[], None]) -> None:
+        begun.wait()
+        try:
+            work()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(work,), daemon=True) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout_s)
+        assert not thread.is_alive(), "a thread hangs"
+    if errors:
+        raise errors[0]
+
+
+def test_answers_belong_to_their_callers(model: she.SelfHealingModel, samples: Array) -> None:
+    expected = answers(model, samples)[0]
+
+    def serve(first: int) -> Callable[[], None]:
+        def work() -> None:
+            for n in range(first, 500, 4):
+                assert np.asarray(model.predict(samples[n])).tobytes() == expected[n].tobytes()
+
+        return work
+
+    together(*(serve(first) for first in range(4)))
+    assert model.health.predictions == 1000
+
+
+def test_ids_of_threads(model: she.SelfHealingModel, samples: Array) -> None:
+    ids: list[int] = []
+
+    def work() -> None:
+        for x in samples[:100]:
+            ids.append(model.infer(x).id)
+
+    together(*[work] * 4)
+    assert len(set(ids)) == 400
+
+
+@pytest.mark.parametrize("seconds", [1.0, pytest.param(20.0, marks=pytest.mark.long)])
+def test_damage_while_others_predict(
+    digits_baseline: she.Baseline, samples: Array, seconds: float
+) -> None:
+    events: list[she.Event] = []
+    with she.SelfHealingModel(
+        digits_model_path(), digits_baseline, on_event=events.append
+    ) as model:
+        expected = answers(model, samples)[0]
+        stop = threading.Event()
+        timer = threading.Timer(seconds, stop.set)
+        region = largest_region(model)
+
+        def predict() -> None:
+            while not stop.is_set():
+                model.predict(samples[:20])
+
+        def damage() -> None:
+            rng = np.random.default_rng(0)
+            memory = she.redteam.inject(model).memory()
+            while not stop.wait(0.002):
+                at = region.offset + int(rng.integers(region.nbytes))
+                memory[at] ^= np.uint8(1 << int(rng.integers(8)))
+
+        def look() -> None:
+            while not stop.is_set():
+                model.weights.scrub()
+                assert model.health.predictions >= 0
+                assert model.memory_report()["total"] > 0
+                _ = model.events
+
+        def maintain() -> None:
+            while not stop.is_set():
+                try:
+                    model.weights.drop(model.snapshot())
+                    model.rollback()
+                except she.errors.IntegrityError:
+                    continue  # damaged in between: refused, as it has to be
+
+        timer.start()
+        together(*[predict] * 4, damage, look, maintain, timeout_s=seconds + 60)
+        model.rollback()
+        assert bytes_of(model) == digits_model_path().read_bytes()
+        assert same([expected], answers(model, samples))
+        assert model.health.repairs > 0
+        assert model.health.state == "healthy"
+    assert [e.seq for e in events] == list(range(len(events)))
+    assert events[-1].kind == "closed"
+
+
+def test_nobody_else_has_a_turn_during_a_repair(digits_baseline: she.Baseline) -> None:
+    looked = threading.Event()
+    early: list[bool] = []
+    threads: list[threading.Thread] = []
+
+    class Slow(DoNothing):
+        def apply(self, target: RepairTarget, case: RepairCase) -> RepairOutcome:
+            def look() -> None:
+                _ = model.health
+                looked.set()
+
+            threads.append(threading.Thread(target=look))
+            threads[0].start()
+            early.append(looked.wait(0.2))
+            return super().apply(target, case)
+
+    kit = she.ModelRepairKit(Slow("rollback_block"))
+    with she.SelfHealingModel(digits_model_path(), digits_baseline, repair_kit=kit) as model:
+        flip(model, 100)
+        model.weights.scrub()
+        threads[0].join(10)
+        assert looked.is_set()
+        assert early == [False]
+
+
+def test_models_side_by_side(digits_baseline: she.Baseline, samples: Array) -> None:
+    """Opening exchanges the process's stderr for a moment: many at once must not lose it."""
+    import os
+
+    before = os.fstat(2)
+
+    def work() -> None:
+        for _ in range(5):
+            with she.SelfHealingModel(digits_model_path(), digits_baseline) as model:
+                model.predict(samples[:5])
+
+    together(*[work] * 4)
+    after = os.fstat(2)
+    assert (before.st_dev, before.st_ino) == (after.st_dev, after.st_ino)

@@ -1,0 +1,45 @@
+"""What the README and the docstrings show is run as it stands."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+import selfheal_edge
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.M | re.S)
+MODULES = [
+    info.name
+    for info in pkgutil.walk_packages(selfheal_edge.__path__, "selfheal_edge.")
+    if not info.name.endswith(("make_digits_cnn", "__main__", "_probe_child"))
+]
+
+
+def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All blocks, one after the other, as a reader would paste them."""
+    assert len(BLOCKS) >= 3
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for number, block in enumerate(BLOCKS):
+        exec(compile(block, f"README block {number}", "exec"), names)
+    assert (tmp_path / "digits.baseline").exists()
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstring_examples(name: str) -> None:
+    """Examples in docstrings give what they say."""
+    module = importlib.import_module(name)
+    result = doctest.testmod(module, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    assert result.failed == 0
+
+
+def test_links_lead_somewhere() -> None:
+    """Every relative link of the README has a target."""
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", README.read_text(encoding="utf-8")):
+        assert (README.parent / link).exists(), link

@@ -1,0 +1,67 @@
+"""The coverage table is never better than what flips show, and a rebuild heals what is derived."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.tflite.instances import SETUPS, all_models, built, same
+
+from selfheal_edge.assets import digits_model_path
+from selfheal_edge.tflite.flip_check import Finding, RegionFlips, check_coverage, never_better_than
+from selfheal_edge.tflite.protocol import Coverage
+
+
+@pytest.mark.parametrize(("num_threads"), [1, pytest.param(4, marks=pytest.mark.long)])
+@pytest.mark.parametrize("setup", SETUPS)
+@pytest.mark.parametrize("path", all_models())
+def test_no_region_is_marked_better_than_flips_show(
+    path: Path, setup: Any, num_threads: int
+) -> None:
+    runtime, kernels = setup
+    with built(path, runtime, kernels, num_threads) as ours:
+        flips = check_coverage(ours.choice, seed=0)
+        assert len(flips) == len(ours.instance.coverage.weights)
+        for found in flips:
+            assert not found.contradicts, found
+            assert found.finding is not Finding.UNPROVEN, found
+            if found.table is not Coverage.EXECUTING:
+                assert found.finding is Finding.BUILT, found
+
+
+@pytest.mark.parametrize("setup", SETUPS)
+@pytest.mark.parametrize("path", all_models())
+def test_a_rebuild_heals_what_is_not_executing(path: Path, setup: Any) -> None:
+    runtime, kernels = setup
+    with built(path, runtime, kernels) as ours:
+        inputs = ours.inputs(4)
+        golden = [ours.answer(x) for x in inputs]
+        source = np.frombuffer(ours.source.view, np.uint8)
+        for region in ours.copy.model.regions:
+            if region.kind not in ("weights", "bias"):
+                continue
+            span = source[region.offset : region.offset + region.nbytes]
+            span ^= 1
+            damaged = ours.choice.build(ours.source)
+            span ^= 1
+            damaged.close()
+        healed = ours.choice.build(ours.source)
+        for x, y in zip(inputs, golden, strict=True):
+            healed.reset_variables()
+            assert same(healed.run(x), y)
+        healed.close()
+
+
+@pytest.mark.skipif(not SETUPS or not isinstance(SETUPS[0], tuple), reason="no TFLite runtime")
+def test_a_table_that_is_too_good_is_lowered() -> None:
+    runtime, kernels = SETUPS[0]
+    with built(digits_model_path(), runtime, kernels) as ours:  # type: ignore[arg-type]
+        table = ours.instance.coverage
+        row = table.weights[0]
+        lie = RegionFlips(row.region, Coverage.EXECUTING, Finding.BUILT, True, 3)
+        lowered = never_better_than(table, [lie])
+        assert lowered.worst is Coverage.DERIVED
+        assert len(lowered.rows) == len(table.rows)
+        assert never_better_than(table, []) == table
