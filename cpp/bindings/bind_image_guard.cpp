@@ -119,7 +119,7 @@ RestoreReport restore(HeldGuard& self, Generation generation, std::int64_t offse
   return {result.rewritten, result.refused, {}};
 }
 
-void write(HeldGuard& self, std::int64_t offset, py::handle data) {
+void write_bytes(HeldGuard& self, std::int64_t offset, py::handle data) {
   ImageGuard& guard = self.get();
   const HeldBuffer buffer(data, "data", false);
   const std::size_t begin = to_size("offset", offset);
@@ -197,7 +197,7 @@ void bind_image_guard(py::module_& m) {
       .def("heal", &heal, py::arg("block"), "Heal a block if it needs it.")
       .def("restore", &restore, py::arg("generation"), py::arg("offset") = 0,
            py::arg("nbytes") = py::none(), "Make bytes those of a generation.")
-      .def("write", &write, py::arg("offset"), py::arg("data"), "Change bytes on purpose.")
+      .def("write", &write_bytes, py::arg("offset"), py::arg("data"), "Change bytes on purpose.")
       .def_property_readonly("sweeps", &of_guard<&ImageGuard::sweeps>, "Fast sweeps completed.")
       .def_property_readonly("keyed_sweeps", &of_guard<&ImageGuard::keyed_sweeps>,
                              "Keyed sweeps completed.")

@@ -25,7 +25,7 @@ std::vector<std::uint32_t> check(HeldImage& self, std::int64_t first,
   return corrupt;
 }
 
-void write(HeldImage& self, std::int64_t offset, py::handle data) {
+void write_bytes(HeldImage& self, std::int64_t offset, py::handle data) {
   WeightImage& image = self.get();
   const HeldBuffer buffer(data, "data", false);
   const std::size_t begin = to_size("offset", offset);
@@ -117,7 +117,7 @@ void bind_weight_image(py::module_& m) {
            py::arg("keyed") = false, "List the corrupt blocks of a range.")
       .def("block_regions", &block_regions, py::arg("block"), "Name the regions in a block.")
       .def("region_blocks", &region_blocks, py::arg("name"), "(first, count) of a region's blocks.")
-      .def("write", &write, py::arg("offset"), py::arg("data"), "Change bytes on purpose.")
+      .def("write", &write_bytes, py::arg("offset"), py::arg("data"), "Change bytes on purpose.")
       .def("is_genuine", &is_genuine, py::arg("block"), py::arg("data"),
            "Whether data is what a block must hold.")
       .def("rebind", &HeldImage::rebind, py::arg("buffer"), "Follow the same content elsewhere.")

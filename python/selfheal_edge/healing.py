@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from selfheal_edge.baseline import Baseline, KnownAnswers
 from selfheal_edge.diagnosis import Diagnosis
 from selfheal_edge.errors import IntegrityError
+from selfheal_edge.guarded_image import GuardedImage
 from selfheal_edge.journal import Journal
 from selfheal_edge.policy import Policy
 from selfheal_edge.repair import ModelRepairKit, RepairCase
@@ -39,6 +41,8 @@ class Healer:
     ----------
     session, weights
         The running instance and its bytes.
+    guard
+        Makes guarded images of what the session holds now.
     known
         Known answers of the active generation.
     kit, policy, journal
@@ -50,12 +54,14 @@ class Healer:
         *,
         session: Session,
         weights: Weights,
+        guard: Callable[[], Mapping[str, GuardedImage]],
         known: KnownAnswers,
         kit: ModelRepairKit,
         policy: Policy,
         journal: Journal,
     ) -> None:
         self._session = session
+        self._guard = guard
         self._weights = weights
         self._kit = kit
         self._policy = policy
@@ -86,7 +92,22 @@ class Healer:
             raise IntegrityError(
                 f"weights: expected sound bytes to build from, got {len(corrupt)} corrupt block(s)"
             )
+        self._session.rebuild(lambda fresh: self._weights.follow(fresh.images))
+
+    def reload(self) -> None:
+        """Write the model file's bytes anew, build from them, and guard the result.
+
+        Raises
+        ------
+        IntegrityError
+            When the file's bytes in memory do not have their hash any more.
+        """
+        model = self._session.model
+        if hashlib.sha256(model.data).hexdigest() != model.sha256:
+            raise IntegrityError("model: expected the file's bytes to have their hash, got others")
+        self._session.source.view[:] = model.data
         self._session.rebuild()
+        self._weights.replace(self._guard())
 
     def mark_untrusted(self) -> None:
         """Flag every answer from now on."""
@@ -147,7 +168,7 @@ class Healer:
             raise ValueError(
                 f"modules: expected names among {list(weights.modules)}, got {unknown}"
             )
-        ranges = {n: i.blocks_of(modules) for n, i in weights.images.items()}
+        ranges = {n: i.ranges_of(modules) for n, i in weights.images.items()}
         report = weights.restore(generation, ranges)
         if report.refused:
             self.mark_untrusted()
@@ -157,7 +178,7 @@ class Healer:
             )
         try:
             if modules is None:
-                weights.settle(generation, ranges)
+                weights.activate(generation)
             self.rebuild()
             proof = self.prove()
         except BaseException:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 from typing import Any, Literal
@@ -13,6 +14,7 @@ import numpy as np
 from selfheal_edge.baseline import Baseline
 from selfheal_edge.diagnosis import AttackDiagnoser
 from selfheal_edge.errors import BaselineMismatchError, ForkedProcessError, ModelClosedError
+from selfheal_edge.guarded_image import CorruptBlock, GuardedImage, GuardOptions
 from selfheal_edge.healing import Healer
 from selfheal_edge.health import CoverageSummary, Health, Prediction
 from selfheal_edge.journal import Event, Journal
@@ -26,7 +28,7 @@ from selfheal_edge.tflite.arrays import Batch, Tensors, check_out, read_batch, s
 from selfheal_edge.tflite.protocol import Array, TensorSpec
 from selfheal_edge.tflite.select import KernelsArgument, RuntimeArgument
 from selfheal_edge.turns import Turns
-from selfheal_edge.weights import CorruptBlock, GuardedImage, Weights
+from selfheal_edge.weights import Weights
 
 __all__ = ["SelfHealingModel"]
 
@@ -120,10 +122,14 @@ class SelfHealingModel:
                     f"baseline: expected the signals {self._extractor.names}, "
                     f"got {tuple(baseline.references)}"
                 )
-            self._weights = self._guard_weights()
+            ticks = time.monotonic if clock is None else clock
+            self._weights = Weights(
+                self._guarded(), lambda: self._session.coverage, self._heal, self._turns, ticks
+            )
             self._healer = Healer(
                 session=self._session,
                 weights=self._weights,
+                guard=self._guarded,
                 known=baseline.known_answers,
                 kit=kit,
                 policy=self._policy,
@@ -139,6 +145,7 @@ class SelfHealingModel:
                 healer=self._healer,
                 policy=self._policy,
                 journal=self._journal,
+                clock=ticks,
             )
             random = secrets.randbits(62) if seed is None else _seeded(seed)
             self._first_id = random << 48
@@ -149,14 +156,14 @@ class SelfHealingModel:
             self._session.close()
             raise
 
-    def _guard_weights(self) -> Weights:
-        source = GuardedImage(
-            "source",
-            self._session.source.view,
-            self._session.model.regions,
-            self._policy.max_generations,
-        )
-        return Weights({"source": source}, lambda: self._session.coverage, self._heal, self._turns)
+    def _guarded(self) -> dict[str, GuardedImage]:
+        policy, instance = self._policy, self._session.instance
+        options = GuardOptions(policy.max_generations, policy.snapshots, policy.parity_blocks)
+        source = self._session.source.view
+        images = {"source": GuardedImage("source", source, self._session.model.regions, options)}
+        for name, live in instance.images.items():
+            images[name] = GuardedImage(name, live, instance.image_regions[name], options)
+        return images
 
     # --- serving ---------------------------------------------------------------------------
 
@@ -236,7 +243,7 @@ class SelfHealingModel:
         ]
 
     def _heal(self, corrupt: tuple[CorruptBlock, ...]) -> None:
-        self._loop.heal_corruption(corrupt)
+        self._loop.take_in(corrupt)
 
     # --- maintenance -----------------------------------------------------------------------
 
@@ -267,8 +274,8 @@ class SelfHealingModel:
         to
             ``"golden"``, the state of the file, or a number that `snapshot` returned.
         modules
-            Names from `weights.modules`; None for the whole model. Neighbours that share a block
-            with a module go back with it.
+            Names from `weights.modules`; None for the whole model. To the byte: neighbours that
+            share a block with a module stay as they are.
 
         Raises
         ------
