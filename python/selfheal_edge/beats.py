@@ -27,14 +27,17 @@ class Beat:
         self._seconds = seconds
         self._clock = clock
         self._count = 0
-        self._since = clock() if seconds is not None else 0.0
+        self._since: float | None = None  # the clock is first read when it is first asked
 
     def due(self, predictions: int = 1) -> bool:
         """Count predictions; return whether it is time, and start anew if so."""
         self._count += predictions
         late = self._predictions is not None and self._count >= self._predictions
         if not late and self._seconds is not None:
-            late = self._clock() - self._since >= self._seconds
+            now = self._clock()
+            if self._since is None:
+                self._since = now
+            late = now - self._since >= self._seconds
         if late:
             self.restart()
         return late

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from selfheal_edge.baseline import Baseline, KnownAnswers
-from selfheal_edge.diagnosis import Diagnosis
+from selfheal_edge.diagnosis import Cause, Diagnosis
 from selfheal_edge.errors import IntegrityError
 from selfheal_edge.guarded_image import GuardedImage
 from selfheal_edge.journal import Journal
 from selfheal_edge.policy import Policy
 from selfheal_edge.repair import ModelRepairKit, RepairCase
+from selfheal_edge.repair.rollback import Rollback
 from selfheal_edge.session import Session
 from selfheal_edge.trial import Proof, prove_restored
 from selfheal_edge.weights import GOLDEN, Weights
@@ -73,6 +74,15 @@ class Healer:
         """Repairs that were proven."""
         self.failed = 0
         """Repairs that were applied and did not hold."""
+
+    @property
+    def heals_at_once(self) -> bool:
+        """Whether the core shall repair what its sweep finds: when the first response is just that.
+
+        A user who replaces our strategy, or puts another one first, gets the first word.
+        """
+        first = self._policy.response(Cause.WEIGHT_CORRUPTION)[:1]
+        return first == ("rollback_block",) and isinstance(self._kit.strategies[first[0]], Rollback)
 
     @property
     def weights(self) -> Weights:
@@ -168,6 +178,7 @@ class Healer:
             raise ValueError(
                 f"modules: expected names among {list(weights.modules)}, got {unknown}"
             )
+        weights.mend()  # nothing is built upon damage, wherever it is
         ranges = {n: i.ranges_of(modules) for n, i in weights.images.items()}
         report = weights.restore(generation, ranges)
         if report.refused:

@@ -83,7 +83,7 @@ class HealingLoop:
         self._pending: dict[str, Alarm] = {}  # by signal: alarms that no diagnosis has heard yet
         self._diagnose_at = 0
         self._sweeps = bool(policy.scrub_bytes_per_predict or policy.keyed_bytes_per_predict)
-        self._heals_at_once = policy.heals_at_once
+        self._heals_at_once = healer.heals_at_once
         self._known_beat = Beat(policy.known_answers_every, None, clock)
         rebuild_after = None if session.stateful else policy.rebuild_after_predictions
         seconds = None if session.stateful else policy.rebuild_after_seconds

@@ -109,11 +109,6 @@ class Policy:
         """Return the strategies to try for a cause, in order."""
         return tuple(self.responses.get(cause, self.default_response))
 
-    @property
-    def heals_at_once(self) -> bool:
-        """Whether the core repairs what its sweep finds: the first response is what it does."""
-        return self.response(Cause.WEIGHT_CORRUPTION)[:1] == ("rollback_block",)
-
     def strategies(self) -> frozenset[str]:
         """Return the names of all strategies that this policy may ask for."""
         return frozenset(self.default_response).union(*self.responses.values())

@@ -204,7 +204,20 @@ class Weights:
             found = self.check()
             if found and repair:
                 self._heal(found)
+            if repair:
+                guards = self._mend_guards()
+                if guards:
+                    self._heal(guards)
+                found += guards
             return found
+
+    def _mend_guards(self) -> tuple[CorruptBlock, ...]:
+        """Mend tables, parity and snapshots, unless live bytes resist: those are not ours here."""
+        found: tuple[CorruptBlock, ...] = ()
+        for image in self._images.values():
+            if not image.image.check(keyed=True):
+                found += tuple(map(image.report, image.guard.sweep()))
+        return found
 
     def take(self) -> int:
         """Save the live bytes as a new generation; refuse while they are corrupt.

@@ -489,9 +489,10 @@ class TestReports:
             health.state = "closed"  # type: ignore[misc]
 
     def test_names(self, model: she.SelfHealingModel) -> None:
-        assert set(model.weights.images) == {"source"}
-        assert model.weights.nbytes == digits_model_path().stat().st_size
-        assert sum(r.nbytes for r in model.weights.regions) == model.weights.nbytes
+        assert {"source"} <= set(model.weights.images) <= {"source", "packed"}
+        source = model.weights.images["source"].nbytes
+        assert source == digits_model_path().stat().st_size
+        assert sum(r.nbytes for r in model.weights.regions) == source
         assert all(m.count("/") >= 2 for m in model.weights.modules)
         assert isinstance(str(model), str)
         assert str(model.health.fingerprint)
@@ -510,8 +511,8 @@ class TestInjector:
 
     def test_refused(self, model: she.SelfHealingModel) -> None:
         door = she.redteam.inject(model)
-        with pytest.raises(ValueError, match=r"image: expected one of \['source'\], got 'packed'"):
-            door.memory("packed")
+        with pytest.raises(ValueError, match=r"image: expected one of .*'source'.*, got 'heap'"):
+            door.memory("heap")
         for count in (0, -1, 10**9):
             with pytest.raises(ValueError, match=f"count: expected 1 to .* got {count}"):
                 door.flip_bits(count)
