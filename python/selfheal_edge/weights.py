@@ -246,6 +246,8 @@ class Weights:
             except BaseException:
                 for name, generation in taken.items():
                     self._drop(name, generation)
+                if self.check():  # damaged since it was looked at
+                    raise IntegrityError("weights: expected sound bytes to save, got damage")
                 raise
             return next(iter(taken.values()))
 
