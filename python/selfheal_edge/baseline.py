@@ -21,8 +21,8 @@ from selfheal_edge.errors import BaselineFormatError, BaselineMismatchError
 from selfheal_edge.session import Fingerprint, Session
 from selfheal_edge.signals import OutputKind, SignalExtractor
 from selfheal_edge.tflite.arrays import Tensors, read_batch
-from selfheal_edge.tflite.probe import mark_known, runtime_version
-from selfheal_edge.tflite.protocol import Array, KernelsChoice, RuntimeName
+from selfheal_edge.tflite.known import KernelsName, mark_known, runtime_version, tried_kernels
+from selfheal_edge.tflite.protocol import Array, RuntimeName
 from selfheal_edge.tflite.select import KernelsArgument, RuntimeArgument
 
 __all__ = ["Baseline", "KnownAnswers", "calibrate", "output_kind"]
@@ -76,8 +76,10 @@ class Baseline:
     repeat_share: float
     """Share of calibration inputs that equal the one before."""
     known_answers: KnownAnswers
-    tried_kernels: tuple[KernelsChoice, ...] = ()
-    """Kernels with which the file was tried in a child process, where `fingerprint` says."""
+    built_sha256: str = ""
+    """Of our copy of the file, which is what a runtime is given."""
+    tried_kernels: tuple[KernelsName, ...] = ()
+    """Kernels with which the copy was tried in a child process, where `fingerprint` says."""
 
     def __post_init__(self) -> None:
         """Refuse numbers that no calibration gives."""
@@ -101,7 +103,7 @@ class Baseline:
         runtime = cast(RuntimeName, name)
         if runtime_version(runtime) == self.fingerprint.version:
             for kernels in self.tried_kernels:
-                mark_known(self.model_sha256, runtime, kernels, self.fingerprint.num_threads)
+                mark_known(self.built_sha256, runtime, kernels, self.fingerprint.num_threads)
 
     def save(self, path: str | os.PathLike[str], key: bytes | None = None) -> None:
         """Write the baseline to a file, replacing an older one atomically.
@@ -153,6 +155,7 @@ class Baseline:
             "output_kind": self.output_kind,
             "signals": list(self.references),
             "repeat_share": self.repeat_share,
+            "built_sha256": self.built_sha256,
             "tried_kernels": list(self.tried_kernels),
             "known": [len(rows) for rows in self.known_answers.inputs],
             "known_outputs": [len(rows) for rows in self.known_answers.outputs],
@@ -178,6 +181,7 @@ class Baseline:
                     for name in fields["signals"]
                 },
                 repeat_share=float(fields["repeat_share"]),
+                built_sha256=str(fields["built_sha256"]),
                 tried_kernels=tuple(fields["tried_kernels"]),
                 known_answers=KnownAnswers(
                     _rows(arrays, "in", fields["known"]),
@@ -372,7 +376,10 @@ def calibrate(
             },
             repeat_share=repeats / batch.size,
             known_answers=KnownAnswers(questions, answers),
-            tried_kernels=session.choice.tried,
+            built_sha256=session.copy.model.sha256,
+            tried_kernels=tried_kernels(
+                session.copy.model.sha256, session.choice.runtime.name, num_threads
+            ),
         )
     finally:
         session.close()

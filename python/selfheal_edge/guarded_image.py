@@ -92,6 +92,8 @@ class GuardedImage:
     ) -> None:
         self.name = name
         self.live = live
+        self.nbytes = live.nbytes
+        """Bytes watched: all of the image."""
         self.regions = {region.name: region for region in regions}
         table = [(r.name, ",".join(r.modules), r.offset, r.nbytes) for r in regions if r.nbytes]
         self.image = _core.WeightImage(live, table, key=secrets.token_bytes(16))
@@ -108,11 +110,6 @@ class GuardedImage:
         )
         self.guard = _core.ImageGuard(self.image, self.pool, self.parity, secrets.randbits(64))
         self.scrubber = _core.Scrubber(self.image, secrets.randbits(64))
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes watched: all of the image."""
-        return self.image.nbytes
 
     @property
     def sweeps(self) -> int:

@@ -112,7 +112,7 @@ class Healer:
         IntegrityError
             When the file's bytes in memory do not have their hash any more.
         """
-        model = self._session.model
+        model = self._session.copy.model
         if hashlib.sha256(model.data).hexdigest() != model.sha256:
             raise IntegrityError("model: expected the file's bytes to have their hash, got others")
         self._session.source.view[:] = model.data

@@ -150,6 +150,8 @@ class SelfHealingModel:
             random = secrets.randbits(62) if seed is None else _seeded(seed)
             self._first_id = random << 48
             same_place = baseline.fingerprint == self._session.fingerprint
+            if self._session.instance.images:  # built a second time and compared with the first
+                self._healer.rebuild()
             if not (same_place and self._healer.known_answers_right()):
                 self.commission()
         except BaseException:
@@ -160,7 +162,7 @@ class SelfHealingModel:
         policy, instance = self._policy, self._session.instance
         options = GuardOptions(policy.max_generations, policy.snapshots, policy.parity_blocks)
         source = self._session.source.view
-        images = {"source": GuardedImage("source", source, self._session.model.regions, options)}
+        images = {"source": GuardedImage("source", source, self._session.copy.model.regions, options)}
         for name, live in instance.images.items():
             images[name] = GuardedImage(name, live, instance.image_regions[name], options)
         return images
@@ -358,7 +360,7 @@ class SelfHealingModel:
         """Return the bytes that the guard holds beside the runtime's own, by what for."""
         report = {
             "model file": len(self._session.model.data),
-            "source image": self._session.source.nbytes,
+            **{f"{name} image": i.nbytes for name, i in self._weights.images.items()},
             "checksums and snapshots": self._weights.memory_bytes,
             "references, charts and history": self._monitor.memory_bytes,
             "previous input": self._extractor.memory_bytes,

@@ -10,6 +10,7 @@ from typing import Any
 
 from selfheal_edge.tflite.model_file import ModelFile
 from selfheal_edge.tflite.protocol import Array, CoverageTable, Instance
+from selfheal_edge.tflite.rewrite import copy_model
 from selfheal_edge.tflite.select import Choice, KernelsArgument, RuntimeArgument, choose
 from selfheal_edge.tflite.source_image import SourceImage
 
@@ -61,12 +62,13 @@ class Session:
         num_threads: int = 1,
     ) -> None:
         self.model = ModelFile.from_path(path)
-        self.source = SourceImage(self.model.data)
+        self.copy = copy_model(self.model)
+        self.source = SourceImage(self.copy.model.data)
         self.choice: Choice
         self.instance: Instance
         try:
             self.choice, self.instance = choose(
-                self.model, self.source, runtime, kernels, num_threads
+                self.copy, self.source, runtime, kernels, num_threads
             )
         except BaseException:
             self.source.close()
@@ -91,6 +93,8 @@ class Session:
 
     def rebuild(self, accept: Callable[[Instance], None] = lambda _: None) -> None:
         """Replace the instance by one built from the source's live bytes; atomic for callers.
+
+        Whoever watches the old instance's images has to turn to the new one's.
 
         The state of a recurrent model starts again at zero.
 

@@ -82,6 +82,11 @@ class Stage:
         kernels: KernelsArgument = "builtin" if chosen == "builtin" else "default"
         self._twin = Session(digits_model_path(), runtime, kernels)
         self._golden = self._guarded_outputs()
+        # Where the weights are that execute, in the twin as in the guarded model.
+        packed = "packed" in self._twin.instance.images
+        self._image = "packed" if packed else "source"
+        self._live = self._twin.instance.images["packed"] if packed else self._twin.source.view
+        self._sound = bytes(self._live)
 
     def close(self) -> None:
         """Close the twin; the guarded model belongs to the caller."""
@@ -153,10 +158,8 @@ class Stage:
             act.fault = f"{len(flips)} bits of live weights"
             act.unguarded = self._twin_accuracy(images, labels)
             yield act
-        memory = inject(self._model).memory("source")
         for flip in flips:
-            memory[flip.offset] ^= np.uint8(1 << flip.bit)
-        del memory
+            inject(self._model).memory(flip.image)[flip.offset] ^= np.uint8(1 << flip.bit)
         yield from self._serve(act, images, labels)
         exact = bool(np.array_equal(self._guarded_outputs(), self._golden))
         sound = not self._model.weights.scrub(repair=False)
@@ -166,11 +169,16 @@ class Stage:
 
     def _flip_twin(self) -> list[Flip]:
         """Flip random bits of the twin's weights; return them."""
-        regions = [r for r in self._twin.model.regions if r.kind in ("weights", "bias")]
+        everything = (
+            self._twin.instance.image_regions["packed"]
+            if self._image == "packed"
+            else self._twin.copy.model.regions
+        )
+        regions = [r for r in everything if r.kind in ("weights", "bias")]
         offsets = np.concatenate([np.arange(r.offset, r.offset + r.nbytes) for r in regions])
-        live = np.frombuffer(self._twin.source.view, np.uint8)
+        live = np.frombuffer(self._live, np.uint8)
         flips = [
-            Flip("source", int(offset), int(bit))
+            Flip(self._image, int(offset), int(bit))
             for offset, bit in zip(
                 self._rng.choice(offsets, _FLIPS_A_ROUND),
                 self._rng.integers(8, size=_FLIPS_A_ROUND),
@@ -189,7 +197,7 @@ class Stage:
         expected: Cause,
     ) -> Iterator[Act]:
         act = Act(title, fault)
-        self._twin.source.view[:] = self._twin.model.data  # the twin is sound again
+        self._live[:] = self._sound  # the twin is sound again
         chosen = self._draw(_SERVED)
         labels = self._labels[chosen]
         images = damage(self._inputs[chosen], self._rng)

@@ -54,7 +54,7 @@ class Injector:
         self,
         count: int,
         *,
-        image: str = "source",
+        image: str | None = None,
         kinds: tuple[str, ...] = ("weights", "bias"),
         seed: int | None = None,
     ) -> tuple[Flip, ...]:
@@ -65,14 +65,17 @@ class Injector:
         count
             Bits to flip.
         image
-            Where.
+            Where; None for the image that executes: the packed one where there is one.
         kinds
             Kinds of regions: ``"weights"``, ``"bias"``, ``"other"``, ``"graph"``.
         seed
             None draws from the operating system.
         """
+        images = self._model.weights.images
+        if image is None:
+            image = "packed" if "packed" in images else "source"
         memory = self.memory(image)
-        regions = self._model.weights.images[image].regions.values()
+        regions = images[image].regions.values()
         offsets: list[Any] = [
             np.arange(r.offset, r.offset + r.nbytes) for r in regions if r.kind in kinds
         ]

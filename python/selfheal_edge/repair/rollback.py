@@ -13,7 +13,7 @@ __all__ = ["Rollback"]
 
 def _needs_rebuild(weights: Weights, case: RepairCase) -> bool:
     """Whether the runtime may have copied bytes while they were corrupt."""
-    touched = {name for block in case.corrupt for name in block.regions}
+    touched = {n for block in case.corrupt if block.image == "source" for n in block.regions}
     return any(
         row.coverage is not Coverage.EXECUTING
         for row in weights.coverage.rows

@@ -81,8 +81,6 @@ class Choice:
     num_threads: int
     reason: str
     copy: ModelCopy
-    tried: tuple[KernelsChoice, ...]
-    """Kernels with which the file has been tried and found harmless."""
 
     def build(self, source: SourceImage) -> Instance:
         """Build a fresh instance from the live bytes of `source`."""
@@ -142,12 +140,10 @@ def choose(
     )
     best: tuple[KernelsChoice, Instance] | None = None
     refusal: ModelFormatError | None = None
-    tried: list[KernelsChoice] = []
     notes: list[str] = []
     for candidate in candidates:  # fastest first
         try:
             probe(copy.model.data, chosen.name, candidate, num_threads)
-            tried.append(candidate)
             instance = chosen.build(source.path, copy, candidate, num_threads)
         except ModelFormatError as error:
             refusal = error
@@ -166,4 +162,4 @@ def choose(
         assert refusal is not None
         raise refusal
     reason = "; ".join([_reason(kernels, *best), *notes])
-    return Choice(chosen, best[0], num_threads, reason, copy, tuple(tried)), best[1]
+    return Choice(chosen, best[0], num_threads, reason, copy), best[1]
