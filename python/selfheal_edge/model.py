@@ -150,8 +150,6 @@ class SelfHealingModel:
             random = secrets.randbits(62) if seed is None else _seeded(seed)
             self._first_id = random << 48
             same_place = baseline.fingerprint == self._session.fingerprint
-            if self._session.instance.images:  # built a second time and compared with the first
-                self._healer.rebuild()
             if not (same_place and self._healer.known_answers_right()):
                 self.commission()
         except BaseException:

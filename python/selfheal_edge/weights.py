@@ -296,6 +296,12 @@ class Weights:
             When it is another one: what the runtime built is not what it had built before.
         """
         with self._turns:
+            expected = self._images.keys() - {"source"}
+            if images.keys() != expected:
+                raise IntegrityError(
+                    f"weights: expected the runtime to build with the images {sorted(expected)}, "
+                    f"got {sorted(images)}"
+                )
             for name, live in images.items():
                 try:
                     self._images[name].follow(live)
