@@ -92,11 +92,13 @@ StoredBlock SnapshotPool::stored(std::size_t entry, std::size_t block) const noe
   const std::uint32_t slot = slots_of(entry)[block];
   if (slot == kNone) {
     const auto bytes = golden_block(block);
-    return {bytes, golden_seals_.admits(block, keyed_hash(image_->key(), block, bytes))};
+    const std::uint64_t keyed = keyed_hash(image_->key(), block, bytes);
+    return {bytes, golden_seals_.admits(block, keyed), keyed};
   }
   if (slot >= slots_.size() || slots_[slot].block != block) return {};
   const auto bytes = slot_bytes(slot, block);
-  return {bytes, keyed_hash(image_->key(), block, bytes) == slots_[slot].keyed};
+  const std::uint64_t keyed = keyed_hash(image_->key(), block, bytes);
+  return {bytes, keyed == slots_[slot].keyed, keyed};
 }
 
 StoredBlock SnapshotPool::stored_block(Generation generation, std::size_t block) const noexcept {
@@ -222,7 +224,9 @@ RestoreResult SnapshotPool::restore(Generation generation, std::size_t first, st
       ++result.refused;
       continue;
     }
-    if (!image_->is_genuine(i, copy.bytes)) image_->expect(i, image_->seal_of(i, copy.bytes));
+    if (!image_->table().admits(i, copy.keyed)) {
+      image_->expect(i, {crc32c(copy.bytes), copy.keyed});
+    }
     const auto live = image_->block(i);
     if (equal(live, copy.bytes)) continue;
     std::memcpy(live.data(), copy.bytes.data(), live.size());

@@ -126,7 +126,7 @@ def bursts(image: GuardedImage, live: Array, rng: np.random.Generator) -> None:
     """One block, many blocks, all of it."""
     golden = live.tobytes()
     blocks = image.image.block_count
-    for size in {1, 2, blocks // 3, blocks - 1, blocks} - {0}:
+    for size in {n for n in (1, 2, blocks // 3, blocks - 1, blocks) if 1 <= n <= blocks}:
         first = int(rng.integers(blocks - size + 1))
         part = live[first * 512 : (first + size) * 512]
         part ^= rng.integers(1, 256, part.size, dtype=np.uint8)

@@ -36,7 +36,8 @@ struct RestoreResult {
 /// A stored copy of one block.
 struct StoredBlock {
   std::span<const std::byte> bytes;
-  bool is_sound = false;  ///< whether it has its keyed hash
+  bool is_sound = false;    ///< whether it has its keyed hash
+  std::uint64_t keyed = 0;  ///< that hash
 };
 
 /// Saved states of an image, in memory that is all allocated at construction.
