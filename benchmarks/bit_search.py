@@ -28,7 +28,8 @@ def task() -> tuple[Path, npt.NDArray[np.int8], npt.NDArray[np.int64]]:
     path = harness.SHARED / "models" / "kws_dscnn_int8.tflite"
     if not (clips.exists() and path.exists()):
         digits = load_digits()
-        return digits_model_path(), digits.heldout_inputs[:, np.newaxis], digits.heldout_labels
+        labels = digits.heldout_labels.astype(np.int64)
+        return digits_model_path(), digits.heldout_inputs[:, np.newaxis], labels
     with np.load(clips) as data:
         order = np.random.default_rng(7).permutation(len(data["x"]))
         x, y = data["x"][order], data["y"][order]
@@ -58,9 +59,7 @@ def search(
                 total += float(session.instance.run([inputs])[0][0, label])
             return total / len(y)
 
-        found = search_bits(
-            score, live, offsets, flips=flips, candidates=candidates, seed=3
-        )
+        found = search_bits(score, live, offsets, flips=flips, candidates=candidates, seed=3)
     finally:
         session.close()
     return ("source" if packed is None else "packed"), found
@@ -76,11 +75,15 @@ def under_attack(
 ) -> Numbers:
     """Serve while a bit flips every `every` predictions; return which answers were right."""
     baseline = she.calibrate(path, x, seed=1)
-    policy = she.Policy() if guarded else she.Policy(
-        scrub_bytes_per_predict=0,
-        keyed_bytes_per_predict=0,
-        known_answers_every=None,
-        rebuild_after_seconds=None,
+    policy = (
+        she.Policy()
+        if guarded
+        else she.Policy(
+            scrub_bytes_per_predict=0,
+            keyed_bytes_per_predict=0,
+            known_answers_every=None,
+            rebuild_after_seconds=None,
+        )
     )
     served = 3 * len(x)
     every = served // (len(attack) + 2)
@@ -135,9 +138,15 @@ def main() -> None:
     clean = bare[:last].mean()
     rows = [
         harness.Row(f"{name}: accuracy before", 100 * clean, "%", None, True),
-        harness.Row(f"{name}: after {flips} flips, without us", 100 * bare[-last:].mean(), "%", None, True),
-        harness.Row(f"{name}: after {flips} flips, with us", 100 * ours[-last:].mean(), "%", None, True),
-        harness.Row(f"{name}: over the whole attack, without us", 100 * bare.mean(), "%", None, True),
+        harness.Row(
+            f"{name}: after {flips} flips, without us", 100 * bare[-last:].mean(), "%", None, True
+        ),
+        harness.Row(
+            f"{name}: after {flips} flips, with us", 100 * ours[-last:].mean(), "%", None, True
+        ),
+        harness.Row(
+            f"{name}: over the whole attack, without us", 100 * bare.mean(), "%", None, True
+        ),
         harness.Row(f"{name}: over the whole attack, with us", 100 * ours.mean(), "%", None, True),
     ]
     if options.plot is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import google_crc32c
@@ -47,11 +48,11 @@ def checksums(quick: bool) -> list[harness.Row]:
         words = rng.integers(0, 2**63, size // 8, dtype=np.int64)
         data = words.tobytes()
         functions: list[Callable[[], object]] = [
-            lambda data=data: _core.crc32c(data),
-            lambda data=data: google_crc32c.value(data),
-            lambda data=data: xxhash.xxh3_64_intdigest(data),
+            partial(_core.crc32c, data),
+            partial(google_crc32c.value, data),
+            partial(xxhash.xxh3_64_intdigest, data),
             words.sum,
-            lambda data=data: _core.keyed_hash(KEY, data),
+            partial(_core.keyed_hash, KEY, data),
         ]
         rounds = 3 if quick else 21
         times = harness.interleaved(functions, rounds=rounds, calls=calls)
@@ -83,7 +84,7 @@ def restores(image: GuardedImage, label: str, calls: int) -> list[harness.Row]:
             part ^= np.uint8(0x55)
 
         restore = median_seconds(
-            lambda b=begin, n=number: image.pool.restore(0, b, n),  # type: ignore[misc,union-attr]
+            lambda b=begin, n=number: image.pool.restore(0, b, n),  # type: ignore[misc]
             damage,
             calls,
         )
@@ -138,7 +139,9 @@ def model_rows(name: str, quick: bool) -> list[harness.Row]:
             )
         )
         rows.append(
-            harness.Row(f"{name}: repair of a block, from {source}", seconds * 1e6, "us", None, False)
+            harness.Row(
+                f"{name}: repair of a block, from {source}", seconds * 1e6, "us", None, False
+            )
         )
     rows += restores(image, name, calls)
 
@@ -148,7 +151,9 @@ def model_rows(name: str, quick: bool) -> list[harness.Row]:
     keyed = median_seconds(lambda: image.guard.step(0, 1 << 40), lambda: None, max(20, calls // 10))
     share = whole * total / image.nbytes
     rows += [
-        harness.Row(f"{name}: CPU for a sweep of all images a second", share * 100, "%", 1.0, False),
+        harness.Row(
+            f"{name}: CPU for a sweep of all images a second", share * 100, "%", 1.0, False
+        ),
         harness.Row(f"{name}: full keyed sweep of one image", keyed * 1e6, "us", None, False),
         harness.Row(
             f"{name}: memory per guarded byte, all",
@@ -162,14 +167,20 @@ def model_rows(name: str, quick: bool) -> list[harness.Row]:
     lean = image.image.memory_bytes() + image.parity.memory_bytes()
     rows.append(
         harness.Row(
-            f"{name}: memory per guarded byte, parity alone", lean / image.nbytes, "bytes", None, False
+            f"{name}: memory per guarded byte, parity alone",
+            lean / image.nbytes,
+            "bytes",
+            None,
+            False,
         )
     )
     exposure = measure_exposure(session)
     image.close()
     session.close()
     rows += [
-        harness.Row(f"{name}: deciding bytes watched", 100 * exposure.watched_share, "%", None, True),
+        harness.Row(
+            f"{name}: deciding bytes watched", 100 * exposure.watched_share, "%", None, True
+        ),
         harness.Row(
             f"{name}: watched or rebuilt, of data and code",
             100 * exposure.share_with_code,

@@ -89,8 +89,10 @@ def serve(path: Path, inputs: np.ndarray, options: argparse.Namespace, guarded: 
                     continue
                 wrong += 1
                 # What was flipped before the sweep that ends with this answer began is healed.
-                if guarded and len(begins) == calls and not any(
-                    t >= begins[0] for t in attack.times
+                if (
+                    guarded
+                    and len(begins) == calls
+                    and not any(t >= begins[0] for t in attack.times)
                 ):
                     unexcused += 1
         seconds = time.perf_counter() - start
@@ -113,7 +115,9 @@ def serve(path: Path, inputs: np.ndarray, options: argparse.Namespace, guarded: 
                 f"{health.failed_repairs} failed; {health.sweeps} full sweeps"
             )
             print(f"            afterwards {exact} of {len(expected)} answers are exact")
-            print(f"            wrong answers with no flip since their full sweep began: {unexcused}")
+            print(
+                f"            wrong answers with no flip since their full sweep began: {unexcused}"
+            )
             unexcused += exact != len(expected)
     return unexcused
 

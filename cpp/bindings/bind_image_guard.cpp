@@ -171,8 +171,7 @@ void bind_image_guard(py::module_& m) {
                                   writable(parity.seals().keyed_bytes(), self));
           },
           "Parity, its checksums and its keyed hashes, writable: for tests that damage them.")
-      .def("memory_bytes", &of_parity<&Parity::memory_bytes>,
-           "Bytes held, fixed at construction.");
+      .def("memory_bytes", &of_parity<&Parity::memory_bytes>, "Bytes held, fixed at construction.");
 
   py::class_<Finding>(m, "Finding", "One damage, and what became of it.", py::is_final())
       .def_property_readonly("part", &part_name, "What was damaged.")

@@ -70,8 +70,10 @@ void bind_snapshot_pool(py::module_& m) {
             .format(self.rewritten, self.refused);
       });
 
-  py::class_<HeldPool, std::shared_ptr<HeldPool>>(m, "SnapshotPool", "Saved states of an image in one fixed arena.")
-      .def(py::init([](const std::shared_ptr<HeldImage>& image, std::int64_t capacity, std::int64_t generations) {
+  py::class_<HeldPool, std::shared_ptr<HeldPool>>(m, "SnapshotPool",
+                                                  "Saved states of an image in one fixed arena.")
+      .def(py::init([](const std::shared_ptr<HeldImage>& image, std::int64_t capacity,
+                       std::int64_t generations) {
              WeightImage& live = image->get();
              return HeldPool{image,
                              SnapshotPool(live, to_size("capacity_blocks", capacity),

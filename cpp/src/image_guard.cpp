@@ -16,8 +16,7 @@ ImageGuard::ImageGuard(WeightImage& image, SnapshotPool* pool, Parity* parity, s
       pool_(pool),
       parity_(parity),
       fast_{SweepOrder(image.block_count() + (parity == nullptr ? 0 : parity->count()), seed)},
-      keyed_{SweepOrder(
-          fast_.order.size() + (pool == nullptr ? 0 : image.block_count()), ~seed)},
+      keyed_{SweepOrder(fast_.order.size() + (pool == nullptr ? 0 : image.block_count()), ~seed)},
       scratch_(image.block_bytes()) {}
 
 std::size_t ImageGuard::step(std::size_t fast_bytes, std::size_t keyed_bytes,
@@ -155,8 +154,7 @@ bool ImageGuard::visit_parity(std::size_t number, bool keyed, Finding& finding) 
   finding.part = DamagedPart::kParity;
   finding.block = static_cast<std::uint32_t>(number);
   if (parity_->mend(number)) {
-    finding.source =
-        state == BlockState::kCorrupt ? RepairSource::kParity : RepairSource::kContent;
+    finding.source = state == BlockState::kCorrupt ? RepairSource::kParity : RepairSource::kContent;
     return true;
   }
   heal_group(number % parity_->groups());  // a live block is corrupt: that first, then again
@@ -191,7 +189,8 @@ RestoreResult ImageGuard::restore(Generation generation, std::size_t offset,
   for (std::size_t i = first; i <= last; ++i) {
     Finding finding;
     const bool is_lost = heal(i, finding) && !finding.is_healed();
-    const bool is_whole = offset <= i * block_bytes && end >= i * block_bytes + image_->block(i).size();
+    const bool is_whole =
+        offset <= i * block_bytes && end >= i * block_bytes + image_->block(i).size();
     if ((is_lost && !is_whole) || !pool_->stored_block(generation, i).is_sound) ++result.refused;
   }
   if (result.refused != 0) return result;

@@ -320,9 +320,9 @@ bool SnapshotPool::is_pinned(Generation generation) const noexcept {
 }
 
 std::size_t SnapshotPool::memory_bytes() const noexcept {
-  return sizeof *this + arena_.capacity() +
-         golden_seals_.memory_bytes() + slot_table_.capacity() * sizeof(std::uint32_t) +
-         slots_.capacity() * sizeof(Slot) + entries_.capacity() * sizeof(Entry);
+  return sizeof *this + arena_.capacity() + golden_seals_.memory_bytes() +
+         slot_table_.capacity() * sizeof(std::uint32_t) + slots_.capacity() * sizeof(Slot) +
+         entries_.capacity() * sizeof(Entry);
 }
 
 }  // namespace selfheal

@@ -108,7 +108,7 @@ TEST_CASE("every bit of the tables, the key and the parity is found in one sweep
 
 TEST_CASE("damage to a block and to everything that speaks for it") {
   Guarded g;
-  g.flip(64 * 8 * 5 + 3);                             // block 5
+  g.flip(64 * 8 * 5 + 3);                              // block 5
   g.image.table().crc_bytes()[5 * 8] ^= std::byte{1};  // its checksum, first entry
   g.image.table().keyed_bytes()[5 * 16] ^= std::byte{1};
   g.pool->stored_bytes()[64 * 5 + 9] ^= std::byte{1};  // and golden's copy: parity is left

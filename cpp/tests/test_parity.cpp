@@ -74,7 +74,8 @@ TEST_CASE("any pattern of as many damaged blocks as promised comes back, and nev
         for (std::size_t i = group; i < 133; i += parity.groups()) members.push_back(i);
         std::shuffle(members.begin(), members.end(), engine);
         const std::size_t damaged = std::min<std::size_t>(parity_blocks, members.size());
-        for (std::size_t i = 0; i < damaged; ++i) live[members[i] * 64 + engine() % 50] ^= std::byte{7};
+        for (std::size_t i = 0; i < damaged; ++i)
+          live[members[i] * 64 + engine() % 50] ^= std::byte{7};
         std::vector<std::byte> content(64);
         for (std::size_t i = 0; i < damaged; ++i) {
           const auto block = image.block(members[i]);

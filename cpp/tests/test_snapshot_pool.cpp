@@ -147,7 +147,8 @@ TEST_CASE_FIXTURE(Fixture, "corrupt blocks are not stored") {
   CHECK(pool.generation_count() == 1);
 }
 
-TEST_CASE_FIXTURE(Fixture, "after going to a generation the image expects it, not what lies there") {
+TEST_CASE_FIXTURE(Fixture,
+                  "after going to a generation the image expects it, not what lies there") {
   change(2);
   pool.take();
   pool.restore(0, 0, 100);

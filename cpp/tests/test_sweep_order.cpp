@@ -36,7 +36,8 @@ TEST_CASE("large sizes") {
   for (std::size_t i = 0; i < 1000; ++i) CHECK(largest.at(i * 4000000) < 0xFFFFFFFFU);
 }
 
-TEST_CASE("the order is another one for every seed, and what follows an item is not its neighbour") {
+TEST_CASE(
+    "the order is another one for every seed, and what follows an item is not its neighbour") {
   constexpr std::size_t kSize = 500;
   std::set<std::vector<std::size_t>> orders;
   std::size_t neighbours = 0;

@@ -803,7 +803,7 @@ class WeightImage(metaclass=_Pybind11Type):
     def table_memory(
         self,
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        """Checksums, keyed hashes and copies of the key, writable: for tests that damage them."""
+        """Give checksums, keyed hashes and copies of the key, writable: for tests."""
 
     def table_ok(self) -> bool:
         """Whether both entries of every block, and all copies of the key, agree."""
@@ -962,7 +962,7 @@ class SnapshotPool(metaclass=_Pybind11Type):
     def memory(
         self,
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        """Stored bytes, golden's seals and lists of blocks, writable: for tests."""
+        """Give stored bytes, golden's seals and lists of blocks, writable: for tests."""
 
     def memory_bytes(self) -> int:
         """Bytes held, fixed at construction."""
@@ -1022,7 +1022,7 @@ class Parity(metaclass=_Pybind11Type):
     def memory(
         self,
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        """Parity, its checksums and its keyed hashes, writable: for tests that damage them."""
+        """Give parity, its checksums and its keyed hashes, writable: for tests that damage them."""
 
     def memory_bytes(self) -> int:
         """Bytes held, fixed at construction."""

@@ -21,9 +21,9 @@ class Exposure:
     """Bytes of this process that can influence a model's answers, by how they are guarded."""
 
     watched: int
-    """Swept, and restored in place: the images that execute, graph bytes of the source included."""
+    """Swept, and restored in place: the images that execute."""
     copied: int
-    """The runtime's own copies of what it read when it was built: unseen, bounded by the rebuild."""
+    """What the runtime copied when it was built: unseen, renewed by each rebuild."""
     heap: int | None
     """Allocations of a fresh instance beside those: arena, kernels' state. Bounded by the rebuild.
     None where the C library does not tell."""
@@ -52,7 +52,7 @@ class Exposure:
 
 
 class _MallInfo2(ctypes.Structure):
-    _fields_ = [  # noqa: RUF012 — as ctypes wants it
+    _fields_ = [
         (name, ctypes.c_size_t)
         for name in (
             "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()  # noqa: SIM905

@@ -8,9 +8,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from selfheal_edge import _core
+from selfheal_edge.session import Session
 from selfheal_edge.tflite.records import Region
 
-__all__ = ["CorruptBlock", "GuardOptions", "GuardedImage", "RestoreReport"]
+__all__ = ["CorruptBlock", "GuardOptions", "GuardedImage", "RestoreReport", "guard_session"]
 
 _ARENA_SHARE = 4  # generations share blocks worth a quarter of the image
 
@@ -194,3 +195,14 @@ class GuardedImage:
         self.image.release()
         with contextlib.suppress(BufferError):  # somebody's array keeps the memory; it lets go last
             self.live.release()
+
+
+def guard_session(session: Session, options: GuardOptions) -> dict[str, GuardedImage]:
+    """Guard all images of a session, as they are now, by name."""
+    instance = session.instance
+    images = {
+        "source": GuardedImage("source", session.source.view, session.copy.model.regions, options)
+    }
+    for name, live in instance.images.items():
+        images[name] = GuardedImage(name, live, instance.image_regions[name], options)
+    return images

@@ -14,7 +14,8 @@ import numpy as np
 from selfheal_edge.baseline import Baseline
 from selfheal_edge.diagnosis import AttackDiagnoser
 from selfheal_edge.errors import BaselineMismatchError, ForkedProcessError, ModelClosedError
-from selfheal_edge.guarded_image import CorruptBlock, GuardedImage, GuardOptions
+from selfheal_edge.exposure import measure_exposure
+from selfheal_edge.guarded_image import CorruptBlock, GuardedImage, GuardOptions, guard_session
 from selfheal_edge.healing import Healer
 from selfheal_edge.health import CoverageSummary, Health, Prediction
 from selfheal_edge.journal import Event, Journal
@@ -112,6 +113,7 @@ class SelfHealingModel:
         self._turns = Turns(self._journal.deliver)
         self._session = Session(model, runtime, kernels, num_threads)
         try:
+            self._exposure = measure_exposure(self._session)
             baseline.check_model(self._session.model.sha256)
             self._baseline = baseline
             self._extractor = SignalExtractor(
@@ -157,13 +159,11 @@ class SelfHealingModel:
             raise
 
     def _guarded(self) -> dict[str, GuardedImage]:
-        policy, instance = self._policy, self._session.instance
-        options = GuardOptions(policy.max_generations, policy.snapshots, policy.parity_blocks)
-        source = self._session.source.view
-        images = {"source": GuardedImage("source", source, self._session.copy.model.regions, options)}
-        for name, live in instance.images.items():
-            images[name] = GuardedImage(name, live, instance.image_regions[name], options)
-        return images
+        policy = self._policy
+        return guard_session(
+            self._session,
+            GuardOptions(policy.max_generations, policy.snapshots, policy.parity_blocks),
+        )
 
     # --- serving ---------------------------------------------------------------------------
 
@@ -344,10 +344,12 @@ class SelfHealingModel:
                 trouble=trouble,
                 generation=self._weights.active,
                 coverage=CoverageSummary.of(self._session.coverage, self._session.choice.reason),
+                exposure=self._exposure,
                 fingerprint=self._session.fingerprint,
                 predictions=self._loop.predictions,
                 alarms=self._loop.alarms,
                 corrupt_blocks=self._loop.corrupt_blocks,
+                guard_repairs=self._loop.guard_repairs,
                 repairs=self._healer.repairs,
                 failed_repairs=self._healer.failed,
                 sweeps=self._weights.sweeps,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
@@ -19,6 +19,7 @@ GOLDEN: Final = 0
 """The generation that is always there."""
 
 _IDLE_SLICE: Final = 65536  # bytes between two looks at the clock
+
 
 class Weights:
     """All images of one model.
@@ -247,7 +248,9 @@ class Weights:
                 for name, generation in taken.items():
                     self._drop(name, generation)
                 if self.check():  # damaged since it was looked at
-                    raise IntegrityError("weights: expected sound bytes to save, got damage")
+                    raise IntegrityError(
+                        "weights: expected sound bytes to save, got damage"
+                    ) from None
                 raise
             return next(iter(taken.values()))
 

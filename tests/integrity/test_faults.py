@@ -52,7 +52,7 @@ def single_bits(image: GuardedImage, live: Array, step: int) -> int:
     stride = -(-bits // batch)
     count = 0
     for first in range(0, stride, step):
-        places = [b for b in range(first, bits, stride)]
+        places = list(range(first, bits, stride))
         for b in places:
             live[b // 8] ^= np.uint8(1 << (b % 8))
         found = image.guard.step(ROUND, 0)
@@ -218,9 +218,7 @@ def quiet_life(baseline: she.Baseline, digits: DigitsData, hours: int) -> None:
 @pytest.mark.long
 class TestCampaign:
     @pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/models is absent")
-    def test_every_bit_of_keyword_spotting(
-        self, shared_models: Path, runtime: RuntimeName
-    ) -> None:
+    def test_every_bit_of_keyword_spotting(self, shared_models: Path, runtime: RuntimeName) -> None:
         model, x = guarded(shared_models / "kws_dscnn_int8.tflite", runtime)
         with model:
             expected = answers(model, x)

@@ -81,10 +81,10 @@ class ImageGuard {
   /// Heals block `block` if it needs it; false if it was sound.
   bool heal(std::size_t block, Finding& finding) noexcept;
 
-  /// Makes bytes offset .. offset + nbytes those of a generation, to the byte, and the image and the
-  /// parity expect them. Corrupt blocks that it touches are healed first. Wholly or not at all: if a
-  /// stored block is damaged, or a touched block cannot be healed, `refused` counts them and nothing
-  /// changes but what was healed.
+  /// Makes bytes offset .. offset + nbytes those of a generation, to the byte, and the image and
+  /// the parity expect them. Corrupt blocks that it touches are healed first. Wholly or not at all:
+  /// if a stored block is damaged, or a touched block cannot be healed, `refused` counts them and
+  /// nothing changes but what was healed.
   RestoreResult restore(Generation generation, std::size_t offset, std::size_t nbytes) noexcept;
   /// A legitimate change, as WeightImage::write, followed up in the parity.
   bool write(std::size_t offset, std::span<const std::byte> bytes) noexcept;

@@ -33,8 +33,8 @@ enum class BlockState : std::uint8_t {
   kCorrupt,       ///< the content is not what it must be
 };
 
-/// A stretch of live memory that holds weights, with the CRC-32C and the keyed hash that every block
-/// must have.
+/// A stretch of live memory that holds weights, with the CRC-32C and the keyed hash that every
+/// block must have.
 ///
 /// The image is cut into blocks of block_bytes; the last may be shorter. Every byte is covered. The
 /// table is kept twice (seal_table.hpp) and its key three times. Nothing is ever taken for right
@@ -42,16 +42,17 @@ enum class BlockState : std::uint8_t {
 /// callers bring the content or the seal of a verified copy.
 ///
 /// The memory is borrowed: it must outlive this object and everything that refers to it. Checking
-/// costs what crc32c or keyed_hash cost; bytes held: 24 a block, one block, and the regions. Nothing
-/// allocates after construction. One object, one thread; the memory may be read by others
+/// costs what crc32c or keyed_hash cost; bytes held: 24 a block, one block, and the regions.
+/// Nothing allocates after construction. One object, one thread; the memory may be read by others
 /// meanwhile, and if it is being written during a check, that check may report the block.
 class WeightImage {
  public:
   static constexpr std::size_t kDefaultBlockBytes = 512;
 
   /// live: at least one byte. regions: names unique, each inside the image. block_bytes: a power of
-  /// two from 64 to 65536; 512 keeps every pattern of up to 5 flipped bits detectable. key: from the
-  /// operating system in production; without a secret key the keyed hash is a checksum like others.
+  /// two from 64 to 65536; 512 keeps every pattern of up to 5 flipped bits detectable. key: from
+  /// the operating system in production; without a secret key the keyed hash is a checksum like
+  /// others.
   explicit WeightImage(std::span<std::byte> live, std::vector<Region> regions = {},
                        std::size_t block_bytes = kDefaultBlockBytes, HashKey key = {});
 
