@@ -111,8 +111,9 @@ def serve(path: Path, inputs: np.ndarray, options: argparse.Namespace, guarded: 
                 for x, e in zip(inputs, expected, strict=True)
             )
             print(
-                f"            {health.corrupt_blocks} corrupt blocks found, {health.repairs} repairs, "
-                f"{health.failed_repairs} failed; {health.sweeps} full sweeps"
+                f"            {health.corrupt_blocks} corrupt blocks found, "
+                f"{health.repairs} repairs, {health.failed_repairs} failed; "
+                f"{health.sweeps} full sweeps"
             )
             print(f"            afterwards {exact} of {len(expected)} answers are exact")
             print(
