@@ -101,7 +101,7 @@ def arm(session: nox.Session) -> None:
 def bench(session: nox.Session, runtime: str) -> None:
     """Every benchmark once; pass --quick for a check of function."""
     _install(session, runtime, "cli", "bench")
-    for script in ("guard", "detectors"):
+    for script in ("guard", "detectors", "integrity", "bit_search"):
         session.run("python", f"benchmarks/{script}.py", *session.posargs)
 
 
@@ -111,3 +111,4 @@ def examples(session: nox.Session, runtime: str) -> None:
     """Every example once."""
     _install(session, runtime, "cli")
     session.run("python", "examples/heal_keyword_spotting.py")
+    session.run("python", "examples/sceptic.py", "--seconds", "5")

@@ -18,5 +18,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   bind_signals(m);
   bind_crc32c(m);
   bind_weight_image(m);
+  bind_snapshot_pool(m);
+  bind_image_guard(m);
   bind_compiled_model(m);
 }

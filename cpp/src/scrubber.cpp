@@ -3,20 +3,9 @@
 #include <algorithm>
 
 namespace selfheal {
-namespace {
 
-// splitmix64 (Steele, Lea and Flood, 2014): neighbouring seeds start far apart.
-std::uint64_t mix(std::uint64_t seed) noexcept {
-  seed += 0x9E3779B97F4A7C15U;
-  seed = (seed ^ (seed >> 30)) * 0xBF58476D1CE4E5B9U;
-  seed = (seed ^ (seed >> 27)) * 0x94D049BB133111EBU;
-  return seed ^ (seed >> 31);
-}
-
-}  // namespace
-
-Scrubber::Scrubber(const WeightImage& image, std::uint64_t seed) noexcept
-    : image_(&image), position_(static_cast<std::size_t>(mix(seed) % image.block_count())) {}
+Scrubber::Scrubber(const WeightImage& image, std::uint64_t seed, bool keyed) noexcept
+    : image_(&image), order_(image.block_count(), seed), is_keyed_(keyed) {}
 
 std::size_t Scrubber::step(std::size_t budget_bytes, std::span<std::uint32_t> corrupt) noexcept {
   const std::size_t blocks = image_->block_count();
@@ -24,12 +13,13 @@ std::size_t Scrubber::step(std::size_t budget_bytes, std::span<std::uint32_t> co
       std::clamp<std::size_t>(budget_bytes / image_->block_bytes(), 1, blocks);
   std::size_t found = 0;
   for (std::size_t i = 0; i < wanted; ++i) {
-    if (!image_->check_block(position_)) {
+    const std::size_t block = order_.at(next_);
+    if (!image_->check_block(block, is_keyed_)) {
       if (found == corrupt.size()) break;
-      corrupt[found++] = static_cast<std::uint32_t>(position_);
+      corrupt[found++] = static_cast<std::uint32_t>(block);
       ++corrupt_found_;
     }
-    position_ = position_ + 1 == blocks ? 0 : position_ + 1;
+    next_ = next_ + 1 == blocks ? 0 : next_ + 1;
     ++blocks_checked_;
   }
   return found;

@@ -17,9 +17,9 @@ bool equal(std::span<const std::byte> a, std::span<const std::byte> b) noexcept 
 
 }  // namespace
 
-SnapshotPool::SnapshotPool(const WeightImage& image, std::size_t capacity_blocks,
+SnapshotPool::SnapshotPool(WeightImage& image, std::size_t capacity_blocks,
                            std::size_t max_generations)
-    : image_(&image) {
+    : image_(&image), golden_seals_(image.block_count()) {
   const std::size_t blocks = image.block_count();
   if (capacity_blocks > kNone / 2) {
     refuse("capacity_blocks", "an integer from 0 to 2147483647", capacity_blocks);
@@ -28,17 +28,16 @@ SnapshotPool::SnapshotPool(const WeightImage& image, std::size_t capacity_blocks
     refuse("max_generations", "an integer from 1 to 4096", max_generations);
   }
   arena_.resize((blocks + capacity_blocks) * image.block_bytes());
-  golden_crc_.resize(blocks);
   slots_.resize(capacity_blocks);
   entries_.resize(max_generations);
   slot_table_.assign(max_generations * blocks, kNone);
   std::memcpy(arena_.data(), image.live().data(), image.nbytes());
   for (std::size_t i = 0; i < blocks; ++i) {
-    golden_crc_[i] = crc32c(golden_block(i));
-    if (golden_crc_[i] != image.golden_crc(i)) {
+    if (!image.is_genuine(i, golden_block(i))) {
       throw std::runtime_error("image: expected undamaged bytes to copy as golden, got block " +
                                std::to_string(i) + " with a wrong checksum");
     }
+    golden_seals_.put(i, image.seal_of(i, golden_block(i)));
   }
   for (std::size_t i = capacity_blocks; i-- > 0;) {
     slots_[i].next_free = first_free_;
@@ -46,6 +45,7 @@ SnapshotPool::SnapshotPool(const WeightImage& image, std::size_t capacity_blocks
   }
   free_count_ = capacity_blocks;
   entries_[0].is_pinned = true;
+  entries_[0].list_crc = crc32c(std::as_bytes(slots_of(0)));
 }
 
 std::span<std::uint32_t> SnapshotPool::slots_of(std::size_t entry) noexcept {
@@ -80,15 +80,69 @@ std::span<const std::byte> SnapshotPool::slot_bytes(std::size_t slot,
                                    image_->block(block).size());
 }
 
-SnapshotPool::Stored SnapshotPool::stored(std::size_t entry, std::size_t block) const noexcept {
+std::span<std::byte> SnapshotPool::golden_bytes(std::size_t block) noexcept {
+  return std::span(arena_).subspan(block * image_->block_bytes(), image_->block(block).size());
+}
+
+bool SnapshotPool::list_ok(std::size_t entry) const noexcept {
+  return crc32c(std::as_bytes(slots_of(entry))) == entries_[entry].list_crc;
+}
+
+StoredBlock SnapshotPool::stored(std::size_t entry, std::size_t block) const noexcept {
   const std::uint32_t slot = slots_of(entry)[block];
   if (slot == kNone) {
     const auto bytes = golden_block(block);
-    return {bytes, crc32c(bytes) == golden_crc_[block]};
+    const std::uint64_t keyed = keyed_hash(image_->key(), block, bytes);
+    return {bytes, golden_seals_.admits(block, keyed), keyed};
   }
   if (slot >= slots_.size() || slots_[slot].block != block) return {};
   const auto bytes = slot_bytes(slot, block);
-  return {bytes, crc32c(bytes) == slots_[slot].crc};
+  const std::uint64_t keyed = keyed_hash(image_->key(), block, bytes);
+  return {bytes, keyed == slots_[slot].keyed, keyed};
+}
+
+StoredBlock SnapshotPool::stored_block(Generation generation, std::size_t block) const noexcept {
+  const std::size_t entry = find(generation);
+  if (entry == used_ || !list_ok(entry)) return {};
+  return stored(entry, block);
+}
+
+std::span<const std::byte> SnapshotPool::find_genuine(std::size_t block) const noexcept {
+  const auto golden = golden_block(block);
+  if (image_->is_genuine(block, golden)) return golden;
+  for (std::size_t slot = 0; slot < slots_.size(); ++slot) {
+    if (slots_[slot].block != block) continue;
+    const auto bytes = slot_bytes(slot, block);
+    if (image_->is_genuine(block, bytes)) return bytes;
+  }
+  return {};
+}
+
+std::span<const std::byte> SnapshotPool::vouched(std::size_t block,
+                                                 const SealTable& seals) const noexcept {
+  const StoredBlock golden = stored(0, block);
+  if (!golden.is_sound || !seals.has_crc(block, crc32c(golden.bytes))) return {};
+  return golden.bytes;
+}
+
+bool SnapshotPool::mend_golden(std::size_t block, bool* changed) noexcept {
+  const auto bytes = golden_bytes(block);
+  const auto admits = [&](std::span<const std::byte> content) {
+    return golden_seals_.admits(block, keyed_hash(image_->key(), block, content));
+  };
+  *changed = false;
+  if (!admits(bytes)) {
+    *changed = true;
+    const auto live = image_->block(block);
+    if (!admits(live)) return false;
+    std::memcpy(bytes.data(), live.data(), bytes.size());
+    if (!admits(bytes)) return false;
+  }
+  if (*changed || !golden_seals_.agrees(block)) {
+    *changed = true;
+    golden_seals_.put(block, image_->seal_of(block, bytes));
+  }
+  return true;
 }
 
 bool SnapshotPool::differs_from_golden(std::size_t block) const noexcept {
@@ -96,11 +150,11 @@ bool SnapshotPool::differs_from_golden(std::size_t block) const noexcept {
 }
 
 // The slot of a generation that holds this very content of the block already.
-std::uint32_t SnapshotPool::find_shared(std::size_t block, std::uint32_t crc) const noexcept {
+std::uint32_t SnapshotPool::find_shared(std::size_t block, std::uint64_t keyed) const noexcept {
   for (std::size_t entry = used_; entry-- > 1;) {
     const std::uint32_t slot = slots_of(entry)[block];
     if (slot != kNone && slot < slots_.size() && slots_[slot].block == block &&
-        slots_[slot].crc == crc && equal(slot_bytes(slot, block), image_->block(block))) {
+        slots_[slot].keyed == keyed && equal(slot_bytes(slot, block), image_->block(block))) {
       return slot;
     }
   }
@@ -116,26 +170,37 @@ TakeResult SnapshotPool::take() noexcept {
   std::size_t needed = 0;
   for (std::size_t i = 0; i < blocks; ++i) {
     table[i] = kNone;
+    if (!image_->check_block(i, true)) return {SnapshotStatus::kCorrupt, 0};
     if (!differs_from_golden(i)) continue;
-    table[i] = find_shared(i, crc32c(image_->block(i)));
+    table[i] = find_shared(i, keyed_hash(image_->key(), i, image_->block(i)));
     if (table[i] == kNone) ++needed;
   }
   if (needed > free_count_) return {SnapshotStatus::kArenaFull, 0};
+  bool is_genuine = true;
   for (std::size_t i = 0; i < blocks; ++i) {
     if (table[i] != kNone) {
       ++slots_[table[i]].references;
     } else if (differs_from_golden(i)) {
       const std::uint32_t index = first_free_;
+      if (index == kNone) {  // somebody writes to live memory while we look at it
+        is_genuine = false;
+        break;
+      }
       Slot& slot = slots_[index];
       first_free_ = slot.next_free;
       --free_count_;
-      const auto live = image_->block(i);
-      std::memcpy(slot_bytes(index, i).data(), live.data(), live.size());
-      slot = {crc32c(slot_bytes(index, i)), static_cast<std::uint32_t>(i), 1, kNone};
+      const auto copy = slot_bytes(index, i);
+      std::memcpy(copy.data(), image_->block(i).data(), copy.size());
+      is_genuine = is_genuine && image_->is_genuine(i, copy);
+      slot = {keyed_hash(image_->key(), i, copy), static_cast<std::uint32_t>(i), 1, kNone};
       table[i] = index;
     }
   }
-  entries_[used_] = {next_generation_, false};
+  entries_[used_] = {next_generation_, crc32c(std::as_bytes(std::span(table))), false};
+  if (!is_genuine) {
+    release_slots(used_);
+    return {SnapshotStatus::kCorrupt, 0};
+  }
   ++used_;
   return {SnapshotStatus::kOk, next_generation_++};
 }
@@ -151,12 +216,16 @@ RestoreResult SnapshotPool::restore(Generation generation, std::size_t first, st
   const std::size_t blocks = image_->block_count();
   first = std::min(first, blocks);
   const std::size_t end = first + std::min(count, blocks - first);
+  const bool is_list_ok = list_ok(entry);
   for (std::size_t i = first; i < end; ++i) {
-    const Stored copy = stored(entry, i);
+    const StoredBlock copy = is_list_ok ? stored(entry, i) : StoredBlock{};
     if (!copy.is_sound) {
       if (result.refused < refused.size()) refused[result.refused] = static_cast<std::uint32_t>(i);
       ++result.refused;
       continue;
+    }
+    if (!image_->table().admits(i, copy.keyed)) {
+      image_->expect(i, {crc32c(copy.bytes), copy.keyed});
     }
     const auto live = image_->block(i);
     if (equal(live, copy.bytes)) continue;
@@ -166,17 +235,22 @@ RestoreResult SnapshotPool::restore(Generation generation, std::size_t first, st
   return result;
 }
 
+void SnapshotPool::release_slots(std::size_t entry) noexcept {
+  for (const std::uint32_t slot : slots_of(entry)) {
+    if (slot >= slots_.size() || slots_[slot].references == 0) continue;
+    if (--slots_[slot].references != 0) continue;
+    slots_[slot] = {0, kNone, 0, first_free_};
+    first_free_ = slot;
+    ++free_count_;
+  }
+}
+
 SnapshotStatus SnapshotPool::drop(Generation generation) noexcept {
   const std::size_t entry = find(generation);
   if (entry == used_) return SnapshotStatus::kUnknownGeneration;
   if (entry == 0) return SnapshotStatus::kGolden;
   if (entries_[entry].is_pinned) return SnapshotStatus::kPinned;
-  for (const std::uint32_t slot : slots_of(entry)) {
-    if (slot == kNone || slot >= slots_.size() || --slots_[slot].references != 0) continue;
-    slots_[slot] = {0, kNone, 0, first_free_};
-    first_free_ = slot;
-    ++free_count_;
-  }
+  release_slots(entry);
   for (std::size_t next = entry + 1; next < used_; ++next) {
     entries_[next - 1] = entries_[next];
     const auto from = slots_of(next);
@@ -206,8 +280,9 @@ SnapshotStatus SnapshotPool::verify(Generation generation, std::span<std::uint32
   *count = 0;
   const std::size_t entry = find(generation);
   if (entry == used_) return SnapshotStatus::kUnknownGeneration;
+  const bool is_list_ok = list_ok(entry);
   for (std::size_t i = 0; i < image_->block_count(); ++i) {
-    if (stored(entry, i).is_sound) continue;
+    if (is_list_ok && stored(entry, i).is_sound) continue;
     if (*count < damaged.size()) damaged[*count] = static_cast<std::uint32_t>(i);
     ++*count;
   }
@@ -245,9 +320,9 @@ bool SnapshotPool::is_pinned(Generation generation) const noexcept {
 }
 
 std::size_t SnapshotPool::memory_bytes() const noexcept {
-  return sizeof *this + arena_.capacity() +
-         (golden_crc_.capacity() + slot_table_.capacity()) * sizeof(std::uint32_t) +
-         slots_.capacity() * sizeof(Slot) + entries_.capacity() * sizeof(Entry);
+  return sizeof *this + arena_.capacity() + golden_seals_.memory_bytes() +
+         slot_table_.capacity() * sizeof(std::uint32_t) + slots_.capacity() * sizeof(Slot) +
+         entries_.capacity() * sizeof(Entry);
 }
 
 }  // namespace selfheal

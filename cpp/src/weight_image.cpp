@@ -1,6 +1,7 @@
 #include "selfheal/weight_image.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 #include <unordered_set>
 #include <utility>
@@ -28,24 +29,31 @@ void check_regions(const std::vector<Region>& regions, std::size_t nbytes) {
   }
 }
 
-}  // namespace
-
-WeightImage::WeightImage(std::span<std::byte> live, std::vector<Region> regions,
-                         std::size_t block_bytes)
-    : live_(live), regions_(std::move(regions)), block_bytes_(block_bytes) {
+std::size_t block_count_of(std::span<std::byte> live, std::size_t block_bytes) {
   if (block_bytes < kSmallestBlock || block_bytes > kLargestBlock ||
       (block_bytes & (block_bytes - 1)) != 0) {
     refuse("block_bytes", "a power of two from 64 to 65536", block_bytes);
   }
   if (live.empty()) refuse("buffer", "at least 1 byte", live.size());
   const std::size_t blocks = (live.size() - 1) / block_bytes + 1;
-  if (blocks > std::numeric_limits<std::uint32_t>::max()) {
-    refuse("buffer", "at most 4294967295 blocks", blocks);
+  if (blocks > std::numeric_limits<std::uint32_t>::max() / 4) {
+    refuse("buffer", "at most 1073741823 blocks", blocks);
   }
+  return blocks;
+}
+
+}  // namespace
+
+WeightImage::WeightImage(std::span<std::byte> live, std::vector<Region> regions,
+                         std::size_t block_bytes, HashKey key)
+    : live_(live),
+      regions_(std::move(regions)),
+      block_bytes_(block_bytes),
+      seals_(block_count_of(live, block_bytes)),
+      key_(key),
+      scratch_(block_bytes) {
   check_regions(regions_, live.size());
-  golden_.resize(blocks);
-  for (std::size_t i = 0; i < blocks; ++i) golden_[i] = crc32c(block(i));
-  table_crc_ = table_crc();
+  for (std::size_t i = 0; i < block_count(); ++i) seals_.put(i, seal_of(i, block(i)));
 }
 
 std::span<std::byte> WeightImage::block(std::size_t index) const noexcept {
@@ -53,36 +61,88 @@ std::span<std::byte> WeightImage::block(std::size_t index) const noexcept {
   return live_.subspan(begin, std::min(block_bytes_, live_.size() - begin));
 }
 
-bool WeightImage::check_block(std::size_t index) const noexcept {
-  return crc32c(block(index)) == golden_[index];
+BlockState WeightImage::look(std::size_t index, bool keyed) const noexcept {
+  const auto content = block(index);
+  const Seal seal = seals_.get(index);
+  const bool is_plain = crc32c(content) == seal.crc && seals_.agrees(index);
+  if (is_plain && !keyed) return BlockState::kSound;
+  const std::uint64_t hash = keyed_hash(key(), index, content);
+  if (is_plain && hash == seal.keyed) return BlockState::kSound;
+  return seals_.admits(index, hash) ? BlockState::kTableDamaged : BlockState::kCorrupt;
 }
 
 std::size_t WeightImage::check(std::size_t first, std::size_t count,
-                               std::span<std::uint32_t> corrupt) const noexcept {
-  first = std::min(first, golden_.size());
-  const std::size_t end = first + std::min(count, golden_.size() - first);
+                               std::span<std::uint32_t> corrupt, bool keyed) const noexcept {
+  first = std::min(first, block_count());
+  const std::size_t end = first + std::min(count, block_count() - first);
   std::size_t found = 0;
   for (std::size_t i = first; i < end; ++i) {
-    if (check_block(i)) continue;
+    if (check_block(i, keyed)) continue;
     if (found < corrupt.size()) corrupt[found] = static_cast<std::uint32_t>(i);
     ++found;
   }
   return found;
 }
 
-bool WeightImage::accept(std::size_t first, std::size_t count) noexcept {
-  if (!table_ok()) return false;
-  first = std::min(first, golden_.size());
-  const std::size_t end = first + std::min(count, golden_.size() - first);
-  for (std::size_t i = first; i < end; ++i) golden_[i] = crc32c(block(i));
-  table_crc_ = table_crc();
+bool WeightImage::is_genuine(std::size_t index, std::span<const std::byte> content) const noexcept {
+  return content.size() == block(index).size() &&
+         seals_.admits(index, keyed_hash(key(), index, content));
+}
+
+Seal WeightImage::seal_of(std::size_t index, std::span<const std::byte> content) const noexcept {
+  return {crc32c(content), keyed_hash(key(), index, content)};
+}
+
+bool WeightImage::mend(std::size_t index) noexcept {
+  // One copy of the content decides: it may be written while we look.
+  const auto live = block(index);
+  const auto copy = std::span(scratch_).first(live.size());
+  std::memcpy(copy.data(), live.data(), live.size());
+  const Seal seal = seal_of(index, copy);
+  if (!seals_.admits(index, seal.keyed)) return false;
+  seals_.put(index, seal);
   return true;
 }
 
-bool WeightImage::table_ok() const noexcept { return table_crc() == table_crc_; }
+bool WeightImage::write(std::size_t offset, std::span<const std::byte> bytes) noexcept {
+  if (bytes.empty()) return true;
+  const std::size_t end = offset + bytes.size();
+  const std::size_t first = offset / block_bytes_;
+  const std::size_t last = (end - 1) / block_bytes_;
+  const auto is_partial = [&](std::size_t i) {
+    return i * block_bytes_ < offset || i * block_bytes_ + block(i).size() > end;
+  };
+  for (const std::size_t i : {first, last}) {
+    if (is_partial(i) && !check_block(i, true)) return false;
+  }
+  for (std::size_t i = first; i <= last; ++i) {
+    const auto live = block(i);
+    const auto copy = std::span(scratch_).first(live.size());
+    std::memcpy(copy.data(), live.data(), live.size());
+    if (is_partial(i) && !is_genuine(i, copy)) return false;  // damaged since it was checked
+    const std::size_t from = std::max(offset, i * block_bytes_);
+    const std::size_t to = std::min(end, i * block_bytes_ + live.size());
+    std::memcpy(copy.data() + (from - i * block_bytes_), bytes.data() + (from - offset), to - from);
+    seals_.put(i, seal_of(i, copy));
+    std::memcpy(live.data(), copy.data(), live.size());
+  }
+  return true;
+}
 
-std::uint32_t WeightImage::table_crc() const noexcept {
-  return crc32c(std::as_bytes(std::span(golden_)));
+bool WeightImage::rebind(std::span<std::byte> live) noexcept {
+  if (live.size() != live_.size()) return false;
+  const std::span<std::byte> old = live_;
+  live_ = live;
+  if (check(0, block_count(), {}, true) == 0) return true;
+  live_ = old;
+  return false;
+}
+
+bool WeightImage::table_ok() const noexcept {
+  for (std::size_t i = 0; i < block_count(); ++i) {
+    if (!seals_.agrees(i)) return false;
+  }
+  return key_.is_whole();
 }
 
 std::size_t WeightImage::regions_of_block(std::size_t index,
@@ -105,7 +165,7 @@ BlockRange WeightImage::blocks_of_region(std::size_t index) const noexcept {
 }
 
 std::size_t WeightImage::memory_bytes() const noexcept {
-  std::size_t bytes = sizeof *this + golden_.capacity() * sizeof(std::uint32_t) +
+  std::size_t bytes = sizeof *this + seals_.memory_bytes() + scratch_.capacity() +
                       regions_.capacity() * sizeof(Region);
   for (const Region& region : regions_) bytes += region.name.capacity() + region.module.capacity();
   return bytes;

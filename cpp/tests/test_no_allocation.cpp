@@ -14,6 +14,7 @@
 #include "selfheal/ewma.hpp"
 #include "selfheal/hddm_a.hpp"
 #include "selfheal/hddm_w.hpp"
+#include "selfheal/image_guard.hpp"
 #include "selfheal/kswin.hpp"
 #include "selfheal/moments.hpp"
 #include "selfheal/monitor_bank.hpp"
@@ -85,9 +86,13 @@ TEST_CASE("no class allocates in its loop") {
   WeightImage image(live, {{"a", "m", 0, 1000}, {"b", "m", 900, 9100}});
   Scrubber scrubber(image, 5);
   SnapshotPool pool(image, 20, 4);
+  Parity parity(image, 16, 2);
+  ImageGuard guard(image, &pool, &parity, 7);
+  std::vector<Finding> findings(8);
 
   std::size_t alarms = 0;
   std::size_t stored = 0;
+  std::size_t healed = 0;
   const std::size_t count = allocations_in([&] {
     ring.push_many(view);
     ring.push(view.first(3));
@@ -112,7 +117,8 @@ TEST_CASE("no class allocates in its loop") {
     live[700] ^= std::byte{1};
     image.check(0, 100, found);
     image.regions_of_block(1, found);
-    image.accept(1, 1);
+    live[700] ^= std::byte{1};
+    image.write(513, std::span(live).subspan(0, 2));
     image.table_ok();
     for (int i = 0; i < 40; ++i) scrubber.step(1024, found);
     const auto taken = pool.take();
@@ -125,8 +131,16 @@ TEST_CASE("no class allocates in its loop") {
     pool.unpin(taken.generation);
     pool.drop(taken.generation);
     pool.take();
+    live[600] ^= std::byte{1};
+    testing::flip_keeping_crc(std::span(live).subspan(1024, 512), 9);
+    for (int i = 0; i < 40; ++i) healed += guard.step(2048, 2048, findings);
+    guard.restore(0, 100, 5000);
+    guard.write(100, std::as_bytes(std::span(scores)).first(3000));
+    parity.stored_bytes()[7] ^= std::byte{1};
+    healed += guard.sweep(findings);
   });
   CHECK(count == 0);
+  CHECK(healed == 3);
   CHECK(alarms > 0);
   CHECK(stored == 1);
 }

@@ -18,6 +18,10 @@ struct Fixture {
   std::size_t count = 0;
 
   void flip(std::size_t block) { live[block * 64] ^= std::byte{1}; }
+  void change(std::size_t block) {
+    const std::array<std::byte, 1> byte{live[block * 64] ^ std::byte{1}};
+    REQUIRE(image.write(block * 64, byte));
+  }
 };
 
 }  // namespace
@@ -45,8 +49,8 @@ TEST_CASE_FIXTURE(Fixture, "golden restores any damage, bit for bit, and only wh
 
 TEST_CASE_FIXTURE(Fixture, "a generation stores and restores what differs") {
   const auto golden = live;
-  flip(2);
-  flip(9);
+  change(2);
+  change(9);
   const auto changed = live;
   const auto taken = pool.take();
   CHECK(taken.status == SnapshotStatus::kOk);
@@ -63,9 +67,9 @@ TEST_CASE_FIXTURE(Fixture, "a generation stores and restores what differs") {
 }
 
 TEST_CASE_FIXTURE(Fixture, "equal blocks are shared, and freed with their last generation") {
-  flip(1);
+  change(1);
   pool.take();
-  flip(2);
+  change(2);
   pool.take();
   CHECK(pool.free_blocks() == 2);
   CHECK(pool.drop(1) == SnapshotStatus::kOk);
@@ -76,11 +80,11 @@ TEST_CASE_FIXTURE(Fixture, "equal blocks are shared, and freed with their last g
 }
 
 TEST_CASE_FIXTURE(Fixture, "a full arena stores nothing at all") {
-  for (std::size_t i = 0; i < 5; ++i) flip(i);
+  for (std::size_t i = 0; i < 5; ++i) change(i);
   CHECK(pool.take().status == SnapshotStatus::kArenaFull);
   CHECK(pool.free_blocks() == 4);
   CHECK(pool.generation_count() == 1);
-  flip(0);
+  change(0);
   CHECK(pool.take().generation == 1);
   CHECK(pool.free_blocks() == 0);
 }
@@ -106,7 +110,7 @@ TEST_CASE_FIXTURE(Fixture, "statuses") {
 }
 
 TEST_CASE_FIXTURE(Fixture, "a damaged copy is refused and the live bytes stay") {
-  flip(1);
+  change(1);
   pool.take();
   pool.stored_bytes()[64 * 4 + 3] ^= std::byte{4};   // golden's block 4
   pool.stored_bytes()[64 * 10 + 9] ^= std::byte{4};  // the slot of generation 1's block 1
@@ -131,7 +135,60 @@ TEST_CASE_FIXTURE(Fixture, "a damaged copy is refused and the live bytes stay") 
 TEST_CASE_FIXTURE(Fixture, "everything is in memory_bytes") {
   const std::size_t bytes = pool.memory_bytes();
   CHECK(bytes >= 14 * 64 + 4 * 10 * 4);
-  flip(1);
+  change(1);
   pool.take();
   CHECK(pool.memory_bytes() == bytes);
+}
+
+TEST_CASE_FIXTURE(Fixture, "corrupt blocks are not stored") {
+  flip(3);
+  CHECK(pool.take().status == SnapshotStatus::kCorrupt);
+  CHECK(pool.free_blocks() == 4);
+  CHECK(pool.generation_count() == 1);
+}
+
+TEST_CASE_FIXTURE(Fixture,
+                  "after going to a generation the image expects it, not what lies there") {
+  change(2);
+  pool.take();
+  pool.restore(0, 0, 100);
+  CHECK(image.check(0, 100, found, true) == 0);
+  flip(2);  // the live bytes are now those of generation 1, and wrong
+  CHECK(image.check(0, 100, found, true) == 1);
+  pool.restore(1, 0, 100);
+  CHECK(image.check(0, 100, found, true) == 0);
+  flip(2);
+  CHECK(image.check(0, 100, found, true) == 1);
+}
+
+TEST_CASE_FIXTURE(Fixture, "a damaged list of blocks is refused") {
+  change(2);
+  pool.take();
+  for (std::size_t bit = 0; bit < 10 * 32; ++bit) {
+    pool.list_bytes()[40 + bit / 8] ^= static_cast<std::byte>(1 << (bit % 8));
+    REQUIRE(pool.restore(1, 0, 100).refused == 10);
+    REQUIRE(pool.restore(0, 0, 100).refused == 0);
+    pool.list_bytes()[40 + bit / 8] ^= static_cast<std::byte>(1 << (bit % 8));
+  }
+  CHECK(pool.restore(1, 0, 100).rewritten == 1);
+}
+
+TEST_CASE_FIXTURE(Fixture, "golden's copy is mended from live bytes that have its hash") {
+  bool is_changed = true;
+  CHECK(pool.mend_golden(4, &is_changed));
+  CHECK_FALSE(is_changed);
+  for (std::size_t bit = 0; bit < 64 * 8; ++bit) {
+    pool.stored_bytes()[64 * 4 + bit / 8] ^= static_cast<std::byte>(1 << (bit % 8));
+    REQUIRE(pool.mend_golden(4, &is_changed));
+    REQUIRE(is_changed);
+    REQUIRE(pool.stored_bytes()[64 * 4 + bit / 8] == live[64 * 4 + bit / 8]);
+  }
+  for (std::size_t bit = 0; bit < pool.golden_seals().keyed_bytes().size() * 8; ++bit) {
+    pool.golden_seals().keyed_bytes()[bit / 8] ^= static_cast<std::byte>(1 << (bit % 8));
+    REQUIRE(pool.mend_golden(bit / 128, &is_changed));
+    REQUIRE(is_changed);
+  }
+  pool.stored_bytes()[64 * 4] ^= std::byte{1};
+  flip(4);  // equal damage to both
+  CHECK_FALSE(pool.mend_golden(4, &is_changed));
 }

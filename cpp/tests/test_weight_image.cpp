@@ -1,6 +1,7 @@
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <array>
 
 #include "samples.hpp"
@@ -46,23 +47,64 @@ TEST_CASE("check counts beyond the room it has, and clips its range") {
   CHECK(image.check(100, 100, corrupt) == 0);
 }
 
-TEST_CASE("accept makes a change right, in its range only") {
+TEST_CASE("write makes a change right, to the byte, and refuses to build upon damage") {
   auto live = testing::random_bytes(640, 1);
-  WeightImage image(live, {}, 64);
-  live[0] ^= std::byte{1};
-  live[70] ^= std::byte{1};
-  CHECK(image.accept(0, 1));
-  CHECK(image.table_ok());
+  WeightImage image(live, {}, 64, {3, 4});
+  const auto bytes = testing::random_bytes(100, 2);
+  auto expected = live;
+  std::copy(bytes.begin(), bytes.end(), expected.begin() + 60);
+  CHECK(image.write(60, bytes));
+  CHECK(live == expected);
+  CHECK(image.check(0, 100, {}, true) == 0);
+  live[0] ^= std::byte{1};  // in block 0, of which the write takes a part
+  CHECK_FALSE(image.write(60, bytes));
+  CHECK_FALSE(image.check_block(0));
+  CHECK(image.write(0, std::span(expected).first(64)));  // the whole block: nothing is built upon
   CHECK(image.check_block(0));
-  CHECK_FALSE(image.check_block(1));
+  CHECK(live == expected);
 }
 
-TEST_CASE("a damaged table is noticed and not built upon") {
-  auto live = testing::random_bytes(64 * 1000, 1);
-  WeightImage image(live, {}, 64);
-  image.table_bytes()[5] ^= std::byte{1};
-  CHECK_FALSE(image.table_ok());
-  CHECK_FALSE(image.accept(0, 1));
+TEST_CASE("flips that keep the checksum are seen by the keyed hash alone") {
+  auto live = testing::random_bytes(640, 1);
+  const WeightImage image(live, {}, 64, {3, 4});
+  testing::flip_keeping_crc(std::span(live).subspan(128, 64), 77);
+  CHECK(image.check(0, 100, {}) == 0);
+  std::array<std::uint32_t, 3> corrupt{};
+  CHECK(image.check(0, 100, corrupt, true) == 1);
+  CHECK(corrupt[0] == 2);
+}
+
+TEST_CASE("every bit of the table: not taken for damaged content, and mended") {
+  auto live = testing::random_bytes(64 * 8, 1);
+  WeightImage image(live, {}, 64, {3, 4});
+  for (const auto table : {image.table().crc_bytes(), image.table().keyed_bytes()}) {
+    for (std::size_t bit = 0; bit < table.size() * 8; ++bit) {
+      const std::size_t block = bit / (table.size());
+      table[bit / 8] ^= static_cast<std::byte>(1 << (bit % 8));
+      REQUIRE_FALSE(image.table_ok());
+      REQUIRE(image.check(0, 100, {}) == 0);
+      REQUIRE(image.check(0, 100, {}, true) == 0);
+      REQUIRE(image.look(block) == BlockState::kTableDamaged);
+      live[block * 64] ^= std::byte{1};
+      REQUIRE_FALSE(image.mend(block));
+      live[block * 64] ^= std::byte{1};
+      REQUIRE(image.mend(block));
+      REQUIRE(image.table_ok());
+    }
+  }
+}
+
+TEST_CASE("it follows its content to another place, and nothing else") {
+  auto live = testing::random_bytes(640, 1);
+  auto moved = live;
+  WeightImage image(live, {}, 64, {3, 4});
+  moved[3] ^= std::byte{1};
+  CHECK_FALSE(image.rebind(moved));
+  CHECK_FALSE(image.rebind(std::span(moved).first(639)));
+  CHECK(image.live().data() == live.data());
+  moved[3] ^= std::byte{1};
+  CHECK(image.rebind(moved));
+  CHECK(image.live().data() == moved.data());
 }
 
 TEST_CASE("regions and blocks know each other") {

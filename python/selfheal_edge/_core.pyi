@@ -1683,6 +1683,8 @@ class WeightImage(metaclass=_Pybind11Type):
         Tensors in it. Names are unique; regions may overlap and need not cover the image.
     block_bytes : int
         A power of two from 64 to 65536. In 512 bytes no pattern of up to 5 flipped bits escapes.
+    key : bytes, optional
+        16 secret bytes for the keyed hash, from the operating system in production; zeros if None.
 
     Raises
     ------
@@ -1693,7 +1695,8 @@ class WeightImage(metaclass=_Pybind11Type):
 
     Notes
     -----
-    Holds 4 bytes a block. Every byte is covered, those between regions as well.
+    Holds 24 bytes a block: checksum and keyed hash, both twice. Every byte is covered, those
+    between regions as well.
     """
 
     def __init__(
@@ -1701,6 +1704,7 @@ class WeightImage(metaclass=_Pybind11Type):
         buffer: _Buffer,
         regions: Sequence[tuple[str, str, SupportsIndex, SupportsIndex]] = ...,
         block_bytes: SupportsIndex = 512,
+        key: bytes | None = None,
     ) -> None: ...
     @property
     def nbytes(self) -> int:
@@ -1718,8 +1722,16 @@ class WeightImage(metaclass=_Pybind11Type):
     def regions(self) -> list[tuple[str, str, int, int]]:
         """(name, module, offset, nbytes) of each region."""
 
-    def check(self, first: SupportsIndex = 0, count: SupportsIndex | None = None) -> list[int]:
-        """List the corrupt ones among `count` blocks (None: all) from `first`, without the GIL."""
+    def check(
+        self,
+        first: SupportsIndex = 0,
+        count: SupportsIndex | None = None,
+        keyed: bool = False,
+    ) -> list[int]:
+        """List the corrupt ones among `count` blocks (None: all) from `first`, without the GIL.
+
+        With `keyed` by keyed hash as well, which flips chosen to keep the checksum do not pass.
+        """
 
     def block_regions(self, block: SupportsIndex) -> list[str]:
         """Name the regions that share bytes with a block."""
@@ -1727,14 +1739,25 @@ class WeightImage(metaclass=_Pybind11Type):
     def region_blocks(self, name: str) -> tuple[int, int]:
         """Give (first, count) of a region's blocks; KeyError for an unknown name."""
 
-    def accept(self, first: SupportsIndex, count: SupportsIndex | None) -> None:
-        """Take `count` blocks (None: all) from `first` as they are now for right.
+    def write(self, offset: SupportsIndex, data: _Buffer) -> None:
+        """Change bytes on purpose, and expect them from now on.
 
-        For legitimate changes. RuntimeError if the table of checksums is itself damaged.
+        RuntimeError, and nothing changes, if a block that is changed in part is corrupt.
         """
 
+    def is_genuine(self, block: SupportsIndex, data: _Buffer) -> bool:
+        """Whether data, wherever it comes from, is what a block must hold: by keyed hash."""
+
+    def rebind(self, buffer: _Buffer) -> None:
+        """Watch the same content at another place; RuntimeError if it is another content."""
+
+    def table_memory(
+        self,
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        """Give checksums, keyed hashes and copies of the key, writable: for tests."""
+
     def table_ok(self) -> bool:
-        """Whether the table of checksums has its own checksum."""
+        """Whether both entries of every block, and all copies of the key, agree."""
 
     def release(self) -> None:
         """Drop the buffer. Later calls, of scrubbers and pools as well, raise ValueError."""
@@ -1754,10 +1777,14 @@ class Scrubber(metaclass=_Pybind11Type):
     image : WeightImage
         What to check.
     seed : int
-        Decides where to start, 0 to 2**64 - 1; take it from the operating system in production.
+        The secret order, 0 to 2**64 - 1; take it from the operating system in production.
+    keyed : bool
+        Check by keyed hash as well as by checksum.
     """
 
-    def __init__(self, image: WeightImage, seed: SupportsIndex = 0) -> None: ...
+    def __init__(
+        self, image: WeightImage, seed: SupportsIndex = 0, keyed: bool = False
+    ) -> None: ...
     def step(self, budget_bytes: SupportsIndex) -> list[int]:
         """Check the next ``max(1, budget_bytes // block_bytes)`` blocks; list the corrupt ones.
 
@@ -1824,8 +1851,8 @@ class SnapshotPool(metaclass=_Pybind11Type):
 
     Notes
     -----
-    Holds the image's size, ``capacity_blocks * (block_bytes + 16)`` and 4 bytes a block and
-    generation. Methods that take a generation raise KeyError if it is not held.
+    Holds the image's size and 24 bytes a block, ``capacity_blocks * (block_bytes + 32)`` and 4
+    bytes a block and generation. Methods that take a generation raise KeyError if it is not held.
     """
 
     def __init__(
@@ -1837,8 +1864,8 @@ class SnapshotPool(metaclass=_Pybind11Type):
     def take(self) -> int:
         """Store the live bytes as a new generation and give its number, never used before.
 
-        It stores what is there: check the image first. RuntimeError, and nothing stored, if the
-        arena or the list of generations is full.
+        RuntimeError, and nothing stored, if a block is corrupt or the arena or the list of
+        generations is full.
         """
 
     def restore(
@@ -1849,8 +1876,7 @@ class SnapshotPool(metaclass=_Pybind11Type):
     ) -> RestoreReport:
         """Make `count` live blocks (None: all) from `first_block` those of a generation.
 
-        Each stored block is verified before it is written. The image's checksums stay: accept the
-        blocks if they are meant to differ from them.
+        Each stored block is verified before it is written, and the image expects it from then on.
         """
 
     def drop(self, generation: SupportsIndex) -> None:
@@ -1883,6 +1909,173 @@ class SnapshotPool(metaclass=_Pybind11Type):
     @property
     def max_generations(self) -> int:
         """Generations that fit, golden included."""
+
+    def memory(
+        self,
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        """Give stored bytes, golden's seals and lists of blocks, writable: for tests."""
+
+    def memory_bytes(self) -> int:
+        """Bytes held, fixed at construction."""
+
+def keyed_hash(key: bytes, buffer: _Buffer, tweak: SupportsIndex | None = None) -> int:
+    """Compute the SipHash-2-4 of a buffer, `tweak` in front as eight little-endian bytes.
+
+    Examples
+    --------
+    >>> from selfheal_edge._core import keyed_hash
+    >>> hex(keyed_hash(bytes(range(16)), bytes(range(15))))
+    '0xa129ca6149be45e5'
+    """
+
+class Parity(metaclass=_Pybind11Type):
+    """An erasure code over an image's blocks, where there is no memory for copies.
+
+    Parameters
+    ----------
+    image : WeightImage
+        What to protect.
+    group_blocks : int
+        Data blocks a group, 1 to 128; groups are interleaved against bursts.
+    parity_blocks : int
+        Parity blocks a group, 1 to 16: so many damaged blocks of each group come back bit for bit.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
+    RuntimeError
+        If the live bytes are corrupt.
+
+    Notes
+    -----
+    Holds ``parity_blocks / group_blocks`` of the image, and seals.
+    """
+
+    def __init__(
+        self,
+        image: WeightImage,
+        group_blocks: SupportsIndex = 16,
+        parity_blocks: SupportsIndex = 1,
+    ) -> None: ...
+    @property
+    def groups(self) -> int:
+        """Groups of blocks."""
+
+    @property
+    def repairable(self) -> int:
+        """Damaged blocks a group that can be repaired."""
+
+    @property
+    def count(self) -> int:
+        """Parity blocks."""
+
+    def memory(
+        self,
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        """Give parity, its checksums and its keyed hashes, writable: for tests that damage them."""
+
+    def memory_bytes(self) -> int:
+        """Bytes held, fixed at construction."""
+
+@final
+class Finding(metaclass=_Pybind11Type):
+    """One damage that an `ImageGuard` found, and what became of it."""
+
+    def __init__(self, *args: Never, **kwargs: Never) -> None: ...
+    @property
+    def part(self) -> Literal["live", "table", "key", "parity", "snapshot"]:
+        """What was damaged."""
+
+    @property
+    def source(self) -> Literal["content", "snapshot", "parity", "live"] | None:
+        """Where the right bytes came from; None: it is still damaged."""
+
+    @property
+    def healed(self) -> bool:
+        """Whether it is right again, and verified."""
+
+    @property
+    def by_key(self) -> bool:
+        """Whether the checksum held and only the keyed hash told."""
+
+    @property
+    def block(self) -> int:
+        """Block of the image; of the parity for that part."""
+
+    @property
+    def wrong_bytes(self) -> int:
+        """Live bytes that were wrong, known once healed."""
+
+    @property
+    def wrong_bits(self) -> int:
+        """Live bits that were wrong, known once healed."""
+
+    @property
+    def flips(self) -> list[tuple[int, int]]:
+        """(offset in the block, xor mask) of the first 16 wrong bytes."""
+
+class ImageGuard(metaclass=_Pybind11Type):
+    """Find damage to an image and to all that protects it, and heal it at once.
+
+    Parameters
+    ----------
+    image : WeightImage
+        What to guard.
+    pool, parity : SnapshotPool, Parity, optional
+        Where right bytes come from; a copy first, then parity. Of the same image.
+    seed : int
+        The secret orders of both sweeps; take it from the operating system in production.
+    """
+
+    def __init__(
+        self,
+        image: WeightImage,
+        pool: SnapshotPool | None = None,
+        parity: Parity | None = None,
+        seed: SupportsIndex = 0,
+    ) -> None: ...
+    def step(self, fast_bytes: SupportsIndex, keyed_bytes: SupportsIndex = 0) -> list[Finding]:
+        """Check the next slices of both sweeps, and heal; usually the list is empty.
+
+        Budgets below a block add up over calls. At most one round a call.
+        """
+
+    def sweep(self) -> list[Finding]:
+        """Check everything now, and heal, without the GIL."""
+
+    def heal(self, block: SupportsIndex) -> Finding | None:
+        """Heal a block; None if it was sound."""
+
+    def restore(
+        self,
+        generation: SupportsIndex,
+        offset: SupportsIndex = 0,
+        nbytes: SupportsIndex | None = None,
+    ) -> RestoreReport:
+        """Make bytes (None: to the end) those of a generation, and expect them from now on.
+
+        Exact to the byte, wholly or not at all. KeyError for a generation that is not held.
+        """
+
+    def write(self, offset: SupportsIndex, data: _Buffer) -> None:
+        """Change bytes on purpose, as `WeightImage.write`; parity follows."""
+
+    @property
+    def sweeps(self) -> int:
+        """Fast sweeps completed."""
+
+    @property
+    def keyed_sweeps(self) -> int:
+        """Keyed sweeps completed."""
+
+    @property
+    def fast_blocks(self) -> int:
+        """Blocks in one fast sweep."""
+
+    @property
+    def keyed_blocks(self) -> int:
+        """Blocks in one keyed sweep."""
 
     def memory_bytes(self) -> int:
         """Bytes held, fixed at construction."""

@@ -17,6 +17,7 @@ from selfheal_edge import _core
 from selfheal_edge.container import pack, unpack, write_atomically
 from selfheal_edge.errors import BaselineFormatError, BaselineMismatchError
 from selfheal_edge.interval import predictions
+from selfheal_edge.known_answers import choose_inputs
 from selfheal_edge.session import Fingerprint, Session
 from selfheal_edge.signals import OutputKind, SignalExtractor
 from selfheal_edge.tflite.arrays import Tensors, read_batch
@@ -296,7 +297,9 @@ def calibrate(
 
     Notes
     -----
-    Cost: one inference per input, and one child process that tries the file.
+    Cost: three inferences per input, and one child process that tries the file. Two of the three,
+    at most 2048, go into choosing the known answers: inputs that notice most of single flips of
+    weight bits, which are tried on this session's own copy of the weights.
     """
     interval = predictions(false_alarm_interval, rate_hz)
     session = Session(model, runtime, kernels, num_threads)
@@ -325,9 +328,7 @@ def calibrate(
             values[n] = measured.values
             repeats += measured.repeats_previous
             right += truth is not None and measured.label == truth[n]
-        chosen = np.random.default_rng(seed).choice(
-            batch.size, min(_KNOWN_ANSWERS, batch.size), replace=False
-        )
+        chosen = choose_inputs(session, batch, _KNOWN_ANSWERS, np.random.default_rng(seed))
         questions = tuple(tuple(rows[n, ...].copy() for rows in batch.rows) for n in chosen)
         answers = tuple(tuple(row) for row in session.answers(questions))
         return Baseline(

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from selfheal_edge.baseline import Baseline, KnownAnswers
-from selfheal_edge.diagnosis import Diagnosis
+from selfheal_edge.diagnosis import Cause, Diagnosis
 from selfheal_edge.errors import IntegrityError
+from selfheal_edge.guarded_image import GuardedImage
 from selfheal_edge.journal import Journal
 from selfheal_edge.policy import Policy
 from selfheal_edge.repair import ModelRepairKit, RepairCase
+from selfheal_edge.repair.rollback import Rollback
 from selfheal_edge.session import Session
 from selfheal_edge.tflite.flip_check import Finding
 from selfheal_edge.tflite.protocol import Array
@@ -41,6 +44,8 @@ class Healer:
     ----------
     session, weights
         The running instance and its bytes.
+    guard
+        Makes guarded images of what the session holds now.
     known
         Known answers of the active generation.
     kit, policy, journal
@@ -52,12 +57,14 @@ class Healer:
         *,
         session: Session,
         weights: Weights,
+        guard: Callable[[], Mapping[str, GuardedImage]],
         known: KnownAnswers,
         kit: ModelRepairKit,
         policy: Policy,
         journal: Journal,
     ) -> None:
         self._session = session
+        self._guard = guard
         self._weights = weights
         self._kit = kit
         self._policy = policy
@@ -69,6 +76,15 @@ class Healer:
         """Repairs that were proven."""
         self.failed = 0
         """Repairs that were applied and did not hold."""
+
+    @property
+    def heals_at_once(self) -> bool:
+        """Whether the core shall repair what its sweep finds: when the first response is just that.
+
+        A user who replaces our strategy, or puts another one first, gets the first word.
+        """
+        first = self._policy.response(Cause.WEIGHT_CORRUPTION)[:1]
+        return first == ("rollback_block",) and isinstance(self._kit.strategies[first[0]], Rollback)
 
     @property
     def weights(self) -> Weights:
@@ -88,8 +104,22 @@ class Healer:
             raise IntegrityError(
                 f"weights: expected sound bytes to build from, got {len(corrupt)} corrupt block(s)"
             )
+        self._session.rebuild(lambda fresh: self._weights.follow(fresh.images))
+
+    def reload(self) -> None:
+        """Write the model file's bytes anew, build from them, and guard the result.
+
+        Raises
+        ------
+        IntegrityError
+            When the file's bytes in memory do not have their hash any more.
+        """
+        model = self._session.copy.model
+        if hashlib.sha256(model.data).hexdigest() != model.sha256:
+            raise IntegrityError("model: expected the file's bytes to have their hash, got others")
+        self._session.source.view[:] = model.data
         self._session.rebuild()
-        self._weights.rebind(self._session.instance)
+        self._weights.replace(self._guard())
 
     def mark_untrusted(self) -> None:
         """Flag every answer from now on."""
@@ -150,9 +180,9 @@ class Healer:
             raise ValueError(
                 f"modules: expected names among {list(weights.modules)}, got {unknown}"
             )
-        report = weights.restore(
-            generation, {"source": weights.images["source"].blocks_of(modules)}
-        )
+        weights.mend()  # nothing is built upon damage, wherever it is
+        ranges = {n: i.ranges_of(modules) for n, i in weights.images.items()}
+        report = weights.restore(generation, ranges)
         if report.refused:
             self.mark_untrusted()
             raise IntegrityError(
@@ -161,7 +191,7 @@ class Healer:
             )
         try:
             if modules is None:
-                weights.settle(generation)
+                weights.activate(generation)
             self.rebuild()
             proof = self.prove()
         except BaseException:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from selfheal_edge.exposure import Exposure
 from selfheal_edge.monitor import Alarm
 from selfheal_edge.session import Fingerprint
 from selfheal_edge.tflite.protocol import Array, Coverage, CoverageTable
@@ -45,12 +46,16 @@ class Health:
     generation: int
     """The saved state of the weights that is active; 0 is golden."""
     coverage: CoverageSummary
+    exposure: Exposure
+    """Which share of the bytes that can influence an answer is watched, as counted at the start."""
     fingerprint: Fingerprint
     predictions: int
     alarms: int
     """Alarms of the monitor, those during a known trouble included."""
     corrupt_blocks: int
     """Corrupt blocks found, ever."""
+    guard_repairs: int
+    """Damages to checksum tables, parity and snapshots that were mended."""
     repairs: int
     """Repairs that were proven."""
     failed_repairs: int

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from selfheal_edge.beats import Beat
 from selfheal_edge.diagnosis import AttackDiagnoser, Cause, Diagnosis, Symptoms
 from selfheal_edge.errors import IntegrityError
 from selfheal_edge.healing import Healer
@@ -46,6 +48,8 @@ class HealingLoop:
         The parts of the loop, in their order.
     policy, journal
         What shall be done, and where it is written down.
+    clock
+        Monotonic seconds.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class HealingLoop:
         healer: Healer,
         policy: Policy,
         journal: Journal,
+        clock: Callable[[], float],
     ) -> None:
         self._session = session
         self._weights = weights
@@ -73,8 +78,16 @@ class HealingLoop:
         self.predictions = 0
         self.alarms = 0
         self.corrupt_blocks = 0
+        self.guard_repairs = 0
+        """Damages to tables, parity or snapshots that were mended."""
         self._pending: dict[str, Alarm] = {}  # by signal: alarms that no diagnosis has heard yet
         self._diagnose_at = 0
+        self._sweeps = bool(policy.scrub_bytes_per_predict or policy.keyed_bytes_per_predict)
+        self._heals_at_once = healer.heals_at_once
+        self._known_beat = Beat(policy.known_answers_every, None, clock)
+        rebuild_after = None if session.stateful else policy.rebuild_after_predictions
+        seconds = None if session.stateful else policy.rebuild_after_seconds
+        self._rebuild_beat = Beat(rebuild_after, seconds, clock)
         self._pause = policy.rediagnose_after
         self._unhealed: frozenset[tuple[str, int]] = frozenset()
         """Image and block of what no strategy could restore."""
@@ -91,10 +104,14 @@ class HealingLoop:
         nonfinite
             Input values that were NaN or infinite before quantisation hid them.
         """
-        if self._policy.scrub_bytes_per_predict:
-            corrupt = self._weights.step(self._policy.scrub_bytes_per_predict)
-            if corrupt and not self._waits(corrupt):
-                self.heal_corruption(corrupt)
+        if self._sweeps:
+            corrupt = self._weights.step(
+                self._policy.scrub_bytes_per_predict,
+                self._policy.keyed_bytes_per_predict,
+                heal=self._heals_at_once,
+            )
+            if corrupt:
+                self.take_in(corrupt)
         try:
             outputs = self._session.instance.run(inputs)
         except Exception:  # the input's fault, or that of bytes which the sweep has not reached
@@ -119,6 +136,7 @@ class HealingLoop:
             self._diagnose()
         elif self.trouble is not None and self._monitor.settled():
             self._settle(self.trouble)
+        self._keep_beats()
         sound = self._healer.trusted and not nonfinite and not measured.nonfinite_outputs
         return Step(number, outputs, measured, alarms, sound)
 
@@ -171,6 +189,54 @@ class HealingLoop:
         if healing.restored:
             self._recover()
 
+    def _keep_beats(self) -> None:
+        """Ask the known answers, and rebuild the runtime, when it is time."""
+        rebuild = self._rebuild_beat.due()
+        if not (self._known_beat.due() or rebuild) or self.trouble is not None:
+            return
+        if rebuild:
+            try:
+                self._healer.rebuild()
+            except IntegrityError:  # damage that the sweep has not reached
+                corrupt = self._corrupt()
+                if not corrupt or not self.heal_corruption(corrupt):
+                    return
+        if not self._healer.known_answers_right():
+            self._runtime_fault()
+
+    def _runtime_fault(self) -> None:
+        """Known answers are wrong: find out why, and respond."""
+        corrupt = self._corrupt()
+        if corrupt:
+            self.heal_corruption(corrupt)
+            return
+        diagnosis = self._diagnoser.diagnose(Symptoms(known_answers_right=False))
+        self._record(diagnosis)
+        healing = self._healer.respond(diagnosis, RepairCase(), self.predictions)
+        self.trouble = diagnosis
+        if healing.restored:
+            self.restored()
+        else:
+            self._healer.mark_untrusted()
+            self._retry_at = self.predictions + self._retry_pause
+
+    def take_in(self, found: tuple[CorruptBlock, ...]) -> None:
+        """Take note of what a sweep found, and of what the core has healed already."""
+        live = tuple(block for block in found if block.part == "live")
+        for block in found:
+            if block.part != "live":
+                self.guard_repairs += 1
+                self._journal.add(
+                    "repair",
+                    self.predictions,
+                    cause=Cause.WEIGHT_CORRUPTION.value,
+                    strategy="mend_guard",
+                    outcome=f"{'healed' if block.healed else 'not healed'}: damage to the "
+                    f"{block.part} that guards block {block.block} of the {block.image} image",
+                )
+        if live and not self._waits(live):
+            self.heal_corruption(live)
+
     def heal_corruption(self, corrupt: tuple[CorruptBlock, ...]) -> bool:
         """Restore corrupt blocks; return whether the model is proven to be what it was."""
         self.corrupt_blocks += len(corrupt)
@@ -180,7 +246,9 @@ class HealingLoop:
         )
         self._record(diagnosis)
         # One corrupt block seldom comes alone, and proof needs all of them healed.
-        case = RepairCase(self._corrupt() or corrupt)
+        left = self._corrupt()
+        seen = {(b.image, b.block) for b in left}
+        case = RepairCase((*left, *(b for b in corrupt if (b.image, b.block) not in seen)))
         healing = self._healer.respond(diagnosis, case, self.predictions)
         if healing.restored:
             self.restored()
@@ -201,11 +269,8 @@ class HealingLoop:
             self._recover()
 
     def _corrupt(self) -> tuple[CorruptBlock, ...]:
-        """Check every byte; nothing where the checksums themselves are damaged."""
-        try:
-            return self._weights.check()
-        except IntegrityError:
-            return ()
+        """Check every byte."""
+        return self._weights.check()
 
     def _waits(self, corrupt: tuple[CorruptBlock, ...]) -> bool:
         """Whether these blocks are known to resist, and it is too early to try again."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 from typing import Any, Literal
@@ -13,6 +14,8 @@ import numpy as np
 from selfheal_edge.baseline import Baseline
 from selfheal_edge.diagnosis import AttackDiagnoser
 from selfheal_edge.errors import BaselineMismatchError, ForkedProcessError, ModelClosedError
+from selfheal_edge.exposure import measure_exposure
+from selfheal_edge.guarded_image import CorruptBlock, GuardedImage, GuardOptions, guard_session
 from selfheal_edge.healing import Healer
 from selfheal_edge.health import CoverageSummary, Health, Prediction
 from selfheal_edge.journal import Event, Journal
@@ -26,7 +29,7 @@ from selfheal_edge.tflite.arrays import Batch, Tensors, check_out, read_batch, s
 from selfheal_edge.tflite.protocol import Array, TensorSpec
 from selfheal_edge.tflite.select import KernelsArgument, RuntimeArgument
 from selfheal_edge.turns import Turns
-from selfheal_edge.weights import CorruptBlock, GuardedImage, Weights
+from selfheal_edge.weights import Weights
 
 __all__ = ["SelfHealingModel"]
 
@@ -110,6 +113,7 @@ class SelfHealingModel:
         self._turns = Turns(self._journal.deliver)
         self._session = Session(model, runtime, kernels, num_threads)
         try:
+            self._exposure = measure_exposure(self._session)
             baseline.check_model(self._session.model.sha256)
             self._baseline = baseline
             self._extractor = SignalExtractor(
@@ -120,10 +124,14 @@ class SelfHealingModel:
                     f"baseline: expected the signals {self._extractor.names}, "
                     f"got {tuple(baseline.references)}"
                 )
-            self._weights = self._guard_weights()
+            ticks = time.monotonic if clock is None else clock
+            self._weights = Weights(
+                self._guarded(), lambda: self._session.coverage, self._heal, self._turns, ticks
+            )
             self._healer = Healer(
                 session=self._session,
                 weights=self._weights,
+                guard=self._guarded,
                 known=baseline.known_answers,
                 kit=kit,
                 policy=self._policy,
@@ -139,6 +147,7 @@ class SelfHealingModel:
                 healer=self._healer,
                 policy=self._policy,
                 journal=self._journal,
+                clock=ticks,
             )
             random = secrets.randbits(62) if seed is None else _seeded(seed)
             self._first_id = random << 48
@@ -149,16 +158,12 @@ class SelfHealingModel:
             self._session.close()
             raise
 
-    def _guard_weights(self) -> Weights:
-        source = GuardedImage(
-            "source",
-            self._session.source.view,
-            self._session.copy.model.regions,
-            self._policy.max_generations,
+    def _guarded(self) -> dict[str, GuardedImage]:
+        policy = self._policy
+        return guard_session(
+            self._session,
+            GuardOptions(policy.max_generations, policy.snapshots, policy.parity_blocks),
         )
-        weights = Weights(source, lambda: self._session.coverage, self._heal, self._turns)
-        weights.rebind(self._session.instance)
-        return weights
 
     # --- serving ---------------------------------------------------------------------------
 
@@ -238,7 +243,7 @@ class SelfHealingModel:
         ]
 
     def _heal(self, corrupt: tuple[CorruptBlock, ...]) -> None:
-        self._loop.heal_corruption(corrupt)
+        self._loop.take_in(corrupt)
 
     # --- maintenance -----------------------------------------------------------------------
 
@@ -269,8 +274,8 @@ class SelfHealingModel:
         to
             ``"golden"``, the state of the file, or a number that `snapshot` returned.
         modules
-            Names from `weights.modules`; None for the whole model. Neighbours that share a block
-            with a module go back with it.
+            Names from `weights.modules`; None for the whole model. To the byte: neighbours that
+            share a block with a module stay as they are.
 
         Raises
         ------
@@ -347,10 +352,12 @@ class SelfHealingModel:
                 trouble=trouble,
                 generation=self._weights.active,
                 coverage=CoverageSummary.of(self._session.coverage, self._session.choice.reason),
+                exposure=self._exposure,
                 fingerprint=self._session.fingerprint,
                 predictions=self._loop.predictions,
                 alarms=self._loop.alarms,
                 corrupt_blocks=self._loop.corrupt_blocks,
+                guard_repairs=self._loop.guard_repairs,
                 repairs=self._healer.repairs,
                 failed_repairs=self._healer.failed,
                 sweeps=self._weights.sweeps,

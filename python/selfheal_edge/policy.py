@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from selfheal_edge.diagnosis import Cause
 
 __all__ = ["Policy"]
 
 
+_MOST_PARITY: Final = 16
+
+
 def _responses() -> dict[Cause, tuple[str, ...]]:
-    ladder = ("rollback_block", "rollback_module", "rollback_model", "rebuild", "mark_untrusted")
+    ladder = ("rollback_block", "rollback_module", "rollback_model", "rebuild")
     return {
-        Cause.WEIGHT_CORRUPTION: ladder,
-        Cause.RUNTIME_FAULT: ("rebuild", "rollback_model", "mark_untrusted"),
+        Cause.WEIGHT_CORRUPTION: (*ladder, "reload_golden", "mark_untrusted"),
+        Cause.RUNTIME_FAULT: ("rebuild", "rollback_model", "reload_golden", "mark_untrusted"),
     }
 
 
@@ -31,8 +34,27 @@ class Policy:
     """How a model guards itself. Immutable; the defaults suit most devices."""
 
     scrub_bytes_per_predict: int = 16384
-    """Bytes of weights checked before each prediction; a sweep takes size / budget predictions.
-    0 leaves checking to `weights.scrub()`."""
+    """Bytes of each image checked before each prediction; a sweep takes size / budget predictions.
+    0 leaves checking to `weights.scrub()` and `weights.idle()`."""
+    keyed_bytes_per_predict: int = 512
+    """Bytes checked by keyed hash as well, which finds flips chosen to keep their checksum: the
+    slower sweep, over the weights and all that guards them. Below a block (512) it checks one
+    every few predictions; 0 leaves it to `weights.scrub()` and `weights.idle()`."""
+    snapshots: bool = True
+    """Keep golden and later generations in memory: the size of each image once, and a quarter for
+    generations. Without them parity alone repairs, and there is no rollback."""
+    parity_blocks: int = 1
+    """Parity blocks for every 16 blocks of 512 bytes, 0 to 16: costs that many sixteenths of the
+    memory and repairs that many damaged blocks among each 16 where no copy verifies. 0: none."""
+    known_answers_every: int | None = 20_000
+    """Predictions after which the known answers are asked again: they notice damage that no
+    checksum sees, in the runtime's own memory. None: only when there is doubt."""
+    rebuild_after_predictions: int | None = None
+    """Predictions after which the runtime is built anew from verified bytes, which bounds in time
+    whatever damage there may be in memory of its own."""
+    rebuild_after_seconds: float | None = 3600.0
+    """The same in seconds; whichever comes first. None for both: never. A recurrent model is not
+    rebuilt by either, since its state would be lost."""
     nonfinite: Literal["raise", "skip"] = "raise"
     """NaN or infinity in a float input: refuse it, or serve it (untrusted) and count it."""
     responses: Mapping[Cause, tuple[str, ...]] = field(default_factory=_responses)
@@ -50,6 +72,8 @@ class Policy:
         """Check every field."""
         for name, least in (
             ("scrub_bytes_per_predict", 0),
+            ("keyed_bytes_per_predict", 0),
+            ("parity_blocks", 0),
             ("max_events", 1),
             ("max_generations", 1),
             ("rediagnose_after", 1),
@@ -57,6 +81,22 @@ class Policy:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"{name}: expected an integer of at least {least}, got {value!r}")
+        for name in ("known_answers_every", "rebuild_after_predictions"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+                raise TypeError(f"{name}: expected an integer or None, got {value!r}")
+            if value is not None and value < 1:
+                raise ValueError(f"{name}: expected at least 1, got {value}")
+        if self.rebuild_after_seconds is not None and not self.rebuild_after_seconds > 0:
+            raise ValueError(
+                f"rebuild_after_seconds: expected above 0, got {self.rebuild_after_seconds!r}"
+            )
+        if self.parity_blocks > _MOST_PARITY:
+            raise ValueError(f"parity_blocks: expected 0 to 16, got {self.parity_blocks}")
+        if not (self.snapshots or self.parity_blocks):
+            raise ValueError(
+                "snapshots, parity_blocks: expected at least one source of repair, got none"
+            )
         if self.nonfinite not in ("raise", "skip"):
             raise ValueError(f"nonfinite: expected 'raise' or 'skip', got {self.nonfinite!r}")
         for cause, strategies in self.responses.items():

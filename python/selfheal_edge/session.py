@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -104,14 +104,24 @@ class Session:
         self._flips = check_coverage(self.choice, samples)
         return self._flips
 
-    def rebuild(self) -> None:
+    def rebuild(self, accept: Callable[[Instance], None] = lambda _: None) -> None:
         """Replace the instance by one built from the source's live bytes; atomic for callers.
 
         Whoever watches the old instance's images has to turn to the new one's.
 
         The state of a recurrent model starts again at zero.
+
+        Parameters
+        ----------
+        accept
+            Sees the fresh instance before it replaces the old one, which stays if this raises.
         """
         fresh = self.choice.build(self.source)
+        try:
+            accept(fresh)
+        except BaseException:
+            fresh.close()
+            raise
         old, self.instance = self.instance, fresh
         old.close()
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import secrets
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
-from selfheal_edge import _core
 from selfheal_edge.errors import IntegrityError
-from selfheal_edge.tflite.protocol import CoverageTable, Instance
+from selfheal_edge.guarded_image import CorruptBlock, GuardedImage, RestoreReport
+from selfheal_edge.tflite.protocol import CoverageTable
 from selfheal_edge.tflite.records import Region
 from selfheal_edge.turns import Turns
 
@@ -21,107 +18,7 @@ __all__ = ["GOLDEN", "CorruptBlock", "GuardedImage", "RestoreReport", "Weights"]
 GOLDEN: Final = 0
 """The generation that is always there."""
 
-_ARENA_SHARE: Final = 4  # generations share blocks worth a quarter of the image
-
-
-@dataclass(frozen=True, slots=True)
-class CorruptBlock:
-    """A block whose checksum does not hold."""
-
-    image: str
-    block: int
-    offset: int
-    nbytes: int
-    regions: tuple[str, ...]
-    """Names of the regions that share bytes with it."""
-    modules: tuple[str, ...]
-    """Modules that read those regions."""
-
-
-@dataclass(frozen=True, slots=True)
-class RestoreReport:
-    """What restoring did."""
-
-    rewritten: int
-    """Blocks that differed and were written."""
-    refused: int
-    """Saved blocks that were themselves damaged; nothing was written from them."""
-
-
-class GuardedImage:
-    """One stretch of live memory with its checksums, its sweep and its snapshots.
-
-    Parameters
-    ----------
-    name
-        ``"source"`` or ``"packed"``.
-    live
-        Writable bytes; kept until `close`.
-    regions
-        What lies where in it.
-    max_generations
-        Snapshots beside golden; 0 for an image that can be made again.
-    """
-
-    def __init__(
-        self, name: str, live: memoryview, regions: Sequence[Region], max_generations: int
-    ) -> None:
-        self.name = name
-        self.live = live
-        self.nbytes = live.nbytes
-        """Bytes watched: all of the image."""
-        self.regions = {region.name: region for region in regions}
-        table = [(r.name, ",".join(r.modules), r.offset, r.nbytes) for r in regions if r.nbytes]
-        self.image = _core.WeightImage(live, table)
-        capacity = max(16, self.image.block_count // _ARENA_SHARE) if max_generations else 0
-        self.pool = _core.SnapshotPool(self.image, capacity, max_generations + 1)
-        self.scrubber = _core.Scrubber(self.image, secrets.randbits(64))
-
-    def digest(self) -> bytes:
-        """Return a SHA-256 of the live bytes."""
-        return hashlib.sha256(self.live).digest()
-
-    def describe(self, blocks: Sequence[int]) -> tuple[CorruptBlock, ...]:
-        """Say what the given blocks hold."""
-        return tuple(self._describe(block) for block in blocks)
-
-    def _describe(self, block: int) -> CorruptBlock:
-        names = tuple(self.image.block_regions(block))
-        modules = dict.fromkeys(m for n in names for m in self.regions[n].modules)
-        offset = block * self.image.block_bytes
-        nbytes = min(self.image.block_bytes, self.nbytes - offset)
-        return CorruptBlock(self.name, block, offset, nbytes, names, tuple(modules))
-
-    def blocks_of(self, modules: Collection[str] | None) -> list[tuple[int, int]]:
-        """Return (first, count) of the blocks of some modules; of all when None."""
-        if modules is None:
-            return [(0, self.image.block_count)]
-        return [
-            self.image.region_blocks(region.name)
-            for region in self.regions.values()
-            if region.nbytes and not set(region.modules).isdisjoint(modules)
-        ]
-
-    def restore(self, generation: int, ranges: Sequence[tuple[int, int]]) -> RestoreReport:
-        """Make block ranges those of `generation`, and take them as the expected state."""
-        rewritten = refused = 0
-        for first, count in ranges:
-            report = self.pool.restore(generation, first, count)
-            rewritten += report.rewritten
-            refused += report.refused
-        return RestoreReport(rewritten, refused)
-
-    @property
-    def memory_bytes(self) -> int:
-        """Bytes of checksums, snapshots and sweep, without the live bytes."""
-        parts = (self.image, self.pool, self.scrubber)
-        return sum(part.memory_bytes() for part in parts)
-
-    def close(self) -> None:
-        """Let go of the live bytes."""
-        self.image.release()
-        with contextlib.suppress(BufferError):  # somebody's array keeps the memory; it lets go last
-            self.live.release()
+_IDLE_SLICE: Final = 65536  # bytes between two looks at the clock
 
 
 class Weights:
@@ -129,29 +26,31 @@ class Weights:
 
     Parameters
     ----------
-    source
-        The image of the model file; snapshots are taken of it, and all else is made from it.
+    images
+        By name.
     coverage
         Returns the coverage table of the running instance.
     heal
         Called with the corrupt blocks that `scrub` found.
     turns
         Shared with the model: no check while another thread runs, heals or closes it.
+    clock
+        Monotonic seconds.
     """
 
     def __init__(
         self,
-        source: GuardedImage,
+        images: Mapping[str, GuardedImage],
         coverage: Callable[[], CoverageTable],
         heal: Callable[[tuple[CorruptBlock, ...]], None],
         turns: Turns,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._images = {source.name: source}
-        self._source = source
-        self._digests: dict[tuple[str, int], bytes] = {}  # by image and generation
+        self._images = dict(images)
         self._coverage = coverage
         self._heal = heal
         self._turns = turns
+        self._clock = clock
         self._active = GOLDEN
         self._sweeps_when_closed: int | None = None
 
@@ -194,35 +93,95 @@ class Weights:
     def generations(self) -> tuple[int, ...]:
         """Saved generations; 0 is golden."""
         with self._turns:
-            return tuple(self._source.pool.generations)
+            pool = self._images["source"].pool
+            return () if pool is None else tuple(pool.generations)
 
-    def step(self, budget_bytes: int) -> tuple[CorruptBlock, ...]:
-        """Check the next slice of every image; return what is corrupt, usually nothing."""
-        found: tuple[CorruptBlock, ...] = ()
-        with self._turns:
-            for image in self._images.values():
-                blocks = image.scrubber.step(budget_bytes)
-                if blocks:
-                    found += image.describe(blocks)
-        return found
+    def step(
+        self, fast_bytes: int, keyed_bytes: int = 0, *, heal: bool = True
+    ) -> tuple[CorruptBlock, ...]:
+        """Check the next slice of every image; return what was damaged, usually nothing.
 
-    def check(self) -> tuple[CorruptBlock, ...]:
-        """Check every byte now; repair nothing.
-
-        Raises
-        ------
-        IntegrityError
-            When a table of checksums is itself damaged, so that nothing can be told.
+        Parameters
+        ----------
+        fast_bytes, keyed_bytes
+            Budgets of the fast sweep and of the keyed one, for each image.
+        heal
+            Whether the core repairs at once what it finds; otherwise it is only reported.
         """
         found: tuple[CorruptBlock, ...] = ()
         with self._turns:
             for image in self._images.values():
-                if not image.image.table_ok():
-                    raise IntegrityError(
-                        f"weights: expected an undamaged table of checksums for the {image.name} "
-                        "image, got a damaged one"
-                    )
-                found += image.describe(image.image.check())
+                if heal:
+                    found += image.step(fast_bytes, keyed_bytes)
+                elif blocks := image.scrubber.step(fast_bytes):
+                    found += image.describe(blocks)
+        return found
+
+    def idle(self, seconds: float) -> tuple[CorruptBlock, ...]:
+        """Use idle time for both sweeps; heal what they find.
+
+        Parameters
+        ----------
+        seconds
+            How long at most; it ends earlier when every byte has been checked by keyed hash.
+
+        Returns
+        -------
+        tuple of CorruptBlock
+            What was found, also when it has been healed.
+
+        Notes
+        -----
+        May be called from another thread; predictions wait for one slice at most, some 100 µs.
+        """
+        if not seconds >= 0:
+            raise ValueError(f"seconds: expected a number of at least 0, got {seconds!r}")
+        found: tuple[CorruptBlock, ...] = ()
+        end = self._clock() + seconds
+        left = 4 * self.nbytes  # no image with all that guards it is larger
+        while left > 0 and self._clock() < end:
+            with self._turns:
+                now = self.step(_IDLE_SLICE, _IDLE_SLICE)
+                if now:
+                    self._heal(now)
+            found += now
+            left -= _IDLE_SLICE
+        return found
+
+    def check(self, keyed: bool = True) -> tuple[CorruptBlock, ...]:
+        """Check every byte now; repair nothing.
+
+        Parameters
+        ----------
+        keyed
+            By keyed hash, which chosen flips do not pass; False by checksum alone, ten times
+            faster.
+        """
+        found: tuple[CorruptBlock, ...] = ()
+        with self._turns:
+            for image in self._images.values():
+                found += image.describe(image.image.check(keyed=keyed))
+        return found
+
+    def mend(self) -> tuple[CorruptBlock, ...]:
+        """Check every byte of the images and of all that guards them, and heal at once.
+
+        Nothing is written to the journal and no runtime is rebuilt: `scrub` does the whole.
+        """
+        found: tuple[CorruptBlock, ...] = ()
+        with self._turns:
+            for image in self._images.values():
+                found += tuple(map(image.report, image.guard.sweep()))
+        return found
+
+    def heal_blocks(self, corrupt: Sequence[CorruptBlock]) -> tuple[CorruptBlock, ...]:
+        """Heal corrupt blocks from whatever verifies; return those that needed it."""
+        found: tuple[CorruptBlock, ...] = ()
+        with self._turns:
+            for name, image in self._images.items():
+                found += image.heal(
+                    [b.block for b in corrupt if b.image == name and b.part == "live"]
+                )
         return found
 
     def scrub(self, repair: bool = True) -> tuple[CorruptBlock, ...]:
@@ -240,13 +199,26 @@ class Weights:
 
         Notes
         -----
-        Cost: one checksum of all images, some 10 µs per 100 kB where CRC instructions exist.
+        Cost: one keyed hash of all images, some 100 µs per 100 kB.
         """
         with self._turns:
             found = self.check()
             if found and repair:
                 self._heal(found)
+            if repair:
+                guards = self._mend_guards()
+                if guards:
+                    self._heal(guards)
+                found += guards
             return found
+
+    def _mend_guards(self) -> tuple[CorruptBlock, ...]:
+        """Mend tables, parity and snapshots, unless live bytes resist: those are not ours here."""
+        found: tuple[CorruptBlock, ...] = ()
+        for image in self._images.values():
+            if not image.image.check(keyed=True):
+                found += tuple(map(image.report, image.guard.sweep()))
+        return found
 
     def take(self) -> int:
         """Save the live bytes as a new generation; refuse while they are corrupt.
@@ -264,7 +236,23 @@ class Weights:
                 raise IntegrityError(
                     f"weights: expected sound bytes to save, got {len(found)} corrupt block(s)"
                 )
-            return int(self._source.pool.take())
+            taken: dict[str, int] = {}
+            try:
+                for name, image in self._images.items():
+                    if image.pool is None:
+                        raise RuntimeError(
+                            "take: expected a policy with snapshots, got snapshots=False"
+                        )
+                    taken[name] = image.pool.take()
+            except BaseException:
+                for name, generation in taken.items():
+                    self._drop(name, generation)
+                if self.check():  # damaged since it was looked at
+                    raise IntegrityError(
+                        "weights: expected sound bytes to save, got damage"
+                    ) from None
+                raise
+            return next(iter(taken.values()))
 
     def drop(self, generation: int) -> None:
         """Forget a saved generation.
@@ -281,62 +269,62 @@ class Weights:
                     f"generation: expected one of {held} (neither golden nor the active one can "
                     f"be dropped), got {generation!r}"
                 )
-            self._source.pool.drop(generation)
+            for name in self._images:
+                self._drop(name, generation)
+
+    def _drop(self, name: str, generation: int) -> None:
+        pool = self._images[name].pool
+        assert pool is not None
+        pool.drop(generation)
 
     def restore(
         self, generation: int, ranges: Mapping[str, Sequence[tuple[int, int]]]
     ) -> RestoreReport:
-        """Make block ranges, by image, those of `generation`.
-
-        An image that the runtime made has one saved state, the one it was born with.
-        """
+        """Make byte ranges, by image, those of `generation`, and expect them from now on."""
         with self._turns:
-            reports = [
-                self._images[name].restore(generation if name == "source" else GOLDEN, part)
-                for name, part in ranges.items()
-            ]
+            reports = [self._images[n].restore(generation, r) for n, r in ranges.items()]
         return RestoreReport(sum(r.rewritten for r in reports), sum(r.refused for r in reports))
 
-    def settle(self, generation: int) -> None:
-        """Take the source, restored to another generation, as what it is meant to be now."""
+    def activate(self, generation: int) -> None:
+        """Take note that the live bytes are meant to be this generation."""
         with self._turns:
-            self._source.image.accept(0, self._source.image.block_count)
             self._active = generation
 
-    def rebind(self, instance: Instance) -> None:
-        """Watch the images of a new instance instead of those of the one before.
+    def follow(self, images: Mapping[str, memoryview]) -> None:
+        """Watch the runtime's own images where they are now, if their content is the same.
 
         Raises
         ------
         IntegrityError
-            When the runtime made other bytes from the same source than the first time.
+            When it is another one: what the runtime built is not what it had built before.
         """
         with self._turns:
-            fresh = {
-                name: GuardedImage(name, view, instance.image_regions[name], 0)
-                for name, view in instance.images.items()
-            }
-            changed = [
-                name
-                for name, image in fresh.items()
-                if self._digests.setdefault((name, self._active), image.digest()) != image.digest()
-            ]
-            if changed:
+            expected = self._images.keys() - {"source"}
+            if images.keys() != expected:
                 raise IntegrityError(
-                    f"weights: expected the {changed[0]} image that these source bytes gave "
-                    "before, got another"
+                    f"weights: expected the runtime to build with the images {sorted(expected)}, "
+                    f"got {sorted(images)}"
                 )
-            for name, image in self._images.items():
-                if name != "source":
-                    image.close()
-            self._images = {"source": self._source, **fresh}
+            for name, live in images.items():
+                try:
+                    self._images[name].follow(live)
+                except (RuntimeError, ValueError) as error:
+                    raise IntegrityError(
+                        f"weights: expected the {name} image as it was before the rebuild: {error}"
+                    ) from None
+
+    def replace(self, images: Mapping[str, GuardedImage]) -> None:
+        """Guard other images from now on; their content is golden, and all snapshots are gone."""
+        with self._turns:
+            self._images = dict(images)
+            self._active = GOLDEN
 
     @property
     def sweeps(self) -> int:
         """Complete sweeps of the slowest image."""
         if self._sweeps_when_closed is not None:
             return self._sweeps_when_closed
-        return min(image.scrubber.sweeps for image in self._images.values())
+        return min(image.sweeps for image in self._images.values())
 
     @property
     def memory_bytes(self) -> int:

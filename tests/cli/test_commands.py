@@ -40,13 +40,17 @@ def test_demo_heals(seed: int) -> None:
 def test_demo_fails_when_nothing_heals(monkeypatch: pytest.MonkeyPatch) -> None:
     """A guard that does not restore must not end with exit code 0."""
     from selfheal_edge.cli import main
+    from selfheal_edge.healing import Healer
     from selfheal_edge.repair import RepairOutcome
+    from selfheal_edge.repair.reload import ReloadGolden
     from selfheal_edge.repair.rollback import Rollback
 
     def do_nothing(*_: object) -> RepairOutcome:
         return RepairOutcome(True, "nothing done")
 
     monkeypatch.setattr(Rollback, "apply", do_nothing)
+    monkeypatch.setattr(ReloadGolden, "apply", do_nothing)
+    monkeypatch.setattr(Healer, "heals_at_once", property(lambda _: False))
     assert main(["demo", "--plain"]) == 1
 
 

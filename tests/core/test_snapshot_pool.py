@@ -25,7 +25,7 @@ class PoolMachine(RuleBasedStateMachine):
     @initialize()
     def start(self) -> None:
         self.live = np.random.default_rng(1).integers(0, 256, NBYTES, dtype=np.uint8)
-        self.image = _core.WeightImage(self.live, block_bytes=BLOCK)
+        self.image = _core.WeightImage(self.live, block_bytes=BLOCK, key=bytes(range(16)))
         self.pool = _core.SnapshotPool(self.image, CAPACITY, MAX_GENERATIONS)
         self.saved: dict[int, bytes] = {0: self.live.tobytes()}
         self.accepted = self.live.tobytes()
@@ -50,6 +50,10 @@ class PoolMachine(RuleBasedStateMachine):
     @rule()
     def take(self) -> None:
         now = self.live.tobytes()
+        if now != self.accepted:
+            with pytest.raises(RuntimeError, match="take: expected"):
+                self.pool.take()
+            return
         fits = len(self.stored() | self.changed(now)) <= CAPACITY
         if fits and len(self.saved) < MAX_GENERATIONS:
             generation = self.pool.take()
@@ -72,6 +76,8 @@ class PoolMachine(RuleBasedStateMachine):
         assert report.rewritten == sum(before[i] != wanted[i] for i in range(first, end))
         assert (report.refused, report.refused_blocks) == (0, [])
         assert blocks_of(self.live.tobytes()) == before[:first] + wanted[first:end] + before[end:]
+        old = blocks_of(self.accepted)
+        self.accepted = b"".join(old[:first] + wanted[first:end] + old[end:])
 
     @rule(data=st.data())
     def drop(self, data: Any) -> None:
@@ -99,12 +105,20 @@ class PoolMachine(RuleBasedStateMachine):
             self.pool.unpin(generation)
             self.pinned.discard(generation)
 
-    @rule(first=st.integers(0, BLOCKS), data=st.data())
-    def accept(self, first: int, data: Any) -> None:
-        count = data.draw(st.integers(0, BLOCKS - first))
-        self.image.accept(first, count)
-        old, new = blocks_of(self.accepted), blocks_of(self.live.tobytes())
-        self.accepted = b"".join(old[:first] + new[first : first + count] + old[first + count :])
+    @rule(offset=st.integers(0, NBYTES), data=st.data())
+    def change(self, offset: int, data: Any) -> None:
+        new = data.draw(st.binary(max_size=NBYTES - offset))
+        end = offset + len(new)
+        partly = {offset // BLOCK} if offset % BLOCK else set()
+        if end % BLOCK and end != NBYTES:
+            partly.add(end // BLOCK)
+        corrupt = set(self.image.check())
+        if new and partly & corrupt:
+            with pytest.raises(RuntimeError, match="write: expected sound blocks"):
+                self.image.write(offset, new)
+        else:
+            self.image.write(offset, new)
+            self.accepted = self.accepted[:offset] + new + self.accepted[end:]
 
     @precondition(lambda self: len(self.ever) > len(self.saved))
     @rule(data=st.data())
@@ -128,6 +142,7 @@ class PoolMachine(RuleBasedStateMachine):
         assert self.pool.memory_bytes() == self.held
         old, new = blocks_of(self.accepted), blocks_of(self.live.tobytes())
         assert self.image.check() == [i for i in range(BLOCKS) if old[i] != new[i]]
+        assert self.image.check(keyed=True) == self.image.check()
         assert self.image.table_ok()
         for generation, data in self.saved.items():
             assert self.pool.verify(generation) == []

@@ -371,7 +371,7 @@ CALLS: dict[str, Call] = {
     "take": lambda m: m.weights.take(),
     "drop": lambda m: m.weights.drop(1),
     "restore": lambda m: m.weights.restore(0, {"source": [(0, 1)]}),
-    "settle": lambda m: m.weights.settle(0),
+    "activate": lambda m: m.weights.activate(0),
     "generations": lambda m: m.weights.generations,
     "memory": lambda m: she.redteam.inject(m).memory(),
     "flip_bits": lambda m: she.redteam.inject(m).flip_bits(1),

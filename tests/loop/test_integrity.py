@@ -400,65 +400,47 @@ class BadTable:
 class TestDamagedGuard:
     """What guards can be hit as well."""
 
-    def test_a_damaged_table_of_checksums(
+    def test_a_damaged_table_is_mended_and_not_taken_for_damaged_weights(
         self, model: she.SelfHealingModel, samples: Array
     ) -> None:
         guarded = model.weights.images["source"]
-        sound = guarded.image
-        guarded.image = BadTable(sound)  # type: ignore[assignment]
-        with pytest.raises(IntegrityError, match="table of checksums for the source image"):
-            model.weights.scrub()
-        with pytest.raises(IntegrityError, match="table of checksums"):
-            model.snapshot()
-        flip(model, largest_region(model).offset)
-        for x in samples[:10]:
-            model.predict(x)  # serves, untrusted: nothing can be proven
-        assert state(model) == "untrusted"
-        guarded.image = sound
-        assert model.weights.check() == ()
-        model.rollback()
-        assert state(model) == "healthy"
+        for memory in guarded.image.table_memory():
+            before = memory.copy()
+            memory[::40] ^= np.uint8(1)
+            assert model.weights.check() == ()
+            found = model.weights.scrub()
+            assert found
+            assert {block.part for block in found} <= {"table", "key"}
+            assert all(block.healed for block in found)
+            assert (memory == before).all()
+        assert model.health.corrupt_blocks == 0
+        assert causes(model) == []
+        assert model.infer(samples[0]).trusted
 
-    def test_a_damaged_golden_copy_is_refused(
-        self, model: she.SelfHealingModel, samples: Array
-    ) -> None:
+    @pytest.mark.parametrize("everything", [False, True])
+    def test_a_damaged_golden_copy(self, model: she.SelfHealingModel, everything: bool) -> None:
+        """Parity repairs; without it, the file's bytes do."""
         guarded = model.weights.images["source"]
-
-        class Refusing:
-            def __init__(self, pool: Any) -> None:
-                self._pool = pool
-
-            def __getattr__(self, name: str) -> Any:
-                return getattr(self._pool, name)
-
-            def restore(self, *_: int) -> Any:
-                return type("Report", (), {"rewritten": 0, "refused": 1})()
-
-        sound = guarded.pool
-        guarded.pool = Refusing(sound)  # type: ignore[assignment]
-        flip(model, 6000, image="source")
-        with pytest.raises(IntegrityError, match="expected sound saved bytes, got"):
-            model.rollback()
-        assert not model.infer(samples[0]).trusted
-        model.weights.scrub()
-        assert "damaged themselves" in " ".join(str(e.outcome) for e in model.events)
-        guarded.pool = sound
+        offset = guarded.nbytes // 2 // BLOCK * BLOCK
+        flip(model, offset, image="source")
+        assert guarded.pool is not None
+        assert guarded.parity is not None
+        guarded.pool.memory()[0][offset + 1] ^= np.uint8(1)
+        if everything:
+            guarded.parity.memory()[0][:] ^= np.uint8(1)
         assert model.weights.scrub()
         assert state(model) == "healthy"
+        assert bytes(guarded.live) == model._session.copy.model.data
+        repairs = " ".join(str(e) for e in model.events if e.kind == "repair")
+        assert ("reload_golden, healed" in repairs) == everything
+        assert ("from parity" in repairs) == (not everything)
+        assert model.weights.mend() == ()
 
-    def test_nothing_is_built_from_damaged_bytes(
-        self, model: she.SelfHealingModel, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """A module's rollback leaves damage elsewhere alone, and must not build upon it."""
-        built: list[None] = []
-        build = model._session.rebuild
-        monkeypatch.setattr(model._session, "rebuild", lambda: built.append(build()))
-        flip(model, 0, image="source")
-        with pytest.raises(IntegrityError, match="sound bytes to build from, got 1 corrupt"):
-            model.rollback(modules=model.weights.modules[-1:])
-        assert not built
-        assert state(model) == "untrusted"
-        assert len(model.weights.scrub()) == 1
+    def test_nothing_is_built_from_damaged_bytes(self, model: she.SelfHealingModel) -> None:
+        """A module's rollback heals damage elsewhere first, and does not build upon it."""
+        flip(model, 0)
+        model.rollback(modules=model.weights.modules[-1:])
+        assert bytes_of(model) == pristine(digits_model_path(), model)
         assert state(model) == "healthy"
 
 

@@ -19,6 +19,7 @@ enum class SnapshotStatus : std::uint8_t {
   kPinned,     ///< pinned generations cannot be dropped
   kArenaFull,  ///< not enough free blocks; nothing was stored
   kTooManyGenerations,
+  kCorrupt,  ///< a live block is not what it must be; nothing was stored
 };
 
 struct TakeResult {
@@ -29,7 +30,14 @@ struct TakeResult {
 struct RestoreResult {
   SnapshotStatus status = SnapshotStatus::kOk;
   std::size_t rewritten = 0;  ///< live blocks that differed and were written
-  std::size_t refused = 0;    ///< stored blocks that failed their checksum; live bytes untouched
+  std::size_t refused = 0;    ///< stored blocks that failed their hash; live bytes untouched
+};
+
+/// A stored copy of one block.
+struct StoredBlock {
+  std::span<const std::byte> bytes;
+  bool is_sound = false;    ///< whether it has its keyed hash
+  std::uint64_t keyed = 0;  ///< that hash
 };
 
 /// Saved states of an image, in memory that is all allocated at construction.
@@ -38,13 +46,14 @@ struct RestoreResult {
 /// other generation stores only the blocks that differ from golden, and shares those that an older
 /// generation has stored already.
 ///
-/// Every stored block has a CRC-32C, verified before any byte of it is written to the live image: a
-/// damaged snapshot heals nothing, but it cannot harm either. Restoring does not touch the image's
-/// table of checksums: after going to a generation whose content the table does not know,
-/// WeightImage::accept the range. take() stores what is there: check the image first.
+/// Every stored block has a keyed hash, kept twice, and every generation's list of blocks a
+/// checksum; both are verified before any byte is written to the live image: a damaged snapshot
+/// heals nothing, but it cannot harm either. Restoring tells the image what to expect from now on,
+/// by the seal of the stored copy, never by what lies in live memory. take() stores genuine blocks
+/// only.
 ///
-/// Bytes: image + capacity_blocks * (block_bytes + 16) + 4 a block and generation.
-/// take: one comparison of the image; restore: a checksum and a comparison a block.
+/// Bytes: image + 24 a block, capacity_blocks * (block_bytes + 32), 4 a block and generation.
+/// take: one comparison of the image; restore: a keyed hash and a comparison a block.
 /// The image must outlive the pool. One object, one thread; who reads the live memory meanwhile
 /// (an inference) must be stopped by the caller.
 class SnapshotPool {
@@ -55,16 +64,26 @@ class SnapshotPool {
   /// max_generations: golden included, 1 to 4096.
   /// Throws std::invalid_argument, and std::runtime_error if the live bytes do not have the image's
   /// checksums: what is damaged must not become golden.
-  SnapshotPool(const WeightImage& image, std::size_t capacity_blocks,
-               std::size_t max_generations = 16);
+  SnapshotPool(WeightImage& image, std::size_t capacity_blocks, std::size_t max_generations = 16);
 
   /// Stores the live bytes as a new generation, wholly or not at all.
   TakeResult take() noexcept;
 
-  /// Makes live blocks first .. first + count (clipped to the image) those of `generation`. Indices
-  /// of refused blocks go to `refused` as far as it reaches.
+  /// Makes live blocks first .. first + count (clipped to the image) those of `generation`, and the
+  /// image expect them. Indices of refused blocks go to `refused` as far as it reaches.
   RestoreResult restore(Generation generation, std::size_t first, std::size_t count,
                         std::span<std::uint32_t> refused = {}) noexcept;
+
+  /// The copy of a block in a generation; empty and not sound for a generation that is not held.
+  StoredBlock stored_block(Generation generation, std::size_t block) const noexcept;
+  /// Any copy of `block` that is what the image expects there, verified; empty if none is.
+  std::span<const std::byte> find_genuine(std::size_t block) const noexcept;
+  /// Golden's copy of `block`, if it is sound and has either checksum that `seals` keeps for the
+  /// block: the last word where both keyed entries of an image's table are lost. Empty otherwise.
+  std::span<const std::byte> vouched(std::size_t block, const SealTable& seals) const noexcept;
+  /// Mends golden's copy of `block`, bytes or hashes, from live bytes or another generation that
+  /// have its hash. False if it is damaged and cannot be mended; `changed` says if it was damaged.
+  bool mend_golden(std::size_t block, bool* changed) noexcept;
 
   SnapshotStatus drop(Generation generation) noexcept;
   /// A pinned generation cannot be dropped. Pins are not counted.
@@ -91,23 +110,25 @@ class SnapshotPool {
 
   /// The stored bytes themselves, for tests that damage them: golden first, then the arena.
   std::span<std::byte> stored_bytes() noexcept { return arena_; }
+  /// The generations' lists of blocks and golden's seals, likewise.
+  std::span<std::byte> list_bytes() noexcept {
+    return std::as_writable_bytes(std::span(slot_table_));
+  }
+  SealTable& golden_seals() noexcept { return golden_seals_; }
 
  private:
   static constexpr std::uint32_t kNone = 0xFFFFFFFFU;
 
   struct Slot {
-    std::uint32_t crc = 0;
+    std::uint64_t keyed = 0;
     std::uint32_t block = kNone;   // whose copy it is; guards against a damaged index
     std::uint32_t references = 0;  // generations that share it
     std::uint32_t next_free = kNone;
   };
   struct Entry {
     Generation generation = 0;
+    std::uint32_t list_crc = 0;  // of its part of the slot table
     bool is_pinned = false;
-  };
-  struct Stored {
-    std::span<const std::byte> bytes;
-    bool is_sound = false;
   };
 
   std::span<std::uint32_t> slots_of(std::size_t entry) noexcept;
@@ -116,13 +137,16 @@ class SnapshotPool {
   std::span<const std::byte> golden_block(std::size_t block) const noexcept;
   std::span<std::byte> slot_bytes(std::size_t slot, std::size_t block) noexcept;
   std::span<const std::byte> slot_bytes(std::size_t slot, std::size_t block) const noexcept;
-  Stored stored(std::size_t entry, std::size_t block) const noexcept;
-  std::uint32_t find_shared(std::size_t block, std::uint32_t crc) const noexcept;
+  std::span<std::byte> golden_bytes(std::size_t block) noexcept;
+  StoredBlock stored(std::size_t entry, std::size_t block) const noexcept;
+  bool list_ok(std::size_t entry) const noexcept;
+  std::uint32_t find_shared(std::size_t block, std::uint64_t keyed) const noexcept;
+  void release_slots(std::size_t entry) noexcept;
   bool differs_from_golden(std::size_t block) const noexcept;
 
-  const WeightImage* image_;
+  WeightImage* image_;
   std::vector<std::byte> arena_;  // golden, padded to whole blocks, then the slots
-  std::vector<std::uint32_t> golden_crc_;
+  SealTable golden_seals_;
   std::vector<Slot> slots_;
   std::vector<Entry> entries_;             // the first used_ are valid, oldest first; [0] is golden
   std::vector<std::uint32_t> slot_table_;  // per entry and block: slot, or kNone for golden's copy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from selfheal_edge.exposure import measure_exposure
 from selfheal_edge.health import CoverageSummary
 from selfheal_edge.session import Session
 from selfheal_edge.tflite.protocol import TensorSpec
@@ -44,6 +45,7 @@ def run_inspect(
             f"from an embedding of {head.embedding_size}"
         )
         print(f"guarded    {CoverageSummary.of(session.coverage, session.choice.reason)}")
+        print(f"exposed    {measure_exposure(session)}")
         print()
         width = max((len(row.region.name) for row in session.coverage.rows), default=6)
         print(f"{'region':{width}}  {'bytes':>8}  {'kind':8}  {'coverage':10}  why")

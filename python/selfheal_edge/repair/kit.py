@@ -8,6 +8,7 @@ from types import MappingProxyType
 from selfheal_edge.repair.mark_untrusted import MarkUntrusted
 from selfheal_edge.repair.protocol import RepairCase, RepairOutcome, RepairTarget, Strategy
 from selfheal_edge.repair.rebuild import Rebuild
+from selfheal_edge.repair.reload import ReloadGolden
 from selfheal_edge.repair.rollback import Rollback
 
 __all__ = ["ModelRepairKit"]
@@ -23,8 +24,8 @@ class ModelRepairKit:
 
     Examples
     --------
-    >>> sorted(ModelRepairKit().strategies)
-    ['mark_untrusted', 'rebuild', 'rollback_block', 'rollback_model', 'rollback_module']
+    >>> list(ModelRepairKit().strategies)[:3]
+    ['rollback_block', 'rollback_module', 'rollback_model']
     """
 
     def __init__(self, *extra: Strategy) -> None:
@@ -33,6 +34,7 @@ class ModelRepairKit:
             Rollback("module"),
             Rollback("model"),
             Rebuild(),
+            ReloadGolden(),
             MarkUntrusted(),
         )
         self._strategies = {strategy.name: strategy for strategy in (*ours, *extra)}

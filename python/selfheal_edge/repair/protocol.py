@@ -45,6 +45,16 @@ class RepairTarget(Protocol):
         """Build the runtime's instance anew from the live source bytes, and swap it in."""
         ...
 
+    def reload(self) -> None:
+        """Write the model file's verified bytes anew, build from them, and guard the result.
+
+        Raises
+        ------
+        IntegrityError
+            When the file's bytes in memory do not have their hash any more.
+        """
+        ...
+
     def mark_untrusted(self) -> None:
         """Flag every answer from now on, until the trouble is over."""
         ...

@@ -22,7 +22,10 @@ def _needs_rebuild(weights: Weights, case: RepairCase) -> bool:
 
 
 class Rollback:
-    """Restore from the active generation, in place; rebuild where the runtime keeps copies.
+    """Restore in place; rebuild where the runtime keeps copies.
+
+    Blocks come from whatever verifies, copy or parity; modules and the model from the active
+    generation, to the byte.
 
     Parameters
     ----------
@@ -41,21 +44,41 @@ class Rollback:
         weights = target.weights
         if not case.corrupt and self._scope != "model":
             return RepairOutcome(False, "no block is corrupt")
-        ranges: dict[str, list[tuple[int, int]]] = {}
         if self._scope == "block":
-            for block in case.corrupt:
-                ranges.setdefault(block.image, []).append((block.block, 1))
+            done = _heal_blocks(weights, case)
+            if done is None:
+                return RepairOutcome(False, "no copy and no parity verifies for all blocks")
         else:
             modules = case.modules if self._scope == "module" else None
             if modules == ():
                 return RepairOutcome(False, "the corrupt blocks belong to no module")
-            for name, image in weights.images.items():
-                ranges[name] = image.blocks_of(modules)
-        report = weights.restore(weights.active, ranges)
-        if report.refused:
-            return RepairOutcome(False, f"{report.refused} saved block(s) are damaged themselves")
+            if not weights.generations:
+                return RepairOutcome(False, "there are no snapshots")
+            ranges = {name: i.ranges_of(modules) for name, i in weights.images.items()}
+            report = weights.restore(weights.active, ranges)
+            if report.refused:
+                return RepairOutcome(
+                    False, f"{report.refused} saved block(s) are damaged themselves"
+                )
+            done = f"{report.rewritten} block(s) restored from generation {weights.active}"
         rebuild = self._scope == "model" or _needs_rebuild(weights, case)
         if rebuild:
             target.rebuild()
-        done = f"{report.rewritten} block(s) restored from generation {weights.active}"
         return RepairOutcome(True, done + (", runtime rebuilt" if rebuild else ""))
+
+
+def _heal_blocks(weights: Weights, case: RepairCase) -> str | None:
+    """Heal what the core has not healed yet; say what was done, or None if some resists."""
+    late = weights.heal_blocks([block for block in case.corrupt if not block.healed])
+    if not all(block.healed for block in late):
+        return None
+    done = [block for block in (*case.corrupt, *late) if block.healed]
+    from_parity = sum(block.source == "parity" for block in done)
+    parts = []
+    if len(done) > from_parity:
+        count = len(done) - from_parity
+        parts.append(f"{count} block(s) restored from generation {weights.active}")
+    if from_parity:
+        parts.append(f"{from_parity} block(s) restored from parity")
+    bits = sum(block.wrong_bits for block in done)
+    return ", ".join(parts or ["no block was corrupt any more"]) + f" ({bits} wrong bits)"

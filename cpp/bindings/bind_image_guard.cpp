@@ -1,0 +1,213 @@
+#include "bindings.hpp"
+#include "held.hpp"
+#include "selfheal/image_guard.hpp"
+
+namespace {
+
+using namespace selfheal;
+using namespace selfheal::python;
+
+struct HeldGuard {
+  std::shared_ptr<HeldImage> image;
+  std::shared_ptr<HeldPool> pool;
+  std::shared_ptr<HeldParity> parity;
+  ImageGuard guard;
+  std::vector<Finding> found;
+
+  ImageGuard& get() {
+    image->get();
+    return guard;
+  }
+};
+
+const char* part_name(const Finding& finding) {
+  switch (finding.part) {
+    case DamagedPart::kLive:
+      return "live";
+    case DamagedPart::kTable:
+      return "table";
+    case DamagedPart::kKey:
+      return "key";
+    case DamagedPart::kParity:
+      return "parity";
+    case DamagedPart::kSnapshot:
+      return "snapshot";
+  }
+  return "";
+}
+
+py::object source_name(const Finding& finding) {
+  switch (finding.source) {
+    case RepairSource::kNone:
+      return py::none();
+    case RepairSource::kContent:
+      return py::str("content");
+    case RepairSource::kSnapshot:
+      return py::str("snapshot");
+    case RepairSource::kParity:
+      return py::str("parity");
+    case RepairSource::kLive:
+      return py::str("live");
+  }
+  return py::none();
+}
+
+py::list flips(const Finding& finding) {
+  py::list list;
+  for (std::size_t i = 0; i < finding.flip_count; ++i) {
+    list.append(py::make_tuple(finding.flips[i].offset, finding.flips[i].mask));
+  }
+  return list;
+}
+
+std::unique_ptr<HeldGuard> make_guard(const std::shared_ptr<HeldImage>& image,
+                                      const std::shared_ptr<HeldPool>& pool,
+                                      const std::shared_ptr<HeldParity>& parity,
+                                      std::uint64_t seed) {
+  WeightImage& live = image->get();
+  if (pool && pool->image != image) refuse("pool", "one of the same image", "another one's");
+  if (parity && parity->image != image) refuse("parity", "one of the same image", "another one's");
+  ImageGuard guard(live, pool ? &pool->pool : nullptr, parity ? &parity->parity : nullptr, seed);
+  std::vector<Finding> found(guard.keyed_blocks() + 1);
+  return std::make_unique<HeldGuard>(
+      HeldGuard{image, pool, parity, std::move(guard), std::move(found)});
+}
+
+py::list listed(const HeldGuard& self, std::size_t count) {
+  py::list list;
+  for (std::size_t i = 0; i < count; ++i) list.append(self.found[i]);
+  return list;
+}
+
+py::list step(HeldGuard& self, std::int64_t fast_bytes, std::int64_t keyed_bytes) {
+  ImageGuard& guard = self.get();
+  return listed(self, guard.step(to_size("fast_bytes", fast_bytes),
+                                 to_size("keyed_bytes", keyed_bytes), self.found));
+}
+
+py::list sweep(HeldGuard& self) {
+  ImageGuard& guard = self.get();
+  std::size_t count = 0;
+  {
+    const py::gil_scoped_release released;
+    count = guard.sweep(self.found);
+  }
+  return listed(self, count);
+}
+
+std::optional<Finding> heal(HeldGuard& self, std::int64_t block) {
+  ImageGuard& guard = self.get();
+  const std::size_t index = to_size("block", block);
+  const std::size_t blocks = self.image->get().block_count();
+  if (index >= blocks) refuse("block", "below block_count = " + std::to_string(blocks), index);
+  Finding finding;
+  if (!guard.heal(index, finding)) return std::nullopt;
+  return finding;
+}
+
+RestoreReport restore(HeldGuard& self, Generation generation, std::int64_t offset,
+                      std::optional<std::int64_t> nbytes) {
+  ImageGuard& guard = self.get();
+  const WeightImage& image = self.image->get();
+  if (!self.pool) refuse("generation", "a guard with a pool of snapshots", "one without");
+  const std::size_t begin = to_size("offset", offset);
+  check_byte_range(image, begin, 0);
+  const std::size_t size = nbytes ? to_size("nbytes", *nbytes) : image.nbytes() - begin;
+  check_byte_range(image, begin, size);
+  const RestoreResult result = guard.restore(generation, begin, size);
+  require_ok(result.status, generation);
+  return {result.rewritten, result.refused, {}};
+}
+
+void write_bytes(HeldGuard& self, std::int64_t offset, py::handle data) {
+  ImageGuard& guard = self.get();
+  const HeldBuffer buffer(data, "data", false);
+  const std::size_t begin = to_size("offset", offset);
+  check_byte_range(self.image->get(), begin, buffer.bytes().size());
+  if (!guard.write(begin, buffer.bytes())) {
+    throw std::runtime_error("write: expected sound blocks around the change, got a corrupt one");
+  }
+}
+
+template <auto kMember>
+auto of_guard(const HeldGuard& self) {
+  return (self.guard.*kMember)();
+}
+
+template <auto kMember>
+auto of_parity(const HeldParity& self) {
+  return (self.parity.*kMember)();
+}
+
+std::uint64_t hash(const py::bytes& key, py::handle data, std::optional<std::uint64_t> tweak) {
+  const HashKey parsed = to_key(key);
+  const HeldBuffer buffer(data, "buffer", false);
+  return tweak ? keyed_hash(parsed, *tweak, buffer.bytes()) : keyed_hash(parsed, buffer.bytes());
+}
+
+}  // namespace
+
+void bind_image_guard(py::module_& m) {
+  m.def("keyed_hash", &hash, py::arg("key"), py::arg("buffer"), py::arg("tweak") = py::none(),
+        "Compute the SipHash-2-4 of a buffer.");
+
+  py::class_<HeldParity, std::shared_ptr<HeldParity>>(m, "Parity", "An erasure code over blocks.")
+      .def(py::init([](const std::shared_ptr<HeldImage>& image, std::int64_t group_blocks,
+                       std::int64_t parity_blocks) {
+             return HeldParity{image, Parity(image->get(), to_size("group_blocks", group_blocks),
+                                             to_size("parity_blocks", parity_blocks))};
+           }),
+           py::arg("image"), py::arg("group_blocks") = 16, py::arg("parity_blocks") = 1)
+      .def_property_readonly("groups", &of_parity<&Parity::groups>, "Groups of blocks.")
+      .def_property_readonly("repairable", &of_parity<&Parity::repairable>,
+                             "Damaged blocks a group that can be repaired.")
+      .def_property_readonly("count", &of_parity<&Parity::count>, "Parity blocks.")
+      .def(
+          "memory",
+          [](const py::object& self) {
+            auto& parity = self.cast<HeldParity&>().parity;
+            return py::make_tuple(writable(parity.stored_bytes(), self),
+                                  writable(parity.seals().crc_bytes(), self),
+                                  writable(parity.seals().keyed_bytes(), self));
+          },
+          "Parity, its checksums and its keyed hashes, writable: for tests that damage them.")
+      .def("memory_bytes", &of_parity<&Parity::memory_bytes>, "Bytes held, fixed at construction.");
+
+  py::class_<Finding>(m, "Finding", "One damage, and what became of it.", py::is_final())
+      .def_property_readonly("part", &part_name, "What was damaged.")
+      .def_property_readonly("source", &source_name, "Where the right bytes came from.")
+      .def_property_readonly("healed", &Finding::is_healed, "Whether it is right again.")
+      .def_readonly("by_key", &Finding::is_by_key, "Whether only the keyed hash told.")
+      .def_readonly("block", &Finding::block, "Number of the block.")
+      .def_readonly("wrong_bytes", &Finding::wrong_bytes, "Live bytes that were wrong.")
+      .def_readonly("wrong_bits", &Finding::wrong_bits, "Live bits that were wrong.")
+      .def_property_readonly("flips", &flips, "(offset in the block, mask) of the first ones.")
+      .def("__repr__", [](const Finding& self) {
+        return py::str("Finding(part={!r}, block={}, wrong_bits={}, source={!r})")
+            .format(part_name(self), self.block, self.wrong_bits, source_name(self));
+      });
+
+  py::class_<HeldGuard>(m, "ImageGuard", "Finds damage and heals it at once.")
+      .def(py::init(&make_guard), py::arg("image"), py::arg("pool") = py::none(),
+           py::arg("parity") = py::none(), py::arg("seed") = 0)
+      .def("step", &step, py::arg("fast_bytes"), py::arg("keyed_bytes") = 0,
+           "Check the next slices; list what was damaged.")
+      .def("sweep", &sweep, "Check everything now; list what was damaged.")
+      .def("heal", &heal, py::arg("block"), "Heal a block if it needs it.")
+      .def("restore", &restore, py::arg("generation"), py::arg("offset") = 0,
+           py::arg("nbytes") = py::none(), "Make bytes those of a generation.")
+      .def("write", &write_bytes, py::arg("offset"), py::arg("data"), "Change bytes on purpose.")
+      .def_property_readonly("sweeps", &of_guard<&ImageGuard::sweeps>, "Fast sweeps completed.")
+      .def_property_readonly("keyed_sweeps", &of_guard<&ImageGuard::keyed_sweeps>,
+                             "Keyed sweeps completed.")
+      .def_property_readonly("fast_blocks", &of_guard<&ImageGuard::fast_blocks>,
+                             "Blocks in one fast sweep.")
+      .def_property_readonly("keyed_blocks", &of_guard<&ImageGuard::keyed_blocks>,
+                             "Blocks in one keyed sweep.")
+      .def(
+          "memory_bytes",
+          [](const HeldGuard& self) {
+            return self.guard.memory_bytes() + self.found.capacity() * sizeof(Finding);
+          },
+          "Bytes held, fixed at construction.");
+}

@@ -1,0 +1,114 @@
+#include "bindings.hpp"
+#include "held.hpp"
+
+namespace {
+
+using namespace selfheal;
+using namespace selfheal::python;
+
+Generation take(HeldPool& self) {
+  SnapshotPool& pool = self.get();
+  const py::gil_scoped_release released;
+  const TakeResult result = pool.take();
+  if (result.status != SnapshotStatus::kOk) {
+    const py::gil_scoped_acquire acquired;
+    require_ok(result.status, 0);
+  }
+  return result.generation;
+}
+
+RestoreReport restore(HeldPool& self, Generation generation, std::int64_t first,
+                      std::optional<std::int64_t> count) {
+  SnapshotPool& pool = self.get();
+  const BlockRange range = block_range(self.image->get(), first, count);
+  const RestoreResult result = pool.restore(generation, range.first, range.count, self.found);
+  require_ok(result.status, generation);
+  return {result.rewritten,
+          result.refused,
+          {self.found.begin(), self.found.begin() + static_cast<std::ptrdiff_t>(result.refused)}};
+}
+
+using BlockQuery = SnapshotStatus (SnapshotPool::*)(Generation, std::span<std::uint32_t>,
+                                                    std::size_t*) const noexcept;
+
+template <BlockQuery kQuery>
+std::vector<std::uint32_t> blocks_of(HeldPool& self, Generation generation) {
+  std::size_t count = 0;
+  require_ok((self.get().*kQuery)(generation, self.found, &count), generation);
+  return {self.found.begin(), self.found.begin() + static_cast<std::ptrdiff_t>(count)};
+}
+
+template <SnapshotStatus (SnapshotPool::*kChange)(Generation) noexcept>
+void change(HeldPool& self, Generation generation) {
+  require_ok((self.get().*kChange)(generation), generation);
+}
+
+std::vector<Generation> generations(HeldPool& self) {
+  std::vector<Generation> list(self.get().generation_count());
+  self.pool.generations(list);
+  return list;
+}
+
+template <auto kMember>
+auto of_pool(const HeldPool& self) {
+  return (self.pool.*kMember)();
+}
+
+std::size_t found_bytes(const std::vector<std::uint32_t>& found) {
+  return found.capacity() * sizeof(std::uint32_t);
+}
+
+}  // namespace
+
+void bind_snapshot_pool(py::module_& m) {
+  py::class_<RestoreReport>(m, "RestoreReport", "What a restore did.", py::is_final())
+      .def_readonly("rewritten", &RestoreReport::rewritten, "Live blocks that were written.")
+      .def_readonly("refused", &RestoreReport::refused, "Stored blocks that were damaged.")
+      .def_readonly("refused_blocks", &RestoreReport::refused_blocks, "Their indices.")
+      .def("__repr__", [](const RestoreReport& self) {
+        return py::str("RestoreReport(rewritten={}, refused={})")
+            .format(self.rewritten, self.refused);
+      });
+
+  py::class_<HeldPool, std::shared_ptr<HeldPool>>(m, "SnapshotPool",
+                                                  "Saved states of an image in one fixed arena.")
+      .def(py::init([](const std::shared_ptr<HeldImage>& image, std::int64_t capacity,
+                       std::int64_t generations) {
+             WeightImage& live = image->get();
+             return HeldPool{image,
+                             SnapshotPool(live, to_size("capacity_blocks", capacity),
+                                          to_size("max_generations", generations, 1)),
+                             std::vector<std::uint32_t>(live.block_count())};
+           }),
+           py::arg("image"), py::arg("capacity_blocks"), py::arg("max_generations") = 16)
+      .def("take", &take, "Store the live bytes as a new generation; return its number.")
+      .def("restore", &restore, py::arg("generation"), py::arg("first_block") = 0,
+           py::arg("count") = py::none(), "Make live blocks those of a generation.")
+      .def("drop", &change<&SnapshotPool::drop>, py::arg("generation"), "Forget a generation.")
+      .def("pin", &change<&SnapshotPool::pin>, py::arg("generation"), "Forbid dropping it.")
+      .def("unpin", &change<&SnapshotPool::unpin>, py::arg("generation"), "Allow dropping it.")
+      .def_property_readonly("generations", &generations, "Generations held, oldest first.")
+      .def("changed_blocks", &blocks_of<&SnapshotPool::changed_blocks>, py::arg("generation"),
+           "List the blocks that differ from golden.")
+      .def("verify", &blocks_of<&SnapshotPool::verify>, py::arg("generation"),
+           "List the blocks whose stored copy is damaged.")
+      .def_property_readonly("capacity_blocks", &of_pool<&SnapshotPool::capacity_blocks>,
+                             "Blocks that the arena has beyond golden.")
+      .def_property_readonly("free_blocks", &of_pool<&SnapshotPool::free_blocks>,
+                             "Blocks of the arena not in use.")
+      .def_property_readonly("max_generations", &of_pool<&SnapshotPool::max_generations>,
+                             "Generations that fit, golden included.")
+      .def(
+          "memory",
+          [](const py::object& self) {
+            auto& pool = self.cast<HeldPool&>().pool;
+            return py::make_tuple(writable(pool.stored_bytes(), self),
+                                  writable(pool.golden_seals().keyed_bytes(), self),
+                                  writable(pool.list_bytes(), self));
+          },
+          "Stored bytes, golden's seals and lists, writable: for tests that damage them.")
+      .def(
+          "memory_bytes",
+          [](const HeldPool& self) { return self.pool.memory_bytes() + found_bytes(self.found); },
+          "Bytes held, fixed at construction.");
+}

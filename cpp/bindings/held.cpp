@@ -1,0 +1,84 @@
+#include "held.hpp"
+
+namespace selfheal::python {
+
+HashKey to_key(const std::optional<py::bytes>& key) {
+  if (!key) return {};
+  const auto bytes = as_bytes(*key);
+  if (bytes.size() != 16) refuse("key", "16 bytes", bytes.size());
+  HashKey parsed;
+  for (std::size_t i = 0; i < 8; ++i) {
+    parsed.k0 |= std::to_integer<std::uint64_t>(bytes[i]) << (8 * i);
+    parsed.k1 |= std::to_integer<std::uint64_t>(bytes[8 + i]) << (8 * i);
+  }
+  return parsed;
+}
+
+HeldImage::HeldImage(py::handle buffer, const std::vector<RegionTuple>& regions,
+                     std::int64_t block_bytes, const std::optional<py::bytes>& key) {
+  std::vector<Region> parsed;
+  for (const auto& [name, module, offset, nbytes] : regions) {
+    parsed.push_back({name, module, to_size("regions", offset), to_size("regions", nbytes)});
+  }
+  const std::size_t block = to_size("block_bytes", block_bytes);
+  const HashKey secret = to_key(key);
+  buffer_ = std::make_unique<HeldBuffer>(buffer, "buffer", true);
+  image_.emplace(buffer_->bytes(), std::move(parsed), block, secret);
+}
+
+void HeldImage::rebind(py::handle buffer) {
+  WeightImage& image = get();
+  auto fresh = std::make_unique<HeldBuffer>(buffer, "buffer", true);
+  if (fresh->bytes().size() != image.nbytes()) {
+    refuse("buffer", std::to_string(image.nbytes()) + " bytes, as before", fresh->bytes().size());
+  }
+  if (!image.rebind(fresh->bytes())) {
+    throw std::runtime_error("buffer: expected the content that the image had, got another one");
+  }
+  buffer_ = std::move(fresh);
+}
+
+BlockRange block_range(const WeightImage& image, std::int64_t first,
+                       std::optional<std::int64_t> count) {
+  const std::size_t blocks = image.block_count();
+  const std::size_t begin = to_size("first", first);
+  if (begin > blocks) refuse("first", "at most block_count = " + std::to_string(blocks), begin);
+  const std::size_t number = count ? to_size("count", *count) : blocks - begin;
+  if (number > blocks - begin) {
+    refuse("count", "at most block_count - first = " + std::to_string(blocks - begin), number);
+  }
+  return {begin, number};
+}
+
+void check_byte_range(const WeightImage& image, std::size_t offset, std::size_t nbytes) {
+  if (offset > image.nbytes()) {
+    refuse("offset", "at most nbytes = " + std::to_string(image.nbytes()), offset);
+  }
+  if (nbytes > image.nbytes() - offset) {
+    refuse("nbytes", "at most " + std::to_string(image.nbytes() - offset) + " from there", nbytes);
+  }
+}
+
+void require_ok(SnapshotStatus status, Generation generation) {
+  switch (status) {
+    case SnapshotStatus::kOk:
+      return;
+    case SnapshotStatus::kUnknownGeneration:
+      throw py::key_error("generation: expected one that is held, got " +
+                          std::to_string(generation));
+    case SnapshotStatus::kGolden:
+      refuse("generation", "any but golden, which is never dropped or unpinned", "0");
+    case SnapshotStatus::kPinned:
+      refuse("generation", "one that is not pinned", std::to_string(generation) + ", which is");
+    case SnapshotStatus::kArenaFull:
+      throw std::runtime_error(
+          "take: expected enough free blocks, got a full arena; drop a "
+          "generation or raise capacity_blocks");
+    case SnapshotStatus::kTooManyGenerations:
+      throw std::runtime_error("take: expected fewer than max_generations, got as many; drop one");
+    case SnapshotStatus::kCorrupt:
+      throw std::runtime_error("take: expected genuine bytes to store, got a corrupt block");
+  }
+}
+
+}  // namespace selfheal::python

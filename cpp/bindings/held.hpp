@@ -1,0 +1,86 @@
+#pragma once
+
+// The core's objects as Python holds them: with the buffer that they watch, and with each other.
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "arrays.hpp"
+#include "selfheal/keyed_hash.hpp"
+#include "selfheal/parity.hpp"
+#include "selfheal/snapshot_pool.hpp"
+#include "selfheal/weight_image.hpp"
+
+namespace selfheal::python {
+
+using RegionTuple = std::tuple<std::string, std::string, std::int64_t, std::int64_t>;
+
+/// 16 bytes, little-endian, as in the authors' reference code; None: all zero.
+HashKey to_key(const std::optional<py::bytes>& key);
+
+/// A WeightImage with the Python buffer that it watches, until release(). Its table outlives that,
+/// because arrays may refer to it.
+class HeldImage {
+ public:
+  HeldImage(py::handle buffer, const std::vector<RegionTuple>& regions, std::int64_t block_bytes,
+            const std::optional<py::bytes>& key);
+
+  WeightImage& get() {
+    if (!buffer_) throw std::invalid_argument("image: expected a live image, got a released one");
+    return *image_;
+  }
+  bool is_released() const { return !buffer_; }
+  void release() { buffer_.reset(); }
+  void rebind(py::handle buffer);
+  std::size_t memory_bytes() const { return buffer_ ? image_->memory_bytes() : 0; }
+
+ private:
+  std::unique_ptr<HeldBuffer> buffer_;
+  std::optional<WeightImage> image_;
+};
+
+struct HeldPool {
+  std::shared_ptr<HeldImage> image;
+  SnapshotPool pool;
+  std::vector<std::uint32_t> found;
+
+  SnapshotPool& get() {
+    image->get();
+    return pool;
+  }
+};
+
+struct HeldParity {
+  std::shared_ptr<HeldImage> image;
+  Parity parity;
+
+  Parity& get() {
+    image->get();
+    return parity;
+  }
+};
+
+struct RestoreReport {
+  std::size_t rewritten;
+  std::size_t refused;
+  std::vector<std::uint32_t> refused_blocks;
+};
+
+/// first .. first + count, checked against the image; None: to its end.
+BlockRange block_range(const WeightImage& image, std::int64_t first,
+                       std::optional<std::int64_t> count);
+/// offset .. offset + nbytes, likewise.
+void check_byte_range(const WeightImage& image, std::size_t offset, std::size_t nbytes);
+/// What the core says in a status, Python raises.
+void require_ok(SnapshotStatus status, Generation generation);
+
+/// A writable array of memory that `owner` keeps, for tests that damage it.
+inline py::array_t<std::uint8_t> writable(std::span<std::byte> bytes, py::handle owner) {
+  return py::array_t<std::uint8_t>(static_cast<py::ssize_t>(bytes.size()),
+                                   reinterpret_cast<std::uint8_t*>(bytes.data()), owner);
+}
+
+}  // namespace selfheal::python

@@ -1,0 +1,249 @@
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <array>
+#include <optional>
+#include <random>
+#include <vector>
+
+#include "samples.hpp"
+#include "selfheal/image_guard.hpp"
+
+using namespace selfheal;
+
+namespace {
+
+constexpr std::size_t kBlocks = 70;
+constexpr std::size_t kBytes = 64 * kBlocks - 9;
+
+// An image with both, one or none of the sources of repair.
+struct Guarded {
+  explicit Guarded(bool has_pool = true, std::size_t parity_blocks = 2) {
+    if (has_pool) pool.emplace(image, 30, 4);
+    if (parity_blocks != 0) parity.emplace(image, 16, parity_blocks);
+    guard.emplace(image, pool ? &*pool : nullptr, parity ? &*parity : nullptr, 11);
+  }
+
+  void flip(std::size_t bit) { live[bit / 8] ^= static_cast<std::byte>(1 << (bit % 8)); }
+  std::size_t fast_sweep() { return guard->step(guard->fast_blocks() * 64, 0, found); }
+  std::size_t keyed_sweep() { return guard->step(0, guard->keyed_blocks() * 64, found); }
+
+  std::vector<std::byte> live = testing::random_bytes(kBytes, 1);
+  std::vector<std::byte> golden = live;
+  WeightImage image{live, {}, 64, {5, 6}};
+  std::optional<SnapshotPool> pool;
+  std::optional<Parity> parity;
+  std::optional<ImageGuard> guard;
+  std::array<Finding, 300> found{};
+};
+
+}  // namespace
+
+TEST_CASE("every single bit: found in one fast sweep, named, healed, from either source") {
+  for (const bool has_pool : {true, false}) {
+    Guarded g(has_pool, has_pool ? 0 : 1);
+    for (std::size_t bit = 0; bit < kBytes * 8; bit += has_pool ? 1 : 3) {
+      g.flip(bit);
+      REQUIRE(g.fast_sweep() == 1);
+      const Finding& finding = g.found[0];
+      REQUIRE(finding.part == DamagedPart::kLive);
+      REQUIRE(finding.source == (has_pool ? RepairSource::kSnapshot : RepairSource::kParity));
+      REQUIRE(finding.block == bit / 8 / 64);
+      REQUIRE(finding.wrong_bits == 1);
+      REQUIRE(finding.flip_count == 1);
+      REQUIRE(finding.flips[0].offset == bit / 8 % 64);
+      REQUIRE(finding.flips[0].mask == 1 << (bit % 8));
+      REQUIRE_FALSE(finding.is_by_key);
+      REQUIRE(g.live == g.golden);
+    }
+  }
+}
+
+TEST_CASE("chosen flips pass the fast sweep and not the keyed one") {
+  Guarded g;
+  for (std::size_t block = 0; block + 1 < kBlocks; ++block) {
+    testing::flip_keeping_crc(std::span(g.live).subspan(block * 64, 64), 3 * block);
+    REQUIRE(g.fast_sweep() == 0);
+    REQUIRE(g.keyed_sweep() == 1);
+    REQUIRE(g.found[0].is_by_key);
+    REQUIRE(g.found[0].wrong_bits == 18);
+    REQUIRE(g.live == g.golden);
+  }
+}
+
+TEST_CASE("chosen flips heal from parity too, although others in the group keep their checksum") {
+  Guarded g(false, 3);
+  const std::size_t groups = g.parity->groups();
+  for (std::size_t i = 0; i < 3; ++i) {
+    testing::flip_keeping_crc(std::span(g.live).subspan(i * groups * 64, 64), 11 * i);
+  }
+  CHECK(g.keyed_sweep() == 3);
+  CHECK(g.live == g.golden);
+}
+
+TEST_CASE("every bit of the tables, the key and the parity is found in one sweep and mended") {
+  Guarded g;
+  const std::vector<std::byte> parity(g.parity->stored_bytes().begin(),
+                                      g.parity->stored_bytes().end());
+  const auto try_all = [&](std::span<std::byte> bytes, DamagedPart part, bool keyed) {
+    const std::vector<std::byte> before(bytes.begin(), bytes.end());
+    for (std::size_t bit = 0; bit < bytes.size() * 8; ++bit) {
+      bytes[bit / 8] ^= static_cast<std::byte>(1 << (bit % 8));
+      REQUIRE((keyed ? g.keyed_sweep() : g.fast_sweep()) == 1);
+      REQUIRE(g.found[0].part == part);
+      REQUIRE(g.found[0].is_healed());
+      REQUIRE(std::equal(before.begin(), before.end(), bytes.begin()));
+    }
+  };
+  try_all(g.image.table().crc_bytes(), DamagedPart::kTable, false);
+  try_all(g.image.table().keyed_bytes(), DamagedPart::kTable, false);
+  try_all(g.image.kept_key().copies(), DamagedPart::kKey, false);
+  try_all(g.parity->stored_bytes().first(640), DamagedPart::kParity, false);
+  try_all(g.parity->seals().crc_bytes(), DamagedPart::kParity, false);
+  try_all(g.parity->seals().keyed_bytes(), DamagedPart::kParity, false);
+  try_all(g.pool->stored_bytes().first(640), DamagedPart::kSnapshot, true);
+  CHECK(g.live == g.golden);
+}
+
+TEST_CASE("damage to a block and to everything that speaks for it") {
+  Guarded g;
+  g.flip(64 * 8 * 5 + 3);                              // block 5
+  g.image.table().crc_bytes()[5 * 8] ^= std::byte{1};  // its checksum, first entry
+  g.image.table().keyed_bytes()[5 * 16] ^= std::byte{1};
+  g.pool->stored_bytes()[64 * 5 + 9] ^= std::byte{1};  // and golden's copy: parity is left
+  CHECK(g.fast_sweep() == 1);
+  CHECK(g.found[0].source == RepairSource::kParity);
+  CHECK(g.live == g.golden);
+  CHECK(g.image.table_ok());
+  CHECK(g.keyed_sweep() == 1);
+  CHECK(g.found[0].part == DamagedPart::kSnapshot);
+  CHECK(g.found[0].is_healed());
+}
+
+TEST_CASE("what cannot be healed is reported and left alone, every sweep") {
+  Guarded g(false, 1);
+  const std::size_t groups = g.parity->groups();
+  g.flip(1);
+  g.flip(groups * 64 * 8);
+  const auto damaged = g.live;
+  for (int i = 0; i < 3; ++i) {
+    CHECK(g.fast_sweep() == 2);
+    CHECK_FALSE(g.found[0].is_healed());
+    CHECK_FALSE(g.found[1].is_healed());
+    CHECK(g.live == damaged);
+  }
+  g.flip(1);
+  CHECK(g.fast_sweep() == 1);
+  CHECK(g.live == g.golden);
+}
+
+TEST_CASE("a burst of as many blocks as the layout promises heals from parity alone") {
+  Guarded g(false, 2);
+  const std::size_t burst = g.parity->groups() * 2;
+  for (std::size_t first = 0; first + burst <= kBlocks; ++first) {
+    const std::size_t end = std::min((first + burst) * 64, kBytes);
+    std::fill(g.live.begin() + static_cast<std::ptrdiff_t>(first * 64),
+              g.live.begin() + static_cast<std::ptrdiff_t>(end), std::byte{0});
+    REQUIRE(g.fast_sweep() == burst);
+    REQUIRE(g.live == g.golden);
+  }
+}
+
+TEST_CASE("budgets: leftovers count, a sweep is never late, small room loses nothing") {
+  Guarded g;
+  const std::size_t round = g.guard->fast_blocks() * 64;
+  for (const std::size_t budget : {1U, 20U, 64U, 100U, 1000U, 100000U}) {
+    const std::size_t steps = (round + budget - 1) / budget;
+    g.flip(kBytes * 8 - budget % 512 - 1);
+    std::size_t found = 0;
+    for (std::size_t i = 0; i <= steps; ++i) {
+      found += g.guard->step(budget, 0, std::span(g.found).first(1));
+    }
+    CHECK(found == 1);
+    CHECK(g.live == g.golden);
+  }
+  for (auto& b : g.live) b ^= std::byte{1};
+  std::size_t healed = 0;
+  for (std::size_t i = 0; i < kBlocks + 1; ++i) {
+    healed += g.guard->step(round, 0, std::span(g.found).first(1));
+  }
+  CHECK(healed == kBlocks);
+  CHECK(g.live == g.golden);
+}
+
+TEST_CASE("restore is exact to the byte, and image and parity follow") {
+  std::mt19937_64 engine(4);
+  Guarded g;
+  const auto other = testing::random_bytes(1500, 9);
+  REQUIRE(g.guard->write(700, other));
+  const auto changed = g.live;
+  REQUIRE(g.pool->take().status == SnapshotStatus::kOk);
+  auto expected = g.live;
+  for (int i = 0; i < 200; ++i) {
+    const Generation generation = engine() % 2;
+    const std::size_t offset = engine() % kBytes;
+    const std::size_t nbytes = engine() % (kBytes - offset + 1);
+    if (i % 3 == 0) g.flip(engine() % (kBytes * 8));
+    const auto result = g.guard->restore(generation, offset, nbytes);
+    REQUIRE(result.status == SnapshotStatus::kOk);
+    if (result.refused != 0) continue;  // a mixed block was damaged, and only parity has it
+    const auto& from = generation == 0 ? g.golden : changed;
+    std::copy_n(from.begin() + static_cast<std::ptrdiff_t>(offset), nbytes,
+                expected.begin() + static_cast<std::ptrdiff_t>(offset));
+    g.guard->sweep(g.found);
+    REQUIRE(g.live == expected);
+    REQUIRE(g.image.check(0, kBlocks, {}, true) == 0);
+    for (std::size_t number = 0; number < g.parity->count(); ++number) {
+      REQUIRE(g.parity->look(number, true) == BlockState::kSound);
+    }
+  }
+  CHECK(g.guard->restore(9, 0, 10).status == SnapshotStatus::kUnknownGeneration);
+}
+
+TEST_CASE("a damaged snapshot is refused wholly") {
+  Guarded g(true, 0);
+  REQUIRE(g.guard->write(0, testing::random_bytes(640, 9)));
+  const auto changed = g.live;
+  g.pool->stored_bytes()[64 * 5] ^= std::byte{1};
+  CHECK(g.guard->restore(0, 0, kBytes).refused == 1);
+  CHECK(g.live == changed);
+}
+
+TEST_CASE("random damage of every kind at once never makes anything worse") {
+  std::mt19937_64 engine(8);
+  std::size_t lost = 0;
+  for (int round = 0; round < 300; ++round) {
+    Guarded g(round % 3 != 0, static_cast<std::size_t>(round % 4));
+    const std::size_t flips = 1 + engine() % 40;
+    for (std::size_t i = 0; i < flips; ++i) {
+      std::span<std::byte> target = g.live;
+      if (engine() % 2 == 0) target = g.image.table().crc_bytes();
+      if (engine() % 4 == 0) target = g.image.table().keyed_bytes();
+      if (g.parity && engine() % 4 == 0) target = g.parity->stored_bytes();
+      if (g.pool && engine() % 4 == 0) target = g.pool->stored_bytes();
+      target[engine() % target.size()] ^= static_cast<std::byte>(1U << (engine() % 8));
+    }
+    g.guard->sweep(g.found);
+    g.guard->sweep(g.found);
+    for (std::size_t block = 0; block < kBlocks; ++block) {
+      const auto live = g.image.block(block);
+      const bool is_right = std::equal(live.begin(), live.end(),
+                                       g.golden.begin() + static_cast<std::ptrdiff_t>(block * 64));
+      // What cannot be told (every keyed entry of a block lost) is called corrupt, never sound.
+      if (g.image.check_block(block, true)) REQUIRE(is_right);
+      if (!g.image.check_block(block, true)) ++lost;
+    }
+  }
+  CHECK(lost < 300 * kBlocks / 20);
+}
+
+TEST_CASE("both keyed entries of a block are lost: golden's seal and a checksum vouch for it") {
+  Guarded g;
+  g.image.table().keyed_bytes()[5 * 16] ^= std::byte{1};
+  g.image.table().keyed_bytes()[5 * 16 + 8] ^= std::byte{2};
+  CHECK(g.fast_sweep() == 1);
+  CHECK(g.found[0].is_healed());
+  CHECK(g.live == g.golden);
+  CHECK(g.keyed_sweep() == 0);
+}

@@ -1,0 +1,254 @@
+"""Real faults in the images that execute: found in one sweep, healed to the bit, outputs equal."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.support import MODELS, SHARED, Array, answers, named, random_batch, same
+
+import selfheal_edge as she
+from selfheal_edge import _core
+from selfheal_edge.assets import DigitsData, digits_model_path
+from selfheal_edge.guarded_image import GuardedImage
+from selfheal_edge.session import Session
+from selfheal_edge.tflite.protocol import RuntimeName
+
+ROUND = 1 << 40  # bytes: more than any sweep
+
+
+def guarded(path: Path, runtime: RuntimeName) -> tuple[she.SelfHealingModel, Array]:
+    """Return an open model and questions for it."""
+    session = Session(path, runtime)
+    specs = session.instance.inputs
+    session.close()
+    x = named(specs, random_batch(specs, 50, seed=1))
+    baseline = she.calibrate(path, x, runtime=runtime, seed=1)
+    model = she.SelfHealingModel(path, baseline, runtime=runtime)
+    return model, named(specs, random_batch(specs, 3, seed=2))  # type: ignore[return-value]
+
+
+def executing_image(model: she.SelfHealingModel) -> tuple[GuardedImage, Array]:
+    """Return the image that executes and its live bytes."""
+    images = model.weights.images
+    image = images.get("packed", images["source"])
+    return image, np.frombuffer(image.live, np.uint8)
+
+
+def expect_one(found: list[_core.Finding], offsets: list[int]) -> None:
+    """Check that exactly these bytes' blocks were found in live memory, and healed."""
+    assert sorted(f.block for f in found) == sorted({o // 512 for o in offsets})
+    assert all(f.part == "live" and f.healed for f in found)
+
+
+def single_bits(image: GuardedImage, live: Array, step: int) -> int:
+    """Flip every `step`-th bit, one in each group of blocks at a time; return how many."""
+    golden = live.tobytes()
+    bits = image.nbytes * 8
+    batch = 16  # far apart, so that each is alone in its block
+    stride = -(-bits // batch)
+    count = 0
+    for first in range(0, stride, step):
+        places = list(range(first, bits, stride))
+        for b in places:
+            live[b // 8] ^= np.uint8(1 << (b % 8))
+        found = image.guard.step(ROUND, 0)
+        expect_one(found, [b // 8 for b in places])
+        if len({b // 8 // 512 for b in places}) == len(places):
+            assert sum(f.wrong_bits for f in found) == len(places)
+        count += len(places)
+        if count % 4096 < batch:
+            assert live.tobytes() == golden
+    assert live.tobytes() == golden
+    return count
+
+
+def random_flips(image: GuardedImage, live: Array, count: int, rng: np.random.Generator) -> None:
+    """Flip 1 to 5 random bits, `count` times, each found in one fast sweep and healed."""
+    golden = live.copy()
+    for _ in range(count):
+        bits = rng.choice(image.nbytes * 8, int(rng.integers(1, 6)), replace=False)
+        for b in bits:
+            live[b // 8] ^= np.uint8(1 << (b % 8))
+        found = image.guard.step(ROUND, 0)
+        expect_one(found, [int(b) // 8 for b in bits])
+        assert sum(f.wrong_bits for f in found) == len(bits)
+        for b in bits:
+            assert live[b // 8] == golden[b // 8]
+    assert (live == golden).all()
+
+
+def chosen_flips(nbytes: int, rng: np.random.Generator) -> list[int]:
+    """Solve for bits of a block whose flips together keep its CRC-32C: Gauss over GF(2).
+
+    The checksum is affine, so flipping bits adds their columns; 33 columns of 32 bits depend.
+    """
+    zero = _core.crc32c(bytes(nbytes))
+    places = [int(b) for b in rng.choice(nbytes * 8, 40, replace=False)]
+    basis: dict[int, tuple[int, int]] = {}  # by leading bit: column, and which places made it
+    for n, b in enumerate(places):
+        block = bytearray(nbytes)
+        block[b // 8] = 1 << (b % 8)
+        column, made_of = _core.crc32c(block) ^ zero, 1 << n
+        while column:
+            lead = column.bit_length()
+            if lead not in basis:
+                basis[lead] = (column, made_of)
+                break
+            column, made_of = column ^ basis[lead][0], made_of ^ basis[lead][1]
+        else:
+            return [places[i] for i in range(len(places)) if made_of >> i & 1]
+    raise AssertionError("40 columns of 32 bits must depend on each other")
+
+
+def chosen(image: GuardedImage, live: Array, count: int, rng: np.random.Generator) -> None:
+    """Flips that keep the checksum: unseen by the fast sweep, found by one keyed sweep."""
+    golden = live.tobytes()
+    for _ in range(count):
+        block = int(rng.integers(image.image.block_count))
+        begin = block * 512
+        nbytes = min(512, image.nbytes - begin)
+        if nbytes < 16:
+            continue
+        for b in chosen_flips(nbytes, rng):
+            live[begin + b // 8] ^= np.uint8(1 << (b % 8))
+        assert image.guard.step(ROUND, 0) == []
+        found = image.guard.step(0, ROUND)
+        expect_one(found, [begin])
+        assert found[0].by_key
+        assert live.tobytes() == golden
+
+
+def bursts(image: GuardedImage, live: Array, rng: np.random.Generator) -> None:
+    """One block, many blocks, all of it."""
+    golden = live.tobytes()
+    blocks = image.image.block_count
+    for size in {n for n in (1, 2, blocks // 3, blocks - 1, blocks) if 1 <= n <= blocks}:
+        first = int(rng.integers(blocks - size + 1))
+        part = live[first * 512 : (first + size) * 512]
+        part ^= rng.integers(1, 256, part.size, dtype=np.uint8)
+        found = image.guard.step(ROUND, 0)
+        expect_one(found, list(range(first * 512, min((first + size) * 512, image.nbytes), 512)))
+        assert live.tobytes() == golden
+
+
+def guards(image: GuardedImage, count: int, rng: np.random.Generator) -> None:
+    """Flips in tables, key, parity and snapshots: found in one sweep and mended."""
+    assert image.parity is not None
+    assert image.pool is not None
+    fast = [*image.image.table_memory(), *image.parity.memory()]
+    golden_bytes = image.image.block_count * 512
+    slow = [image.pool.memory()[0][:golden_bytes], image.pool.memory()[1]]
+    for memory in fast + slow:
+        before = memory.copy()
+        for _ in range(count):
+            at = int(rng.integers(memory.size))
+            if memory is slow[0] and at >= image.nbytes:
+                continue  # padding of the last block
+            memory[at] ^= np.uint8(1 << int(rng.integers(8)))
+            found = image.guard.step(ROUND, 0) + image.guard.step(0, ROUND)
+            assert [f.healed for f in found] == [True]
+            assert (memory == before).all()
+
+
+@pytest.fixture(scope="module")
+def small(digits: DigitsData) -> Iterator[she.SelfHealingModel]:
+    baseline = she.calibrate(digits_model_path(), digits.calibration_inputs, seed=1)
+    with she.SelfHealingModel(digits_model_path(), baseline) as model:
+        yield model
+
+
+class TestSample:
+    """A little of everything on the bundled model, on both of its images."""
+
+    @pytest.mark.parametrize("name", ["source", "packed"])
+    def test_faults(self, small: she.SelfHealingModel, name: str) -> None:
+        images = small.weights.images
+        if name not in images:
+            pytest.skip("the runtime's packed weights are not ours here")
+        image = images[name]
+        live = np.frombuffer(image.live, np.uint8)
+        rng = np.random.default_rng(5)
+        single_bits(image, live, step=211)
+        random_flips(image, live, 200, rng)
+        chosen(image, live, 20, rng)
+        bursts(image, live, rng)
+        guards(image, 12, rng)
+
+    def test_a_quiet_life_has_no_alarm(
+        self, digits_baseline: she.Baseline, digits: DigitsData
+    ) -> None:
+        quiet_life(digits_baseline, digits, hours=12)
+
+
+def quiet_life(baseline: she.Baseline, digits: DigitsData, hours: int) -> None:
+    """Serve at one prediction a minute of a simulated clock, with rebuilds, swaps and snapshots."""
+    now = [0.0]
+    policy = she.Policy(
+        rebuild_after_seconds=1800, known_answers_every=30, max_generations=3, max_events=4096
+    )
+    x = digits.heldout_inputs[:, np.newaxis]
+    order = itertools.cycle(np.random.default_rng(3).permutation(len(x)))
+    with she.SelfHealingModel(
+        digits_model_path(), baseline, policy=policy, clock=lambda: now[0]
+    ) as model:
+        expected = answers(model, x[:20])
+        for minute in range(hours * 60):
+            now[0] += 60
+            model.predict(x[next(order)])
+            if minute % 90 == 0:
+                generation = model.snapshot()
+                model.rollback(to=generation)
+                module = model.weights.modules[minute % len(model.weights.modules)]
+                model.rollback(modules=[module])
+                model.rollback()
+                model.weights.drop(generation)
+            if minute % 7 == 0:
+                model.weights.idle(0.01)
+        found = [e for e in model.events if e.kind in ("diagnosis", "repair")]
+        assert [e for e in found if e.cause in ("weight_corruption", "runtime_fault")] == []
+        assert model.health.corrupt_blocks == 0
+        assert model.health.repairs == 0
+        assert same(answers(model, x[:20]), expected)
+
+
+@pytest.mark.long
+class TestCampaign:
+    @pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/models is absent")
+    def test_every_bit_of_keyword_spotting(self, shared_models: Path, runtime: RuntimeName) -> None:
+        model, x = guarded(shared_models / "kws_dscnn_int8.tflite", runtime)
+        with model:
+            expected = answers(model, x)
+            image, live = executing_image(model)
+            assert single_bits(image, live, step=1) == image.nbytes * 8
+            assert same(answers(model, x), expected)
+
+    @pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/models is absent")
+    @pytest.mark.parametrize("name", MODELS)
+    def test_all_models(self, shared_models: Path, runtime: RuntimeName, name: str) -> None:
+        """100,000 random flips over 11 models and 2 runtimes, and everything else."""
+        model, x = guarded(shared_models / f"{name}.tflite", runtime)
+        rng = np.random.default_rng(7)
+        with model:
+            stateful = name == "mnist_lstm_int8"
+            if stateful:
+                model.rollback()
+            expected = answers(model, x)
+            for image in model.weights.images.values():
+                live = np.frombuffer(image.live, np.uint8)
+                share = 4546 // len(model.weights.images) + 1
+                random_flips(image, live, share, rng)
+                chosen(image, live, 50, rng)
+                bursts(image, live, rng)
+                guards(image, 20, rng)
+            if stateful:
+                model.rollback()
+            assert same(answers(model, x), expected)
+
+    def test_a_month_without_damage(
+        self, digits_baseline: she.Baseline, digits: DigitsData
+    ) -> None:
+        quiet_life(digits_baseline, digits, hours=30 * 24)
