@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 import selfheal_edge as she
 from selfheal_edge.repair import RepairCase, RepairOutcome, RepairTarget
+from selfheal_edge.session import Session
 from selfheal_edge.tflite.protocol import KernelsChoice, RuntimeName, TensorSpec
 from selfheal_edge.tflite.select import available_runtimes
 
@@ -98,20 +99,36 @@ def same(left: list[Array], right: list[Array]) -> bool:
     )
 
 
-def flip(model: she.SelfHealingModel, offset: int, mask: int = 1) -> None:
-    """Flip bits of one byte that executes."""
-    she.redteam.inject(model).memory()[offset] ^= np.uint8(mask)
+def executing(model: she.SelfHealingModel) -> str:
+    """Return the name of the image whose bytes run."""
+    return "packed" if "packed" in model.weights.images else "source"
+
+
+def flip(model: she.SelfHealingModel, offset: int, mask: int = 1, image: str | None = None) -> None:
+    """Flip bits of one byte, by default of the image that executes."""
+    she.redteam.inject(model).memory(image or executing(model))[offset] ^= np.uint8(mask)
 
 
 def bytes_of(model: she.SelfHealingModel) -> bytes:
-    """Return a copy of the live source bytes."""
-    return bytes(she.redteam.inject(model).memory())
+    """Return a copy of the live bytes that execute."""
+    return bytes(she.redteam.inject(model).memory(executing(model)))
+
+
+def pristine(path: Path, model: she.SelfHealingModel) -> bytes:
+    """Return the executing bytes as an undamaged session of the same kind has them."""
+    place = model.health.fingerprint
+    session = Session(path, place.runtime, place.kernels, place.num_threads)  # type: ignore[arg-type]
+    try:
+        images = session.instance.images
+        return bytes(images["packed"]) if "packed" in images else session.source.read()
+    finally:
+        session.close()
 
 
 def largest_region(model: she.SelfHealingModel) -> Any:
-    """Return the largest region of weights."""
-    rows = model.weights.coverage.weights
-    return max((row.region for row in rows), key=lambda r: r.nbytes)
+    """Return the largest region of weights that executes."""
+    regions = model.weights.images[executing(model)].regions.values()
+    return max((r for r in regions if r.kind == "weights"), key=lambda r: r.nbytes)
 
 
 def stream(samples: Array, count: int, seed: int = 0) -> Array:

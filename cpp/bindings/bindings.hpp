@@ -6,6 +6,7 @@ void bind_compiled_model(py::module_& m);
 void bind_crc32c(py::module_& m);
 void bind_detectors(py::module_& m);
 void bind_errors(py::module_& m);
+void bind_interpreter_call(py::module_& m);
 void bind_learning_detectors(py::module_& m);
 void bind_moments(py::module_& m);
 void bind_monitor_bank(py::module_& m);

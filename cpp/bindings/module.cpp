@@ -8,6 +8,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   m.attr("__version__") = SELFHEAL_VERSION;
   bind_errors(m);
   bind_ring_buffer(m);
+  bind_interpreter_call(m);
   bind_moments(m);
   bind_run_length(m);
   bind_detectors(m);

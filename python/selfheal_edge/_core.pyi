@@ -6,7 +6,7 @@ argument, what was expected and what came. NaN and infinities are skipped and co
 accumulates.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, SupportsFloat, SupportsIndex, final
 
 import numpy as np
@@ -1889,6 +1889,24 @@ class SnapshotPool(metaclass=_Pybind11Type):
 
 class RuntimeRefusedError(RuntimeError):
     """LiteRT cannot be used this way, here or with this model; the text is the reason."""
+
+class InterpreterCall(metaclass=_Pybind11Type):
+    """Copy in, invoke and copy out, through addresses that an interpreter's tensors keep.
+
+    An interpreter's tensors stay where they are until something reallocates them: the addresses
+    are taken once, after the allocation. Wrong ones corrupt memory. One thread at a time; the
+    interpreter must outlive this object.
+    """
+
+    def __init__(
+        self,
+        *,
+        invoke: Callable[[], object],
+        inputs: Sequence[tuple[int, np.dtype[Any], tuple[int, ...]]],
+        outputs: Sequence[tuple[int, np.dtype[Any], tuple[int, ...]]],
+    ) -> None: ...
+    def __call__(self, inputs: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+        """Run once on arrays of exactly the inputs' shapes and dtypes; the results are copies."""
 
 class CompiledModel(metaclass=_Pybind11Type):
     """A model compiled by LiteRT, its packed weights ours.

@@ -20,7 +20,7 @@ from selfheal_edge.interval import predictions
 from selfheal_edge.session import Fingerprint, Session
 from selfheal_edge.signals import OutputKind, SignalExtractor
 from selfheal_edge.tflite.arrays import Tensors, read_batch
-from selfheal_edge.tflite.probe import KernelsName, mark_known, runtime_version, tried_kernels
+from selfheal_edge.tflite.known import KernelsName, mark_known, runtime_version, tried_kernels
 from selfheal_edge.tflite.protocol import Array, RuntimeName
 from selfheal_edge.tflite.select import KernelsArgument, RuntimeArgument
 

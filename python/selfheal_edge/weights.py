@@ -68,17 +68,14 @@ class GuardedImage:
     ) -> None:
         self.name = name
         self.live = live
+        self.nbytes = live.nbytes
+        """Bytes watched: all of the image."""
         self.regions = {region.name: region for region in regions}
         table = [(r.name, ",".join(r.modules), r.offset, r.nbytes) for r in regions if r.nbytes]
         self.image = _core.WeightImage(live, table)
         capacity = max(16, self.image.block_count // _ARENA_SHARE) if max_generations else 0
         self.pool = _core.SnapshotPool(self.image, capacity, max_generations + 1)
         self.scrubber = _core.Scrubber(self.image, secrets.randbits(64))
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes watched: all of the image."""
-        return self.image.nbytes
 
     def digest(self) -> bytes:
         """Return a SHA-256 of the live bytes."""

@@ -18,14 +18,17 @@ from tests.support import (
     flip,
     kinds,
     largest_region,
+    pristine,
     same,
     stream,
 )
 
 import selfheal_edge as she
+from selfheal_edge._core import RuntimeRefusedError
 from selfheal_edge.assets import digits_model_path
 from selfheal_edge.diagnosis import Symptoms
 from selfheal_edge.signals import Measurement
+from selfheal_edge.tflite.protocol import Coverage
 
 
 def serve(model: she.SelfHealingModel, inputs: Array) -> list[she.Prediction]:
@@ -355,11 +358,49 @@ class TestOtherDevice:
             assert len(model.weights.scrub()) == 1
             assert model.health.state == "healthy"
             assert model.health.fingerprint.kernels == other
-            assert bytes_of(model) == digits_model_path().read_bytes()
+            assert bytes_of(model) == pristine(digits_model_path(), model)
             model.predict(samples[:10])
 
+    def test_flips_confirm_the_coverage_table(
+        self, model: she.SelfHealingModel, samples: Array
+    ) -> None:
+        expected = answers(model, samples[:50])
+        model.commission()
+        weights = len(model.weights.coverage.weights)
+        said = f"flips in {weights} regions of weights: {weights} showed what runs, 0 contradicted"
+        assert said in model.events[-1].evidence[-1]
+        assert same(answers(model, samples[:50]), expected)  # the serving model was not touched
+
+    def test_flips_lower_a_table_that_is_too_good(
+        self, digits_baseline: she.Baseline, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What the runtime copies when it is built must not pass for executing."""
+        from selfheal_edge.tflite.coverage import cover
+        from selfheal_edge.tflite.protocol import CoverageTable
+
+        def too_good(*given: Any) -> CoverageTable:
+            rows = cover(*given).rows
+            return CoverageTable(
+                tuple(dataclasses.replace(row, coverage=Coverage.EXECUTING) for row in rows)
+            )
+
+        monkeypatch.setattr("selfheal_edge.tflite.interpreter.cover", too_good)
+        monkeypatch.setattr(
+            "selfheal_edge.tflite.litert.LiteRt._compile",
+            lambda *_, **__: (_ for _ in ()).throw(RuntimeRefusedError("not here")),
+        )
+        if "litert" not in RUNTIMES:
+            pytest.skip("tflite-runtime's default kernels do execute these weights")
+        with she.SelfHealingModel(
+            digits_model_path(), digits_baseline, runtime="litert", kernels="default"
+        ) as model:
+            assert model.health.coverage.worst is Coverage.EXECUTING
+            model.commission()
+            assert model.health.coverage.worst is not Coverage.EXECUTING
+            assert "0 contradicted" not in model.events[-1].evidence[-1]
+
     def test_not_from_damaged_bytes(self, model: she.SelfHealingModel) -> None:
-        flip(model, 3000)
+        flip(model, 3000, image="source")
         with pytest.raises(she.errors.IntegrityError, match="expected sound bytes"):
             model.commission()
         model.weights.scrub()
@@ -473,7 +514,8 @@ class TestReports:
         total = report.pop("total")
         assert total == sum(report.values())
         assert all(n > 0 for n in report.values())
-        assert report["source image"] == digits_model_path().stat().st_size
+        assert report["source image"] == model.weights.images["source"].nbytes
+        assert report["source image"] >= digits_model_path().stat().st_size
         assert total < 3 * 2**20
         model.predict(samples)
         assert model.memory_report()["total"] == total  # fixed after the first prediction
@@ -489,9 +531,12 @@ class TestReports:
             health.state = "closed"  # type: ignore[misc]
 
     def test_names(self, model: she.SelfHealingModel) -> None:
-        assert set(model.weights.images) == {"source"}
-        assert model.weights.nbytes == digits_model_path().stat().st_size
-        assert sum(r.nbytes for r in model.weights.regions) == model.weights.nbytes
+        images = model.weights.images
+        assert set(images) <= {"source", "packed"}
+        assert model.weights.nbytes == sum(image.nbytes for image in images.values())
+        assert sum(r.nbytes for r in model.weights.regions) == images["source"].nbytes
+        for image in images.values():
+            assert sum(r.nbytes for r in image.regions.values()) == image.nbytes
         assert all(m.count("/") >= 2 for m in model.weights.modules)
         assert isinstance(str(model), str)
         assert str(model.health.fingerprint)
@@ -510,8 +555,8 @@ class TestInjector:
 
     def test_refused(self, model: she.SelfHealingModel) -> None:
         door = she.redteam.inject(model)
-        with pytest.raises(ValueError, match=r"image: expected one of \['source'\], got 'packed'"):
-            door.memory("packed")
+        with pytest.raises(ValueError, match=r"image: expected one of \[.*'source'\], got 'heap'"):
+            door.memory("heap")
         for count in (0, -1, 10**9):
             with pytest.raises(ValueError, match=f"count: expected 1 to .* got {count}"):
                 door.flip_bits(count)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import pytest
 from tests.loop.test_bad_input import CALLS, Call
-from tests.support import Array, answers, bytes_of, same
+from tests.support import Array, answers, bytes_of, pristine, same
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path
@@ -92,7 +92,7 @@ def test_the_child_ends_and_the_parent_goes_on(
 
         assert in_child(work, gently=True) == "closed"
         assert same(answers(model, samples[:20]), expected)
-        assert bytes_of(model) == digits_model_path().read_bytes()
+        assert bytes_of(model) == pristine(digits_model_path(), model)
         assert model.weights.scrub() == ()
 
 

@@ -19,10 +19,12 @@ from tests.support import (
     answers,
     bytes_of,
     causes,
+    executing,
     flip,
     kinds,
     largest_region,
     named,
+    pristine,
     random_batch,
     same,
 )
@@ -59,16 +61,18 @@ class TestAnyByte:
     """Found by a full check, healed, and proven by every byte and by answers."""
 
     SIZE = digits_model_path().stat().st_size
+    """Of the source image at least, and nearly that of the packed one; offsets wrap around."""
 
     @given(offset=st.integers(0, SIZE - 1), mask=st.integers(1, 255))
     @settings(max_examples=150, deadline=None)
     def test_one_byte(self, lasting: she.SelfHealingModel, offset: int, mask: int) -> None:
         before = bytes_of(lasting)
+        offset %= len(before)
         flip(lasting, offset, mask)
         (block,) = lasting.weights.scrub()
         assert block.offset <= offset < block.offset + block.nbytes
         assert block.block == offset // BLOCK
-        assert bytes_of(lasting) == before == digits_model_path().read_bytes()
+        assert bytes_of(lasting) == before == pristine(digits_model_path(), lasting)
         assert lasting.weights.scrub() == ()
         assert state(lasting) == "healthy"
 
@@ -76,8 +80,9 @@ class TestAnyByte:
     @settings(max_examples=60, deadline=None)
     def test_a_burst(self, lasting: she.SelfHealingModel, start: int, data: bytes) -> None:
         before = bytes_of(lasting)
-        damaged = (before[:start] + data + before[start + len(data) :])[: self.SIZE]
-        memory = she.redteam.inject(lasting).memory()
+        start %= len(before)
+        damaged = (before[:start] + data + before[start + len(data) :])[: len(before)]
+        memory = she.redteam.inject(lasting).memory(executing(lasting))
         memory[:] = np.frombuffer(damaged, np.uint8)
         hit = {n // BLOCK for n, (a, b) in enumerate(zip(before, damaged, strict=True)) if a != b}
         assert {b.block for b in lasting.weights.scrub()} == hit
@@ -85,8 +90,11 @@ class TestAnyByte:
 
     def test_every_byte_at_once(self, lasting: she.SelfHealingModel, samples: Array) -> None:
         expected = answers(lasting, samples[:50])
-        she.redteam.inject(lasting).memory()[:] ^= np.uint8(0xFF)
-        assert len(lasting.weights.scrub()) == math.ceil(self.SIZE / BLOCK)
+        for name, image in lasting.weights.images.items():
+            she.redteam.inject(lasting).memory(name)[:] ^= np.uint8(0xFF)
+            del image
+        blocks = [math.ceil(i.nbytes / BLOCK) for i in lasting.weights.images.values()]
+        assert len(lasting.weights.scrub()) == sum(blocks)
         assert same(answers(lasting, samples[:50]), expected)
 
     def test_reporting_alone_repairs_nothing(self, lasting: she.SelfHealingModel) -> None:
@@ -122,18 +130,24 @@ def test_public_models_heal(shared_models: Path, runtime: RuntimeName, name: str
         if stateful:
             model.rollback()  # a rebuild starts the state at zero
         expected = answers(model, named(specs, questions))
-        for region in model.weights.regions:
+        everything = [
+            (name, region)
+            for name, image in model.weights.images.items()
+            for region in image.regions.values()
+        ]
+        for image_name, region in everything:
             if not region.nbytes:
                 continue
             for place in rng.choice(region.nbytes, min(2, region.nbytes), replace=False):
-                flip(model, region.offset + int(place), 1 << int(rng.integers(8)))
+                mask = 1 << int(rng.integers(8))
+                flip(model, region.offset + int(place), mask, image_name)
             found = model.weights.scrub()
             assert found
             assert any(region.name in block.regions for block in found)
             if stateful:
                 model.rollback()
             assert same(answers(model, named(specs, questions)), expected), region.name
-        assert bytes_of(model) == path.read_bytes()
+        assert bytes_of(model) == pristine(path, model)
         assert model.health.failed_repairs == 0
 
 
@@ -185,7 +199,7 @@ class TestSweep:
                 if model.health.corrupt_blocks:
                     break
             assert model.health.corrupt_blocks == 1
-            assert bytes_of(model) == digits_model_path().read_bytes()
+            assert bytes_of(model) == pristine(digits_model_path(), model)
             assert same(answers(model, x[: bound + 5]), expected)
             assert causes(model)[-1] == "weight_corruption"
 
@@ -255,13 +269,15 @@ def test_damage_that_makes_a_runtime_refuse(shared_models: Path, runtime: Runtim
     x = named(specs, random_batch(specs, 50, seed=1))
     baseline = she.calibrate(path, x, runtime=runtime, seed=1)
     policy = she.Policy(scrub_bytes_per_predict=0)
-    with she.SelfHealingModel(path, baseline, runtime=runtime, policy=policy) as model:
+    with she.SelfHealingModel(
+        path, baseline, runtime=runtime, kernels="builtin", policy=policy
+    ) as model:
         expected = answers(model, x)
         (axis,) = [r for r in model.weights.regions if r.name.endswith("split_dim")]
-        flip(model, axis.offset + 3, 0x40)
+        flip(model, axis.offset + 3, 0x40, "source")
         assert same(answers(model, x), expected)
         assert model.health.repairs == 1
-        assert bytes_of(model) == path.read_bytes()
+        assert bytes_of(model) == pristine(path, model)
 
 
 class TestLadder:
@@ -292,7 +308,7 @@ class TestLadder:
             ]
             assert state(model) == "healthy"
             assert model.health.failed_repairs == applied
-            assert bytes_of(model) == digits_model_path().read_bytes()
+            assert bytes_of(model) == pristine(digits_model_path(), model)
 
     @pytest.mark.parametrize("error", [IntegrityError("golden is damaged"), OSError("no space")])
     def test_a_strategy_that_raises(self, digits_baseline: she.Baseline, error: Exception) -> None:
@@ -315,6 +331,7 @@ class TestLadder:
 
     def test_rebuild_refuses_damaged_bytes(self, digits_baseline: she.Baseline) -> None:
         with self.damaged(digits_baseline, she.ModelRepairKit(), "rebuild") as model:
+            flip(model, 5000, image="source")
             model.weights.scrub()
             (repair,) = [e for e in model.events if e.kind == "repair"]
             assert "not applied" in str(repair.outcome)
@@ -419,7 +436,7 @@ class TestDamagedGuard:
 
         sound = guarded.pool
         guarded.pool = Refusing(sound)  # type: ignore[assignment]
-        flip(model, largest_region(model).offset)
+        flip(model, 6000, image="source")
         with pytest.raises(IntegrityError, match="expected sound saved bytes, got"):
             model.rollback()
         assert not model.infer(samples[0]).trusted
@@ -436,7 +453,7 @@ class TestDamagedGuard:
         built: list[None] = []
         build = model._session.rebuild
         monkeypatch.setattr(model._session, "rebuild", lambda: built.append(build()))
-        flip(model, 0)
+        flip(model, 0, image="source")
         with pytest.raises(IntegrityError, match="sound bytes to build from, got 1 corrupt"):
             model.rollback(modules=model.weights.modules[-1:])
         assert not built
@@ -452,7 +469,7 @@ class TestGenerations:
         flip(model, 5000)
         model.rollback(to=first)
         assert model.health.generation == first
-        assert bytes_of(model) == digits_model_path().read_bytes()
+        assert bytes_of(model) == pristine(digits_model_path(), model)
         with pytest.raises(ValueError, match=r"generation: expected one of \[2\].* got 1"):
             model.weights.drop(first)
         flip(model, 5000)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from tests.support import Array, DoNothing, answers, bytes_of, flip, largest_region, same
+from tests.support import Array, DoNothing, answers, bytes_of, flip, largest_region, pristine, same
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path
@@ -103,7 +103,7 @@ def test_damage_while_others_predict(
         timer.start()
         together(*[predict] * 4, damage, look, maintain, timeout_s=seconds + 60)
         model.rollback()
-        assert bytes_of(model) == digits_model_path().read_bytes()
+        assert bytes_of(model) == pristine(digits_model_path(), model)
         assert same([expected], answers(model, samples))
         assert model.health.repairs > 0
         assert model.health.state == "healthy"

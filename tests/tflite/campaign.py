@@ -16,8 +16,9 @@ from pathlib import Path
 from tests.tflite.mutations import mutate, sites
 
 from selfheal_edge.errors import ModelFormatError
+from selfheal_edge.tflite.known import KernelsName, RuntimeName
 from selfheal_edge.tflite.model_file import ModelFile
-from selfheal_edge.tflite.probe import KernelsName, Prober, RuntimeName
+from selfheal_edge.tflite.probe import Prober
 
 _MODULES = {"litert": "ai_edge_litert.interpreter", "tflite_runtime": "tflite_runtime.interpreter"}
 

@@ -114,7 +114,7 @@ def test_known_hashes_skip_the_trial(runtime: Any, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_missing_runtime_is_named() -> None:
-    missing = next((name for name in probe_module._RUNTIMES if name not in RUNTIMES), None)
+    missing = next((name for name in probe_module._MODULES if name not in RUNTIMES), None)
     if missing is None:
         pytest.skip("both runtimes are installed")
     with pytest.raises(RuntimeUnavailableError, match="importable"):

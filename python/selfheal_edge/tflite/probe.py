@@ -18,10 +18,9 @@ import subprocess
 import sys
 import tempfile
 import threading
-from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast, get_args
+from typing import Any, Final, NamedTuple, get_args
 
 from selfheal_edge.errors import (
     ForkedProcessError,
@@ -29,23 +28,16 @@ from selfheal_edge.errors import (
     ProbeError,
     RuntimeUnavailableError,
 )
+from selfheal_edge.tflite.known import (
+    KernelsName,
+    KnownHash,
+    RuntimeName,
+    known_hashes,
+    mark_known,
+    runtime_version,
+)
 
-__all__ = [
-    "KernelsName",
-    "KnownHash",
-    "ProbeResult",
-    "Prober",
-    "RuntimeName",
-    "known_hashes",
-    "mark_known",
-    "probe",
-    "runtime_version",
-    "tried_kernels",
-]
-
-RuntimeName: TypeAlias = Literal["litert", "tflite_runtime"]
-KernelsName: TypeAlias = Literal["default", "builtin", "compiled"]
-"""``compiled`` is LiteRT's compiled model with its weight cache, another way through the code."""
+__all__ = ["ProbeResult", "Prober", "known_hashes", "mark_known", "probe"]
 
 TIMEOUT_S: Final = 10.0
 MEMORY_BYTES: Final = 512 * 2**20
@@ -53,12 +45,9 @@ _START_TIMEOUT_S: Final = 60.0
 _GRACE_S: Final = 5.0
 _CHECKING_HEAP: Final = "libc_malloc_debug.so.0"
 _CHILD: Final = Path(__file__).with_name("_probe_child.py")
-_RUNTIMES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
-    "litert": ("ai_edge_litert.interpreter", ("ai-edge-litert", "ai-edge-litert-nightly")),
-    "tflite_runtime": (
-        "tflite_runtime.interpreter",
-        ("tflite-runtime", "tflite-runtime-nightly"),
-    ),
+_MODULES: Final = {
+    "litert": "ai_edge_litert.interpreter",
+    "tflite_runtime": "tflite_runtime.interpreter",
 }
 _DOING: Final = {
     "start": "it was starting",
@@ -70,20 +59,6 @@ _DOING: Final = {
 }
 
 
-class KnownHash(NamedTuple):
-    """What a successful trial is valid for."""
-
-    sha256: str
-    runtime: str
-    runtime_version: str
-    kernels: str
-    num_threads: int
-
-
-known_hashes: set[KnownHash] = set()
-"""Trials that succeeded, in this process or by the word of `mark_known`."""
-
-
 class ProbeResult(NamedTuple):
     """How one trial ended."""
 
@@ -92,46 +67,6 @@ class ProbeResult(NamedTuple):
     """Empty when ok; otherwise what happened, and during which step."""
     seconds: float
     """Wall time of the trial, without the helper's start."""
-
-
-@lru_cache(maxsize=4)
-def runtime_version(runtime: RuntimeName) -> str:
-    """Return the installed version of a runtime, or ``"unknown"``."""
-    from importlib import metadata  # noqa: PLC0415 — costs more than all the rest of this module
-
-    for name in _RUNTIMES[runtime][1]:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            return metadata.version(name)
-    return "unknown"
-
-
-def mark_known(
-    sha256: str, runtime: RuntimeName, kernels: KernelsName, num_threads: int
-) -> KnownHash:
-    """Record that a file is known to be safe on this machine, so that `probe` skips its trial.
-
-    Parameters
-    ----------
-    sha256
-        SHA-256 of the whole file, in hexadecimal, from a source that is trusted.
-    runtime, kernels, num_threads
-        What it was tried with.
-    """
-    known = KnownHash(sha256, runtime, runtime_version(runtime), kernels, num_threads)
-    known_hashes.add(known)
-    return known
-
-
-def tried_kernels(sha256: str, runtime: RuntimeName, num_threads: int) -> tuple[KernelsName, ...]:
-    """Return the kernels with which a file is known to be safe, with the installed runtime."""
-    version = runtime_version(runtime)
-    return tuple(
-        sorted(
-            cast(KernelsName, known.kernels)
-            for known in known_hashes
-            if known == KnownHash(sha256, runtime, version, known.kernels, num_threads)
-        )
-    )
 
 
 def probe(
@@ -206,7 +141,7 @@ class Prober:
         timeout_s: float = TIMEOUT_S,
         memory_bytes: int = MEMORY_BYTES,
     ) -> None:
-        if runtime not in _RUNTIMES:
+        if runtime not in _MODULES:
             raise ValueError(f"runtime: expected 'litert' or 'tflite_runtime', got {runtime!r}")
         if kernels not in get_args(KernelsName):
             raise ValueError(
@@ -314,7 +249,7 @@ class Prober:
             finally:
                 os.close(inherited)
                 theirs.close()
-            module = _RUNTIMES[self._runtime][0]
+            module = _MODULES[self._runtime]
             setup = {"module": module, "sys_path": [os.path.abspath(p) for p in sys.path]}
             ours.sendall(json.dumps(setup).encode() + b"\n")
             answer = _receive(ours, _START_TIMEOUT_S)
