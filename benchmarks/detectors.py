@@ -1,16 +1,23 @@
-"""Detectors, one update at a time from Python, against river and frouros in the same run."""
+"""Every table about detectors: speed, run lengths, promise, delay, onset, gaps, real series."""
 
 from __future__ import annotations
 
+import argparse
 import importlib
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+import detector_delay
+import detector_promise
+import detector_series
 import harness
 import selfheal_edge as she
+import signals_for_detectors
 
 
 def _by_name(detector: Any, x: float) -> object:
@@ -36,8 +43,8 @@ def peers() -> dict[str, Callable[[float], object]]:
     return found
 
 
-def main() -> None:
-    options = harness.arguments(__doc__)
+def speed(options: argparse.Namespace) -> list[harness.Row]:
+    """One update from Python, and a batch, in the same run as the peers."""
     samples = np.random.default_rng(0).normal(size=1000 if options.quick else 10_000)
     stream = samples.tolist()
     updates: dict[str, Callable[[float], object]] = {
@@ -80,6 +87,171 @@ def main() -> None:
     rows.append(
         harness.Row("Cusum: update_many, float32", seconds / len(batch) * 1e9, "ns", 1.0, False)
     )
+    big = np.random.default_rng(1).standard_normal(4_000_000).astype(np.float32)
+    tracked = she.Cusum(0.0, 1.0, arl0=1e9)
+    bank = she.MonitorBank([she.Reference.normal(0, 1)] * 12, 1e9)
+    table = np.random.default_rng(2).standard_normal((20_000, 12))
+    batch_s, read_s, bank_s = harness.interleaved(
+        [lambda: tracked.update_many(big), big.sum, lambda: bank.update_many(table)],
+        rounds=rounds,
+        calls=1,
+    )
+    rows += [
+        harness.Row("Cusum: batch of 4e6 float32", batch_s / len(big) * 1e9, "ns", 1.0, False),
+        harness.Row("the same memory read by np.sum", read_s / len(big) * 1e9, "ns", None, False),
+        harness.Row("read bandwidth", big.nbytes / read_s / 1e9, "GB/s", None, True),
+        harness.Row(
+            "MonitorBank: one signal's value", bank_s / table.size * 1e9, "ns", None, False
+        ),
+    ]
+    return rows
+
+
+def import_time(options: argparse.Namespace) -> list[harness.Row]:
+    """Milliseconds that our import adds to NumPy's."""
+    code = (
+        "import time, numpy; t = time.perf_counter(); import selfheal_edge; "
+        "print((time.perf_counter() - t) * 1e3)"
+    )
+    times = [
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
+        for _ in range(3 if options.quick else 9)
+    ]
+    return [harness.Row("import beyond NumPy's", sorted(times)[len(times) // 2], "ms", 15.0, False)]
+
+
+def run_lengths(options: argparse.Namespace) -> list[harness.Row]:
+    """Compare simulated and promised run lengths."""
+    runs = 2_000 if options.quick else 22_500
+    return [
+        harness.Row(f"{name}: |simulated / promised - 1|", abs(ratio - 1) * 100, "%", 2.0, False)
+        for name, ratio in detector_promise.chart_run_lengths(runs)
+    ]
+
+
+def promise(options: argparse.Namespace) -> list[harness.Row]:
+    """Share of calibrations that keep the promise."""
+    kinds = signals_for_detectors.DISTRIBUTIONS
+    sizes = (800,) if options.quick else (800, 10_000, 100_000)
+    cells = [
+        detector_promise.Cell(kind, n0, phi) for n0 in sizes for phi in (0.0, 0.3) for kind in kinds
+    ]
+    cells += [
+        detector_promise.Cell(kind, n0, phi, 12, rho)
+        for n0 in sizes
+        for phi in (0.0, 0.3)
+        for kind, rho in (("normal", 0.0), ("t5", 0.5), ("int8", 0.5), ("normal", 0.95))
+    ]
+    rows = []
+    for cell in cells:
+        many = cell.signals > 1
+        count = 10 if options.quick else 40 if many else 100
+        share = detector_promise.kept(cell, 1000.0, count, 10 if many else 25, 1)
+        rows.append(harness.Row(f"promise kept: {cell}", share, "share", 0.9, True))
+    return rows
+
+
+def delay(options: argparse.Namespace) -> list[harness.Row]:
+    """Delays at equal hazard, known reference and against the peers."""
+    rows = []
+    runs = 100 if options.quick else 2000
+    for shift, ours, single, theory in detector_delay.known_reference(1e-4, runs):
+        rows.append(
+            harness.Row(
+                f"delay at {shift} sd: bank / best CUSUM", ours / single, "ratio", 1.25, False
+            )
+        )
+        rows.append(
+            harness.Row(
+                f"delay at {shift} sd: |best CUSUM / theory - 1|",
+                abs(single / theory - 1) * 100,
+                "%",
+                5.0,
+                False,
+            )
+        )
+    found = detector_delay.against_peers(1e-4, 2000, 20 if options.quick else 300)
+    ours_all = found.pop("default bank, calibrated")
+    for name, delays in found.items():
+        for shift, ours, theirs in zip(detector_delay.SHIFTS, ours_all, delays, strict=True):
+            rows.append(
+                harness.Row(
+                    f"delay at {shift} sd: bank / {name}", ours / theirs, "ratio", 1.0, False
+                )
+            )
+    for n0 in (800, 10_000, 100_000):
+        price = detector_delay.calibration_price(n0, 40 if options.quick else 600)
+        rows.append(
+            harness.Row(
+                f"delay, calibrated on {n0} / known, worst shift",
+                price,
+                "ratio",
+                1.25 if n0 == 10_000 else None,
+                False,
+            )
+        )
+    return rows
+
+
+def onset(options: argparse.Namespace) -> list[harness.Row]:
+    """Cover of the 95 % bound, and how far before the true start it lies."""
+    rows = []
+    for shift in detector_delay.SHIFTS:
+        covered, distance = detector_promise.onset_coverage(
+            shift, 100 if options.quick else 2000, 1e5
+        )
+        rows.append(harness.Row(f"onset bound covers at {shift} sd", covered, "share", 0.93, True))
+        rows.append(
+            harness.Row(
+                f"onset bound lies before the start at {shift} sd", distance, "samples", None, False
+            )
+        )
+    return rows
+
+
+def gaps(_options: argparse.Namespace) -> list[harness.Row]:
+    """Look for a 10 sd shift after NaN or infinity."""
+    normal = np.random.default_rng(3).standard_normal(2000)
+    makes: dict[str, Callable[[], Any]] = {
+        "Cusum": lambda: she.Cusum(0, 1, arl0=1e4),
+        "Ewma": lambda: she.Ewma(0, 1, arl0=1e4),
+        "PageHinkley": lambda: she.PageHinkley(0, 1, arl0=1e4),
+        "PageHinkley as river": lambda: she.PageHinkley(compat="river"),
+        "Adwin": she.Adwin,
+        "Kswin": lambda: she.Kswin(seed=1),
+        "DriftDetector": lambda: she.DriftDetector(normal, false_alarm_interval=1e4),
+    }
+    peers_too = {}
+    try:
+        drift = importlib.import_module("river.drift")
+        peers_too = {"river PageHinkley": drift.PageHinkley, "river ADWIN": drift.ADWIN}
+    except ImportError:
+        pass
+    rows = []
+    for name, make in {**makes, **peers_too}.items():
+        found = [
+            detector_promise.found_after_gap(make(), bad)
+            for bad in detector_promise.bad_values().values()
+        ]
+        rows.append(
+            harness.Row(
+                f"{name}: finds 10 sd after nan, inf, -inf",
+                sum(found) / 3,
+                "share",
+                1.0 if name in makes else None,
+                True,
+            )
+        )
+    return rows
+
+
+def main() -> None:
+    options = harness.arguments(__doc__)
+    rows: list[harness.Row] = []
+    for part in (speed, import_time, run_lengths, onset, gaps, delay, promise):
+        rows += part(options)
+        print(f"... {part.__name__}", file=sys.stderr)
+    rows += detector_series.rows()
     harness.report(rows, options.json)
 
 

@@ -9,6 +9,7 @@
 #include "bindings.hpp"
 #include "compiled_model.hpp"
 #include "refusal.hpp"
+#include "tensor_port.hpp"
 
 namespace {
 
@@ -51,16 +52,17 @@ const char* dtype_of(std::int32_t element_type) {
   }
 }
 
-struct Port {
+std::vector<py::ssize_t> shape_of(const TensorSlot& slot) {
+  const LiteRtLayout& layout = slot.type.layout;
+  return {layout.dimensions, layout.dimensions + layout.rank()};
+}
+
+struct Port : selfheal::python::TensorPort {
   TensorSlot slot;
-  py::dtype dtype;
-  std::vector<py::ssize_t> shape;
 
   explicit Port(const TensorSlot& described)
-      : slot(described), dtype(dtype_of(described.type.element_type)) {
-    const LiteRtLayout& layout = slot.type.layout;
-    shape.assign(layout.dimensions, layout.dimensions + layout.rank());
-  }
+      : TensorPort(py::dtype(dtype_of(described.type.element_type)), shape_of(described)),
+        slot(described) {}
 };
 
 [[noreturn]] void raise_python(const char* error, const char* message) {
@@ -88,8 +90,8 @@ class Held {
   const std::vector<Port>& inputs() const { return inputs_; }
   const std::vector<Port>& outputs() const { return outputs_; }
 
-  // Small models take a few microseconds, so this avoids what pybind11 does in comfort: its scoped
-  // release of the GIL, and its way to make arrays, take as long as a layer.
+  // Small models take a few microseconds, and pybind11's scoped release of the GIL takes as long as
+  // a layer.
   py::list run(const py::sequence& arrays) {
     const std::shared_ptr<CompiledModel> model = require_open();
     const std::unique_lock lock = lock_of(*model);
@@ -97,7 +99,9 @@ class Held {
       selfheal::refuse("inputs", std::to_string(inputs_.size()) + " arrays",
                        std::string_view(std::to_string(arrays.size())));
     }
-    for (std::size_t i = 0; i < inputs_.size(); ++i) copy_in(*model, inputs_[i], arrays[i]);
+    for (std::size_t i = 0; i < inputs_.size(); ++i) {
+      inputs_[i].copy_in(model->data(inputs_[i].slot), py::object(arrays[i]));
+    }
     LiteRtStatus status = 0;
     PyThreadState* const thread = PyEval_SaveThread();
     status = model->run();
@@ -108,7 +112,7 @@ class Held {
     py::list results(own_outputs_);
     for (std::size_t i = 0; i < own_outputs_; ++i) {
       PyList_SET_ITEM(results.ptr(), static_cast<py::ssize_t>(i),
-                      copy_out(*model, outputs_[i]).release().ptr());
+                      outputs_[i].copy_out(model->data(outputs_[i].slot)).release().ptr());
     }
     return results;
   }
@@ -116,7 +120,8 @@ class Held {
   py::array read(std::size_t index) {
     const std::shared_ptr<CompiledModel> model = require_open();
     const std::unique_lock lock = lock_of(*model);
-    return copy_out(*model, outputs_.at(index));
+    const Port& port = outputs_.at(index);
+    return port.copy_out(model->data(port.slot));
   }
 
   py::object packed() const {
@@ -160,33 +165,6 @@ class Held {
       lock.lock();
     }
     return lock;
-  }
-
-  static void copy_in(const CompiledModel& model, const Port& port, const py::object& object) {
-    const py::array array = selfheal::python::require_array(object, "inputs", "arrays");
-    const bool has_shape = static_cast<std::size_t>(array.ndim()) == port.shape.size() &&
-                           std::equal(port.shape.begin(), port.shape.end(), array.shape());
-    if (!has_shape || !array.dtype().is(port.dtype)) {
-      if (!has_shape || !array.dtype().equal(port.dtype)) {
-        const py::tuple shape = py::cast(port.shape);
-        selfheal::refuse(
-            "inputs", std::string(py::str(port.dtype)) + " of shape " + std::string(py::str(shape)),
-            std::string_view(selfheal::python::describe(array)));
-      }
-    }
-    selfheal::python::require_contiguous(array, "inputs");
-    std::memcpy(model.data(port.slot), array.data(), port.slot.nbytes);
-  }
-
-  static py::array copy_out(const CompiledModel& model, const Port& port) {
-    const auto& numpy = py::detail::npy_api::get();
-    PyObject* const made = numpy.PyArray_NewFromDescr_(
-        numpy.PyArray_Type_, py::dtype(port.dtype).release().ptr(),
-        static_cast<int>(port.shape.size()), port.shape.data(), nullptr, nullptr, 0, nullptr);
-    if (made == nullptr) throw py::error_already_set();
-    auto result = py::reinterpret_steal<py::array>(made);
-    std::memcpy(result.mutable_data(), model.data(port.slot), port.slot.nbytes);
-    return result;
   }
 
   std::shared_ptr<CompiledModel> model_;

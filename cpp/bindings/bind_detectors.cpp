@@ -1,91 +1,200 @@
 #include "bindings.hpp"
-#include "fast_update.hpp"
+#include "detector.hpp"
 #include "selfheal/cusum.hpp"
+#include "selfheal/ewma.hpp"
 #include "selfheal/page_hinkley.hpp"
+#include "selfheal/page_hinkley_compat.hpp"
 
 namespace {
 
 using namespace selfheal;
 using namespace selfheal::python;
 
-template <typename Chart>
-py::array_t<std::int64_t> update_many(Chart& chart, py::handle samples) {
-  return with_floats(samples, "samples", [&](auto span) {
-    std::vector<std::int64_t> alarms;
-    {
-      const py::gil_scoped_release released;
-      chart.update_many(span,
-                        [&](std::size_t i) { alarms.push_back(static_cast<std::int64_t>(i)); });
-    }
-    return to_array(std::move(alarms));
-  });
+using AnyCusum = AnyOf<Cusum, FrourosChart>;
+using AnyPageHinkley = AnyOf<PageHinkley, RiverPageHinkley, FrourosChart>;
+using Number = std::optional<double>;
+
+double required(const char* name, Number value) {
+  if (!value) refuse(name, "a number", std::string_view("None"));
+  return *value;
 }
 
-template <typename Chart>
-std::optional<std::int64_t> onset(const Chart& chart) {
-  return chart.onset() < 0 ? std::nullopt : std::optional(chart.onset());
+void refuse_if_given(const char* name, const char* compat, Number value) {
+  if (value) refuse(name, std::string("None with compat='") + compat + "'", *value);
 }
 
-template <typename Chart>
-void define_chart(py::class_<Chart>& cls) {
-  define_fast_update<Chart>(cls);
-  cls.def("update_many", &update_many<Chart>, py::arg("samples"),
-          "Take samples in order; return the int64 positions of those that raised the alarm.")
-      .def_property_readonly("mean", &Chart::mean, "Reference mean.")
-      .def_property_readonly("std", &Chart::std, "Reference standard deviation.")
+AnyCusum make_cusum(Number mean, Number std, Number k, Number h, Number arl0,
+                    const std::string& sides, const std::optional<std::string>& compat,
+                    double min_instances, bool track_onset) {
+  if (!compat) {
+    const Sides parsed = parse_sides(sides);
+    const double allowance = k.value_or(0.5);
+    const double threshold = choose_threshold("h", h, arl0, allowance, parsed);
+    return {Cusum(required("mean", mean), required("std", std), allowance, threshold, parsed,
+                  track_onset)};
+  }
+  if (*compat != "frouros") refuse("compat", "None or 'frouros'", quoted(*compat));
+  refuse_if_given("mean", "frouros", mean);
+  refuse_if_given("std", "frouros", std);
+  refuse_if_given("arl0", "frouros", arl0);
+  return {FrourosChart(FrourosChart::Kind::kCusum, min_instances, k.value_or(0.005),
+                       h.value_or(50.0), 1.0, track_onset)};
+}
+
+AnyPageHinkley make_page_hinkley(Number mean, Number std, Number delta, Number threshold,
+                                 Number arl0, const std::string& sides,
+                                 const std::optional<std::string>& compat, double min_instances,
+                                 double alpha, bool track_onset) {
+  const Sides parsed = parse_sides(sides);
+  if (!compat) {
+    const double allowance = delta.value_or(0.5);
+    const double limit =
+        choose_threshold("threshold", threshold, arl0, allowance, parsed, "delta");
+    return {PageHinkley(required("mean", mean), required("std", std), allowance, limit, parsed,
+                        track_onset)};
+  }
+  for (const auto& [name, value] : {std::pair("mean", mean), {"std", std}, {"arl0", arl0}}) {
+    refuse_if_given(name, compat->c_str(), value);
+  }
+  const double tolerance = delta.value_or(0.005);
+  const double limit = threshold.value_or(50.0);
+  if (*compat == "river") {
+    return {RiverPageHinkley(min_instances, tolerance, limit, alpha, parsed, track_onset)};
+  }
+  if (*compat != "frouros") refuse("compat", "None, 'river' or 'frouros'", quoted(*compat));
+  return {FrourosChart(FrourosChart::Kind::kPageHinkley, min_instances, tolerance, limit, alpha,
+                       track_onset)};
+}
+
+py::dict sums_of(const SidedChart& chart) {
+  return py::dict(py::arg("upper") = chart.upper(), py::arg("lower") = chart.lower());
+}
+py::dict sums_of(const RiverPageHinkley& chart) {
+  return py::dict(py::arg("mean") = chart.mean(), py::arg("sum_increase") = chart.sum_increase(),
+                  py::arg("sum_decrease") = chart.sum_decrease(),
+                  py::arg("min_increase") = chart.min_increase(),
+                  py::arg("max_decrease") = chart.max_decrease());
+}
+py::dict sums_of(const FrourosChart& chart) {
+  return py::dict(py::arg("mean") = chart.mean(), py::arg("sum") = chart.statistic());
+}
+
+// A property that only the detector against a fixed reference has; NaN for the others.
+template <typename Any>
+auto fixed(double (SidedChart::*get)() const noexcept) {
+  return [get](const Any& self) {
+    const auto* const chart =
+        self.visit([](const auto& held) -> const SidedChart* {
+          if constexpr (std::is_base_of_v<SidedChart, std::decay_t<decltype(held)>>) return &held;
+          return nullptr;
+        });
+    return chart == nullptr ? std::numeric_limits<double>::quiet_NaN() : (chart->*get)();
+  };
+}
+
+template <typename Any>
+void define_chart(py::class_<Any>& cls) {
+  define_detector<Any>(cls);
+  cls.def_property_readonly(
+         "mean",
+         [](const Any& self) { return self.visit([](const auto& chart) { return chart.mean(); }); },
+         "Reference mean; with compat the running one.")
+      .def_property_readonly("std", fixed<Any>(&SidedChart::std),
+                             "Reference standard deviation; NaN with compat.")
+      .def_property_readonly("upper", fixed<Any>(&SidedChart::upper),
+                             "Sum that watches for a rise; NaN with compat.")
+      .def_property_readonly("lower", fixed<Any>(&SidedChart::lower),
+                             "Sum that watches for a fall; NaN with compat.")
       .def_property_readonly(
-          "sides", [](const Chart& chart) { return to_string(chart.sides()); },
+          "sides",
+          [](const Any& self) {
+            return self.visit([](const auto& chart) -> std::string_view {
+              if constexpr (std::is_same_v<std::decay_t<decltype(chart)>, FrourosChart>) {
+                return "upper";
+              } else {
+                return to_string(chart.sides());
+              }
+            });
+          },
           "'both', 'upper' or 'lower'.")
-      .def_property_readonly("drift_detected", &Chart::drift_detected,
-                             "Whether the last update raised the alarm.")
-      .def_property_readonly("statistic", &Chart::statistic,
-                             "Larger of the sums in use, in standard deviations.")
-      .def_property_readonly("upper", &Chart::upper, "Sum that watches for a rise.")
-      .def_property_readonly("lower", &Chart::lower, "Sum that watches for a fall.")
-      .def_property_readonly("direction", &Chart::direction,
-                             "+1 up, -1 down, 0 while both sums are zero.")
-      .def_property_readonly("magnitude", &Chart::magnitude,
-                             "Estimated size of the shift, in standard deviations.")
-      .def_property_readonly("onset", &onset<Chart>,
-                             "Index of the first sample since the leading sum was zero, or None.")
-      .def_property_readonly("count", &Chart::count, "Updates, skipped ones included.")
-      .def_property_readonly("skipped", &Chart::skipped, "Updates with NaN or infinity.")
-      .def("reset", &Chart::reset, "Start as new: sums, counters and alarm.");
-  define_state<Chart>(cls);
+      .def_property_readonly(
+          "sums",
+          [](const Any& self) {
+            return self.visit([](const auto& chart) { return sums_of(chart); });
+          },
+          "The internal sums by name.");
 }
 
 }  // namespace
 
 void bind_detectors(py::module_& m) {
-  py::class_<Cusum> cusum(m, "Cusum", "Tabular CUSUM against a fixed reference.");
+  py::class_<AnyCusum> cusum(m, "Cusum", "Tabular CUSUM against a fixed reference.");
   cusum
-      .def(py::init([](double mean, double std, double k, std::optional<double> h,
-                       std::optional<double> arl0, const std::string& sides) {
-             const Sides parsed = parse_sides(sides);
-             return Cusum(mean, std, k, choose_threshold("h", h, arl0, k, parsed), parsed);
-           }),
-           py::arg("mean"), py::arg("std"), py::kw_only(), py::arg("k") = 0.5,
-           py::arg("h") = py::none(), py::arg("arl0") = py::none(), py::arg("sides") = "both")
-      .def_property_readonly("k", &Cusum::k, "Reference value, in standard deviations.")
-      .def_property_readonly("h", &Cusum::h, "Decision interval, in standard deviations.");
+      .def(py::init(&make_cusum), py::arg("mean") = py::none(), py::arg("std") = py::none(),
+           py::kw_only(), py::arg("k") = py::none(), py::arg("h") = py::none(),
+           py::arg("arl0") = py::none(), py::arg("sides") = "both",
+           py::arg("compat") = py::none(), py::arg("min_instances") = 30.0,
+           py::arg("track_onset") = true)
+      .def_property_readonly(
+          "k",
+          [](const AnyCusum& self) {
+            if (const auto* chart = std::get_if<Cusum>(&self.held)) return chart->k();
+            return std::get<FrourosChart>(self.held).delta();
+          },
+          "Reference value, in standard deviations.")
+      .def_property_readonly(
+          "h",
+          [](const AnyCusum& self) {
+            if (const auto* chart = std::get_if<Cusum>(&self.held)) return chart->h();
+            return std::get<FrourosChart>(self.held).threshold();
+          },
+          "Decision interval, in standard deviations.");
   define_chart(cusum);
 
-  py::class_<PageHinkley> page_hinkley(m, "PageHinkley",
-                                       "Hinkley's test against a fixed reference.");
+  py::class_<AnyPageHinkley> page_hinkley(m, "PageHinkley",
+                                          "Hinkley's test against a fixed reference.");
   page_hinkley
-      .def(py::init([](double mean, double std, double delta, std::optional<double> threshold,
-                       std::optional<double> arl0, const std::string& sides) {
-             const Sides parsed = parse_sides(sides);
-             return PageHinkley(
-                 mean, std, delta,
-                 choose_threshold("threshold", threshold, arl0, delta, parsed, "delta"), parsed);
-           }),
-           py::arg("mean"), py::arg("std"), py::kw_only(), py::arg("delta") = 0.5,
+      .def(py::init(&make_page_hinkley), py::arg("mean") = py::none(),
+           py::arg("std") = py::none(), py::kw_only(), py::arg("delta") = py::none(),
            py::arg("threshold") = py::none(), py::arg("arl0") = py::none(),
-           py::arg("sides") = "both")
-      .def_property_readonly("delta", &PageHinkley::delta,
-                             "Tolerated shift, in standard deviations.")
-      .def_property_readonly("threshold", &PageHinkley::threshold,
-                             "Threshold, in standard deviations.");
+           py::arg("sides") = "both", py::arg("compat") = py::none(),
+           py::arg("min_instances") = 30.0, py::arg("alpha") = 1 - 0.0001,
+           py::arg("track_onset") = true)
+      .def_property_readonly(
+          "delta",
+          [](const AnyPageHinkley& self) {
+            return self.visit([](const auto& chart) { return chart.delta(); });
+          },
+          "Tolerated shift, in standard deviations; with compat in the signal's units.")
+      .def_property_readonly(
+          "threshold",
+          [](const AnyPageHinkley& self) {
+            return self.visit([](const auto& chart) { return chart.threshold(); });
+          },
+          "Threshold, in the same units.");
   define_chart(page_hinkley);
+
+  py::class_<Ewma> ewma(m, "Ewma", "Exponentially weighted average against a fixed reference.");
+  ewma.def(py::init([](double mean, double std, double weight, Number limit, Number arl0,
+                       const std::string& sides, bool track_onset) {
+             const Sides parsed = parse_sides(sides);
+             if (limit.has_value() == arl0.has_value()) {
+               refuse("limit", "exactly one of limit and arl0",
+                      std::string_view(limit ? "both" : "neither"));
+             }
+             return Ewma(mean, std, weight, limit ? *limit : ewma_limit(*arl0, weight, parsed),
+                         parsed, track_onset);
+           }),
+           py::arg("mean"), py::arg("std"), py::kw_only(), py::arg("weight") = 0.1,
+           py::arg("limit") = py::none(), py::arg("arl0") = py::none(), py::arg("sides") = "both",
+           py::arg("track_onset") = true)
+      .def_property_readonly("mean", &Ewma::mean, "Reference mean.")
+      .def_property_readonly("std", &Ewma::std, "Reference standard deviation.")
+      .def_property_readonly("weight", &Ewma::weight, "Share of the newest sample.")
+      .def_property_readonly("limit", &Ewma::limit, "In standard deviations of the average.")
+      .def_property_readonly("average", &Ewma::average, "In standard deviations of a sample.")
+      .def_property_readonly(
+          "sides", [](const Ewma& self) { return to_string(self.sides()); },
+          "'both', 'upper' or 'lower'.");
+  define_detector(ewma);
 }

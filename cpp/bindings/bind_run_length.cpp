@@ -24,4 +24,35 @@ void bind_run_length(py::module_& m) {
       },
       py::arg("arl0"), py::arg("k"), py::arg("sides") = "both",
       "Solve for the h that gives a wanted mean number of samples between false alarms.");
+  m.def(
+      "ewma_average_run_length",
+      [](double limit, double weight, double shift, const std::string& sides) {
+        const Sides parsed = parse_sides(sides);
+        const py::gil_scoped_release released;
+        return ewma_average_run_length(limit, weight, shift, parsed);
+      },
+      py::arg("limit"), py::arg("weight"), py::arg("shift") = 0.0, py::arg("sides") = "both",
+      "Compute the mean number of samples until an EWMA chart on N(shift, 1) raises the alarm.");
+  m.def(
+      "ewma_limit",
+      [](double arl0, double weight, const std::string& sides) {
+        const Sides parsed = parse_sides(sides);
+        const py::gil_scoped_release released;
+        return ewma_limit(arl0, weight, parsed);
+      },
+      py::arg("arl0"), py::arg("weight"), py::arg("sides") = "both",
+      "Solve for the limit, in asymptotic standard deviations of the EWMA.");
+  m.def(
+      "shewhart_average_run_length",
+      [](double limit, double shift, const std::string& sides) {
+        return shewhart_average_run_length(limit, shift, parse_sides(sides));
+      },
+      py::arg("limit"), py::arg("shift") = 0.0, py::arg("sides") = "both",
+      "Compute the mean number of samples until one lies beyond the limit.");
+  m.def(
+      "shewhart_limit",
+      [](double arl0, const std::string& sides) {
+        return shewhart_limit(arl0, parse_sides(sides));
+      },
+      py::arg("arl0"), py::arg("sides") = "both", "Solve for the limit, in standard deviations.");
 }

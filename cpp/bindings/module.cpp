@@ -8,10 +8,13 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   m.attr("__version__") = SELFHEAL_VERSION;
   bind_errors(m);
   bind_ring_buffer(m);
+  bind_interpreter_call(m);
   bind_moments(m);
   bind_run_length(m);
   bind_detectors(m);
+  bind_learning_detectors(m);
   bind_reference(m);
+  bind_monitor_bank(m);
   bind_signals(m);
   bind_crc32c(m);
   bind_weight_image(m);

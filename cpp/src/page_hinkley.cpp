@@ -7,8 +7,9 @@ namespace {
 constexpr StateTag kTag = state_tag("PGHK");
 }  // namespace
 
-PageHinkley::PageHinkley(double mean, double std, double delta, double threshold, Sides sides)
-    : SidedChart(mean, std, delta, threshold, sides, "delta", "threshold") {}
+PageHinkley::PageHinkley(double mean, double std, double delta, double threshold, Sides sides,
+                         bool track_onset)
+    : SidedChart(mean, std, delta, threshold, sides, track_onset, "delta", "threshold") {}
 
 std::vector<std::byte> PageHinkley::state() const {
   StateWriter writer(kTag, 1);

@@ -5,6 +5,7 @@
 #include <numbers>
 #include <utility>
 
+#include "lundberg.hpp"
 #include "selfheal/argument_error.hpp"
 #include "selfheal/state_codec.hpp"
 
@@ -70,14 +71,49 @@ std::vector<Knot> evenly_spaced(const std::vector<Knot>& all, std::size_t wanted
   return kept;
 }
 
+struct Spread {
+  double mean;
+  double variance;
+};
+
+Spread spread_of(const std::vector<double>& values) {
+  const auto n = static_cast<double>(values.size());
+  double sum = 0.0;
+  for (const double value : values) sum += value;
+  const double mean = sum / n;
+  double squares = 0.0;
+  for (const double value : values) squares += (value - mean) * (value - mean);
+  return {mean, squares / n};
+}
+
+// Over pairs of which neither is NaN; 0 without any spread.
+double autocorrelation(const std::vector<double>& values, std::size_t lag) {
+  std::vector<double> held = values;
+  std::erase_if(held, [](double value) { return std::isnan(value); });
+  if (held.size() < lag + 2) return 0.0;
+  const Spread spread = spread_of(held);
+  double products = 0.0;
+  double pairs = 0.0;
+  for (std::size_t i = lag; i < values.size(); ++i) {
+    if (std::isnan(values[i]) || std::isnan(values[i - lag])) continue;
+    products += (values[i] - spread.mean) * (values[i - lag] - spread.mean);
+    pairs += 1.0;
+  }
+  return spread.variance > 0.0 && pairs > 0.0 ? products / pairs / spread.variance : 0.0;
+}
+
 }  // namespace
 
 Reference::Reference(std::span<const double> samples) {
-  fit(std::vector<double>(samples.begin(), samples.end()));
+  const std::vector<double> copy(samples.begin(), samples.end());
+  fit(copy);
+  prepare(copy);
 }
 
 Reference::Reference(std::span<const float> samples) {
-  fit(std::vector<double>(samples.begin(), samples.end()));
+  const std::vector<double> copy(samples.begin(), samples.end());
+  fit(copy);
+  prepare(copy);
 }
 
 void Reference::fit(std::vector<double> samples) {
@@ -100,6 +136,145 @@ void Reference::fit(std::vector<double> samples) {
     scores_[i] = knots[i].score;
   }
   unit_ = knots_ == 1 ? 0.0 : (highest() - lowest()) / (scores_[knots_ - 1] - scores_[0]);
+}
+
+void Reference::prepare(const std::vector<double>& samples) {
+  limit_ = std::max(scores_[knots_ - 1], -scores_[0]);
+  limit_ = std::max(limit_, normal_quantile(1.0 - 0.5 / static_cast<double>(count_)));
+  const double gap = std::numeric_limits<double>::quiet_NaN();
+  std::vector<double> z(samples.size());
+  for (std::size_t i = 0; i < z.size(); ++i) {
+    z[i] = std::isfinite(samples[i]) ? clip(score(samples[i])) : gap;
+  }
+  const auto n = static_cast<double>(count_);
+  const double noise = 2.0 / std::sqrt(n);
+  const double first = autocorrelation(z, 1);
+  phi_ = std::fabs(first) > noise ? std::clamp(first, -0.95, 0.95) : 0.0;
+  sqrt_whitened_ = std::sqrt(1.0 - phi_ * phi_);
+  std::vector<double> inputs;
+  inputs.reserve(z.size());
+  double before = gap;
+  for (const double score : z) {
+    inputs.push_back(std::isnan(score) || std::isnan(before) ? gap : score - phi_ * before);
+    before = score;
+  }
+  double inflation = 1.0;
+  for (std::size_t lag = 2; lag <= 10; ++lag) {
+    const double at_lag = autocorrelation(inputs, lag);
+    if (at_lag > 1.25 * noise) inflation += 2.0 * at_lag;
+  }
+  std::vector<double> held = inputs;
+  std::erase_if(held, [](double e) { return std::isnan(e); });
+  if (held.empty()) held.push_back(0.0);
+  const Spread spread = spread_of(held);
+  offset_ = spread.mean;
+  scale_ = spread.variance > 0.0 ? 1.0 / std::sqrt(spread.variance * inflation) : 1.0;
+  for (double& e : held) e = (e - offset_) * scale_;
+  for (double& e : inputs) e = (e - offset_) * scale_;
+  keep_levels(std::move(held));
+  measure_dependence(inputs);
+}
+
+void Reference::measure_dependence(const std::vector<double>& inputs) {
+  for (std::size_t side = 0; side < BankCharts::kSides; ++side) {
+    for (std::size_t k = 0; k < BankCharts::kAllowances; ++k) {
+      const double sign = side == 0 ? 1.0 : -1.0;
+      const double allowance = BankCharts::kAllowance[k];
+      std::array<Step, kKnots> steps;
+      for (std::size_t i = 0; i < levels_; ++i) {
+        steps[i] = {sign * level_[i] - allowance, level_share_[i]};
+      }
+      const double theta = lundberg(std::span(steps).first(levels_));
+      if (!(theta > 0.0) || !std::isfinite(theta)) continue;
+      double sum = 0.0;
+      double squares = 0.0;
+      double pairs = 0.0;
+      double before = std::numeric_limits<double>::quiet_NaN();
+      for (const double y : inputs) {
+        const double tilted = std::exp(theta * (sign * y - allowance)) - 1.0;
+        const double product = tilted * before;
+        before = tilted;
+        if (std::isnan(product)) continue;
+        sum += product;
+        squares += product * product;
+        pairs += 1.0;
+      }
+      if (pairs < 2.0) continue;
+      const double mean = sum / pairs;
+      const double variance = std::max(0.0, squares / pairs - mean * mean);
+      dependence_[side][k] = {std::log1p(std::max(0.0, mean)), variance};
+    }
+  }
+}
+
+// Few distinct values are kept as they are; many go to bins of equal width, by their means. What
+// calibration never saw comes once in count + 1 samples: on a side where no sample was as rare as
+// that, so much is added at the limit.
+void Reference::keep_levels(std::vector<double> inputs) {
+  std::sort(inputs.begin(), inputs.end());
+  const double share = 1.0 / static_cast<double>(inputs.size());
+  const double low = inputs.front();
+  constexpr std::size_t kBins = kKnots - 2;
+  const double width = (inputs.back() - low) / static_cast<double>(kBins);
+  const auto bin_of = [&](double e) {
+    if (!(width > 0.0)) return std::size_t{0};
+    return std::min(kBins - 1, static_cast<std::size_t>((e - low) / width));
+  };
+  levels_ = 0;
+  const double rare = 1.0 / static_cast<double>(count_ + 1);
+  const double lowest = prepared(-limit_, std::numeric_limits<double>::quiet_NaN());
+  const double highest = prepared(limit_, std::numeric_limits<double>::quiet_NaN());
+  if (scores_[0] > 0.01 - limit_ && low > lowest) {
+    level_[levels_] = lowest;
+    level_share_[levels_++] = rare;
+  }
+  for (std::size_t first = 0; first < inputs.size();) {
+    const std::size_t bin = bin_of(inputs[first]);
+    double sum = 0.0;
+    std::size_t last = first;
+    while (last < inputs.size() && bin_of(inputs[last]) == bin) sum += inputs[last++];
+    level_[levels_] = sum / static_cast<double>(last - first);
+    level_share_[levels_++] = share * static_cast<double>(last - first);
+    first = last;
+  }
+  if (scores_[knots_ - 1] < limit_ - 0.01 && inputs.back() < highest) {
+    level_[levels_] = highest;
+    level_share_[levels_++] = rare;
+  }
+  double sum = 0.0;
+  for (std::size_t i = 0; i < levels_; ++i) sum += level_share_[i];
+  for (std::size_t i = 0; i < levels_; ++i) level_share_[i] /= sum;
+}
+
+Reference Reference::normal(double mean, double std) {
+  require_finite("mean", mean);
+  require_positive("std", std);
+  Reference reference;
+  reference.is_exact_ = true;
+  reference.knots_ = 2;
+  reference.scores_[0] = -kBound;
+  reference.scores_[1] = kBound;
+  reference.values_[0] = mean - kBound * std;
+  reference.values_[1] = mean + kBound * std;
+  if (!(reference.values_[0] < mean && mean < reference.values_[1])) {
+    refuse("std", "a number that is not lost beside mean", std);
+  }
+  reference.unit_ = std;
+  reference.levels_ = kKnots;
+  const double width = 2.0 * kBound / static_cast<double>(kKnots);
+  double before = 0.0;
+  for (std::size_t i = 0; i < kKnots; ++i) {
+    const double low = -kBound + width * static_cast<double>(i);
+    const double density_low = std::exp(-0.5 * low * low);
+    const double density_high = std::exp(-0.5 * (low + width) * (low + width));
+    const double below = i + 1 == kKnots ? 1.0 : normal_cdf(low + width);
+    const double share = low < 0.0 ? below - before : normal_cdf(-low) - normal_cdf(-low - width);
+    reference.level_share_[i] = share;
+    reference.level_[i] =
+        (density_low - density_high) / std::sqrt(2.0 * std::numbers::pi) / share;
+    before = below;
+  }
+  return reference;
 }
 
 // Written so that an infinite distance gives the bound and a tiny one gives no NaN.
@@ -132,6 +307,19 @@ std::vector<std::byte> Reference::state() const {
     writer.f64(values_[i]);
     writer.f64(scores_[i]);
   }
+  writer.u8(is_exact_ ? 1 : 0);
+  for (const double value : {limit_, phi_, sqrt_whitened_, offset_, scale_}) writer.f64(value);
+  writer.u64(levels_);
+  for (std::size_t i = 0; i < levels_; ++i) {
+    writer.f64(level_[i]);
+    writer.f64(level_share_[i]);
+  }
+  for (const auto& side : dependence_) {
+    for (const Dependence& held : side) {
+      writer.f64(held.excess);
+      writer.f64(held.variance);
+    }
+  }
   return std::move(writer).finish();
 }
 
@@ -145,7 +333,6 @@ Reference Reference::from_state(std::span<const std::byte> blob) {
   StateReader::require(
       knots >= 1 && knots <= kKnots && std::isfinite(reference.unit_) && reference.unit_ >= 0.0,
       "a table out of range");
-  reader.require_exactly(knots, 2 * sizeof(double));
   reference.knots_ = static_cast<std::size_t>(knots);
   for (std::size_t i = 0; i < reference.knots_; ++i) {
     const double value = reader.f64();
@@ -156,6 +343,33 @@ Reference Reference::from_state(std::span<const std::byte> blob) {
                          "a table in disorder");
     reference.values_[i] = value;
     reference.scores_[i] = score;
+  }
+  reference.is_exact_ = reader.u8() != 0;
+  for (double* value : {&reference.limit_, &reference.phi_, &reference.sqrt_whitened_,
+                        &reference.offset_, &reference.scale_}) {
+    *value = reader.f64();
+  }
+  StateReader::require(reference.limit_ > 0.0 && reference.limit_ <= kBound &&
+                           std::fabs(reference.phi_) < 1.0 && std::isfinite(reference.offset_) &&
+                           reference.scale_ > 0.0 && std::isfinite(reference.scale_) &&
+                           reference.sqrt_whitened_ > 0.0 && reference.sqrt_whitened_ <= 1.0,
+                       "a preparation out of range");
+  const std::uint64_t levels = reader.u64();
+  StateReader::require(levels >= 1 && levels <= kKnots, "levels out of range");
+  reference.levels_ = static_cast<std::size_t>(levels);
+  for (std::size_t i = 0; i < reference.levels_; ++i) {
+    reference.level_[i] = reader.f64();
+    reference.level_share_[i] = reader.f64();
+    StateReader::require(std::isfinite(reference.level_[i]) && reference.level_share_[i] >= 0.0 &&
+                             reference.level_share_[i] <= 1.0 + 1e-9,
+                         "levels out of range");
+  }
+  for (auto& side : reference.dependence_) {
+    for (Dependence& held : side) {
+      held.excess = reader.f64();
+      held.variance = reader.f64();
+      StateReader::require(held.excess >= 0.0 && held.variance >= 0.0, "levels out of range");
+    }
   }
   reader.finish();
   return reference;

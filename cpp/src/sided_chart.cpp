@@ -1,97 +1,190 @@
 #include "selfheal/sided_chart.hpp"
 
-#include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 
 #include "selfheal/argument_error.hpp"
+#include "sided_scan.hpp"
 
 namespace selfheal {
-
 namespace {
 
-// `yes` where `value`, which is never negative, is zero. On its bits, since compilers make a branch
-// of a comparison here, and whether a sum is zero is nothing that a processor can predict.
-std::uint64_t if_zero(double value, std::uint64_t yes, std::uint64_t no) noexcept {
-  std::uint64_t bits = 0;
-  std::memcpy(&bits, &value, sizeof bits);
-  return bits == 0 ? yes : no;
+constexpr double kLargestScore = 1073741824.0;  // 2^30
+constexpr double kNever = std::numeric_limits<double>::infinity();
+
+double on_grid(double z) noexcept { return (z + kGridShift) - kGridShift; }
+
+void scan(const float* samples, const ScanParameters& p, ScanResult& result) noexcept {
+  chosen_scan().floats(samples, p, result);
+}
+void scan(const double* samples, const ScanParameters& p, ScanResult& result) noexcept {
+  chosen_scan().doubles(samples, p, result);
+}
+
+void require_within(std::string_view name, double value) {
+  if (value > SidedChart::kLargest) refuse(name, "at most 2^29 standard deviations", value);
 }
 
 }  // namespace
 
+inline double SidedChart::standardised(double x) const noexcept {
+  const double z = (x - mean_) * reciprocal_std_;
+  return on_grid(z > kLargestScore ? kLargestScore : (z < -kLargestScore ? -kLargestScore : z));
+}
+
+// A side that is not in use falls without end, so it stays at zero.
+inline double SidedChart::allowance_for(Sides other) const noexcept {
+  return sides_ == other ? kNever : on_grid(allowance_);
+}
+
+inline bool SidedChart::take(double z, double up, double down) noexcept {
+  const double upper = upper_ + (z - up);
+  const double lower = lower_ + (-z - down);
+  upper_ = upper > 0.0 ? upper : 0.0;
+  lower_ = lower > 0.0 ? lower : 0.0;
+  return upper_ > threshold_ || lower_ > threshold_;
+}
+
+// Takes one run, or less if a sample of it raises the alarm: then true.
+template <typename T>
+bool SidedChart::take_run(const T* samples, double& upper, double& lower) noexcept {
+  const double up = allowance_for(Sides::kLower);
+  const double down = allowance_for(Sides::kUpper);
+  upper_ = upper;
+  lower_ = lower;
+  for (std::size_t i = 0; i < OnsetTracker::kStride && !drift_detected_; ++i) {
+    const double z = standardised(static_cast<double>(samples[i]));
+    if (tracker_) tracker_->push_coarse(z, count_);
+    ++count_;
+    drift_detected_ = take(z, up, down);
+  }
+  upper = upper_;
+  lower = lower_;
+  return drift_detected_;
+}
+
+// Takes whole runs of samples that are all finite and raise no alarm, and the run that does. Stops
+// before a block with a sample that is not finite. The tracker's count is a multiple of the stride.
+template <typename T>
+std::size_t SidedChart::take_clean(std::span<const T> samples) noexcept {
+  constexpr std::size_t kStride = OnsetTracker::kStride;
+  const std::uint64_t first = count_;
+  const ScanParameters parameters{mean_, reciprocal_std_, on_grid(allowance_)};
+  const double fallen = static_cast<double>(kStride) * parameters.allowance;
+  // A side that is not in use starts every run at zero and cannot raise the alarm.
+  const double keep_upper = sides_ == Sides::kLower ? 0.0 : 1.0;
+  const double keep_lower = sides_ == Sides::kUpper ? 0.0 : 1.0;
+  const double threshold = threshold_;
+  OnsetTracker* const tracker = tracker_.get();
+  double upper = upper_;
+  double lower = lower_;
+  ScanResult result;
+  std::size_t taken = 0;
+  bool done = false;
+  while (!done && samples.size() - taken >= kScanBlock) {
+    scan(samples.data() + taken, parameters, result);
+    // The sums of a run that began at g: either they came down to zero, or g is still in them.
+    double joined_upper = upper;
+    double joined_lower = lower;
+    double top = 0.0;
+    double total = 0.0;
+    for (std::size_t lane = 0; lane < kScanLanes; ++lane) {
+      const double sum = result.sum[lane];
+      top = std::max(top, std::max(joined_upper + result.up_top[lane],
+                                   joined_lower + result.down_top[lane]));
+      joined_upper = keep_upper * std::max(joined_upper + sum, result.up_end[lane]);
+      joined_lower =
+          keep_lower * std::max(joined_lower - (sum + 2.0 * fallen), result.down_end[lane]);
+      total += sum;
+      result.sum[lane] = sum + fallen;
+    }
+    if (!(total - total == 0.0)) break;
+    if (top > threshold) [[unlikely]] {
+      for (std::size_t lane = 0; lane < kScanLanes && !done; ++lane) {
+        if (upper + result.up_top[lane] > threshold || lower + result.down_top[lane] > threshold) {
+          done = take_run(samples.data() + taken, upper, lower);
+          taken = static_cast<std::size_t>(count_ - first);
+          continue;
+        }
+        const double sum = result.sum[lane];
+        upper = keep_upper * std::max(upper + (sum - fallen), result.up_end[lane]);
+        lower = keep_lower * std::max(lower - (sum + fallen), result.down_end[lane]);
+        taken += kStride;
+        count_ += kStride;
+        if (tracker != nullptr) tracker->push_stride(sum, count_ - 1);
+      }
+      continue;
+    }
+    upper = joined_upper;
+    lower = joined_lower;
+    if (tracker != nullptr && tracker->count() % kScanBlock == 0) {
+      tracker->push_strides<kScanLanes>(result.sum.data(), count_);
+    } else if (tracker != nullptr) {
+      for (std::size_t lane = 0; lane < kScanLanes; ++lane) {
+        tracker->push_stride(result.sum[lane], count_ + (lane + 1) * kStride - 1);
+      }
+    }
+    taken += kScanBlock;
+    count_ += kScanBlock;
+  }
+  upper_ = upper;
+  lower_ = lower;
+  if (tracker_ && taken > 0) {
+    const std::size_t reach = std::min(taken, OnsetTracker::kFineReach);
+    const T* const latest = samples.data() + taken - reach;
+    tracker_->refill(
+        [&](std::size_t i) { return standardised(static_cast<double>(latest[i])); }, reach,
+        count_ - 1);
+  }
+  return taken;
+}
+
 // In this file rather than in the header, so that it is compiled with our floating-point flags.
-// The loop is bound by the latency of one addition and one maximum a sample: its four variables
-// stay in registers, and nothing else in it depends on the sample before.
 template <typename T>
 inline std::size_t SidedChart::take_until_alarm(std::span<const T> samples) noexcept {
   if (samples.empty()) return 0;
   if (drift_detected_) restart();
-  // A side that is not in use falls without end, so it stays at zero.
-  constexpr double kNever = std::numeric_limits<double>::infinity();
-  const double allowance_up = sides_ == Sides::kLower ? kNever : allowance_;
-  const double allowance_down = sides_ == Sides::kUpper ? kNever : allowance_;
-  const double mean = mean_;
-  const double reciprocal_std = reciprocal_std_;
-  const double threshold = threshold_;
+  const double up = allowance_for(Sides::kLower);
+  const double down = allowance_for(Sides::kUpper);
   std::size_t taken = 0;
   while (taken < samples.size() && !drift_detected_) {
-    double up = upper_.value;
-    double down = lower_.value;
-    std::uint64_t up_start = upper_.start;
-    std::uint64_t down_start = lower_.start;
-    bool is_finite = true;
-    while (taken < samples.size()) {
+    const bool aligned = !tracker_ || tracker_->count() % OnsetTracker::kStride == 0;
+    if (aligned && samples.size() - taken >= kScanBlock) {
+      const std::size_t clean = take_clean(samples.subspan(taken));
+      taken += clean;
+      if (clean > 0) continue;
+    }
+    // One by one: the end of the samples, a block with a gap, or the way to the next stride.
+    for (std::size_t i = 0; i < kScanBlock && taken < samples.size(); ++i) {
       const auto x = static_cast<double>(samples[taken]);
       ++taken;
-      is_finite = std::isfinite(x);
-      if (!is_finite) [[unlikely]]
-        break;
-      const double z = (x - mean) * reciprocal_std;
-      up = std::max(0.0, up + (z - allowance_up));
-      down = std::max(0.0, down + (-z - allowance_down));
-      up_start = if_zero(up, count_ + taken, up_start);
-      down_start = if_zero(down, count_ + taken, down_start);
-      if (std::max(up, down) > threshold) [[unlikely]] {
+      const std::uint64_t index = count_++;
+      if (!std::isfinite(x)) [[unlikely]] {
+        ++skipped_;
+        continue;
+      }
+      const double z = standardised(x);
+      if (tracker_) tracker_->push(z, index);
+      if (take(z, up, down)) {
         drift_detected_ = true;
         break;
       }
-    }
-    upper_.value = up;
-    lower_.value = down;
-    upper_.start = up_start;
-    lower_.start = down_start;
-    if (!is_finite) {
-      ++skipped_;
-      skip(upper_, count_ + taken - 1);
-      skip(lower_, count_ + taken - 1);
+      if (tracker_ && tracker_->count() % OnsetTracker::kStride == 0) break;
     }
   }
-  count_ += taken;
   return taken;
 }
 
-void SidedChart::restart() noexcept {
-  upper_ = Sum{};
-  lower_ = Sum{};
-  upper_.start = count_;
-  lower_.start = count_;
-  drift_detected_ = false;
-}
-
-void SidedChart::skip(Sum& sum, std::uint64_t index) noexcept {
-  if (sum.value == 0.0) {
-    sum.start = index + 1;
-    return;
-  }
-  if (sum.gaps_since != sum.start) sum.gaps = 0;
-  sum.gaps_since = sum.start;
-  ++sum.gaps;
-}
-
 bool SidedChart::update(double x) noexcept {
-  take_until_alarm(std::span<const double>(&x, 1));
+  if (drift_detected_) restart();
+  const std::uint64_t index = count_++;
+  if (!std::isfinite(x)) [[unlikely]] {
+    ++skipped_;
+    return false;
+  }
+  const double z = standardised(x);
+  if (tracker_) tracker_->push(z, index);
+  drift_detected_ = take(z, allowance_for(Sides::kLower), allowance_for(Sides::kUpper));
   return drift_detected_;
 }
 
@@ -104,7 +197,8 @@ std::size_t SidedChart::advance(std::span<const double> samples) noexcept {
 }
 
 SidedChart::SidedChart(double mean, double std, double allowance, double threshold, Sides sides,
-                       std::string_view allowance_name, std::string_view threshold_name)
+                       bool track_onset, std::string_view allowance_name,
+                       std::string_view threshold_name)
     : mean_(mean),
       std_(std),
       reciprocal_std_(1.0 / std),
@@ -114,7 +208,17 @@ SidedChart::SidedChart(double mean, double std, double allowance, double thresho
   require_finite("mean", mean);
   require_positive("std", std);
   require_not_negative(allowance_name, allowance);
+  require_within(allowance_name, allowance);
   require_positive(threshold_name, threshold);
+  require_within(threshold_name, threshold);
+  if (track_onset) tracker_ = std::make_unique<OnsetTracker>();
+}
+
+void SidedChart::restart() noexcept {
+  upper_ = 0.0;
+  lower_ = 0.0;
+  drift_detected_ = false;
+  if (tracker_) tracker_->restart(count_);
 }
 
 void SidedChart::reset() noexcept {
@@ -127,13 +231,12 @@ void SidedChart::write(StateWriter& writer) const {
   for (const double value : {mean_, std_, allowance_, threshold_}) writer.f64(value);
   writer.u8(static_cast<std::uint8_t>(sides_));
   writer.u8(drift_detected_ ? 1 : 0);
+  writer.u8(tracker_ ? 1 : 0);
   writer.u64(count_);
   writer.u64(skipped_);
-  for (const Sum& sum : {upper_, lower_}) {
-    writer.f64(sum.value);
-    writer.u64(sum.start);
-    writer.u64(sum.gaps_since == sum.start ? sum.gaps : 0);
-  }
+  writer.f64(upper_);
+  writer.f64(lower_);
+  if (tracker_) tracker_->write(writer);
 }
 
 SidedChart::SidedChart(StateReader& reader)
@@ -147,24 +250,24 @@ SidedChart::SidedChart(StateReader& reader)
     return std::isfinite(value) && value >= std::numeric_limits<double>::min();
   };
   StateReader::require(std::isfinite(mean_) && is_positive(std_) && std::isfinite(allowance_) &&
-                           allowance_ >= 0.0 && is_positive(threshold_),
+                           allowance_ >= 0.0 && allowance_ <= kLargest && is_positive(threshold_) &&
+                           threshold_ <= kLargest,
                        "parameters out of range");
   const std::uint8_t sides = reader.u8();
   StateReader::require(sides <= static_cast<std::uint8_t>(Sides::kLower), "unknown sides");
   sides_ = static_cast<Sides>(sides);
   drift_detected_ = reader.u8() != 0;
+  if (reader.u8() != 0) tracker_ = std::make_unique<OnsetTracker>();
   count_ = reader.u64();
   skipped_ = reader.u64();
+  upper_ = reader.f64();
+  lower_ = reader.f64();
   StateReader::require(skipped_ <= count_, "more samples skipped than seen");
-  for (Sum* sum : {&upper_, &lower_}) {
-    sum->value = reader.f64();
-    sum->start = reader.u64();
-    sum->gaps = reader.u64();
-    sum->gaps_since = sum->start;
-    StateReader::require(sum->value >= 0.0 && sum->start <= count_ &&
-                             sum->gaps <= count_ - sum->start &&
-                             (sum->value == 0.0 || sum->gaps < count_ - sum->start),
-                         "a sum out of range");
+  StateReader::require(upper_ >= 0.0 && lower_ >= 0.0 && std::isfinite(upper_ + lower_),
+                       "a sum out of range");
+  if (tracker_) {
+    tracker_->read(reader);
+    StateReader::require(tracker_->count() <= count_, "more samples tracked than seen");
   }
 }
 

@@ -78,7 +78,8 @@ TEST_CASE("nan and infinity are counted and silence nothing") {
     CHECK(dirty.statistic() == clean.statistic());
     CHECK(dirty.magnitude() == clean.magnitude());
     CHECK(dirty.direction() == clean.direction());
-    if (clean.onset() >= 0) CHECK(dirty.onset() == 4 * clean.onset() + 3);
+    // A change may have begun in the gap before the first changed sample.
+    if (clean.onset() >= 0) CHECK(dirty.onset() == 4 * clean.onset());
   }
   CHECK(dirty.skipped() == 6000);
   CHECK(dirty.count() == 8000);

@@ -6,11 +6,20 @@
 #include <vector>
 
 #include "samples.hpp"
+#include "selfheal/adwin.hpp"
 #include "selfheal/crc32c.hpp"
 #include "selfheal/cusum.hpp"
+#include "selfheal/ddm.hpp"
+#include "selfheal/eddm.hpp"
+#include "selfheal/ewma.hpp"
+#include "selfheal/hddm_a.hpp"
+#include "selfheal/hddm_w.hpp"
 #include "selfheal/image_guard.hpp"
+#include "selfheal/kswin.hpp"
 #include "selfheal/moments.hpp"
+#include "selfheal/monitor_bank.hpp"
 #include "selfheal/page_hinkley.hpp"
+#include "selfheal/page_hinkley_compat.hpp"
 #include "selfheal/reference.hpp"
 #include "selfheal/ring_buffer.hpp"
 #include "selfheal/scrubber.hpp"
@@ -134,4 +143,60 @@ TEST_CASE("no class allocates in its loop") {
   CHECK(healed == 3);
   CHECK(alarms > 0);
   CHECK(stored == 1);
+}
+
+namespace {
+
+template <typename Detector>
+void exercise(Detector& detector, std::span<const double> samples, double& sum) {
+  for (const double x : samples) {
+    detector.update(x);
+    if (detector.drift_detected()) sum += detector.magnitude() + detector.direction();
+  }
+  detector.update_many(samples, [&](std::size_t i) { sum += static_cast<double>(i); });
+  sum += detector.statistic() + static_cast<double>(detector.onset() + detector.onset_earliest());
+  detector.reset();
+}
+
+}  // namespace
+
+TEST_CASE("no detector allocates in its loop") {
+  auto samples = testing::normal_samples(3000, 4);
+  for (std::size_t i = 1000; i < 2000; ++i) samples[i] += 3.0;
+  const std::span<const double> view(samples);
+  std::vector<double> errors;
+  for (const double x : samples) errors.push_back(x > 1.5 ? 1.0 : 0.0);
+  Cusum cusum(0, 1, 0.5, 8);
+  Ewma ewma(0, 1, 0.1, 2.8);
+  Adwin adwin;
+  Kswin kswin;
+  RiverPageHinkley river;
+  FrourosChart frouros(FrourosChart::Kind::kCusum);
+  Ddm ddm;
+  Eddm eddm;
+  HddmA hddm_a;
+  HddmW hddm_w;
+  const Reference reference(view.first(1000));
+  MonitorBank bank({{reference, reference}, {reference, reference}}, 1e4);
+  double sum = 0.0;
+  const std::size_t count = allocations_in([&] {
+    exercise(cusum, view, sum);
+    exercise(ewma, view, sum);
+    exercise(adwin, view, sum);
+    exercise(kswin, view, sum);
+    exercise(river, view, sum);
+    exercise(frouros, view, sum);
+    exercise(ddm, std::span<const double>(errors), sum);
+    exercise(eddm, std::span<const double>(errors), sum);
+    exercise(hddm_a, std::span<const double>(errors), sum);
+    exercise(hddm_w, std::span<const double>(errors), sum);
+    for (std::size_t i = 0; i + 2 <= samples.size(); ++i) {
+      bank.update(view.subspan(i, 2));
+      if (bank.drift_detected(0)) sum += bank.change(0).shift + bank.statistic(0);
+    }
+    bank.set_regime(1);
+    bank.reset();
+  });
+  CHECK(count == 0);
+  CHECK(sum > 0.0);
 }

@@ -7,20 +7,33 @@ from typing import TYPE_CHECKING, Any
 
 from selfheal_edge import errors
 from selfheal_edge._core import (
+    Adwin,
     Cusum,
+    Ddm,
+    Eddm,
+    Ewma,
+    HddmA,
+    HddmW,
+    Kswin,
     Moments,
+    MonitorBank,
     PageHinkley,
     Reference,
     RingBuffer,
     average_run_length,
     crc32c,
     cusum_threshold,
+    ewma_average_run_length,
+    ewma_limit,
+    shewhart_average_run_length,
+    shewhart_limit,
 )
 
 if TYPE_CHECKING:
     from selfheal_edge import redteam
     from selfheal_edge.baseline import Baseline, calibrate
     from selfheal_edge.diagnosis import AttackDiagnoser, Cause, Diagnosis
+    from selfheal_edge.drift_detector import DriftDetector
     from selfheal_edge.health import Health, Prediction
     from selfheal_edge.journal import Event
     from selfheal_edge.model import SelfHealingModel
@@ -31,16 +44,25 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "Adwin",
     "Alarm",
     "AttackDiagnoser",
     "Baseline",
     "Cause",
     "Cusum",
+    "Ddm",
     "Diagnosis",
+    "DriftDetector",
+    "Eddm",
     "Event",
+    "Ewma",
+    "HddmA",
+    "HddmW",
     "Health",
+    "Kswin",
     "ModelRepairKit",
     "Moments",
+    "MonitorBank",
     "PageHinkley",
     "PerformanceMonitor",
     "Policy",
@@ -54,7 +76,11 @@ __all__ = [
     "crc32c",
     "cusum_threshold",
     "errors",
+    "ewma_average_run_length",
+    "ewma_limit",
     "redteam",
+    "shewhart_average_run_length",
+    "shewhart_limit",
 ]
 
 # Detectors are worth importing alone: what needs more than the core is loaded when first named.
@@ -64,6 +90,7 @@ _LAZY = {
     "Baseline": "baseline",
     "Cause": "diagnosis",
     "Diagnosis": "diagnosis",
+    "DriftDetector": "drift_detector",
     "Event": "journal",
     "Health": "health",
     "ModelRepairKit": "repair",

@@ -6,7 +6,7 @@ argument, what was expected and what came. NaN and infinities are skipped and co
 accumulates.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, SupportsFloat, SupportsIndex, final
 
 import numpy as np
@@ -272,6 +272,26 @@ def cusum_threshold(arl0: SupportsFloat, k: SupportsFloat, sides: _Sides = "both
     8.05305
     """
 
+def ewma_average_run_length(
+    limit: SupportsFloat, weight: SupportsFloat, shift: SupportsFloat = 0.0, sides: _Sides = "both"
+) -> float:
+    """Compute the mean number of samples until an `Ewma` chart raises the alarm.
+
+    On independent normal samples, from 0. limit: in asymptotic standard deviations, > 0; weight:
+    0.001 to 1; shift: mean of the samples, in standard deviations.
+    """
+
+def ewma_limit(arl0: SupportsFloat, weight: SupportsFloat, sides: _Sides = "both") -> float:
+    """Solve for the limit that gives a wanted number of samples, 10 to 1e12."""
+
+def shewhart_average_run_length(
+    limit: SupportsFloat, shift: SupportsFloat = 0.0, sides: _Sides = "both"
+) -> float:
+    """Compute the mean number of samples until one lies beyond the limit."""
+
+def shewhart_limit(arl0: SupportsFloat, sides: _Sides = "both") -> float:
+    """Solve for the limit that one in `arl0` normal samples exceeds."""
+
 class Cusum(metaclass=_Pybind11Type):
     """Detect a shift with the tabular CUSUM against a fixed reference (Page 1954).
 
@@ -288,6 +308,12 @@ class Cusum(metaclass=_Pybind11Type):
         samples. Exactly one of `h` and `arl0` is given.
     sides : {"both", "upper", "lower"}
         Which shifts to watch for.
+    compat : {"frouros"}, optional
+        Give that library's CUSUM bit for bit instead, which learns its mean from the stream: `k`
+        is its delta (default 0.005), `h` its lambda_ (50), `min_instances` its min_num_instances;
+        mean, std and arl0 stay away.
+    track_onset : bool
+        False saves 3 KiB and answers None for the onset.
 
     Raises
     ------
@@ -296,9 +322,11 @@ class Cusum(metaclass=_Pybind11Type):
 
     Notes
     -----
-    With ``z = (x - mean) / std``: ``upper = max(0, upper + z - k)`` and
-    ``lower = max(0, lower - z - k)``, alarm when a side in use exceeds h; the update
+    With ``z = (x - mean) / std``, rounded to a multiple of 2**-20:
+    ``upper = max(0, upper + z - k)`` and ``lower = max(0, lower - z - k)``,
+    alarm when a side in use exceeds h; the update
     after an alarm starts at zero.
+    Sums are exact, so a batch leaves the same state to the bit as one update a sample.
     NaN and infinities change no sum and are counted. Indices count all updates from 0.
 
     Examples
@@ -313,13 +341,16 @@ class Cusum(metaclass=_Pybind11Type):
 
     def __init__(
         self,
-        mean: SupportsFloat,
-        std: SupportsFloat,
+        mean: SupportsFloat | None = None,
+        std: SupportsFloat | None = None,
         *,
-        k: SupportsFloat = 0.5,
+        k: SupportsFloat | None = None,
         h: SupportsFloat | None = None,
         arl0: SupportsFloat | None = None,
         sides: _Sides = "both",
+        compat: Literal["frouros"] | None = None,
+        min_instances: SupportsFloat = 30.0,
+        track_onset: bool = True,
     ) -> None: ...
     def update(self, x: SupportsFloat, /) -> bool:
         """Take one sample; say whether it raises the alarm."""
@@ -331,26 +362,6 @@ class Cusum(metaclass=_Pybind11Type):
         """
 
     @property
-    def mean(self) -> float:
-        """Reference mean."""
-
-    @property
-    def std(self) -> float:
-        """Reference standard deviation."""
-
-    @property
-    def sides(self) -> str:
-        """'both', 'upper' or 'lower'."""
-
-    @property
-    def k(self) -> float:
-        """Reference value, in standard deviations, at least 0."""
-
-    @property
-    def h(self) -> float:
-        """Decision interval, in standard deviations; solved for if `arl0` was given."""
-
-    @property
     def drift_detected(self) -> bool:
         """Whether the last update raised the alarm."""
 
@@ -359,30 +370,20 @@ class Cusum(metaclass=_Pybind11Type):
         """Larger of the sums in use, in standard deviations."""
 
     @property
-    def upper(self) -> float:
-        """Sum that watches for a rise."""
-
-    @property
-    def lower(self) -> float:
-        """Sum that watches for a fall."""
-
-    @property
     def direction(self) -> int:
-        """+1 up, -1 down: the side of the larger sum; 0 while both are zero."""
+        """+1 up, -1 down, 0 unknown."""
 
     @property
     def magnitude(self) -> float:
-        """Estimated size of the shift, in standard deviations, at least 0.
-
-        `k` plus the sum divided by the samples since it was last zero.
-        """
+        """Most likely size of the shift, in standard deviations; 0 unknown."""
 
     @property
     def onset(self) -> int | None:
-        """Index of the first sample after the leading sum was last zero; None while it is.
+        """Most likely index of the first changed sample, from the likelihood ratio; or None."""
 
-        Often later than the true onset, above all for small shifts; not a bound.
-        """
+    @property
+    def onset_earliest(self) -> int | None:
+        """95 % bound: the change did not begin before this index; or None."""
 
     @property
     def count(self) -> int:
@@ -393,17 +394,49 @@ class Cusum(metaclass=_Pybind11Type):
         """Updates with NaN or infinity."""
 
     def reset(self) -> None:
-        """Start as new: sums, counters and alarm."""
+        """Start as new."""
 
     def state(self) -> bytes:
         """Give the whole state as a versioned, checksummed blob."""
 
     @staticmethod
     def from_state(state: bytes) -> Cusum:
-        """Restore a chart that continues bit for bit; raise StateError if the blob is refused."""
+        """Restore one that continues bit for bit; raise StateError if the blob is refused."""
 
     def memory_bytes(self) -> int:
-        """Bytes held, fixed at construction."""
+        """Bytes held, fixed at construction; 3 KiB of them find the onset."""
+
+    @property
+    def mean(self) -> float:
+        """Reference mean; with compat the running one."""
+
+    @property
+    def std(self) -> float:
+        """Reference standard deviation; NaN with compat."""
+
+    @property
+    def sides(self) -> str:
+        """'both', 'upper' or 'lower'."""
+
+    @property
+    def upper(self) -> float:
+        """Sum that watches for a rise; NaN with compat."""
+
+    @property
+    def lower(self) -> float:
+        """Sum that watches for a fall; NaN with compat."""
+
+    @property
+    def sums(self) -> dict[str, float]:
+        """The internal sums by name; with compat, those of that library."""
+
+    @property
+    def k(self) -> float:
+        """Reference value, in standard deviations, at least 0."""
+
+    @property
+    def h(self) -> float:
+        """Decision interval, in standard deviations; solved for if `arl0` was given."""
 
 class PageHinkley(metaclass=_Pybind11Type):
     """Detect a shift with Hinkley's test against a fixed reference (Hinkley 1971).
@@ -421,6 +454,12 @@ class PageHinkley(metaclass=_Pybind11Type):
         samples. Exactly one of `threshold` and `arl0` is given.
     sides : {"both", "upper", "lower"}
         Which shifts to watch for.
+    compat : {"river", "frouros"}, optional
+        Give that library's test bit for bit instead, which learns its mean from the stream, with
+        its `delta` (default 0.005), `threshold` (50), `min_instances` and forgetting factor
+        `alpha`; mean, std and arl0 stay away. frouros' watches for a rise only.
+    track_onset : bool
+        False saves 3 KiB and answers None for the onset.
 
     Raises
     ------
@@ -447,13 +486,17 @@ class PageHinkley(metaclass=_Pybind11Type):
 
     def __init__(
         self,
-        mean: SupportsFloat,
-        std: SupportsFloat,
+        mean: SupportsFloat | None = None,
+        std: SupportsFloat | None = None,
         *,
-        delta: SupportsFloat = 0.5,
+        delta: SupportsFloat | None = None,
         threshold: SupportsFloat | None = None,
         arl0: SupportsFloat | None = None,
         sides: _Sides = "both",
+        compat: Literal["river", "frouros"] | None = None,
+        min_instances: SupportsFloat = 30.0,
+        alpha: SupportsFloat = ...,
+        track_onset: bool = True,
     ) -> None: ...
     def update(self, x: SupportsFloat, /) -> bool:
         """Take one sample; say whether it raises the alarm."""
@@ -465,26 +508,6 @@ class PageHinkley(metaclass=_Pybind11Type):
         """
 
     @property
-    def mean(self) -> float:
-        """Reference mean."""
-
-    @property
-    def std(self) -> float:
-        """Reference standard deviation."""
-
-    @property
-    def sides(self) -> str:
-        """'both', 'upper' or 'lower'."""
-
-    @property
-    def delta(self) -> float:
-        """Tolerated shift, in standard deviations, at least 0."""
-
-    @property
-    def threshold(self) -> float:
-        """Threshold, in standard deviations; solved for if `arl0` was given."""
-
-    @property
     def drift_detected(self) -> bool:
         """Whether the last update raised the alarm."""
 
@@ -493,30 +516,20 @@ class PageHinkley(metaclass=_Pybind11Type):
         """Larger of the sums in use, in standard deviations."""
 
     @property
-    def upper(self) -> float:
-        """Sum that watches for a rise."""
-
-    @property
-    def lower(self) -> float:
-        """Sum that watches for a fall."""
-
-    @property
     def direction(self) -> int:
-        """+1 up, -1 down: the side of the larger sum; 0 while both are zero."""
+        """+1 up, -1 down, 0 unknown."""
 
     @property
     def magnitude(self) -> float:
-        """Estimated size of the shift, in standard deviations, at least 0.
-
-        `delta` plus the sum divided by the samples since it was last zero.
-        """
+        """Most likely size of the shift, in standard deviations; 0 unknown."""
 
     @property
     def onset(self) -> int | None:
-        """Index of the first sample after the leading sum was last zero; None while it is.
+        """Most likely index of the first changed sample, from the likelihood ratio; or None."""
 
-        Often later than the true onset, above all for small shifts; not a bound.
-        """
+    @property
+    def onset_earliest(self) -> int | None:
+        """95 % bound: the change did not begin before this index; or None."""
 
     @property
     def count(self) -> int:
@@ -527,17 +540,736 @@ class PageHinkley(metaclass=_Pybind11Type):
         """Updates with NaN or infinity."""
 
     def reset(self) -> None:
-        """Start as new: sums, counters and alarm."""
+        """Start as new."""
 
     def state(self) -> bytes:
         """Give the whole state as a versioned, checksummed blob."""
 
     @staticmethod
     def from_state(state: bytes) -> PageHinkley:
-        """Restore a chart that continues bit for bit; raise StateError if the blob is refused."""
+        """Restore one that continues bit for bit; raise StateError if the blob is refused."""
 
     def memory_bytes(self) -> int:
-        """Bytes held, fixed at construction."""
+        """Bytes held, fixed at construction; 3 KiB of them find the onset."""
+
+    @property
+    def mean(self) -> float:
+        """Reference mean; with compat the running one."""
+
+    @property
+    def std(self) -> float:
+        """Reference standard deviation; NaN with compat."""
+
+    @property
+    def sides(self) -> str:
+        """'both', 'upper' or 'lower'."""
+
+    @property
+    def upper(self) -> float:
+        """Sum that watches for a rise; NaN with compat."""
+
+    @property
+    def lower(self) -> float:
+        """Sum that watches for a fall; NaN with compat."""
+
+    @property
+    def sums(self) -> dict[str, float]:
+        """The internal sums by name; with compat, those of that library."""
+
+    @property
+    def delta(self) -> float:
+        """Tolerated shift, in standard deviations, at least 0."""
+
+    @property
+    def threshold(self) -> float:
+        """Threshold, in standard deviations; solved for if `arl0` was given."""
+
+class Ewma(metaclass=_Pybind11Type):
+    """Detect a shift with an exponentially weighted average (Roberts 1959).
+
+    Parameters
+    ----------
+    mean, std : float
+        Reference, in units of the samples; std > 0. They never move.
+    weight : float
+        Share of the newest sample, 0.001 to 1: small for small shifts.
+    limit : float, optional
+        In asymptotic standard deviations of the average, > 0.
+    arl0 : float, optional
+        Wanted mean number of samples between false alarms, 10 to 1e12, for independent normal
+        samples. Exactly one of `limit` and `arl0` is given.
+    sides : {"both", "upper", "lower"}
+        Which shifts to watch for.
+    track_onset : bool
+        False saves 3 KiB and answers None for the onset.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
+
+    Notes
+    -----
+    ``e = e + weight * ((x - mean) / std - e)``, from 0 and again after an alarm.
+
+    Examples
+    --------
+    >>> from selfheal_edge._core import Ewma
+    >>> chart = Ewma(0.0, 1.0, arl0=500)
+    >>> round(chart.limit, 2)
+    2.81
+    """
+
+    def __init__(
+        self,
+        mean: SupportsFloat,
+        std: SupportsFloat,
+        *,
+        weight: SupportsFloat = 0.1,
+        limit: SupportsFloat | None = None,
+        arl0: SupportsFloat | None = None,
+        sides: _Sides = "both",
+        track_onset: bool = True,
+    ) -> None: ...
+    def update(self, x: SupportsFloat, /) -> bool:
+        """Take one sample; say whether it raises the alarm."""
+
+    def update_many(self, samples: _Floats) -> npt.NDArray[np.int64]:
+        """Take a 1-D float32 or float64 array in order, without the GIL.
+
+        Gives the positions in it of the samples that raised the alarm; equals one by one.
+        """
+
+    @property
+    def drift_detected(self) -> bool:
+        """Whether the last update raised the alarm."""
+
+    @property
+    def statistic(self) -> float:
+        """The average in its asymptotic standard deviations; absolute for two sides."""
+
+    @property
+    def direction(self) -> int:
+        """+1 up, -1 down, 0 unknown."""
+
+    @property
+    def magnitude(self) -> float:
+        """Most likely size of the shift, in standard deviations; 0 unknown."""
+
+    @property
+    def onset(self) -> int | None:
+        """Most likely index of the first changed sample, from the likelihood ratio; or None."""
+
+    @property
+    def onset_earliest(self) -> int | None:
+        """95 % bound: the change did not begin before this index; or None."""
+
+    @property
+    def count(self) -> int:
+        """Updates since construction or `reset`, skipped ones included."""
+
+    @property
+    def skipped(self) -> int:
+        """Updates with NaN or infinity."""
+
+    def reset(self) -> None:
+        """Start as new."""
+
+    def state(self) -> bytes:
+        """Give the whole state as a versioned, checksummed blob."""
+
+    @staticmethod
+    def from_state(state: bytes) -> Ewma:
+        """Restore one that continues bit for bit; raise StateError if the blob is refused."""
+
+    def memory_bytes(self) -> int:
+        """Bytes held, fixed at construction; 3 KiB of them find the onset."""
+
+    @property
+    def mean(self) -> float:
+        """Reference mean."""
+
+    @property
+    def std(self) -> float:
+        """Reference standard deviation."""
+
+    @property
+    def weight(self) -> float:
+        """Share of the newest sample."""
+
+    @property
+    def limit(self) -> float:
+        """In asymptotic standard deviations of the average."""
+
+    @property
+    def average(self) -> float:
+        """The average, in standard deviations of a sample."""
+
+    @property
+    def sides(self) -> str:
+        """'both', 'upper' or 'lower'."""
+
+class Adwin(metaclass=_Pybind11Type):
+    """Detect a change of the mean with an adaptive window (Bifet and Gavalda 2007).
+
+    Parameters
+    ----------
+    delta : float
+        Probability of error at each cut, above 0, at most 1.
+    clock : int
+        Samples between tests, at least 1.
+    max_buckets : int
+        Buckets of each size, 1 to 1000.
+    min_window_length : int
+        Samples on either side of a cut, at least 1.
+    grace_period : int
+        Samples without a test at the start.
+    track_onset : bool
+        False saves 3 KiB and answers None for the onset.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
+
+    Notes
+    -----
+    Learns its reference from the stream. Alarms equal river's; NaN and infinities are skipped.
+    """
+
+    def __init__(
+        self,
+        delta: SupportsFloat = 0.002,
+        clock: SupportsIndex = 32,
+        max_buckets: SupportsIndex = 5,
+        min_window_length: SupportsIndex = 5,
+        grace_period: SupportsIndex = 10,
+        track_onset: bool = True,
+    ) -> None: ...
+    def update(self, x: SupportsFloat, /) -> bool:
+        """Take one sample; say whether it raises the alarm."""
+
+    def update_many(self, samples: _Floats) -> npt.NDArray[np.int64]:
+        """Take a 1-D float32 or float64 array in order, without the GIL.
+
+        Gives the positions in it of the samples that raised the alarm; equals one by one.
+        """
+
+    @property
+    def drift_detected(self) -> bool:
+        """Whether the last update raised the alarm."""
+
+    @property
+    def statistic(self) -> float:
+        """Mean of the window."""
+
+    @property
+    def direction(self) -> int:
+        """+1 up, -1 down, 0 unknown."""
+
+    @property
+    def magnitude(self) -> float:
+        """Most likely size of the shift, in standard deviations; 0 unknown."""
+
+    @property
+    def onset(self) -> int | None:
+        """Most likely index of the first changed sample, from the likelihood ratio; or None."""
+
+    @property
+    def onset_earliest(self) -> int | None:
+        """95 % bound: the change did not begin before this index; or None."""
+
+    @property
+    def count(self) -> int:
+        """Updates since construction or `reset`, skipped ones included."""
+
+    @property
+    def skipped(self) -> int:
+        """Updates with NaN or infinity."""
+
+    def reset(self) -> None:
+        """Start as new."""
+
+    def state(self) -> bytes:
+        """Give the whole state as a versioned, checksummed blob."""
+
+    @staticmethod
+    def from_state(state: bytes) -> Adwin:
+        """Restore one that continues bit for bit; raise StateError if the blob is refused."""
+
+    def memory_bytes(self) -> int:
+        """Bytes held, fixed at construction; 3 KiB of them find the onset."""
+
+    @property
+    def delta(self) -> float:
+        """Probability of error at each cut."""
+
+    @property
+    def width(self) -> float:
+        """Samples in the window."""
+
+    @property
+    def total(self) -> float:
+        """Their sum."""
+
+    @property
+    def variance(self) -> float:
+        """Sum of their squared deviations."""
+
+    @property
+    def estimation(self) -> float:
+        """Their mean; 0 without samples."""
+
+class Kswin(metaclass=_Pybind11Type):
+    """Detect a change of distribution by Kolmogorov-Smirnov windows (Raab and others 2020).
+
+    Parameters
+    ----------
+    alpha : float
+        Level of the test at every sample, 0 to 1.
+    window_size : int
+        Samples held, at least ``2 * stat_size``.
+    stat_size : int
+        Samples of either side of a test, 1 to 10000.
+    seed : int, optional
+        Starts the draws anew after every alarm; None draws one from the system.
+    track_onset : bool
+        False saves 3 KiB and answers None for the onset.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
+
+    Notes
+    -----
+    Learns its reference from the stream. Alarms equal river's; NaN and infinities are skipped.
+    """
+
+    def __init__(
+        self,
+        alpha: SupportsFloat = 0.005,
+        window_size: SupportsIndex = 100,
+        stat_size: SupportsIndex = 30,
+        seed: SupportsIndex | None = None,
+        track_onset: bool = True,
+    ) -> None: ...
+    def update(self, x: SupportsFloat, /) -> bool:
+        """Take one sample; say whether it raises the alarm."""
+
+    def update_many(self, samples: _Floats) -> npt.NDArray[np.int64]:
+        """Take a 1-D float32 or float64 array in order, without the GIL.
+
+        Gives the positions in it of the samples that raised the alarm; equals one by one.
+        """
+
+    @property
+    def drift_detected(self) -> bool:
+        """Whether the last update raised the alarm."""
+
+    @property
+    def statistic(self) -> float:
+        """Latest distance of the distributions, 0 to 1."""
+
+    @property
+    def direction(self) -> int:
+        """+1 up, -1 down, 0 unknown."""
+
+    @property
+    def magnitude(self) -> float:
+        """Most likely size of the shift, in standard deviations; 0 unknown."""
+
+    @property
+    def onset(self) -> int | None:
+        """Most likely index of the first changed sample, from the likelihood ratio; or None."""
+
+    @property
+    def onset_earliest(self) -> int | None:
+        """95 % bound: the change did not begin before this index; or None."""
+
+    @property
+    def count(self) -> int:
+        """Updates since construction or `reset`, skipped ones included."""
+
+    @property
+    def skipped(self) -> int:
+        """Updates with NaN or infinity."""
+
+    def reset(self) -> None:
+        """Start as new."""
+
+    def state(self) -> bytes:
+        """Give the whole state as a versioned, checksummed blob."""
+
+    @staticmethod
+    def from_state(state: bytes) -> Kswin:
+        """Restore one that continues bit for bit; raise StateError if the blob is refused."""
+
+    def memory_bytes(self) -> int:
+        """Bytes held, fixed at construction; 3 KiB of them find the onset."""
+
+    @property
+    def alpha(self) -> float:
+        """Level of each test."""
+
+    @property
+    def seed(self) -> int:
+        """Starts the draws."""
+
+    @property
+    def p_value(self) -> float:
+        """Of the latest test; 0 before the first."""
+
+class Ddm(metaclass=_Pybind11Type):
+    """Detect a rise of an error rate (Gama and others 2004).
+
+    Parameters
+    ----------
+    warm_start : float
+        Samples without an alarm at the start.
+    warning_threshold, drift_threshold : float
+        In standard deviations above the lowest rate so far.
+    track_onset : bool
+        False saves 3 KiB and answers None for the onset.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
+
+    Notes
+    -----
+    Learns its reference from the stream. Alarms equal river's; NaN and infinities are skipped.
+    """
+
+    def __init__(
+        self,
+        warm_start: SupportsFloat = 30.0,
+        warning_threshold: SupportsFloat = 2.0,
+        drift_threshold: SupportsFloat = 3.0,
+        track_onset: bool = True,
+    ) -> None: ...
+    def update(self, x: SupportsFloat, /) -> bool:
+        """Take one sample; say whether it raises the alarm."""
+
+    def update_many(self, samples: _Floats) -> npt.NDArray[np.int64]:
+        """Take a 1-D float32 or float64 array in order, without the GIL.
+
+        Gives the positions in it of the samples that raised the alarm; equals one by one.
+        """
+
+    @property
+    def drift_detected(self) -> bool:
+        """Whether the last update raised the alarm."""
+
+    @property
+    def statistic(self) -> float:
+        """What is compared with the limit."""
+
+    @property
+    def direction(self) -> int:
+        """+1 up, -1 down, 0 unknown."""
+
+    @property
+    def magnitude(self) -> float:
+        """Most likely size of the shift, in standard deviations; 0 unknown."""
+
+    @property
+    def onset(self) -> int | None:
+        """Most likely index of the first changed sample, from the likelihood ratio; or None."""
+
+    @property
+    def onset_earliest(self) -> int | None:
+        """95 % bound: the change did not begin before this index; or None."""
+
+    @property
+    def count(self) -> int:
+        """Updates since construction or `reset`, skipped ones included."""
+
+    @property
+    def skipped(self) -> int:
+        """Updates with NaN or infinity."""
+
+    def reset(self) -> None:
+        """Start as new."""
+
+    def state(self) -> bytes:
+        """Give the whole state as a versioned, checksummed blob."""
+
+    @staticmethod
+    def from_state(state: bytes) -> Ddm:
+        """Restore one that continues bit for bit; raise StateError if the blob is refused."""
+
+    def memory_bytes(self) -> int:
+        """Bytes held, fixed at construction; 3 KiB of them find the onset."""
+
+    @property
+    def warning_detected(self) -> bool:
+        """Whether the last update was a warning short of an alarm."""
+
+class Eddm(metaclass=_Pybind11Type):
+    """Detect a fall of the distance between errors (Baena-Garcia and others 2006).
+
+    Parameters
+    ----------
+    warm_start : float
+        Samples and errors without an alarm at the start.
+    alpha, beta : float
+        Levels of warning and alarm; alpha >= beta.
+    track_onset : bool
+        False saves 3 KiB and answers None for the onset.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
+
+    Notes
+    -----
+    Learns its reference from the stream. Alarms equal river's; NaN and infinities are skipped.
+    """
+
+    def __init__(
+        self,
+        warm_start: SupportsFloat = 30.0,
+        alpha: SupportsFloat = 0.95,
+        beta: SupportsFloat = 0.9,
+        track_onset: bool = True,
+    ) -> None: ...
+    def update(self, x: SupportsFloat, /) -> bool:
+        """Take one sample; say whether it raises the alarm."""
+
+    def update_many(self, samples: _Floats) -> npt.NDArray[np.int64]:
+        """Take a 1-D float32 or float64 array in order, without the GIL.
+
+        Gives the positions in it of the samples that raised the alarm; equals one by one.
+        """
+
+    @property
+    def drift_detected(self) -> bool:
+        """Whether the last update raised the alarm."""
+
+    @property
+    def statistic(self) -> float:
+        """What is compared with the limit."""
+
+    @property
+    def direction(self) -> int:
+        """+1 up, -1 down, 0 unknown."""
+
+    @property
+    def magnitude(self) -> float:
+        """Most likely size of the shift, in standard deviations; 0 unknown."""
+
+    @property
+    def onset(self) -> int | None:
+        """Most likely index of the first changed sample, from the likelihood ratio; or None."""
+
+    @property
+    def onset_earliest(self) -> int | None:
+        """95 % bound: the change did not begin before this index; or None."""
+
+    @property
+    def count(self) -> int:
+        """Updates since construction or `reset`, skipped ones included."""
+
+    @property
+    def skipped(self) -> int:
+        """Updates with NaN or infinity."""
+
+    def reset(self) -> None:
+        """Start as new."""
+
+    def state(self) -> bytes:
+        """Give the whole state as a versioned, checksummed blob."""
+
+    @staticmethod
+    def from_state(state: bytes) -> Eddm:
+        """Restore one that continues bit for bit; raise StateError if the blob is refused."""
+
+    def memory_bytes(self) -> int:
+        """Bytes held, fixed at construction; 3 KiB of them find the onset."""
+
+    @property
+    def warning_detected(self) -> bool:
+        """Whether the last update was a warning short of an alarm."""
+
+class HddmA(metaclass=_Pybind11Type):
+    """Detect a change of a rate by Hoeffding's bound (Frias-Blanco and others 2015).
+
+    Parameters
+    ----------
+    drift_confidence, warning_confidence : float
+        Probabilities of error, above 0, at most 1.
+    two_sided_test : bool
+        Whether falls count as well.
+    track_onset : bool
+        False saves 3 KiB and answers None for the onset.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
+
+    Notes
+    -----
+    Learns its reference from the stream. Alarms equal river's; NaN and infinities are skipped.
+    """
+
+    def __init__(
+        self,
+        drift_confidence: SupportsFloat = 0.001,
+        warning_confidence: SupportsFloat = 0.005,
+        two_sided_test: bool = False,
+        track_onset: bool = True,
+    ) -> None: ...
+    def update(self, x: SupportsFloat, /) -> bool:
+        """Take one sample; say whether it raises the alarm."""
+
+    def update_many(self, samples: _Floats) -> npt.NDArray[np.int64]:
+        """Take a 1-D float32 or float64 array in order, without the GIL.
+
+        Gives the positions in it of the samples that raised the alarm; equals one by one.
+        """
+
+    @property
+    def drift_detected(self) -> bool:
+        """Whether the last update raised the alarm."""
+
+    @property
+    def statistic(self) -> float:
+        """What is compared with the limit."""
+
+    @property
+    def direction(self) -> int:
+        """+1 up, -1 down, 0 unknown."""
+
+    @property
+    def magnitude(self) -> float:
+        """Most likely size of the shift, in standard deviations; 0 unknown."""
+
+    @property
+    def onset(self) -> int | None:
+        """Most likely index of the first changed sample, from the likelihood ratio; or None."""
+
+    @property
+    def onset_earliest(self) -> int | None:
+        """95 % bound: the change did not begin before this index; or None."""
+
+    @property
+    def count(self) -> int:
+        """Updates since construction or `reset`, skipped ones included."""
+
+    @property
+    def skipped(self) -> int:
+        """Updates with NaN or infinity."""
+
+    def reset(self) -> None:
+        """Start as new."""
+
+    def state(self) -> bytes:
+        """Give the whole state as a versioned, checksummed blob."""
+
+    @staticmethod
+    def from_state(state: bytes) -> HddmA:
+        """Restore one that continues bit for bit; raise StateError if the blob is refused."""
+
+    def memory_bytes(self) -> int:
+        """Bytes held, fixed at construction; 3 KiB of them find the onset."""
+
+    @property
+    def warning_detected(self) -> bool:
+        """Whether the last update was a warning short of an alarm."""
+
+class HddmW(metaclass=_Pybind11Type):
+    """Detect a change of a rate by McDiarmid's bound (Frias-Blanco and others 2015).
+
+    Parameters
+    ----------
+    drift_confidence, warning_confidence : float
+        Probabilities of error, above 0, at most 1.
+    lambda_val : float
+        Weight of the newest sample, 0 to 1.
+    two_sided_test : bool
+        Whether falls count as well.
+    track_onset : bool
+        False saves 3 KiB and answers None for the onset.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
+
+    Notes
+    -----
+    Learns its reference from the stream. Alarms equal river's; NaN and infinities are skipped.
+    """
+
+    def __init__(
+        self,
+        drift_confidence: SupportsFloat = 0.001,
+        warning_confidence: SupportsFloat = 0.005,
+        lambda_val: SupportsFloat = 0.05,
+        two_sided_test: bool = False,
+        track_onset: bool = True,
+    ) -> None: ...
+    def update(self, x: SupportsFloat, /) -> bool:
+        """Take one sample; say whether it raises the alarm."""
+
+    def update_many(self, samples: _Floats) -> npt.NDArray[np.int64]:
+        """Take a 1-D float32 or float64 array in order, without the GIL.
+
+        Gives the positions in it of the samples that raised the alarm; equals one by one.
+        """
+
+    @property
+    def drift_detected(self) -> bool:
+        """Whether the last update raised the alarm."""
+
+    @property
+    def statistic(self) -> float:
+        """What is compared with the limit."""
+
+    @property
+    def direction(self) -> int:
+        """+1 up, -1 down, 0 unknown."""
+
+    @property
+    def magnitude(self) -> float:
+        """Most likely size of the shift, in standard deviations; 0 unknown."""
+
+    @property
+    def onset(self) -> int | None:
+        """Most likely index of the first changed sample, from the likelihood ratio; or None."""
+
+    @property
+    def onset_earliest(self) -> int | None:
+        """95 % bound: the change did not begin before this index; or None."""
+
+    @property
+    def count(self) -> int:
+        """Updates since construction or `reset`, skipped ones included."""
+
+    @property
+    def skipped(self) -> int:
+        """Updates with NaN or infinity."""
+
+    def reset(self) -> None:
+        """Start as new."""
+
+    def state(self) -> bytes:
+        """Give the whole state as a versioned, checksummed blob."""
+
+    @staticmethod
+    def from_state(state: bytes) -> HddmW:
+        """Restore one that continues bit for bit; raise StateError if the blob is refused."""
+
+    def memory_bytes(self) -> int:
+        """Bytes held, fixed at construction; 3 KiB of them find the onset."""
+
+    @property
+    def warning_detected(self) -> bool:
+        """Whether the last update was a warning short of an alarm."""
 
 class Reference(metaclass=_Pybind11Type):
     """Freeze a signal's distribution and turn values into normal scores.
@@ -545,7 +1277,8 @@ class Reference(metaclass=_Pybind11Type):
     Parameters
     ----------
     samples : ndarray of float32 or float64, shape (n,)
-        Calibration samples, at least 2 finite ones; others are skipped and counted.
+        Calibration samples in the order in which they came, at least 2 finite ones; others are
+        skipped and counted.
 
     Raises
     ------
@@ -556,7 +1289,7 @@ class Reference(metaclass=_Pybind11Type):
     -----
     Ties get the mid-rank. Up to 256 distinct values are kept exactly, of more those nearest to 256
     evenly spaced scores. Beyond the extremes scores rise on, towards +-8, which infinities reach;
-    NaN scores NaN; next to a constant reference everything else scores +-8. Holds 4 KiB; a score
+    NaN scores NaN; next to a constant reference everything else scores +-8. Holds 11 KiB; a score
     costs O(log 256). Immutable: any number of threads.
 
     Examples
@@ -574,6 +1307,18 @@ class Reference(metaclass=_Pybind11Type):
 
     def score_many(self, samples: _Floats) -> npt.NDArray[np.float64]:
         """Give the normal scores of a 1-D float32 or float64 array, without the GIL."""
+
+    @staticmethod
+    def normal(mean: SupportsFloat, std: SupportsFloat) -> Reference:
+        """Make the reference of a normal distribution that is known for certain."""
+
+    @property
+    def phi(self) -> float:
+        """Lag-1 autocorrelation of the scores, which charts take out; 0 if none stood out."""
+
+    @property
+    def limit(self) -> float:
+        """Where charts clip scores: how far out a rarer value lies, calibration cannot know."""
 
     @property
     def count(self) -> int:
@@ -600,6 +1345,212 @@ class Reference(metaclass=_Pybind11Type):
 
     def memory_bytes(self) -> int:
         """Bytes held, fixed at construction."""
+
+class MonitorBank(metaclass=_Pybind11Type):
+    """Watch many signals under one false-alarm promise.
+
+    Parameters
+    ----------
+    references : sequence of Reference, or sequence of such sequences
+        One a signal; or, for several regimes (day, night), one such list a regime.
+    arl0 : float
+        Wanted mean number of updates between false alarms of the whole bank, at least 10, and at
+        most 1e12 over the number of signals. For 90 % of calibrations it is at least that,
+        whatever the correlation between signals.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
+
+    Notes
+    -----
+    On every signal: CUSUMs with k = 0.15, 0.4 and 1.2 up and down, and on either side a count of
+    far samples. Holds about 3.3 KiB a signal and 11 KiB a reference. NaN and infinities are
+    skipped and counted a signal. The update after an alarm starts that signal's charts at zero.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfheal_edge._core import MonitorBank, Reference
+    >>> bank = MonitorBank([Reference.normal(0, 1), Reference.normal(5, 2)], arl0=10_000)
+    >>> bank.update_many(np.full((20, 2), 5.0)).tolist()[0]
+    [1, 0]
+    """
+
+    def __init__(
+        self,
+        references: Sequence[Reference] | Sequence[Sequence[Reference]],
+        arl0: SupportsFloat,
+    ) -> None: ...
+    def update(self, values: _Floats) -> bool:
+        """Take one value of every signal, 1-D; say whether any signal alarms."""
+
+    def update_many(self, values: _Floats) -> npt.NDArray[np.int64]:
+        """Take rows of a 2-D array in order, without the GIL; equals one by one.
+
+        Gives rows (update, signal) of the alarms.
+        """
+
+    @property
+    def alarms(self) -> list[int]:
+        """Signals that alarmed in the last update."""
+
+    @property
+    def scores(self) -> npt.NDArray[np.float64]:
+        """Normal scores of the last row; NaN where there was no value."""
+
+    def statistic(self, signal: SupportsIndex) -> float:
+        """Give a signal's largest statistic over its threshold; above 1 is an alarm."""
+
+    def direction(self, signal: SupportsIndex) -> int:
+        """+1 up, -1 down, 0 unknown."""
+
+    def magnitude(self, signal: SupportsIndex) -> float:
+        """Give the most likely size of a signal's shift, in normal scores; 0 unknown."""
+
+    def onset(self, signal: SupportsIndex) -> int | None:
+        """Give the most likely index of the first changed update, or None."""
+
+    def onset_earliest(self, signal: SupportsIndex) -> int | None:
+        """Give the 95 % bound: the change did not begin before this update; or None."""
+
+    def leading_chart(self, signal: SupportsIndex) -> int:
+        """Give the chart with the largest statistic: 4 * side + k, k = 3 the far samples."""
+
+    def thresholds(self, signal: SupportsIndex) -> dict[str, list[float]]:
+        """Give the thresholds of a signal's charts, by name.
+
+        "certain_..." are what a known distribution would need: the difference is what the size of
+        the calibration costs, in samples of delay about (upper - certain_upper) / k at the shift
+        of 2 k. Infinite: a chart that the calibration cannot support.
+        """
+
+    def skipped(self, signal: SupportsIndex) -> int:
+        """Give how many values of a signal were NaN or infinite."""
+
+    @property
+    def regime(self) -> int:
+        """Which references are in use; charts go on when it changes."""
+
+    @regime.setter
+    def regime(self, arg1: SupportsIndex, /) -> None: ...
+    @property
+    def regimes(self) -> int:
+        """References a signal."""
+
+    @property
+    def signals(self) -> int:
+        """How many signals."""
+
+    @property
+    def arl0(self) -> float:
+        """Updates between false alarms, as asked."""
+
+    @property
+    def count(self) -> int:
+        """Updates since construction or `reset`."""
+
+    def reset(self) -> None:
+        """Start as new."""
+
+    def state(self) -> bytes:
+        """Give the whole state, references included, as a versioned, checksummed blob."""
+
+    @staticmethod
+    def from_state(state: bytes) -> MonitorBank:
+        """Restore one that continues bit for bit; raise StateError if the blob is refused."""
+
+    def memory_bytes(self) -> int:
+        """Bytes held, fixed at construction."""
+
+class SignalMonitor(metaclass=_Pybind11Type):
+    """Watch one signal with `MonitorBank`'s charts, with the face of a detector.
+
+    Parameters
+    ----------
+    reference : Reference
+        Normal operation of the signal.
+    arl0 : float
+        Wanted mean number of samples between false alarms, 10 to 1e12.
+
+    Raises
+    ------
+    ValueError
+        If `arl0` is out of range.
+    """
+
+    def __init__(
+        self,
+        reference: Reference,
+        *,
+        arl0: SupportsFloat,
+    ) -> None: ...
+    def update(self, x: SupportsFloat, /) -> bool:
+        """Take one sample; say whether it raises the alarm."""
+
+    def update_many(self, samples: _Floats) -> npt.NDArray[np.int64]:
+        """Take a 1-D float32 or float64 array in order, without the GIL.
+
+        Gives the positions in it of the samples that raised the alarm; equals one by one.
+        """
+
+    @property
+    def drift_detected(self) -> bool:
+        """Whether the last update raised the alarm."""
+
+    @property
+    def statistic(self) -> float:
+        """Largest statistic over its threshold; above 1 is an alarm."""
+
+    @property
+    def direction(self) -> int:
+        """+1 up, -1 down, 0 unknown."""
+
+    @property
+    def magnitude(self) -> float:
+        """Most likely size of the shift, in standard deviations; 0 unknown."""
+
+    @property
+    def onset(self) -> int | None:
+        """Most likely index of the first changed sample, from the likelihood ratio; or None."""
+
+    @property
+    def onset_earliest(self) -> int | None:
+        """95 % bound: the change did not begin before this index; or None."""
+
+    @property
+    def count(self) -> int:
+        """Updates since construction or `reset`, skipped ones included."""
+
+    @property
+    def skipped(self) -> int:
+        """Updates with NaN or infinity."""
+
+    def reset(self) -> None:
+        """Start as new."""
+
+    def state(self) -> bytes:
+        """Give the whole state as a versioned, checksummed blob."""
+
+    @staticmethod
+    def from_state(state: bytes) -> SignalMonitor:
+        """Restore one that continues bit for bit; raise StateError if the blob is refused."""
+
+    def memory_bytes(self) -> int:
+        """Bytes held, fixed at construction; 3 KiB of them find the onset."""
+
+    @property
+    def arl0(self) -> float:
+        """Samples between false alarms, as asked."""
+
+    @property
+    def thresholds(self) -> dict[str, list[float]]:
+        """As `MonitorBank.thresholds`."""
+
+    @property
+    def phi(self) -> float:
+        """Lag-1 autocorrelation that is taken out."""
 
 @final
 class InputSignals(metaclass=_Pybind11Type):
@@ -1131,6 +2082,24 @@ class ImageGuard(metaclass=_Pybind11Type):
 
 class RuntimeRefusedError(RuntimeError):
     """LiteRT cannot be used this way, here or with this model; the text is the reason."""
+
+class InterpreterCall(metaclass=_Pybind11Type):
+    """Copy in, invoke and copy out, through addresses that an interpreter's tensors keep.
+
+    An interpreter's tensors stay where they are until something reallocates them: the addresses
+    are taken once, after the allocation. Wrong ones corrupt memory. One thread at a time; the
+    interpreter must outlive this object.
+    """
+
+    def __init__(
+        self,
+        *,
+        invoke: Callable[[], object],
+        inputs: Sequence[tuple[int, np.dtype[Any], tuple[int, ...]]],
+        outputs: Sequence[tuple[int, np.dtype[Any], tuple[int, ...]]],
+    ) -> None: ...
+    def __call__(self, inputs: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+        """Run once on arrays of exactly the inputs' shapes and dtypes; the results are copies."""
 
 class CompiledModel(metaclass=_Pybind11Type):
     """A model compiled by LiteRT, its packed weights ours.

@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 import os
 import platform
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from numbers import Real
 from pathlib import Path
 from typing import Any, Final, cast, get_args
 
@@ -18,6 +16,7 @@ import numpy.typing as npt
 from selfheal_edge import _core
 from selfheal_edge.container import pack, unpack, write_atomically
 from selfheal_edge.errors import BaselineFormatError, BaselineMismatchError
+from selfheal_edge.interval import predictions
 from selfheal_edge.known_answers import choose_inputs
 from selfheal_edge.session import Fingerprint, Session
 from selfheal_edge.signals import OutputKind, SignalExtractor
@@ -32,7 +31,6 @@ _MAGIC: Final = b"SHE-BASE"
 _VERSION: Final = 1
 _MIN_SAMPLES: Final = 50
 _KNOWN_ANSWERS: Final = 4
-_UNITS: Final = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -222,37 +220,6 @@ def _rows(
     )
 
 
-def _is_real(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def _predictions(interval: float | str, rate_hz: float | None) -> float:
-    if rate_hz is not None and not _is_real(rate_hz):
-        raise TypeError(f"rate_hz: expected a number, got {rate_hz!r}")
-    if rate_hz is not None and not (math.isfinite(rate_hz) and rate_hz > 0):
-        raise ValueError(
-            f"rate_hz: expected a positive number of predictions a second, got {rate_hz}"
-        )
-    if isinstance(interval, str):
-        match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?)\s*(s|min|h|d|w)\s*", interval)
-        if match is None:
-            raise ValueError(
-                "false_alarm_interval: expected a number of predictions or a duration such as "
-                f"'30 d' (units {', '.join(_UNITS)}), got {interval!r}"
-            )
-        if rate_hz is None:
-            raise ValueError(
-                "rate_hz: expected predictions a second, because false_alarm_interval is a "
-                f"duration ({interval!r}), got None"
-            )
-        interval = float(match[1]) * _UNITS[match[2]] * rate_hz
-    if not _is_real(interval):
-        raise TypeError(f"false_alarm_interval: expected a number or a duration, got {interval!r}")
-    if not 10 <= interval <= 1e12:
-        raise ValueError(f"false_alarm_interval: expected 10 to 1e12 predictions, got {interval:g}")
-    return float(interval)
-
-
 def output_kind(session: Session) -> OutputKind | None:
     """Return what output 0 of a session's model holds; None for a model without classes."""
     head = session.model.head
@@ -334,7 +301,7 @@ def calibrate(
     at most 2048, go into choosing the known answers: inputs that notice most of single flips of
     weight bits, which are tried on this session's own copy of the weights.
     """
-    interval = _predictions(false_alarm_interval, rate_hz)
+    interval = predictions(false_alarm_interval, rate_hz)
     session = Session(model, runtime, kernels, num_threads)
     try:
         batch = read_batch(session.instance.inputs, inputs, argument="inputs")

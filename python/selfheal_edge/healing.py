@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +17,8 @@ from selfheal_edge.policy import Policy
 from selfheal_edge.repair import ModelRepairKit, RepairCase
 from selfheal_edge.repair.rollback import Rollback
 from selfheal_edge.session import Session
+from selfheal_edge.tflite.flip_check import Finding
+from selfheal_edge.tflite.protocol import Array
 from selfheal_edge.trial import Proof, prove_restored
 from selfheal_edge.weights import GOLDEN, Weights
 
@@ -205,7 +207,7 @@ class Healer:
             outcome=f"{report.rewritten} block(s) from generation {generation}; {proof.text}",
         )
 
-    def commission(self, baseline: Baseline, prediction: int) -> Baseline:
+    def commission(self, baseline: Baseline, prediction: int, *, flips: bool) -> Baseline:
         """Do what `SelfHealingModel.commission` says; return the baseline as settled here."""
         self.rebuild()
         questions = baseline.known_answers.inputs
@@ -219,14 +221,26 @@ class Healer:
             )
         same = settled.matches(baseline.known_answers.outputs)
         there, here = baseline.fingerprint, self._session.fingerprint
+        evidence = [f"calibrated on {there}", f"runs on {here}"]
+        if flips:
+            evidence.append(self._cross_check(questions))
         self.known = settled
         self._journal.add(
             "commissioned",
             prediction,
-            evidence=(f"calibrated on {there}", f"runs on {here}"),
+            evidence=tuple(evidence),
             outcome=f"known answers {'are the same' if same else 'differ and were settled'}",
         )
         return baseline.with_known_answers(settled, here)
+
+    def _cross_check(self, samples: Sequence[Sequence[Array]]) -> str:
+        flips = self._session.cross_check(samples)
+        proven = sum(f.finding is not Finding.UNPROVEN for f in flips)
+        lowered = sum(f.contradicts for f in flips)
+        return (
+            f"flips in {len(flips)} regions of weights: {proven} showed what runs, "
+            f"{lowered} contradicted the table"
+        )
 
     def _record(self, diagnosis: Diagnosis, strategy: str, outcome: str, prediction: int) -> None:
         self._journal.add(

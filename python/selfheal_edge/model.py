@@ -153,7 +153,7 @@ class SelfHealingModel:
             self._first_id = random << 48
             same_place = baseline.fingerprint == self._session.fingerprint
             if not (same_place and self._healer.known_answers_right()):
-                self.commission()
+                self.commission(flips=False)
         except BaseException:
             self._session.close()
             raise
@@ -289,10 +289,16 @@ class SelfHealingModel:
             self._healer.roll_back(to, modules, self._loop.predictions)
             self._loop.restored()
 
-    def commission(self) -> None:
+    def commission(self, *, flips: bool = True) -> None:
         """Settle the known answers on this device, from bytes that are proven to be the file's.
 
-        Runs by itself at the first start on another runtime, kernel choice or machine.
+        Runs by itself, without `flips`, at a start on another runtime, kernel choice or machine.
+
+        Parameters
+        ----------
+        flips
+            Also cross-check the coverage table by changing weights of instances made for it, and
+            lower what flips contradict: 0.1 s for a small model, seconds for a large one.
 
         Raises
         ------
@@ -300,7 +306,9 @@ class SelfHealingModel:
             When the weights are corrupt, or two fresh instances disagree.
         """
         with self._turns:
-            self._baseline = self._healer.commission(self._baseline, self._loop.predictions)
+            self._baseline = self._healer.commission(
+                self._baseline, self._loop.predictions, flips=flips
+            )
 
     # --- looking at it ---------------------------------------------------------------------
 

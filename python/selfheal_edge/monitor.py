@@ -15,7 +15,6 @@ from selfheal_edge.signals import Measurement
 
 __all__ = ["SENSOR_ALARMS", "Alarm", "PerformanceMonitor"]
 
-_REFERENCE_VALUES: Final = (0.25, 1.0)  # slow and small shifts; fast and large ones
 _WINDOW: Final = 256
 _SETTLED_SAMPLES: Final = 64
 _SETTLED_MEAN: Final = 0.5  # four standard errors of a mean of 64
@@ -35,18 +34,20 @@ class Alarm:
     direction: int
     """+1 above the reference, -1 below."""
     magnitude: float
-    """Estimated shift, in standard deviations of the reference."""
+    """Estimated shift, in standard deviations of the reference's normal scores."""
     onset: int
     """Estimated prediction at which it began, counted like `PerformanceMonitor.count`."""
     statistic: float
     threshold: float
+    earliest: int = -1
+    """With 95 % confidence it did not begin before this prediction: what a rollback may trust."""
 
     def __str__(self) -> str:
         return f"{self.signal} {self.direction * self.magnitude:+.2f} sd"
 
 
 class PerformanceMonitor:
-    """Two-sided CUSUMs on the normal scores of every signal, under one false-alarm promise.
+    """A bank of charts on the normal scores of every signal, under one false-alarm promise.
 
     Parameters
     ----------
@@ -55,10 +56,10 @@ class PerformanceMonitor:
 
     Notes
     -----
-    Every signal has a chart for small shifts (k = 0.25) and one for large ones (k = 1). The
-    promise is shared evenly among them (Bonferroni), and each threshold allows for an error of
-    the reference's mean of 1.3 standard errors. Autocorrelated signals alarm more often than
-    promised: calibrate on inputs in the order in which they come.
+    The charts, and how far the promise goes, are `MonitorBank`'s: CUSUMs for slow, middling and
+    fast shifts and a count of far samples, on either side of every signal. The size of the
+    calibration and the signals' autocorrelation are in the thresholds; calibrate on inputs in the
+    order in which they come.
 
     Three more alarms need no chart, and name a sensor rather than a distribution:
     ``input_repeats``, when more inputs in a row are equal to the bit than chance explains,
@@ -70,16 +71,14 @@ class PerformanceMonitor:
 
     def __init__(self, baseline: Baseline) -> None:
         self.names: tuple[str, ...] = tuple(baseline.references)
-        self._references = tuple(baseline.references.values())
-        charts = len(_REFERENCE_VALUES) * max(1, len(self.names))
-        arl0 = min(1e12, baseline.false_alarm_interval * charts)
-        allowance = 1.3 / math.sqrt(baseline.samples)
-        thresholds = {
-            k: _core.cusum_threshold(arl0, max(0.05, k - allowance)) for k in _REFERENCE_VALUES
-        }
-        self._charts = tuple(
-            tuple(_core.Cusum(0.0, 1.0, k=k, h=h) for k, h in thresholds.items())
-            for _ in self.names
+        signals = max(1, len(self.names))
+        self._bank = (
+            _core.MonitorBank(
+                list(baseline.references.values()),
+                min(1e12 / signals, baseline.false_alarm_interval),
+            )
+            if self.names
+            else None
         )
         share = max(baseline.repeat_share, 1.0 / baseline.samples)
         self._max_repeats = (
@@ -111,21 +110,18 @@ class PerformanceMonitor:
     @property
     def memory_bytes(self) -> int:
         """Bytes of references, charts and history."""
-        charts = sum(c.memory_bytes() for pair in self._charts for c in pair)
-        references = sum(r.memory_bytes() for r in self._references)
-        return int(charts + references + self._scores.memory_bytes() + self._row.nbytes)
+        bank = 0 if self._bank is None else self._bank.memory_bytes()
+        return bank + self._scores.memory_bytes() + self._row.nbytes
 
     def update(self, measurement: Measurement) -> tuple[Alarm, ...]:
         """Take in one inference; return the alarms that it raised, usually none."""
         self.count += 1
         alarms: list[Alarm] = []
-        for i, value in enumerate(measurement.values):
-            score = self._references[i].score(value)
-            self._row[i] = score
-            for chart in self._charts[i]:
-                if chart.update(score):
-                    alarms.append(self._alarm(self.names[i], chart))
-        self._scores.push(self._row)
+        if self._bank is not None:
+            self._row[:] = measurement.values
+            if self._bank.update(self._row):
+                alarms += [self._alarm(self._bank, i) for i in self._bank.alarms]
+            self._scores.push(self._bank.scores)
         if measurement.nonfinite:
             self.nonfinite += measurement.nonfinite
             alarms.append(self._sensor("input_nonfinite", measurement.nonfinite, 0, 0))
@@ -141,15 +137,18 @@ class PerformanceMonitor:
         self._since_alarm = 0 if alarms else self._since_alarm + 1
         return tuple(alarms)
 
-    def _alarm(self, signal: str, chart: _core.Cusum) -> Alarm:
-        ago = chart.count + chart.skipped - (chart.onset or 0)
+    def _alarm(self, bank: _core.MonitorBank, signal: int) -> Alarm:
+        # The bank counts since its last reset.
+        before = self.count - bank.count
+        onset, earliest = bank.onset(signal), bank.onset_earliest(signal)
         return Alarm(
-            signal,
-            chart.direction,
-            chart.magnitude,
-            self.count - ago,
-            chart.statistic,
-            chart.h,
+            self.names[signal],
+            bank.direction(signal),
+            bank.magnitude(signal),
+            before + (bank.count - 1 if onset is None else onset),
+            bank.statistic(signal),
+            1.0,
+            before + (0 if earliest is None else earliest),
         )
 
     def _sensor(self, signal: str, value: float, threshold: float, ago: int) -> Alarm:
@@ -168,8 +167,7 @@ class PerformanceMonitor:
 
     def reset(self) -> None:
         """Forget charts and history, as after a repair; counters go on."""
-        for pair in self._charts:
-            for chart in pair:
-                chart.reset()
+        if self._bank is not None:
+            self._bank.reset()
         self._scores.clear()
         self.repeats = self._flat = self._since_alarm = 0

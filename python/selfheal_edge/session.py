@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from selfheal_edge.tflite.flip_check import RegionFlips, check_coverage, never_better_than
 from selfheal_edge.tflite.model_file import ModelFile
 from selfheal_edge.tflite.protocol import Array, CoverageTable, Instance
 from selfheal_edge.tflite.rewrite import copy_model
@@ -73,6 +74,7 @@ class Session:
         except BaseException:
             self.source.close()
             raise
+        self._flips: tuple[RegionFlips, ...] = ()
         self.stateful = any(tensor.is_variable for tensor in self.model.tensors)
 
     @property
@@ -88,8 +90,19 @@ class Session:
 
     @property
     def coverage(self) -> CoverageTable:
-        """Coverage of the running instance."""
-        return self.instance.coverage
+        """Coverage of the running instance, never better than flips have shown."""
+        return never_better_than(self.instance.coverage, self._flips)
+
+    def cross_check(self, samples: Sequence[Sequence[Array]]) -> tuple[RegionFlips, ...]:
+        """Flip every region of weights in instances of its own, and hold the table to the result.
+
+        Parameters
+        ----------
+        samples
+            Inputs to try first; full-range random ones follow.
+        """
+        self._flips = check_coverage(self.choice, samples)
+        return self._flips
 
     def rebuild(self, accept: Callable[[Instance], None] = lambda _: None) -> None:
         """Replace the instance by one built from the source's live bytes; atomic for callers.

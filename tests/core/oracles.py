@@ -13,19 +13,25 @@ def crc32c(data: bytes, value: int = 0) -> int:
     return state ^ 0xFFFFFFFF
 
 
+def on_grid(z: float) -> float:
+    """Round to a multiple of 2**-20, ties to even."""
+    return round(z * 2.0**20) / 2.0**20
+
+
 def cusum(
     samples: Sequence[float], mean: float, std: float, k: float, h: float, sides: str
 ) -> list[tuple[bool, float, float]]:
-    """Alarm, upper and lower after every sample."""
+    """Alarm, upper and lower after every sample; sums move on a grid of 2**-20."""
     upper = lower = 0.0
     alarm = False
     history = []
+    k = on_grid(k)
     for x in samples:
         if alarm:
             upper = lower = 0.0
         alarm = False
         if math.isfinite(x):
-            z = (x - mean) * (1.0 / std)
+            z = on_grid(min(max((x - mean) * (1.0 / std), -(2.0**30)), 2.0**30))
             upper = max(0.0, upper + (z - k)) if sides != "lower" else 0.0
             lower = max(0.0, lower + (-z - k)) if sides != "upper" else 0.0
             alarm = upper > h or lower > h
@@ -41,9 +47,9 @@ def page_hinkley(
     history = []
     for x in samples:
         if math.isfinite(x):
-            up += x - delta
+            up += on_grid(x) - on_grid(delta)
             up_min = min(up_min, up)
-            down += -x - delta
+            down += -on_grid(x) - on_grid(delta)
             down_min = min(down_min, down)
         alarm = math.isfinite(x) and max(up - up_min, down - down_min) > threshold
         history.append((alarm, up - up_min, down - down_min))

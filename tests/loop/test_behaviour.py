@@ -24,9 +24,11 @@ from tests.support import (
 )
 
 import selfheal_edge as she
+from selfheal_edge._core import RuntimeRefusedError
 from selfheal_edge.assets import digits_model_path
 from selfheal_edge.diagnosis import Symptoms
 from selfheal_edge.signals import Measurement
+from selfheal_edge.tflite.protocol import Coverage
 
 
 def serve(model: she.SelfHealingModel, inputs: Array) -> list[she.Prediction]:
@@ -358,6 +360,44 @@ class TestOtherDevice:
             assert model.health.fingerprint.kernels == other
             assert bytes_of(model) == pristine(digits_model_path(), model)
             model.predict(samples[:10])
+
+    def test_flips_confirm_the_coverage_table(
+        self, model: she.SelfHealingModel, samples: Array
+    ) -> None:
+        expected = answers(model, samples[:50])
+        model.commission()
+        weights = len(model.weights.coverage.weights)
+        said = f"flips in {weights} regions of weights: {weights} showed what runs, 0 contradicted"
+        assert said in model.events[-1].evidence[-1]
+        assert same(answers(model, samples[:50]), expected)  # the serving model was not touched
+
+    def test_flips_lower_a_table_that_is_too_good(
+        self, digits_baseline: she.Baseline, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What the runtime copies when it is built must not pass for executing."""
+        from selfheal_edge.tflite.coverage import cover
+        from selfheal_edge.tflite.protocol import CoverageTable
+
+        def too_good(*given: Any) -> CoverageTable:
+            rows = cover(*given).rows
+            return CoverageTable(
+                tuple(dataclasses.replace(row, coverage=Coverage.EXECUTING) for row in rows)
+            )
+
+        monkeypatch.setattr("selfheal_edge.tflite.interpreter.cover", too_good)
+        monkeypatch.setattr(
+            "selfheal_edge.tflite.litert.LiteRt._compile",
+            lambda *_, **__: (_ for _ in ()).throw(RuntimeRefusedError("not here")),
+        )
+        if "litert" not in RUNTIMES:
+            pytest.skip("tflite-runtime's default kernels do execute these weights")
+        with she.SelfHealingModel(
+            digits_model_path(), digits_baseline, runtime="litert", kernels="default"
+        ) as model:
+            assert model.health.coverage.worst is Coverage.EXECUTING
+            model.commission()
+            assert model.health.coverage.worst is not Coverage.EXECUTING
+            assert "0 contradicted" not in model.events[-1].evidence[-1]
 
     def test_not_from_damaged_bytes(self, model: she.SelfHealingModel) -> None:
         flip(model, 3000, image="source")

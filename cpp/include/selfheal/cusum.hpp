@@ -12,11 +12,12 @@ namespace selfheal {
 /// mean time between false alarms.
 class Cusum : public SidedChart {
  public:
-  Cusum(double mean, double std, double k, double h, Sides sides = Sides::kBoth);
+  Cusum(double mean, double std, double k, double h, Sides sides = Sides::kBoth,
+        bool track_onset = true);
 
   double k() const noexcept { return allowance(); }
   double h() const noexcept { return threshold(); }
-  std::size_t memory_bytes() const noexcept { return sizeof *this; }
+  std::size_t memory_bytes() const noexcept { return sizeof *this + tracker_bytes(); }
 
   std::vector<std::byte> state() const;
   static Cusum from_state(std::span<const std::byte> blob);
@@ -24,5 +25,6 @@ class Cusum : public SidedChart {
  private:
   explicit Cusum(StateReader& reader) : SidedChart(reader) {}
 };
+static_assert(sizeof(Cusum) <= 128);
 
 }  // namespace selfheal

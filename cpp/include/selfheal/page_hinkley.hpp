@@ -18,11 +18,12 @@ namespace selfheal {
 /// threshold: in standard deviations, > 0.
 class PageHinkley : public SidedChart {
  public:
-  PageHinkley(double mean, double std, double delta, double threshold, Sides sides = Sides::kBoth);
+  PageHinkley(double mean, double std, double delta, double threshold, Sides sides = Sides::kBoth,
+              bool track_onset = true);
 
   double delta() const noexcept { return allowance(); }
   double threshold() const noexcept { return SidedChart::threshold(); }
-  std::size_t memory_bytes() const noexcept { return sizeof *this; }
+  std::size_t memory_bytes() const noexcept { return sizeof *this + tracker_bytes(); }
 
   std::vector<std::byte> state() const;
   static PageHinkley from_state(std::span<const std::byte> blob);
@@ -30,5 +31,6 @@ class PageHinkley : public SidedChart {
  private:
   explicit PageHinkley(StateReader& reader) : SidedChart(reader) {}
 };
+static_assert(sizeof(PageHinkley) <= 128);
 
 }  // namespace selfheal

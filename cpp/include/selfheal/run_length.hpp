@@ -11,12 +11,15 @@
 ///
 ///     L(u) = 1 + L(0) Phi(k - shift - u) + integral_0^h L(y) phi(y + k - shift - u) dy
 ///
-/// solved on 32 + 2.5 h Gauss-Legendre nodes (Page 1954; Goel and Wu 1971). Two sides with the same
-/// k and h: 1 / L = 1 / L_upper + 1 / L_lower (Kemp 1961).
+/// solved on 32 + 2.5 h Gauss-Legendre nodes (Page 1954; Goel and Wu 1971) as an absorbing Markov
+/// chain, by state reduction (Grassmann, Taksar and Heyman 1985), which subtracts nothing and so
+/// keeps its digits however long the run is. Two sides with the same k and h:
+/// 1 / L = 1 / L_upper + 1 / L_lower (Kemp 1961). Beyond h = 128 the solution there is continued
+/// with the growth of Siegmund's approximation (1985, eq. 2.57), whose exponent is exact.
 ///
-/// The unknowns are eliminated without a subtraction, so that no digits are lost to long run
-/// lengths. Beyond h = 128 (small k only) the solution there is continued with the growth of
-/// Siegmund's approximation (1985), whose exponent is exact.
+/// The EWMA chart's is the solution of (Crowder 1987)
+///
+///     L(u) = 1 + integral over the limits of L(y) phi((y - (1 - w) u) / w - shift) dy / w
 ///
 /// Cost: 0.1 to 10 ms an integral, up to 20 of them for a threshold. Allocates: for set-up only.
 namespace selfheal {
@@ -40,6 +43,17 @@ double siegmund_average_run_length(double h, double k, double shift = 0.0,
 /// The h with average_run_length(h, k, 0, sides) = arl0, to 1e-9.
 /// arl0: samples, 10 to 1e12, and at least what h = 0 gives.
 double cusum_threshold(double arl0, double k, Sides sides = Sides::kBoth);
+
+/// Of the EWMA chart of ewma.hpp with limits at +-limit asymptotic standard deviations, from 0.
+/// weight: 0.001 to 1, the share of the newest sample.
+double ewma_average_run_length(double limit, double weight, double shift = 0.0,
+                               Sides sides = Sides::kBoth);
+/// The limit that gives a wanted run length without a shift.
+double ewma_limit(double arl0, double weight, Sides sides = Sides::kBoth);
+
+/// Of the chart that alarms when one sample lies beyond +-limit (Shewhart 1931): 1 / probability.
+double shewhart_average_run_length(double limit, double shift = 0.0, Sides sides = Sides::kBoth);
+double shewhart_limit(double arl0, Sides sides = Sides::kBoth);
 
 /// What charts do with "exactly one of threshold and arl0": gives the threshold, or throws naming
 /// the argument. `name` and `k_name` are what

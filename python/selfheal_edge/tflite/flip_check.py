@@ -115,6 +115,8 @@ def check_coverage(
 def never_better_than(table: CoverageTable, flips: Sequence[RegionFlips]) -> CoverageTable:
     """Return the table with every contradicted row lowered to `derived`."""
     found = {f.region.name: f for f in flips if f.contradicts}
+    if not found:
+        return table
     rows = []
     for row in table.rows:
         if row.region.name in found and row.coverage is Coverage.EXECUTING:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from selfheal_edge import _core
 from selfheal_edge.errors import ModelClosedError, ModelFormatError
 from selfheal_edge.tflite.chatter import without_chatter
 from selfheal_edge.tflite.coverage import BuiltOperator, cover
@@ -125,6 +126,7 @@ class InterpreterInstance:
         self._tap_indices = [self._output_indices[i] for i in copy.taps]
         del self._output_indices[copy.own_outputs :]
         self.coverage = self._cover(copy.model.regions)
+        self._call = self._fixed_call(copy)
 
     def _cover(self, regions: Sequence[Region]) -> CoverageTable:
         # The only door to "which operators did a delegate take"; both runtimes have it.
@@ -151,11 +153,40 @@ class InterpreterInstance:
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """Run once on arrays of exactly the inputs' shapes and dtypes; the results are copies."""
         interpreter = self._open()
+        if self._call is not None:
+            return self._call(inputs)
         for index, array in zip(self._input_indices, inputs, strict=True):
             interpreter.set_tensor(index, array)
         interpreter.invoke()
         # A scalar comes as a NumPy number, not as an array.
         return [np.asarray(interpreter.get_tensor(index)) for index in self._output_indices]
+
+    def _fixed_call(self, copy: ModelCopy) -> _core.InterpreterCall | None:
+        """Return the short way through fixed addresses; None where a tensor may move.
+
+        `set_tensor` and `get_tensor` look the tensor up, and check and convert arrays, at every
+        call: more than a small model's share. Addresses hold as long as nothing reallocates, and
+        only tensors of a static shape are never reallocated by an invoke.
+        """
+        every = (*copy.model.inputs, *copy.model.outputs[: copy.own_outputs])
+        if any(-1 in t.shape_signature or t.size == 0 or t.dtype == "string" for t in every):
+            return None
+        places: list[list[tuple[int, np.dtype[Any], tuple[int, ...]]]] = []
+        for indices in (self._input_indices, self._output_indices):
+            ports = []
+            for index in indices:
+                try:
+                    view = self._interpreter.tensor(index)()
+                except (ValueError, RuntimeError):  # allocated while it runs, if at all
+                    return None
+                view = np.asarray(view)
+                address = int(view.__array_interface__["data"][0])
+                if not address or not view.size:
+                    return None
+                ports.append((address, view.dtype, view.shape))
+            places.append(ports)
+        inner = self._interpreter._interpreter
+        return _core.InterpreterCall(invoke=inner.Invoke, inputs=places[0], outputs=places[1])
 
     def tapped(self) -> list[Array]:
         """Return copies of the taps' values in the last run."""
@@ -179,4 +210,5 @@ class InterpreterInstance:
 
     def close(self) -> None:
         """Release the runtime's memory; calling it again does nothing."""
+        self._call = None
         self._interpreter = None

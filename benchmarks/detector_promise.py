@@ -1,0 +1,122 @@
+"""Does a calibrated monitor keep its promise? Run lengths, calibrations, onsets, gaps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import signals_for_detectors as signals
+from selfheal_edge import _core
+
+
+def chart_run_lengths(runs: int) -> Iterator[tuple[str, float]]:
+    """Give each chart's simulated run length over the promised one, on N(0, 1)."""
+    rng = np.random.default_rng(11)
+    arl0 = 500.0
+    samples = rng.standard_normal(int(runs * arl0))
+    makes: dict[str, Any] = {
+        **{
+            f"Cusum k={k}": _core.Cusum(0, 1, k=k, arl0=arl0, track_onset=False)
+            for k in (0.25, 0.5, 1.0)
+        },
+        "Cusum upper k=0.5": _core.Cusum(0, 1, arl0=arl0, sides="upper", track_onset=False),
+        "PageHinkley": _core.PageHinkley(0, 1, arl0=arl0, track_onset=False),
+        **{
+            f"Ewma weight={w}": _core.Ewma(0, 1, weight=w, arl0=arl0, track_onset=False)
+            for w in (0.05, 0.25)
+        },
+    }
+    for name, chart in makes.items():
+        yield name, len(samples) / len(chart.update_many(samples)) / arl0
+
+
+class Cell(NamedTuple):
+    """One case of the promise."""
+
+    kind: str
+    n0: int
+    phi: float
+    signals: int = 1
+    rho: float = 0.0
+
+    def __str__(self) -> str:
+        many = f", {self.signals} signals rho={self.rho}" if self.signals > 1 else ""
+        return f"{self.kind} n0={self.n0} phi={self.phi}{many}"
+
+
+def kept(cell: Cell, arl0: float, calibrations: int, alarms: int, seed: int) -> float:
+    """Return the share of calibrations whose mean time between false alarms is at least `arl0`.
+
+    The time is estimated from about `alarms` alarms each, so its own noise lowers the share.
+    """
+    rng = np.random.default_rng(seed)
+    good = 0
+    for _ in range(calibrations):
+        normal = _draw(cell, rng, cell.n0)
+        bank = _core.MonitorBank(
+            [_core.Reference(np.ascontiguousarray(column)) for column in normal.T], arl0
+        )
+        seen = found = 0
+        # Enough when so few alarms in so long a time leave no doubt.
+        while found < alarms and seen < 2.0 * alarms * arl0:
+            part = _draw(cell, rng, int(5 * arl0))
+            rows = bank.update_many(part)
+            found += len(np.unique(rows[:, 0]))
+            seen += len(part)
+        good += seen >= arl0 * max(found, 1)
+    return good / calibrations
+
+
+def _draw(cell: Cell, rng: np.random.Generator, count: int) -> signals.Samples:
+    return signals.stream(cell.kind, rng, count, phi=cell.phi, signals=cell.signals, rho=cell.rho)
+
+
+def onset_coverage(shift: float, runs: int, arl0: float, seed: int = 2) -> tuple[float, float]:
+    """Return how often the bound is not after the true start, and how far before it lies.
+
+    On the default bank, N(0, 1) known, change after 1000 samples, runs with a false alarm left out.
+    """
+    rng = np.random.default_rng(seed)
+    monitor = _core.SignalMonitor(_core.Reference.normal(0, 1), arl0=arl0)
+    start = 1000
+    covered = used = 0
+    distance = 0.0
+    for _ in range(runs):
+        monitor.reset()
+        samples = rng.standard_normal(start + int(600 / shift**2) + 200)
+        samples[start:] += shift
+        if len(monitor.update_many(samples[:start])):
+            continue
+        for x in samples[start:].tolist():
+            if monitor.update(x):
+                break
+        else:
+            continue
+        bound = monitor.onset_earliest
+        if bound is None:
+            continue
+        used += 1
+        covered += bound <= start
+        distance += start - bound
+    return covered / max(used, 1), distance / max(used, 1)
+
+
+def found_after_gap(detector: Any, bad: float) -> bool:
+    """Whether a shift of 10 standard deviations is found after one bad value."""
+    rng = np.random.default_rng(4)
+    for x in rng.standard_normal(500).tolist():
+        detector.update(x)
+    detector.update(bad)
+    for x in (10 + rng.standard_normal(500)).tolist():
+        detector.update(x)
+        if detector.drift_detected:
+            return True
+    return False
+
+
+def bad_values() -> dict[str, float]:
+    """Return what a broken sensor sends."""
+    return {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}

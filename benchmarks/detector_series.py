@@ -1,0 +1,132 @@
+"""Real series: what is found and what is wrong, calibrated on the first 15 % of each.
+
+NAB's artificial set (anomaly windows) and TCPD's quality-control series (change points that people
+marked). Nothing is tuned to them. Many have a strong daily period, which no detector of a mean is
+made for: the false alarms say so.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+import harness
+from selfheal_edge import DriftDetector, _core
+
+SHARE = 0.15
+ARL0 = 10_000.0
+
+
+class Series(NamedTuple):
+    """One series; `windows` are index ranges in which an alarm is right."""
+
+    name: str
+    values: npt.NDArray[np.float64]
+    windows: list[tuple[int, int]]
+
+
+def nab() -> list[Series]:
+    """Return NAB's artificial series, or none where the data is absent."""
+    path = harness.SHARED / "data" / "nab_artificial.tar.gz"
+    if not path.exists():
+        return []
+    found = []
+    with tarfile.open(path) as archive:
+
+        def text(name: str) -> str:
+            member = archive.extractfile(name)
+            assert member is not None
+            return member.read().decode()
+
+        labelled = json.loads(text("nab/combined_windows.json"))
+        for name in sorted(archive.getnames()):
+            if not name.endswith(".csv"):
+                continue
+            rows = list(csv.reader(io.StringIO(text(name))))[1:]
+            times = [row[0][:19] for row in rows]
+            windows = [
+                (times.index(start[:19]), times.index(end[:19]))
+                for start, end in labelled.get(name.removeprefix("nab/data/"), [])
+            ]
+            values = np.array([float(row[1]) for row in rows])
+            found.append(Series(name.rsplit("/", 1)[1].removesuffix(".csv"), values, windows))
+    return found
+
+
+def tcpd() -> list[Series]:
+    """Return TCPD's quality-control series; a mark of any annotator opens a window to the end."""
+    path = harness.SHARED / "data" / "tcpd_quality_control.tar.gz"
+    if not path.exists():
+        return []
+    found = []
+    with tarfile.open(path) as archive:
+
+        def load(name: str) -> Any:
+            member = archive.extractfile(name)
+            assert member is not None
+            return json.loads(member.read())
+
+        marks = load("tcpd/annotations.json")
+        for i in range(1, 6):
+            name = f"quality_control_{i}"
+            raw = load(f"tcpd/{name}.json")["series"][0]["raw"]
+            values = np.array([np.nan if v is None else float(v) for v in raw])
+            points = sorted({p for given in marks.get(name, {}).values() for p in given})
+            found.append(Series(name, values, [(points[0], len(values) - 1)] if points else []))
+    return found
+
+
+def detectors(calm: npt.NDArray[np.float64]) -> dict[str, Callable[[], Any]]:
+    """Return ours, calibrated on `calm`, and river's at their defaults (by their equals)."""
+    return {
+        "DriftDetector": lambda: DriftDetector(calm, false_alarm_interval=ARL0),
+        "river ADWIN": lambda: _core.Adwin(track_onset=False),
+        "river KSWIN": lambda: _core.Kswin(seed=1, track_onset=False),
+        "river PageHinkley": lambda: _core.PageHinkley(compat="river", track_onset=False),
+    }
+
+
+def rows() -> list[harness.Row]:
+    """Return found windows, mean delay and false alarms of each detector."""
+    series = [*nab(), *tcpd()]
+    if not series:
+        print("skipped the real series: no ../shared/data beside the project")
+        return []
+    found: dict[str, list[float]] = {}
+    total = samples = 0
+    for one in series:
+        start = max(50, int(SHARE * len(one.values)))
+        calm, rest = one.values[:start], np.ascontiguousarray(one.values[start:])
+        windows = [(a - start, b - start) for a, b in one.windows if b >= start]
+        total += len(windows)
+        samples += len(rest)
+        for name, make in detectors(np.ascontiguousarray(calm)).items():
+            detector = make()
+            if name != "DriftDetector":
+                detector.update_many(np.ascontiguousarray(calm))
+            alarms = [int(a) for a in detector.update_many(rest)]
+            tally = found.setdefault(name, [0.0, 0.0, 0.0])
+            for a, b in windows:
+                inside = [i for i in alarms if a <= i <= b]
+                tally[0] += bool(inside)
+                tally[1] += (inside[0] - a) if inside else 0
+            tally[2] += sum(not any(a <= i <= b for a, b in windows) for i in alarms)
+    result = []
+    for name, (hits, waited, false) in found.items():
+        result += [
+            harness.Row(f"real series: windows found by {name}, of {total}", hits, "", None, True),
+            harness.Row(
+                f"real series: mean delay of {name}", waited / max(hits, 1), "samples", None, False
+            ),
+            harness.Row(
+                f"real series: false alarms of {name}", false * 1000 / samples, "/1000", None, False
+            ),
+        ]
+    return result

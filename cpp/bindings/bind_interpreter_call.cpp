@@ -1,0 +1,75 @@
+#include <cstdint>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "bindings.hpp"
+#include "tensor_port.hpp"
+
+namespace {
+
+using selfheal::python::TensorPort;
+
+using Address = std::tuple<std::uintptr_t, py::dtype, std::vector<py::ssize_t>>;
+
+struct FixedPort {
+  TensorPort port;
+  void* data;
+};
+
+std::vector<FixedPort> fixed_ports(const char* name, const std::vector<Address>& tensors) {
+  std::vector<FixedPort> ports;
+  for (const auto& [address, dtype, shape] : tensors) {
+    if (address == 0) selfheal::refuse(name, "addresses of allocated tensors", "0");
+    // The caller has the address from the interpreter that it belongs to.
+    ports.push_back({TensorPort(dtype, shape),
+                     reinterpret_cast<void*>(address)});  // NOLINT(performance-no-int-to-ptr)
+  }
+  return ports;
+}
+
+// Copy in, invoke, copy out. An interpreter's tensors do not move between invokes, so that the
+// addresses taken once after the allocation hold until something reallocates.
+class InterpreterCall {
+ public:
+  InterpreterCall(py::object invoke, const std::vector<Address>& inputs,
+                  const std::vector<Address>& outputs)
+      : invoke_(std::move(invoke)),
+        inputs_(fixed_ports("inputs", inputs)),
+        outputs_(fixed_ports("outputs", outputs)) {}
+
+  py::list operator()(const py::sequence& arrays) const {
+    if (arrays.size() != inputs_.size()) {
+      selfheal::refuse("inputs", std::to_string(inputs_.size()) + " arrays",
+                       std::string_view(std::to_string(arrays.size())));
+    }
+    for (std::size_t i = 0; i < inputs_.size(); ++i) {
+      inputs_[i].port.copy_in(inputs_[i].data, py::object(arrays[i]));
+    }
+    PyObject* const done = PyObject_CallNoArgs(invoke_.ptr());
+    if (done == nullptr) throw py::error_already_set();
+    Py_DECREF(done);
+    py::list results(outputs_.size());
+    for (std::size_t i = 0; i < outputs_.size(); ++i) {
+      PyList_SET_ITEM(results.ptr(), static_cast<py::ssize_t>(i),
+                      outputs_[i].port.copy_out(outputs_[i].data).release().ptr());
+    }
+    return results;
+  }
+
+ private:
+  py::object invoke_;
+  std::vector<FixedPort> inputs_;
+  std::vector<FixedPort> outputs_;
+};
+
+}  // namespace
+
+void bind_interpreter_call(py::module_& m) {
+  py::class_<InterpreterCall>(m, "InterpreterCall",
+                              "Copy in, invoke and copy out, through fixed addresses.")
+      .def(py::init<py::object, const std::vector<Address>&, const std::vector<Address>&>(),
+           py::kw_only(), py::arg("invoke"), py::arg("inputs"), py::arg("outputs"))
+      .def("__call__", &InterpreterCall::operator(), py::arg("inputs"),
+           "Run once on arrays of the inputs' shapes and dtypes; copies of the outputs.");
+}

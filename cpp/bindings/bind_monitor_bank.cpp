@@ -1,0 +1,218 @@
+#include "bindings.hpp"
+#include "detector.hpp"
+#include "selfheal/monitor_bank.hpp"
+
+namespace {
+
+using namespace selfheal;
+using namespace selfheal::python;
+
+constexpr const char* kRows = "a float32 or float64 array, one value a signal";
+
+// Calls f with the values of an array whose last axis has one value a signal.
+template <typename Function>
+auto with_rows(const MonitorBank& bank, py::handle object, py::ssize_t ndim, Function&& f) {
+  const py::array array = require_array(object, "values", kRows);
+  const bool is_float = has_dtype<float>(array);
+  if (!is_float && !has_dtype<double>(array)) refuse_type("values", kRows, describe(array));
+  if (array.ndim() != ndim ||
+      static_cast<std::size_t>(array.shape(ndim - 1)) != bank.signals()) {
+    refuse("values",
+           std::to_string(ndim) + "-D with " + std::to_string(bank.signals()) +
+               " value(s) in its last axis",
+           std::string_view(describe(array)));
+  }
+  require_contiguous(array, "values");
+  return is_float ? f(as_span<float>(array)) : f(as_span<double>(array));
+}
+
+bool update(MonitorBank& bank, py::handle values) {
+  return with_rows(bank, values, 1, [&](auto row) { return bank.update(row); });
+}
+
+// Rows (update, signal) of every alarm.
+py::array_t<std::int64_t> update_many_rows(MonitorBank& bank, py::handle values) {
+  return with_rows(bank, values, 2, [&](auto rows) {
+    std::vector<std::int64_t> alarms;
+    {
+      const py::gil_scoped_release released;
+      const std::size_t width = bank.signals();
+      for (std::size_t i = 0; i * width < rows.size(); ++i) {
+        if (!bank.update(rows.subspan(i * width, width))) continue;
+        for (std::size_t signal = 0; signal < width; ++signal) {
+          if (!bank.drift_detected(signal)) continue;
+          alarms.push_back(static_cast<std::int64_t>(i));
+          alarms.push_back(static_cast<std::int64_t>(signal));
+        }
+      }
+    }
+    const auto count = static_cast<py::ssize_t>(alarms.size() / 2);
+    return py::array_t<std::int64_t>(
+        to_array(std::move(alarms)).reshape({count, py::ssize_t{2}}));
+  });
+}
+
+std::size_t signal_index(const MonitorBank& bank, std::int64_t signal) {
+  if (signal < 0 || static_cast<std::size_t>(signal) >= bank.signals()) {
+    refuse("signal", "an integer from 0 to " + std::to_string(bank.signals() - 1),
+           static_cast<double>(signal));
+  }
+  return static_cast<std::size_t>(signal);
+}
+
+template <typename F>
+auto of_signal(F f) {
+  return [f](const MonitorBank& bank, std::int64_t signal) {
+    return f(bank, signal_index(bank, signal));
+  };
+}
+
+py::dict thresholds(const MonitorBank& bank, std::size_t signal) {
+  const BankThresholds& solved = bank.thresholds(signal);
+  py::dict result;
+  result["k"] = BankCharts::kAllowance;
+  result["upper"] = solved.cusum[0];
+  result["lower"] = solved.cusum[1];
+  result["certain_upper"] = solved.certain[0];
+  result["certain_lower"] = solved.certain[1];
+  result["tail_cut"] = std::array{solved.tail[0].cut, solved.tail[1].cut};
+  result["tail_rise"] = std::array{solved.tail[0].rise, solved.tail[1].rise};
+  result["tail_limit"] = std::array{solved.tail[0].limit, solved.tail[1].limit};
+  return result;
+}
+
+// A bank of one signal, with the face of a detector.
+class SignalMonitor {
+ public:
+  SignalMonitor(Reference reference, double arl0)
+      : bank_(std::vector<std::vector<Reference>>{{std::move(reference)}}, arl0) {}
+  explicit SignalMonitor(MonitorBank bank) : bank_(std::move(bank)) {}
+
+  bool update(double x) noexcept { return bank_.update(std::span<const double>(&x, 1)); }
+  template <typename T, typename OnAlarm>
+  void update_many(std::span<const T> samples, OnAlarm&& on_alarm) {
+    for (std::size_t i = 0; i < samples.size(); ++i) {
+      if (update(static_cast<double>(samples[i]))) on_alarm(i);
+    }
+  }
+  bool drift_detected() const { return bank_.drift_detected(0); }
+  double statistic() const { return bank_.statistic(0); }
+  int direction() const { return bank_.direction(0); }
+  double magnitude() const { return std::fabs(bank_.change(0).shift); }
+  std::int64_t onset() const { return bank_.change(0).estimate; }
+  std::int64_t onset_earliest() const { return bank_.change(0).earliest; }
+  std::uint64_t count() const { return bank_.count(); }
+  std::uint64_t skipped() const { return bank_.skipped(0); }
+  void reset() { bank_.reset(); }
+  std::size_t memory_bytes() const { return bank_.memory_bytes(); }
+  std::vector<std::byte> state() const { return bank_.state(); }
+  static SignalMonitor from_state(std::span<const std::byte> blob) {
+    MonitorBank bank = MonitorBank::from_state(blob);
+    if (bank.signals() != 1) throw StateTypeError("state: expected a bank of one signal");
+    return SignalMonitor(std::move(bank));
+  }
+  const MonitorBank& bank() const { return bank_; }
+
+ private:
+  MonitorBank bank_;
+};
+
+}  // namespace
+
+void bind_monitor_bank(py::module_& m) {
+  py::class_<MonitorBank> bank(m, "MonitorBank", "Many signals under one false-alarm promise.");
+  bank.def(py::init([](const py::sequence& references, double arl0) {
+             std::vector<std::vector<Reference>> held;
+             const bool one = py::len(references) > 0 && py::isinstance<Reference>(references[0]);
+             if (one) {
+               held.push_back(references.cast<std::vector<Reference>>());
+             } else {
+               held = references.cast<std::vector<std::vector<Reference>>>();
+             }
+             const py::gil_scoped_release released;
+             return MonitorBank(std::move(held), arl0);
+           }),
+           py::arg("references"), py::arg("arl0"))
+      .def("update", &update, py::arg("values"), "Take one value of every signal.")
+      .def("update_many", &update_many_rows, py::arg("values"),
+           "Take rows in order; return int64 rows (update, signal) of the alarms.")
+      .def_property_readonly(
+          "alarms",
+          [](const MonitorBank& self) {
+            std::vector<std::size_t> alarmed;
+            for (std::size_t i = 0; i < self.signals(); ++i) {
+              if (self.drift_detected(i)) alarmed.push_back(i);
+            }
+            return alarmed;
+          },
+          "Signals that alarmed in the last update.")
+      .def_property_readonly(
+          "scores",
+          [](const MonitorBank& self) {
+            std::vector<double> scores;
+            for (std::size_t i = 0; i < self.signals(); ++i) scores.push_back(self.score(i));
+            return to_array(std::move(scores));
+          },
+          "Normal scores of the last row.")
+      .def("statistic", of_signal([](const MonitorBank& b, std::size_t i) {
+             return b.statistic(i);
+           }),
+           py::arg("signal"), "Largest statistic over its threshold; above 1 is an alarm.")
+      .def("direction", of_signal([](const MonitorBank& b, std::size_t i) {
+             return b.direction(i);
+           }),
+           py::arg("signal"), "+1 up, -1 down, 0 unknown.")
+      .def("magnitude", of_signal([](const MonitorBank& b, std::size_t i) {
+             return std::fabs(b.change(i).shift);
+           }),
+           py::arg("signal"), "Most likely size of the shift, in normal scores.")
+      .def("onset", of_signal([](const MonitorBank& b, std::size_t i) {
+             return index_or_none(b.change(i).estimate);
+           }),
+           py::arg("signal"), "Most likely index of the first changed update, or None.")
+      .def("onset_earliest", of_signal([](const MonitorBank& b, std::size_t i) {
+             return index_or_none(b.change(i).earliest);
+           }),
+           py::arg("signal"), "95 % bound: the change did not begin before; or None.")
+      .def("leading_chart", of_signal([](const MonitorBank& b, std::size_t i) {
+             return b.leading_chart(i);
+           }),
+           py::arg("signal"), "Chart with the largest statistic: 4 * side + k.")
+      .def("thresholds", of_signal(&thresholds), py::arg("signal"),
+           "Thresholds of one signal's charts, by name.")
+      .def("skipped", of_signal([](const MonitorBank& b, std::size_t i) { return b.skipped(i); }),
+           py::arg("signal"), "Values with NaN or infinity.")
+      .def_property(
+          "regime", &MonitorBank::regime,
+          [](MonitorBank& self, std::int64_t regime) {
+            if (regime < 0 || static_cast<std::size_t>(regime) >= self.regimes()) {
+              refuse("regime", "an integer from 0 to " + std::to_string(self.regimes() - 1),
+                     static_cast<double>(regime));
+            }
+            self.set_regime(static_cast<std::size_t>(regime));
+          },
+          "Which references are in use.")
+      .def_property_readonly("regimes", &MonitorBank::regimes, "References a signal.")
+      .def_property_readonly("signals", &MonitorBank::signals, "Signals.")
+      .def_property_readonly("arl0", &MonitorBank::arl0, "Updates between false alarms.")
+      .def_property_readonly("count", &MonitorBank::count, "Updates.")
+      .def("reset", &MonitorBank::reset, "Start as new.");
+  define_state<MonitorBank>(bank);
+
+  py::class_<SignalMonitor> monitor(m, "SignalMonitor", "The default bank on one signal.");
+  monitor
+      .def(py::init([](const Reference& reference, double arl0) {
+             return SignalMonitor(reference, arl0);
+           }),
+           py::arg("reference"), py::kw_only(), py::arg("arl0"))
+      .def_property_readonly(
+          "arl0", [](const SignalMonitor& self) { return self.bank().arl0(); },
+          "Updates between false alarms.")
+      .def_property_readonly(
+          "thresholds", [](const SignalMonitor& self) { return thresholds(self.bank(), 0); },
+          "Thresholds of the charts, by name.")
+      .def_property_readonly(
+          "phi", [](const SignalMonitor& self) { return self.bank().reference(0).phi(); },
+          "Lag-1 autocorrelation that is taken out.");
+  define_detector(monitor);
+}

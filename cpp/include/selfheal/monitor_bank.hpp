@@ -1,0 +1,114 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "selfheal/bank_thresholds.hpp"
+#include "selfheal/onset_tracker.hpp"
+#include "selfheal/reference.hpp"
+#include "selfheal/state_codec.hpp"
+
+namespace selfheal {
+
+/// Many signals under one false-alarm promise.
+///
+/// Each signal's value goes through its Reference to a prepared score y, and y through eight
+/// one-sided charts (BankCharts): CUSUMs with k = 0.15, 0.4 and 1.2 up and down, and on either side
+/// a count of far samples. A signal alarms when any of its charts does; at the next update all its
+/// charts start at zero again.
+///
+/// The promise: the mean number of updates between false alarms of the whole bank is at least
+/// arl0, for 90 % of calibrations, whatever the correlation between signals (each has its share of
+/// the rate: Bonferroni). It holds for signals whose normal operation looks like their reference
+/// and whose memory is mainly that of a first-order autoregression; bank_thresholds.hpp says how.
+///
+/// Regimes: several references a signal (day and night), of which one is in use at a time. Charts
+/// go on across a switch; thresholds are the largest over the regimes.
+///
+/// NaN and infinities are skipped and counted per signal. A signal's sums lie beside the other
+/// signals' of the same chart, so that one vector instruction takes several signals.
+/// update: about 25 ns a signal. Bytes: memory_bytes(), about 3.3 KiB a signal and 8 KiB a
+/// reference. Nothing allocates after construction. One object, one thread.
+class MonitorBank {
+ public:
+  static constexpr std::size_t kCharts = BankCharts::kCharts;
+
+  /// references[regime][signal]; all regimes have the same number of signals, at least one.
+  /// arl0: updates between false alarms, 10 to 1e12 over the number of signals.
+  MonitorBank(std::vector<std::vector<Reference>> references, double arl0);
+
+  std::size_t signals() const noexcept { return signals_; }
+  std::size_t regimes() const noexcept { return references_.size(); }
+  double arl0() const noexcept { return arl0_; }
+  std::size_t regime() const noexcept { return regime_; }
+  /// The regime of the updates to come; < regimes().
+  void set_regime(std::size_t regime) noexcept;
+
+  /// Takes one value of every signal; true if any signal alarms.
+  bool update(std::span<const double> row) noexcept;
+  bool update(std::span<const float> row) noexcept;
+
+  /// Whether a signal alarmed in the last update.
+  bool drift_detected(std::size_t signal) const noexcept { return alarmed_[signal] != 0; }
+  /// The largest statistic over threshold of a signal's charts; >= 1 is an alarm.
+  double statistic(std::size_t signal) const noexcept;
+  /// Index of the chart with that statistic: side * 4 + k, k = 3 the count of far samples.
+  std::size_t leading_chart(std::size_t signal) const noexcept;
+  /// The side of that chart: +1 up, -1 down; 0 while all sums are zero.
+  int direction(std::size_t signal) const noexcept;
+  /// When the shift in direction() began, and its size in normal scores.
+  Onset change(std::size_t signal) const noexcept;
+  /// The score of the last value; NaN if there was none.
+  double score(std::size_t signal) const noexcept { return scores_[signal]; }
+
+  const BankThresholds& thresholds(std::size_t signal) const noexcept {
+    return thresholds_[signal];
+  }
+  const Reference& reference(std::size_t signal) const noexcept {
+    return references_[regime_][signal];
+  }
+
+  /// Updates, and values skipped of one signal, since construction or reset().
+  std::uint64_t count() const noexcept { return count_; }
+  std::uint64_t skipped(std::size_t signal) const noexcept { return skipped_[signal]; }
+  void reset() noexcept;
+  std::size_t memory_bytes() const noexcept;
+
+  std::vector<std::byte> state() const;
+  static MonitorBank from_state(std::span<const std::byte> blob);
+
+ private:
+  explicit MonitorBank(StateReader& reader);
+  void allocate();
+  template <typename T>
+  bool take(std::span<const T> row) noexcept;
+  void restart(std::size_t signal) noexcept;
+  double* sums(std::size_t side, std::size_t k) noexcept {
+    return &sums_[(side * BankCharts::kAllowances + k) * signals_];
+  }
+  const double* sums(std::size_t side, std::size_t k) const noexcept {
+    return &sums_[(side * BankCharts::kAllowances + k) * signals_];
+  }
+
+  std::vector<std::vector<Reference>> references_;
+  double arl0_ = 0.0;
+  std::size_t signals_ = 0;
+  std::size_t regime_ = 0;
+  std::vector<BankThresholds> thresholds_;
+  std::vector<double> limits_;         // as sums_
+  std::vector<double> sums_;           // [side][k][signal]
+  std::vector<std::uint32_t> counts_;  // [side][signal]
+  std::vector<double> inputs_;         // y of the last update; 0 of a skipped value
+  std::vector<double> scores_;
+  std::vector<double> before_;  // clipped score of the last value that was not skipped
+  std::vector<std::uint8_t> used_;     // whether the last value was not skipped
+  std::vector<std::uint8_t> alarmed_;
+  std::vector<std::uint64_t> skipped_;
+  std::vector<OnsetTracker> trackers_;
+  std::uint64_t count_ = 0;
+};
+
+}  // namespace selfheal

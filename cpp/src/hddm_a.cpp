@@ -1,0 +1,80 @@
+#include "selfheal/hddm_a.hpp"
+
+#include "hddm_detail.hpp"
+
+namespace selfheal {
+
+HddmA::HddmA(double drift_confidence, double warning_confidence, bool two_sided, bool track_onset)
+    : LearningDetector(track_onset),
+      drift_confidence_(drift_confidence),
+      warning_confidence_(warning_confidence),
+      two_sided_(two_sided) {
+  require_confidence("drift_confidence", drift_confidence);
+  require_confidence("warning_confidence", warning_confidence);
+}
+
+double HddmA::bound(double n) const noexcept {
+  return std::sqrt(1.0 / (2.0 * n) * std::log(1.0 / drift_confidence_));
+}
+
+bool HddmA::rose(double confidence) const noexcept {
+  if (low_.count == all_.count) return false;
+  const double m = (all_.count - low_.count) / low_.count * (1.0 / all_.count);
+  return all_.mean - low_.mean >= std::sqrt(m / 2.0 * std::log(2.0 / confidence));
+}
+
+bool HddmA::fell(double confidence) const noexcept {
+  if (high_.count == all_.count) return false;
+  const double m = (all_.count - high_.count) / high_.count * (1.0 / all_.count);
+  return high_.mean - all_.mean >= std::sqrt(m / 2.0 * std::log(2.0 / confidence));
+}
+
+bool HddmA::take(double x) noexcept {
+  all_.add(x);
+  if (low_.count == 0.0) low_ = all_;
+  if (high_.count == 0.0) high_ = all_;
+  const double eps = bound(all_.count);
+  if (low_.mean + bound(low_.count) >= all_.mean + eps) low_ = all_;
+  if (high_.mean - bound(high_.count) <= all_.mean - eps) high_ = all_;
+  bool alarm = rose(drift_confidence_);
+  warning_detected_ = !alarm && rose(warning_confidence_);
+  if (two_sided_) {
+    if (fell(drift_confidence_)) {
+      alarm = true;
+    } else if (fell(warning_confidence_)) {
+      warning_detected_ = true;
+    }
+  }
+  return alarm;
+}
+
+void HddmA::forget() noexcept {
+  all_ = {};
+  low_ = {};
+  high_ = {};
+  warning_detected_ = false;
+}
+
+void HddmA::write(StateWriter& writer) const {
+  writer.f64(drift_confidence_);
+  writer.f64(warning_confidence_);
+  writer.u8(two_sided_ ? 1 : 0);
+  all_.write(writer);
+  low_.write(writer);
+  high_.write(writer);
+  writer.u8(warning_detected_ ? 1 : 0);
+}
+
+HddmA HddmA::read(StateReader& reader) {
+  const double drift = reader.f64();
+  const double warning = reader.f64();
+  StateReader::require(is_confidence(drift) && is_confidence(warning), "parameters out of range");
+  HddmA detector(drift, warning, reader.u8() != 0, false);
+  detector.all_.read(reader);
+  detector.low_.read(reader);
+  detector.high_.read(reader);
+  detector.warning_detected_ = reader.u8() != 0;
+  return detector;
+}
+
+}  // namespace selfheal

@@ -1,0 +1,7 @@
+#include "sided_scan_kernel.hpp"
+
+namespace selfheal {
+
+Scan avx2_scan() noexcept { return {&scan_block<float>, &scan_block<double>}; }
+
+}  // namespace selfheal
