@@ -48,7 +48,7 @@ class Attack:
             offset, bit = int(rng.choice(places)), int(rng.integers(8))
             # The image that executes now: a repair that rebuilds the runtime moves it. Taken
             # without the model's lock, so that a flip may fall into the middle of anything.
-            memory = np.frombuffer(images[name].live, np.uint8)
+            memory = np.frombuffer(self.model.weights.images[name].live, np.uint8)
             self.times.append(time.perf_counter())  # before: a flip is never later than its time
             memory[offset] ^= np.uint8(1 << bit)
 
