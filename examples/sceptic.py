@@ -44,9 +44,11 @@ class Attack:
         name = "packed" if "packed" in images else "source"
         regions = [r for r in images[name].regions.values() if r.kind in ("weights", "bias")]
         places = np.concatenate([np.arange(r.offset, r.offset + r.nbytes) for r in regions])
-        memory = she.redteam.inject(self.model).memory(name)
         while not self.stop.wait(rng.exponential(1 / self.rate)):
             offset, bit = int(rng.choice(places)), int(rng.integers(8))
+            # The image that executes now: a repair that rebuilds the runtime moves it. Taken
+            # without the model's lock, so that a flip may fall into the middle of anything.
+            memory = np.frombuffer(self.model.weights.images[name].live, np.uint8)
             self.times.append(time.perf_counter())  # before: a flip is never later than its time
             memory[offset] ^= np.uint8(1 << bit)
 
