@@ -375,8 +375,11 @@ class TestOtherDevice:
         self, digits_baseline: she.Baseline, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """What the runtime copies when it is built must not pass for executing."""
+        if "litert" not in RUNTIMES:
+            pytest.skip("tflite-runtime's default kernels do execute these weights")
         from selfheal_edge.tflite.coverage import cover
         from selfheal_edge.tflite.protocol import CoverageTable
+        from selfheal_edge.tflite.select import _load
 
         def too_good(*given: Any) -> CoverageTable:
             rows = cover(*given).rows
@@ -385,12 +388,11 @@ class TestOtherDevice:
             )
 
         monkeypatch.setattr("selfheal_edge.tflite.interpreter.cover", too_good)
+        monkeypatch.setattr(_load("litert"), "_refusals", {})  # what is refused here is remembered
         monkeypatch.setattr(
             "selfheal_edge.tflite.litert.LiteRt._compile",
             lambda *_, **__: (_ for _ in ()).throw(RuntimeRefusedError("not here")),
         )
-        if "litert" not in RUNTIMES:
-            pytest.skip("tflite-runtime's default kernels do execute these weights")
         with she.SelfHealingModel(
             digits_model_path(), digits_baseline, runtime="litert", kernels="default"
         ) as model:
