@@ -19,7 +19,7 @@ GENERATED = {"tflite/_schema_options.py", "tflite/schema.py"}
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "_core"}),
     frozenset({"assets", "process", "turns", "container", "journal", "tflite"})
-    | {"session", "signals", "baseline", "weights"},
+    | {"session", "signals", "baseline", "weights", "interval", "drift", "drift_detector"},
     frozenset({"monitor", "diagnosis", "repair", "trial", "policy"}),
     frozenset({"loop", "healing", "health"}),
     frozenset({"model"}),

@@ -11,7 +11,7 @@ import numpy as np
 import selfheal_edge as she
 
 mpl.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib import pyplot as plt
 
 HERE = Path(__file__).resolve().parent
 
