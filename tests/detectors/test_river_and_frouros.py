@@ -245,6 +245,7 @@ def test_hddm_w_equals_rivers(
 
 def test_long_streams_at_default_settings() -> None:
     rng = np.random.default_rng(8)
+    ours: Any
     shifts = np.repeat(rng.normal(scale=2, size=20), 500)
     values = (shifts + rng.normal(size=10_000)).tolist()
     for ours, theirs in (

@@ -24,7 +24,6 @@ from tests.support import (
 )
 
 import selfheal_edge as she
-from selfheal_edge._core import RuntimeRefusedError
 from selfheal_edge.assets import digits_model_path
 from selfheal_edge.diagnosis import Symptoms
 from selfheal_edge.signals import Measurement
@@ -379,7 +378,6 @@ class TestOtherDevice:
             pytest.skip("tflite-runtime's default kernels do execute these weights")
         from selfheal_edge.tflite.coverage import cover
         from selfheal_edge.tflite.protocol import CoverageTable
-        from selfheal_edge.tflite.select import _load
 
         def too_good(*given: Any) -> CoverageTable:
             rows = cover(*given).rows
@@ -388,10 +386,8 @@ class TestOtherDevice:
             )
 
         monkeypatch.setattr("selfheal_edge.tflite.interpreter.cover", too_good)
-        monkeypatch.setattr(_load("litert"), "_refusals", {})  # what is refused here is remembered
         monkeypatch.setattr(
-            "selfheal_edge.tflite.litert.LiteRt._compile",
-            lambda *_, **__: (_ for _ in ()).throw(RuntimeRefusedError("not here")),
+            "selfheal_edge.tflite.litert.LiteRt._unsuitable", lambda *_: "not here"
         )
         with she.SelfHealingModel(
             digits_model_path(), digits_baseline, runtime="litert", kernels="default"
