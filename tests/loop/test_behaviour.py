@@ -386,9 +386,7 @@ class TestOtherDevice:
             )
 
         monkeypatch.setattr("selfheal_edge.tflite.interpreter.cover", too_good)
-        monkeypatch.setattr(
-            "selfheal_edge.tflite.litert.LiteRt._unsuitable", lambda *_: "not here"
-        )
+        monkeypatch.setattr("selfheal_edge.tflite.litert.LiteRt._unsuitable", lambda *_: "not here")
         with she.SelfHealingModel(
             digits_model_path(), digits_baseline, runtime="litert", kernels="default"
         ) as model:
