@@ -180,7 +180,7 @@ def delay(options: argparse.Namespace) -> list[harness.Row]:
                 )
             )
     for n0 in (800, 10_000, 100_000):
-        price = detector_delay.calibration_price(n0, 40 if options.quick else 600)
+        price = detector_delay.calibration_price(n0, 40 if options.quick else 2000)
         rows.append(
             harness.Row(
                 f"delay, calibrated on {n0} / known, worst shift",

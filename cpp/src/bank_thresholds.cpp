@@ -15,7 +15,7 @@ namespace {
 // sum of its charts' rates, 90 % of the time, with this many sd a chart: charts rarely fail
 // together, but for a large sd the mean of their log-normal rates is ruled by its largest. Set by
 // simulation on the six distributions of benchmarks/signals_for_detectors.py.
-double allowance_for(double sd) noexcept { return std::max(1.15, 0.5 + 0.33 * sd); }
+double allowance_for(double sd) noexcept { return 0.5 + 0.33 * sd; }
 constexpr double kTailQuantile = 2.0;
 constexpr double kSmallestShare = 0.25;  // of theta that uncertainty must leave
 constexpr std::size_t kLattice = 96;

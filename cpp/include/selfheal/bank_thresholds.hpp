@@ -34,7 +34,8 @@ struct BankThresholds {
 /// standard deviation sqrt(Var exp(theta v) + Var of the product below) / (m sqrt(n)), m =
 /// E v exp(theta v). Steps that whitening left dependent come in bunches: the mean product of
 /// (exp(theta v) - 1) of two neighbours, where positive, counts as growth.
-/// The thresholds take theta 1.15 standard deviations lower, or more where they are large. A chart
+/// With s the standard deviation that this means for the log run length, the thresholds take theta
+/// 0.5 + 0.33 s standard deviations lower. A chart
 /// that calibration cannot support (theta would fall below a quarter) gets an infinite threshold.
 ///
 /// arl0: 10 to 1e12. About 5 ms. Allocates: set-up only.
