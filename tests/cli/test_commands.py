@@ -42,6 +42,7 @@ def test_demo_fails_when_nothing_heals(monkeypatch: pytest.MonkeyPatch) -> None:
     from selfheal_edge.cli import main
     from selfheal_edge.healing import Healer
     from selfheal_edge.repair import RepairOutcome
+    from selfheal_edge.repair.rebuild import Rebuild
     from selfheal_edge.repair.reload import ReloadGolden
     from selfheal_edge.repair.rollback import Rollback
 
@@ -49,6 +50,7 @@ def test_demo_fails_when_nothing_heals(monkeypatch: pytest.MonkeyPatch) -> None:
         return RepairOutcome(True, "nothing done")
 
     monkeypatch.setattr(Rollback, "apply", do_nothing)
+    monkeypatch.setattr(Rebuild, "apply", do_nothing)  # heals what the runtime packs
     monkeypatch.setattr(ReloadGolden, "apply", do_nothing)
     monkeypatch.setattr(Healer, "heals_at_once", property(lambda _: False))
     assert main(["demo", "--plain"]) == 1

@@ -36,6 +36,7 @@ class LiteRt:
         self.version = version("ai-edge-litert")
         self._library = str(Path(self._module.__file__ or "").with_name("libLiteRt.so"))
         self._refusals: dict[tuple[str, int], str] = {}
+        self._compiled: set[tuple[str, int]] = set()
 
     def build(
         self, source_path: str, copy: ModelCopy, kernels: KernelsChoice, num_threads: int
@@ -47,10 +48,15 @@ class LiteRt:
             note = self._refusals.get(key, "")
             if not note:
                 try:
-                    return self._compile(source_path, copy, num_threads)
+                    instance = self._compile(source_path, copy, num_threads)
+                    if len(self._compiled) < _REASONS_KEPT:
+                        self._compiled.add(key)
+                    return instance
                 except (RuntimeRefusedError, ModelFormatError) as error:
                     note = f"packed weights cannot be owned: {error}"
-                if len(self._refusals) < _REASONS_KEPT:
+                # What was compiled before is not refused for good: its bytes were hit meanwhile,
+                # or files were scarce.
+                if key not in self._compiled and len(self._refusals) < _REASONS_KEPT:
                     self._refusals[key] = note
         return InterpreterInstance(
             self._module,
