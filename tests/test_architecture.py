@@ -20,7 +20,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "_core"}),
     frozenset({"assets", "process", "turns", "container", "journal", "tflite"})
     | {"session", "signals", "baseline", "weights", "guarded_image", "beats", "known_answers"}
-    | {"exposure"},
+    | {"exposure", "interval", "drift", "drift_detector"},
     frozenset({"monitor", "diagnosis", "repair", "trial", "policy"}),
     frozenset({"loop", "healing", "health"}),
     frozenset({"model"}),

@@ -48,8 +48,7 @@ AnyPageHinkley make_page_hinkley(Number mean, Number std, Number delta, Number t
   const Sides parsed = parse_sides(sides);
   if (!compat) {
     const double allowance = delta.value_or(0.5);
-    const double limit =
-        choose_threshold("threshold", threshold, arl0, allowance, parsed, "delta");
+    const double limit = choose_threshold("threshold", threshold, arl0, allowance, parsed, "delta");
     return {PageHinkley(required("mean", mean), required("std", std), allowance, limit, parsed,
                         track_onset)};
   }
@@ -83,11 +82,10 @@ py::dict sums_of(const FrourosChart& chart) {
 template <typename Any>
 auto fixed(double (SidedChart::*get)() const noexcept) {
   return [get](const Any& self) {
-    const auto* const chart =
-        self.visit([](const auto& held) -> const SidedChart* {
-          if constexpr (std::is_base_of_v<SidedChart, std::decay_t<decltype(held)>>) return &held;
-          return nullptr;
-        });
+    const auto* const chart = self.visit([](const auto& held) -> const SidedChart* {
+      if constexpr (std::is_base_of_v<SidedChart, std::decay_t<decltype(held)>>) return &held;
+      return nullptr;
+    });
     return chart == nullptr ? std::numeric_limits<double>::quiet_NaN() : (chart->*get)();
   };
 }
@@ -132,9 +130,8 @@ void bind_detectors(py::module_& m) {
   cusum
       .def(py::init(&make_cusum), py::arg("mean") = py::none(), py::arg("std") = py::none(),
            py::kw_only(), py::arg("k") = py::none(), py::arg("h") = py::none(),
-           py::arg("arl0") = py::none(), py::arg("sides") = "both",
-           py::arg("compat") = py::none(), py::arg("min_instances") = 30.0,
-           py::arg("track_onset") = true)
+           py::arg("arl0") = py::none(), py::arg("sides") = "both", py::arg("compat") = py::none(),
+           py::arg("min_instances") = 30.0, py::arg("track_onset") = true)
       .def_property_readonly(
           "k",
           [](const AnyCusum& self) {
@@ -154,10 +151,9 @@ void bind_detectors(py::module_& m) {
   py::class_<AnyPageHinkley> page_hinkley(m, "PageHinkley",
                                           "Hinkley's test against a fixed reference.");
   page_hinkley
-      .def(py::init(&make_page_hinkley), py::arg("mean") = py::none(),
-           py::arg("std") = py::none(), py::kw_only(), py::arg("delta") = py::none(),
-           py::arg("threshold") = py::none(), py::arg("arl0") = py::none(),
-           py::arg("sides") = "both", py::arg("compat") = py::none(),
+      .def(py::init(&make_page_hinkley), py::arg("mean") = py::none(), py::arg("std") = py::none(),
+           py::kw_only(), py::arg("delta") = py::none(), py::arg("threshold") = py::none(),
+           py::arg("arl0") = py::none(), py::arg("sides") = "both", py::arg("compat") = py::none(),
            py::arg("min_instances") = 30.0, py::arg("alpha") = 1 - 0.0001,
            py::arg("track_onset") = true)
       .def_property_readonly(

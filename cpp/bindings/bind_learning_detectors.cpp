@@ -38,16 +38,16 @@ void define_warning(py::class_<Detector>& cls) {
 void bind_learning_detectors(py::module_& m) {
   py::class_<Adwin> adwin(m, "Adwin", "Adaptive window; alarms equal river's.");
   adwin
-      .def(py::init([](double delta, std::int64_t clock, std::int64_t max_buckets,
-                       std::int64_t min_window_length, std::int64_t grace_period,
-                       bool track_onset) {
-             return Adwin(delta, to_u32("clock", clock), to_u32("max_buckets", max_buckets),
-                          to_u32("min_window_length", min_window_length),
-                          to_u32("grace_period", grace_period), track_onset);
-           }),
-           py::arg("delta") = 0.002, py::arg("clock") = 32, py::arg("max_buckets") = 5,
-           py::arg("min_window_length") = 5, py::arg("grace_period") = 10,
-           py::arg("track_onset") = true)
+      .def(
+          py::init([](double delta, std::int64_t clock, std::int64_t max_buckets,
+                      std::int64_t min_window_length, std::int64_t grace_period, bool track_onset) {
+            return Adwin(delta, to_u32("clock", clock), to_u32("max_buckets", max_buckets),
+                         to_u32("min_window_length", min_window_length),
+                         to_u32("grace_period", grace_period), track_onset);
+          }),
+          py::arg("delta") = 0.002, py::arg("clock") = 32, py::arg("max_buckets") = 5,
+          py::arg("min_window_length") = 5, py::arg("grace_period") = 10,
+          py::arg("track_onset") = true)
       .def_property_readonly("delta", &Adwin::delta, "Probability of error a cut.")
       .def_property_readonly("width", &Adwin::width, "Samples in the window.")
       .def_property_readonly("total", &Adwin::total, "Their sum.")
@@ -59,9 +59,8 @@ void bind_learning_detectors(py::module_& m) {
   kswin
       .def(py::init([](double alpha, std::int64_t window_size, std::int64_t stat_size,
                        std::optional<std::uint64_t> seed, bool track_onset) {
-             return Kswin(alpha, to_u32("window_size", window_size),
-                          to_u32("stat_size", stat_size), seed ? *seed : random_seed(),
-                          track_onset);
+             return Kswin(alpha, to_u32("window_size", window_size), to_u32("stat_size", stat_size),
+                          seed ? *seed : random_seed(), track_onset);
            }),
            py::arg("alpha") = 0.005, py::arg("window_size") = 100, py::arg("stat_size") = 30,
            py::arg("seed") = py::none(), py::arg("track_onset") = true)

@@ -15,8 +15,7 @@ auto with_rows(const MonitorBank& bank, py::handle object, py::ssize_t ndim, Fun
   const py::array array = require_array(object, "values", kRows);
   const bool is_float = has_dtype<float>(array);
   if (!is_float && !has_dtype<double>(array)) refuse_type("values", kRows, describe(array));
-  if (array.ndim() != ndim ||
-      static_cast<std::size_t>(array.shape(ndim - 1)) != bank.signals()) {
+  if (array.ndim() != ndim || static_cast<std::size_t>(array.shape(ndim - 1)) != bank.signals()) {
     refuse("values",
            std::to_string(ndim) + "-D with " + std::to_string(bank.signals()) +
                " value(s) in its last axis",
@@ -47,8 +46,7 @@ py::array_t<std::int64_t> update_many_rows(MonitorBank& bank, py::handle values)
       }
     }
     const auto count = static_cast<py::ssize_t>(alarms.size() / 2);
-    return py::array_t<std::int64_t>(
-        to_array(std::move(alarms)).reshape({count, py::ssize_t{2}}));
+    return py::array_t<std::int64_t>(to_array(std::move(alarms)).reshape({count, py::ssize_t{2}}));
   });
 }
 
@@ -154,13 +152,11 @@ void bind_monitor_bank(py::module_& m) {
             return to_array(std::move(scores));
           },
           "Normal scores of the last row.")
-      .def("statistic", of_signal([](const MonitorBank& b, std::size_t i) {
-             return b.statistic(i);
-           }),
+      .def("statistic",
+           of_signal([](const MonitorBank& b, std::size_t i) { return b.statistic(i); }),
            py::arg("signal"), "Largest statistic over its threshold; above 1 is an alarm.")
-      .def("direction", of_signal([](const MonitorBank& b, std::size_t i) {
-             return b.direction(i);
-           }),
+      .def("direction",
+           of_signal([](const MonitorBank& b, std::size_t i) { return b.direction(i); }),
            py::arg("signal"), "+1 up, -1 down, 0 unknown.")
       .def("magnitude", of_signal([](const MonitorBank& b, std::size_t i) {
              return std::fabs(b.change(i).shift);
@@ -174,9 +170,8 @@ void bind_monitor_bank(py::module_& m) {
              return index_or_none(b.change(i).earliest);
            }),
            py::arg("signal"), "95 % bound: the change did not begin before; or None.")
-      .def("leading_chart", of_signal([](const MonitorBank& b, std::size_t i) {
-             return b.leading_chart(i);
-           }),
+      .def("leading_chart",
+           of_signal([](const MonitorBank& b, std::size_t i) { return b.leading_chart(i); }),
            py::arg("signal"), "Chart with the largest statistic: 4 * side + k.")
       .def("thresholds", of_signal(&thresholds), py::arg("signal"),
            "Thresholds of one signal's charts, by name.")

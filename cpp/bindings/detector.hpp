@@ -91,8 +91,8 @@ py::array_t<std::int64_t> update_many(Detector& detector, py::handle samples) {
     std::vector<std::int64_t> alarms;
     {
       const py::gil_scoped_release released;
-      detector.update_many(
-          span, [&](std::size_t i) { alarms.push_back(static_cast<std::int64_t>(i)); });
+      detector.update_many(span,
+                           [&](std::size_t i) { alarms.push_back(static_cast<std::int64_t>(i)); });
     }
     return to_array(std::move(alarms));
   });

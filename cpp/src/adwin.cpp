@@ -46,8 +46,8 @@ void Adwin::insert(double x) noexcept {
   width_ += 1.0;
   double increment = 0.0;
   if (width_ > 1.0) {
-    increment = (width_ - 1.0) * (x - total_ / (width_ - 1.0)) * (x - total_ / (width_ - 1.0)) /
-                width_;
+    increment =
+        (width_ - 1.0) * (x - total_ / (width_ - 1.0)) * (x - total_ / (width_ - 1.0)) / width_;
   }
   variance_ += increment;
   total_ += x;
@@ -81,8 +81,7 @@ void Adwin::delete_oldest() noexcept {
   width_ -= n;
   total_ -= oldest.total;
   const double rest = total_ / width_;
-  variance_ -=
-      oldest.variance + n * width_ * (mean - rest) * (mean - rest) / (n + width_);
+  variance_ -= oldest.variance + n * width_ * (mean - rest) * (mean - rest) / (n + width_);
   drop_first(index, 1);
   if (held_[index] == 0 && rows_ > 1) --rows_;
 }
@@ -91,8 +90,8 @@ bool Adwin::differs(double n0, double n1, double difference) const noexcept {
   const double prime = std::log(2.0 * std::log(width_) / delta_);
   const auto least = static_cast<double>(min_window_length_);
   const double reciprocal = (1.0 / (n0 - least + 1.0)) + (1.0 / (n1 - least + 1.0));
-  const double epsilon = std::sqrt(2.0 * reciprocal * (variance_ / width_) * prime) +
-                         2.0 / 3.0 * prime * reciprocal;
+  const double epsilon =
+      std::sqrt(2.0 * reciprocal * (variance_ / width_) * prime) + 2.0 / 3.0 * prime * reciprocal;
   return std::fabs(difference) > epsilon;
 }
 

@@ -11,17 +11,17 @@
 namespace selfheal {
 namespace {
 
-// With sd the standard deviation of a chart's log run length over calibrations, a bank keeps the sum
-// of its charts' rates, 90 % of the time, with this many sd a chart: charts rarely fail together,
-// but for a large sd the mean of their log-normal rates is ruled by its largest. Set by simulation
-// on the six distributions of benchmarks/signals_for_detectors.py.
+// With sd the standard deviation of a chart's log run length over calibrations, a bank keeps the
+// sum of its charts' rates, 90 % of the time, with this many sd a chart: charts rarely fail
+// together, but for a large sd the mean of their log-normal rates is ruled by its largest. Set by
+// simulation on the six distributions of benchmarks/signals_for_detectors.py.
 double allowance_for(double sd) noexcept { return std::max(1.15, 0.5 + 0.33 * sd); }
 constexpr double kTailQuantile = 2.0;
-constexpr double kSmallestShare = 0.25;           // of theta that uncertainty must leave
+constexpr double kSmallestShare = 0.25;  // of theta that uncertainty must leave
 constexpr std::size_t kLattice = 96;
-constexpr double kTailShare = 0.001;    // of scores beyond the cut
-constexpr double kTailSamples = 20.0;   // calibration samples that must be there
-constexpr double kTailExtra = 0.01;     // share of far samples to be found fastest
+constexpr double kTailShare = 0.001;   // of scores beyond the cut
+constexpr double kTailSamples = 20.0;  // calibration samples that must be there
+constexpr double kTailExtra = 0.01;    // share of far samples to be found fastest
 constexpr double kLargestTail = 1e6;
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
@@ -105,9 +105,8 @@ Solved solve_cusum(const std::vector<Step>& steps, const Reference::Dependence& 
            2.0 * std::log(exponent / theta);
   };
   // Steps that come in bunches: the excess of their products, which falls with theta's square.
-  const double dependent = lundberg(steps, [&](double at) {
-    return dependence.excess * (at / theta) * (at / theta);
-  });
+  const double dependent =
+      lundberg(steps, [&](double at) { return dependence.excess * (at / theta) * (at / theta); });
   const auto solve = [&](double exponent) {
     if (log_run(1e-9, exponent) >= log_arl0) return 1e-9;
     return solve_rising([&](double h) { return log_run(h, exponent) - log_arl0; }, 1e-9, 4.0, 1e-9);
@@ -160,7 +159,7 @@ TailChart solve_tail(const std::vector<Step>& scores, double samples, double log
   double cut = kInfinity;
   for (std::size_t i = scores.size(); i-- > 0;) {  // from the highest down
     if (beyond + scores[i].weight > wanted) break;
-      beyond += scores[i].weight;
+    beyond += scores[i].weight;
     cut = i == 0 ? -kInfinity : 0.5 * (scores[i].value + scores[i - 1].value);
   }
   const double counted = beyond * samples;

@@ -7,8 +7,7 @@ namespace {
 constexpr StateTag kTag = state_tag("CUSM");
 }  // namespace
 
-Cusum::Cusum(double mean, double std, double k, double h, Sides sides,
-             bool track_onset)
+Cusum::Cusum(double mean, double std, double k, double h, Sides sides, bool track_onset)
     : SidedChart(mean, std, k, h, sides, track_onset, "k", "h") {}
 
 std::vector<std::byte> Cusum::state() const {

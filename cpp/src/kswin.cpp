@@ -87,8 +87,7 @@ void Kswin::Twister::seed(std::uint64_t value) noexcept {
 std::uint32_t Kswin::Twister::next() noexcept {
   if (used_ == kWords) {
     for (std::size_t i = 0; i < kWords; ++i) {
-      const std::uint32_t y =
-          (words_[i] & 0x80000000U) | (words_[(i + 1) % kWords] & 0x7fffffffU);
+      const std::uint32_t y = (words_[i] & 0x80000000U) | (words_[(i + 1) % kWords] & 0x7fffffffU);
       words_[i] = words_[(i + 397) % kWords] ^ (y >> 1) ^ ((y & 1U) != 0 ? 0x9908b0dfU : 0U);
     }
     used_ = 0;
@@ -101,7 +100,7 @@ std::uint32_t Kswin::Twister::next() noexcept {
 }
 
 std::uint32_t Kswin::Twister::below(std::uint32_t n) noexcept {
-  const int bits = std::bit_width(n);
+  const auto bits = static_cast<int>(std::bit_width(n));
   std::uint32_t r = next() >> (32 - bits);
   while (r >= n) r = next() >> (32 - bits);
   return r;
@@ -211,11 +210,11 @@ Kswin Kswin::read(StateReader& reader) {
   const std::uint32_t window_size = reader.u32();
   const std::uint32_t stat_size = reader.u32();
   const std::uint64_t seed = reader.u64();
-  StateReader::require(alpha >= 0.0 && alpha <= 1.0 && stat_size >= 1 &&
-                           stat_size <= kLargestSample && window_size >= 2 * stat_size &&
-                           window_size <= kLargestWindow &&
-                           reader.remaining() / sizeof(double) < kLargestWindow + 2 * kLargestSample,
-                       "parameters out of range");
+  StateReader::require(
+      alpha >= 0.0 && alpha <= 1.0 && stat_size >= 1 && stat_size <= kLargestSample &&
+          window_size >= 2 * stat_size && window_size <= kLargestWindow &&
+          reader.remaining() / sizeof(double) < kLargestWindow + 2 * kLargestSample,
+      "parameters out of range");
   Kswin detector(alpha, window_size, stat_size, seed, false);
   detector.p_value_ = reader.f64();
   detector.distance_ = reader.f64();

@@ -214,10 +214,9 @@ Onset MonitorBank::change(std::size_t signal) const noexcept {
 }
 
 std::size_t MonitorBank::memory_bytes() const noexcept {
-  const std::size_t per_signal = sizeof(BankThresholds) + sizeof(OnsetTracker) +
-                                 2 * kSides * kAllowances * sizeof(double) +
-                                 kSides * sizeof(std::uint32_t) + 3 * sizeof(double) + 2 +
-                                 sizeof(std::uint64_t);
+  const std::size_t per_signal =
+      sizeof(BankThresholds) + sizeof(OnsetTracker) + 2 * kSides * kAllowances * sizeof(double) +
+      kSides * sizeof(std::uint32_t) + 3 * sizeof(double) + 2 + sizeof(std::uint64_t);
   return sizeof *this + signals_ * (per_signal + references_.size() * sizeof(Reference));
 }
 

@@ -270,8 +270,7 @@ Reference Reference::normal(double mean, double std) {
     const double below = i + 1 == kKnots ? 1.0 : normal_cdf(low + width);
     const double share = low < 0.0 ? below - before : normal_cdf(-low) - normal_cdf(-low - width);
     reference.level_share_[i] = share;
-    reference.level_[i] =
-        (density_low - density_high) / std::sqrt(2.0 * std::numbers::pi) / share;
+    reference.level_[i] = (density_low - density_high) / std::sqrt(2.0 * std::numbers::pi) / share;
     before = below;
   }
   return reference;

@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "selfheal/argument_error.hpp"
 #include "run_length_detail.hpp"
+#include "selfheal/argument_error.hpp"
 
 namespace selfheal {
 namespace {

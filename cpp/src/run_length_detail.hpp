@@ -16,9 +16,7 @@ inline double normal_density(double z) noexcept {
   return std::exp(-0.5 * z * z) / std::sqrt(2.0 * std::numbers::pi);
 }
 
-inline double normal_cdf(double z) noexcept {
-  return 0.5 * std::erfc(-z / std::numbers::sqrt2);
-}
+inline double normal_cdf(double z) noexcept { return 0.5 * std::erfc(-z / std::numbers::sqrt2); }
 
 inline void require_arl0(double arl0) {
   if (!(arl0 >= 10.0 && arl0 <= 1e12)) refuse("arl0", "a number of samples from 10 to 1e12", arl0);

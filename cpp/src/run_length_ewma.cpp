@@ -33,8 +33,8 @@ double log_ewma(double limit, double weight, double shift, Sides sides) {
   for (std::size_t i = 0; i <= count; ++i) {
     const double decayed = (1.0 - weight) * (i == 0 ? 0.0 : rule.nodes[i - 1]);
     for (std::size_t j = 0; j < count; ++j) {
-      chain.move(i, j + 1) = rule.weights[j] / weight *
-                             normal_density((rule.nodes[j] - decayed) / weight - shift);
+      chain.move(i, j + 1) =
+          rule.weights[j] / weight * normal_density((rule.nodes[j] - decayed) / weight - shift);
     }
     chain.leave(i) = normal_cdf(shift - (high - decayed) / weight);
     if (sides == Sides::kBoth) chain.leave(i) += normal_cdf((low - decayed) / weight - shift);

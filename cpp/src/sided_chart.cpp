@@ -90,8 +90,8 @@ std::size_t SidedChart::take_clean(std::span<const T> samples) noexcept {
     double total = 0.0;
     for (std::size_t lane = 0; lane < kScanLanes; ++lane) {
       const double sum = result.sum[lane];
-      top = std::max(top, std::max(joined_upper + result.up_top[lane],
-                                   joined_lower + result.down_top[lane]));
+      top = std::max(
+          top, std::max(joined_upper + result.up_top[lane], joined_lower + result.down_top[lane]));
       joined_upper = keep_upper * std::max(joined_upper + sum, result.up_end[lane]);
       joined_lower =
           keep_lower * std::max(joined_lower - (sum + 2.0 * fallen), result.down_end[lane]);
@@ -132,9 +132,8 @@ std::size_t SidedChart::take_clean(std::span<const T> samples) noexcept {
   if (tracker_ && taken > 0) {
     const std::size_t reach = std::min(taken, OnsetTracker::kFineReach);
     const T* const latest = samples.data() + taken - reach;
-    tracker_->refill(
-        [&](std::size_t i) { return standardised(static_cast<double>(latest[i])); }, reach,
-        count_ - 1);
+    tracker_->refill([&](std::size_t i) { return standardised(static_cast<double>(latest[i])); },
+                     reach, count_ - 1);
   }
   return taken;
 }

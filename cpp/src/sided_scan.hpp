@@ -1,7 +1,8 @@
 #pragma once
 
 // The recurrence of sided_chart.hpp over a block of samples, as a scan over the (max, +) semiring:
-// sixteen runs of kStride samples side by side, each as if its sums began at zero, and joined after.
+// sixteen runs of kStride samples side by side, each as if its sums began at zero, and joined
+// after.
 
 #include <array>
 #include <cstddef>
@@ -25,9 +26,9 @@ struct ScanParameters {
 
 // One value per lane.
 struct ScanResult {
-  std::array<double, kScanLanes> sum;       // of z - allowance; not finite if a sample was not
-  std::array<double, kScanLanes> up_end;    // sums that began at 0
-  std::array<double, kScanLanes> up_top;    // their largest value
+  std::array<double, kScanLanes> sum;     // of z - allowance; not finite if a sample was not
+  std::array<double, kScanLanes> up_end;  // sums that began at 0
+  std::array<double, kScanLanes> up_top;  // their largest value
   std::array<double, kScanLanes> down_end;
   std::array<double, kScanLanes> down_top;
 };

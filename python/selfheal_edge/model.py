@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import secrets
+import random
 import time
 from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
@@ -15,7 +15,7 @@ from selfheal_edge.baseline import Baseline
 from selfheal_edge.diagnosis import AttackDiagnoser
 from selfheal_edge.errors import BaselineMismatchError, ForkedProcessError, ModelClosedError
 from selfheal_edge.exposure import measure_exposure
-from selfheal_edge.guarded_image import CorruptBlock, GuardedImage, GuardOptions, guard_session
+from selfheal_edge.guarded_image import GuardedImage, GuardOptions, guard_session
 from selfheal_edge.healing import Healer
 from selfheal_edge.health import CoverageSummary, Health, Prediction
 from selfheal_edge.journal import Event, Journal
@@ -34,10 +34,6 @@ from selfheal_edge.weights import Weights
 __all__ = ["SelfHealingModel"]
 
 
-def _seeded(seed: int) -> int:
-    return int(np.random.default_rng(seed).integers(2**62))
-
-
 class SelfHealingModel:
     """A TFLite model that notices damage, finds its cause, repairs it and proves the repair.
 
@@ -53,9 +49,8 @@ class SelfHealingModel:
     monitor, diagnoser, repair_kit
         Parts of the loop to replace by the user's own.
     on_event
-        Called with every `Event`, in order and one at a time, in the thread whose call caused it
-        or in another that uses the model, once that call has done its work: it may use the model,
-        or close it. What it raises is logged.
+        Called with every `Event`, in order and one at a time, in a thread that uses the model, once
+        its call has done its work: it may use the model, or close it. What it raises is logged.
     runtime, kernels, num_threads
         As in `calibrate`.
     clock
@@ -126,7 +121,11 @@ class SelfHealingModel:
                 )
             ticks = time.monotonic if clock is None else clock
             self._weights = Weights(
-                self._guarded(), lambda: self._session.coverage, self._heal, self._turns, ticks
+                self._guarded(),
+                lambda: self._session.coverage,
+                lambda corrupt: self._loop.take_in(corrupt),  # noqa: PLW0108 — made below
+                self._turns,
+                ticks,
             )
             self._healer = Healer(
                 session=self._session,
@@ -149,8 +148,8 @@ class SelfHealingModel:
                 journal=self._journal,
                 clock=ticks,
             )
-            random = secrets.randbits(62) if seed is None else _seeded(seed)
-            self._first_id = random << 48
+            rng = random.SystemRandom() if seed is None else random.Random(seed)  # noqa: S311
+            self._first_id = rng.getrandbits(62) << 48
             same_place = baseline.fingerprint == self._session.fingerprint
             if not (same_place and self._healer.known_answers_right()):
                 self.commission(flips=False)
@@ -242,9 +241,6 @@ class SelfHealingModel:
             for n in range(batch.size)
         ]
 
-    def _heal(self, corrupt: tuple[CorruptBlock, ...]) -> None:
-        self._loop.take_in(corrupt)
-
     # --- maintenance -----------------------------------------------------------------------
 
     def snapshot(self) -> int:
@@ -258,11 +254,9 @@ class SelfHealingModel:
             When there is no room for another generation.
         """
         with self._turns:
-            generation = self._weights.take()
-            self._journal.add(
-                "snapshot", self._loop.predictions, outcome=f"generation {generation}"
-            )
-            return generation
+            taken = self._weights.take()
+            self._journal.add("snapshot", self._loop.predictions, outcome=f"generation {taken}")
+            return taken
 
     def rollback(
         self, to: int | Literal["golden"] = "golden", modules: Collection[str] | None = None
@@ -344,12 +338,11 @@ class SelfHealingModel:
         """The state at this moment."""
         self._turns.check_process()
         with self._turns.lock:
-            trouble = None if self._loop.trouble is None else self._loop.trouble.cause.value
+            trouble = self._loop.trouble
+            trusted = self._healer.trusted
             return Health(
-                state="closed"
-                if self._turns.closed
-                else ("healthy" if self._healer.trusted else "untrusted"),
-                trouble=trouble,
+                state="closed" if self._turns.closed else "healthy" if trusted else "untrusted",
+                trouble=None if trouble is None else trouble.cause.value,
                 generation=self._weights.active,
                 coverage=CoverageSummary.of(self._session.coverage, self._session.choice.reason),
                 exposure=self._exposure,

@@ -52,6 +52,7 @@ def test_demo_fails_when_nothing_heals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Rollback, "apply", do_nothing)
     monkeypatch.setattr(Rebuild, "apply", do_nothing)  # heals what the runtime packs
     monkeypatch.setattr(ReloadGolden, "apply", do_nothing)
+    monkeypatch.setattr(Rebuild, "apply", do_nothing)
     monkeypatch.setattr(Healer, "heals_at_once", property(lambda _: False))
     assert main(["demo", "--plain"]) == 1
 

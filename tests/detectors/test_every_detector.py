@@ -57,12 +57,13 @@ def test_batch_and_state_equal_one_by_one(name: str, track: bool) -> None:
 def test_the_onset_is_an_estimate_and_a_bound(name: str) -> None:
     values = stream(name)
     detector = MAKES[name]()
-    assert detector.onset is None
+    assert [detector.onset, detector.onset_earliest] == [None, None]
     for i, x in enumerate(values.tolist()):
         if detector.update(x) and i > 500:
             break
     assert detector.drift_detected
-    assert 0 <= detector.onset_earliest <= detector.onset <= i
+    earliest, onset = detector.onset_earliest, detector.onset
+    assert 0 <= earliest <= onset <= i
     assert detector.direction in (-1, 1)
     assert detector.magnitude > 0
     blind = MAKES[name](track_onset=False)

@@ -152,7 +152,7 @@ def test_arguments_are_refused_by_name() -> None:
     with pytest.raises(ValueError, match=r"values: expected 1-D with 2 value\(s\)"):
         bank.update(np.zeros(3))
     with pytest.raises(TypeError, match="values: expected a float32 or float64 array"):
-        bank.update(np.zeros(2, np.int64))
+        bank.update(np.zeros(2, np.int64))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="signal: expected an integer from 0 to 1, got 2"):
         bank.statistic(2)
 

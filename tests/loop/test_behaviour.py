@@ -24,7 +24,6 @@ from tests.support import (
 )
 
 import selfheal_edge as she
-from selfheal_edge._core import RuntimeRefusedError
 from selfheal_edge.assets import digits_model_path
 from selfheal_edge.diagnosis import Symptoms
 from selfheal_edge.signals import Measurement
@@ -375,6 +374,8 @@ class TestOtherDevice:
         self, digits_baseline: she.Baseline, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """What the runtime copies when it is built must not pass for executing."""
+        if "litert" not in RUNTIMES:
+            pytest.skip("tflite-runtime's default kernels do execute these weights")
         from selfheal_edge.tflite.coverage import cover
         from selfheal_edge.tflite.protocol import CoverageTable
 
@@ -385,12 +386,7 @@ class TestOtherDevice:
             )
 
         monkeypatch.setattr("selfheal_edge.tflite.interpreter.cover", too_good)
-        monkeypatch.setattr(
-            "selfheal_edge.tflite.litert.LiteRt._compile",
-            lambda *_, **__: (_ for _ in ()).throw(RuntimeRefusedError("not here")),
-        )
-        if "litert" not in RUNTIMES:
-            pytest.skip("tflite-runtime's default kernels do execute these weights")
+        monkeypatch.setattr("selfheal_edge.tflite.litert.LiteRt._unsuitable", lambda *_: "not here")
         with she.SelfHealingModel(
             digits_model_path(), digits_baseline, runtime="litert", kernels="default"
         ) as model:

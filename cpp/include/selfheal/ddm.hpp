@@ -19,8 +19,8 @@ class Ddm : public LearningDetector<Ddm> {
   static constexpr StateTag kTag = state_tag("DDM ");
   static constexpr bool kRestarts = true;
 
-  explicit Ddm(double warm_start = 30, double warning_threshold = 2.0,
-               double drift_threshold = 3.0, bool track_onset = true);
+  explicit Ddm(double warm_start = 30, double warning_threshold = 2.0, double drift_threshold = 3.0,
+               bool track_onset = true);
 
   bool take(double x) noexcept;
   void forget() noexcept;

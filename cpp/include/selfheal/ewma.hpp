@@ -61,7 +61,8 @@ class Ewma {
   int direction() const noexcept { return (average_ > 0.0) - (average_ < 0.0); }
   /// As SidedChart's.
   Onset change() const noexcept {
-    return tracker_ == nullptr || direction() == 0 ? Onset{} : tracker_->since_standard(direction());
+    return tracker_ == nullptr || direction() == 0 ? Onset{}
+                                                   : tracker_->since_standard(direction());
   }
   std::int64_t onset() const noexcept { return change().estimate; }
   std::int64_t onset_earliest() const noexcept { return change().earliest; }

@@ -103,8 +103,8 @@ class MonitorBank {
   std::vector<std::uint32_t> counts_;  // [side][signal]
   std::vector<double> inputs_;         // y of the last update; 0 of a skipped value
   std::vector<double> scores_;
-  std::vector<double> before_;  // clipped score of the last value that was not skipped
-  std::vector<std::uint8_t> used_;     // whether the last value was not skipped
+  std::vector<double> before_;      // clipped score of the last value that was not skipped
+  std::vector<std::uint8_t> used_;  // whether the last value was not skipped
   std::vector<std::uint8_t> alarmed_;
   std::vector<std::uint64_t> skipped_;
   std::vector<OnsetTracker> trackers_;

@@ -15,7 +15,8 @@ struct Onset {
   /// The start that makes the samples since then most likely; -1 without an answer.
   std::int64_t estimate = -1;
   /// The earliest start whose log likelihood ratio is within OnsetTracker::kDrop of the best: the
-  /// true start is not before it in at least 93 % of cases (95 % is aimed at). -1 without an answer.
+  /// true start is not before it in at least 93 % of cases (95 % is aimed at). -1 without an
+  /// answer.
   std::int64_t earliest = -1;
   /// Size of the change after `estimate`, signed, in standard deviations.
   double shift = 0.0;
@@ -123,8 +124,8 @@ class OnsetTracker {
 
  private:
   struct Mark {
-    double sum = 0.0;         // of all samples before `next`
-    std::uint64_t next = 0;   // index of the first sample after the mark
+    double sum = 0.0;        // of all samples before `next`
+    std::uint64_t next = 0;  // index of the first sample after the mark
   };
 
   void mark(std::uint64_t from, std::uint64_t to, std::uint64_t next) noexcept {

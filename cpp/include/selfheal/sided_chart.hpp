@@ -73,7 +73,8 @@ class SidedChart {
   /// When and how far direction() was taken, if the mean did move; empty while both sums are zero
   /// and without a tracker.
   Onset change() const noexcept {
-    return tracker_ == nullptr || direction() == 0 ? Onset{} : tracker_->since_standard(direction());
+    return tracker_ == nullptr || direction() == 0 ? Onset{}
+                                                   : tracker_->since_standard(direction());
   }
   /// Of change(): the most likely first sample, its 95 % earliest bound (-1: no answer), and the
   /// size of the shift in standard deviations, >= 0 (0: no answer).

@@ -36,7 +36,6 @@ class LiteRt:
         self.version = version("ai-edge-litert")
         self._library = str(Path(self._module.__file__ or "").with_name("libLiteRt.so"))
         self._refusals: dict[tuple[str, int], str] = {}
-        self._compiled: set[tuple[str, int]] = set()
 
     def build(
         self, source_path: str, copy: ModelCopy, kernels: KernelsChoice, num_threads: int
@@ -44,20 +43,22 @@ class LiteRt:
         """Build an instance from the bytes of `copy` as they are at `source_path`, mapping them."""
         note = ""
         if kernels == "default":
-            key = (copy.model.sha256, num_threads)
-            note = self._refusals.get(key, "")
+            note = self._unsuitable(copy, num_threads)
             if not note:
                 try:
-                    instance = self._compile(source_path, copy, num_threads)
-                    if len(self._compiled) < _REASONS_KEPT:
-                        self._compiled.add(key)
-                    return instance
-                except (RuntimeRefusedError, ModelFormatError) as error:
-                    note = f"packed weights cannot be owned: {error}"
-                # What was compiled before is not refused for good: its bytes were hit meanwhile,
-                # or files were scarce.
-                if key not in self._compiled and len(self._refusals) < _REASONS_KEPT:
-                    self._refusals[key] = note
+                    return CompiledInstance(
+                        self._module,
+                        self._library,
+                        self.version,
+                        source_path,
+                        copy=copy,
+                        num_threads=num_threads,
+                    )
+                except RuntimeRefusedError as error:
+                    # Not remembered: bytes that were damaged meanwhile give another image, and
+                    # the next build from sound ones is a compiled model again.
+                    note = str(error)
+            note = f"packed weights cannot be owned: {note}"
         return InterpreterInstance(
             self._module,
             self.name,
@@ -68,17 +69,21 @@ class LiteRt:
             note=note,
         )
 
-    def _compile(self, source_path: str, copy: ModelCopy, num_threads: int) -> Instance:
-        require_litert(library=self._library, version=self.version)
-        if any(tensor.is_variable for tensor in copy.model.tensors):
-            raise RuntimeRefusedError("LiteRT compiles no models that keep a state")
-        # Compiling runs other code than the interpreter, some of which aborts the process.
-        probe(copy.model.data, "litert", "compiled", num_threads)
-        return CompiledInstance(
-            self._module,
-            self._library,
-            self.version,
-            source_path,
-            copy=copy,
-            num_threads=num_threads,
-        )
+    def _unsuitable(self, copy: ModelCopy, num_threads: int) -> str:
+        """Return why a model can never be compiled here, and remember it; empty when it can."""
+        key = (copy.model.sha256, num_threads)
+        if key in self._refusals:
+            return self._refusals[key]
+        reason = ""
+        try:
+            require_litert(library=self._library, version=self.version)
+            if any(tensor.is_variable for tensor in copy.model.tensors):
+                reason = "LiteRT compiles no models that keep a state"
+            else:
+                # Compiling runs other code than the interpreter, some of which aborts the process.
+                probe(copy.model.data, "litert", "compiled", num_threads)
+        except (RuntimeRefusedError, ModelFormatError) as error:
+            reason = str(error)
+        if reason and len(self._refusals) < _REASONS_KEPT:
+            self._refusals[key] = reason
+        return reason
