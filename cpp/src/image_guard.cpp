@@ -15,13 +15,23 @@ ImageGuard::ImageGuard(WeightImage& image, SnapshotPool* pool, Parity* parity, s
     : image_(&image),
       pool_(pool),
       parity_(parity),
-      fast_{SweepOrder(image.block_count() + (parity == nullptr ? 0 : parity->count()), seed)},
-      keyed_{SweepOrder(fast_.order.size() + (pool == nullptr ? 0 : image.block_count()), ~seed)},
+      fast_{0, SweepOrder(image.block_count(), seed)},
+      parity_pace_{image.block_count(),
+                   SweepOrder(parity == nullptr ? 1 : parity->count(), seed + 1)},
+      keyed_{0, SweepOrder(image.block_count() + (parity == nullptr ? 0 : parity->count()) +
+                               (pool == nullptr ? 0 : image.block_count()),
+                           ~seed)},
       scratch_(image.block_bytes()) {}
 
 std::size_t ImageGuard::step(std::size_t fast_bytes, std::size_t keyed_bytes,
                              std::span<Finding> found) noexcept {
-  const std::size_t count = advance(fast_, fast_bytes, false, found);
+  std::size_t count = advance(fast_, fast_bytes, false, found);
+  if (parity_ != nullptr && count < found.size()) {
+    const std::size_t blocks = fast_.order.size();
+    const std::size_t bytes = std::min(fast_bytes, blocks * image_->block_bytes());
+    const std::size_t share = (bytes * parity_->count() + blocks - 1) / blocks;
+    count += advance(parity_pace_, share, false, found.subspan(count));
+  }
   if (count == found.size()) return count;
   return count + advance(keyed_, keyed_bytes, true, found.subspan(count));
 }
@@ -35,7 +45,7 @@ std::size_t ImageGuard::advance(Sweep& sweep, std::size_t budget, bool keyed,
   std::size_t count = 0;
   while (sweep.credit >= block_bytes && count < found.size()) {
     found[count] = {};
-    if (visit(sweep.order.at(sweep.next), keyed, found[count])) ++count;
+    if (visit(sweep.first + sweep.order.at(sweep.next), keyed, found[count])) ++count;
     sweep.credit -= block_bytes;
     ++sweep.visited;
     if (++sweep.next == sweep.order.size()) {

@@ -50,6 +50,7 @@ def test_demo_fails_when_nothing_heals(monkeypatch: pytest.MonkeyPatch) -> None:
         return RepairOutcome(True, "nothing done")
 
     monkeypatch.setattr(Rollback, "apply", do_nothing)
+    monkeypatch.setattr(Rebuild, "apply", do_nothing)  # heals what the runtime packs
     monkeypatch.setattr(ReloadGolden, "apply", do_nothing)
     monkeypatch.setattr(Rebuild, "apply", do_nothing)
     monkeypatch.setattr(Healer, "heals_at_once", property(lambda _: False))

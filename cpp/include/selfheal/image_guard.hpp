@@ -55,11 +55,12 @@ struct Finding {
 
 /// Finds damage to an image and to all that protects it, and heals it at once.
 ///
-/// Two sweeps go round in secret orders, each under a byte budget: a fast one over live blocks and
-/// parity by checksum, and a slow one over these and golden's copies by keyed hash. Whatever is
-/// damaged is repaired before step() returns, from the first source that verifies by keyed hash: a
-/// stored copy (one block to read), else parity (a group to read). What was written is verified
-/// again; if somebody damaged it meanwhile it is written anew, three times at most.
+/// Two sweeps go round in secret orders, each under a byte budget: a fast one over live blocks by
+/// checksum (parity keeps pace with it, on top of the budget), and a slow one over these, parity
+/// and golden's copies by keyed hash. Whatever is damaged is repaired before step() returns, from
+/// the first source that verifies by keyed hash: a stored copy (one block to read), else parity (a
+/// group to read). What was written is verified again; if somebody damaged it meanwhile it is
+/// written anew, three times at most.
 ///
 /// No allocation, no exception, no clock. Refers to the image, the pool and the parity, which must
 /// outlive it; pool and parity may be absent. Bytes: its own size and one block. One object, one
@@ -99,6 +100,7 @@ class ImageGuard {
 
  private:
   struct Sweep {
+    std::size_t first;  // item
     SweepOrder order;
     std::size_t next = 0;
     std::size_t credit = 0;  // bytes
@@ -124,6 +126,7 @@ class ImageGuard {
   SnapshotPool* pool_;
   Parity* parity_;
   Sweep fast_;
+  Sweep parity_pace_;  // of one item that is never visited where there is no parity
   Sweep keyed_;
   std::vector<std::byte> scratch_;  // one block
 };
