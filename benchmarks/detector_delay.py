@@ -120,9 +120,10 @@ def steady_state_delay(h: float, k: float, shift: float, states: int = 300) -> f
         return np.array([0.5 * math.erfc(-v / math.sqrt(2)) for v in z.ravel()]).reshape(z.shape)
 
     def moves(mean: float) -> npt.NDArray[np.float64]:
-        step = np.arange(states)[None, :] - np.arange(states)[:, None]
-        upper = normal_cdf((step + 0.5) * width + k - mean)
-        lower = normal_cdf((step - 0.5) * width + k - mean)
+        states_at = np.arange(states, dtype=np.float64)
+        step: npt.NDArray[np.float64] = states_at[None, :] - states_at[:, None]
+        upper = normal_cdf(np.asarray((step + 0.5) * width + k - mean, np.float64))
+        lower = normal_cdf(np.asarray((step - 0.5) * width + k - mean, np.float64))
         matrix = upper - lower
         matrix[:, 0] = upper[:, 0]
         return matrix
