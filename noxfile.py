@@ -69,9 +69,10 @@ def tidy(session: nox.Session) -> None:
     """clang-tidy on the core and the bindings; needs clang-tidy 14."""
     session.install("cmake>=3.25", "ninja")
     session.run("cmake", "--preset", "default")
-    files = session.run("git", "ls-files", "cpp/src/*.cpp", external=True, silent=True)
-    assert isinstance(files, str)
-    session.run("clang-tidy-14", "-p", "build/default", "--quiet", *files.split(), external=True)
+    listed = session.run("git", "ls-files", "cpp/src/*.cpp", external=True, silent=True)
+    assert isinstance(listed, str)
+    files = [f for f in listed.split() if "armv8" not in f]  # compiles on ARM only
+    session.run("clang-tidy-14", "-p", "build/default", "--quiet", *files, external=True)
 
 
 @nox.session

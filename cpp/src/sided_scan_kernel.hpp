@@ -17,7 +17,7 @@ constexpr std::size_t kWidth = 4;
 #else
 constexpr std::size_t kWidth = 2;
 #endif
-typedef double Part __attribute__((vector_size(kWidth * sizeof(double))));
+using Part = double __attribute__((vector_size(kWidth * sizeof(double))));
 
 // Vectors go by reference: passed by value, they would depend on the instruction set's ABI.
 template <typename T>
@@ -86,17 +86,17 @@ struct Running {
 
 template <typename T>
 void scan_block(const T* samples, const ScanParameters& p, ScanResult& result) noexcept {
-  constexpr std::size_t k = OnsetTracker::kStride;
+  constexpr std::size_t kStride = OnsetTracker::kStride;
   const Part zero{};
   const Constants c{zero + p.mean, zero + p.reciprocal_std, zero + kGridShift,
                     zero + (kGridShift + p.allowance), zero + (kGridShift - p.allowance)};
   // Two at a time: their chains of additions run side by side, and all fits into the registers.
   for (std::size_t lane = 0; lane < kScanLanes; lane += 2 * kWidth) {
-    const T* const low = samples + lane * k;
-    const T* const high = low + kWidth * k;
+    const T* const low = samples + lane * kStride;
+    const T* const high = low + kWidth * kStride;
     Running first;
     Running second;
-    for (std::size_t i = 0; i < k; ++i) {
+    for (std::size_t i = 0; i < kStride; ++i) {
       first.take(low + i, c);
       second.take(high + i, c);
     }

@@ -29,7 +29,7 @@ std::uint32_t add_below(std::uint32_t a, std::uint32_t b, std::uint32_t range) n
 }  // namespace
 
 SweepOrder::SweepOrder(std::size_t size, std::uint64_t seed) noexcept
-    : size_(static_cast<std::uint32_t>(size)), rows_(1), columns_(1), rounds_{} {
+    : size_(static_cast<std::uint32_t>(size)), rounds_{} {
   while (std::uint64_t{rows_} * rows_ < size_) ++rows_;
   columns_ = (size_ - 1) / rows_ + 1;
   for (Round& round : rounds_) {

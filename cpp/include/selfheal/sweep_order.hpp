@@ -28,8 +28,8 @@ class SweepOrder {
   };
 
   std::uint32_t size_;
-  std::uint32_t rows_;
-  std::uint32_t columns_;
+  std::uint32_t rows_ = 1;
+  std::uint32_t columns_ = 1;
   std::array<Round, 4> rounds_;
 };
 
