@@ -37,6 +37,10 @@ class Healing:
     """Whether the model is proven to be what it was."""
 
 
+def _digest(live: memoryview) -> bytes:
+    return hashlib.sha256(live).digest()
+
+
 class Healer:
     """One model's repairs; the `RepairTarget` that strategies see.
 
@@ -69,6 +73,8 @@ class Healer:
         self._kit = kit
         self._policy = policy
         self._journal = journal
+        # What every image was when the model was opened: built from a file whose hash is known.
+        self._born = {name: _digest(image.live) for name, image in weights.images.items()}
         self.known = known
         self.trusted = True
         """Whether answers may be relied on."""
@@ -118,8 +124,21 @@ class Healer:
         if hashlib.sha256(model.data).hexdigest() != model.sha256:
             raise IntegrityError("model: expected the file's bytes to have their hash, got others")
         self._session.source.view[:] = model.data
-        self._session.rebuild()
-        self._weights.replace(self._guard())
+        self._session.rebuild(lambda fresh: self._require_born(fresh.images))
+        guarded = self._guard()
+        # The guard has sealed what it found: that must be what the model was born with, and still.
+        self._require_born({name: image.live for name, image in guarded.items()})
+        if any(image.image.check() for image in guarded.values()):
+            raise IntegrityError("weights: expected sound bytes to guard, got others meanwhile")
+        self._weights.replace(guarded)
+
+    def _require_born(self, images: Mapping[str, memoryview]) -> None:
+        changed = [n for n, live in images.items() if _digest(live) != self._born.get(n)]
+        if changed:
+            raise IntegrityError(
+                f"weights: expected the {changed[0]} image that the model was opened with, "
+                "got another: damage came while it was made"
+            )
 
     def mark_untrusted(self) -> None:
         """Flag every answer from now on."""
