@@ -8,6 +8,7 @@
 
 #include "bindings.hpp"
 #include "compiled_model.hpp"
+#include "engine.hpp"
 #include "refusal.hpp"
 #include "tensor_port.hpp"
 
@@ -72,27 +73,36 @@ struct Port : selfheal::python::TensorPort {
 }
 
 // A compiled model as Python sees it; closed when `model` is null.
-class Held {
+class Held : public TensorEngine {
  public:
   Held(const std::string& library, const std::string& version, const std::string& source_path,
-       int num_threads, int own_outputs) {
+       int num_threads, int own_outputs, const std::vector<std::size_t>& taps) {
     {
       const py::gil_scoped_release release;
       model_ =
           std::make_shared<CompiledModel>(litert_api(library, version), source_path, num_threads);
     }
-    for (const TensorSlot& slot : model_->inputs()) inputs_.emplace_back(slot);
+    for (const TensorSlot& slot : model_->inputs()) {
+      inputs_.emplace_back(slot);
+      inputs_memory_.push_back({model_->data(slot), slot.nbytes});
+    }
     for (const TensorSlot& slot : model_->outputs()) outputs_.emplace_back(slot);
     const std::size_t count = outputs_.size();
     own_outputs_ = own_outputs < 0 ? count : std::min(count, static_cast<std::size_t>(own_outputs));
+    for (std::size_t i = 0; i < own_outputs_; ++i) outputs_memory_.push_back(memory(i));
+    for (const std::size_t i : taps) taps_memory_.push_back(memory(i));
   }
 
-  const std::vector<Port>& inputs() const { return inputs_; }
-  const std::vector<Port>& outputs() const { return outputs_; }
+  const std::vector<Port>& input_ports() const { return inputs_; }
+  const std::vector<Port>& output_ports() const { return outputs_; }
+
+  bool needs_interpreter_lock() const noexcept override { return false; }
+  // Its caller has the model's turn, which close() waits for.
+  bool run() noexcept override { return model_ && !model_->forked() && model_->run() == 0; }
 
   // Small models take a few microseconds, and pybind11's scoped release of the GIL takes as long as
   // a layer.
-  py::list run(const py::sequence& arrays) {
+  py::list run_arrays(const py::sequence& arrays) {
     const std::shared_ptr<CompiledModel> model = require_open();
     const std::unique_lock lock = lock_of(*model);
     if (arrays.size() != inputs_.size()) {
@@ -167,6 +177,11 @@ class Held {
     return lock;
   }
 
+  TensorMemory memory(std::size_t output) const {
+    const Port& port = outputs_.at(output);
+    return {model_->data(port.slot), port.slot.nbytes};
+  }
+
   std::shared_ptr<CompiledModel> model_;
   std::vector<Port> inputs_;
   std::vector<Port> outputs_;
@@ -193,21 +208,24 @@ void bind_compiled_model(py::module_& m) {
                                static_cast<py::ssize_t>(self.nbytes));
       });
 
-  py::class_<Held>(m, "CompiledModel", "A model compiled by LiteRT, its packed weights ours.")
-      .def(py::init<const std::string&, const std::string&, const std::string&, int, int>(),
+  py::class_<Held, Engine>(m, "CompiledModel",
+                           "A model compiled by LiteRT, its packed weights ours.")
+      .def(py::init<const std::string&, const std::string&, const std::string&, int, int,
+                    const std::vector<std::size_t>&>(),
            py::kw_only(), py::arg("library"), py::arg("version"), py::arg("source_path"),
-           py::arg("num_threads") = 1, py::arg("own_outputs") = -1)
-      .def("run", &Held::run, py::arg("inputs"),
+           py::arg("num_threads") = 1, py::arg("own_outputs") = -1,
+           py::arg("taps") = std::vector<std::size_t>())
+      .def("run", &Held::run_arrays, py::arg("inputs"),
            "Run once on arrays of the inputs' shapes and dtypes; copies of the own outputs.")
       .def("read", &Held::read, py::arg("output"), "Copy one output of the last run.")
       .def("close", &Held::close, "Release the runtime's memory; a second call does nothing.")
       .def_property_readonly("closed", &Held::closed)
       .def_property_readonly("packed", &Held::packed, "The packed image, or None.")
       .def_property_readonly(
-          "inputs", [](const Held& h) { return describe_ports(h.inputs()); },
+          "inputs", [](const Held& h) { return describe_ports(h.input_ports()); },
           "Dtype and shape of each input.")
       .def_property_readonly(
-          "outputs", [](const Held& h) { return describe_ports(h.outputs()); },
+          "outputs", [](const Held& h) { return describe_ports(h.output_ports()); },
           "Dtype and shape of each output.")
       .def("memory_bytes", &Held::memory_bytes, "Bytes of tensors and packed weights.");
 

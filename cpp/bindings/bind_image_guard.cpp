@@ -1,24 +1,10 @@
 #include "bindings.hpp"
 #include "held.hpp"
-#include "selfheal/image_guard.hpp"
 
 namespace {
 
 using namespace selfheal;
 using namespace selfheal::python;
-
-struct HeldGuard {
-  std::shared_ptr<HeldImage> image;
-  std::shared_ptr<HeldPool> pool;
-  std::shared_ptr<HeldParity> parity;
-  ImageGuard guard;
-  std::vector<Finding> found;
-
-  ImageGuard& get() {
-    image->get();
-    return guard;
-  }
-};
 
 const char* part_name(const Finding& finding) {
   switch (finding.part) {

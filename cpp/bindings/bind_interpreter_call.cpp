@@ -4,11 +4,14 @@
 #include <vector>
 
 #include "bindings.hpp"
+#include "engine.hpp"
 #include "tensor_port.hpp"
 
 namespace {
 
 using selfheal::python::TensorPort;
+using selfheal::runtime::TensorEngine;
+using selfheal::runtime::TensorMemory;
 
 using Address = std::tuple<std::uintptr_t, py::dtype, std::vector<py::ssize_t>>;
 
@@ -28,17 +31,37 @@ std::vector<FixedPort> fixed_ports(const char* name, const std::vector<Address>&
   return ports;
 }
 
+std::vector<TensorMemory> memory_of(const std::vector<Address>& tensors) {
+  std::vector<TensorMemory> memory;
+  for (const auto& [address, dtype, shape] : tensors) {
+    memory.push_back({reinterpret_cast<std::byte*>(address),  // NOLINT(performance-no-int-to-ptr)
+                      TensorPort(dtype, shape).nbytes});
+  }
+  return memory;
+}
+
 // Copy in, invoke, copy out. An interpreter's tensors do not move between invokes, so that the
 // addresses taken once after the allocation hold until something reallocates.
-class InterpreterCall {
+class InterpreterCall : public TensorEngine {
  public:
   InterpreterCall(py::object invoke, const std::vector<Address>& inputs,
-                  const std::vector<Address>& outputs)
-      : invoke_(std::move(invoke)),
+                  const std::vector<Address>& outputs, const std::vector<Address>& taps)
+      : TensorEngine(memory_of(inputs), memory_of(outputs), memory_of(taps)),
+        invoke_(std::move(invoke)),
         inputs_(fixed_ports("inputs", inputs)),
-        outputs_(fixed_ports("outputs", outputs)) {}
+        outputs_(fixed_ports("outputs", outputs)) {
+    fixed_ports("taps", taps);
+  }
 
-  py::list operator()(const py::sequence& arrays) const {
+  bool needs_interpreter_lock() const noexcept override { return true; }
+  // Leaves Python's error as it is where it fails.
+  bool run() noexcept override {
+    PyObject* const done = PyObject_CallNoArgs(invoke_.ptr());
+    Py_XDECREF(done);
+    return done != nullptr;
+  }
+
+  py::list operator()(const py::sequence& arrays) {
     if (arrays.size() != inputs_.size()) {
       selfheal::refuse("inputs", std::to_string(inputs_.size()) + " arrays",
                        std::string_view(std::to_string(arrays.size())));
@@ -46,9 +69,7 @@ class InterpreterCall {
     for (std::size_t i = 0; i < inputs_.size(); ++i) {
       inputs_[i].port.copy_in(inputs_[i].data, py::object(arrays[i]));
     }
-    PyObject* const done = PyObject_CallNoArgs(invoke_.ptr());
-    if (done == nullptr) throw py::error_already_set();
-    Py_DECREF(done);
+    if (!run()) throw py::error_already_set();
     py::list results(outputs_.size());
     for (std::size_t i = 0; i < outputs_.size(); ++i) {
       PyList_SET_ITEM(results.ptr(), static_cast<py::ssize_t>(i),
@@ -65,11 +86,17 @@ class InterpreterCall {
 
 }  // namespace
 
+void bind_engine(py::module_& m) {
+  py::class_<selfheal::runtime::Engine>(m, "Engine", "What a HotPath runs.");
+}
+
 void bind_interpreter_call(py::module_& m) {
-  py::class_<InterpreterCall>(m, "InterpreterCall",
-                              "Copy in, invoke and copy out, through fixed addresses.")
-      .def(py::init<py::object, const std::vector<Address>&, const std::vector<Address>&>(),
-           py::kw_only(), py::arg("invoke"), py::arg("inputs"), py::arg("outputs"))
+  py::class_<InterpreterCall, selfheal::runtime::Engine>(
+      m, "InterpreterCall", "Copy in, invoke and copy out, through fixed addresses.")
+      .def(py::init<py::object, const std::vector<Address>&, const std::vector<Address>&,
+                    const std::vector<Address>&>(),
+           py::kw_only(), py::arg("invoke"), py::arg("inputs"), py::arg("outputs"),
+           py::arg("taps") = std::vector<Address>())
       .def("__call__", &InterpreterCall::operator(), py::arg("inputs"),
            "Run once on arrays of the inputs' shapes and dtypes; copies of the outputs.");
 }

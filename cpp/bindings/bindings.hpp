@@ -5,7 +5,10 @@
 void bind_compiled_model(py::module_& m);
 void bind_crc32c(py::module_& m);
 void bind_detectors(py::module_& m);
+void bind_engine(py::module_& m);
 void bind_errors(py::module_& m);
+void bind_hot_path(py::module_& m);
+void bind_inference_monitor(py::module_& m);
 void bind_interpreter_call(py::module_& m);
 void bind_learning_detectors(py::module_& m);
 void bind_image_guard(py::module_& m);
@@ -16,4 +19,5 @@ void bind_ring_buffer(py::module_& m);
 void bind_run_length(py::module_& m);
 void bind_signals(py::module_& m);
 void bind_snapshot_pool(py::module_& m);
+void bind_turn_lock(py::module_& m);
 void bind_weight_image(py::module_& m);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "arrays.hpp"
+#include "selfheal/image_guard.hpp"
 #include "selfheal/keyed_hash.hpp"
 #include "selfheal/parity.hpp"
 #include "selfheal/snapshot_pool.hpp"
@@ -60,6 +61,19 @@ struct HeldParity {
   Parity& get() {
     image->get();
     return parity;
+  }
+};
+
+struct HeldGuard {
+  std::shared_ptr<HeldImage> image;
+  std::shared_ptr<HeldPool> pool;
+  std::shared_ptr<HeldParity> parity;
+  ImageGuard guard;
+  std::vector<Finding> found;
+
+  ImageGuard& get() {
+    image->get();
+    return guard;
   }
 };
 

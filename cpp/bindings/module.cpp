@@ -8,7 +8,6 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   m.attr("__version__") = SELFHEAL_VERSION;
   bind_errors(m);
   bind_ring_buffer(m);
-  bind_interpreter_call(m);
   bind_moments(m);
   bind_run_length(m);
   bind_detectors(m);
@@ -20,5 +19,10 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   bind_weight_image(m);
   bind_snapshot_pool(m);
   bind_image_guard(m);
+  bind_engine(m);
+  bind_interpreter_call(m);
   bind_compiled_model(m);
+  bind_turn_lock(m);
+  bind_inference_monitor(m);
+  bind_hot_path(m);
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 
 __all__ = ["Beat"]
 
@@ -16,34 +16,28 @@ class Beat:
         Due after this many; None: predictions do not matter.
     seconds
         Due after this long; None: time does not matter.
-    clock
-        Monotonic seconds.
     """
 
-    def __init__(
-        self, predictions: int | None, seconds: float | None, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, predictions: int | None, seconds: float | None) -> None:
         self._predictions = predictions
         self._seconds = seconds
-        self._clock = clock
-        self._count = 0
-        self._since: float | None = None  # the clock is first read when it is first asked
+        self.next_prediction: int | None = predictions
+        """Due from this prediction on, if predictions matter."""
+        self.next_second = math.inf
+        """Due from this time on; never before the first `start`."""
 
-    def due(self, predictions: int = 1) -> bool:
-        """Count predictions; return whether it is time, and start anew if so."""
-        self._count += predictions
-        late = self._predictions is not None and self._count >= self._predictions
-        if not late and self._seconds is not None:
-            now = self._clock()
-            if self._since is None:
-                self._since = now
-            late = now - self._since >= self._seconds
-        if late:
-            self.restart()
-        return late
-
-    def restart(self) -> None:
-        """Begin to count anew."""
-        self._count = 0
+    def start(self, prediction: int, now: float) -> None:
+        """Begin to count."""
+        if self._predictions is not None:
+            self.next_prediction = prediction + self._predictions
         if self._seconds is not None:
-            self._since = self._clock()
+            self.next_second = now + self._seconds
+
+    def due(self, prediction: int, now: float) -> bool:
+        """Return whether it is time, and start anew if so."""
+        late = now >= self.next_second or (
+            self.next_prediction is not None and prediction >= self.next_prediction
+        )
+        if late:
+            self.start(prediction, now)
+        return late

@@ -15,9 +15,6 @@ from selfheal_edge.signals import Measurement
 
 __all__ = ["SENSOR_ALARMS", "Alarm", "PerformanceMonitor"]
 
-_WINDOW: Final = 256
-_SETTLED_SAMPLES: Final = 64
-_SETTLED_MEAN: Final = 0.5  # four standard errors of a mean of 64
 _MIN_REPEATS: Final = 8
 _FLAT_SHARE: Final = 0.25
 
@@ -72,69 +69,73 @@ class PerformanceMonitor:
     def __init__(self, baseline: Baseline) -> None:
         self.names: tuple[str, ...] = tuple(baseline.references)
         signals = max(1, len(self.names))
-        self._bank = (
-            _core.MonitorBank(
-                list(baseline.references.values()),
-                min(1e12 / signals, baseline.false_alarm_interval),
-            )
-            if self.names
-            else None
-        )
         share = max(baseline.repeat_share, 1.0 / baseline.samples)
-        self._max_repeats = (
-            max(_MIN_REPEATS, math.ceil(math.log(baseline.false_alarm_interval) / -math.log(share)))
-            if share < 0.99
-            else 0  # inputs are always the same: that they repeat says nothing
+        self.core = _core.InferenceMonitor(
+            list(baseline.references.values()),
+            min(1e12 / signals, baseline.false_alarm_interval),
+            flat=[
+                (i, _FLAT_SHARE * reference.lowest)
+                for i, (name, reference) in enumerate(baseline.references.items())
+                if name.startswith("input_std")
+            ],
+            # Where inputs are always the same, that they repeat says nothing.
+            max_repeats=(
+                max(
+                    _MIN_REPEATS,
+                    math.ceil(math.log(baseline.false_alarm_interval) / -math.log(share)),
+                )
+                if share < 0.99
+                else 0
+            ),
         )
-        self._flat_below = tuple(
-            (i, _FLAT_SHARE * reference.lowest)
-            for i, (name, reference) in enumerate(baseline.references.items())
-            if name.startswith("input_std")
-        )
-        self._flat = 0
-        self._since_alarm = 0
-        self._scores = _core.RingBuffer(_WINDOW, max(1, len(self.names)))
-        self._row = np.zeros(max(1, len(self.names)))
-        self.count = 0
+        """For the hot path, which updates it without Python; then `alarms` tells them."""
+        self._row = np.zeros(len(self.names))
+
+    @property
+    def count(self) -> int:
         """Predictions seen."""
-        self.repeats = 0
+        return self.core.count
+
+    @property
+    def repeats(self) -> int:
         """Equal inputs in a row, the latest included."""
-        self.nonfinite = 0
+        return self.core.repeats
+
+    @property
+    def nonfinite(self) -> int:
         """Values that were NaN or infinite, ever."""
+        return self.core.nonfinite
 
     @property
     def window(self) -> npt.NDArray[np.float64]:
         """Normal scores of the latest predictions, oldest first: shape (n <= 256, signals)."""
-        return np.asarray(self._scores.to_array(), np.float64)
+        return self.core.window
 
     @property
     def memory_bytes(self) -> int:
         """Bytes of references, charts and history."""
-        bank = 0 if self._bank is None else self._bank.memory_bytes()
-        return bank + self._scores.memory_bytes() + self._row.nbytes
+        return self.core.memory_bytes() + self._row.nbytes
 
     def update(self, measurement: Measurement) -> tuple[Alarm, ...]:
         """Take in one inference; return the alarms that it raised, usually none."""
-        self.count += 1
+        self._row[:] = measurement.values
+        raised = self.core.update(self._row, measurement.repeats_previous, measurement.nonfinite)
+        return self.alarms() if raised else ()
+
+    def alarms(self) -> tuple[Alarm, ...]:
+        """Return the alarms that the latest inference raised."""
+        core = self.core
         alarms: list[Alarm] = []
-        if self._bank is not None:
-            self._row[:] = measurement.values
-            if self._bank.update(self._row):
-                alarms += [self._alarm(self._bank, i) for i in self._bank.alarms]
-            self._scores.push(self._bank.scores)
-        if measurement.nonfinite:
-            self.nonfinite += measurement.nonfinite
-            alarms.append(self._sensor("input_nonfinite", measurement.nonfinite, 0, 0))
-        is_flat = any(measurement.values[i] < least for i, least in self._flat_below)
-        self._flat = self._flat + 1 if is_flat else 0
-        if self._flat and self._flat % _MIN_REPEATS == 0:
-            alarms.append(self._sensor("input_flat", self._flat, _MIN_REPEATS, self._flat))
-        self.repeats = self.repeats + 1 if measurement.repeats_previous else 0
-        if self._max_repeats and self.repeats and self.repeats % self._max_repeats == 0:
+        if core.bank is not None and core.bank_alarm:
+            alarms += [self._alarm(core.bank, i) for i in core.bank.alarms]
+        if core.nonfinite_alarm:
+            alarms.append(self._sensor("input_nonfinite", core.last_nonfinite, 0, 0))
+        if core.flat_alarm:
+            alarms.append(self._sensor("input_flat", core.flats, _MIN_REPEATS, core.flats))
+        if core.repeats_alarm:
             alarms.append(
-                self._sensor("input_repeats", self.repeats, self._max_repeats, self.repeats)
+                self._sensor("input_repeats", core.repeats, core.max_repeats, core.repeats)
             )
-        self._since_alarm = 0 if alarms else self._since_alarm + 1
         return tuple(alarms)
 
     def _alarm(self, bank: _core.MonitorBank, signal: int) -> Alarm:
@@ -156,18 +157,8 @@ class PerformanceMonitor:
 
     def settled(self) -> bool:
         """Whether the latest 64 predictions raised no alarm and look like the reference again."""
-        if self.repeats or self._since_alarm < _SETTLED_SAMPLES:
-            return False
-        recent = self.window[-_SETTLED_SAMPLES:]
-        if len(recent) < _SETTLED_SAMPLES:
-            return False
-        if not np.isfinite(recent).all():
-            return False
-        return bool((np.abs(recent.mean(axis=0)) < _SETTLED_MEAN).all())
+        return self.core.settled()
 
     def reset(self) -> None:
         """Forget charts and history, as after a repair; counters go on."""
-        if self._bank is not None:
-            self._bank.reset()
-        self._scores.clear()
-        self.repeats = self._flat = self._since_alarm = 0
+        self.core.reset()

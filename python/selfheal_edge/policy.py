@@ -33,13 +33,27 @@ def _check_names(argument: str, names: object) -> None:
 class Policy:
     """How a model guards itself. Immutable; the defaults suit most devices."""
 
-    scrub_bytes_per_predict: int = 16384
-    """Bytes of each image checked before each prediction; a sweep takes size / budget predictions.
-    0 leaves checking to `weights.scrub()` and `weights.idle()`."""
-    keyed_bytes_per_predict: int = 512
-    """Bytes checked by keyed hash as well, which finds flips chosen to keep their checksum: the
-    slower sweep, over the weights and all that guards them. Below a block (512) it checks one
-    every few predictions; 0 leaves it to `weights.scrub()` and `weights.idle()`."""
+    scrub_bytes_per_predict: int = 64
+    """Bytes of each image that are checked before each prediction at least, however fast they
+    come: a sweep takes at most size / budget predictions. Below a block (512) a block is checked
+    every few predictions. 0 leaves checking to `weights.scrub()` and `weights.idle()`."""
+    sweep_seconds: float | None = 1.0
+    """The time in which a sweep shall be complete, when predictions come seldom: as much as that
+    takes is checked before each, but never more than an eighth of an image. None: the bytes per
+    prediction alone count."""
+    keyed_bytes_per_predict: int = 8
+    """The same for the keyed hash, which finds flips chosen to keep their checksum: the slower
+    sweep, over the weights and all that guards them. 0 leaves it to `weights.scrub()` and
+    `weights.idle()`."""
+    keyed_sweep_seconds: float | None = 10.0
+    """The time in which the keyed sweep shall be complete; at most a 64th before a prediction."""
+    mode: Literal["inline", "background"] = "inline"
+    """Who heals. ``"inline"``: the call that notices, before it answers. ``"background"``: a thread
+    of its own, while predictions go on: what was damaged is put right at once, but until the
+    repair is proven they come from the hot spare or are marked untrusted."""
+    hot_spare: bool = False
+    """Keep a second instance, built from golden, which serves within microseconds while the first
+    is being healed. Costs the memory of another model; see `memory_report`."""
     snapshots: bool = True
     """Keep golden and later generations in memory: the size of each image once, and a quarter for
     generations. Without them parity alone repairs, and there is no rollback."""
@@ -87,10 +101,14 @@ class Policy:
                 raise TypeError(f"{name}: expected an integer or None, got {value!r}")
             if value is not None and value < 1:
                 raise ValueError(f"{name}: expected at least 1, got {value}")
-        if self.rebuild_after_seconds is not None and not self.rebuild_after_seconds > 0:
-            raise ValueError(
-                f"rebuild_after_seconds: expected above 0, got {self.rebuild_after_seconds!r}"
-            )
+        for name in ("rebuild_after_seconds", "sweep_seconds", "keyed_sweep_seconds"):
+            seconds = getattr(self, name)
+            if seconds is not None and (isinstance(seconds, bool) or not seconds > 0):
+                raise ValueError(f"{name}: expected a number above 0 or None, got {seconds!r}")
+        if self.mode not in ("inline", "background"):
+            raise ValueError(f"mode: expected 'inline' or 'background', got {self.mode!r}")
+        if not isinstance(self.hot_spare, bool):
+            raise TypeError(f"hot_spare: expected a bool, got {self.hot_spare!r}")
         if self.parity_blocks > _MOST_PARITY:
             raise ValueError(f"parity_blocks: expected 0 to 16, got {self.parity_blocks}")
         if not (self.snapshots or self.parity_blocks):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -76,6 +77,10 @@ class Session:
             raise
         self._flips: tuple[RegionFlips, ...] = ()
         self.stateful = any(tensor.is_variable for tensor in self.model.tensors)
+        self.turn: AbstractContextManager[None] = nullcontext()
+        """To be held while the instance runs or is exchanged."""
+        self.exchanged: Callable[[Instance], None] = lambda _: None
+        """Called in that turn with the instance that runs from now on."""
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -107,6 +112,8 @@ class Session:
     def rebuild(self, accept: Callable[[Instance], None] = lambda _: None) -> None:
         """Replace the instance by one built from the source's live bytes; atomic for callers.
 
+        Nobody has to wait for the building: the turn is taken for the exchange alone.
+
         Whoever watches the old instance's images has to turn to the new one's.
 
         The state of a recurrent model starts again at zero.
@@ -122,14 +129,19 @@ class Session:
         except BaseException:
             fresh.close()
             raise
-        old, self.instance = self.instance, fresh
+        with self.turn:
+            old, self.instance = self.instance, fresh
+            self.exchanged(fresh)
         old.close()
 
     def answers(self, questions: Sequence[Sequence[Array]]) -> list[list[Array]]:
         """Return the outputs for each list of inputs; a recurrent model's state stays untouched."""
-        if not self.stateful:
-            return [self.instance.run(inputs) for inputs in questions]
         answers = []
+        if not self.stateful:
+            for inputs in questions:  # others may have their turn between two
+                with self.turn:
+                    answers.append(self.instance.run(inputs))
+            return answers
         fresh = self.choice.build(self.source)
         try:
             for inputs in questions:

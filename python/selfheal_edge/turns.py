@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+from selfheal_edge import _core
 from selfheal_edge.errors import ModelClosedError
 from selfheal_edge.process import ProcessGuard
 
@@ -19,38 +20,59 @@ class Turns:
     after
         Called when a thread's outermost turn has ended and others may have theirs: the place for
         what must not run in the middle of one, as the user's callbacks.
+    outer
+        Turns that a thread takes before these, if it takes both: `after` waits for their end.
 
     Notes
     -----
     The process is looked at before the lock: in a forked child the lock may be held for ever by a
-    thread that only the parent has.
+    thread that only the parent has. Threads get their turns in the order in which they came.
     """
 
-    def __init__(self, after: Callable[[], None]) -> None:
+    def __init__(self, after: Callable[[], None], outer: Turns | None = None) -> None:
         self._process = ProcessGuard()
         self._after = after
-        self._depth = 0
-        self.lock = threading.RLock()
-        """For what may also be done when all is over."""
-        self.closed = False
+        self._outer = outer
+        self.core = _core.TurnLock()
+        """For the hot path, which takes its turns without Python."""
 
     def check_process(self) -> None:
         """Raise `ForkedProcessError` in a forked child."""
         self._process.check()
 
+    @property
+    def closed(self) -> bool:
+        """Whether nobody may come in any more."""
+        return self.core.closed
+
+    def close(self) -> None:
+        """Let nobody in any more."""
+        self.core.close()
+
     def __enter__(self) -> None:
         """Wait for the turn; raise when there will be none."""
         self._process.check()
-        self.lock.acquire()
-        if self.closed:
-            self.lock.release()
+        self.core.enter()
+        if self.core.closed:
+            self.core.leave()
             raise ModelClosedError("model: expected an open model, got a closed one")
-        self._depth += 1
 
     def __exit__(self, *_: object) -> None:
         """End the turn."""
-        self._depth -= 1
-        outermost = self._depth == 0
-        self.lock.release()
-        if outermost:
+        if self.core.leave():
+            self.ended()
+
+    def ended(self) -> None:
+        """Do what has to wait for the end of a turn, unless an outer one goes on."""
+        if self._outer is None or not self._outer.core.mine:
             self._after()
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Take the lock, for what may also be done when all is over."""
+        self._process.check()
+        self.core.enter()
+        try:
+            yield
+        finally:
+            self.core.leave()

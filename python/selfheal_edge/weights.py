@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
+from selfheal_edge import _core
 from selfheal_edge.errors import IntegrityError
 from selfheal_edge.guarded_image import CorruptBlock, GuardedImage, RestoreReport
 from selfheal_edge.tflite.protocol import CoverageTable
@@ -116,6 +117,11 @@ class Weights:
                 elif blocks := image.scrubber.step(fast_bytes):
                     found += image.describe(blocks)
         return found
+
+    def describe(self, findings: Sequence[tuple[int, _core.Finding]]) -> tuple[CorruptBlock, ...]:
+        """Say what the core found, given by (index in `images`, finding)."""
+        images = tuple(self._images.values())
+        return tuple(images[index].report(finding) for index, finding in findings)
 
     def idle(self, seconds: float) -> tuple[CorruptBlock, ...]:
         """Use idle time for both sweeps; heal what they find.

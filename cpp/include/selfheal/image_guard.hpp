@@ -96,6 +96,7 @@ class ImageGuard {
   /// Blocks in one round of the fast sweep, and of the keyed one.
   std::size_t fast_blocks() const noexcept { return fast_.order.size(); }
   std::size_t keyed_blocks() const noexcept { return keyed_.order.size(); }
+  std::size_t block_bytes() const noexcept { return image_->block_bytes(); }
   std::size_t memory_bytes() const noexcept { return sizeof *this + scratch_.capacity(); }
 
  private:

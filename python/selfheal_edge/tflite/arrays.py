@@ -15,6 +15,7 @@ __all__ = [
     "Tensors",
     "check_out",
     "dequantize",
+    "join_outputs",
     "quantize",
     "read_batch",
     "shape_outputs",
@@ -208,6 +209,29 @@ def shape_outputs(
             array = np.concatenate([r[i] for r in results], axis=0)
         else:
             array = np.stack([r[i] for r in results])
+        joined[spec.name] = dequantize(array, spec) if real else array
+    return next(iter(joined.values())) if len(specs) == 1 else joined
+
+
+def join_outputs(
+    specs: Sequence[TensorSpec], results: Sequence[Array], form: Form, real: bool
+) -> Array | dict[str, Array]:
+    """Shape the outputs of n inferences, one array of shape (n, *output shape) per output.
+
+    Parameters
+    ----------
+    specs, form, real
+        As `shape_outputs`.
+    results
+        One array per output.
+    """
+    joined: dict[str, Array] = {}
+    for spec, stacked in zip(specs, results, strict=True):
+        array = stacked
+        if form == "single":
+            array = stacked[0, ...]
+        elif form == "first" and spec.shape[:1] == (1,):
+            array = stacked[:, 0]
         joined[spec.name] = dequantize(array, spec) if real else array
     return next(iter(joined.values())) if len(specs) == 1 else joined
 

@@ -90,6 +90,7 @@ class CompiledInstance:
                 source_path=source_path,
                 num_threads=num_threads,
                 own_outputs=copy.own_outputs,
+                taps=copy.taps,
             )
         self.run = self._compiled.run
         try:
@@ -119,6 +120,11 @@ class CompiledInstance:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def engine(self) -> _core.Engine | None:
+        """The compiled model: its tensors stay where they are."""
+        return self._compiled
 
     @property
     def images(self) -> Mapping[str, memoryview]:

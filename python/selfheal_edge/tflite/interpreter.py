@@ -141,6 +141,11 @@ class InterpreterInstance:
         return cover(regions, operators, dtypes, self.num_threads)
 
     @property
+    def engine(self) -> _core.Engine | None:
+        """The short way through fixed addresses, if there is one."""
+        return self._call
+
+    @property
     def images(self) -> Mapping[str, memoryview]:
         """None: what a plain interpreter packs, it packs into memory that nobody can see."""
         return MappingProxyType({})
@@ -172,7 +177,7 @@ class InterpreterInstance:
         if any(-1 in t.shape_signature or t.size == 0 or t.dtype == "string" for t in every):
             return None
         places: list[list[tuple[int, np.dtype[Any], tuple[int, ...]]]] = []
-        for indices in (self._input_indices, self._output_indices):
+        for indices in (self._input_indices, self._output_indices, self._tap_indices):
             ports = []
             for index in indices:
                 try:
@@ -186,7 +191,9 @@ class InterpreterInstance:
                 ports.append((address, view.dtype, view.shape))
             places.append(ports)
         inner = self._interpreter._interpreter
-        return _core.InterpreterCall(invoke=inner.Invoke, inputs=places[0], outputs=places[1])
+        return _core.InterpreterCall(
+            invoke=inner.Invoke, inputs=places[0], outputs=places[1], taps=places[2]
+        )
 
     def tapped(self) -> list[Array]:
         """Return copies of the taps' values in the last run."""

@@ -124,6 +124,11 @@ class Instance(Protocol):
     """Why it is not built in the way that was tried first; empty when it is."""
 
     @property
+    def engine(self) -> _core.Engine | None:
+        """What the hot path runs; None where tensors may move."""
+        ...
+
+    @property
     def images(self) -> Mapping[str, memoryview]:
         """Live weight bytes that belong to this instance beside the source: the packed ones."""
         ...

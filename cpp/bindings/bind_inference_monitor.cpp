@@ -1,0 +1,82 @@
+#include "bindings.hpp"
+#include "selfheal/inference_monitor.hpp"
+
+namespace {
+
+using namespace selfheal;
+using namespace selfheal::python;
+
+using FlatRule = std::pair<std::int64_t, double>;
+
+std::unique_ptr<InferenceMonitor> make(const std::vector<Reference>& references, double arl0,
+                                       const std::vector<FlatRule>& flat,
+                                       std::int64_t max_repeats) {
+  std::vector<InferenceMonitor::Flat> rules;
+  rules.reserve(flat.size());
+  for (const auto& [index, least] : flat) rules.push_back({to_size("flat", index), least});
+  const std::size_t repeats = to_size("max_repeats", max_repeats);
+  const py::gil_scoped_release released;
+  std::optional<MonitorBank> bank;
+  if (!references.empty()) bank.emplace(std::vector{references}, arl0);
+  return std::make_unique<InferenceMonitor>(std::move(bank), std::move(rules), repeats);
+}
+
+bool update(InferenceMonitor& self, py::handle values, bool repeats_previous,
+            std::int64_t nonfinite) {
+  constexpr const char* kExpected = "a 1-D float64 array, one value a signal";
+  const py::array array = require_array(values, "values", kExpected);
+  if (!has_dtype<double>(array) || array.ndim() != 1 ||
+      static_cast<std::size_t>(array.size()) != self.signals()) {
+    refuse_type("values", kExpected, describe(array));
+  }
+  require_contiguous(array, "values");
+  return self.update(as_span<double>(array), repeats_previous, to_size("nonfinite", nonfinite))
+      .any();
+}
+
+py::array_t<double> window(const InferenceMonitor& self) {
+  const auto spans = self.window().spans();
+  const auto width = static_cast<py::ssize_t>(self.window().width());
+  std::vector<double> values(spans.older.begin(), spans.older.end());
+  values.insert(values.end(), spans.newer.begin(), spans.newer.end());
+  const auto rows = static_cast<py::ssize_t>(values.size()) / width;
+  return py::array_t<double>(to_array(std::move(values)).reshape({rows, width}));
+}
+
+}  // namespace
+
+void bind_inference_monitor(py::module_& m) {
+  py::class_<InferenceMonitor>(m, "InferenceMonitor",
+                               "A bank of charts, and what needs no chart: repeats, flat inputs.")
+      .def(py::init(&make), py::arg("references"), py::arg("arl0"), py::kw_only(), py::arg("flat"),
+           py::arg("max_repeats"))
+      .def("update", &update, py::arg("values"), py::arg("repeats_previous"), py::arg("nonfinite"),
+           "Take one inference; say whether it raises any alarm.")
+      .def("settled", &InferenceMonitor::settled,
+           "Whether the latest 64 updates raised no alarm and look like the reference.")
+      .def("reset", &InferenceMonitor::reset, "Forget charts and history; counters go on.")
+      .def_property_readonly("bank", &InferenceMonitor::bank,
+                             py::return_value_policy::reference_internal, "The bank, or None.")
+      .def_property_readonly("window", &window, "Scores of the latest updates, oldest first.")
+      .def_property_readonly(
+          "nonfinite_alarm", [](const InferenceMonitor& s) { return s.alarms().nonfinite; },
+          "Whether the last update raised this alarm.")
+      .def_property_readonly(
+          "flat_alarm", [](const InferenceMonitor& s) { return s.alarms().flat; },
+          "Whether the last update raised this alarm.")
+      .def_property_readonly(
+          "repeats_alarm", [](const InferenceMonitor& s) { return s.alarms().repeats; },
+          "Whether the last update raised this alarm.")
+      .def_property_readonly(
+          "bank_alarm", [](const InferenceMonitor& s) { return s.alarms().bank; },
+          "Whether the last update raised an alarm of the bank.")
+      .def_property_readonly("count", &InferenceMonitor::count, "Updates, ever.")
+      .def_property_readonly("repeats", &InferenceMonitor::repeats, "Equal inputs in a row.")
+      .def_property_readonly("flats", &InferenceMonitor::flats, "Flat inputs in a row.")
+      .def_property_readonly("max_repeats", &InferenceMonitor::max_repeats, "Repeats that alarm.")
+      .def_property_readonly("nonfinite", &InferenceMonitor::nonfinite,
+                             "Values that were NaN or infinite, ever.")
+      .def_property_readonly("last_nonfinite", &InferenceMonitor::last_nonfinite,
+                             "Values of the last update that were.")
+      .def("memory_bytes", &InferenceMonitor::memory_bytes, "Bytes held, fixed at construction.");
+}

@@ -1,0 +1,57 @@
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <utility>
+#include <vector>
+
+namespace selfheal::runtime {
+
+/// Memory of one input or output.
+struct TensorMemory {
+  std::byte* data = nullptr;
+  std::size_t nbytes = 0;
+};
+
+/// A built model whose tensors stay where they are: write the inputs, run, read the outputs.
+///
+/// One thread at a time: whoever uses it has the model's turn.
+class Engine {
+ public:
+  Engine() = default;
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+  virtual ~Engine() = default;
+
+  /// Whether run() has to be called by a thread that holds the lock of its language's interpreter.
+  virtual bool needs_interpreter_lock() const noexcept = 0;
+  virtual std::span<const TensorMemory> inputs() const noexcept = 0;
+  /// The user's own outputs.
+  virtual std::span<const TensorMemory> outputs() const noexcept = 0;
+  /// Inner tensors, valid after a run.
+  virtual std::span<const TensorMemory> taps() const noexcept = 0;
+  /// False when the runtime failed, or the engine was closed.
+  virtual bool run() noexcept = 0;
+};
+
+/// An engine that has the places of its tensors in vectors.
+class TensorEngine : public Engine {
+ public:
+  TensorEngine() = default;
+  TensorEngine(std::vector<TensorMemory> inputs, std::vector<TensorMemory> outputs,
+               std::vector<TensorMemory> taps)
+      : inputs_memory_(std::move(inputs)),
+        outputs_memory_(std::move(outputs)),
+        taps_memory_(std::move(taps)) {}
+
+  std::span<const TensorMemory> inputs() const noexcept override { return inputs_memory_; }
+  std::span<const TensorMemory> outputs() const noexcept override { return outputs_memory_; }
+  std::span<const TensorMemory> taps() const noexcept override { return taps_memory_; }
+
+ protected:
+  std::vector<TensorMemory> inputs_memory_;
+  std::vector<TensorMemory> outputs_memory_;
+  std::vector<TensorMemory> taps_memory_;
+};
+
+}  // namespace selfheal::runtime

@@ -1,0 +1,291 @@
+"""Run inferences with all that surrounds them, and say when something is up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from selfheal_edge import _core
+from selfheal_edge.monitor import Alarm, PerformanceMonitor
+from selfheal_edge.policy import Policy
+from selfheal_edge.session import Session
+from selfheal_edge.signals import Measurement, SignalExtractor
+from selfheal_edge.tflite.arrays import Batch, join_outputs, shape_outputs
+from selfheal_edge.tflite.protocol import Array, Instance, TensorSpec
+from selfheal_edge.turns import Turns
+from selfheal_edge.weights import CorruptBlock, Weights
+
+__all__ = ["Last", "Notice", "Serving"]
+
+_DAMAGE: Final = _core.ATTENTION["damage"]
+_FAILED: Final = _core.ATTENTION["run_failed"]
+_ALARM: Final = _core.ATTENTION["alarm"]
+_MOST_FAST: Final = 1 / 8
+_MOST_KEYED: Final = 1 / 64
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What came up at an inference."""
+
+    number: int
+    """Predictions so far."""
+    damage: tuple[CorruptBlock, ...] = ()
+    """Found before the inference, which has not run yet."""
+    error: BaseException | None = None
+    """The runtime failed with this; there is no answer yet."""
+    alarms: tuple[Alarm, ...] = ()
+    again: Callable[[], object] | None = None
+    """Takes the answer anew, from a model that was healed meanwhile."""
+
+
+class Last(NamedTuple):
+    """What was measured on the latest inference."""
+
+    label: int | None
+    confidence: float | None
+    sound: bool
+    """Whether all inputs and outputs were finite."""
+
+
+class _Pacer:
+    """How many bytes of a sweep are due; the hot path has its own."""
+
+    def __init__(self, least: int, seconds: float | None, most: float) -> None:
+        self._least = least
+        self._seconds = seconds if least else None
+        self._most = most
+        self._last: float | None = None
+
+    def due(self, nbytes: int, now: float) -> int:
+        last, self._last = self._last, now
+        if self._seconds is None or last is None:
+            return self._least
+        share = min(max(0.0, (now - last) / self._seconds), self._most)
+        return self._least + int(share * nbytes)
+
+
+def _tensor(spec: TensorSpec) -> tuple[np.dtype[np.generic], tuple[int, ...], float, int]:
+    return spec.dtype, spec.shape, spec.scale if spec.quantized else 0.0, spec.zero_point
+
+
+class Serving:
+    """One model's inferences: sweep, run, measure, monitor.
+
+    Nearly always in one call into the core. A model whose tensors may move, a monitor of the user's
+    own, and a policy that wants the first word before damage is repaired go a slower way, with the
+    same results.
+
+    Parameters
+    ----------
+    session, weights, extractor, monitor, policy
+        The parts.
+    turns, care
+        Held while an inference runs; held by whoever else works on the images.
+    clock
+        Monotonic seconds; None for the core's own.
+    at_once
+        Whether the core shall repair what its sweep finds.
+    attend
+        Called with what came up, in the turn of the inference.
+    """
+
+    def __init__(
+        self,
+        *,
+        session: Session,
+        weights: Weights,
+        extractor: SignalExtractor,
+        monitor: PerformanceMonitor,
+        policy: Policy,
+        turns: Turns,
+        care: Turns,
+        clock: Callable[[], float] | None,
+        at_once: bool,
+        attend: Callable[[Notice], None],
+    ) -> None:
+        self._session = session
+        self._weights = weights
+        self._extractor = extractor
+        self._monitor = monitor
+        self._care = care
+        self._at_once = at_once
+        self._attend = attend
+        self._clock = _core.coarse_seconds if clock is None else clock
+        self.alarms: tuple[Alarm, ...] = ()
+        """Raised by the latest inference that raised any."""
+        instance = session.instance
+        self._specs = instance.outputs
+        fast, keyed = policy.scrub_bytes_per_predict, policy.keyed_bytes_per_predict
+        self._fast = _Pacer(fast, policy.sweep_seconds, _MOST_FAST)
+        self._keyed = _Pacer(keyed, policy.keyed_sweep_seconds, _MOST_KEYED)
+        self._sweeps = bool(fast or keyed)
+        self._slow_number = 0
+        self._slow_last = Last(None, None, True)
+        self._due: tuple[int | None, float] = (None, math.inf)
+        self._watched = False
+        self._hot: _core.HotPath | None = None
+        if at_once and type(monitor) is PerformanceMonitor:
+            self._hot = _core.HotPath(
+                turn=turns.core,
+                signals=extractor.core,
+                monitor=monitor.core,
+                inputs=[_tensor(spec) for spec in instance.inputs],
+                outputs=[_tensor(spec) for spec in instance.outputs],
+                attend=self._attend_hot,
+                ended=turns.ended,
+                clock=clock,
+                fast_bytes=fast,
+                keyed_bytes=keyed,
+                fast_seconds=(policy.sweep_seconds or 0.0) if fast else 0.0,
+                keyed_seconds=(policy.keyed_sweep_seconds or 0.0) if keyed else 0.0,
+            )
+        self._is_hot = False
+        self.guard()
+        self.attach(instance)
+
+    # --- what is served --------------------------------------------------------------------
+
+    def attach(self, instance: Instance) -> None:
+        """Serve from this instance from now on; to be called in the turn."""
+        if self._hot is None:
+            return
+        self._hot.attach(instance.engine, self._extractor.tap)
+        self._is_hot = instance.engine is not None
+        self._slow_number = self.number
+
+    def guard(self) -> None:
+        """Sweep the images that there are now."""
+        if self._hot is not None:
+            images = self._weights.images.values()
+            self._hot.guard([image.guard for image in images], self._care.core)
+
+    def release(self) -> None:
+        """Let go of the instance; nothing is served any more."""
+        if self._hot is not None:
+            self._hot.attach(None)
+        self._is_hot = False
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of the hot path."""
+        return 0 if self._hot is None else self._hot.memory_bytes()
+
+    @property
+    def number(self) -> int:
+        """Predictions so far."""
+        return self._slow_number if self._hot is None else self._hot.number
+
+    def attend_at(self, number: int | None, second: float, *, always: bool) -> None:
+        """Attend to the inference of this number or time, or to every one."""
+        self._due, self._watched = (number, second), always
+        if self._hot is not None:
+            self._hot.due_number, self._hot.due_seconds = number, second
+            self._hot.watched = always
+
+    def now(self) -> float:
+        """Seconds of the clock that `attend_at` means."""
+        return self._clock()
+
+    # --- inferences ------------------------------------------------------------------------
+
+    def quick(self, x: object, out: object) -> Array | None:
+        """Answer one plain array; None where this is not the way for it."""
+        return None if self._hot is None else self._hot.predict(x, out)
+
+    @property
+    def quickest(self) -> Callable[[object, object], Array | None]:
+        """`quick` without a Python function around it."""
+        return self.quick if self._hot is None else self._hot.predict
+
+    def serve(self, batch: Batch) -> Array | dict[str, Array]:
+        """Serve n inferences, one after the other; to be called in the turn."""
+        self.alarms = ()
+        specs = self._specs
+        if self._is_hot:
+            assert self._hot is not None
+            results = [np.empty((batch.size, *spec.shape), spec.dtype) for spec in specs]
+            self._hot.serve(batch.rows, results, batch.nonfinite)
+            return join_outputs(specs, results, batch.form, batch.real)
+        counts = batch.nonfinite
+        answers = [
+            self._serve_one([r[n, ...] for r in batch.rows], 0 if counts is None else int(counts[n]))
+            for n in range(batch.size)
+        ]
+        return shape_outputs(specs, answers, batch.form, batch.real)
+
+    @property
+    def last(self) -> Last:
+        """What was measured on the latest inference."""
+        hot = self._hot
+        if hot is None or not self._is_hot:
+            return self._slow_last
+        label = hot.label
+        sound = not (hot.nonfinite or hot.nonfinite_outputs)
+        return Last(label, None if label is None else hot.confidence, sound)
+
+    def _attend_hot(self, up: int, error: BaseException | None) -> None:
+        assert self._hot is not None
+        number = self._hot.number
+        if up & _DAMAGE:
+            self._attend(Notice(number, damage=self._weights.describe(self._hot.findings)))
+        elif up & _FAILED:
+            self._attend(Notice(number, error=error))
+        else:
+            alarms = self._monitor.alarms() if up & _ALARM else ()
+            self.alarms = alarms
+            self._attend(Notice(number, alarms=alarms, again=self._hot.again))
+
+    # --- the slower way --------------------------------------------------------------------
+
+    def _serve_one(self, inputs: list[Array], nonfinite: int) -> Sequence[Array]:
+        now = self._clock()
+        if self._sweeps:
+            size = self._weights.nbytes // max(1, len(self._weights.images))
+            found = self._weights.step(
+                self._fast.due(size, now), self._keyed.due(2 * size, now), heal=self._at_once
+            )
+            if found:
+                self._attend(Notice(self.number, damage=found))
+        run = self._session.instance.run
+        try:
+            outputs = run(inputs)
+        except Exception as error:  # the input's fault, or that of bytes not swept yet
+            self._attend(Notice(self.number, error=error))
+            outputs = self._session.instance.run(inputs)
+        if self._hot is None:
+            self._slow_number += 1
+        else:
+            self._hot.count_one()
+        measured = self._measure(inputs, outputs, nonfinite)
+        alarms = self._monitor.update(measured)
+        number = self.number
+        due_number, due_second = self._due
+        is_due = now >= due_second or (due_number is not None and number >= due_number)
+        if not (alarms or is_due or self._watched):
+            return outputs
+        self.alarms = alarms
+
+        def again() -> None:
+            nonlocal outputs
+            outputs = self._session.instance.run(inputs)
+            self._measure(inputs, outputs, nonfinite)
+
+        self._attend(Notice(number, alarms=alarms, again=again))
+        return outputs
+
+    def _measure(
+        self, inputs: Sequence[Array], outputs: Sequence[Array], nonfinite: int
+    ) -> Measurement:
+        taps = self._session.instance.tapped() if self._extractor.tap >= 0 else []
+        measured = self._extractor.measure(inputs, outputs, taps)
+        if nonfinite:  # what was replaced must not be taken for a signal
+            unknown = (float("nan"),) * len(measured.values)
+            measured = measured._replace(values=unknown, nonfinite=nonfinite)
+        sound = not (measured.nonfinite or measured.nonfinite_outputs)
+        self._slow_last = Last(measured.label, measured.confidence, sound)
+        return measured
