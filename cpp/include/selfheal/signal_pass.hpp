@@ -1,0 +1,161 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "selfheal/signals.hpp"
+
+/// Everything that is measured on the raw tensors of one inference, in one call.
+///
+/// Dequantised value of an integer q: scale * (q - zero_point).
+namespace selfheal {
+
+enum class ElementType : std::uint8_t { kInt8, kUint8, kInt16, kFloat32 };
+
+/// One tensor, C-contiguous and aligned to its elements.
+struct TensorLayout {
+  ElementType type = ElementType::kInt8;
+  /// 1 to 2^31.
+  std::size_t elements = 0;
+  /// Elements of the innermost dimension, >= 1: roughness compares x[i + channels] with x[i], so
+  /// that a colour is compared with the same colour of the next pixel. Where that leaves no pair
+  /// (channels >= elements, a vector) neighbours are compared.
+  std::size_t channels = 1;
+  /// scale > 0; 1 and 0 for floats.
+  Quantization quantization;
+};
+
+struct SignalPlan {
+  /// nullopt: a tensor that is not measured.
+  std::vector<std::optional<TensorLayout>> inputs;
+  std::vector<std::optional<TensorLayout>> outputs;
+  /// What output 0 holds, one value a class; nullopt: a model without classes.
+  std::optional<OutputKind> classifier;
+  /// Output 0 imitates input 0: both measured, with equally many elements, and no classes.
+  bool reconstructs = false;
+  /// The input of a classifier's last layer.
+  std::optional<TensorLayout> embedding;
+  /// Where the classes lie: classes x embedding elements, dequantised, row by row; a row that
+  /// begins with NaN: a class without a known place. Empty: no distance is measured.
+  std::vector<float> centroids;
+  /// One over the variance of each dimension of the embedding around its class's centroid, >= 0.
+  std::vector<float> precision;
+  /// As many as output 0 has elements.
+  std::size_t classes = 0;
+};
+
+/// What one number of a row is.
+enum class SignalRole : std::uint8_t {
+  kInputMean,  ///< of the finite elements; NaN if there are none
+  kInputStd,   ///< divided by n
+  /// Share of elements at the smallest and at the largest value of an integer type, 0 to 1.
+  kInputSaturatedLow,
+  kInputSaturatedHigh,
+  /// Mean of |x - previous x|, over pairs that are both finite; NaN without a previous input. Near
+  /// 0: a stuck sensor.
+  kInputChange,
+  /// Mean of |x[i + channels] - x[i]|, over pairs that are both finite.
+  kInputRoughness,
+  /// Largest probability, as dequantised (probabilities) or after the softmax (logits).
+  kConfidence,
+  /// Confidence minus the second largest probability; with one class the confidence itself.
+  kMargin,
+  /// Entropy in nats, 0 to ln(classes), of the probabilities clipped at 0 and divided by their
+  /// sum; NaN if that sum is 0 (quantised answers over very many classes).
+  kEntropy,
+  /// Euclidean length.
+  kEmbeddingNorm,
+  /// Share of elements above zero.
+  kEmbeddingActive,
+  /// Mahalanobis distance, with a diagonal covariance, to the centroid of the class that the
+  /// output names; NaN where that class has none.
+  kEmbeddingDistance,
+  /// Mean of (output 0 - input 0)^2, over pairs that are both finite.
+  kReconstructionError,
+  kOutputMean,
+  kOutputStd,
+};
+
+struct SignalName {
+  SignalRole role;
+  /// Of which input or output; 0 for what there is only once.
+  std::size_t tensor;
+};
+
+/// "input_mean", "input_std" and so on.
+std::string_view role_name(SignalRole role) noexcept;
+
+struct PassResult {
+  /// Every measured input equals the previous inference's and is finite; false without inputs.
+  bool repeats_previous = false;
+  /// Elements of measured inputs that are NaN or infinite.
+  std::uint64_t nonfinite = 0;
+  /// Index of the largest value of output 0, the first among equals; -1 without classes, or when
+  /// an element of output 0 is not finite.
+  std::int64_t label = -1;
+  /// NaN where label is -1.
+  double confidence = 0.0;
+  /// Outputs that decide (output 0 of a classifier, else all measured ones) with an element that is
+  /// NaN or infinite.
+  std::uint32_t nonfinite_outputs = 0;
+};
+
+/// Measures one inference after the other.
+///
+/// A row holds, in the order of names(): for every measured input kInputMean to kInputRoughness
+/// (saturation of integers only, roughness where there is more than one element); for a classifier
+/// kConfidence to kEntropy, and with an embedding kEmbeddingNorm to kEmbeddingDistance; for any
+/// other model kReconstructionError, if it reconstructs, then kOutputMean and kOutputStd of every
+/// measured output.
+///
+/// Integer tensors are summed in integers, exactly, so that every backend gives the same signals to
+/// the bit; floats in eight sums of doubles around their first element. Probabilities and
+/// logits of 8 bits go through tables of 256 entries.
+///
+/// Backends, fastest first; the first one that this CPU has is taken:
+///
+///     "avx2"      x86-64 with AVX2
+///     "sse2"      any x86-64
+///     "neon"      aarch64
+///     "portable"  anything
+///
+/// measure: with AVX2 about 0.05 ns an element of 8 bits, 25 ns for twelve classes; noexcept, no
+/// allocation. Bytes: memory_bytes(), mainly a copy of every measured input, the centroids of known
+/// classes, and 6 KiB of tables. One object, one thread.
+class SignalPass {
+ public:
+  /// Throws std::invalid_argument naming a member of the plan. `backend`: a name out of
+  /// backends(); empty: the fastest.
+  explicit SignalPass(SignalPlan plan, std::string_view backend = {});
+  SignalPass(SignalPass&&) noexcept;
+  SignalPass& operator=(SignalPass&&) noexcept;
+  ~SignalPass();
+
+  /// Numbers in a row.
+  std::size_t signals() const noexcept;
+  const std::vector<SignalName>& names() const noexcept;
+
+  /// Measures one inference into `row`, of signals() numbers. `inputs` and `outputs` hold one
+  /// pointer per tensor of the plan; those that are not measured are not looked at. An output that
+  /// is nullptr (no elements this time) measures as NaN. `embedding`: nullptr without one.
+  PassResult measure(std::span<const void* const> inputs, std::span<const void* const> outputs,
+                     const void* embedding, std::span<double> row) noexcept;
+
+  /// Forgets the previous inputs: the next ones repeat nothing and have changed from nothing.
+  void forget() noexcept;
+  std::size_t memory_bytes() const noexcept;
+
+  /// Backends that this build has and this CPU can run, fastest first.
+  static std::span<const std::string_view> backends() noexcept;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace selfheal

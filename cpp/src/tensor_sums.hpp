@@ -1,0 +1,79 @@
+#pragma once
+
+// The sums behind the signals of signal_pass.hpp: one set of functions per instruction set, all
+// with the same results.
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+namespace selfheal::detail {
+
+// Of 8 bits: of u = q XOR flip, 0 to 255 (flip 0x80 makes int8 unsigned and keeps the order). Of
+// int16: of q.
+struct IntegerSums {
+  std::int64_t sum = 0;
+  std::int64_t squares = 0;
+  std::int64_t low = 0;   // elements at the type's least value
+  std::int64_t high = 0;  // at its greatest
+  std::int64_t roughness = 0;
+  std::int64_t change = 0;
+};
+
+// Of two tensors of 8 bits: one and its products with the other.
+struct PairSums {
+  std::int64_t sum = 0;
+  std::int64_t squares = 0;
+  std::int64_t products = 0;
+};
+
+// Of x - pivot.
+struct FloatSums {
+  double sum = 0.0;
+  double squares = 0.0;
+  double roughness = 0.0;
+  double change = 0.0;
+};
+
+struct TensorSums {
+  std::string_view name;
+  // All sums over n elements, roughness over n - step pairs; `previous` is compared with and then
+  // overwritten (8 bits: with u; int16: with q). 1 <= step; where step >= n there are no pairs.
+  void (*input8)(const std::uint8_t* x, std::size_t n, std::size_t step, std::uint8_t flip,
+                 std::uint8_t* previous, IntegerSums& sums) noexcept;
+  void (*input16)(const std::int16_t* x, std::size_t n, std::size_t step, std::int16_t* previous,
+                  IntegerSums& sums) noexcept;
+  // The sum, the squares, and into `high` the elements above `level`.
+  void (*output8)(const std::uint8_t* x, std::size_t n, std::uint8_t flip, std::uint8_t level,
+                  IntegerSums& sums) noexcept;
+  void (*output16)(const std::int16_t* x, std::size_t n, std::int16_t level,
+                   IntegerSums& sums) noexcept;
+  // `other` holds u already.
+  void (*pair8)(const std::uint8_t* x, const std::uint8_t* other, std::size_t n, std::uint8_t flip,
+                PairSums& sums) noexcept;
+  // Not finite as soon as an element is not. `previous` may be null: then only sum and squares.
+  void (*floats)(const float* x, std::size_t n, std::size_t step, double pivot,
+                 const float* previous, FloatSums& sums) noexcept;
+  // The sum of precision * (x - centroid)^2, in sixteen sums of floats.
+  double (*distance_int8)(const std::int8_t* x, std::size_t n, const float* centroid,
+                          const float* precision) noexcept;
+  double (*distance_uint8)(const std::uint8_t* x, std::size_t n, const float* centroid,
+                           const float* precision) noexcept;
+  double (*distance_int16)(const std::int16_t* x, std::size_t n, const float* centroid,
+                           const float* precision) noexcept;
+  double (*distance_float)(const float* x, std::size_t n, const float* centroid,
+                           const float* precision) noexcept;
+};
+
+extern const TensorSums kPortableSums;
+#if defined(__SSE2__)
+extern const TensorSums kSse2Sums;
+#endif
+#if defined(SELFHEAL_SUMS_AVX2)
+extern const TensorSums kAvx2Sums;
+#endif
+#if defined(__aarch64__)
+extern const TensorSums kNeonSums;
+#endif
+
+}  // namespace selfheal::detail

@@ -1,0 +1,7 @@
+#include "tensor_sums_x86.hpp"
+
+namespace selfheal::detail {
+
+const TensorSums kAvx2Sums = Kernels<X86>::table("avx2");
+
+}  // namespace selfheal::detail
