@@ -46,7 +46,7 @@ py::list flips(const Finding& finding) {
   return list;
 }
 
-std::unique_ptr<HeldGuard> make_guard(const std::shared_ptr<HeldImage>& image,
+std::shared_ptr<HeldGuard> make_guard(const std::shared_ptr<HeldImage>& image,
                                       const std::shared_ptr<HeldPool>& pool,
                                       const std::shared_ptr<HeldParity>& parity,
                                       std::uint64_t seed) {
@@ -55,7 +55,7 @@ std::unique_ptr<HeldGuard> make_guard(const std::shared_ptr<HeldImage>& image,
   if (parity && parity->image != image) refuse("parity", "one of the same image", "another one's");
   ImageGuard guard(live, pool ? &pool->pool : nullptr, parity ? &parity->parity : nullptr, seed);
   std::vector<Finding> found(guard.keyed_blocks() + 1);
-  return std::make_unique<HeldGuard>(
+  return std::make_shared<HeldGuard>(
       HeldGuard{image, pool, parity, std::move(guard), std::move(found)});
 }
 
@@ -173,7 +173,7 @@ void bind_image_guard(py::module_& m) {
             .format(part_name(self), self.block, self.wrong_bits, source_name(self));
       });
 
-  py::class_<HeldGuard>(m, "ImageGuard", "Finds damage and heals it at once.")
+  py::class_<HeldGuard, std::shared_ptr<HeldGuard>>(m, "ImageGuard", "Finds damage and heals it at once.")
       .def(py::init(&make_guard), py::arg("image"), py::arg("pool") = py::none(),
            py::arg("parity") = py::none(), py::arg("seed") = 0)
       .def("step", &step, py::arg("fast_bytes"), py::arg("keyed_bytes") = 0,

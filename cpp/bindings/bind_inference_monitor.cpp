@@ -17,7 +17,7 @@ std::unique_ptr<InferenceMonitor> make(const std::vector<Reference>& references,
   const std::size_t repeats = to_size("max_repeats", max_repeats);
   const py::gil_scoped_release released;
   std::optional<MonitorBank> bank;
-  if (!references.empty()) bank.emplace(std::vector{references}, arl0);
+  if (!references.empty()) bank.emplace(std::vector<std::vector<Reference>>{references}, arl0);
   return std::make_unique<InferenceMonitor>(std::move(bank), std::move(rules), repeats);
 }
 

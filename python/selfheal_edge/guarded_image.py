@@ -9,9 +9,17 @@ from dataclasses import dataclass, replace
 
 from selfheal_edge import _core
 from selfheal_edge.session import Session
+from selfheal_edge.tflite.protocol import Instance
 from selfheal_edge.tflite.records import Region
 
-__all__ = ["CorruptBlock", "GuardOptions", "GuardedImage", "RestoreReport", "guard_session"]
+__all__ = [
+    "CorruptBlock",
+    "GuardOptions",
+    "GuardedImage",
+    "RestoreReport",
+    "guard_instance",
+    "guard_session",
+]
 
 _ARENA_SHARE = 4  # generations share blocks worth a quarter of the image
 
@@ -197,12 +205,17 @@ class GuardedImage:
             self.live.release()
 
 
-def guard_session(session: Session, options: GuardOptions) -> dict[str, GuardedImage]:
-    """Guard all images of a session, as they are now, by name."""
-    instance = session.instance
-    images = {
-        "source": GuardedImage("source", session.source.view, session.copy.model.regions, options)
-    }
+def guard_instance(
+    source: memoryview, regions: Sequence[Region], instance: Instance, options: GuardOptions
+) -> dict[str, GuardedImage]:
+    """Guard the bytes that an instance was built from, and its own, as they are now, by name."""
+    images = {"source": GuardedImage("source", source, regions, options)}
     for name, live in instance.images.items():
         images[name] = GuardedImage(name, live, instance.image_regions[name], options)
     return images
+
+
+def guard_session(session: Session, options: GuardOptions) -> dict[str, GuardedImage]:
+    """Guard all images of a session, as they are now, by name."""
+    regions = session.copy.model.regions
+    return guard_instance(session.source.view, regions, session.instance, options)

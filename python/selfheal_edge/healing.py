@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -76,8 +77,8 @@ class Healer:
         # What every image was when the model was opened: built from a file whose hash is known.
         self._born = {name: _digest(image.live) for name, image in weights.images.items()}
         self.known = known
-        self.trusted = True
-        """Whether answers may be relied on."""
+        self._is_marked = False
+        self._doubts = self._cleared = 0
         self.repairs = 0
         """Repairs that were proven."""
         self.failed = 0
@@ -140,9 +141,33 @@ class Healer:
                 "got another: damage came while it was made"
             )
 
+    @property
+    def trusted(self) -> bool:
+        """Whether answers may be relied on."""
+        return not self._is_marked and self._cleared == self._doubts
+
+    def trust(self) -> None:
+        """Flag answers no more: the model is proven to be what it was, or the trouble is over."""
+        self._is_marked = False
+
     def mark_untrusted(self) -> None:
         """Flag every answer from now on."""
-        self.trusted = False
+        self._is_marked = True
+
+    def doubt(self) -> None:
+        """Flag every answer until `look` has ended that begins after this; in the turn."""
+        self._doubts += 1
+
+    @contextmanager
+    def look(self) -> Iterator[None]:
+        """Look at all that is doubted up to now; what is wrong then is marked meanwhile."""
+        with self._session.turn:
+            seen = self._doubts
+        try:
+            yield
+        finally:
+            with self._session.turn:
+                self._cleared = seen
 
     def prove(self) -> Proof:
         """Check every byte and every known answer."""
@@ -201,7 +226,8 @@ class Healer:
             )
         weights.mend()  # nothing is built upon damage, wherever it is
         ranges = {n: i.ranges_of(modules) for n, i in weights.images.items()}
-        report = weights.restore(generation, ranges)
+        with self._session.turn:  # no answer from weights that are half one, half the other
+            report = weights.restore(generation, ranges)
         if report.refused:
             self.mark_untrusted()
             raise IntegrityError(

@@ -1,9 +1,8 @@
-"""The loop around one inference: check, run, monitor, diagnose, repair."""
+"""The loop behind the inferences: what is up is heard, diagnosed and repaired."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
 from typing import Final
 
 from selfheal_edge.beats import Beat
@@ -14,27 +13,15 @@ from selfheal_edge.journal import Journal
 from selfheal_edge.monitor import SENSOR_ALARMS, Alarm, PerformanceMonitor
 from selfheal_edge.policy import Policy
 from selfheal_edge.repair import RepairCase
+from selfheal_edge.serving import Notice, Serving
 from selfheal_edge.session import Session
-from selfheal_edge.signals import Measurement, SignalExtractor
-from selfheal_edge.tflite.protocol import Array
+from selfheal_edge.spare import Spare
 from selfheal_edge.weights import CorruptBlock, Weights
 
-__all__ = ["HealingLoop", "Step"]
+__all__ = ["HealingLoop"]
 
 _SAMPLES_FOR_DIAGNOSIS: Final = 32
 _OF_INTEGRITY: Final = frozenset({Cause.WEIGHT_CORRUPTION, Cause.RUNTIME_FAULT})
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What one inference gave."""
-
-    number: int
-    """Predictions so far, this one included."""
-    outputs: list[Array]
-    measured: Measurement
-    alarms: tuple[Alarm, ...]
-    trusted: bool
 
 
 class HealingLoop:
@@ -44,101 +31,153 @@ class HealingLoop:
     ----------
     session, weights
         What runs, and its bytes.
-    extractor, monitor, diagnoser, healer
+    monitor, diagnoser, healer
         The parts of the loop, in their order.
     policy, journal
         What shall be done, and where it is written down.
-    clock
-        Monotonic seconds.
+    turn
+        Held while what inferences use as well is looked at or changed.
+    spare
+        Serves while the model is being healed.
     """
+
+    serving: Serving
+    """What serves the inferences; set by whoever made both."""
 
     def __init__(
         self,
         *,
         session: Session,
         weights: Weights,
-        extractor: SignalExtractor,
         monitor: PerformanceMonitor,
         diagnoser: AttackDiagnoser,
         healer: Healer,
         policy: Policy,
         journal: Journal,
-        clock: Callable[[], float],
+        turn: AbstractContextManager[None],
+        spare: Spare | None = None,
     ) -> None:
         self._session = session
         self._weights = weights
-        self._extractor = extractor
         self._monitor = monitor
         self._diagnoser = diagnoser
         self._healer = healer
         self._policy = policy
         self._journal = journal
+        self._turn = turn
+        self._spare = spare
+        self._verify_spare_at = 0
         self.trouble: Diagnosis | None = None
         """The trouble that goes on, if any."""
-        self.predictions = 0
         self.alarms = 0
         self.corrupt_blocks = 0
         self.guard_repairs = 0
         """Damages to tables, parity or snapshots that were mended."""
         self._pending: dict[str, Alarm] = {}  # by signal: alarms that no diagnosis has heard yet
         self._diagnose_at = 0
-        self._sweeps = bool(policy.scrub_bytes_per_predict or policy.keyed_bytes_per_predict)
-        self._heals_at_once = healer.heals_at_once
-        self._known_beat = Beat(policy.known_answers_every, None, clock)
+        self._known_beat = Beat(policy.known_answers_every, None)
         rebuild_after = None if session.stateful else policy.rebuild_after_predictions
         seconds = None if session.stateful else policy.rebuild_after_seconds
-        self._rebuild_beat = Beat(rebuild_after, seconds, clock)
+        self._rebuild_beat = Beat(rebuild_after, seconds)
         self._pause = policy.rediagnose_after
         self._unhealed: frozenset[tuple[str, int]] = frozenset()
         """Image and block of what no strategy could restore."""
         self._retry_at = 0
         self._retry_pause = policy.rediagnose_after
 
-    def step(self, inputs: list[Array], nonfinite: int = 0) -> Step:
-        """Run once.
+    @property
+    def predictions(self) -> int:
+        """Predictions so far."""
+        return self.serving.number
 
-        Parameters
-        ----------
-        inputs
-            Raw arrays, one per input of the model.
-        nonfinite
-            Input values that were NaN or infinite before quantisation hid them.
+    def start(self) -> None:
+        """Begin to count what is done every so often."""
+        now = self.serving.now()
+        for beat in (self._known_beat, self._rebuild_beat):
+            beat.start(self.predictions, now)
+        self._look_again()
+
+    def attend(self, notice: Notice) -> None:
+        """Take in what came up at an inference, and do what has to be done.
+
+        Nothing that predictions depend on is held for longer than one inference takes.
+
+        Raises
+        ------
+        Exception
+            The runtime's own, when it failed and no damage explains that.
         """
-        if self._sweeps:
-            corrupt = self._weights.step(
-                self._policy.scrub_bytes_per_predict,
-                self._policy.keyed_bytes_per_predict,
-                heal=self._heals_at_once,
-            )
-            if corrupt:
-                self.take_in(corrupt)
         try:
-            outputs = self._session.instance.run(inputs)
-        except Exception:  # the input's fault, or that of bytes which the sweep has not reached
+            self._attend(notice)
+        finally:
+            self._serve_again()
+            self._look_again()
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether there is neither a trouble nor an alarm that nobody has explained."""
+        return self.trouble is None and not self._pending
+
+    def _attend(self, notice: Notice) -> None:
+        self._keep_spare()
+        if notice.damage:
+            self.take_in(notice.damage)
+            return
+        if notice.error is not None:
             corrupt = self._corrupt()
             if not corrupt or not self.heal_corruption(corrupt):
-                raise
-            outputs = self._session.instance.run(inputs)
-        self.predictions += 1
-        number = self.predictions
-        measured = self._extractor.measure(inputs, outputs)
-        if nonfinite:  # what was replaced must not be taken for a signal
-            unknown = (float("nan"),) * len(measured.values)
-            measured = measured._replace(values=unknown, nonfinite=nonfinite)
-        alarms = self._monitor.update(measured)
-        if alarms:
-            self.alarms += len(alarms)
-            if self._hear(alarms) and not self._session.stateful:
+                raise notice.error
+            return
+        if notice.alarms:
+            self.alarms += len(notice.alarms)
+            if self._hear(notice.alarms) and notice.again and not self._session.stateful:
                 # The weights were corrupt: the answer is taken again from the healed model.
-                outputs = self._session.instance.run(inputs)
-                measured = self._extractor.measure(inputs, outputs)
+                notice.again()
         if self._pending and self.predictions >= self._diagnose_at:
             self._diagnose()
-        elif self.trouble is not None and self._monitor.settled():
+        elif self.trouble is not None and self._is_settled():
             self._settle(self.trouble)
         self._keep_beats()
-        sound = self._healer.trusted and not nonfinite and not measured.nonfinite_outputs
-        return Step(number, outputs, measured, alarms, sound)
+
+    def _look_again(self) -> None:
+        """Say which inferences shall be attended to."""
+        beats = (self._known_beat, self._rebuild_beat)
+        numbers = [b.next_prediction for b in beats if b.next_prediction is not None]
+        if self._pending:
+            numbers.append(self._diagnose_at)
+        second = min(beat.next_second for beat in beats)
+        with self._turn:
+            self.serving.attend_at(
+                min(numbers, default=None), second, always=self.trouble is not None
+            )
+
+    def _stand_in(self) -> None:
+        """Have the spare serve, if there is one and it is proven sound."""
+        if self._spare is None or self.serving.on_spare:
+            return
+        if self._spare.verify(self._healer.known):
+            self._verify_spare_at = self.predictions + self._policy.rediagnose_after
+            with self._turn:
+                self.serving.attach(self._spare.instance, spare=True)
+
+    def _keep_spare(self) -> None:
+        """Look after the spare where it has to serve for long: nothing sweeps it."""
+        if not self.serving.on_spare or self.predictions < self._verify_spare_at:
+            return
+        with self._turn:
+            self.serving.attach(self._session.instance)
+        self._stand_in()
+
+    def _serve_again(self) -> None:
+        """Have the model itself serve, once it is proven to be what it was."""
+        damaged = self.trouble is not None and self.trouble.cause in _OF_INTEGRITY
+        if self.serving.on_spare and not damaged:
+            with self._turn:
+                self.serving.attach(self._session.instance)
+
+    def _is_settled(self) -> bool:
+        with self._turn:
+            return self._monitor.settled()
 
     def _hear(self, alarms: tuple[Alarm, ...]) -> bool:
         """Take in alarms; return whether corrupt weights were behind them and are healed."""
@@ -150,7 +189,8 @@ class HealingLoop:
             if corrupt:
                 return self.heal_corruption(corrupt)
             # The shape of a shift shows only after some samples; until then, doubt.
-            onset_ago = self._monitor.count - min(a.onset for a in alarms)
+            with self._turn:
+                onset_ago = self._monitor.count - min(a.onset for a in alarms)
             self._diagnose_at = self.predictions + max(0, _SAMPLES_FOR_DIAGNOSIS - onset_ago)
             self._healer.mark_untrusted()
         for alarm in alarms:
@@ -168,16 +208,17 @@ class HealingLoop:
             if not self._pending:
                 return
         alarms, self._pending = tuple(self._pending.values()), {}
-        diagnosis = self._diagnoser.diagnose(
-            Symptoms(
+        right = self._healer.known_answers_right()
+        with self._turn:
+            symptoms = Symptoms(
                 alarms=alarms,
                 signals=self._monitor.names,
                 scores=self._monitor.window,
                 count=self._monitor.count,
                 repeats=self._monitor.repeats,
-                known_answers_right=self._healer.known_answers_right(),
+                known_answers_right=right,
             )
-        )
+        diagnosis = self._diagnoser.diagnose(symptoms)
         again = self.trouble is not None and self.trouble.cause is diagnosis.cause
         self._pause = 2 * self._pause if again else self._policy.rediagnose_after
         self._diagnose_at = self.predictions + self._pause
@@ -191,8 +232,9 @@ class HealingLoop:
 
     def _keep_beats(self) -> None:
         """Ask the known answers, and rebuild the runtime, when it is time."""
-        rebuild = self._rebuild_beat.due()
-        if not (self._known_beat.due() or rebuild) or self.trouble is not None:
+        number, now = self.predictions, self.serving.now()
+        rebuild = self._rebuild_beat.due(number, now)
+        if not (self._known_beat.due(number, now) or rebuild) or self.trouble is not None:
             return
         if rebuild:
             try:
@@ -206,6 +248,7 @@ class HealingLoop:
 
     def _runtime_fault(self) -> None:
         """Known answers are wrong: find out why, and respond."""
+        self._stand_in()
         corrupt = self._corrupt()
         if corrupt:
             self.heal_corruption(corrupt)
@@ -239,6 +282,7 @@ class HealingLoop:
 
     def heal_corruption(self, corrupt: tuple[CorruptBlock, ...]) -> bool:
         """Restore corrupt blocks; return whether the model is proven to be what it was."""
+        self._stand_in()
         self.corrupt_blocks += len(corrupt)
         regions = tuple(dict.fromkeys(r for block in corrupt for r in block.regions))
         diagnosis = self._diagnoser.diagnose(
@@ -297,9 +341,10 @@ class HealingLoop:
 
     def _recover(self) -> None:
         trouble, self.trouble = self.trouble, None
-        self._healer.trusted = True
         self._pending.clear()
-        self._monitor.reset()
+        with self._turn:
+            self._healer.trust()
+            self._monitor.reset()
         self._pause = self._policy.rediagnose_after
         if trouble is not None:
             self._journal.add("recovered", self.predictions, cause=trouble.cause.value)

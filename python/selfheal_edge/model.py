@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import os
 import random
-import time
 from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
 
+from selfheal_edge.assembly import assemble
 from selfheal_edge.baseline import Baseline
 from selfheal_edge.diagnosis import AttackDiagnoser
-from selfheal_edge.errors import BaselineMismatchError, ForkedProcessError, ModelClosedError
+from selfheal_edge.errors import ForkedProcessError, ModelClosedError
 from selfheal_edge.exposure import measure_exposure
-from selfheal_edge.guarded_image import GuardedImage, GuardOptions, guard_session
-from selfheal_edge.healing import Healer
 from selfheal_edge.health import CoverageSummary, Health, Prediction
 from selfheal_edge.journal import Event, Journal
-from selfheal_edge.loop import HealingLoop, Step
 from selfheal_edge.monitor import PerformanceMonitor
 from selfheal_edge.policy import Policy
 from selfheal_edge.repair import ModelRepairKit
 from selfheal_edge.session import Session
-from selfheal_edge.signals import SignalExtractor
-from selfheal_edge.tflite.arrays import Batch, Tensors, check_out, read_batch, shape_outputs
+from selfheal_edge.tflite.arrays import Batch, Tensors, check_out, read_batch
 from selfheal_edge.tflite.protocol import Array, TensorSpec
 from selfheal_edge.tflite.select import KernelsArgument, RuntimeArgument
 from selfheal_edge.turns import Turns
@@ -105,64 +101,40 @@ class SelfHealingModel:
         kit.require(self._policy.strategies())
         baseline.vouch()
         self._journal = Journal(self._policy.max_events, on_event, clock)
-        self._turns = Turns(self._journal.deliver)
+        self._care = Turns(self._journal.deliver)
+        background = self._policy.mode == "background"
+        self._turns = Turns(self._journal.deliver, self._care) if background else self._care
         self._session = Session(model, runtime, kernels, num_threads)
         try:
             self._exposure = measure_exposure(self._session)
-            baseline.check_model(self._session.model.sha256)
-            self._baseline = baseline
-            self._extractor = SignalExtractor(
-                self._session.instance.inputs, self._session.instance.outputs, baseline.output_kind
-            )
-            if self._extractor.names != tuple(baseline.references):
-                raise BaselineMismatchError(
-                    f"baseline: expected the signals {self._extractor.names}, "
-                    f"got {tuple(baseline.references)}"
-                )
-            ticks = time.monotonic if clock is None else clock
-            self._weights = Weights(
-                self._guarded(),
-                lambda: self._session.coverage,
-                lambda corrupt: self._loop.take_in(corrupt),  # noqa: PLW0108 — made below
-                self._turns,
-                ticks,
-            )
-            self._healer = Healer(
-                session=self._session,
-                weights=self._weights,
-                guard=self._guarded,
-                known=baseline.known_answers,
+            self._parts = assemble(
+                self._session,
+                baseline,
+                policy=self._policy,
+                journal=self._journal,
                 kit=kit,
-                policy=self._policy,
-                journal=self._journal,
+                monitor=monitor,
+                diagnoser=diagnoser,
+                turns=self._turns,
+                care=self._care,
+                clock=clock,
             )
-            self._monitor = PerformanceMonitor(baseline) if monitor is None else monitor
-            self._loop = HealingLoop(
-                session=self._session,
-                weights=self._weights,
-                extractor=self._extractor,
-                monitor=self._monitor,
-                diagnoser=AttackDiagnoser() if diagnoser is None else diagnoser,
-                healer=self._healer,
-                policy=self._policy,
-                journal=self._journal,
-                clock=ticks,
-            )
-            rng = random.SystemRandom() if seed is None else random.Random(seed)  # noqa: S311
-            self._first_id = rng.getrandbits(62) << 48
-            same_place = baseline.fingerprint == self._session.fingerprint
-            if not (same_place and self._healer.known_answers_right()):
-                self.commission(flips=False)
         except BaseException:
             self._session.close()
             raise
-
-    def _guarded(self) -> dict[str, GuardedImage]:
-        policy = self._policy
-        return guard_session(
-            self._session,
-            GuardOptions(policy.max_generations, policy.snapshots, policy.parity_blocks),
-        )
+        self._baseline = baseline
+        self._serving = self._parts.serving
+        self._quick = self._serving.quickest
+        rng = random.SystemRandom() if seed is None else random.Random(seed)  # noqa: S311
+        self._first_id = rng.getrandbits(62) << 48
+        try:
+            same_place = baseline.fingerprint == self._session.fingerprint
+            if not (same_place and self._parts.healer.known_answers_right()):
+                self.commission(flips=False)
+        except BaseException:
+            self._parts.close()
+            raise
+        self._parts.loop.start()
 
     # --- serving ---------------------------------------------------------------------------
 
@@ -192,16 +164,17 @@ class SelfHealingModel:
         ModelClosedError, ForkedProcessError
             After `close`, or in a forked child.
         """
+        answer = self._quick(x, out)
+        if answer is not None:
+            return answer
         with self._turns:
             batch = self._read(x)
-            specs = self._session.instance.outputs
             if out is not None:
-                check_out(specs, batch, out)
-            steps = self._run(batch)
-            answer = shape_outputs(specs, [s.outputs for s in steps], batch.form, batch.real)
-        if out is None or isinstance(answer, dict):
-            return answer
-        np.copyto(out, answer)
+                check_out(self._session.instance.outputs, batch, out)
+            served = self._serving.serve(batch)
+        if out is None or isinstance(served, dict):
+            return served
+        np.copyto(out, served)
         return out
 
     def infer(self, x: Tensors) -> Prediction:
@@ -216,30 +189,21 @@ class SelfHealingModel:
             batch = self._read(x)
             if batch.size != 1:
                 raise ValueError(f"x: expected one sample, got a batch of {batch.size}")
-            step = self._run(batch)[0]
-            specs = self._session.instance.outputs
+            output = self._serving.serve(batch)
+            last = self._serving.last
             return Prediction(
-                id=self._first_id + step.number,
-                output=shape_outputs(specs, [step.outputs], batch.form, batch.real),
-                label=step.measured.label,
-                confidence=step.measured.confidence,
-                trusted=step.trusted,
+                id=self._first_id + self._serving.number,
+                output=output,
+                label=last.label,
+                confidence=last.confidence,
+                trusted=last.sound and self._parts.trusted,
                 quarantined=False,
-                alarms=step.alarms,
+                alarms=self._serving.alarms,
             )
 
     def _read(self, x: Tensors) -> Batch:
         skip = self._policy.nonfinite == "skip"
         return read_batch(self._session.instance.inputs, x, skip_nonfinite=skip)
-
-    def _run(self, batch: Batch) -> list[Step]:
-        counts = batch.nonfinite
-        return [
-            self._loop.step(
-                [r[n, ...] for r in batch.rows], 0 if counts is None else int(counts[n])
-            )
-            for n in range(batch.size)
-        ]
 
     # --- maintenance -----------------------------------------------------------------------
 
@@ -253,9 +217,11 @@ class SelfHealingModel:
         RuntimeError
             When there is no room for another generation.
         """
-        with self._turns:
-            taken = self._weights.take()
-            self._journal.add("snapshot", self._loop.predictions, outcome=f"generation {taken}")
+        with self._care:
+            taken = self._parts.weights.take()
+            self._journal.add(
+                "snapshot", self._parts.loop.predictions, outcome=f"generation {taken}"
+            )
             return taken
 
     def rollback(
@@ -279,9 +245,9 @@ class SelfHealingModel:
             When the saved bytes are themselves damaged, or the model is not proven sound
             afterwards; answers are marked untrusted then.
         """
-        with self._turns:
-            self._healer.roll_back(to, modules, self._loop.predictions)
-            self._loop.restored()
+        with self._care:
+            self._parts.healer.roll_back(to, modules, self._parts.loop.predictions)
+            self._parts.loop.restored()
 
     def commission(self, *, flips: bool = True) -> None:
         """Settle the known answers on this device, from bytes that are proven to be the file's.
@@ -299,9 +265,9 @@ class SelfHealingModel:
         IntegrityError
             When the weights are corrupt, or two fresh instances disagree.
         """
-        with self._turns:
-            self._baseline = self._healer.commission(
-                self._baseline, self._loop.predictions, flips=flips
+        with self._care:
+            self._baseline = self._parts.healer.commission(
+                self._baseline, self._parts.loop.predictions, flips=flips
             )
 
     # --- looking at it ---------------------------------------------------------------------
@@ -324,47 +290,47 @@ class SelfHealingModel:
     @property
     def events(self) -> Sequence[Event]:
         """What happened, oldest first; bounded by `Policy.max_events`."""
-        self._turns.check_process()
-        with self._turns.lock:
+        with self._turns.lock():
             return self._journal[:]
 
     @property
     def weights(self) -> Weights:
         """The guarded bytes: `images`, `regions`, `coverage`, `scrub()`."""
-        return self._weights
+        return self._parts.weights
 
     @property
     def health(self) -> Health:
         """The state at this moment."""
-        self._turns.check_process()
-        with self._turns.lock:
-            trouble = self._loop.trouble
-            trusted = self._healer.trusted
+        with self._turns.lock():
+            trouble = self._parts.loop.trouble
+            trusted = self._parts.trusted
             return Health(
                 state="closed" if self._turns.closed else "healthy" if trusted else "untrusted",
                 trouble=None if trouble is None else trouble.cause.value,
-                generation=self._weights.active,
+                generation=self._parts.weights.active,
                 coverage=CoverageSummary.of(self._session.coverage, self._session.choice.reason),
                 exposure=self._exposure,
                 fingerprint=self._session.fingerprint,
-                predictions=self._loop.predictions,
-                alarms=self._loop.alarms,
-                corrupt_blocks=self._loop.corrupt_blocks,
-                guard_repairs=self._loop.guard_repairs,
-                repairs=self._healer.repairs,
-                failed_repairs=self._healer.failed,
-                sweeps=self._weights.sweeps,
-                nonfinite=self._monitor.nonfinite,
+                predictions=self._parts.loop.predictions,
+                alarms=self._parts.loop.alarms,
+                corrupt_blocks=self._parts.loop.corrupt_blocks,
+                guard_repairs=self._parts.loop.guard_repairs,
+                repairs=self._parts.healer.repairs,
+                failed_repairs=self._parts.healer.failed,
+                sweeps=self._parts.weights.sweeps,
+                nonfinite=self._parts.monitor.nonfinite,
             )
 
     def memory_report(self) -> dict[str, int]:
         """Return the bytes that the guard holds beside the runtime's own, by what for."""
         report = {
             "model file": len(self._session.model.data),
-            **{f"{name} image": i.nbytes for name, i in self._weights.images.items()},
-            "checksums and snapshots": self._weights.memory_bytes,
-            "references, charts and history": self._monitor.memory_bytes,
-            "previous input": self._extractor.memory_bytes,
+            **{f"{name} image": i.nbytes for name, i in self._parts.weights.images.items()},
+            "checksums and snapshots": self._parts.weights.memory_bytes,
+            "references, charts and history": self._parts.monitor.memory_bytes,
+            "signals": self._parts.extractor.memory_bytes,
+            "hot path": self._serving.memory_bytes,
+            "hot spare": 0 if self._parts.spare is None else self._parts.spare.memory_bytes,
             "known answers": self._baseline.known_answers.nbytes,
         }
         return {**report, "total": sum(report.values())}
@@ -374,13 +340,26 @@ class SelfHealingModel:
     def close(self) -> None:
         """Release everything; calling it again, or in a forked child, does nothing."""
         try:
-            with self._turns:
-                self._journal.add("closed", self._loop.predictions)
-                self._turns.closed = True
-                self._weights.close()
-                self._session.close()
+            self._turns.check_process()
+            self._parts.response.close()
+            with self._care, self._turns:
+                self._journal.add("closed", self._parts.loop.predictions)
+                self._turns.close()
+                self._care.close()
+                self._parts.close()
         except (ModelClosedError, ForkedProcessError):
             return  # what a child holds is its parent's, and goes when the child ends
+
+    def wait_healed(self, seconds: float | None = None) -> bool:
+        """Wait until nothing is left to heal in the background; return whether that is so.
+
+        Parameters
+        ----------
+        seconds
+            How long at most; None: as long as it takes. With ``mode="inline"`` it is always so.
+        """
+        self._turns.check_process()
+        return self._parts.response.wait(seconds)
 
     def __enter__(self) -> SelfHealingModel:
         with self._turns:

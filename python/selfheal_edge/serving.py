@@ -108,7 +108,6 @@ class Serving:
         at_once: bool,
         attend: Callable[[Notice], None],
     ) -> None:
-        self._session = session
         self._weights = weights
         self._extractor = extractor
         self._monitor = monitor
@@ -145,18 +144,25 @@ class Serving:
                 keyed_seconds=(policy.keyed_sweep_seconds or 0.0) if keyed else 0.0,
             )
         self._is_hot = False
+        self.on_spare = False
+        """Whether the spare serves, which was proven sound."""
         self.guard()
         self.attach(instance)
 
     # --- what is served --------------------------------------------------------------------
 
-    def attach(self, instance: Instance) -> None:
+    def attach(self, instance: Instance, *, spare: bool = False) -> None:
         """Serve from this instance from now on; to be called in the turn."""
+        self._instance, self.on_spare = instance, spare
         if self._hot is None:
             return
         self._hot.attach(instance.engine, self._extractor.tap)
         self._is_hot = instance.engine is not None
-        self._slow_number = self.number
+
+    def exchange(self, instance: Instance) -> None:
+        """Serve from the model's new instance, unless the spare serves; in the turn as well."""
+        if not self.on_spare:
+            self.attach(instance)
 
     def guard(self) -> None:
         """Sweep the images that there are now."""
@@ -168,6 +174,7 @@ class Serving:
         """Let go of the instance; nothing is served any more."""
         if self._hot is not None:
             self._hot.attach(None)
+            self._hot.guard([])
         self._is_hot = False
 
     @property
@@ -213,7 +220,9 @@ class Serving:
             return join_outputs(specs, results, batch.form, batch.real)
         counts = batch.nonfinite
         answers = [
-            self._serve_one([r[n, ...] for r in batch.rows], 0 if counts is None else int(counts[n]))
+            self._serve_one(
+                [r[n, ...] for r in batch.rows], 0 if counts is None else int(counts[n])
+            )
             for n in range(batch.size)
         ]
         return shape_outputs(specs, answers, batch.form, batch.real)
@@ -251,12 +260,12 @@ class Serving:
             )
             if found:
                 self._attend(Notice(self.number, damage=found))
-        run = self._session.instance.run
+        run = self._instance.run
         try:
             outputs = run(inputs)
         except Exception as error:  # the input's fault, or that of bytes not swept yet
             self._attend(Notice(self.number, error=error))
-            outputs = self._session.instance.run(inputs)
+            outputs = self._instance.run(inputs)
         if self._hot is None:
             self._slow_number += 1
         else:
@@ -272,7 +281,7 @@ class Serving:
 
         def again() -> None:
             nonlocal outputs
-            outputs = self._session.instance.run(inputs)
+            outputs = self._instance.run(inputs)
             self._measure(inputs, outputs, nonfinite)
 
         self._attend(Notice(number, alarms=alarms, again=again))
@@ -281,7 +290,7 @@ class Serving:
     def _measure(
         self, inputs: Sequence[Array], outputs: Sequence[Array], nonfinite: int
     ) -> Measurement:
-        taps = self._session.instance.tapped() if self._extractor.tap >= 0 else []
+        taps = self._instance.tapped() if self._extractor.tap >= 0 else []
         measured = self._extractor.measure(inputs, outputs, taps)
         if nonfinite:  # what was replaced must not be taken for a signal
             unknown = (float("nan"),) * len(measured.values)

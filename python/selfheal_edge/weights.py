@@ -54,6 +54,8 @@ class Weights:
         self._clock = clock
         self._active = GOLDEN
         self._sweeps_when_closed: int | None = None
+        self.replaced: Callable[[], None] = lambda: None
+        """Called when other images are guarded from now on."""
 
     def check_open(self) -> None:
         """Raise `ModelClosedError` after the model was closed, and in a forked child."""
@@ -324,6 +326,7 @@ class Weights:
         with self._turns:
             self._images = dict(images)
             self._active = GOLDEN
+            self.replaced()
 
     @property
     def sweeps(self) -> int:

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from selfheal_edge import _core
 from selfheal_edge.tflite.records import Region
 from selfheal_edge.tflite.rewrite import ModelCopy
 

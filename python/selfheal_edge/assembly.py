@@ -1,0 +1,151 @@
+"""Put the parts of a self-healing model together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from selfheal_edge.baseline import Baseline
+from selfheal_edge.diagnosis import AttackDiagnoser
+from selfheal_edge.errors import BaselineMismatchError
+from selfheal_edge.guarded_image import GuardedImage, GuardOptions, guard_session
+from selfheal_edge.healing import Healer
+from selfheal_edge.journal import Journal
+from selfheal_edge.loop import HealingLoop
+from selfheal_edge.monitor import PerformanceMonitor
+from selfheal_edge.policy import Policy
+from selfheal_edge.repair import ModelRepairKit
+from selfheal_edge.response import Response, respond
+from selfheal_edge.serving import Serving
+from selfheal_edge.session import Session
+from selfheal_edge.signals import SignalExtractor
+from selfheal_edge.spare import Spare
+from selfheal_edge.turns import Turns
+from selfheal_edge.weights import Weights
+
+__all__ = ["Parts", "assemble"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Parts:
+    """What a self-healing model is made of."""
+
+    session: Session
+    weights: Weights
+    extractor: SignalExtractor
+    monitor: PerformanceMonitor
+    healer: Healer
+    spare: Spare | None
+    loop: HealingLoop
+    response: Response
+    serving: Serving
+
+    @property
+    def trusted(self) -> bool:
+        """Whether answers may be relied on."""
+        return self.healer.trusted or self.serving.on_spare
+
+    def close(self) -> None:
+        """Release everything."""
+        self.serving.release()
+        self.weights.close()
+        self.session.close()
+        if self.spare is not None:
+            self.spare.close()
+
+
+def _extractor(session: Session, baseline: Baseline) -> SignalExtractor:
+    instance = session.instance
+    extractor = SignalExtractor(instance.inputs, instance.outputs, baseline.output_kind)
+    if extractor.names != tuple(baseline.references):
+        raise BaselineMismatchError(
+            f"baseline: expected the signals {extractor.names}, got {tuple(baseline.references)}"
+        )
+    return extractor
+
+
+def assemble(
+    session: Session,
+    baseline: Baseline,
+    *,
+    policy: Policy,
+    journal: Journal,
+    kit: ModelRepairKit,
+    monitor: PerformanceMonitor | None,
+    diagnoser: AttackDiagnoser | None,
+    turns: Turns,
+    care: Turns,
+    clock: Callable[[], float] | None,
+) -> Parts:
+    """Make the parts of one model and join them.
+
+    Parameters
+    ----------
+    session
+        Closed by whoever opened it if this fails.
+    turns, care
+        Held while an inference runs; held, before these, by whoever works on the images. The same
+        object where the call that notices damage heals it.
+    """
+    baseline.check_model(session.model.sha256)
+    extractor = _extractor(session, baseline)
+
+    def guarded() -> dict[str, GuardedImage]:
+        return guard_session(
+            session, GuardOptions(policy.max_generations, policy.snapshots, policy.parity_blocks)
+        )
+
+    with ExitStack() as undo:
+        weights = Weights(
+            guarded(),
+            lambda: session.coverage,
+            lambda corrupt: loop.take_in(corrupt),
+            care,
+            time.monotonic if clock is None else clock,
+        )
+        undo.callback(weights.close)
+        healer = Healer(
+            session=session,
+            weights=weights,
+            guard=guarded,
+            known=baseline.known_answers,
+            kit=kit,
+            policy=policy,
+            journal=journal,
+        )
+        spare = Spare(session) if policy.hot_spare else None
+        if spare is not None:
+            undo.callback(spare.close)
+        monitor = PerformanceMonitor(baseline) if monitor is None else monitor
+        loop = HealingLoop(
+            session=session,
+            weights=weights,
+            monitor=monitor,
+            diagnoser=AttackDiagnoser() if diagnoser is None else diagnoser,
+            healer=healer,
+            policy=policy,
+            journal=journal,
+            turn=turns,
+            spare=spare,
+        )
+        response = respond(loop, healer, turns, care)
+        serving = Serving(
+            session=session,
+            weights=weights,
+            extractor=extractor,
+            monitor=monitor,
+            policy=policy,
+            turns=turns,
+            care=care,
+            clock=clock,
+            at_once=healer.heals_at_once,
+            attend=response.attend,
+        )
+        loop.serving = serving
+        session.turn = turns
+        session.exchanged = serving.exchange
+        weights.replaced = serving.guard
+        undo.pop_all()
+    return Parts(session, weights, extractor, monitor, healer, spare, loop, response, serving)
