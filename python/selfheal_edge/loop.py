@@ -121,7 +121,7 @@ class HealingLoop:
             outputs = self._session.instance.run(inputs)
         self.predictions += 1
         number = self.predictions
-        measured = self._extractor.measure(inputs, outputs)
+        measured = self._extractor.measure(inputs, outputs, self._session.instance.tapped())
         if nonfinite:  # what was replaced must not be taken for a signal
             unknown = (float("nan"),) * len(measured.values)
             measured = measured._replace(values=unknown, nonfinite=nonfinite)
@@ -131,7 +131,7 @@ class HealingLoop:
             if self._hear(alarms) and not self._session.stateful:
                 # The weights were corrupt: the answer is taken again from the healed model.
                 outputs = self._session.instance.run(inputs)
-                measured = self._extractor.measure(inputs, outputs)
+                measured = self._extractor.measure(inputs, outputs, self._session.instance.tapped())
         if self._pending and self.predictions >= self._diagnose_at:
             self._diagnose()
         elif self.trouble is not None and self._monitor.settled():

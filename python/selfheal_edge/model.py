@@ -24,7 +24,6 @@ from selfheal_edge.monitor import PerformanceMonitor
 from selfheal_edge.policy import Policy
 from selfheal_edge.repair import ModelRepairKit
 from selfheal_edge.session import Session
-from selfheal_edge.signals import SignalExtractor
 from selfheal_edge.tflite.arrays import Batch, Tensors, check_out, read_batch, shape_outputs
 from selfheal_edge.tflite.protocol import Array, TensorSpec
 from selfheal_edge.tflite.select import KernelsArgument, RuntimeArgument
@@ -106,14 +105,11 @@ class SelfHealingModel:
         baseline.vouch()
         self._journal = Journal(self._policy.max_events, on_event, clock)
         self._turns = Turns(self._journal.deliver)
-        self._session = Session(model, runtime, kernels, num_threads)
+        self._session = Session(model, runtime, kernels, num_threads, baseline.taps)
         try:
             self._exposure = measure_exposure(self._session)
-            baseline.check_model(self._session.model.sha256)
             self._baseline = baseline
-            self._extractor = SignalExtractor(
-                self._session.instance.inputs, self._session.instance.outputs, baseline.output_kind
-            )
+            self._extractor = baseline.extractor(self._session.instance)
             if self._extractor.names != tuple(baseline.references):
                 raise BaselineMismatchError(
                     f"baseline: expected the signals {self._extractor.names}, "

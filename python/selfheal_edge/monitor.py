@@ -161,9 +161,12 @@ class PerformanceMonitor:
         recent = self.window[-_SETTLED_SAMPLES:]
         if len(recent) < _SETTLED_SAMPLES:
             return False
-        if not np.isfinite(recent).all():
+        known = np.isfinite(recent)
+        if not known.any(axis=1).all():
             return False
-        return bool((np.abs(recent.mean(axis=0)) < _SETTLED_MEAN).all())
+        # A signal may be without a value at times, as the distance to a class that was never seen.
+        means = np.where(known, recent, 0.0).sum(axis=0) / np.maximum(1, known.sum(axis=0))
+        return bool((np.abs(means) < _SETTLED_MEAN).all())
 
     def reset(self) -> None:
         """Forget charts and history, as after a repair; counters go on."""
