@@ -19,7 +19,17 @@ GENERATED = {"tflite/_schema_options.py", "tflite/schema.py"}
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "_core"}),
     frozenset({"assets", "process", "turns", "container", "journal", "tflite"})
-    | {"session", "signals", "baseline", "weights", "guarded_image", "beats", "known_answers"}
+    | {
+        "session",
+        "signals",
+        "embedding",
+        "baseline",
+        "calibration",
+        "weights",
+        "guarded_image",
+        "beats",
+        "known_answers",
+    }
     | {"exposure", "interval", "drift", "drift_detector"},
     frozenset({"monitor", "diagnosis", "repair", "trial", "policy"}),
     frozenset({"loop", "healing", "health"}),

@@ -1,97 +1,99 @@
 #include "bindings.hpp"
-#include "selfheal/signals.hpp"
+#include "bound_pass.hpp"
 
 namespace {
 
 using namespace selfheal;
 using namespace selfheal::python;
 
-constexpr const char* kExpected = "an int8, uint8, int16 or float32 array";
+TensorLayout layout(const std::string& dtype, std::int64_t elements, std::int64_t channels,
+                    double scale, std::int32_t zero_point) {
+  const auto* const found =
+      std::find_if(kTypes.begin(), kTypes.end(), [&](const auto& e) { return e.first == dtype; });
+  if (found == kTypes.end()) {
+    refuse("dtype", "'int8', 'uint8', 'int16' or 'float32'", std::string_view(quoted(dtype)));
+  }
+  return {found->second,
+          to_size("elements", elements, 1),
+          to_size("channels", channels, 1),
+          {scale, zero_point}};
+}
 
-// Calls f with the span of an array of any shape and of a dtype that tensors have.
-template <typename Function>
-auto with_tensor(const py::array& array, const char* name, Function&& f) {
+std::vector<float> numbers(const py::object& object, const char* name, py::ssize_t ndim,
+                           std::size_t& rows) {
+  if (object.is_none()) return {};
+  const std::string expected = "a " + std::to_string(ndim) + "-D float32 array";
+  const py::array array = require_array(object, name, expected.c_str());
+  if (!has_dtype<float>(array) || array.ndim() != ndim) {
+    refuse(name, expected, std::string_view(describe(array)));
+  }
   require_contiguous(array, name);
-  if (array.size() == 0) refuse(name, "at least 1 element", std::string_view(describe(array)));
-  if (has_dtype<std::int8_t>(array)) return f(as_span<std::int8_t>(array));
-  if (has_dtype<std::uint8_t>(array)) return f(as_span<std::uint8_t>(array));
-  if (has_dtype<std::int16_t>(array)) return f(as_span<std::int16_t>(array));
-  if (has_dtype<float>(array)) return f(as_span<float>(array));
-  refuse_type(name, kExpected, describe(array));
+  rows = static_cast<std::size_t>(array.shape(0));
+  const auto values = as_span<float>(array);
+  return {values.begin(), values.end()};
 }
 
-Quantization quantization(double scale, std::int32_t zero_point) {
-  require_positive("scale", scale);
-  return {scale, zero_point};
-}
-
-struct MeasuredInput : InputSignals {
-  bool has_previous = false;
-};
-
-MeasuredInput input(py::handle tensor, double scale, std::int32_t zero_point,
-                    const py::object& previous) {
-  const Quantization q = quantization(scale, zero_point);
-  const py::array array = require_array(tensor, "array", kExpected);
-  const bool has_previous = !previous.is_none();
-  const py::array before = has_previous ? require_array(previous, "previous", kExpected) : array;
-  if (!before.dtype().equal(array.dtype()) || before.size() != array.size()) {
-    refuse("previous", describe(array) + ", like array", describe(before));
+BoundPass make_pass(std::vector<std::optional<TensorLayout>> inputs,
+                    std::vector<std::optional<TensorLayout>> outputs,
+                    const std::optional<std::string>& classifier, bool reconstructs,
+                    std::optional<TensorLayout> embedding, const py::object& centroids,
+                    const py::object& precision, const std::optional<std::string>& backend) {
+  SignalPlan plan;
+  plan.inputs = std::move(inputs);
+  plan.outputs = std::move(outputs);
+  if (classifier && *classifier != "probabilities" && *classifier != "logits") {
+    refuse("classifier", "'probabilities', 'logits' or None",
+           std::string_view(quoted(*classifier)));
   }
-  require_contiguous(before, "previous");
-  return with_tensor(array, "array", [&]<typename T>(std::span<const T> values) {
-    const auto other = has_previous ? as_span<T>(before) : std::span<const T>();
-    return MeasuredInput{measure_input<T>(values, q, other), has_previous};
-  });
-}
-
-OutputSignals output(py::handle tensor, double scale, std::int32_t zero_point,
-                     const std::string& kind) {
-  const Quantization q = quantization(scale, zero_point);
-  if (kind != "probabilities" && kind != "logits") {
-    refuse("kind", "'probabilities' or 'logits'", quoted(kind));
+  if (classifier) {
+    plan.classifier = *classifier == "logits" ? OutputKind::kLogits : OutputKind::kProbabilities;
   }
-  const OutputKind parsed = kind == "logits" ? OutputKind::kLogits : OutputKind::kProbabilities;
-  const py::array array = require_array(tensor, "array", kExpected);
-  return with_tensor(array, "array", [&]<typename T>(std::span<const T> values) {
-    return measure_output<T>(values, q, parsed);
-  });
+  plan.reconstructs = reconstructs;
+  plan.embedding = embedding;
+  std::size_t ignored = 0;
+  plan.centroids = numbers(centroids, "centroids", 2, plan.classes);
+  plan.precision = numbers(precision, "precision", 1, ignored);
+  return {std::move(plan), backend.value_or("")};
 }
 
 }  // namespace
 
 void bind_signals(py::module_& m) {
-  py::class_<MeasuredInput>(m, "InputSignals", "What is measured on one input.", py::is_final())
-      .def_readonly("mean", &MeasuredInput::mean, "Mean of the finite elements, dequantised.")
-      .def_readonly("std", &MeasuredInput::std, "Standard deviation of the finite elements.")
-      .def_readonly("saturated", &MeasuredInput::saturated,
-                    "Share of elements at the limits of an integer dtype.")
-      .def_readonly("nonfinite", &MeasuredInput::nonfinite, "Elements that are NaN or infinite.")
+  py::class_<TensorLayout>(m, "TensorLayout", "What a tensor's elements are.", py::is_final())
+      .def(py::init(&layout), py::arg("dtype"), py::arg("elements"), py::arg("channels") = 1,
+           py::arg("scale") = 1.0, py::arg("zero_point") = 0)
+      .def("__repr__", [](const TensorLayout& self) {
+        return py::str("TensorLayout('{}', {}, channels={}, scale={}, zero_point={})")
+            .format(name_of(self.type), self.elements, self.channels, self.quantization.scale,
+                    self.quantization.zero_point);
+      });
+  py::class_<BoundPass>(m, "SignalPass", "Measures one inference after the other.", py::is_final())
+      .def(py::init(&make_pass), py::arg("inputs"), py::arg("outputs"), py::kw_only(),
+           py::arg("classifier") = py::none(), py::arg("reconstructs") = false,
+           py::arg("embedding") = py::none(), py::arg("centroids") = py::none(),
+           py::arg("precision") = py::none(), py::arg("backend") = py::none())
       .def_property_readonly(
-          "change",
-          [](const MeasuredInput& self) {
-            return self.has_previous ? std::optional(self.change) : std::nullopt;
+          "names",
+          [](const BoundPass& self) {
+            std::vector<std::pair<std::string, std::size_t>> names;
+            for (const SignalName& name : self.pass().names()) {
+              names.emplace_back(role_name(name.role), name.tensor);
+            }
+            return names;
           },
-          "Mean absolute difference from the previous input, or None without one.")
-      .def("__repr__", [](const MeasuredInput& self) {
-        return py::str("InputSignals(mean={}, std={}, saturated={}, nonfinite={}, change={})")
-            .format(self.mean, self.std, self.saturated, self.nonfinite,
-                    self.has_previous ? py::cast(self.change) : py::none());
-      });
-  py::class_<OutputSignals>(m, "OutputSignals", "What is measured on a classifier's output.",
-                            py::is_final())
-      .def_readonly("confidence", &OutputSignals::confidence, "Largest probability.")
-      .def_readonly("margin", &OutputSignals::margin, "Lead over the second largest.")
-      .def_readonly("entropy", &OutputSignals::entropy, "Entropy in nats.")
-      .def_readonly("label", &OutputSignals::label, "Index of the largest value, or -1.")
-      .def("__repr__", [](const OutputSignals& self) {
-        return py::str("OutputSignals(confidence={}, margin={}, entropy={}, label={})")
-            .format(self.confidence, self.margin, self.entropy, self.label);
-      });
-  m.def("measure_input", &input, py::arg("array"), py::arg("scale") = 1.0,
-        py::arg("zero_point") = 0, py::arg("previous") = py::none(),
-        "Measure one input tensor in one pass.");
-  m.def("measure_output", &output, py::arg("array"), py::arg("scale") = 1.0,
-        py::arg("zero_point") = 0, py::arg("kind") = "probabilities",
-        "Measure one output tensor of a classifier.");
+          "Role and tensor of every number of a row.")
+      .def("measure", &BoundPass::measure, py::arg("inputs"), py::arg("outputs"),
+           py::arg("embedding"), py::arg("row"), "Measure one inference into a row.")
+      .def(
+          "forget", [](BoundPass& self) { self.pass().forget(); }, "Forget the previous inputs.")
+      .def(
+          "memory_bytes", [](const BoundPass& self) { return self.pass().memory_bytes(); },
+          "Bytes held, fixed at construction.");
+  m.def(
+      "signal_backends",
+      [] {
+        const auto names = SignalPass::backends();
+        return std::vector<std::string>(names.begin(), names.end());
+      },
+      "Backends of SignalPass that this CPU runs, fastest first.");
 }

@@ -49,12 +49,26 @@ bool InferenceMonitor::settled() const noexcept {
   const std::size_t newer = std::min(kSettled, spans.newer.size() / width);
   const auto late = spans.newer.last(newer * width);
   const auto early = spans.older.last((kSettled - newer) * width);
-  for (std::size_t signal = 0; signal < width; ++signal) {
-    double sum = 0.0;
-    for (const auto rows : {early, late}) {
-      for (std::size_t i = signal; i < rows.size(); i += width) sum += rows[i];
+  for (const auto rows : {early, late}) {
+    for (std::size_t i = 0; i < rows.size(); i += width) {
+      const auto row = rows.subspan(i, width);
+      if (std::none_of(row.begin(), row.end(), [](double x) { return std::isfinite(x); })) {
+        return false;
+      }
     }
-    if (!(std::fabs(sum / kSettled) < kSettledMean)) return false;  // NaN is not settled either
+  }
+  for (std::size_t signal = 0; signal < width; ++signal) {
+    // A signal may be without a value at times, as the distance to a class that was never seen.
+    double sum = 0.0;
+    double known = 0.0;
+    for (const auto rows : {early, late}) {
+      for (std::size_t i = signal; i < rows.size(); i += width) {
+        if (!std::isfinite(rows[i])) continue;
+        sum += rows[i];
+        known += 1.0;
+      }
+    }
+    if (known > 0.0 && !(std::fabs(sum / known) < kSettledMean)) return false;
   }
   return true;
 }

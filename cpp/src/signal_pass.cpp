@@ -97,11 +97,10 @@ void check(const SignalPlan& plan) {
   }
   if (plan.embedding) {
     check("embedding", *plan.embedding);
-    if (!plan.classifier) refuse("embedding", "none without classes", std::string_view("one"));
   }
   if (plan.centroids.empty()) return;
-  if (!plan.embedding) {
-    refuse("centroids", "none without an embedding", plan.centroids.size());
+  if (!plan.embedding || !plan.classifier) {
+    refuse("centroids", "none without an embedding and classes", plan.centroids.size());
   }
   const std::size_t width = plan.embedding->elements;
   if (plan.classes != plan.outputs[0]->elements) {
@@ -152,21 +151,20 @@ SignalPass::SignalPass(SignalPlan plan, std::string_view backend)
          {SignalRole::kConfidence, SignalRole::kMargin, SignalRole::kEntropy}) {
       name(role, 0);
     }
-    if (plan.embedding) {
-      state.embedding.emplace(plan, state.sums);
-      name(SignalRole::kEmbeddingNorm, 0);
-      name(SignalRole::kEmbeddingActive, 0);
-      if (!plan.centroids.empty()) name(SignalRole::kEmbeddingDistance, 0);
-    }
-    return;
   }
   state.reconstructs = plan.reconstructs;
   if (plan.reconstructs) name(SignalRole::kReconstructionError, 0);
   for (std::size_t i = 0; i < plan.outputs.size(); ++i) {
-    if (!plan.outputs[i]) continue;
+    if (plan.classifier || !plan.outputs[i]) continue;
     state.outputs.emplace_back(*plan.outputs[i], i, state.sums);
     name(SignalRole::kOutputMean, i);
     name(SignalRole::kOutputStd, i);
+  }
+  if (plan.embedding) {
+    state.embedding.emplace(plan, state.sums);
+    name(SignalRole::kEmbeddingNorm, 0);
+    name(SignalRole::kEmbeddingActive, 0);
+    if (!plan.centroids.empty()) name(SignalRole::kEmbeddingDistance, 0);
   }
 }
 
@@ -202,8 +200,6 @@ PassResult SignalPass::measure(std::span<const void* const> inputs,
     *to++ = found.entropy;
     result.label = found.label;
     result.confidence = found.confidence;
-    if (state.embedding) state.embedding->measure(embedding, found.label, to);
-    return result;
   }
   double* const error = to;
   if (state.reconstructs) *to++ = kNan;
@@ -214,6 +210,7 @@ PassResult SignalPass::measure(std::span<const void* const> inputs,
     to += 2;
     if (!is_finite) ++result.nonfinite_outputs;
   }
+  if (state.embedding) state.embedding->measure(embedding, result.label, to);
   return result;
 }
 

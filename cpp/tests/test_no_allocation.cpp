@@ -23,7 +23,7 @@
 #include "selfheal/reference.hpp"
 #include "selfheal/ring_buffer.hpp"
 #include "selfheal/scrubber.hpp"
-#include "selfheal/signals.hpp"
+#include "selfheal/signal_pass.hpp"
 #include "selfheal/snapshot_pool.hpp"
 
 namespace {
@@ -75,7 +75,24 @@ TEST_CASE("no class allocates in its loop") {
   std::vector<std::uint32_t> found(64);
   std::vector<Generation> generations(16);
   std::vector<std::int8_t> tensor(1000, 3);
-  std::vector<float> logits(10, 0.5F);
+  std::vector<float> logits(1000, 0.5F);
+  SignalPlan classifier;
+  classifier.inputs = {TensorLayout{ElementType::kInt8, 1000, 3, {0.1, 3}}};
+  classifier.outputs = {TensorLayout{ElementType::kFloat32, 10}};
+  classifier.classifier = OutputKind::kLogits;
+  classifier.embedding = TensorLayout{ElementType::kInt8, 20, 1, {0.1, 3}};
+  classifier.classes = 10;
+  classifier.centroids.assign(200, 1.0F);
+  classifier.precision.assign(20, 1.0F);
+  SignalPlan imitator;
+  imitator.inputs = classifier.inputs;
+  imitator.outputs = {TensorLayout{ElementType::kFloat32, 1000}};
+  imitator.reconstructs = true;
+  std::vector<SignalPass> passes;
+  passes.emplace_back(classifier);
+  passes.emplace_back(imitator);
+  const void* const inputs[] = {tensor.data()};
+  const void* const outputs[] = {logits.data()};
 
   RingBuffer<double> ring(100, 3);
   Moments running;
@@ -109,8 +126,10 @@ TEST_CASE("no class allocates in its loop") {
     reference.score_many(view, std::span<double>(scores));
     cusum.reset();
     windowed.reset();
-    scores[0] += measure_input<std::int8_t>(tensor, {0.1, 3}, tensor).change;
-    scores[0] += measure_output<float>(logits, {}, OutputKind::kLogits).entropy;
+    for (SignalPass& pass : passes) {
+      pass.measure(inputs, outputs, tensor.data(), scores);
+      pass.forget();
+    }
     scores[0] += static_cast<double>(crc32c(live));
     set_crc32c_backend("portable");
     set_crc32c_backend(crc32c_backends().front());

@@ -282,9 +282,9 @@ TEST_CASE("plans that make no sense are refused") {
   refused(plan);
   plan.reconstructs = false;
   plan.embedding = layout_of<float>(2);
+  plan.centroids = {1.0F};
   refused(plan);
   plan.classifier = OutputKind::kLogits;
-  plan.centroids = {1.0F};
   refused(plan);
   plan.classes = 4;
   refused(plan);

@@ -31,7 +31,8 @@ from selfheal_edge._core import (
 
 if TYPE_CHECKING:
     from selfheal_edge import redteam
-    from selfheal_edge.baseline import Baseline, calibrate
+    from selfheal_edge.baseline import Baseline
+    from selfheal_edge.calibration import calibrate
     from selfheal_edge.diagnosis import AttackDiagnoser, Cause, Diagnosis
     from selfheal_edge.drift_detector import DriftDetector
     from selfheal_edge.health import Health, Prediction
@@ -98,7 +99,7 @@ _LAZY = {
     "Policy": "policy",
     "Prediction": "health",
     "SelfHealingModel": "model",
-    "calibrate": "baseline",
+    "calibrate": "calibration",
 }
 
 

@@ -57,8 +57,7 @@ class Parts:
 
 
 def _extractor(session: Session, baseline: Baseline) -> SignalExtractor:
-    instance = session.instance
-    extractor = SignalExtractor(instance.inputs, instance.outputs, baseline.output_kind)
+    extractor = baseline.extractor(session.instance)
     if extractor.names != tuple(baseline.references):
         raise BaselineMismatchError(
             f"baseline: expected the signals {extractor.names}, got {tuple(baseline.references)}"
@@ -89,7 +88,6 @@ def assemble(
         Held while an inference runs; held, before these, by whoever works on the images. The same
         object where the call that notices damage heals it.
     """
-    baseline.check_model(session.model.sha256)
     extractor = _extractor(session, baseline)
 
     def guarded() -> dict[str, GuardedImage]:

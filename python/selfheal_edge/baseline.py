@@ -1,4 +1,4 @@
-"""Calibration: what normal operation looks like, learned once and frozen."""
+"""What calibration learned about one model, and its file."""
 
 from __future__ import annotations
 
@@ -8,29 +8,25 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, cast, get_args
+from typing import Final, cast, get_args
 
 import numpy as np
-import numpy.typing as npt
 
 from selfheal_edge import _core
 from selfheal_edge.container import pack, unpack, write_atomically
+from selfheal_edge.embedding import Embedding
 from selfheal_edge.errors import BaselineFormatError, BaselineMismatchError
-from selfheal_edge.interval import predictions
-from selfheal_edge.known_answers import choose_inputs
-from selfheal_edge.session import Fingerprint, Session
+from selfheal_edge.session import Fingerprint
 from selfheal_edge.signals import OutputKind, SignalExtractor
-from selfheal_edge.tflite.arrays import Tensors, read_batch
-from selfheal_edge.tflite.known import KernelsName, mark_known, runtime_version, tried_kernels
-from selfheal_edge.tflite.protocol import Array, RuntimeName
-from selfheal_edge.tflite.select import KernelsArgument, RuntimeArgument
+from selfheal_edge.tflite.known import KernelsName, mark_known, runtime_version
+from selfheal_edge.tflite.model_file import ModelFile
+from selfheal_edge.tflite.protocol import Array, Instance, RuntimeName
 
-__all__ = ["Baseline", "KnownAnswers", "calibrate", "output_kind"]
+__all__ = ["Baseline", "KnownAnswers"]
 
 _MAGIC: Final = b"SHE-BASE"
-_VERSION: Final = 1
-_MIN_SAMPLES: Final = 50
-_KNOWN_ANSWERS: Final = 4
+_VERSION: Final = 2
+_EMBEDDING_ARRAYS: Final = ("classes", "centroids", "precision")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,6 +73,8 @@ class Baseline:
     known_answers: KnownAnswers
     built_sha256: str = ""
     """Of our copy of the file, which is what a runtime is given."""
+    embedding: Embedding | None = None
+    """Which inner tensor is read as well, and where the classes lie in it."""
     tried_kernels: tuple[KernelsName, ...] = ()
     """Kernels with which the copy was tried in a child process, where `fingerprint` says."""
 
@@ -141,6 +139,9 @@ class Baseline:
             f"reference/{name}": np.frombuffer(reference.state(), np.uint8)
             for name, reference in self.references.items()
         }
+        if self.embedding is not None:
+            for part in _EMBEDDING_ARRAYS:
+                arrays[f"embedding/{part}"] = getattr(self.embedding, part)
         for what, rows in (("in", self.known_answers.inputs), ("out", self.known_answers.outputs)):
             for i, row in enumerate(rows):
                 for j, array in enumerate(row):
@@ -153,6 +154,7 @@ class Baseline:
             "accuracy": self.accuracy,
             "output_kind": self.output_kind,
             "signals": list(self.references),
+            "embedding": None if self.embedding is None else self.embedding.tensor,
             "repeat_share": self.repeat_share,
             "built_sha256": self.built_sha256,
             "tried_kernels": list(self.tried_kernels),
@@ -166,7 +168,12 @@ class Baseline:
         cls, data: bytes, key: bytes | None = None, *, what: str = "baseline"
     ) -> Baseline:
         """Read what `to_bytes` returned; errors as in `load`."""
-        _, fields, arrays = unpack(data, _MAGIC, _VERSION, key, what)
+        version, fields, arrays = unpack(data, _MAGIC, _VERSION, key, what)
+        if version < _VERSION:
+            raise BaselineFormatError(
+                f"{what}: expected version {_VERSION}, got {version}, which has no references for "
+                "the signals of today: calibrate again"
+            )
         try:
             return cls(
                 model_sha256=str(fields["model_sha256"]),
@@ -179,6 +186,7 @@ class Baseline:
                     name: _core.Reference.from_state(arrays[f"reference/{name}"].tobytes())
                     for name in fields["signals"]
                 },
+                embedding=_embedding(fields["embedding"], arrays),
                 repeat_share=float(fields["repeat_share"]),
                 built_sha256=str(fields["built_sha256"]),
                 tried_kernels=tuple(fields["tried_kernels"]),
@@ -210,6 +218,30 @@ class Baseline:
                 f"got one for {self.model_sha256[:16]}…"
             )
 
+    def taps(self, model: ModelFile) -> tuple[int, ...]:
+        """Return the inner tensors to read after every inference.
+
+        Raises
+        ------
+        BaselineMismatchError
+            When the baseline belongs to another model.
+        """
+        self.check_model(model.sha256)
+        return () if self.embedding is None else (self.embedding.tensor,)
+
+    def extractor(self, instance: Instance) -> SignalExtractor:
+        """Return what measures an instance that was built with `taps`."""
+        tap = instance.taps[0] if instance.taps else None
+        return SignalExtractor(
+            instance.inputs, instance.outputs, self.output_kind, tap, self.embedding
+        )
+
+
+def _embedding(tensor: int | None, arrays: Mapping[str, Array]) -> Embedding | None:
+    if tensor is None:
+        return None
+    return Embedding(int(tensor), *(arrays[f"embedding/{part}"] for part in _EMBEDDING_ARRAYS))
+
 
 def _rows(
     arrays: Mapping[str, Array], what: str, widths: Sequence[int]
@@ -218,136 +250,3 @@ def _rows(
         tuple(arrays[f"known/{what}/{i}/{j}"] for j in range(width))
         for i, width in enumerate(widths)
     )
-
-
-def output_kind(session: Session) -> OutputKind | None:
-    """Return what output 0 of a session's model holds; None for a model without classes."""
-    head = session.model.head
-    return None if head is None else head.output
-
-
-def _check_labels(labels: Any, samples: int, classes: int | None) -> npt.NDArray[np.int64]:
-    if classes is None:
-        raise ValueError(
-            "labels: expected None, because no classes were found in this model "
-            "(no dense layer before its output), got labels"
-        )
-    array = np.asarray(labels)
-    if array.shape != (samples,) or array.dtype.kind not in "iu":
-        raise ValueError(
-            f"labels: expected {samples} integers, one per input, "
-            f"got shape {array.shape} and dtype {array.dtype.name}"
-        )
-    if array.min() < 0 or array.max() >= classes:
-        raise ValueError(
-            f"labels: expected classes 0 to {classes - 1}, got {array.min()} to {array.max()}"
-        )
-    return array.astype(np.int64)
-
-
-def calibrate(
-    model: str | os.PathLike[str],
-    inputs: Tensors,
-    labels: npt.ArrayLike | None = None,
-    *,
-    false_alarm_interval: float | str = 1_000_000,
-    rate_hz: float | None = None,
-    runtime: RuntimeArgument = "auto",
-    kernels: KernelsArgument = "auto",
-    num_threads: int = 1,
-    seed: int | None = None,
-) -> Baseline:
-    """Learn what normal operation of a model looks like.
-
-    Parameters
-    ----------
-    model
-        The TFLite file.
-    inputs
-        A batch of at least 50 inputs from normal operation, in the order in which a device sees
-        them (a stuck sensor is told from repeated calibration inputs); a dict for several inputs.
-        A thousand and more make alarms sharper.
-    labels
-        Their classes, shape (n,), integers; only the accuracy is taken from them.
-    false_alarm_interval
-        How many predictions shall lie, on average, between two false alarms of the whole monitor;
-        or a duration such as ``"30 d"`` together with `rate_hz`.
-    rate_hz
-        Predictions a second.
-    runtime
-        ``"auto"`` takes LiteRT where it is installed, else tflite-runtime.
-    kernels
-        ``"auto"`` takes the fastest kernels under which all weights can be guarded.
-    num_threads
-        Threads of the runtime.
-    seed
-        Chooses the known answers; None draws from the operating system.
-
-    Returns
-    -------
-    Baseline
-        To be given to `SelfHealingModel`, or saved.
-
-    Raises
-    ------
-    FileNotFoundError, ModelFormatError, RuntimeUnavailableError
-        For the model file and the runtime.
-    TypeError, ValueError
-        Naming the argument, what was expected and what came.
-
-    Notes
-    -----
-    Cost: three inferences per input, and one child process that tries the file. Two of the three,
-    at most 2048, go into choosing the known answers: inputs that notice most of single flips of
-    weight bits, which are tried on this session's own copy of the weights.
-    """
-    interval = predictions(false_alarm_interval, rate_hz)
-    session = Session(model, runtime, kernels, num_threads)
-    try:
-        batch = read_batch(session.instance.inputs, inputs, argument="inputs")
-        if batch.size < _MIN_SAMPLES:
-            raise ValueError(
-                f"inputs: expected a batch of at least {_MIN_SAMPLES} samples, got {batch.size}"
-            )
-        head = session.model.head
-        kind = output_kind(session)
-        truth = (
-            None
-            if labels is None
-            else _check_labels(labels, batch.size, None if head is None else head.classes)
-        )
-        extractor = SignalExtractor(session.instance.inputs, session.instance.outputs, kind)
-        values = np.empty((batch.size, len(extractor.names)))
-        repeats = 0
-        right = 0
-        for n in range(batch.size):
-            row = [rows[n, ...] for rows in batch.rows]
-            if session.stateful:
-                session.instance.reset_variables()
-            measured = extractor.measure(row, session.instance.run(row))
-            values[n] = measured.values
-            repeats += measured.repeats_previous
-            right += truth is not None and measured.label == truth[n]
-        chosen = choose_inputs(session, batch, _KNOWN_ANSWERS, np.random.default_rng(seed))
-        questions = tuple(tuple(rows[n, ...].copy() for rows in batch.rows) for n in chosen)
-        answers = tuple(tuple(row) for row in session.answers(questions))
-        return Baseline(
-            model_sha256=session.model.sha256,
-            fingerprint=session.fingerprint,
-            false_alarm_interval=interval,
-            samples=batch.size,
-            accuracy=None if truth is None else right / batch.size,
-            output_kind=kind,
-            references={
-                name: _core.Reference(np.ascontiguousarray(values[:, i]))
-                for i, name in enumerate(extractor.names)
-            },
-            repeat_share=repeats / batch.size,
-            known_answers=KnownAnswers(questions, answers),
-            built_sha256=session.copy.model.sha256,
-            tried_kernels=tried_kernels(
-                session.copy.model.sha256, session.choice.runtime.name, num_threads
-            ),
-        )
-    finally:
-        session.close()

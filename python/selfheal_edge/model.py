@@ -104,7 +104,7 @@ class SelfHealingModel:
         self._care = Turns(self._journal.deliver)
         background = self._policy.mode == "background"
         self._turns = Turns(self._journal.deliver, self._care) if background else self._care
-        self._session = Session(model, runtime, kernels, num_threads)
+        self._session = Session(model, runtime, kernels, num_threads, baseline.taps)
         try:
             self._exposure = measure_exposure(self._session)
             self._parts = assemble(

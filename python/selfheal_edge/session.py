@@ -49,6 +49,9 @@ class Session:
         The model file.
     runtime, kernels, num_threads
         As in `calibrate`.
+    taps
+        Given the user's file, the tensors of subgraph 0 to read after every inference; it may
+        raise, and nothing stays open then.
 
     Raises
     ------
@@ -62,9 +65,10 @@ class Session:
         runtime: RuntimeArgument = "auto",
         kernels: KernelsArgument = "auto",
         num_threads: int = 1,
+        taps: Callable[[ModelFile], Sequence[int]] = lambda _: (),
     ) -> None:
         self.model = ModelFile.from_path(path)
-        self.copy = copy_model(self.model)
+        self.copy = copy_model(self.model, taps(self.model))
         self.source = SourceImage(self.copy.model.data)
         self.choice: Choice
         self.instance: Instance

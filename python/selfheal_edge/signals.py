@@ -8,6 +8,7 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 
 from selfheal_edge import _core
+from selfheal_edge.embedding import Embedding
 from selfheal_edge.tflite.protocol import Array, TensorSpec
 
 __all__ = ["Measurement", "OutputKind", "SignalExtractor"]
@@ -34,18 +35,14 @@ class Measurement(NamedTuple):
     """Outputs that hold NaN or infinity: no answer to rely on."""
 
 
-def _names(what: str, specs: Sequence[TensorSpec], indices: Sequence[int]) -> list[str]:
-    if len(indices) == 1:
-        return [what]
-    return [f"{what}[{specs[i].name}]" for i in indices]
-
-
-def _is_measurable(spec: TensorSpec) -> bool:
-    return spec.dtype.name in _MEASURABLE and 0 not in spec.shape
-
-
-def _quantization(spec: TensorSpec) -> tuple[float, int]:
-    return (spec.scale, spec.zero_point) if spec.quantized else (1.0, 0)
+def _layout(spec: TensorSpec) -> _core.TensorLayout | None:
+    """Return how a tensor is measured; None for one that is not."""
+    if spec.dtype.name not in _MEASURABLE or 0 in spec.shape:
+        return None
+    elements = int(np.prod(spec.shape, dtype=np.int64))
+    channels = spec.shape[-1] if spec.shape else 1
+    scale, zero_point = (spec.scale, spec.zero_point) if spec.quantized else (1.0, 0)
+    return _core.TensorLayout(spec.dtype.name, elements, channels, scale, zero_point)
 
 
 class SignalExtractor:
@@ -57,13 +54,19 @@ class SignalExtractor:
         The model's tensors.
     output_kind
         What output 0 of a classifier holds; None for a model without classes.
+    tap
+        The embedding's tensor, if there is one.
+    embedding
+        Where calibration found the classes in it; None before calibration.
 
     Notes
     -----
-    Signals: mean, spread and saturated share of each input; confidence and entropy of a
-    classifier's output, mean and spread of any other model's. Inputs that are not int8, uint8,
-    int16 or float32, or that have no element, are not measured. Holds one copy of the inputs. One
-    thread at a time.
+    Signals: mean, spread, saturated shares, change and roughness of each input; confidence, margin
+    and entropy of a classifier's output; of any other model's the reconstruction error, where
+    output 0 has the shape of input 0, and mean and spread of every output; norm, active share and
+    distance to the class of an embedding. `SignalPass` says how each is computed. Tensors that are
+    not int8, uint8, int16 or float32, or that have no element, are not measured. Holds one copy of
+    the inputs. One thread at a time.
     """
 
     def __init__(
@@ -71,77 +74,70 @@ class SignalExtractor:
         inputs: Sequence[TensorSpec],
         outputs: Sequence[TensorSpec],
         output_kind: OutputKind | None,
+        tap: TensorSpec | None = None,
+        embedding: Embedding | None = None,
     ) -> None:
-        self._inputs = [i for i, s in enumerate(inputs) if _is_measurable(s)]
-        self._outputs = [i for i, s in enumerate(outputs) if _is_measurable(s)]
-        self._input_scales = [_quantization(s) for s in inputs]
-        self._output_scales = [_quantization(s) for s in outputs]
-        self._kind = output_kind if 0 in self._outputs else None
-        self._previous: list[Array | None] = [None] * len(inputs)
-        names = [
-            name
-            for what in ("input_mean", "input_std", "input_saturated")
-            for name in _names(what, inputs, self._inputs)
-        ]
-        if self._kind is not None:
-            names += ["confidence", "entropy"]
-        else:
-            for what in ("output_mean", "output_std"):
-                names += _names(what, outputs, self._outputs)
+        measured_inputs = [_layout(spec) for spec in inputs]
+        measured_outputs = [_layout(spec) for spec in outputs]
+        kind = output_kind if measured_outputs and measured_outputs[0] is not None else None
+        has_both = all(m and m[0] is not None for m in (measured_inputs, measured_outputs))
+        inner = None if tap is None else _layout(tap)
+        centroids = precision = None
+        if kind and inner is not None and embedding is not None and len(embedding.classes):
+            centroids = embedding.table(int(np.prod(outputs[0].shape, dtype=np.int64)))
+            precision = embedding.precision
+        self.core = _core.SignalPass(
+            measured_inputs,
+            measured_outputs,
+            classifier=kind,
+            reconstructs=kind is None and has_both and inputs[0].shape == outputs[0].shape,
+            embedding=inner,
+            centroids=centroids,
+            precision=precision,
+        )
+        """The pass itself."""
+        self.tap = -1 if inner is None else 0
+        """Which of an instance's taps is the embedding; -1: none."""
+        self._output_sizes = [int(np.prod(spec.shape, dtype=np.int64)) for spec in outputs]
+        several = {
+            "input": (inputs, sum(m is not None for m in measured_inputs) > 1),
+            "output": (outputs, sum(m is not None for m in measured_outputs) > 1),
+        }
+        names = []
+        for role, tensor in self.core.names:
+            specs, is_one_of_several = several.get(role.split("_")[0], ((), False))
+            names.append(f"{role}[{specs[tensor].name}]" if is_one_of_several else role)
         self.names: tuple[str, ...] = tuple(names)
+        self._row = np.zeros(len(names))
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes of the remembered inputs."""
-        return sum(p.nbytes for p in self._previous if p is not None)
+        """Bytes of the remembered inputs, the tables and the centroids."""
+        return self.core.memory_bytes() + self._row.nbytes
 
     def forget(self) -> None:
         """Forget the previous input: the next one repeats nothing."""
-        self._previous = [None] * len(self._previous)
+        self.core.forget()
 
-    def measure(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> Measurement:
-        """Measure one inference, given its raw tensors."""
-        measured = []
-        repeats = bool(self._inputs)
-        nonfinite = 0
-        for i in self._inputs:
-            scale, zero_point = self._input_scales[i]
-            previous = self._previous[i]
-            signals = _core.measure_input(inputs[i], scale, zero_point, previous)
-            measured.append(signals)
-            nonfinite += signals.nonfinite
-            repeats = repeats and signals.change == 0.0 and signals.nonfinite == 0
-            if previous is None:
-                self._previous[i] = inputs[i].copy()
-            else:
-                np.copyto(previous, inputs[i])
-        values = [
-            value
-            for field in ("mean", "std", "saturated")
-            for value in (getattr(signals, field) for signals in measured)
+    def measure(
+        self, inputs: Sequence[Array], outputs: Sequence[Array], taps: Sequence[Array] = ()
+    ) -> Measurement:
+        """Measure one inference, given its raw tensors.
+
+        An output whose size depends on the input measures as NaN where it is not the usual one.
+        """
+        usual = [
+            output if output.size == size else None
+            for output, size in zip(outputs, self._output_sizes, strict=True)
         ]
-        label: int | None = None
-        confidence: float | None = None
-        broken = 0
-        if self._kind is not None:
-            scale, zero_point = self._output_scales[0]
-            output = _core.measure_output(outputs[0], scale, zero_point, self._kind)
-            values += [output.confidence, output.entropy]
-            if output.label >= 0:
-                label, confidence = output.label, output.confidence
-            else:
-                broken = 1
-        else:
-            nothing = float("nan")
-            means, spreads = [], []
-            for i in self._outputs:
-                if outputs[i].size == 0:  # its shape depends on the input
-                    means.append(nothing)
-                    spreads.append(nothing)
-                    continue
-                other = _core.measure_input(outputs[i], *self._output_scales[i])
-                means.append(other.mean)
-                spreads.append(other.std)
-                broken += other.nonfinite > 0
-            values += means + spreads
-        return Measurement(tuple(values), repeats, nonfinite, label, confidence, broken)
+        repeats, nonfinite, label, confidence, broken = self.core.measure(
+            inputs, usual, taps[0] if taps else None, self._row
+        )
+        return Measurement(
+            tuple(self._row.tolist()),
+            repeats,
+            nonfinite,
+            label if label >= 0 else None,
+            confidence if label >= 0 else None,
+            broken,
+        )

@@ -8,12 +8,15 @@
 #include <string_view>
 #include <vector>
 
-#include "selfheal/signals.hpp"
-
 /// Everything that is measured on the raw tensors of one inference, in one call.
 ///
 /// Dequantised value of an integer q: scale * (q - zero_point).
 namespace selfheal {
+
+struct Quantization {
+  double scale = 1.0;
+  std::int32_t zero_point = 0;
+};
 
 enum class ElementType : std::uint8_t { kInt8, kUint8, kInt16, kFloat32 };
 
@@ -30,6 +33,11 @@ struct TensorLayout {
   Quantization quantization;
 };
 
+enum class OutputKind : std::uint8_t {
+  kProbabilities,  ///< values are probabilities that sum to about 1
+  kLogits,         ///< values go through a softmax first
+};
+
 struct SignalPlan {
   /// nullopt: a tensor that is not measured.
   std::vector<std::optional<TensorLayout>> inputs;
@@ -38,10 +46,10 @@ struct SignalPlan {
   std::optional<OutputKind> classifier;
   /// Output 0 imitates input 0: both measured, with equally many elements, and no classes.
   bool reconstructs = false;
-  /// The input of a classifier's last layer.
+  /// The input of a classifier's last layer, or what any other model has in its middle.
   std::optional<TensorLayout> embedding;
-  /// Where the classes lie: classes x embedding elements, dequantised, row by row; a row that
-  /// begins with NaN: a class without a known place. Empty: no distance is measured.
+  /// Of a classifier: where the classes lie, classes x embedding elements, dequantised, row by row;
+  /// a row that begins with NaN: a class without a known place. Empty: no distance is measured.
   std::vector<float> centroids;
   /// One over the variance of each dimension of the embedding around its class's centroid, >= 0.
   std::vector<float> precision;
@@ -109,9 +117,9 @@ struct PassResult {
 ///
 /// A row holds, in the order of names(): for every measured input kInputMean to kInputRoughness
 /// (saturation of integers only, roughness where there is more than one element); for a classifier
-/// kConfidence to kEntropy, and with an embedding kEmbeddingNorm to kEmbeddingDistance; for any
-/// other model kReconstructionError, if it reconstructs, then kOutputMean and kOutputStd of every
-/// measured output.
+/// kConfidence to kEntropy, for any other model kReconstructionError, if it reconstructs, then
+/// kOutputMean and kOutputStd of every measured output; with an embedding kEmbeddingNorm and
+/// kEmbeddingActive, and with centroids kEmbeddingDistance.
 ///
 /// Integer tensors are summed in integers, exactly, so that every backend gives the same signals to
 /// the bit; floats in eight sums of doubles around their first element. Probabilities and

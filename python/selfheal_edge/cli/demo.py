@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Final, Protocol
 
 from selfheal_edge.assets import digits_model_path, load_digits
-from selfheal_edge.baseline import calibrate
+from selfheal_edge.calibration import calibrate
 from selfheal_edge.cli.acts import Act, Stage
 from selfheal_edge.model import SelfHealingModel
 from selfheal_edge.policy import Policy

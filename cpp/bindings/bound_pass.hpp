@@ -1,0 +1,110 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "arrays.hpp"
+#include "selfheal/signal_pass.hpp"
+
+namespace selfheal::python {
+
+inline constexpr std::array<std::pair<std::string_view, ElementType>, 4> kTypes{
+    {{"int8", ElementType::kInt8},
+     {"uint8", ElementType::kUint8},
+     {"int16", ElementType::kInt16},
+     {"float32", ElementType::kFloat32}}};
+
+inline std::string name_of(ElementType type) {
+  const auto* const found =
+      std::find_if(kTypes.begin(), kTypes.end(), [&](const auto& e) { return e.second == type; });
+  return std::string(found->first);
+}
+
+inline bool has_type(const py::array& array, ElementType type) {
+  switch (type) {
+    case ElementType::kInt8:
+      return has_dtype<std::int8_t>(array);
+    case ElementType::kUint8:
+      return has_dtype<std::uint8_t>(array);
+    case ElementType::kInt16:
+      return has_dtype<std::int16_t>(array);
+    case ElementType::kFloat32:
+      break;
+  }
+  return has_dtype<float>(array);
+}
+
+/// A pass, and what its tensors must look like.
+class BoundPass {
+ public:
+  BoundPass(SignalPlan plan, std::string_view backend)
+      : inputs_(plan.inputs),
+        outputs_(plan.outputs),
+        embedding_(plan.embedding),
+        input_pointers_(inputs_.size()),
+        output_pointers_(outputs_.size()),
+        pass_(std::move(plan), backend) {}
+
+  py::tuple measure(const py::sequence& inputs, const py::sequence& outputs,
+                    const py::object& embedding, const py::array& row) {
+    require_count("inputs", inputs, inputs_.size());
+    require_count("outputs", outputs, outputs_.size());
+    for (std::size_t i = 0; i < inputs_.size(); ++i) {
+      input_pointers_[i] = inputs_[i] ? address("inputs", inputs[i], *inputs_[i], false) : nullptr;
+    }
+    for (std::size_t i = 0; i < outputs_.size(); ++i) {
+      output_pointers_[i] =
+          outputs_[i] ? address("outputs", outputs[i], *outputs_[i], true) : nullptr;
+    }
+    const void* const inner =
+        embedding_ ? address("embedding", embedding, *embedding_, true) : nullptr;
+    if (!has_dtype<double>(row) || row.ndim() != 1 || !row.writeable() ||
+        static_cast<std::size_t>(row.size()) != pass_.signals()) {
+      refuse("row", "a writable float64 array of " + std::to_string(pass_.signals()) + " numbers",
+             std::string_view(describe(row)));
+    }
+    require_contiguous(row, "row");
+    const std::span<double> to(static_cast<double*>(const_cast<void*>(row.data())),
+                               pass_.signals());
+    const PassResult result = pass_.measure(input_pointers_, output_pointers_, inner, to);
+    return py::make_tuple(result.repeats_previous, result.nonfinite, result.label,
+                          result.confidence, result.nonfinite_outputs);
+  }
+  SignalPass& pass() { return pass_; }
+  const SignalPass& pass() const { return pass_; }
+
+ private:
+  static void require_count(const char* name, const py::sequence& tensors, std::size_t count) {
+    if (tensors.size() != count) {
+      refuse(name, std::to_string(count) + " arrays", tensors.size());
+    }
+  }
+
+  static const void* address(const char* name, const py::object& tensor, const TensorLayout& layout,
+                             bool may_lack) {
+    if (may_lack && tensor.is_none()) return nullptr;
+    const std::string expected =
+        name_of(layout.type) + " arrays of " + std::to_string(layout.elements) + " elements";
+    const py::array array = require_array(tensor, name, expected.c_str());
+    if (!has_type(array, layout.type)) refuse_type(name, expected, describe(array));
+    if (static_cast<std::size_t>(array.size()) != layout.elements) {
+      refuse(name, expected, std::string_view(describe(array)));
+    }
+    require_contiguous(array, name);
+    return array.data();
+  }
+
+  std::vector<std::optional<TensorLayout>> inputs_;
+  std::vector<std::optional<TensorLayout>> outputs_;
+  std::optional<TensorLayout> embedding_;
+  std::vector<const void*> input_pointers_;
+  std::vector<const void*> output_pointers_;
+  SignalPass pass_;
+};
+
+}  // namespace selfheal::python
