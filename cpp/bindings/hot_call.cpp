@@ -6,6 +6,7 @@
 #include <limits>
 #include <utility>
 
+#include "bound_pass.hpp"
 #include "selfheal/quantize.hpp"
 
 namespace selfheal::python {
@@ -118,7 +119,7 @@ HotCall::HotCall(std::shared_ptr<TurnLock> turn, py::object signals, py::object 
       attend_(std::move(attend)),
       ended_(std::move(ended)),
       clock_(std::move(clock)),
-      path_(signals_.cast<SignalPass&>(), monitor_.cast<InferenceMonitor&>(), levels_of(inputs_),
+      path_(signals_.cast<BoundPass&>().pass(), monitor_.cast<InferenceMonitor&>(), levels_of(inputs_),
             levels_of(outputs_), pace) {}
 
 void HotCall::attach(py::object engine, int embedding) {
