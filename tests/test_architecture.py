@@ -18,7 +18,7 @@ GENERATED = {"tflite/_schema_options.py", "tflite/schema.py"}
 # Lowest first. A module imports from its own layer or from one below it, never from one above.
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "_core"}),
-    frozenset({"assets", "process", "turns", "container", "journal", "tflite"})
+    frozenset({"assets", "process", "turns", "background", "container", "journal", "tflite"})
     | {
         "session",
         "signals",
@@ -32,7 +32,10 @@ LAYERS: tuple[frozenset[str], ...] = (
     }
     | {"exposure", "interval", "drift", "drift_detector"},
     frozenset({"monitor", "diagnosis", "repair", "trial", "policy"}),
-    frozenset({"loop", "healing", "health"}),
+    frozenset({"serving", "healing", "health", "spare"}),
+    frozenset({"loop"}),
+    frozenset({"response"}),
+    frozenset({"assembly"}),
     frozenset({"model"}),
     frozenset({"redteam", "cli", "report", "telemetry"}),
 )

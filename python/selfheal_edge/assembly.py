@@ -99,7 +99,7 @@ def assemble(
         weights = Weights(
             guarded(),
             lambda: session.coverage,
-            lambda corrupt: loop.take_in(corrupt),
+            lambda corrupt: loop.take_in(corrupt),  # noqa: PLW0108 — made below
             care,
             time.monotonic if clock is None else clock,
         )

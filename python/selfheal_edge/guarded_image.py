@@ -118,6 +118,7 @@ class GuardedImage:
             else None
         )
         self.guard = _core.ImageGuard(self.image, self.pool, self.parity, secrets.randbits(64))
+        self._credit = 0  # bytes that are due of a block that is not yet
         self.scrubber = _core.Scrubber(self.image, secrets.randbits(64))
 
     @property
@@ -156,6 +157,13 @@ class GuardedImage:
         """Check the next slices and heal at once; return what was damaged, usually nothing."""
         found = self.guard.step(fast_bytes, keyed_bytes)
         return tuple(map(self.report, found)) if found else ()
+
+    def look(self, fast_bytes: int) -> tuple[CorruptBlock, ...]:
+        """Check the next slice by checksum alone, and repair nothing."""
+        self._credit += fast_bytes
+        due = self._credit - self._credit % self.image.block_bytes
+        self._credit -= due
+        return self.describe(self.scrubber.step(due)) if due else ()
 
     def heal(self, blocks: Sequence[int]) -> tuple[CorruptBlock, ...]:
         """Heal the given blocks; return those that needed it."""

@@ -330,9 +330,10 @@ class SelfHealingModel:
             "references, charts and history": self._parts.monitor.memory_bytes,
             "signals": self._parts.extractor.memory_bytes,
             "hot path": self._serving.memory_bytes,
-            "hot spare": 0 if self._parts.spare is None else self._parts.spare.memory_bytes,
             "known answers": self._baseline.known_answers.nbytes,
         }
+        if self._parts.spare is not None:
+            report["hot spare"] = self._parts.spare.memory_bytes
         return {**report, "total": sum(report.values())}
 
     # --- life ------------------------------------------------------------------------------

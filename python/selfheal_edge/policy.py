@@ -82,7 +82,7 @@ class Policy:
     rediagnose_after: int = 256
     """Predictions after which a trouble that goes on is looked at again; doubles each time."""
 
-    def __post_init__(self) -> None:
+    def __post_init__(self) -> None:  # noqa: PLR0912 — one check a field
         """Check every field."""
         for name, least in (
             ("scrub_bytes_per_predict", 0),

@@ -36,7 +36,7 @@ class _Inline:
     def __init__(self, loop: HealingLoop) -> None:
         self.attend = loop.attend
 
-    def wait(self, seconds: float | None) -> bool:
+    def wait(self, seconds: float | None) -> bool:  # noqa: ARG002 — there is nothing to wait for
         return True
 
     def close(self) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -20,6 +21,8 @@ from selfheal_edge.turns import Turns
 from selfheal_edge.weights import CorruptBlock, Weights
 
 __all__ = ["Last", "Notice", "Serving"]
+
+T = TypeVar("T")
 
 _DAMAGE: Final = _core.ATTENTION["damage"]
 _FAILED: Final = _core.ATTENTION["run_failed"]
@@ -69,6 +72,21 @@ class _Pacer:
         return self._least + int(share * nbytes)
 
 
+def _weakly(method: Callable[..., T]) -> Callable[..., T]:
+    """Return a function that calls a method without keeping its object.
+
+    The core's objects are not seen by the collector of cycles: what they keep would never go.
+    """
+    reference = weakref.WeakMethod(method)
+
+    def call(*arguments: object) -> T:
+        bound = reference()
+        assert bound is not None, "called by an object that outlived its owner"
+        return bound(*arguments)
+
+    return call
+
+
 def _tensor(spec: TensorSpec) -> tuple[np.dtype[np.generic], tuple[int, ...], float, int]:
     return spec.dtype, spec.shape, spec.scale if spec.quantized else 0.0, spec.zero_point
 
@@ -111,6 +129,7 @@ class Serving:
         self._weights = weights
         self._extractor = extractor
         self._monitor = monitor
+        self._turns = turns
         self._care = care
         self._at_once = at_once
         self._attend = attend
@@ -135,9 +154,9 @@ class Serving:
                 monitor=monitor.core,
                 inputs=[_tensor(spec) for spec in instance.inputs],
                 outputs=[_tensor(spec) for spec in instance.outputs],
-                attend=self._attend_hot,
-                ended=turns.ended,
-                clock=clock,
+                attend=_weakly(self._attend_hot),
+                ended=_weakly(turns.ended),
+                clock=None if clock is None else _weakly(self.now),
                 fast_bytes=fast,
                 keyed_bytes=keyed,
                 fast_seconds=(policy.sweep_seconds or 0.0) if fast else 0.0,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from selfheal_edge.baseline import KnownAnswers
 from selfheal_edge.errors import SelfHealError
 from selfheal_edge.guarded_image import GuardedImage, GuardOptions, guard_instance
-from selfheal_edge.baseline import KnownAnswers
 from selfheal_edge.session import Session
 from selfheal_edge.tflite.protocol import Instance
 from selfheal_edge.tflite.source_image import SourceImage

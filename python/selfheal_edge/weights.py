@@ -116,8 +116,8 @@ class Weights:
             for image in self._images.values():
                 if heal:
                     found += image.step(fast_bytes, keyed_bytes)
-                elif blocks := image.scrubber.step(fast_bytes):
-                    found += image.describe(blocks)
+                else:
+                    found += image.look(fast_bytes)
         return found
 
     def describe(self, findings: Sequence[tuple[int, _core.Finding]]) -> tuple[CorruptBlock, ...]:

@@ -389,7 +389,7 @@ class TestClosed:
     def test_what_may_still_be_read(self, model: she.SelfHealingModel, samples: Array) -> None:
         model.predict(samples)
         sweeps = model.health.sweeps
-        assert sweeps > 100
+        assert sweeps >= 1
         model.close()
         model.close()
         assert model.health.state == "closed"

@@ -26,6 +26,7 @@ from tests.support import (
     named,
     pristine,
     random_batch,
+    run_by,
     same,
 )
 
@@ -241,7 +242,6 @@ class TestSweep:
         self,
         digits_baseline: she.Baseline,
         samples: Array,
-        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         policy = she.Policy(scrub_bytes_per_predict=0)
         with she.SelfHealingModel(digits_model_path(), digits_baseline, policy=policy) as model:
@@ -254,7 +254,7 @@ class TestSweep:
                     raise RuntimeError("invoke failed")
                 return run(inputs)
 
-            monkeypatch.setattr(model._session.instance, "run", fragile)
+            run_by(model, fragile)
             flip(model, largest_region(model).offset)
             assert same(answers(model, samples[0]), expected)
             assert model.health.repairs == 1
@@ -346,6 +346,7 @@ class TestLadder:
                 she.Cause.WEIGHT_CORRUPTION: ("rollback_block", "rollback_model", "mark_untrusted")
             },
             rediagnose_after=50,
+            scrub_bytes_per_predict=16384,
         )
         with she.SelfHealingModel(
             digits_model_path(), digits_baseline, policy=policy, repair_kit=kit
