@@ -118,7 +118,13 @@ def bytes_of(model: she.SelfHealingModel) -> bytes:
 def pristine(path: Path, model: she.SelfHealingModel) -> bytes:
     """Return the executing bytes as an undamaged session of the same kind has them."""
     place = model.health.fingerprint
-    session = Session(path, place.runtime, place.kernels, place.num_threads)  # type: ignore[arg-type]
+    session = Session(
+        path,
+        place.runtime,  # type: ignore[arg-type]
+        place.kernels,  # type: ignore[arg-type]
+        place.num_threads,
+        model.baseline.taps,
+    )
     try:
         images = session.instance.images
         return bytes(images["packed"]) if "packed" in images else session.source.read()

@@ -5,6 +5,7 @@
 #include <limits>
 #include <utility>
 
+#include "bank_step.hpp"
 #include "selfheal/argument_error.hpp"
 
 namespace selfheal {
@@ -28,6 +29,25 @@ void widen(BankThresholds& a, const BankThresholds& b) noexcept {
     tail.limit = std::max(tail.limit, b.tail[side].limit);
   }
 }
+
+// The statistic of one chart over its threshold.
+double chart_statistic(const detail::BankLanes& lanes, std::size_t lane,
+                       std::size_t chart) noexcept {
+  const std::size_t side = chart / (kAllowances + 1);
+  const std::size_t k = chart % (kAllowances + 1);
+  return k < kAllowances ? lanes.sum[side][k][lane] / lanes.limit[side][k][lane]
+                         : lanes.count[side][lane] / lanes.count_limit[side][lane];
+}
+
+detail::BankStep fastest_step() noexcept {
+#ifdef SELFHEAL_AVX2
+  if (__builtin_cpu_supports("avx2")) return &detail::bank_step_avx2;
+#endif
+  return &detail::bank_step_portable;
+}
+
+// Not a function-local static: the guard would be paid for at every update.
+const detail::BankStep chosen_step = fastest_step();
 
 }  // namespace
 
@@ -58,146 +78,153 @@ MonitorBank::MonitorBank(std::vector<std::vector<Reference>> references, double 
 }
 
 void MonitorBank::allocate() {
-  const std::size_t charts = kSides * kAllowances * signals_;
-  limits_.resize(charts);
-  sums_.resize(charts);
-  for (std::size_t side = 0; side < kSides; ++side) {
-    for (std::size_t k = 0; k < kAllowances; ++k) {
-      for (std::size_t signal = 0; signal < signals_; ++signal) {
-        limits_[(side * kAllowances + k) * signals_ + signal] = thresholds_[signal].cusum[side][k];
-      }
-    }
-  }
-  counts_.resize(kSides * signals_);
-  inputs_.resize(signals_);
-  scores_.resize(signals_);
-  before_.resize(signals_);
-  used_.resize(signals_);
+  const std::size_t groups = (signals_ + kLanes - 1) / kLanes;
+  lanes_.assign(groups, detail::BankLanes{});
+  preparations_.assign(groups * references_.size(), detail::BankPreparation{});
+  rows_.resize(kRows * groups * kLanes);
+  converted_.resize(signals_);
+  settled_.resize(signals_);
   alarmed_.resize(signals_);
   skipped_.resize(signals_);
   trackers_.resize(signals_);
+  // Lanes without a signal never alarm: their scores stay 0.
+  for (detail::BankLanes& lanes : lanes_) {
+    std::fill(&lanes.limit[0][0][0], &lanes.limit[0][0][0] + kSides * kAllowances * kLanes, 1.0);
+  }
+  for (std::size_t signal = 0; signal < signals_; ++signal) {
+    detail::BankLanes& lanes = of(signal);
+    const std::size_t at = lane(signal);
+    for (std::size_t side = 0; side < kSides; ++side) {
+      for (std::size_t k = 0; k < kAllowances; ++k) {
+        lanes.limit[side][k][at] = thresholds_[signal].cusum[side][k];
+      }
+      const TailChart& tail = thresholds_[signal].tail[side];
+      lanes.cut[side][at] = tail.cut;
+      lanes.rise[side][at] = tail.rise;
+      lanes.count_limit[side][at] = tail.limit;
+    }
+    for (std::size_t regime = 0; regime < references_.size(); ++regime) {
+      const Reference& reference = references_[regime][signal];
+      detail::BankPreparation& preparation = preparations_[regime * groups + signal / kLanes];
+      preparation.limit[at] = reference.limit();
+      preparation.phi[at] = reference.phi();
+      preparation.sqrt_whitened[at] = reference.sqrt_whitened();
+      preparation.offset[at] = reference.offset();
+      preparation.scale[at] = reference.scale();
+    }
+  }
 }
 
 void MonitorBank::set_regime(std::size_t regime) noexcept {
   regime_ = regime;
-  std::fill(before_.begin(), before_.end(), kGap);
+  for (std::size_t signal = 0; signal < signals_; ++signal) of(signal).before[lane(signal)] = kGap;
 }
 
 void MonitorBank::restart(std::size_t signal) noexcept {
-  for (std::size_t chart = 0; chart < kSides * kAllowances; ++chart) {
-    sums_[chart * signals_ + signal] = 0.0;
+  detail::BankLanes& lanes = of(signal);
+  for (std::size_t side = 0; side < kSides; ++side) {
+    for (std::size_t k = 0; k < kAllowances; ++k) lanes.sum[side][k][lane(signal)] = 0.0;
+    lanes.count[side][lane(signal)] = 0.0;
   }
-  counts_[signal] = 0;
-  counts_[signals_ + signal] = 0;
   alarmed_[signal] = 0;
   trackers_[signal].restart(count_);
+  settled_[signal] = count_;
 }
 
 void MonitorBank::reset() noexcept {
   count_ = 0;
-  std::fill(before_.begin(), before_.end(), kGap);
-  std::fill(scores_.begin(), scores_.end(), kGap);
-  std::fill(inputs_.begin(), inputs_.end(), 0.0);
-  std::fill(used_.begin(), used_.end(), std::uint8_t{0});
+  any_alarmed_ = false;
   std::fill(skipped_.begin(), skipped_.end(), std::uint64_t{0});
-  for (std::size_t signal = 0; signal < signals_; ++signal) restart(signal);
+  for (std::size_t signal = 0; signal < signals_; ++signal) {
+    of(signal).before[lane(signal)] = kGap;
+    of(signal).score[lane(signal)] = kGap;
+    of(signal).input[lane(signal)] = 0.0;
+    restart(signal);
+  }
 }
 
-template <typename T>
-bool MonitorBank::take(std::span<const T> row) noexcept {
-  const std::vector<Reference>& references = references_[regime_];
+void MonitorBank::settle(OnsetTracker& tracker, std::size_t signal,
+                         std::uint64_t end) const noexcept {
+  const std::size_t width = lanes_.size() * kLanes;
+  const std::uint64_t begin = settled_[signal];
+  if (begin + kRows == end) {
+    tracker.push_ring(&rows_[signal], width, begin);
+    return;
+  }
+  for (std::uint64_t row = begin; row < end; ++row) {
+    tracker.push(rows_[static_cast<std::size_t>(row % kRows) * width + signal], row);
+  }
+}
+
+OnsetTracker MonitorBank::settled(std::size_t signal) const noexcept {
+  OnsetTracker tracker = trackers_[signal];
+  settle(tracker, signal, count_);
+  return tracker;
+}
+
+// Samples that are skipped leave a gap in the indices.
+void MonitorBank::skip_row() noexcept {
   for (std::size_t signal = 0; signal < signals_; ++signal) {
-    if (alarmed_[signal] != 0) restart(signal);
-    const auto x = static_cast<double>(row[signal]);
-    const bool usable = std::isfinite(x);
-    used_[signal] = usable ? 1 : 0;
-    if (!usable) [[unlikely]] {
-      ++skipped_[signal];
-      scores_[signal] = kGap;
-      before_[signal] = kGap;
-      inputs_[signal] = 0.0;
-      continue;
-    }
-    const Reference& reference = references[signal];
-    scores_[signal] = reference.score(x);
-    const double clipped = reference.clip(scores_[signal]);
-    inputs_[signal] = reference.prepared(clipped, before_[signal]);
-    before_[signal] = clipped;
+    if (is_used(signal)) continue;
+    ++skipped_[signal];
+    settle(trackers_[signal], signal, count_);
+    settled_[signal] = count_ + 1;
   }
-  // One chart after the other over all signals: the inner loops are vectors. A skipped value moves
-  // a sum by 0, not by -k.
-  double worst = 0.0;
-  for (std::size_t side = 0; side < kSides; ++side) {
-    const double sign = side == 0 ? 1.0 : -1.0;
-    for (std::size_t k = 0; k < kAllowances; ++k) {
-      double* const sum = sums(side, k);
-      const double* const limit = &limits_[(side * kAllowances + k) * signals_];
-      const double allowance = BankCharts::kAllowance[k];
-      for (std::size_t signal = 0; signal < signals_; ++signal) {
-        const double used = used_[signal] != 0 ? 1.0 : 0.0;
-        const double next = sum[signal] + (sign * inputs_[signal] - allowance * used);
-        sum[signal] = next > 0.0 ? next : 0.0;
-        const double over = sum[signal] - limit[signal];
-        worst = over > worst ? over : worst;
-      }
-    }
-  }
-  bool any = worst > 0.0;
-  for (std::size_t signal = 0; signal < signals_; ++signal) {
-    if (used_[signal] == 0) continue;
-    trackers_[signal].push(inputs_[signal], count_);
-    for (std::size_t side = 0; side < kSides; ++side) {
-      const TailChart& tail = thresholds_[signal].tail[side];
-      std::uint32_t& held = counts_[side * signals_ + signal];
-      const double y = side == 0 ? inputs_[signal] : -inputs_[signal];
-      if (y > tail.cut) {
-        held += tail.rise;
-        any = any || held > tail.limit;
-      } else {
-        held -= held > 0 ? 1U : 0U;
-      }
-    }
-  }
-  ++count_;
-  if (any) [[unlikely]] {
+}
+
+bool MonitorBank::take(const double* row) noexcept {
+  if (any_alarmed_) [[unlikely]] {
+    any_alarmed_ = false;
     for (std::size_t signal = 0; signal < signals_; ++signal) {
-      if (used_[signal] != 0 && statistic(signal) > 1.0) alarmed_[signal] = 1;
+      if (alarmed_[signal] != 0) restart(signal);
     }
   }
-  return any;
+  const std::size_t groups = lanes_.size();
+  const auto place = static_cast<std::size_t>(count_ % kRows);
+  const detail::BankStepResult result =
+      chosen_step(row, signals_, references_[regime_].data(), &preparations_[regime_ * groups],
+                  lanes_.data(), &rows_[place * groups * kLanes]);
+  if (result.any_skipped) [[unlikely]]
+    skip_row();
+  ++count_;
+  // Each signal's turn comes before the row that it has not seen longest is overwritten.
+  for (std::size_t signal = place; signal < signals_; signal += kRows) {
+    settle(trackers_[signal], signal, count_);
+    settled_[signal] = std::max(settled_[signal], count_);
+  }
+  if (result.any_alarm) [[unlikely]] {
+    for (std::size_t signal = 0; signal < signals_; ++signal) {
+      if (is_used(signal) && statistic(signal) > 1.0) {
+        alarmed_[signal] = 1;
+        any_alarmed_ = true;
+      }
+    }
+  }
+  return result.any_alarm;
 }
 
-bool MonitorBank::update(std::span<const double> row) noexcept { return take(row); }
-bool MonitorBank::update(std::span<const float> row) noexcept { return take(row); }
+bool MonitorBank::update(std::span<const double> row) noexcept { return take(row.data()); }
+
+bool MonitorBank::update(std::span<const float> row) noexcept {
+  std::copy(row.begin(), row.end(), converted_.begin());
+  return take(converted_.data());
+}
 
 std::size_t MonitorBank::leading_chart(std::size_t signal) const noexcept {
   std::size_t leading = 0;
   double largest = -1.0;
-  for (std::size_t side = 0; side < kSides; ++side) {
-    for (std::size_t k = 0; k <= kAllowances; ++k) {
-      const double at =
-          k < kAllowances
-              ? sums(side, k)[signal] / limits_[(side * kAllowances + k) * signals_ + signal]
-              : static_cast<double>(counts_[side * signals_ + signal]) /
-                    static_cast<double>(thresholds_[signal].tail[side].limit);
-      if (at > largest) {
-        largest = at;
-        leading = side * (kAllowances + 1) + k;
-      }
+  for (std::size_t chart = 0; chart < kCharts; ++chart) {
+    const double at = chart_statistic(of(signal), lane(signal), chart);
+    if (at > largest) {
+      largest = at;
+      leading = chart;
     }
   }
   return leading;
 }
 
 double MonitorBank::statistic(std::size_t signal) const noexcept {
-  const std::size_t chart = leading_chart(signal);
-  const std::size_t side = chart / (kAllowances + 1);
-  const std::size_t k = chart % (kAllowances + 1);
-  if (k < kAllowances) {
-    return sums(side, k)[signal] / limits_[(side * kAllowances + k) * signals_ + signal];
-  }
-  return static_cast<double>(counts_[side * signals_ + signal]) /
-         static_cast<double>(thresholds_[signal].tail[side].limit);
+  return chart_statistic(of(signal), lane(signal), leading_chart(signal));
 }
 
 int MonitorBank::direction(std::size_t signal) const noexcept {
@@ -208,16 +235,17 @@ int MonitorBank::direction(std::size_t signal) const noexcept {
 Onset MonitorBank::change(std::size_t signal) const noexcept {
   const int side = direction(signal);
   if (side == 0) return {};
-  Onset onset = trackers_[signal].since_standard(side);
+  Onset onset = settled(signal).since_standard(side);
   onset.shift /= references_[regime_][signal].gain();
   return onset;
 }
 
 std::size_t MonitorBank::memory_bytes() const noexcept {
-  const std::size_t per_signal =
-      sizeof(BankThresholds) + sizeof(OnsetTracker) + 2 * kSides * kAllowances * sizeof(double) +
-      kSides * sizeof(std::uint32_t) + 3 * sizeof(double) + 2 + sizeof(std::uint64_t);
-  return sizeof *this + signals_ * (per_signal + references_.size() * sizeof(Reference));
+  const std::size_t per_signal = sizeof(BankThresholds) + sizeof(OnsetTracker) + sizeof(double) +
+                                 2 * sizeof(std::uint64_t) + sizeof(std::uint8_t);
+  return sizeof *this + signals_ * (per_signal + references_.size() * sizeof(Reference)) +
+         lanes_.size() * (sizeof(detail::BankLanes) + kRows * kLanes * sizeof(double)) +
+         preparations_.size() * sizeof(detail::BankPreparation);
 }
 
 std::vector<std::byte> MonitorBank::state() const {
@@ -246,16 +274,24 @@ std::vector<std::byte> MonitorBank::state() const {
       writer.u32(solved.tail[side].limit);
     }
   }
-  for (const double sum : sums_) writer.f64(sum);
-  for (const std::uint32_t held : counts_) writer.u32(held);
+  for (std::size_t side = 0; side < kSides; ++side) {
+    for (std::size_t k = 0; k < kAllowances; ++k) {
+      for (std::size_t i = 0; i < signals_; ++i) writer.f64(of(i).sum[side][k][lane(i)]);
+    }
+  }
+  for (std::size_t side = 0; side < kSides; ++side) {
+    for (std::size_t i = 0; i < signals_; ++i) {
+      writer.u32(static_cast<std::uint32_t>(of(i).count[side][lane(i)]));
+    }
+  }
   for (std::size_t signal = 0; signal < signals_; ++signal) {
-    writer.f64(inputs_[signal]);
-    writer.f64(scores_[signal]);
-    writer.f64(before_[signal]);
-    writer.u8(used_[signal]);
+    writer.f64(of(signal).input[lane(signal)]);
+    writer.f64(score(signal));
+    writer.f64(of(signal).before[lane(signal)]);
+    writer.u8(is_used(signal) ? 1 : 0);
     writer.u8(alarmed_[signal]);
     writer.u64(skipped_[signal]);
-    trackers_[signal].write(writer);
+    settled(signal).write(writer);
   }
   return std::move(writer).finish();
 }
@@ -296,19 +332,28 @@ MonitorBank::MonitorBank(StateReader& reader) {
     }
   }
   allocate();
-  for (double& sum : sums_) {
-    sum = reader.f64();
-    StateReader::require(sum >= 0.0, "a sum out of range");
+  for (std::size_t side = 0; side < kSides; ++side) {
+    for (std::size_t k = 0; k < kAllowances; ++k) {
+      for (std::size_t i = 0; i < signals_; ++i) {
+        double& sum = of(i).sum[side][k][lane(i)];
+        sum = reader.f64();
+        StateReader::require(sum >= 0.0, "a sum out of range");
+      }
+    }
   }
-  for (std::uint32_t& held : counts_) held = reader.u32();
+  for (std::size_t side = 0; side < kSides; ++side) {
+    for (std::size_t i = 0; i < signals_; ++i) of(i).count[side][lane(i)] = reader.u32();
+  }
   for (std::size_t signal = 0; signal < signals_; ++signal) {
-    inputs_[signal] = reader.f64();
-    scores_[signal] = reader.f64();
-    before_[signal] = reader.f64();
-    used_[signal] = reader.u8();
+    of(signal).input[lane(signal)] = reader.f64();
+    of(signal).score[lane(signal)] = reader.f64();
+    of(signal).before[lane(signal)] = reader.f64();
+    reader.u8();  // whether there was a score, which the score says itself
     alarmed_[signal] = reader.u8();
+    any_alarmed_ = any_alarmed_ || alarmed_[signal] != 0;
     skipped_[signal] = reader.u64();
     trackers_[signal].read(reader);
+    settled_[signal] = count_;
   }
 }
 

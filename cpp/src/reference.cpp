@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "lundberg.hpp"
+#include "reference_score.hpp"
 #include "selfheal/argument_error.hpp"
 #include "selfheal/state_codec.hpp"
 
@@ -129,17 +130,20 @@ void Reference::fit(std::vector<double> samples) {
   }
   std::vector<Knot> knots = mid_rank_scores(samples);
   if (knots.size() > kKnots) knots = evenly_spaced(knots, kKnots);
-  knots_ = knots.size();
-  for (std::size_t i = 0; i < knots_; ++i) {
+  table_.knots = knots.size();
+  for (std::size_t i = 0; i < table_.knots; ++i) {
     // Adding zero turns -0.0 into 0.0, so that states do not depend on the order of samples.
-    values_[i] = knots[i].value + 0.0;
-    scores_[i] = knots[i].score;
+    table_.values[i] = knots[i].value + 0.0;
+    table_.scores[i] = knots[i].score;
   }
-  unit_ = knots_ == 1 ? 0.0 : (highest() - lowest()) / (scores_[knots_ - 1] - scores_[0]);
+  table_.unit = table_.knots == 1
+                    ? 0.0
+                    : (highest() - lowest()) / (table_.scores[table_.knots - 1] - table_.scores[0]);
+  finish_table();
 }
 
 void Reference::prepare(const std::vector<double>& samples) {
-  limit_ = std::max(scores_[knots_ - 1], -scores_[0]);
+  limit_ = std::max(table_.scores[table_.knots - 1], -table_.scores[0]);
   limit_ = std::max(limit_, normal_quantile(1.0 - 0.5 / static_cast<double>(count_)));
   const double gap = std::numeric_limits<double>::quiet_NaN();
   std::vector<double> z(samples.size());
@@ -224,7 +228,7 @@ void Reference::keep_levels(std::vector<double> inputs) {
   const double rare = 1.0 / static_cast<double>(count_ + 1);
   const double lowest = prepared(-limit_, std::numeric_limits<double>::quiet_NaN());
   const double highest = prepared(limit_, std::numeric_limits<double>::quiet_NaN());
-  if (scores_[0] > 0.01 - limit_ && low > lowest) {
+  if (table_.scores[0] > 0.01 - limit_ && low > lowest) {
     level_[levels_] = lowest;
     level_share_[levels_++] = rare;
   }
@@ -237,7 +241,7 @@ void Reference::keep_levels(std::vector<double> inputs) {
     level_share_[levels_++] = share * static_cast<double>(last - first);
     first = last;
   }
-  if (scores_[knots_ - 1] < limit_ - 0.01 && inputs.back() < highest) {
+  if (table_.scores[table_.knots - 1] < limit_ - 0.01 && inputs.back() < highest) {
     level_[levels_] = highest;
     level_share_[levels_++] = rare;
   }
@@ -251,15 +255,16 @@ Reference Reference::normal(double mean, double std) {
   require_positive("std", std);
   Reference reference;
   reference.is_exact_ = true;
-  reference.knots_ = 2;
-  reference.scores_[0] = -kBound;
-  reference.scores_[1] = kBound;
-  reference.values_[0] = mean - kBound * std;
-  reference.values_[1] = mean + kBound * std;
-  if (!(reference.values_[0] < mean && mean < reference.values_[1])) {
+  reference.table_.knots = 2;
+  reference.table_.scores[0] = -kBound;
+  reference.table_.scores[1] = kBound;
+  reference.table_.values[0] = mean - kBound * std;
+  reference.table_.values[1] = mean + kBound * std;
+  if (!(reference.table_.values[0] < mean && mean < reference.table_.values[1])) {
     refuse("std", "a number that is not lost beside mean", std);
   }
-  reference.unit_ = std;
+  reference.table_.unit = std;
+  reference.finish_table();
   reference.levels_ = kKnots;
   const double width = 2.0 * kBound / static_cast<double>(kKnots);
   double before = 0.0;
@@ -276,35 +281,29 @@ Reference Reference::normal(double mean, double std) {
   return reference;
 }
 
-// Written so that an infinite distance gives the bound and a tiny one gives no NaN.
-double Reference::beyond(double distance, double extreme_score) const noexcept {
-  const double room = kBound - extreme_score;
-  return std::min(kBound, extreme_score + room / (room / (distance / unit_) + 1.0));
+void Reference::finish_table() noexcept {
+  for (std::size_t i = table_.knots; i <= kKnots; ++i) {
+    table_.values[i] = std::numeric_limits<double>::infinity();
+    table_.scores[i] = table_.scores[table_.knots - 1];
+  }
+  for (std::size_t i = 0; i < ReferenceTable::kCoarse; ++i) {
+    table_.coarse[i] = table_.values[i * (kKnots / ReferenceTable::kCoarse)];
+  }
 }
 
 double Reference::score(double x) const noexcept {
-  if (std::isnan(x)) return std::numeric_limits<double>::quiet_NaN();
-  const std::size_t last = knots_ - 1;
-  if (x > values_[last]) return beyond(x - values_[last], scores_[last]);
-  if (x < values_[0]) return -beyond(values_[0] - x, -scores_[0]);
-  const auto* const begin = values_.data();
-  const auto above = static_cast<std::size_t>(std::upper_bound(begin, begin + knots_, x) - begin);
-  const std::size_t below = above - 1;
-  if (x == values_[below]) return scores_[below];
-  const double share = (x - values_[below]) / (values_[above] - values_[below]);
-  // Rounding must not lift a value above the knot that follows it.
-  return std::min(scores_[above], scores_[below] + share * (scores_[above] - scores_[below]));
+  return std::isnan(x) ? std::numeric_limits<double>::quiet_NaN() : score_of(table_, x);
 }
 
 std::vector<std::byte> Reference::state() const {
   StateWriter writer(kTag, 1);
   writer.u64(count_);
   writer.u64(skipped_);
-  writer.f64(unit_);
-  writer.u64(knots_);
-  for (std::size_t i = 0; i < knots_; ++i) {
-    writer.f64(values_[i]);
-    writer.f64(scores_[i]);
+  writer.f64(table_.unit);
+  writer.u64(table_.knots);
+  for (std::size_t i = 0; i < table_.knots; ++i) {
+    writer.f64(table_.values[i]);
+    writer.f64(table_.scores[i]);
   }
   writer.u8(is_exact_ ? 1 : 0);
   for (const double value : {limit_, phi_, sqrt_whitened_, offset_, scale_}) writer.f64(value);
@@ -327,22 +326,23 @@ Reference Reference::from_state(std::span<const std::byte> blob) {
   Reference reference;
   reference.count_ = reader.u64();
   reference.skipped_ = reader.u64();
-  reference.unit_ = reader.f64();
+  reference.table_.unit = reader.f64();
   const std::uint64_t knots = reader.u64();
-  StateReader::require(
-      knots >= 1 && knots <= kKnots && std::isfinite(reference.unit_) && reference.unit_ >= 0.0,
-      "a table out of range");
-  reference.knots_ = static_cast<std::size_t>(knots);
-  for (std::size_t i = 0; i < reference.knots_; ++i) {
+  StateReader::require(knots >= 1 && knots <= kKnots && std::isfinite(reference.table_.unit) &&
+                           reference.table_.unit >= 0.0,
+                       "a table out of range");
+  reference.table_.knots = static_cast<std::size_t>(knots);
+  for (std::size_t i = 0; i < reference.table_.knots; ++i) {
     const double value = reader.f64();
     const double score = reader.f64();
-    const bool rises =
-        i == 0 || (value > reference.values_[i - 1] && score > reference.scores_[i - 1]);
+    const bool rises = i == 0 || (value > reference.table_.values[i - 1] &&
+                                  score > reference.table_.scores[i - 1]);
     StateReader::require(std::isfinite(value) && std::fabs(score) < kBound + 1e-9 && rises,
                          "a table in disorder");
-    reference.values_[i] = value;
-    reference.scores_[i] = score;
+    reference.table_.values[i] = value;
+    reference.table_.scores[i] = score;
   }
+  reference.finish_table();
   reference.is_exact_ = reader.u8() != 0;
   for (double* value : {&reference.limit_, &reference.phi_, &reference.sqrt_whitened_,
                         &reference.offset_, &reference.scale_}) {

@@ -33,7 +33,7 @@ struct Backends {
 const Backends& found_backends() noexcept {
   static const Backends found = [] {
     Backends list;
-#if defined(SELFHEAL_SUMS_AVX2)
+#if defined(SELFHEAL_AVX2)
     if (__builtin_cpu_supports("avx2")) list.add(detail::kAvx2Sums);
 #endif
 #if defined(__SSE2__)

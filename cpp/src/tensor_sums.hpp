@@ -69,7 +69,7 @@ extern const TensorSums kPortableSums;
 #if defined(__SSE2__)
 extern const TensorSums kSse2Sums;
 #endif
-#if defined(SELFHEAL_SUMS_AVX2)
+#if defined(SELFHEAL_AVX2)
 extern const TensorSums kAvx2Sums;
 #endif
 #if defined(__aarch64__)

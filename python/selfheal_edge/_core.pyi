@@ -14,9 +14,6 @@ import numpy.typing as npt
 from typing_extensions import Buffer, Never
 
 _Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
-_Tensor = (
-    npt.NDArray[np.int8] | npt.NDArray[np.uint8] | npt.NDArray[np.int16] | npt.NDArray[np.float32]
-)
 _Buffer = Buffer | npt.NDArray[Any]  # NumPy declares itself a Buffer from Python 3.12 on
 _Sides = Literal["both", "upper", "lower"]
 
@@ -1553,96 +1550,134 @@ class SignalMonitor(metaclass=_Pybind11Type):
         """Lag-1 autocorrelation that is taken out."""
 
 @final
-class InputSignals(metaclass=_Pybind11Type):
-    """What `measure_input` found; NaN where no element is finite."""
+class TensorLayout(metaclass=_Pybind11Type):
+    """What the elements of a C-contiguous tensor are.
 
-    def __init__(self, *args: Never, **kwargs: Never) -> None: ...
-    @property
-    def mean(self) -> float:
-        """Mean of the finite elements, dequantised."""
+    Parameters
+    ----------
+    dtype : {"int8", "uint8", "int16", "float32"}
+    elements : int
+        1 to 2**31.
+    channels : int
+        Elements of the innermost dimension, at least 1: roughness compares ``x[i + channels]`` with
+        ``x[i]``; neighbours where that leaves no pair.
+    scale, zero_point : float, int
+        Dequantised value: ``scale * (q - zero_point)``; 1 and 0 for float32.
+    """
 
-    @property
-    def std(self) -> float:
-        """Standard deviation (divided by n) of the finite elements, dequantised."""
-
-    @property
-    def saturated(self) -> float:
-        """Share of elements at the limits of an integer dtype, 0 to 1; 0 for float32."""
-
-    @property
-    def nonfinite(self) -> int:
-        """Elements that are NaN or infinite."""
-
-    @property
-    def change(self) -> float | None:
-        """Mean absolute difference from the previous input, or None without one."""
+    def __init__(
+        self,
+        dtype: str,
+        elements: SupportsIndex,
+        channels: SupportsIndex = 1,
+        scale: SupportsFloat = 1.0,
+        zero_point: SupportsIndex = 0,
+    ) -> None: ...
 
 @final
-class OutputSignals(metaclass=_Pybind11Type):
-    """What `measure_output` found; all NaN and label -1 if an element is not finite."""
-
-    def __init__(self, *args: Never, **kwargs: Never) -> None: ...
-    @property
-    def confidence(self) -> float:
-        """Largest probability."""
-
-    @property
-    def margin(self) -> float:
-        """Confidence minus the second largest; with one class the confidence itself."""
-
-    @property
-    def entropy(self) -> float:
-        """Entropy in nats of the probabilities divided by their sum; NaN if that is 0."""
-
-    @property
-    def label(self) -> int:
-        """Index of the largest value, the first among equals."""
-
-def measure_input(
-    array: _Tensor,
-    scale: SupportsFloat = 1.0,
-    zero_point: SupportsIndex = 0,
-    previous: _Tensor | None = None,
-) -> InputSignals:
-    """Measure one input tensor in one pass.
+class SignalPass(metaclass=_Pybind11Type):
+    """Measures one inference after the other, from its raw tensors.
 
     Parameters
     ----------
-    array : ndarray of int8, uint8, int16 or float32
-        Of any shape, C-contiguous, at least one element.
-    scale, zero_point : float, int
-        Dequantised value: ``scale * (q - zero_point)``; 1 and 0 for float32.
-    previous : ndarray, optional
-        The input before, of the same dtype and size.
+    inputs, outputs : sequence of TensorLayout or None
+        None: a tensor that is not measured.
+    classifier : {"probabilities", "logits"}, optional
+        What output 0 holds, one value a class; None for a model without classes.
+    reconstructs : bool
+        Output 0 imitates input 0: equally many elements, and no classes.
+    embedding : TensorLayout, optional
+        The input of a classifier's last layer.
+    centroids : ndarray of float32, shape (classes, elements), optional
+        Where the classes lie in it, dequantised; a row that begins with NaN has no known place.
+    precision : ndarray of float32, shape (elements,), optional
+        One over the variance around the centroids.
+    backend : str, optional
+        One of `signal_backends`; the fastest by default. All give the same integers.
+
+    Notes
+    -----
+    Integers are summed exactly, floats in doubles. Holds a copy of every measured input, the
+    centroids of known classes and 6 KiB of tables. One object, one thread.
 
     Raises
     ------
     TypeError, ValueError
-        If an array has another dtype or layout, or `scale` is not positive.
+        Naming the argument, what was expected and what came.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfheal_edge._core import SignalPass, TensorLayout
+    >>> measured = SignalPass([TensorLayout("int8", 4)], [])
+    >>> row = np.empty(len(measured.names))
+    >>> measured.measure([np.array([1, 2, 3, 6], np.int8)], [], None, row)[:2]
+    (False, 0)
+    >>> dict(zip((role for role, _ in measured.names), row.tolist()))["input_mean"]
+    3.0
     """
 
-def measure_output(
-    array: _Tensor,
-    scale: SupportsFloat = 1.0,
-    zero_point: SupportsIndex = 0,
-    kind: Literal["probabilities", "logits"] = "probabilities",
-) -> OutputSignals:
-    """Measure one output tensor of a classifier.
+    def __init__(
+        self,
+        inputs: Sequence[TensorLayout | None],
+        outputs: Sequence[TensorLayout | None],
+        *,
+        classifier: str | None = None,
+        reconstructs: bool = False,
+        embedding: TensorLayout | None = None,
+        centroids: npt.NDArray[np.float32] | None = None,
+        precision: npt.NDArray[np.float32] | None = None,
+        backend: str | None = None,
+    ) -> None: ...
+    @property
+    def names(self) -> list[tuple[str, int]]:
+        """Role and tensor of every number of a row.
 
-    Parameters
-    ----------
-    array : ndarray of int8, uint8, int16 or float32
-        One score a class, C-contiguous, at least one.
-    scale, zero_point : float, int
-        Dequantised value: ``scale * (q - zero_point)``; 1 and 0 for float32.
-    kind : {"probabilities", "logits"}
-        Whether values sum to about 1 already, or go through a softmax first.
+        For every measured input ``input_mean``, ``input_std``, ``input_saturated_low`` and
+        ``input_saturated_high`` (shares at the limits of an integer type), ``input_change`` (mean
+        absolute difference from the previous input) and ``input_roughness``. Of a classifier
+        ``confidence``, ``margin`` and ``entropy``; of any other model ``reconstruction_error``
+        (mean squared difference), if it reconstructs, then ``output_mean`` and ``output_std`` of
+        every measured output. Of an embedding ``embedding_norm``, ``embedding_active`` (share of
+        elements above zero) and, with centroids, ``embedding_distance`` (Mahalanobis, diagonal,
+        to the centroid of the class that output 0 names).
+        """
 
-    Raises
-    ------
-    TypeError, ValueError
-        If the array has another dtype or layout, `scale` is not positive, or `kind` is unknown.
-    """
+    def measure(
+        self,
+        inputs: Sequence[npt.NDArray[Any]],
+        outputs: Sequence[npt.NDArray[Any] | None],
+        embedding: npt.NDArray[Any] | None,
+        row: npt.NDArray[np.float64],
+    ) -> tuple[bool, int, int, float, int]:
+        """Measure one inference into `row`.
+
+        Parameters
+        ----------
+        inputs, outputs : sequence of ndarray
+            Of any shape, C-contiguous, of the dtypes and sizes of their layouts; what has none is
+            not looked at. An output that is None measures as NaN.
+        embedding : ndarray, optional
+            Not looked at without a layout.
+        row : ndarray of float64
+            Where the signals go, one per name.
+
+        Returns
+        -------
+        tuple
+            Whether the inputs repeat the previous ones, how many of their values are not finite,
+            the label (-1 without one), its confidence (NaN then), and how many outputs that decide
+            hold NaN or infinity.
+        """
+
+    def forget(self) -> None:
+        """Forget the previous inputs: the next ones repeat nothing."""
+
+    def memory_bytes(self) -> int:
+        """Bytes held, fixed at construction."""
+
+def signal_backends() -> list[str]:
+    """Name the backends of `SignalPass` that this CPU runs, fastest first."""
 
 def crc32c(buffer: _Buffer, value: SupportsIndex = 0) -> int:
     """Compute the CRC-32C (RFC 3720) of a C-contiguous buffer, continuing from `value`.

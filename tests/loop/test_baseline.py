@@ -39,8 +39,14 @@ def test_round_trip(digits_baseline: she.Baseline, tmp_path: Path, key: bytes | 
     loaded = she.Baseline.load(path, key=key)
     assert equal(loaded, digits_baseline)
     for field in dataclasses.fields(digits_baseline):
-        if field.name not in ("references", "known_answers"):
+        if field.name not in ("references", "known_answers", "embedding"):
             assert getattr(loaded, field.name) == getattr(digits_baseline, field.name)
+    assert loaded.embedding is not None
+    assert digits_baseline.embedding is not None
+    assert loaded.embedding.tensor == digits_baseline.embedding.tensor
+    assert loaded.embedding.classes.tolist() == list(range(10))
+    assert np.array_equal(loaded.embedding.centroids, digits_baseline.embedding.centroids)
+    assert np.array_equal(loaded.embedding.precision, digits_baseline.embedding.precision)
     rng = np.random.default_rng(0)
     for name, reference in digits_baseline.references.items():
         for x in rng.uniform(reference.lowest - 1, reference.highest + 1, 50):
@@ -116,9 +122,15 @@ class TestRefused:
         path.write_bytes(b"PK\3\4" + bytes(100))
         with pytest.raises(BaselineFormatError, match=rf"{path}: expected it to begin with b'SHE-"):
             she.Baseline.load(path)
-        path.write_bytes(plain[:8] + struct.pack("<I", 2) + plain[12:])
+        path.write_bytes(plain[:8] + struct.pack("<I", 3) + plain[12:])
         with pytest.raises(
-            BaselineFormatError, match=r"expected version 1 or older, got 2, which a"
+            BaselineFormatError, match=r"expected version 2 or older, got 3, which a"
+        ):
+            she.Baseline.load(path)
+        older = plain[:8] + struct.pack("<I", 1) + plain[12:-32]
+        path.write_bytes(older + hashlib.sha256(older).digest())
+        with pytest.raises(
+            BaselineFormatError, match=r"expected version 2, got 1, .*: calibrate again"
         ):
             she.Baseline.load(path)
 

@@ -59,6 +59,31 @@ class OnsetTracker {
     const std::uint64_t levels = static_cast<std::uint64_t>(std::countr_zero(count_)) + 1;
     mark(0, levels, index + 1);
   }
+  /// push() for kStride samples whose indices follow one another, in about a third of the time.
+  /// `ring` holds that of index i at (i % kStride) * distance.
+  void push_ring(const double* ring, std::size_t distance, std::uint64_t first_index) noexcept {
+    double sums[kStride];
+    double sum = sum_;
+    for (std::size_t i = 0; i < kStride; ++i) {
+      sum += ring[(first_index + i) % kStride * distance];
+      sums[i] = sum;
+      marks_[0][(count_ + i + 1) % kSlots] = {sum, first_index + i + 1};
+    }
+    for (std::size_t level = 1; level < kFineLevels; ++level) {
+      const std::size_t apart = std::size_t{1} << level;
+      for (std::size_t i = apart - 1 - count_ % apart; i < kStride; i += apart) {
+        marks_[level][((count_ + i + 1) >> level) % kSlots] = {sums[i], first_index + i + 1};
+      }
+    }
+    const std::size_t last = kStride - 1 - count_ % kStride;
+    const std::uint64_t count = count_ + kStride;
+    count_ += last + 1;
+    sum_ = sums[last];
+    mark(kFineLevels, static_cast<std::uint64_t>(std::countr_zero(count_)) + 1,
+         first_index + last + 1);
+    count_ = count;
+    sum_ = sum;
+  }
   /// The same where since_unknown() is to be asked, which needs the sum of squares as well.
   void push_unknown(double x, std::uint64_t index) noexcept {
     squares_ += x * x;

@@ -11,6 +11,18 @@
 
 namespace selfheal {
 
+/// The knots of a Reference, laid out for a search in two steps: which sixteen, which of these.
+struct ReferenceTable {
+  static constexpr std::size_t kKnots = 256;
+  static constexpr std::size_t kCoarse = 16;
+
+  double coarse[kCoarse];     ///< every sixteenth value
+  double values[kKnots + 1];  ///< strictly increasing; infinity beyond the last knot
+  double scores[kKnots + 1];  ///< strictly increasing; beyond the last knot its score
+  std::size_t knots;          ///< at least 1
+  double unit;                ///< value per score; 0 with one knot
+};
+
 /// A signal's frozen distribution: turns a value into the normal score that its rank would have.
 ///
 /// Fit: every distinct calibration value v gets the mid-rank p = (#less + #equal / 2) / n and the
@@ -32,12 +44,12 @@ namespace selfheal {
 /// of it. Standardised to mean 0 and variance 1, the variance including autocorrelations at lags 2
 /// to 10 that stand out of the noise. Their distribution is kept as up to 256 levels with shares.
 ///
-/// Fitting sorts a copy, O(n log n), and allocates; after that nothing does. score: O(log 256),
-/// no libm, so that scores are the same on any machine that holds the same state. 8 KiB inside
-/// the object. Immutable after construction: any number of threads.
+/// Fitting sorts a copy, O(n log n), and allocates; after that nothing does. score: 32
+/// comparisons, no libm, so that scores are the same on any machine that holds the same state. 8
+/// KiB inside the object. Immutable after construction: any number of threads.
 class Reference {
  public:
-  static constexpr std::size_t kKnots = 256;
+  static constexpr std::size_t kKnots = ReferenceTable::kKnots;
   static constexpr double kBound = 8.0;
 
   /// samples: at least 2 finite ones, whose range is finite; others are skipped and counted.
@@ -59,6 +71,10 @@ class Reference {
   }
   /// Lag-1 autocorrelation that is taken out; 0 if none stood out.
   double phi() const noexcept { return phi_; }
+  /// What prepared() computes with.
+  double sqrt_whitened() const noexcept { return sqrt_whitened_; }
+  double offset() const noexcept { return offset_; }
+  double scale() const noexcept { return scale_; }
   double limit() const noexcept { return limit_; }
   /// How many standard deviations of the chart's input a lasting shift of one score makes.
   double gain() const noexcept { return (1.0 - phi_) * scale_; }
@@ -90,8 +106,9 @@ class Reference {
   std::uint64_t count() const noexcept { return count_; }
   /// Calibration samples that were not finite.
   std::uint64_t skipped() const noexcept { return skipped_; }
-  double lowest() const noexcept { return values_[0]; }
-  double highest() const noexcept { return values_[knots_ - 1]; }
+  double lowest() const noexcept { return table_.values[0]; }
+  double highest() const noexcept { return table_.values[table_.knots - 1]; }
+  const ReferenceTable& table() const noexcept { return table_; }
   std::size_t memory_bytes() const noexcept { return sizeof *this; }
 
   std::vector<std::byte> state() const;
@@ -103,12 +120,9 @@ class Reference {
   void prepare(const std::vector<double>& samples);
   void keep_levels(std::vector<double> inputs);
   void measure_dependence(const std::vector<double>& inputs);
-  double beyond(double distance, double extreme_score) const noexcept;
+  void finish_table() noexcept;
 
-  std::array<double, kKnots> values_{};  // strictly increasing
-  std::array<double, kKnots> scores_{};  // strictly increasing
-  std::size_t knots_ = 0;
-  double unit_ = 0.0;  // value per score
+  ReferenceTable table_{};
   double limit_ = kBound;
   double phi_ = 0.0;
   double sqrt_whitened_ = 1.0;  // sqrt(1 - phi^2)

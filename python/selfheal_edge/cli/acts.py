@@ -80,7 +80,7 @@ class Stage:
         self._rng = np.random.default_rng(seed)
         chosen = model.health.fingerprint.kernels
         kernels: KernelsArgument = "builtin" if chosen == "builtin" else "default"
-        self._twin = Session(digits_model_path(), runtime, kernels)
+        self._twin = Session(digits_model_path(), runtime, kernels, taps=model.baseline.taps)
         self._golden = self._guarded_outputs()
         # Where the weights are that execute, in the twin as in the guarded model.
         packed = "packed" in self._twin.instance.images

@@ -1,0 +1,54 @@
+#pragma once
+
+// Reference::score, for source files of any instruction set. The results are the same to the bit.
+
+#include "selfheal/reference.hpp"
+#include "vector_part.hpp"
+
+namespace selfheal {
+namespace {
+
+// How many of the sixteen rising values are <= x.
+inline std::size_t count_not_above(const double* values, double x) noexcept {
+  const DoublePart sought = DoublePart{} + x;
+  MaskPart held{};
+  for (std::size_t i = 0; i < ReferenceTable::kCoarse; i += kPartWidth) {
+    DoublePart part{};
+    load_part(values + i, part);
+    held -= part <= sought;
+  }
+  std::int64_t count = 0;
+  for (std::size_t lane = 0; lane < kPartWidth; ++lane) count += held[lane];
+  return static_cast<std::size_t>(count);
+}
+
+// Written so that an infinite distance gives the bound and a tiny one gives no NaN.
+inline double score_beyond(double distance, double extreme_score, double unit) noexcept {
+  constexpr double kBound = Reference::kBound;
+  const double room = kBound - extreme_score;
+  const double score = extreme_score + room / (room / (distance / unit) + 1.0);
+  return score < kBound ? score : kBound;
+}
+
+// x is not NaN.
+inline double score_of(const ReferenceTable& table, double x) noexcept {
+  const std::size_t last = table.knots - 1;
+  if (x > table.values[last]) {
+    return score_beyond(x - table.values[last], table.scores[last], table.unit);
+  }
+  if (x < table.values[0]) {
+    return -score_beyond(table.values[0] - x, -table.scores[0], table.unit);
+  }
+  const std::size_t block = (count_not_above(table.coarse, x) - 1) * ReferenceTable::kCoarse;
+  const std::size_t below = block + count_not_above(table.values + block, x) - 1;
+  // On the last knot this is 0 / infinity and 0 * 0.
+  const double low = table.values[below];
+  const double share = (x - low) / (table.values[below + 1] - low);
+  const double above_score = table.scores[below + 1];
+  const double score = table.scores[below] + share * (above_score - table.scores[below]);
+  // Rounding must not lift a value above the knot that follows it.
+  return score < above_score ? score : above_score;
+}
+
+}  // namespace
+}  // namespace selfheal

@@ -1,0 +1,168 @@
+"""Where the classes lie, and whether a shift there is heard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import selfheal_edge as she
+from selfheal_edge.assets import DigitsData, digits_model_path
+from selfheal_edge.embedding import Embedding, find_embedding, fit_classes
+from selfheal_edge.errors import BaselineMismatchError
+from selfheal_edge.session import Session
+from selfheal_edge.tflite.model_file import ModelFile
+from selfheal_edge.tflite.protocol import TensorSpec
+
+INT8 = TensorSpec("inner", (1, 5), np.dtype(np.int8), 0.25, -3)
+FLOAT = TensorSpec("inner", (1, 5), np.dtype(np.float32), 0.0, 0)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1), classes=st.integers(1, 5), spec=st.sampled_from([INT8, FLOAT])
+)
+@settings(deadline=None, max_examples=60)
+def test_distances_leave_the_sample_out(seed: int, classes: int, spec: TensorSpec) -> None:
+    """The centroid that a sample is compared with is the one of all others of its class."""
+    rng = np.random.default_rng(seed)
+    raw = rng.normal(0, 20, (60, 5)).astype(spec.dtype)
+    members = rng.integers(-1, classes, 60)
+    predicted = np.where(rng.random(60) < 0.8, members, rng.integers(-1, classes + 1, 60))
+    found, distances = fit_classes(7, spec, raw, members, predicted)
+    assert found.tensor == 7
+    assert found.classes.tolist() == [c for c in range(classes) if (members == c).sum() >= 2]
+    real = 0.25 * (raw.astype(float) + 3) if spec is INT8 else raw.astype(float)
+    for n in range(60):
+        others = (members == predicted[n]) & (np.arange(60) != n)
+        if predicted[n] not in found.classes:
+            assert np.isnan(distances[n])
+            continue
+        away = real[n] - real[others].mean(axis=0)
+        expected = np.sqrt((found.precision.astype(float) * away**2).sum())
+        assert distances[n] == pytest.approx(expected, rel=1e-5)
+    table = found.table(classes)
+    for row, label in enumerate(found.classes):
+        assert np.array_equal(table[label], found.centroids[row])
+        assert table[label] == pytest.approx(real[members == label].mean(axis=0), rel=1e-5)
+    residual = np.concatenate(
+        [real[members == c] - real[members == c].mean(axis=0) for c in found.classes]
+    )
+    pooled = (residual**2).sum(axis=0) / (len(residual) - len(found.classes))
+    step = 0.25**2 / 12 if spec is INT8 else 0.0
+    assert found.precision == pytest.approx(1 / (pooled + 0.01 * pooled.mean() + step), rel=1e-5)
+
+
+def test_too_few_samples_have_no_place() -> None:
+    raw = np.zeros((3, 5), np.int8)
+    found, distances = fit_classes(0, INT8, raw, np.array([0, 1, -1]), np.array([0, 1, 0]))
+    assert len(found.classes) == 0
+    assert np.isnan(distances).all()
+    assert np.isnan(found.table(2)).all()
+
+
+def test_arrays_that_do_not_belong_together() -> None:
+    classes, centroids = np.arange(2), np.zeros((2, 3), np.float32)
+    Embedding(0, classes, centroids, np.ones(3, np.float32))
+    bad: list[tuple[Any, Any, Any]] = [
+        (np.arange(3), centroids, np.ones(3, np.float32)),
+        (classes, centroids, np.ones(4, np.float32)),
+        (classes[::-1], centroids, np.ones(3, np.float32)),
+        (classes - 1, centroids, np.ones(3, np.float32)),
+        (classes, centroids * np.nan, np.ones(3, np.float32)),
+        (classes, centroids, -np.ones(3, np.float32)),
+    ]
+    for arguments in bad:
+        with pytest.raises(ValueError, match="embedding: expected"):
+            Embedding(0, *arguments)
+    with pytest.raises(ValueError, match="embedding: expected classes below 1, got 1"):
+        Embedding(0, classes, centroids, np.ones(3, np.float32)).table(1)
+
+
+class TestNaming:
+    def test_found_by_itself(self, digits_baseline: she.Baseline) -> None:
+        model = ModelFile.from_path(digits_model_path())
+        assert model.head is not None
+        assert find_embedding(model, None) == model.head.embedding
+        assert digits_baseline.embedding is not None
+        assert digits_baseline.embedding.tensor == model.head.embedding
+        name = model.subgraphs[0].tensors[model.head.embedding].name
+        assert find_embedding(model, name) == model.head.embedding
+
+    def test_refused(self) -> None:
+        model = ModelFile.from_path(digits_model_path())
+        with pytest.raises(ValueError, match=r"embedding: expected the name of one tensor .* 'no'"):
+            find_embedding(model, "no")
+        name = model.inputs[0].name
+        with pytest.raises(ValueError, match="embedding: expected a tensor that an operator compu"):
+            find_embedding(model, name)
+        with pytest.raises(TypeError, match="embedding: expected a tensor's name or None, got int"):
+            find_embedding(model, 3)  # type: ignore[arg-type]
+
+    def test_a_model_without_classes_may_name_one(self, shared_models: Path) -> None:
+        path = shared_models / "ad_autoencoder_int8.tflite"
+        model = ModelFile.from_path(path)
+        assert find_embedding(model, None) is None
+        # The narrowest layer of the autoencoder.
+        graph = model.subgraphs[0]
+        made = [graph.tensors[i] for op in graph.operators for i in op.outputs]
+        inner = min((t for t in made if t.dtype == "int8"), key=lambda t: t.size)
+        x = np.random.default_rng(0).integers(-128, 128, (60, 1, 640)).astype(np.int8)
+        baseline = she.calibrate(path, x, embedding=inner.name, seed=1)
+        assert list(baseline.references)[-2:] == ["embedding_norm", "embedding_active"]
+        assert baseline.embedding is not None
+        assert baseline.embedding.tensor == inner.index
+        assert "reconstruction_error" in baseline.references
+        with she.SelfHealingModel(path, baseline) as guarded:
+            guarded.predict(x[0])
+            assert guarded.events == ()
+
+
+def test_the_tap_changes_no_answer(digits: DigitsData, model: she.SelfHealingModel) -> None:
+    session = Session(digits_model_path(), kernels=model.health.fingerprint.kernels)  # type: ignore[arg-type]
+    try:
+        for x in digits.heldout_inputs[:50, None]:
+            assert model.predict(x).tobytes() == session.instance.run([x])[0].tobytes()
+    finally:
+        session.close()
+
+
+def test_another_model_is_refused_before_anything_is_tapped(
+    digits_baseline: she.Baseline, shared_models: Path
+) -> None:
+    with pytest.raises(BaselineMismatchError, match="expected one for the model"):
+        she.SelfHealingModel(shared_models / "kws_dscnn_int8.tflite", digits_baseline)
+
+
+def test_without_labels_classes_are_those_that_the_model_names(
+    digits: DigitsData, digits_baseline: she.Baseline
+) -> None:
+    plain = she.calibrate(digits_model_path(), digits.calibration_inputs, seed=1)
+    assert plain.embedding is not None
+    assert digits_baseline.embedding is not None
+    assert plain.embedding.classes.tolist() == list(range(10))
+    near = plain.embedding.centroids - digits_baseline.embedding.centroids
+    spread = 1 / np.sqrt(digits_baseline.embedding.precision)
+    assert (np.abs(near) < spread).all()
+
+
+def test_mixtures_of_two_classes_lie_far_from_either(
+    digits: DigitsData, digits_baseline: she.Baseline
+) -> None:
+    """Half one digit and half another: pixels as usual, and nothing that belongs to a class."""
+    with she.SelfHealingModel(digits_model_path(), digits_baseline) as model:
+        column = list(digits_baseline.references).index("embedding_distance")
+        x = digits.heldout_inputs[:200]
+        for sample in x:
+            model.predict(sample[None])
+        usual = model._monitor.window[-200:, column]
+        mixed = np.maximum(x, digits.heldout_inputs[200:400])
+        for sample in mixed:
+            model.predict(sample[None])
+        unusual = model._monitor.window[-200:, column]
+    # In standard errors of a mean of 200 scores.
+    assert abs(np.mean(usual)) * np.sqrt(200) < 4
+    assert np.mean(unusual) * np.sqrt(200) > 4
