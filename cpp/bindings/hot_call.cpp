@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstdlib>
 #include <limits>
 #include <utility>
@@ -22,6 +23,8 @@ namespace {
 using Array = py::detail::PyArray_Proxy;
 
 constexpr std::int32_t kLargestZeroPoint = 1 << 20;
+constexpr double kShort = 20e-6;      // seconds; a thread that waits asks after 5 ms
+constexpr std::uint32_t kTimed = 32;  // inferences that are timed
 constexpr int kPlain =
     py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
 
@@ -119,8 +122,8 @@ HotCall::HotCall(std::shared_ptr<TurnLock> turn, py::object signals, py::object 
       attend_(std::move(attend)),
       ended_(std::move(ended)),
       clock_(std::move(clock)),
-      path_(signals_.cast<BoundPass&>().pass(), monitor_.cast<InferenceMonitor&>(), levels_of(inputs_),
-            levels_of(outputs_), pace) {}
+      path_(signals_.cast<BoundPass&>().pass(), monitor_.cast<InferenceMonitor&>(),
+            levels_of(inputs_), levels_of(outputs_), pace) {}
 
 void HotCall::attach(py::object engine, int embedding) {
   Engine* const next = engine.is_none() ? nullptr : engine.cast<Engine*>();
@@ -139,6 +142,8 @@ void HotCall::attach(py::object engine, int embedding) {
     }
   }
   path_.attach(next, embedding);
+  seconds_ = shortest_ = 1.0;
+  timed_ = 0;
   engine_ = std::move(engine);
 }
 
@@ -318,12 +323,11 @@ void HotCall::loop(const Job& job, bool& is_attended) {
       end = next + 1;
     }
     HotPath::Progress progress{};
-    if (path_.engine()->needs_interpreter_lock()) {
+    if (path_.engine()->needs_interpreter_lock() ||
+        static_cast<double>(end - next) * seconds_ < kShort) {
       progress = path_.serve(next, end, now);
     } else {
-      PyThreadState* const thread = PyEval_SaveThread();
-      progress = path_.serve(next, end, now);
-      PyEval_RestoreThread(thread);
+      progress = serve_without_lock(next, end, now);
     }
     next = progress.next;
     if (progress.up == 0) continue;
@@ -337,6 +341,21 @@ void HotCall::loop(const Job& job, bool& is_attended) {
     }
     attend_(progress.up, error);
   }
+}
+
+HotPath::Progress HotCall::serve_without_lock(std::size_t first, std::size_t end, double now) {
+  using Clock = std::chrono::steady_clock;
+  PyThreadState* const thread = PyEval_SaveThread();
+  const bool is_timed = timed_ < kTimed;
+  const Clock::time_point begin = is_timed ? Clock::now() : Clock::time_point();
+  const HotPath::Progress progress = path_.serve(first, end, now);
+  if (is_timed && progress.next > first) {
+    const std::chrono::duration<double> took = Clock::now() - begin;
+    shortest_ = std::min(shortest_, took.count() / static_cast<double>(progress.next - first));
+    if (++timed_ == kTimed) seconds_ = shortest_;
+  }
+  PyEval_RestoreThread(thread);
+  return progress;
 }
 
 bool HotCall::again() {

@@ -69,6 +69,7 @@ class HotCall {
   py::object out_array(Form form, std::size_t count, bool is_real, py::handle given) const;
   void run(const Job& job);
   void loop(const Job& job, bool& is_attended);
+  runtime::HotPath::Progress serve_without_lock(std::size_t first, std::size_t end, double now);
 
   std::shared_ptr<runtime::TurnLock> turn_;
   py::object signals_;
@@ -80,6 +81,11 @@ class HotCall {
   py::object clock_;
   runtime::HotPath path_;
   py::object engine_;
+  // Of one inference: short ones keep the interpreter's lock, since to give it away and take it
+  // back costs more than anybody could do meanwhile.
+  double seconds_ = 1.0;
+  double shortest_ = 1.0;
+  std::uint32_t timed_ = 0;
   std::shared_ptr<runtime::TurnLock> care_;
   std::vector<std::shared_ptr<HeldGuard>> guards_;
   const Job* job_ = nullptr;  // the one that is being served

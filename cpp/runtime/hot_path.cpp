@@ -88,7 +88,10 @@ void HotPath::attach(Engine* engine, int embedding) {
 
 void HotPath::guard(std::vector<ImageGuard*> guards, TurnLock* care) {
   std::size_t most = 1;
-  for (const ImageGuard* one : guards) most = std::max(most, one->keyed_blocks() + 1);
+  for (const ImageGuard* one : guards) {
+    most = std::max(most, one->keyed_blocks() + 1);
+    block_bytes_ = one->block_bytes();
+  }
   found_.resize(most);
   damage_.resize(most * std::max<std::size_t>(1, guards.size()));
   damages_ = 0;
@@ -104,17 +107,20 @@ void HotPath::feed(std::span<const Feed> feeds, std::span<const Sink> sinks,
 }
 
 bool HotPath::sweep(double now) noexcept {
-  fast_.tick(now);
-  keyed_.tick(now);
-  if (fast_.is_idle() && keyed_.is_idle()) return false;
-  if (care_ != nullptr && !care_->try_enter()) return false;
+  const bool is_fast_due = fast_.tick(now, block_bytes_);
+  const bool is_keyed_due = keyed_.tick(now, block_bytes_);
+  if (!is_fast_due && !is_keyed_due) return false;
+  if (care_ != nullptr && !care_->try_enter()) return false;  // it stays due
   damages_ = 0;
   for (std::size_t i = 0; i < guards_.size(); ++i) {
     ImageGuard& one = *guards_[i];
-    const std::size_t count = one.step(fast_.due(one.fast_blocks() * one.block_bytes()),
-                                       keyed_.due(one.keyed_blocks() * one.block_bytes()), found_);
+    const std::size_t fast = fast_.due(one.fast_blocks() * block_bytes_);
+    const std::size_t keyed = keyed_.due(one.keyed_blocks() * block_bytes_);
+    const std::size_t count = one.step(fast, keyed, found_);
     for (std::size_t k = 0; k < count; ++k) damage_[damages_++] = {i, found_[k]};
   }
+  fast_.done();
+  keyed_.done();
   if (care_ != nullptr) care_->leave();
   return damages_ != 0;
 }

@@ -21,11 +21,11 @@ double coarse_seconds() noexcept;
 
 /// What came up at an inference; a set of bits.
 enum Attention : std::uint32_t {
-  kDamage = 1,        ///< before it: the sweep found something, see findings(); it has not run yet
-  kRunFailed = 2,     ///< the runtime failed; there is no answer yet
-  kAlarm = 4,         ///< the monitor raised an alarm
-  kDue = 8,            ///< something is due: a count of inferences or a time was reached
-  kWatched = 16,      ///< whoever watches wants to see every inference
+  kDamage = 1,     ///< before it: the sweep found something, see findings(); it has not run yet
+  kRunFailed = 2,  ///< the runtime failed; there is no answer yet
+  kAlarm = 4,      ///< the monitor raised an alarm
+  kDue = 8,        ///< something is due: a count of inferences or a time was reached
+  kWatched = 16,   ///< whoever watches wants to see every inference
 };
 
 /// How a tensor's values look outside: as they are, or as real numbers for its levels.
@@ -120,6 +120,7 @@ class HotPath {
   Engine* engine_ = nullptr;
   int embedding_ = -1;
   std::vector<ImageGuard*> guards_;
+  std::size_t block_bytes_ = 512;
   TurnLock* care_ = nullptr;
   std::vector<std::vector<std::byte>> scratch_;  // levels of one inference, per input
   std::vector<Feed> feeds_;
