@@ -16,15 +16,14 @@ inline void keep(const MaskPart& mask, DoublePart& value) noexcept {
   value = reinterpret_cast<DoublePart>(mask & reinterpret_cast<MaskPart>(value));
 }
 
-inline void score_row(const double* row, std::size_t signals, const Reference* references,
-                      BankLanes* lanes) noexcept {
-  for (std::size_t signal = 0; signal < signals; ++signal) {
-    const double x = row[signal];
-    double& score = lanes[signal / BankLanes::kLanes].score[signal % BankLanes::kLanes];
+inline void score_lanes(const double* row, std::size_t count, const Reference* references,
+                        BankLanes& lanes) noexcept {
+  for (std::size_t i = 0; i < count; ++i) {
+    const double x = row[i];
     // Infinities as well.
     const bool is_finite = x - x == 0.0;
-    score = is_finite ? score_of(references[signal].table(), x)
-                      : std::numeric_limits<double>::quiet_NaN();
+    lanes.score[i] =
+        is_finite ? score_of(references[i].table(), x) : std::numeric_limits<double>::quiet_NaN();
   }
 }
 
@@ -108,12 +107,18 @@ inline bool any_of(const MaskPart& mask) noexcept {
 inline BankStepResult bank_step(const double* row, std::size_t signals, const Reference* references,
                                 const BankPreparation* preparations, BankLanes* lanes,
                                 double* inputs) noexcept {
-  score_row(row, signals, references, lanes);
+  constexpr std::size_t kLanes = BankLanes::kLanes;
+  const std::size_t whole = signals / kLanes;
+  for (std::size_t group = 0; group < whole; ++group) {
+    score_lanes(row + group * kLanes, kLanes, references + group * kLanes, lanes[group]);
+  }
+  if (whole * kLanes < signals) {
+    score_lanes(row + whole * kLanes, signals % kLanes, references + whole * kLanes, lanes[whole]);
+  }
   StepMasks masks;
-  for (std::size_t group = 0; group * BankLanes::kLanes < signals; ++group) {
-    for (std::size_t lane = 0; lane < BankLanes::kLanes; lane += kPartWidth) {
-      step_lanes(preparations[group], lane, lanes[group], inputs + group * BankLanes::kLanes,
-                 masks);
+  for (std::size_t group = 0; group * kLanes < signals; ++group) {
+    for (std::size_t lane = 0; lane < kLanes; lane += kPartWidth) {
+      step_lanes(preparations[group], lane, lanes[group], inputs + group * kLanes, masks);
     }
   }
   return {any_of(masks.alarm), any_of(masks.skipped)};

@@ -64,18 +64,24 @@ class OnsetTracker {
   void push_ring(const double* ring, std::size_t distance, std::uint64_t first_index) noexcept {
     double sums[kStride];
     double sum = sum_;
+    const auto ring_at = static_cast<std::size_t>(first_index % kStride);
+    const auto slot_at = static_cast<std::size_t>((count_ + 1) % kSlots);
     for (std::size_t i = 0; i < kStride; ++i) {
-      sum += ring[(first_index + i) % kStride * distance];
+      sum += ring[(ring_at + i) % kStride * distance];
       sums[i] = sum;
-      marks_[0][(count_ + i + 1) % kSlots] = {sum, first_index + i + 1};
+      marks_[0][(slot_at + i) % kSlots] = {sum, first_index + i + 1};
     }
+    // Of sixteen counts in a row, every level has as many marks, wherever they begin.
     for (std::size_t level = 1; level < kFineLevels; ++level) {
       const std::size_t apart = std::size_t{1} << level;
-      for (std::size_t i = apart - 1 - count_ % apart; i < kStride; i += apart) {
-        marks_[level][((count_ + i + 1) >> level) % kSlots] = {sums[i], first_index + i + 1};
+      const auto begin = static_cast<std::size_t>(apart - 1 - count_ % apart);
+      const auto slot = static_cast<std::size_t>((count_ + begin + 1) >> level);
+      for (std::size_t j = 0; j < kStride / apart; ++j) {
+        const std::size_t i = begin + j * apart;
+        marks_[level][(slot + j) % kSlots] = {sums[i], first_index + i + 1};
       }
     }
-    const std::size_t last = kStride - 1 - count_ % kStride;
+    const auto last = static_cast<std::size_t>(kStride - 1 - count_ % kStride);
     const std::uint64_t count = count_ + kStride;
     count_ += last + 1;
     sum_ = sums[last];
