@@ -84,6 +84,17 @@ def tests(session: nox.Session, runtime: str) -> None:
 
 
 @nox.session
+def oracles(session: nox.Session) -> None:
+    """Alarms against the installed river and frouros; fails where they would be skipped."""
+    _install(session, "litert", "test", "oracles")
+    session.run(
+        "pytest",
+        "tests/detectors/test_river_and_frouros.py",
+        env={"SELFHEAL_REQUIRE_ORACLES": "1"},
+    )
+
+
+@nox.session
 @nox.parametrize("runtime", RUNTIMES)
 def tests_long(session: nox.Session, runtime: str) -> None:
     """Campaigns that take minutes."""

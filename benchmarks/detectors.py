@@ -50,6 +50,13 @@ def speed(options: argparse.Namespace) -> list[harness.Row]:
     updates: dict[str, Callable[[float], object]] = {
         "Cusum": she.Cusum(0.0, 1.0, arl0=1e12).update,
         "PageHinkley": she.PageHinkley(0.0, 1.0, arl0=1e12).update,
+        "Ewma": she.Ewma(0.0, 1.0, arl0=1e12).update,
+        "Adwin": she.Adwin(1e-9).update,
+        "Ddm": she.Ddm(drift_threshold=99).update,
+        "Eddm": she.Eddm(beta=0.01).update,
+        "HddmA": she.HddmA(1e-12, 1e-11).update,
+        "HddmW": she.HddmW(1e-12, 1e-11).update,
+        "DriftDetector": she.DriftDetector(samples, false_alarm_interval=1e9).update,
         **peers(),
     }
 
@@ -91,13 +98,23 @@ def speed(options: argparse.Namespace) -> list[harness.Row]:
     tracked = she.Cusum(0.0, 1.0, arl0=1e9)
     bank = she.MonitorBank([she.Reference.normal(0, 1)] * 12, 1e9)
     table = np.random.default_rng(2).standard_normal((20_000, 12))
-    batch_s, read_s, bank_s = harness.interleaved(
-        [lambda: tracked.update_many(big), big.sum, lambda: bank.update_many(table)],
+    side = [she.Cusum(0.0, 1.0, arl0=1e12) for _ in range(64)]
+    columns = big[: 64 * 5000].reshape(5000, 64)
+    batch_s, read_s, bank_s, side_s = harness.interleaved(
+        [
+            lambda: tracked.update_many(big),
+            big.sum,
+            lambda: bank.update_many(table),
+            lambda: she.update_channels(side, columns),
+        ],
         rounds=rounds,
         calls=1,
     )
     rows += [
         harness.Row("Cusum: batch of 4e6 float32", batch_s / len(big) * 1e9, "ns", 1.0, False),
+        harness.Row(
+            "Cusum: table of 64 columns float32", side_s / columns.size * 1e9, "ns", 1.0, False
+        ),
         harness.Row("the same memory read by np.sum", read_s / len(big) * 1e9, "ns", None, False),
         harness.Row("read bandwidth", big.nbytes / read_s / 1e9, "GB/s", None, True),
         harness.Row(
@@ -133,6 +150,8 @@ def promise(options: argparse.Namespace) -> list[harness.Row]:
     """Share of calibrations that keep the promise."""
     kinds = signals_for_detectors.DISTRIBUTIONS
     sizes = (800,) if options.quick else (800, 10_000, 100_000)
+    banks = [("normal", 0.0), ("t5", 0.5), ("int8", 0.5), ("normal", 0.95)]
+    banks += [("laplace", 0.5), ("exponential", 0.5), ("uniform", 0.0)]
     cells = [
         detector_promise.Cell(kind, n0, phi) for n0 in sizes for phi in (0.0, 0.3) for kind in kinds
     ]
@@ -140,13 +159,15 @@ def promise(options: argparse.Namespace) -> list[harness.Row]:
         detector_promise.Cell(kind, n0, phi, 12, rho)
         for n0 in sizes
         for phi in (0.0, 0.3)
-        for kind, rho in (("normal", 0.0), ("t5", 0.5), ("int8", 0.5), ("normal", 0.95))
+        for kind, rho in banks
     ]
     rows = []
     for cell in cells:
         many = cell.signals > 1
         count = 10 if options.quick else 40 if many else 100
-        share = detector_promise.kept(cell, 1000.0, count, 10 if many else 25, 1)
+        share = detector_promise.kept(
+            cell, 1000.0, count, 10 if options.quick else 40 if many else 100, 1
+        )
         rows.append(harness.Row(f"promise kept: {cell}", share, "share", 0.9, True))
     return rows
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
 import importlib
 import pkgutil
@@ -37,6 +38,26 @@ def test_docstring_examples(name: str) -> None:
     module = importlib.import_module(name)
     result = doctest.testmod(module, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     assert result.failed == 0
+
+
+def stub_docstrings() -> list[tuple[str, str]]:
+    """Name and text of each docstring of the compiled module's stub that has an example."""
+    stub = Path(selfheal_edge.__file__).with_name("_core.pyi")
+    return [
+        (node.name, text)
+        for node in ast.walk(ast.parse(stub.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef | ast.FunctionDef)
+        and ">>>" in (text := ast.get_docstring(node) or "")
+    ]
+
+
+@pytest.mark.parametrize(("name", "text"), stub_docstrings(), ids=lambda value: value[:20])
+def test_examples_of_the_stub(name: str, text: str) -> None:
+    """Examples of the compiled module give what they say; doctest does not look into stubs."""
+    test = doctest.DocTestParser().get_doctest(text, {}, name, "_core.pyi", None)
+    assert test.examples
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    assert runner.run(test).failed == 0
 
 
 def test_links_lead_somewhere() -> None:

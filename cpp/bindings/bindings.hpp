@@ -17,6 +17,7 @@ void bind_monitor_bank(py::module_& m);
 void bind_reference(py::module_& m);
 void bind_ring_buffer(py::module_& m);
 void bind_run_length(py::module_& m);
+void bind_side_by_side(py::module_& m);
 void bind_signals(py::module_& m);
 void bind_snapshot_pool(py::module_& m);
 void bind_turn_lock(py::module_& m);

@@ -14,6 +14,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   bind_learning_detectors(m);
   bind_reference(m);
   bind_monitor_bank(m);
+  bind_side_by_side(m);
   bind_signals(m);
   bind_crc32c(m);
   bind_weight_image(m);

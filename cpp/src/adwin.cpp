@@ -86,12 +86,14 @@ void Adwin::delete_oldest() noexcept {
   if (held_[index] == 0 && rows_ > 1) --rows_;
 }
 
-bool Adwin::differs(double n0, double n1, double difference) const noexcept {
-  const double prime = std::log(2.0 * std::log(width_) / delta_);
+// spread and prime are the same for all cuts of one window; their logarithms would cost more than
+// all the rest.
+bool Adwin::differs(double n0, double n1, double difference, double spread,
+                    double prime) const noexcept {
   const auto least = static_cast<double>(min_window_length_);
   const double reciprocal = (1.0 / (n0 - least + 1.0)) + (1.0 / (n1 - least + 1.0));
   const double epsilon =
-      std::sqrt(2.0 * reciprocal * (variance_ / width_) * prime) + 2.0 / 3.0 * prime * reciprocal;
+      std::sqrt(2.0 * reciprocal * spread * prime) + 2.0 / 3.0 * prime * reciprocal;
   return std::fabs(difference) > epsilon;
 }
 
@@ -102,6 +104,8 @@ bool Adwin::shrink_once() noexcept {
   double u0 = 0.0;
   double u1 = total_;
   const auto least = static_cast<double>(min_window_length_);
+  const double spread = variance_ / width_;
+  const double prime = std::log(2.0 * std::log(width_) / delta_);
   for (std::size_t index = rows_; index-- > 0;) {
     const Bucket* const bucket = row(index);
     const double n = bucket_size(index);
@@ -111,7 +115,7 @@ bool Adwin::shrink_once() noexcept {
       u0 += bucket[k].total;
       u1 -= bucket[k].total;
       if (index == 0 && k + 1 == held_[index]) return false;
-      if (n1 >= least && n0 >= least && differs(n0, n1, (u0 / n0) - (u1 / n1))) {
+      if (n1 >= least && n0 >= least && differs(n0, n1, (u0 / n0) - (u1 / n1), spread, prime)) {
         if (width_ > 0.0) delete_oldest();
         return true;
       }

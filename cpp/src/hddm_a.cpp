@@ -8,25 +8,26 @@ HddmA::HddmA(double drift_confidence, double warning_confidence, bool two_sided,
     : LearningDetector(track_onset),
       drift_confidence_(drift_confidence),
       warning_confidence_(warning_confidence),
+      log_bound_(std::log(1.0 / drift_confidence)),
+      log_drift_(std::log(2.0 / drift_confidence)),
+      log_warning_(std::log(2.0 / warning_confidence)),
       two_sided_(two_sided) {
   require_confidence("drift_confidence", drift_confidence);
   require_confidence("warning_confidence", warning_confidence);
 }
 
-double HddmA::bound(double n) const noexcept {
-  return std::sqrt(1.0 / (2.0 * n) * std::log(1.0 / drift_confidence_));
-}
+double HddmA::bound(double n) const noexcept { return std::sqrt(1.0 / (2.0 * n) * log_bound_); }
 
-bool HddmA::rose(double confidence) const noexcept {
+bool HddmA::rose(double log_confidence) const noexcept {
   if (low_.count == all_.count) return false;
   const double m = (all_.count - low_.count) / low_.count * (1.0 / all_.count);
-  return all_.mean - low_.mean >= std::sqrt(m / 2.0 * std::log(2.0 / confidence));
+  return all_.mean - low_.mean >= std::sqrt(m / 2.0 * log_confidence);
 }
 
-bool HddmA::fell(double confidence) const noexcept {
+bool HddmA::fell(double log_confidence) const noexcept {
   if (high_.count == all_.count) return false;
   const double m = (all_.count - high_.count) / high_.count * (1.0 / all_.count);
-  return high_.mean - all_.mean >= std::sqrt(m / 2.0 * std::log(2.0 / confidence));
+  return high_.mean - all_.mean >= std::sqrt(m / 2.0 * log_confidence);
 }
 
 bool HddmA::take(double x) noexcept {
@@ -36,12 +37,12 @@ bool HddmA::take(double x) noexcept {
   const double eps = bound(all_.count);
   if (low_.mean + bound(low_.count) >= all_.mean + eps) low_ = all_;
   if (high_.mean - bound(high_.count) <= all_.mean - eps) high_ = all_;
-  bool alarm = rose(drift_confidence_);
-  warning_detected_ = !alarm && rose(warning_confidence_);
+  bool alarm = rose(log_drift_);
+  warning_detected_ = !alarm && rose(log_warning_);
   if (two_sided_) {
-    if (fell(drift_confidence_)) {
+    if (fell(log_drift_)) {
       alarm = true;
-    } else if (fell(warning_confidence_)) {
+    } else if (fell(log_warning_)) {
       warning_detected_ = true;
     }
   }

@@ -27,6 +27,8 @@ HddmW::HddmW(double drift_confidence, double warning_confidence, double weight, 
     : LearningDetector(track_onset),
       drift_confidence_(drift_confidence),
       warning_confidence_(warning_confidence),
+      log_drift_(std::log(1.0 / drift_confidence)),
+      log_warning_(std::log(1.0 / warning_confidence)),
       weight_(weight),
       two_sided_(two_sided) {
   require_confidence("drift_confidence", drift_confidence);
@@ -34,18 +36,18 @@ HddmW::HddmW(double drift_confidence, double warning_confidence, double weight, 
   if (!(weight >= 0.0 && weight <= 1.0)) refuse("weight", "a number from 0 to 1", weight);
 }
 
-double HddmW::mcdiarmid(double bound, double confidence) noexcept {
-  return std::sqrt(bound * std::log(1.0 / confidence) / 2.0);
+double HddmW::mcdiarmid(double bound, double log_confidence) noexcept {
+  return std::sqrt(bound * log_confidence / 2.0);
 }
 
-bool HddmW::exceeds(const Average& before, const Average& after, double confidence) noexcept {
+bool HddmW::exceeds(const Average& before, const Average& after, double log_confidence) noexcept {
   if (!(before.used && after.used)) return false;
-  return after.value - before.value > mcdiarmid(before.bound + after.bound, confidence);
+  return after.value - before.value > mcdiarmid(before.bound + after.bound, log_confidence);
 }
 
 bool HddmW::take(double x) noexcept {
   all_.add(x, weight_);
-  const double eps = mcdiarmid(all_.bound, drift_confidence_);
+  const double eps = mcdiarmid(all_.bound, log_drift_);
   if (all_.value + eps < rise_cut_) {
     rise_cut_ = all_.value + eps;
     rise_before_ = all_;
@@ -53,8 +55,8 @@ bool HddmW::take(double x) noexcept {
   } else {
     rise_after_.add(x, weight_);
   }
-  bool alarm = exceeds(rise_before_, rise_after_, drift_confidence_);
-  warning_detected_ = !alarm && exceeds(rise_before_, rise_after_, warning_confidence_);
+  bool alarm = exceeds(rise_before_, rise_after_, log_drift_);
+  warning_detected_ = !alarm && exceeds(rise_before_, rise_after_, log_warning_);
   if (all_.value - eps > fall_cut_) {
     fall_cut_ = all_.value - eps;
     fall_before_ = all_;
@@ -63,9 +65,9 @@ bool HddmW::take(double x) noexcept {
     fall_after_.add(x, weight_);
   }
   if (two_sided_) {
-    if (exceeds(fall_after_, fall_before_, drift_confidence_)) {
+    if (exceeds(fall_after_, fall_before_, log_drift_)) {
       alarm = true;
-    } else if (exceeds(fall_after_, fall_before_, warning_confidence_)) {
+    } else if (exceeds(fall_after_, fall_before_, log_warning_)) {
       warning_detected_ = true;
     }
   }

@@ -25,6 +25,53 @@ void require_within(std::string_view name, double value) {
   if (value > SidedChart::kLargest) refuse(name, "at most 2^29 standard deviations", value);
 }
 
+// What runs that follow each other come to. Their sums that began at g: either a run brought them
+// down to zero, or g is still in them. Unrolled, the sum before run n is P_n + max(g, the largest
+// of end_j - P_(j+1) before it), P the sums of all steps so far: one addition and one maximum a
+// run wait for those before, where the recurrence itself would make twice as many wait.
+struct Joined {
+  std::array<double, kScanLanes + 1> z_sums;  // of z, up to each run
+  double upper;
+  double lower;
+  double top;  // at least the largest value on the way
+};
+
+inline void join(const ScanResult& runs, double fallen, double upper, double lower,
+                 Joined& joined) noexcept {
+  auto& z = joined.z_sums;
+  z[0] = 0.0;
+  for (std::size_t n = 0; n < kScanLanes; ++n) z[n + 1] = z[n] + runs.z_sum[n];
+  double upper_top = 0.0;
+  double lower_top = 0.0;
+  double fallen_before = 0.0;
+  for (std::size_t n = 0; n < kScanLanes; ++n) {
+    const double fallen_after = static_cast<double>(n + 1) * fallen;
+    upper_top = std::max(upper_top, (z[n] - fallen_before) + (upper + runs.up_top[n]));
+    lower_top = std::max(lower_top, (lower + runs.down_top[n]) - (z[n] + fallen_before));
+    upper = std::max(upper, runs.up_end[n] - (z[n + 1] - fallen_after));
+    lower = std::max(lower, runs.down_end[n] + (z[n + 1] + fallen_after));
+    fallen_before = fallen_after;
+  }
+  joined.upper = upper + (z[kScanLanes] - fallen_before);
+  joined.lower = lower - (z[kScanLanes] + fallen_before);
+  joined.top = std::max(upper_top, lower_top);
+}
+
+// The same with one side kept at zero by a factor.
+inline void join_one_sided(const ScanResult& runs, double fallen, double keep_upper,
+                           double keep_lower, double upper, double lower, Joined& joined) noexcept {
+  joined.top = 0.0;
+  joined.z_sums[0] = 0.0;
+  for (std::size_t n = 0; n < kScanLanes; ++n) {
+    joined.z_sums[n + 1] = joined.z_sums[n] + runs.z_sum[n];
+    joined.top = std::max(joined.top, std::max(upper + runs.up_top[n], lower + runs.down_top[n]));
+    upper = keep_upper * std::max(upper + runs.sum[n], runs.up_end[n]);
+    lower = keep_lower * std::max(lower - (runs.z_sum[n] + fallen), runs.down_end[n]);
+  }
+  joined.upper = upper;
+  joined.lower = lower;
+}
+
 }  // namespace
 
 inline double SidedChart::standardised(double x) const noexcept {
@@ -63,6 +110,18 @@ bool SidedChart::take_run(const T* samples, double& upper, double& lower) noexce
   return drift_detected_;
 }
 
+// Gives the tracker its fine marks: `reach` samples, each `stride` after the one before, were taken
+// last and none of them skipped.
+template <typename T>
+void SidedChart::refill(const T* latest, std::size_t stride, std::size_t reach) noexcept {
+  if (!tracker_) return;
+  tracker_->refill(
+      [&](std::size_t i) { return standardised(static_cast<double>(latest[i * stride])); }, reach,
+      count_ - 1);
+}
+template void SidedChart::refill(const float*, std::size_t, std::size_t) noexcept;
+template void SidedChart::refill(const double*, std::size_t, std::size_t) noexcept;
+
 // Takes whole runs of samples that are all finite and raise no alarm, and the run that does. Stops
 // before a block with a sample that is not finite. The tracker's count is a multiple of the stride.
 template <typename T>
@@ -79,35 +138,26 @@ std::size_t SidedChart::take_clean(std::span<const T> samples) noexcept {
   double upper = upper_;
   double lower = lower_;
   ScanResult result;
+  Joined joined;
   std::size_t taken = 0;
   bool done = false;
   while (!done && samples.size() - taken >= kScanBlock) {
     scan(samples.data() + taken, parameters, result);
-    // The sums of a run that began at g: either they came down to zero, or g is still in them.
-    double joined_upper = upper;
-    double joined_lower = lower;
-    double top = 0.0;
-    double total = 0.0;
-    for (std::size_t lane = 0; lane < kScanLanes; ++lane) {
-      const double sum = result.sum[lane];
-      top = std::max(
-          top, std::max(joined_upper + result.up_top[lane], joined_lower + result.down_top[lane]));
-      joined_upper = keep_upper * std::max(joined_upper + sum, result.up_end[lane]);
-      joined_lower =
-          keep_lower * std::max(joined_lower - (sum + 2.0 * fallen), result.down_end[lane]);
-      total += sum;
-      result.sum[lane] = sum + fallen;
+    if (sides_ == Sides::kBoth) {
+      join(result, fallen, upper, lower, joined);
+    } else {
+      join_one_sided(result, fallen, keep_upper, keep_lower, upper, lower, joined);
     }
-    if (!(total - total == 0.0)) break;
-    if (top > threshold) [[unlikely]] {
+    if (!result.is_finite) break;
+    if (joined.top > threshold) [[unlikely]] {
       for (std::size_t lane = 0; lane < kScanLanes && !done; ++lane) {
         if (upper + result.up_top[lane] > threshold || lower + result.down_top[lane] > threshold) {
           done = take_run(samples.data() + taken, upper, lower);
           taken = static_cast<std::size_t>(count_ - first);
           continue;
         }
-        const double sum = result.sum[lane];
-        upper = keep_upper * std::max(upper + (sum - fallen), result.up_end[lane]);
+        const double sum = result.z_sum[lane];
+        upper = keep_upper * std::max(upper + result.sum[lane], result.up_end[lane]);
         lower = keep_lower * std::max(lower - (sum + fallen), result.down_end[lane]);
         taken += kStride;
         count_ += kStride;
@@ -115,25 +165,19 @@ std::size_t SidedChart::take_clean(std::span<const T> samples) noexcept {
       }
       continue;
     }
-    upper = joined_upper;
-    lower = joined_lower;
-    if (tracker != nullptr && tracker->count() % kScanBlock == 0) {
-      tracker->push_strides<kScanLanes>(result.sum.data(), count_);
-    } else if (tracker != nullptr) {
-      for (std::size_t lane = 0; lane < kScanLanes; ++lane) {
-        tracker->push_stride(result.sum[lane], count_ + (lane + 1) * kStride - 1);
-      }
+    upper = joined.upper;
+    lower = joined.lower;
+    if (tracker != nullptr) {
+      tracker->push_strides<kScanLanes>(joined.z_sums.data() + 1, count_);
     }
     taken += kScanBlock;
     count_ += kScanBlock;
   }
   upper_ = upper;
   lower_ = lower;
-  if (tracker_ && taken > 0) {
+  if (taken > 0) {
     const std::size_t reach = std::min(taken, OnsetTracker::kFineReach);
-    const T* const latest = samples.data() + taken - reach;
-    tracker_->refill([&](std::size_t i) { return standardised(static_cast<double>(latest[i])); },
-                     reach, count_ - 1);
+    refill(samples.data() + (taken - reach), 1, reach);
   }
   return taken;
 }

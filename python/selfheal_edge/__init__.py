@@ -27,6 +27,7 @@ from selfheal_edge._core import (
     ewma_limit,
     shewhart_average_run_length,
     shewhart_limit,
+    update_channels,
 )
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ __all__ = [
     "redteam",
     "shewhart_average_run_length",
     "shewhart_limit",
+    "update_channels",
 ]
 
 # Detectors are worth importing alone: what needs more than the core is loaded when first named.

@@ -1268,6 +1268,50 @@ class HddmW(metaclass=_Pybind11Type):
     def warning_detected(self) -> bool:
         """Whether the last update was a warning short of an alarm."""
 
+_Detector = Cusum | PageHinkley | Ewma | Adwin | Kswin | Ddm | Eddm | HddmA | HddmW
+
+def update_channels(detectors: Sequence[_Detector], samples: _Floats) -> npt.NDArray[np.int64]:
+    """Give every detector its column of a table of samples, in order, without the GIL.
+
+    Parameters
+    ----------
+    detectors : sequence of detectors
+        Different objects, of any classes and parameters, one a column. They keep all state: ask
+        them for onset and the like, save and restore them.
+    samples : array of float32 or float64, shape (n, len(detectors))
+        A row a time, C-contiguous.
+
+    Returns
+    -------
+    array of int64, shape (alarms, 2)
+        Row and column of every sample that raised an alarm, by row, then by column.
+
+    Raises
+    ------
+    TypeError
+        If one is no detector of one signal, or samples are not such an array.
+    ValueError
+        If the table has not a column a detector, or a detector is there twice.
+
+    Notes
+    -----
+    Equals ``detectors[c].update(samples[r, c])`` in loops over r and c to the bit. `Cusum` and
+    `PageHinkley` without `compat` go side by side in the lanes of vectors, below 1 ns a value; the
+    others take their columns one after the other. False alarms add up: of 12 detectors with an
+    arl0 of 1e6 each, one raises a false alarm every 83,000 rows. `MonitorBank` promises for all
+    together.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfheal_edge._core import Cusum, update_channels
+    >>> charts = [Cusum(20.0, 0.5, h=4.0), Cusum(5.0, 0.1, h=4.0)]
+    >>> update_channels(charts, np.array([[20.0, 5.0], [20.0, 5.3], [20.0, 5.3]])).tolist()
+    [[2, 1]]
+    >>> charts[1].onset
+    1
+    """
+
 class Reference(metaclass=_Pybind11Type):
     """Freeze a signal's distribution and turn values into normal scores.
 

@@ -1,5 +1,6 @@
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,125 @@ def test_thresholds_agree_with_the_oracle(oracle: Any) -> None:
             if not agrees(ours, printed):
                 wrong.append((row[0], arl0, printed, ours))
     assert wrong == []
+
+
+def test_ewma_run_lengths_agree_with_the_oracle(oracle: Any) -> None:
+    table = oracle["ewma"]
+    wrong = []
+    for weight, limit, *row in table["rows"]:
+        for shift, printed in zip(table["columns"][2:], row, strict=True):
+            ours = _core.ewma_average_run_length(float(limit), float(weight), float(shift))
+            if not agrees(ours, printed):
+                wrong.append((weight, limit, shift, printed, ours))
+    assert wrong == []
+
+
+def chain_run_length(cdf: Callable[[Any], Any], k: float, h: float, states: int = 800) -> float:
+    """Brook and Evans's Markov chain (1972) of a two-sided CUSUM, for any distribution."""
+    width = h / (states - 0.5)
+    i = np.arange(states)
+    step = i[None, :] - i[:, None]
+    reciprocal = 0.0
+    for move in (cdf, lambda x: 1 - cdf(-x)):
+        matrix = move((step + 0.5) * width + k) - move((step - 0.5) * width + k)
+        matrix[:, 0] = move((0.5 - i) * width + k)
+        reciprocal += 1 / np.linalg.solve(np.eye(states) - matrix, np.ones(states))[0]
+    return float(1 / reciprocal)
+
+
+def student_t5_cdf(x: Any) -> Any:
+    t = x * math.sqrt(5 / 3) / math.sqrt(5)
+    return 0.5 + (np.arctan(t) + t / (1 + t * t) + 2 / 3 * t / (1 + t * t) ** 2) / math.pi
+
+
+# On N(0, 1) with unit variance: what the chart sees, its distribution and how to draw it.
+BREAKS: dict[str, tuple[Callable[[Any], Any], Callable[[np.random.Generator, int], Any]]] = {
+    "student_t5": (student_t5_cdf, lambda g, n: g.standard_t(5, n) / math.sqrt(5 / 3)),
+    "laplace": (
+        lambda x: np.where(
+            x < 0,
+            0.5 * np.exp(-math.sqrt(2) * np.abs(x)),
+            1 - 0.5 * np.exp(-math.sqrt(2) * np.abs(x)),
+        ),
+        lambda g, n: g.laplace(size=n) / math.sqrt(2),
+    ),
+    "exponential": (
+        lambda x: 1 - np.exp(-np.maximum(x + 1, 0)),
+        lambda g, n: g.exponential(size=n) - 1,
+    ),
+    "uniform": (
+        lambda x: np.clip(0.5 + x / math.sqrt(12), 0, 1),
+        lambda g, n: math.sqrt(12) * (g.random(n) - 0.5),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BREAKS)
+def test_what_breaks_the_theory(oracle: Any, kind: str) -> None:
+    """The oracle's figures are simulated and say not how long: a chain is exact.
+
+    It gives 281.2, 276.0, 186.0 and 671.9 where 279, 275, 183 and 673 are printed.
+    """
+    printed = oracle["what_breaks_the_theory_at_k05_h5_nominal_465"][kind]
+    cdf, draw = BREAKS[kind]
+    exact = chain_run_length(cdf, 0.5, 5)
+    assert exact == pytest.approx(printed, rel=0.02)
+    samples = draw(np.random.default_rng(1), 3_000_000)
+    alarms = len(_core.Cusum(0, 1, h=5, track_onset=False).update_many(samples))
+    assert len(samples) / alarms == pytest.approx(exact, rel=4 / math.sqrt(alarms))
+
+
+@pytest.mark.parametrize(("phi", "known"), [(0.1, 245.6), (0.3, 96.8), (0.5, 51.7)])
+def test_memory_breaks_the_theory(oracle: Any, phi: float, known: float) -> None:
+    """Runs that each begin in the stationary state; `known` from 100,000 of them, to 0.3 %.
+
+    The oracle prints 238, 99 and 52.
+    """
+    printed = oracle["what_breaks_the_theory_at_k05_h5_nominal_465"][f"ar1_phi_{phi}"]
+    assert known == pytest.approx(printed, rel=0.04)
+    runs, length = 3000, 2500
+    rng = np.random.default_rng(2)
+    table = rng.standard_normal((length, runs))
+    table[1:] *= math.sqrt(1 - phi * phi)
+    for i in range(1, length):
+        table[i] += phi * table[i - 1]
+    charts = [_core.Cusum(0, 1, h=5, track_onset=False) for _ in range(runs)]
+    alarms = _core.update_channels(charts, table)
+    _, first = np.unique(alarms[:, 1], return_index=True)
+    lengths = np.full(runs, length)  # one in 30,000 is longer
+    lengths[alarms[first, 1]] = alarms[first, 0] + 1
+    error = lengths.std() / math.sqrt(runs)
+    assert lengths.mean() == pytest.approx(known, abs=4 * error)
+
+
+@pytest.mark.parametrize(
+    ("n0", "exact"), [("30", (45.7, 2444)), ("100", (131.8, 1270)), ("1000", (342.8, 691.1))]
+)
+def test_an_estimated_reference_moves_run_lengths(
+    oracle: Any, n0: str, exact: tuple[float, float]
+) -> None:
+    """With mean and deviation estimated from n0 samples, the run length itself is drawn.
+
+    `exact`: 2,000,000 draws. The oracle prints [49, 2624], [130, 1126] and [339, 679] from fewer.
+    """
+    printed = oracle["baseline_estimated_from_n0_samples_nominal_500_realised_5_95_percent"][n0]
+    assert exact == pytest.approx(tuple(printed), rel=0.13)
+    n = int(n0)
+    rng = np.random.default_rng(4)
+    h = _core.cusum_threshold(500, 0.5)
+    found = [
+        _core.average_run_length(h * std, 0.5 * std, mean)
+        for mean, std in zip(
+            np.abs(rng.standard_normal(1500)) / math.sqrt(n),
+            np.sqrt(rng.chisquare(n - 1, 1500) / (n - 1)),
+            strict=True,
+        )
+    ]
+    low, high = np.quantile(found, [0.05, 0.95])
+    # Four standard errors of a quantile from 1500 draws, on the scale of logarithms.
+    spread = 4 * 2.1 * np.std(np.log(found)) / math.sqrt(1500)
+    assert abs(math.log(low / exact[0])) < spread
+    assert abs(math.log(high / exact[1])) < spread
 
 
 def test_refusals() -> None:

@@ -61,7 +61,7 @@ class Adwin : public LearningDetector<Adwin> {
   void compress() noexcept;
   void delete_oldest() noexcept;
   bool shrink_once() noexcept;
-  bool differs(double n0, double n1, double difference) const noexcept;
+  bool differs(double n0, double n1, double difference, double spread, double prime) const noexcept;
 
   double delta_;
   std::uint32_t clock_;

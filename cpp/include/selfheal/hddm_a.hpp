@@ -35,11 +35,15 @@ class HddmA : public LearningDetector<HddmA> {
 
  private:
   double bound(double n) const noexcept;
-  bool rose(double confidence) const noexcept;
-  bool fell(double confidence) const noexcept;
+  bool rose(double log_confidence) const noexcept;
+  bool fell(double log_confidence) const noexcept;
 
   double drift_confidence_;
   double warning_confidence_;
+  // Logarithms of 1 and 2 over the confidences: taken at every sample they were half of its cost.
+  double log_bound_;
+  double log_drift_;
+  double log_warning_;
   RunningMean all_;
   RunningMean low_;
   RunningMean high_;

@@ -45,11 +45,13 @@ class HddmW : public LearningDetector<HddmW> {
     void write(StateWriter& writer) const;
     void read(StateReader& reader);
   };
-  static double mcdiarmid(double bound, double confidence) noexcept;
-  static bool exceeds(const Average& before, const Average& after, double confidence) noexcept;
+  static double mcdiarmid(double bound, double log_confidence) noexcept;
+  static bool exceeds(const Average& before, const Average& after, double log_confidence) noexcept;
 
   double drift_confidence_;
   double warning_confidence_;
+  double log_drift_;  // logarithms of one over the confidences
+  double log_warning_;
   double weight_;
   Average all_;
   Average rise_before_;

@@ -103,20 +103,47 @@ class OnsetTracker {
     const std::uint64_t levels = static_cast<std::uint64_t>(std::countr_zero(count_)) + 1;
     mark(kFineLevels, levels, last_index + 1);
   }
-  /// push_stride() for each of `Strides` sums, a power of two; count() must be a multiple of
-  /// Strides * kStride. Every mark's place is known beforehand, so nothing is to be predicted.
+  /// push_stride() for `Strides` strides, a power of two, given the sums up to the end of each from
+  /// the beginning of the first; count() must be a multiple of kStride. Level by level every mark's
+  /// place follows from where the first one is, so little is to be predicted and nothing waits.
   template <std::size_t Strides>
-  void push_strides(const double* sums, std::uint64_t first_index) noexcept {
-    for (std::size_t i = 0; i + 1 < Strides; ++i) {
-      sum_ += sums[i];
-      count_ += kStride;
-      const std::uint64_t next = first_index + (i + 1) * kStride;
-      for (std::size_t level = kFineLevels; level < kLevels; ++level) {
-        if ((i + 1) % (std::size_t{1} << (level - kFineLevels)) != 0) break;
-        marks_[level][(count_ >> level) % kSlots] = {sum_, next};
-      }
+  void push_strides(const double* sums_so_far, std::uint64_t first_index) noexcept {
+    constexpr std::size_t kEvery = kFineLevels + std::countr_zero(Strides);
+    const auto mark_level = [&](std::size_t level, std::size_t i) {
+      const std::uint64_t count = count_ + (i + 1) * kStride;
+      marks_[level][(count >> level) % kSlots] = {sum_ + sums_so_far[i],
+                                                  first_index + (i + 1) * kStride};
+    };
+    const std::uint64_t strides = count_ / kStride;
+    for (std::size_t level = kFineLevels; level <= kEvery; ++level) {
+      const std::size_t step = std::size_t{1} << (level - kFineLevels);
+      const std::size_t first = step - 1 - strides % step;
+      for (std::size_t j = 0; j < Strides / step; ++j) mark_level(level, first + j * step);
     }
-    push_stride(sums[Strides - 1], first_index + Strides * kStride - 1);
+    // One stride at most is marked on the levels above: the one that ends a whole round.
+    const std::size_t last = Strides - 1 - strides % Strides;
+    const auto levels =
+        static_cast<std::size_t>(std::countr_zero(count_ + (last + 1) * kStride)) + 1;
+    for (std::size_t level = kEvery + 1; level < std::min(levels, kLevels); ++level) {
+      mark_level(level, last);
+    }
+    sum_ += sums_so_far[Strides - 1];
+    count_ += Strides * kStride;
+  }
+  /// Takes `taken` samples at once, at least one and none skipped, the first of index
+  /// `first_index`; sum_to(i) gives the sum of samples 0 to i. Leaves the fine levels to refill().
+  template <typename SumTo>
+  void push_run(SumTo&& sum_to, std::size_t taken, std::uint64_t first_index) noexcept {
+    const double before = sum_;
+    const std::uint64_t count = count_;
+    for (std::size_t i = kStride - 1 - count % kStride; i < taken; i += kStride) {
+      sum_ = before + sum_to(i);
+      count_ = count + i + 1;
+      mark(kFineLevels, static_cast<std::uint64_t>(std::countr_zero(count_)) + 1,
+           first_index + i + 1);
+    }
+    sum_ = before + sum_to(taken - 1);
+    count_ = count + taken;
   }
   /// As push(), but leaves the fine levels to refill().
   void push_coarse(double x, std::uint64_t index) noexcept {

@@ -103,6 +103,11 @@ class SidedChart {
 
  private:
   template <typename T>
+  friend class SideBySide;
+
+  template <typename T>
+  void refill(const T* latest, std::size_t stride, std::size_t reach) noexcept;
+  template <typename T>
   std::size_t take_until_alarm(std::span<const T> samples) noexcept;
   template <typename T>
   std::size_t take_clean(std::span<const T> samples) noexcept;
