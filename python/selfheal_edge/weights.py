@@ -52,6 +52,7 @@ class Weights:
         self._turns = turns
         self._clock = clock
         self._active = GOLDEN
+        self._origins = {GOLDEN: GOLDEN}
         self._sweeps_when_closed: int | None = None
 
     def check_open(self) -> None:
@@ -220,8 +221,13 @@ class Weights:
                 found += tuple(map(image.report, image.guard.sweep()))
         return found
 
-    def take(self) -> int:
+    def take(self, changed: bool = False) -> int:
         """Save the live bytes as a new generation; refuse while they are corrupt.
+
+        Parameters
+        ----------
+        changed
+            Whether they are no longer the active generation's, on purpose.
 
         Raises
         ------
@@ -252,7 +258,14 @@ class Weights:
                         "weights: expected sound bytes to save, got damage"
                     ) from None
                 raise
-            return next(iter(taken.values()))
+            generation = next(iter(taken.values()))
+            self._origins[generation] = generation if changed else self._origins[self._active]
+            self._origins = {g: self._origins[g] for g in self.generations}
+            return generation
+
+    def origin(self, generation: int) -> int:
+        """Return the first generation with the same content on purpose: what it answers like."""
+        return self._origins[generation]
 
     def drop(self, generation: int) -> None:
         """Forget a saved generation.
@@ -318,6 +331,7 @@ class Weights:
         with self._turns:
             self._images = dict(images)
             self._active = GOLDEN
+            self._origins = {GOLDEN: GOLDEN}
 
     @property
     def sweeps(self) -> int:
