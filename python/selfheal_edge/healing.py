@@ -150,13 +150,20 @@ class Healer:
         """The model's images."""
         return self._weights
 
-    def rebuild(self, follow: Callable[[Mapping[str, memoryview]], None] | None = None) -> None:
+    def rebuild(
+        self,
+        follow: Callable[[Mapping[str, memoryview]], None] | None = None,
+        *,
+        keep_state: bool = False,
+    ) -> None:
         """Build the runtime's instance anew from the live source bytes, if all are sound.
 
         Parameters
         ----------
         follow
             Takes the new instance's images, or refuses them; None: they must be as before.
+        keep_state
+            As for `Session.rebuild`.
 
         Raises
         ------
@@ -169,7 +176,7 @@ class Healer:
                 f"weights: expected sound bytes to build from, got {len(corrupt)} corrupt block(s)"
             )
         take_over = follow or self._weights.follow
-        self._session.rebuild(lambda fresh: take_over(fresh.images))
+        self._session.rebuild(lambda fresh: take_over(fresh.images), keep_state=keep_state)
 
     def reload(self) -> None:
         """Write the model file's bytes anew, build from them, and guard the result.

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
-from tests.support import Array, answers, same
+from tests.support import SHARED, Array, answers, same
 
 import selfheal_edge as she
 from selfheal_edge.assets import DigitsData, digits_model_path
 from selfheal_edge.errors import IntegrityError
 from selfheal_edge.healing import Healer
+from selfheal_edge.session import Session
+from selfheal_edge.tflite.protocol import RuntimeName
 
 
 @pytest.fixture(params=["builtin", "auto"])
@@ -71,12 +75,13 @@ def test_a_generation_is_what_it_was_made(model: she.SelfHealingModel, digits: D
         assert same(answers(model, x), changed)
         assert live_of(model) == changed_bytes
     assert model.health.failed_repairs == 0
-    for target, expected, content in (
+    steps: list[tuple[int | Literal["golden"], list[Array], dict[str, bytes]]] = [
         ("golden", golden, golden_bytes),
         (twin, changed, changed_bytes),
         (0, golden, golden_bytes),
         (generation, changed, changed_bytes),
-    ):
+    ]
+    for target, expected, content in steps:
         model.rollback(to=target)  # proven by this generation's known answers
         assert same(answers(model, x), expected)
         assert live_of(model) == content
@@ -164,3 +169,28 @@ def test_damage_during_the_proof(
     model.weights.scrub()
     assert live_of(model) == content
     assert same(answers(model, x), expected)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/models is absent")
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_recurrent_model_is_rebuilt_with_or_without_its_state(
+    shared_models: Path, runtime: RuntimeName, keep: bool
+) -> None:
+    path = shared_models / "mnist_lstm_int8.tflite"
+    session, twin = Session(path, runtime), Session(path, runtime)
+    assert session.stateful
+    rng = np.random.default_rng(0)
+    spec = session.instance.inputs[0]
+    x = rng.integers(-128, 128, (8, *spec.shape)).astype(spec.dtype)
+    for row in x[:4]:
+        assert same(session.instance.run([row]), twin.instance.run([row]))
+    session.rebuild(keep_state=keep)
+    indices = [t.index for t in session.model.tensors if t.is_variable]
+    state, expected = session.instance.variables(indices), twin.instance.variables(indices)
+    assert any(values.any() for values in expected)
+    assert same(state, expected) == keep
+    if keep:
+        for row in x[4:]:
+            assert same(session.instance.run([row]), twin.instance.run([row]))
+    session.close()
+    twin.close()
