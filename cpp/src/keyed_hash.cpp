@@ -156,7 +156,7 @@ std::uint64_t siphash(HashKey key, std::span<const std::byte> bytes) noexcept {
   return State(key).finish(bytes, 0);
 }
 
-HashSchedule::HashSchedule(HashKey key) noexcept : words_{} {
+HashSchedule::HashSchedule(HashKey key) noexcept {
   for (std::size_t i = 0; i < words_.size(); ++i) {
     State state(key);
     state.absorb(i);

@@ -228,7 +228,7 @@ class Healer:
                 outcome = strategy.apply(self, case)
                 proof = None
                 if outcome.applied and strategy.heals:
-                    proof = self._prove_or_repeat(strategy)
+                    proof = self._prove_or_repeat(strategy, case)
             except Exception as error:  # a strategy that breaks down is one that did not help
                 _log.warning("%s failed", name, exc_info=error)
                 text = f"failed: {type(error).__name__}: {error}"
@@ -250,7 +250,7 @@ class Healer:
             self._record(diagnosis, name, f"not proven: {proof.text}", prediction)
         return Healing(last, restored=False)
 
-    def _prove_or_repeat(self, strategy: Strategy) -> Proof:
+    def _prove_or_repeat(self, strategy: Strategy, case: RepairCase) -> Proof:
         """Prove a repair; if new damage came meanwhile, repair that too, a few times at most.
 
         While bits go on flipping, a proof sees flips that are younger than the repair: those say
@@ -261,7 +261,11 @@ class Healer:
             if proof.held:
                 break
             fresh = self._weights.check()
-            if not fresh or not strategy.apply(self, RepairCase(fresh)).applied:
+            before = {(b.image, b.block) for b in case.corrupt}
+            if not fresh or any((b.image, b.block) in before for b in fresh):
+                break  # nothing new, or what the strategy has left
+            case = RepairCase(fresh)
+            if not strategy.apply(self, case).applied:
                 break
             self.repeated += 1
             proof = self.prove()

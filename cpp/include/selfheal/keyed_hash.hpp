@@ -73,7 +73,7 @@ class alignas(64) HashSchedule {
  private:
   static constexpr std::size_t kNhWords = (kChunk + kStripe) / 8;
 
-  std::array<std::uint64_t, kNhWords + 2> words_;
+  std::array<std::uint64_t, kNhWords + 2> words_{};
 };
 
 /// The hash of `bytes` in the place that `tweak` names: the same bytes elsewhere have another hash.
@@ -88,8 +88,8 @@ struct BlockCopy {
 
 /// The hashes of up to 8 blocks that all have `size` bytes: blocks[i] with tweaks[i] to hashes[i].
 /// A row of 5 to 8 takes two thirds of the time of one by one with "avx2", and less than half with
-/// "avx512". Up to 8 `copies` of the same size, of blocks that were verified before, are made on the
-/// side and cost less there than alone.
+/// "avx512". Up to 8 `copies` of the same size, of blocks that were verified before, are made on
+/// the side and cost less there than alone.
 void keyed_hashes(const HashSchedule& schedule, std::span<const std::uint64_t> tweaks,
                   std::span<const std::byte* const> blocks, std::size_t size,
                   std::span<std::uint64_t> hashes, std::span<const BlockCopy> copies = {}) noexcept;
