@@ -125,17 +125,21 @@ auto of_parity(const HeldParity& self) {
   return (self.parity.*kMember)();
 }
 
-std::uint64_t hash(const py::bytes& key, py::handle data, std::optional<std::uint64_t> tweak) {
-  const HashKey parsed = to_key(key);
+std::uint64_t hash(const py::bytes& key, py::handle data, std::uint64_t tweak) {
+  const HashSchedule schedule(to_key(key));
   const HeldBuffer buffer(data, "buffer", false);
-  return tweak ? keyed_hash(parsed, *tweak, buffer.bytes()) : keyed_hash(parsed, buffer.bytes());
+  const py::gil_scoped_release released;
+  return keyed_hash(schedule, tweak, buffer.bytes());
 }
 
 }  // namespace
 
 void bind_image_guard(py::module_& m) {
-  m.def("keyed_hash", &hash, py::arg("key"), py::arg("buffer"), py::arg("tweak") = py::none(),
-        "Compute the SipHash-2-4 of a buffer.");
+  m.def("keyed_hash", &hash, py::arg("key"), py::arg("buffer"), py::arg("tweak") = 0,
+        "Compute the keyed hash of a buffer.");
+  m.def(
+      "keyed_hash_backend", [] { return py::str(std::string(keyed_hash_backend())); },
+      "Name the backend in use.");
 
   py::class_<HeldParity, std::shared_ptr<HeldParity>>(m, "Parity", "An erasure code over blocks.")
       .def(py::init([](const std::shared_ptr<HeldImage>& image, std::int64_t group_blocks,

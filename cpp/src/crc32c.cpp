@@ -2,26 +2,20 @@
 
 #include <atomic>
 
+#include "backend_list.hpp"
 #include "crc32c_backends.hpp"
 
 namespace selfheal {
 namespace {
 
-struct Backends {
-  std::array<std::string_view, 3> names;
-  std::array<detail::Crc32cFunction, 3> functions;
-  std::size_t count = 0;
-
-  void add(std::string_view name, detail::Crc32cFunction function) noexcept {
-    names[count] = name;
-    functions[count] = function;
-    ++count;
-  }
-};
+using Backends = detail::BackendList<detail::Crc32cFunction, 4>;
 
 const Backends& backends() noexcept {
   static const Backends found = [] {
     Backends list;
+#if defined(SELFHEAL_CRC32C_AVX512)
+    if (detail::crc32c_avx512_runs()) list.add("avx512", &detail::crc32c_avx512);
+#endif
 #if defined(SELFHEAL_CRC32C_SSE42)
     if (detail::crc32c_sse42_runs()) list.add("sse4.2", &detail::crc32c_sse42);
 #endif
@@ -45,7 +39,7 @@ std::uint32_t first_call(std::uint32_t state, const std::byte* data, std::size_t
 std::atomic<detail::Crc32cFunction> current{&first_call};  // NOLINT: the one switch
 
 std::uint32_t first_call(std::uint32_t state, const std::byte* data, std::size_t size) noexcept {
-  const detail::Crc32cFunction fastest = backends().functions[chosen().load()];
+  const detail::Crc32cFunction fastest = backends().function(chosen().load());
   detail::Crc32cFunction expected = &first_call;
   current.compare_exchange_strong(expected, fastest);
   return fastest(state, data, size);
@@ -57,22 +51,16 @@ std::uint32_t crc32c(std::span<const std::byte> bytes, std::uint32_t value) noex
   return ~current.load(std::memory_order_relaxed)(~value, bytes.data(), bytes.size());
 }
 
-std::string_view crc32c_backend() noexcept { return backends().names[chosen().load()]; }
+std::string_view crc32c_backend() noexcept { return backends().names()[chosen().load()]; }
 
-std::span<const std::string_view> crc32c_backends() noexcept {
-  return std::span(backends().names).first(backends().count);
-}
+std::span<const std::string_view> crc32c_backends() noexcept { return backends().names(); }
 
 bool set_crc32c_backend(std::string_view name) noexcept {
-  const Backends& list = backends();
-  for (std::size_t i = 0; i < list.count; ++i) {
-    if (list.names[i] == name) {
-      chosen().store(i);
-      current.store(list.functions[i]);
-      return true;
-    }
-  }
-  return false;
+  const std::size_t index = backends().find(name);
+  if (index == backends().names().size()) return false;
+  chosen().store(index);
+  current.store(backends().function(index));
+  return true;
 }
 
 }  // namespace selfheal

@@ -18,9 +18,10 @@ ImageGuard::ImageGuard(WeightImage& image, SnapshotPool* pool, Parity* parity, s
       fast_{0, SweepOrder(image.block_count(), seed)},
       parity_pace_{image.block_count(),
                    SweepOrder(parity == nullptr ? 1 : parity->count(), seed + 1)},
-      keyed_{0, SweepOrder(image.block_count() + (parity == nullptr ? 0 : parity->count()) +
-                               (pool == nullptr ? 0 : image.block_count()),
-                           ~seed)},
+      keyed_{0,
+             SweepOrder(image.block_count() + (parity == nullptr ? 0 : parity->count()) +
+                            (pool == nullptr ? 0 : image.block_count() + pool->capacity_blocks()),
+                        ~seed)},
       scratch_(image.block_bytes()) {}
 
 std::size_t ImageGuard::step(std::size_t fast_bytes, std::size_t keyed_bytes,
@@ -86,7 +87,8 @@ bool ImageGuard::visit(std::size_t item, bool keyed, Finding& finding) noexcept 
   item -= blocks;
   const std::size_t parity_blocks = parity_ == nullptr ? 0 : parity_->count();
   if (item < parity_blocks) return visit_parity(item, keyed, finding);
-  return visit_golden(item - parity_blocks, finding);
+  item -= parity_blocks;
+  return item < blocks ? visit_golden(item, finding) : visit_slot(item - blocks, finding);
 }
 
 bool ImageGuard::heal(std::size_t block, Finding& finding) noexcept {
@@ -175,6 +177,17 @@ bool ImageGuard::visit_parity(std::size_t number, bool keyed, Finding& finding) 
 bool ImageGuard::visit_golden(std::size_t block, Finding& finding) noexcept {
   bool is_changed = false;
   const bool is_sound = pool_->mend_golden(block, &is_changed);
+  if (is_sound && !is_changed) return false;
+  finding.part = DamagedPart::kSnapshot;
+  finding.block = static_cast<std::uint32_t>(block);
+  if (is_sound) finding.source = RepairSource::kLive;
+  return true;
+}
+
+bool ImageGuard::visit_slot(std::size_t slot, Finding& finding) noexcept {
+  bool is_changed = false;
+  std::size_t block = 0;
+  const bool is_sound = pool_->mend_slot(slot, &block, &is_changed);
   if (is_sound && !is_changed) return false;
   finding.part = DamagedPart::kSnapshot;
   finding.block = static_cast<std::uint32_t>(block);

@@ -117,7 +117,7 @@ bool Parity::encode(std::size_t group) noexcept {
   for (std::size_t row = 0; row < parity_blocks_; ++row) {
     const std::size_t number = row * groups_ + group;
     const auto sum = scratch(row);
-    seals_.put(number, {crc32c(sum), keyed_hash(image_->key(), tweak(number), sum)});
+    seals_.put(number, {crc32c(sum), image_->kept_key().hash(tweak(number), sum)});
     std::memcpy(parity(number).data(), sum.data(), sum.size());
   }
   return true;
@@ -136,8 +136,9 @@ BlockState Parity::look(std::size_t number, bool keyed) const noexcept {
   const Seal seal = seals_.get(number);
   const bool is_plain = crc32c(bytes) == seal.crc && seals_.agrees(number);
   if (is_plain && !keyed) return BlockState::kSound;
-  const std::uint64_t hash = keyed_hash(image_->key(), tweak(number), bytes);
-  if (is_plain && hash == seal.keyed) return BlockState::kSound;
+  const auto is_plain_hash = [&](std::uint64_t value) { return is_plain && value == seal.keyed; };
+  const std::uint64_t hash = image_->kept_key().hash(tweak(number), bytes, is_plain_hash);
+  if (is_plain_hash(hash)) return BlockState::kSound;
   return seals_.admits(number, hash) ? BlockState::kTableDamaged : BlockState::kCorrupt;
 }
 
@@ -146,13 +147,13 @@ bool Parity::mend(std::size_t number) noexcept {
   if (state == BlockState::kCorrupt) {
     const auto sum = scratch(0);
     compute(number % groups_, number / groups_, sum);
-    if (!seals_.admits(number, keyed_hash(image_->key(), tweak(number), sum))) {
+    if (!seals_.admits(number, image_->kept_key().hash(tweak(number), sum))) {
       return encode(number % groups_);  // both entries are gone too: from verified data alone
     }
     std::memcpy(parity(number).data(), sum.data(), sum.size());
   }
   const auto bytes = parity(number);
-  const Seal seal{crc32c(bytes), keyed_hash(image_->key(), tweak(number), bytes)};
+  const Seal seal{crc32c(bytes), image_->kept_key().hash(tweak(number), bytes)};
   if (!seals_.admits(number, seal.keyed)) return false;
   seals_.put(number, seal);
   return true;

@@ -11,7 +11,7 @@ std::span<const Scan> available_scans() noexcept {
   };
   static const Scans scans = [] {
     Scans found;
-#ifdef SELFHEAL_SCAN_AVX512
+#ifdef SELFHEAL_AVX512
     if (__builtin_cpu_supports("avx512f")) found.all[found.count++] = avx512_scan();
 #endif
 #ifdef SELFHEAL_AVX2

@@ -1,6 +1,7 @@
 #include "selfheal/snapshot_pool.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <stdexcept>
 #include <string>
@@ -11,7 +12,17 @@
 namespace selfheal {
 namespace {
 
+constexpr std::size_t kRow = 8;  // blocks that are hashed together
+
+// The first word tells nearly always if they differ, without a call.
 bool equal(std::span<const std::byte> a, std::span<const std::byte> b) noexcept {
+  std::uint64_t x = 0;
+  std::uint64_t y = 0;
+  if (a.size() >= sizeof x) {
+    std::memcpy(&x, a.data(), sizeof x);
+    std::memcpy(&y, b.data(), sizeof y);
+    if (x != y) return false;
+  }
   return std::memcmp(a.data(), b.data(), a.size()) == 0;
 }
 
@@ -27,7 +38,7 @@ SnapshotPool::SnapshotPool(WeightImage& image, std::size_t capacity_blocks,
   if (max_generations < 1 || max_generations > kMaxGenerations) {
     refuse("max_generations", "an integer from 1 to 4096", max_generations);
   }
-  arena_.resize((blocks + capacity_blocks) * image.block_bytes());
+  arena_.resize((blocks + capacity_blocks) * image.block_bytes() / sizeof(Line));
   slots_.resize(capacity_blocks);
   entries_.resize(max_generations);
   slot_table_.assign(max_generations * blocks, kNone);
@@ -65,23 +76,19 @@ std::size_t SnapshotPool::find(Generation generation) const noexcept {
   return used_;
 }
 
-std::span<const std::byte> SnapshotPool::golden_block(std::size_t block) const noexcept {
-  return std::span(arena_).subspan(block * image_->block_bytes(), image_->block(block).size());
-}
-
 std::span<std::byte> SnapshotPool::slot_bytes(std::size_t slot, std::size_t block) noexcept {
-  return std::span(arena_).subspan((image_->block_count() + slot) * image_->block_bytes(),
-                                   image_->block(block).size());
+  return arena().subspan((image_->block_count() + slot) * image_->block_bytes(),
+                         image_->block(block).size());
 }
 
 std::span<const std::byte> SnapshotPool::slot_bytes(std::size_t slot,
                                                     std::size_t block) const noexcept {
-  return std::span(arena_).subspan((image_->block_count() + slot) * image_->block_bytes(),
-                                   image_->block(block).size());
+  return arena().subspan((image_->block_count() + slot) * image_->block_bytes(),
+                         image_->block(block).size());
 }
 
 std::span<std::byte> SnapshotPool::golden_bytes(std::size_t block) noexcept {
-  return std::span(arena_).subspan(block * image_->block_bytes(), image_->block(block).size());
+  return arena().subspan(block * image_->block_bytes(), image_->block(block).size());
 }
 
 bool SnapshotPool::list_ok(std::size_t entry) const noexcept {
@@ -90,15 +97,50 @@ bool SnapshotPool::list_ok(std::size_t entry) const noexcept {
 
 StoredBlock SnapshotPool::stored(std::size_t entry, std::size_t block) const noexcept {
   const std::uint32_t slot = slots_of(entry)[block];
+  const KeptKey& key = image_->kept_key();
   if (slot == kNone) {
     const auto bytes = golden_block(block);
-    const std::uint64_t keyed = keyed_hash(image_->key(), block, bytes);
-    return {bytes, golden_seals_.admits(block, keyed), keyed};
+    const auto admits = [&](std::uint64_t hash) { return golden_seals_.admits(block, hash); };
+    const std::uint64_t keyed = key.hash(block, bytes, admits);
+    return {bytes, admits(keyed), keyed};
   }
   if (slot >= slots_.size() || slots_[slot].block != block) return {};
   const auto bytes = slot_bytes(slot, block);
-  const std::uint64_t keyed = keyed_hash(image_->key(), block, bytes);
-  return {bytes, keyed == slots_[slot].keyed, keyed};
+  const auto admits = [&](std::uint64_t hash) { return slot_admits(slot, hash); };
+  const std::uint64_t keyed = key.hash(block, bytes, admits);
+  return {bytes, admits(keyed), keyed};
+}
+
+// As stored(), for consecutive blocks; their hashes are taken together, and `copies` made.
+void SnapshotPool::stored_row(std::size_t entry, std::size_t first, std::span<StoredBlock> row,
+                              std::span<const BlockCopy> copies) const noexcept {
+  std::array<const std::byte*, kRow> bytes{};
+  std::array<std::uint64_t, kRow> tweaks{};
+  std::array<std::uint64_t, kRow> hashes{};
+  const auto slots = slots_of(entry).subspan(first, row.size());
+  std::size_t count = 0;
+  for (; count < row.size(); ++count) {
+    const std::uint32_t slot = slots[count];
+    const std::size_t block = first + count;
+    if (slot == kNone) {
+      row[count].bytes = golden_block(block);
+    } else if (slot < slots_.size() && slots_[slot].block == block) {
+      row[count].bytes = slot_bytes(slot, block);
+    } else {
+      break;
+    }
+    if (row[count].bytes.size() != image_->block_bytes()) break;
+    bytes[count] = row[count].bytes.data();
+    tweaks[count] = block;
+  }
+  keyed_hashes(image_->kept_key().raw_schedule(), std::span(tweaks).first(count),
+               std::span(bytes).first(count), image_->block_bytes(), hashes, copies);
+  for (std::size_t i = 0; i < row.size(); ++i) {
+    row[i].keyed = hashes[i];
+    row[i].is_sound = i < count && (slots[i] == kNone ? golden_seals_.admits(first + i, hashes[i])
+                                                      : slot_admits(slots[i], hashes[i]));
+    if (!row[i].is_sound) row[i] = stored(entry, first + i);  // the last word
+  }
 }
 
 StoredBlock SnapshotPool::stored_block(Generation generation, std::size_t block) const noexcept {
@@ -128,7 +170,7 @@ std::span<const std::byte> SnapshotPool::vouched(std::size_t block,
 bool SnapshotPool::mend_golden(std::size_t block, bool* changed) noexcept {
   const auto bytes = golden_bytes(block);
   const auto admits = [&](std::span<const std::byte> content) {
-    return golden_seals_.admits(block, keyed_hash(image_->key(), block, content));
+    return golden_seals_.admits(block, image_->kept_key().hash(block, content));
   };
   *changed = false;
   if (!admits(bytes)) {
@@ -145,6 +187,46 @@ bool SnapshotPool::mend_golden(std::size_t block, bool* changed) noexcept {
   return true;
 }
 
+bool SnapshotPool::mend_slot(std::size_t index, std::size_t* block, bool* changed) noexcept {
+  *changed = false;
+  // Who uses it is asked of the lists: what the slot says of itself may be damaged.
+  std::uint32_t references = 0;
+  std::uint32_t owner = kNone;
+  for (std::size_t entry = 1; entry < used_; ++entry) {
+    if (!list_ok(entry)) return true;  // nobody can say; this list is refused when it is used
+    const auto list = slots_of(entry);
+    const auto at = std::find(list.begin(), list.end(), static_cast<std::uint32_t>(index));
+    if (at == list.end()) continue;
+    owner = static_cast<std::uint32_t>(at - list.begin());
+    ++references;
+  }
+  if (references == 0) return true;
+  *block = owner;
+  Slot& slot = slots_[index];
+  if (slot.block != owner || slot.references != references) {
+    slot.block = owner;
+    slot.references = references;
+    *changed = true;
+  }
+  const auto bytes = slot_bytes(index, owner);
+  const auto admits = [&](std::uint64_t keyed) { return slot_admits(index, keyed); };
+  std::uint64_t keyed = image_->kept_key().hash(owner, bytes, admits);
+  if (!admits(keyed)) {
+    *changed = true;
+    const auto live = image_->block(owner);
+    // Not whether the image expects these bytes: that may be another generation's block.
+    if (!admits(image_->kept_key().hash(owner, live))) return false;
+    std::memcpy(bytes.data(), live.data(), bytes.size());
+    keyed = image_->kept_key().hash(owner, bytes);
+    if (!admits(keyed)) return false;
+  }
+  if (slot.keyed[0] != slot.keyed[1]) {
+    slot.keyed.fill(keyed);
+    *changed = true;
+  }
+  return true;
+}
+
 bool SnapshotPool::differs_from_golden(std::size_t block) const noexcept {
   return !equal(image_->block(block), golden_block(block));
 }
@@ -154,7 +236,7 @@ std::uint32_t SnapshotPool::find_shared(std::size_t block, std::uint64_t keyed) 
   for (std::size_t entry = used_; entry-- > 1;) {
     const std::uint32_t slot = slots_of(entry)[block];
     if (slot != kNone && slot < slots_.size() && slots_[slot].block == block &&
-        slots_[slot].keyed == keyed && equal(slot_bytes(slot, block), image_->block(block))) {
+        slot_admits(slot, keyed) && equal(slot_bytes(slot, block), image_->block(block))) {
       return slot;
     }
   }
@@ -172,7 +254,7 @@ TakeResult SnapshotPool::take() noexcept {
     table[i] = kNone;
     if (!image_->check_block(i, true)) return {SnapshotStatus::kCorrupt, 0};
     if (!differs_from_golden(i)) continue;
-    table[i] = find_shared(i, keyed_hash(image_->key(), i, image_->block(i)));
+    table[i] = find_shared(i, image_->kept_key().hash(i, image_->block(i)));
     if (table[i] == kNone) ++needed;
   }
   if (needed > free_count_) return {SnapshotStatus::kArenaFull, 0};
@@ -192,7 +274,8 @@ TakeResult SnapshotPool::take() noexcept {
       const auto copy = slot_bytes(index, i);
       std::memcpy(copy.data(), image_->block(i).data(), copy.size());
       is_genuine = is_genuine && image_->is_genuine(i, copy);
-      slot = {keyed_hash(image_->key(), i, copy), static_cast<std::uint32_t>(i), 1, kNone};
+      const std::uint64_t keyed = image_->kept_key().hash(i, copy);
+      slot = {{keyed, keyed}, static_cast<std::uint32_t>(i), 1, kNone};
       table[i] = index;
     }
   }
@@ -217,20 +300,39 @@ RestoreResult SnapshotPool::restore(Generation generation, std::size_t first, st
   first = std::min(first, blocks);
   const std::size_t end = first + std::min(count, blocks - first);
   const bool is_list_ok = list_ok(entry);
-  for (std::size_t i = first; i < end; ++i) {
-    const StoredBlock copy = is_list_ok ? stored(entry, i) : StoredBlock{};
-    if (!copy.is_sound) {
-      if (result.refused < refused.size()) refused[result.refused] = static_cast<std::uint32_t>(i);
-      ++result.refused;
-      continue;
+  std::array<StoredBlock, kRow> row;
+  std::array<BlockCopy, kRow> copies{};  // verified, and written while the next row is hashed
+  std::size_t copy_count = 0;
+  for (std::size_t begin = first; begin < end; begin += kRow) {
+    const std::size_t size = std::min(kRow, end - begin);
+    if (is_list_ok) {
+      stored_row(entry, begin, std::span(row).first(size), std::span(copies).first(copy_count));
     }
-    if (!image_->table().admits(i, copy.keyed)) {
-      image_->expect(i, {crc32c(copy.bytes), copy.keyed});
+    copy_count = 0;
+    for (std::size_t i = begin; i < begin + size; ++i) {
+      const StoredBlock& copy = row[i - begin];
+      if (!copy.is_sound) {
+        if (result.refused < refused.size()) {
+          refused[result.refused] = static_cast<std::uint32_t>(i);
+        }
+        ++result.refused;
+        continue;
+      }
+      if (!image_->table().admits(i, copy.keyed)) {
+        image_->expect(i, {crc32c(copy.bytes), copy.keyed});
+      }
+      const auto live = image_->block(i);
+      if (equal(live, copy.bytes)) continue;
+      ++result.rewritten;
+      if (live.size() == image_->block_bytes()) {
+        copies[copy_count++] = {copy.bytes.data(), live.data()};
+      } else {
+        std::memcpy(live.data(), copy.bytes.data(), live.size());
+      }
     }
-    const auto live = image_->block(i);
-    if (equal(live, copy.bytes)) continue;
-    std::memcpy(live.data(), copy.bytes.data(), live.size());
-    ++result.rewritten;
+  }
+  for (std::size_t i = 0; i < copy_count; ++i) {
+    std::memcpy(copies[i].to, copies[i].from, image_->block_bytes());
   }
   return result;
 }
@@ -239,7 +341,7 @@ void SnapshotPool::release_slots(std::size_t entry) noexcept {
   for (const std::uint32_t slot : slots_of(entry)) {
     if (slot >= slots_.size() || slots_[slot].references == 0) continue;
     if (--slots_[slot].references != 0) continue;
-    slots_[slot] = {0, kNone, 0, first_free_};
+    slots_[slot] = {{}, kNone, 0, first_free_};
     first_free_ = slot;
     ++free_count_;
   }
@@ -320,7 +422,7 @@ bool SnapshotPool::is_pinned(Generation generation) const noexcept {
 }
 
 std::size_t SnapshotPool::memory_bytes() const noexcept {
-  return sizeof *this + arena_.capacity() + golden_seals_.memory_bytes() +
+  return sizeof *this + arena_.capacity() * sizeof(Line) + golden_seals_.memory_bytes() +
          slot_table_.capacity() * sizeof(std::uint32_t) + slots_.capacity() * sizeof(Slot) +
          entries_.capacity() * sizeof(Entry);
 }

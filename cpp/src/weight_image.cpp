@@ -1,6 +1,7 @@
 #include "selfheal/weight_image.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <limits>
 #include <unordered_set>
@@ -56,18 +57,14 @@ WeightImage::WeightImage(std::span<std::byte> live, std::vector<Region> regions,
   for (std::size_t i = 0; i < block_count(); ++i) seals_.put(i, seal_of(i, block(i)));
 }
 
-std::span<std::byte> WeightImage::block(std::size_t index) const noexcept {
-  const std::size_t begin = index * block_bytes_;
-  return live_.subspan(begin, std::min(block_bytes_, live_.size() - begin));
-}
-
 BlockState WeightImage::look(std::size_t index, bool keyed) const noexcept {
   const auto content = block(index);
   const Seal seal = seals_.get(index);
   const bool is_plain = crc32c(content) == seal.crc && seals_.agrees(index);
   if (is_plain && !keyed) return BlockState::kSound;
-  const std::uint64_t hash = keyed_hash(key(), index, content);
-  if (is_plain && hash == seal.keyed) return BlockState::kSound;
+  const auto is_plain_hash = [&](std::uint64_t hash) { return is_plain && hash == seal.keyed; };
+  const std::uint64_t hash = key_.hash(index, content, is_plain_hash);
+  if (is_plain_hash(hash)) return BlockState::kSound;
   return seals_.admits(index, hash) ? BlockState::kTableDamaged : BlockState::kCorrupt;
 }
 
@@ -76,21 +73,45 @@ std::size_t WeightImage::check(std::size_t first, std::size_t count,
   first = std::min(first, block_count());
   const std::size_t end = first + std::min(count, block_count() - first);
   std::size_t found = 0;
-  for (std::size_t i = first; i < end; ++i) {
-    if (check_block(i, keyed)) continue;
-    if (found < corrupt.size()) corrupt[found] = static_cast<std::uint32_t>(i);
-    ++found;
+  constexpr std::size_t kRow = 8;
+  for (std::size_t begin = first; begin < end; begin += kRow) {
+    const std::size_t size = std::min(kRow, end - begin);
+    if (keyed && size == kRow && is_row_genuine(begin)) continue;
+    for (std::size_t i = begin; i < begin + size; ++i) {
+      if (check_block(i, keyed)) continue;
+      if (found < corrupt.size()) corrupt[found] = static_cast<std::uint32_t>(i);
+      ++found;
+    }
   }
   return found;
 }
 
+// Whether 8 blocks have the keyed hashes they must have; false also where that is in doubt.
+bool WeightImage::is_row_genuine(std::size_t first) const noexcept {
+  std::array<const std::byte*, 8> blocks{};
+  std::array<std::uint64_t, 8> tweaks{};
+  std::array<std::uint64_t, 8> hashes{};
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    const auto content = block(first + i);
+    if (content.size() != block_bytes_) return false;
+    blocks[i] = content.data();
+    tweaks[i] = first + i;
+  }
+  keyed_hashes(key_.raw_schedule(), tweaks, blocks, block_bytes_, hashes);
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    if (!seals_.admits(first + i, hashes[i])) return false;
+  }
+  return true;
+}
+
 bool WeightImage::is_genuine(std::size_t index, std::span<const std::byte> content) const noexcept {
+  const auto is_admitted = [&](std::uint64_t hash) { return seals_.admits(index, hash); };
   return content.size() == block(index).size() &&
-         seals_.admits(index, keyed_hash(key(), index, content));
+         is_admitted(key_.hash(index, content, is_admitted));
 }
 
 Seal WeightImage::seal_of(std::size_t index, std::span<const std::byte> content) const noexcept {
-  return {crc32c(content), keyed_hash(key(), index, content)};
+  return {crc32c(content), key_.hash(index, content)};
 }
 
 bool WeightImage::mend(std::size_t index) noexcept {

@@ -99,10 +99,56 @@ TEST_CASE("every bit of the tables, the key and the parity is found in one sweep
   try_all(g.image.table().crc_bytes(), DamagedPart::kTable, false);
   try_all(g.image.table().keyed_bytes(), DamagedPart::kTable, false);
   try_all(g.image.kept_key().copies(), DamagedPart::kKey, false);
+  try_all(g.image.kept_key().schedule(), DamagedPart::kKey, false);
   try_all(g.parity->stored_bytes().first(640), DamagedPart::kParity, false);
   try_all(g.parity->seals().crc_bytes(), DamagedPart::kParity, false);
   try_all(g.parity->seals().keyed_bytes(), DamagedPart::kParity, false);
   try_all(g.pool->stored_bytes().first(640), DamagedPart::kSnapshot, true);
+  CHECK(g.live == g.golden);
+}
+
+TEST_CASE("every bit of another generation's copies is found in one keyed sweep and mended") {
+  Guarded g;
+  const std::size_t arena = kBlocks * 64;
+  for (const std::size_t block : {2U, 9U, 69U}) {
+    const std::array<std::byte, 1> byte{g.live[block * 64] ^ std::byte{1}};
+    REQUIRE(g.guard->write(block * 64, byte));
+  }
+  REQUIRE(g.pool->take().generation == 1);
+  REQUIRE(g.pool->take().generation == 2);  // shares them
+  CHECK(g.keyed_sweep() == 0);
+  const auto try_all = [&](std::span<std::byte> bytes, std::size_t step) {
+    const std::vector<std::byte> before(bytes.begin(), bytes.end());
+    std::size_t found = 0;
+    for (std::size_t bit = 0; bit < bytes.size() * 8; bit += step) {
+      bytes[bit / 8] ^= static_cast<std::byte>(1 << (bit % 8));
+      const std::size_t count = g.keyed_sweep();
+      found += count;
+      REQUIRE(count <= 1);
+      if (count == 0) {  // a byte that means nothing
+        bytes[bit / 8] ^= static_cast<std::byte>(1 << (bit % 8));
+        continue;
+      }
+      REQUIRE(g.found[0].part == DamagedPart::kSnapshot);
+      REQUIRE(g.found[0].is_healed());
+      REQUIRE(std::equal(before.begin(), before.end(), bytes.begin()));
+    }
+    return found;
+  };
+  CHECK(try_all(g.pool->stored_bytes().subspan(arena, 128), 1) == 128 * 8);
+  CHECK(try_all(g.pool->stored_bytes().subspan(arena + 128, 64), 1) == 55 * 8);  // the last block
+  CHECK(try_all(g.pool->stored_bytes().subspan(arena + 192, 64), 1) == 0);       // not in use
+  // Both hashes, block and references of three slots; their last word links free ones.
+  CHECK(try_all(g.pool->slot_records().first(3 * 32), 1) == 3 * (16 + 8) * 8);
+  // A copy that the live bytes are not, since the image is at golden: found, named, not healed.
+  REQUIRE(g.guard->restore(0, 0, kBytes).refused == 0);
+  CHECK(g.live == g.golden);
+  g.pool->stored_bytes()[arena + 64] ^= std::byte{1};  // now it is golden's block, which is wrong
+  CHECK(g.keyed_sweep() == 1);
+  CHECK(g.found[0].part == DamagedPart::kSnapshot);
+  CHECK(g.found[0].block == 9);
+  CHECK_FALSE(g.found[0].is_healed());
+  CHECK(g.guard->restore(1, 0, kBytes).refused == 1);
   CHECK(g.live == g.golden);
 }
 

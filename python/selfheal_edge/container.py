@@ -8,12 +8,14 @@ Layout, little-endian: magic (8 bytes), schema version (u32), length of the head
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import hmac
 import json
 import os
 import struct
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +28,8 @@ __all__ = ["pack", "unpack", "write_atomically"]
 
 _HEAD: Final = struct.Struct("<8sII")
 _TAG_BYTES: Final = 32
+_UNFINISHED: Final = ".unfinished"
+_SECONDS_TO_LOCK: Final = 60
 _DTYPES: Final = frozenset(
     {"bool", "int8", "uint8", "int16", "int32", "int64", "float32", "float64"}
 )
@@ -116,16 +120,35 @@ def unpack(
         raise BaselineFormatError(f"{what}: expected a readable header, got {error!r}") from None
 
 
+def _clear_abandoned(folder: Path, prefix: str) -> None:
+    """Remove what writers of the same file left who were killed: nobody holds its lock any more."""
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if not (path.name.startswith(prefix) and path.name.endswith(_UNFINISHED)):
+                continue
+            with contextlib.suppress(OSError), open(path, "rb") as file:
+                # A writer between its mkstemp and its lock has an empty file that is seconds old.
+                young = time.time() - os.fstat(file.fileno()).st_mtime < _SECONDS_TO_LOCK
+                if os.fstat(file.fileno()).st_size == 0 and young:
+                    continue
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(path)
+
+
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     """Replace `path` by a file with `data`; after a crash the old or the new is there, whole."""
     target = Path(path)
-    fd, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    prefix = f".{target.name}."
+    _clear_abandoned(target.parent, prefix)
+    fd, temporary = tempfile.mkstemp(prefix=prefix, suffix=_UNFINISHED, dir=target.parent)
     try:
         with open(fd, "wb") as file:
+            with contextlib.suppress(OSError):  # not every file system has locks
+                fcntl.flock(file, fcntl.LOCK_EX)  # held until we close it or die
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, target)
+            os.replace(temporary, target)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from selfheal_edge.baseline import Baseline, KnownAnswers
 from selfheal_edge.diagnosis import Cause, Diagnosis
@@ -15,7 +15,7 @@ from selfheal_edge.errors import IntegrityError
 from selfheal_edge.guarded_image import GuardedImage
 from selfheal_edge.journal import Journal
 from selfheal_edge.policy import Policy
-from selfheal_edge.repair import ModelRepairKit, RepairCase
+from selfheal_edge.repair import ModelRepairKit, RepairCase, Strategy
 from selfheal_edge.repair.rollback import Rollback
 from selfheal_edge.session import Session
 from selfheal_edge.tflite.flip_check import Finding
@@ -26,6 +26,8 @@ from selfheal_edge.weights import GOLDEN, Weights
 __all__ = ["Healer", "Healing"]
 
 _log = logging.getLogger("selfheal_edge")
+
+_REPEATS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class Healer:
     guard
         Makes guarded images of what the session holds now.
     known
-        Known answers of the active generation.
+        Known answers of golden.
     kit, policy, journal
         What can be done, what shall be done, and where it is written down.
     """
@@ -76,13 +78,15 @@ class Healer:
         self._journal = journal
         # What every image was when the model was opened: built from a file whose hash is known.
         self._born = {name: _digest(image.live) for name, image in weights.images.items()}
-        self.known = known
+        self._known = {GOLDEN: known}  # by origin
         self._is_marked = False
         self._doubts = self._cleared = 0
         self.repairs = 0
         """Repairs that were proven."""
         self.failed = 0
         """Repairs that were applied and did not hold."""
+        self.repeated = 0
+        """Times that a repair met new damage during its proof, and was applied again."""
 
     @property
     def heals_at_once(self) -> bool:
@@ -94,12 +98,73 @@ class Healer:
         return first == ("rollback_block",) and isinstance(self._kit.strategies[first[0]], Rollback)
 
     @property
+    def known(self) -> KnownAnswers:
+        """Known answers of the active generation."""
+        return self._known[self._weights.origin(self._weights.active)]
+
+    def adopt(self) -> int:
+        """Keep weights that were changed on purpose as a generation of their own, now the active.
+
+        Returns
+        -------
+        int
+            The generation. Its known answers are asked here; later proofs compare with them.
+
+        Raises
+        ------
+        IntegrityError
+            When a byte is not what was written, or two instances built from the new weights
+            differ. The active generation is back then.
+        RuntimeError
+            When there is no room for it; likewise.
+        """
+        questions = self.known.inputs
+        try:
+            self.rebuild(self._renew)
+            first = self._session.answers(questions)
+            self.rebuild()  # packs and answers the same again, or is refused
+            settled = KnownAnswers(questions, tuple(tuple(row) for row in first))
+            if not settled.matches(self._session.answers(questions)):
+                raise IntegrityError("model: expected two instances to agree, got other answers")
+            generation = self._weights.take(changed=True)
+        except BaseException:
+            images = self._weights.images
+            ranges = {name: image.ranges_of(None) for name, image in images.items()}
+            if self._weights.restore(self._weights.active, ranges).refused:
+                self.mark_untrusted()
+            self.rebuild()
+            raise
+        held = {self._weights.origin(g) for g in self._weights.generations}
+        self._known = {g: known for g, known in self._known.items() if g in held}
+        self._known[generation] = settled
+        self._weights.activate(generation)
+        return generation
+
+    def _renew(self, fresh: Mapping[str, memoryview]) -> None:
+        """Expect what the runtime has packed from changed weights, where it did before."""
+        for name, live in fresh.items():
+            self._weights.images[name].guard.write(0, live)
+        self._weights.follow(fresh)
+
+    @property
     def weights(self) -> Weights:
         """The model's images."""
         return self._weights
 
-    def rebuild(self) -> None:
+    def rebuild(
+        self,
+        follow: Callable[[Mapping[str, memoryview]], None] | None = None,
+        *,
+        keep_state: bool = False,
+    ) -> None:
         """Build the runtime's instance anew from the live source bytes, if all are sound.
+
+        Parameters
+        ----------
+        follow
+            Takes the new instance's images, or refuses them; None: they must be as before.
+        keep_state
+            As for `Session.rebuild`.
 
         Raises
         ------
@@ -111,7 +176,8 @@ class Healer:
             raise IntegrityError(
                 f"weights: expected sound bytes to build from, got {len(corrupt)} corrupt block(s)"
             )
-        self._session.rebuild(lambda fresh: self._weights.follow(fresh.images))
+        take_over = follow or self._weights.follow
+        self._session.rebuild(lambda fresh: take_over(fresh.images), keep_state=keep_state)
 
     def reload(self) -> None:
         """Write the model file's bytes anew, build from them, and guard the result.
@@ -132,6 +198,7 @@ class Healer:
         if any(image.image.check() for image in guarded.values()):
             raise IntegrityError("weights: expected sound bytes to guard, got others meanwhile")
         self._weights.replace(guarded)
+        self._known = {GOLDEN: self._known[GOLDEN]}
 
     def _require_born(self, images: Mapping[str, memoryview]) -> None:
         changed = [n for n, live in images.items() if _digest(live) != self._born.get(n)]
@@ -184,7 +251,9 @@ class Healer:
             strategy = self._kit.strategies[name]
             try:
                 outcome = strategy.apply(self, case)
-                proof = self.prove() if outcome.applied and strategy.heals else None
+                proof = None
+                if outcome.applied and strategy.heals:
+                    proof = self._prove_or_repeat(strategy, case)
             except Exception as error:  # a strategy that breaks down is one that did not help
                 _log.warning("%s failed", name, exc_info=error)
                 text = f"failed: {type(error).__name__}: {error}"
@@ -205,6 +274,27 @@ class Healer:
             self.failed += 1
             self._record(diagnosis, name, f"not proven: {proof.text}", prediction)
         return Healing(last, restored=False)
+
+    def _prove_or_repeat(self, strategy: Strategy, case: RepairCase) -> Proof:
+        """Prove a repair; if new damage came meanwhile, repair that too, a few times at most.
+
+        While bits go on flipping, a proof sees flips that are younger than the repair: those say
+        nothing against it, and nothing larger would hold any better.
+        """
+        proof = self.prove()
+        for _ in range(_REPEATS):
+            if proof.held:
+                break
+            fresh = self._weights.check()
+            before = {(b.image, b.block) for b in case.corrupt}
+            if not fresh or any((b.image, b.block) in before for b in fresh):
+                break  # nothing new, or what the strategy has left
+            case = RepairCase(fresh)
+            if not strategy.apply(self, case).applied:
+                break
+            self.repeated += 1
+            proof = self.prove()
+        return proof
 
     def roll_back(
         self,
@@ -269,7 +359,7 @@ class Healer:
         evidence = [f"calibrated on {there}", f"runs on {here}"]
         if flips:
             evidence.append(self._cross_check(questions))
-        self.known = settled
+        self._known[self._weights.origin(self._weights.active)] = settled
         self._journal.add(
             "commissioned",
             prediction,

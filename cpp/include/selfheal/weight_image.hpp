@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -63,7 +64,10 @@ class WeightImage {
   std::span<std::byte> live() const noexcept { return live_; }
 
   /// The bytes of block `index` < block_count().
-  std::span<std::byte> block(std::size_t index) const noexcept;
+  std::span<std::byte> block(std::size_t index) const noexcept {
+    const std::size_t begin = index * block_bytes_;
+    return live_.subspan(begin, std::min(block_bytes_, live_.size() - begin));
+  }
 
   /// Looks at block `index`: by checksum, and with `keyed` by the keyed hash as well. Whatever
   /// disagrees is settled by the keyed hash.
@@ -97,7 +101,6 @@ class WeightImage {
 
   /// Whether both entries of every block agree, and all copies of the key.
   bool table_ok() const noexcept;
-  HashKey key() const noexcept { return key_.get(); }
   /// Mends the copies of the key by majority; true if there was damage.
   bool mend_key() noexcept { return key_.mend(); }
 
@@ -113,8 +116,11 @@ class WeightImage {
   SealTable& table() noexcept { return seals_; }
   const SealTable& table() const noexcept { return seals_; }
   KeptKey& kept_key() noexcept { return key_; }
+  const KeptKey& kept_key() const noexcept { return key_; }
 
  private:
+  bool is_row_genuine(std::size_t first) const noexcept;
+
   std::span<std::byte> live_;
   std::vector<Region> regions_;
   std::size_t block_bytes_;

@@ -143,6 +143,13 @@ class CompiledInstance:
     def reset_variables(self) -> None:
         """Do nothing: models with variables are not compiled."""
 
+    def variables(self, indices: Sequence[int]) -> list[Array]:  # noqa: ARG002 — as the protocol says
+        """Return nothing: models with variables are not compiled."""
+        return []
+
+    def set_variables(self, indices: Sequence[int], values: Sequence[Array]) -> None:
+        """Do nothing: models with variables are not compiled."""
+
     def close(self) -> None:
         """Release the runtime's memory; calling it again does nothing."""
         self._compiled.close()

@@ -210,6 +210,17 @@ class InterpreterInstance:
         if self._interpreter is not None:
             self._interpreter.reset_all_variables()
 
+    def variables(self, indices: Sequence[int]) -> list[Array]:
+        """Return copies of variable tensors: the state of a recurrent model."""
+        interpreter = self._open()
+        return [interpreter.get_tensor(index) for index in indices]
+
+    def set_variables(self, indices: Sequence[int], values: Sequence[Array]) -> None:
+        """Go on from the state that `variables` gave."""
+        interpreter = self._open()
+        for index, value in zip(indices, values, strict=True):
+            interpreter.tensor(index)()[...] = value
+
     def keep_for_ever(self) -> None:
         """Let nothing destroy the interpreter any more, the end of the process included."""
         if self._interpreter is not None:

@@ -151,6 +151,14 @@ class Instance(Protocol):
         """Set the state of a recurrent model to zero."""
         ...
 
+    def variables(self, indices: Sequence[int]) -> list[Array]:
+        """Return copies of variable tensors: the state of a recurrent model."""
+        ...
+
+    def set_variables(self, indices: Sequence[int], values: Sequence[Array]) -> None:
+        """Go on from the state that `variables` gave."""
+        ...
+
     def close(self) -> None:
         """Release the runtime's memory; calling it again does nothing."""
         ...

@@ -1,0 +1,196 @@
+"""Weights that were changed on purpose: guarded, healed and proven as what they are now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+from tests.support import SHARED, Array, answers, same
+
+import selfheal_edge as she
+from selfheal_edge.assets import DigitsData, digits_model_path
+from selfheal_edge.errors import IntegrityError
+from selfheal_edge.healing import Healer
+from selfheal_edge.session import Session
+from selfheal_edge.tflite.protocol import RuntimeName
+
+
+@pytest.fixture(params=["builtin", "auto"])
+def model(
+    request: pytest.FixtureRequest, digits_baseline: she.Baseline, digits: DigitsData
+) -> Iterator[she.SelfHealingModel]:
+    baseline = digits_baseline
+    if request.param == "builtin":
+        baseline = she.calibrate(
+            digits_model_path(), digits.calibration_inputs, kernels="builtin", seed=1
+        )
+    policy = she.Policy(scrub_bytes_per_predict=1 << 30, keyed_bytes_per_predict=1 << 30)
+    with she.SelfHealingModel(
+        digits_model_path(), baseline, policy=policy, kernels=request.param
+    ) as opened:
+        yield opened
+
+
+def change(model: she.SelfHealingModel) -> None:
+    """Write other weights through the guard: the last layer's signs."""
+    image = model.weights.images["source"]
+    region = max((r for r in image.regions.values() if r.kind == "weights"), key=lambda r: r.offset)
+    old = np.frombuffer(image.live, np.uint8)[region.offset : region.offset + 64].copy()
+    image.guard.write(region.offset, bytes(old ^ np.uint8(0x80)))
+
+
+def healer(model: she.SelfHealingModel) -> Healer:
+    return model._loop._healer
+
+
+def live_of(model: she.SelfHealingModel) -> dict[str, bytes]:
+    return {name: bytes(image.live) for name, image in model.weights.images.items()}
+
+
+def flip(model: she.SelfHealingModel, rng: np.random.Generator) -> None:
+    for image in model.weights.images.values():
+        live = np.frombuffer(image.live, np.uint8)
+        live[int(rng.integers(live.size))] ^= np.uint8(1 << int(rng.integers(8)))
+
+
+def test_a_generation_is_what_it_was_made(model: she.SelfHealingModel, digits: DigitsData) -> None:
+    x: Array = digits.heldout_inputs[:20, np.newaxis]
+    rng = np.random.default_rng(4)
+    golden, golden_bytes = answers(model, x), live_of(model)
+    change(model)
+    generation = healer(model).adopt()
+    changed, changed_bytes = answers(model, x), live_of(model)
+    assert model.weights.active == generation
+    assert not same(changed, golden)
+    assert changed_bytes.keys() == golden_bytes.keys()
+    assert all(changed_bytes[n] != golden_bytes[n] for n in golden_bytes)
+    twin = model.snapshot()
+    for _ in range(5):
+        # Damage comes back as the active generation, not as golden.
+        flip(model, rng)
+        assert len(model.weights.scrub()) == len(golden_bytes)
+        assert same(answers(model, x), changed)
+        assert live_of(model) == changed_bytes
+    assert model.health.failed_repairs == 0
+    steps: list[tuple[int | Literal["golden"], list[Array], dict[str, bytes]]] = [
+        ("golden", golden, golden_bytes),
+        (twin, changed, changed_bytes),
+        (0, golden, golden_bytes),
+        (generation, changed, changed_bytes),
+    ]
+    for target, expected, content in steps:
+        model.rollback(to=target)  # proven by this generation's known answers
+        assert same(answers(model, x), expected)
+        assert live_of(model) == content
+        flip(model, rng)
+        model.weights.scrub()
+        assert live_of(model) == content
+    assert model.health.failed_repairs == 0
+    assert model.weights.scrub() == ()
+
+
+def test_a_change_that_nobody_made_is_not_adopted(
+    model: she.SelfHealingModel, digits: DigitsData
+) -> None:
+    x: Array = digits.heldout_inputs[:20, np.newaxis]
+    golden, content = answers(model, x), live_of(model)
+    change(model)
+    flip(model, np.random.default_rng(1))
+    with pytest.raises(IntegrityError, match="corrupt"):
+        healer(model).adopt()
+    assert model.weights.active == 0
+    assert live_of(model) == content
+    assert same(answers(model, x), golden)
+
+
+def test_damage_to_a_generations_copies_is_found_and_mended(
+    model: she.SelfHealingModel, digits: DigitsData
+) -> None:
+    x: Array = digits.heldout_inputs[0, np.newaxis]
+    change(model)
+    generation = healer(model).adopt()
+    image = model.weights.images["source"]
+    assert image.pool is not None
+    changed = image.pool.changed_blocks(generation)
+    assert changed
+    arena = image.pool.memory()[0]
+    slot = image.image.block_count * image.image.block_bytes
+    before = arena[slot : slot + 64].copy()
+    arena[slot + 5] ^= np.uint8(4)
+    assert image.pool.verify(generation) == changed[:1]
+    model.predict(x)  # a keyed sweep
+    assert image.pool.verify(generation) == []
+    assert (arena[slot : slot + 64] == before).all()
+    assert model.health.corrupt_blocks == 0
+
+
+def test_damage_during_the_proof(
+    model: she.SelfHealingModel, digits: DigitsData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Flips that are younger than a repair are repaired as well, and say nothing against it."""
+    x: Array = digits.heldout_inputs[:20, np.newaxis]
+    expected, content = answers(model, x), live_of(model)
+    weights, rng = model.weights, np.random.default_rng(2)
+    real, flips = weights.check, [0]
+
+    def check(keyed: bool = True) -> tuple[she.weights.CorruptBlock, ...]:
+        if flips[0]:
+            flips[0] -= 1
+            flip(model, rng)
+        return real(keyed)
+
+    monkeypatch.setattr(weights, "check", check)
+    apply = healer(model)._kit.strategies["rollback_block"].apply
+    repeated = healer(model).repeated
+    flip(model, rng)
+
+    def apply_then_damage(target: object, case: object) -> object:
+        outcome = apply(target, case)  # type: ignore[arg-type]
+        flips[0] = damages.pop() if damages else 0
+        return outcome
+
+    damages = [2, 1]  # after each repair: so many of the next looks come with a new flip
+    monkeypatch.setattr(healer(model)._kit.strategies["rollback_block"], "apply", apply_then_damage)
+    model.weights.scrub()
+    assert healer(model).repeated > repeated
+    assert model.health.failed_repairs == 0
+    assert model.health.repairs == 1
+    assert live_of(model) == content
+    assert same(answers(model, x), expected)
+
+    damages = [9] * 99  # without end: given up after a few times
+    flip(model, rng)
+    model.weights.scrub()
+    flips[0], damages = 0, []
+    assert model.health.failed_repairs > 0
+    model.weights.scrub()
+    assert live_of(model) == content
+    assert same(answers(model, x), expected)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/models is absent")
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_recurrent_model_is_rebuilt_with_or_without_its_state(
+    shared_models: Path, runtime: RuntimeName, keep: bool
+) -> None:
+    path = shared_models / "mnist_lstm_int8.tflite"
+    session, twin = Session(path, runtime), Session(path, runtime)
+    assert session.stateful
+    rng = np.random.default_rng(0)
+    spec = session.instance.inputs[0]
+    x = rng.integers(-128, 128, (8, *spec.shape)).astype(spec.dtype)
+    for row in x[:4]:
+        assert same(session.instance.run([row]), twin.instance.run([row]))
+    session.rebuild(keep_state=keep)
+    indices = [t.index for t in session.model.tensors if t.is_variable]
+    state, expected = session.instance.variables(indices), twin.instance.variables(indices)
+    assert any(values.any() for values in expected)
+    assert same(state, expected) == keep
+    if keep:
+        for row in x[4:]:
+            assert same(session.instance.run([row]), twin.instance.run([row]))
+    session.close()
+    twin.close()
