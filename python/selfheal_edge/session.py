@@ -105,24 +105,24 @@ class Session:
         return self._flips
 
     def rebuild(self, accept: Callable[[Instance], None] = lambda _: None) -> None:
-        """Replace the instance by one built from the source's live bytes; atomic for callers.
-
-        Whoever watches the old instance's images has to turn to the new one's.
+        """Replace the instance by one built from the source's live bytes; all or nothing.
 
         The state of a recurrent model starts again at zero.
 
         Parameters
         ----------
         accept
-            Sees the fresh instance before it replaces the old one, which stays if this raises.
+            Called with the fresh instance, already in its place; if it raises, the old one is back
+            and the fresh one closed. What watches the instance has to turn to it in here, last.
         """
         fresh = self.choice.build(self.source)
+        old, self.instance = self.instance, fresh
         try:
             accept(fresh)
         except BaseException:
+            self.instance = old
             fresh.close()
             raise
-        old, self.instance = self.instance, fresh
         old.close()
 
     def answers(self, questions: Sequence[Sequence[Array]]) -> list[list[Array]]:
