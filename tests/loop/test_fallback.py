@@ -74,8 +74,8 @@ def unsteady() -> Iterator[str]:
         made = f"{folder}/libUnsteady.so"
         source = Path(folder, "unsteady.c")
         source.write_text(UNSTEADY)
-        command = [compiler, "-shared", "-fPIC", "-o", made, source, "-Wl,--no-as-needed"]
-        command += [library, f"-Wl,-rpath,{library.parent}", "-ldl"]
+        command = [compiler, "-shared", "-fPIC", "-o", made, str(source), "-Wl,--no-as-needed"]
+        command += [str(library), f"-Wl,-rpath,{library.parent}", "-ldl"]
         subprocess.run(command, check=True, timeout=60)
         yield made
 

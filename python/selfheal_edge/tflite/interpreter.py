@@ -138,7 +138,8 @@ class InterpreterInstance:
             int(d["index"]): np.dtype(d["dtype"]).name
             for d in self._interpreter.get_tensor_details()
         }
-        return cover(regions, operators, dtypes, self.num_threads)
+        has_delegates = self.kernels == "default"
+        return cover(regions, operators, dtypes, self.num_threads, has_delegates=has_delegates)
 
     @property
     def images(self) -> Mapping[str, memoryview]:
