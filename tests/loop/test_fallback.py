@@ -165,7 +165,7 @@ def test_a_fault_while_packing_is_gone_with_the_next_build(
     try:
         assert reason in session.instance.note
         remembered = litert()._refusals
-        assert bool(remembered) == ("twice" not in reason)
+        assert any(remembered.values()) == ("twice" not in reason)
         monkeypatch.undo()
         monkeypatch.setattr(litert(), "_refusals", remembered)
         session.rebuild()
