@@ -163,7 +163,10 @@ class CompiledModel::Build {
       std::free(payload);
       require_ok(status, "making CPU options");
     }
-    require_ok(api_.add_opaque_options(options_, opaque), "adding CPU options");
+    if (const LiteRtStatus status = api_.add_opaque_options(options_, opaque); status != 0) {
+      api_.destroy_opaque_options(opaque);
+      require_ok(status, "adding CPU options");
+    }
     require_ok(api_.create_compiled_model(environment, model_, options_, &compiled_),
                "compiling the model");
   }

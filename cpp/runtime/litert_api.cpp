@@ -42,6 +42,7 @@ std::unique_ptr<LiteRtApi> bind_all(void* library) {
   bind(library, "LiteRtDestroyOptions", api->destroy_options);
   bind(library, "LiteRtSetOptionsHardwareAccelerators", api->set_options_hardware_accelerators);
   bind(library, "LiteRtCreateOpaqueOptions", api->create_opaque_options);
+  bind(library, "LiteRtDestroyOpaqueOptions", api->destroy_opaque_options);
   bind(library, "LiteRtAddOpaqueOptions", api->add_opaque_options);
   bind(library, "LiteRtCreateCompiledModel", api->create_compiled_model);
   bind(library, "LiteRtDestroyCompiledModel", api->destroy_compiled_model);
@@ -89,7 +90,9 @@ const LiteRtApi& litert_api(const std::string& library, const std::string& versi
 
 LiteRtEnvironment litert_environment(const LiteRtApi& api) {
   const std::lock_guard lock(mutex());
-  static std::map<const LiteRtApi*, std::pair<ForkGuard, LiteRtEnvironment>> environments;
+  // Never destroyed, as what it points to.
+  static auto& environments =
+      *new std::map<const LiteRtApi*, std::pair<ForkGuard, LiteRtEnvironment>>();
   auto found = environments.find(&api);
   if (found == environments.end() || found->second.first.forked()) {
     LiteRtEnvironment environment = nullptr;

@@ -64,6 +64,8 @@ struct LiteRtApi {
   void (*destroy_options)(LiteRtOptions);
   LiteRtStatus (*set_options_hardware_accelerators)(LiteRtOptions, int);
   LiteRtStatus (*create_opaque_options)(const char*, void*, void (*)(void*), LiteRtOpaqueOptions*);
+  void (*destroy_opaque_options)(LiteRtOpaqueOptions);
+  /// Takes ownership when it succeeds.
   LiteRtStatus (*add_opaque_options)(LiteRtOptions, LiteRtOpaqueOptions);
   LiteRtStatus (*create_compiled_model)(LiteRtEnvironment, LiteRtModel, LiteRtOptions,
                                         LiteRtCompiled*);

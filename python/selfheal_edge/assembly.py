@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from selfheal_edge.baseline import Baseline
 from selfheal_edge.diagnosis import AttackDiagnoser
 from selfheal_edge.errors import BaselineMismatchError
-from selfheal_edge.guarded_image import GuardedImage, GuardOptions, guard_session
+from selfheal_edge.guarded_image import GuardedImage, GuardOptions, guard_instance
 from selfheal_edge.healing import Healer
 from selfheal_edge.journal import Journal
 from selfheal_edge.loop import HealingLoop
@@ -22,6 +22,7 @@ from selfheal_edge.serving import Serving
 from selfheal_edge.session import Session
 from selfheal_edge.signals import SignalExtractor
 from selfheal_edge.spare import Spare
+from selfheal_edge.tflite.protocol import Instance
 from selfheal_edge.turns import Turns
 from selfheal_edge.weights import Weights
 
@@ -90,14 +91,14 @@ def assemble(
     """
     extractor = _extractor(session, baseline)
 
-    def guarded() -> dict[str, GuardedImage]:
-        return guard_session(
-            session, GuardOptions(policy.max_generations, policy.snapshots, policy.parity_blocks)
-        )
+    options = GuardOptions(policy.max_generations, policy.snapshots, policy.parity_blocks)
+
+    def guarded(instance: Instance) -> dict[str, GuardedImage]:
+        return guard_instance(session.source.view, session.copy.model.regions, instance, options)
 
     with ExitStack() as undo:
         weights = Weights(
-            guarded(),
+            guarded(session.instance),
             lambda: session.coverage,
             lambda corrupt: loop.take_in(corrupt),  # noqa: PLW0108 — made below
             care,

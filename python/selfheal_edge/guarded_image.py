@@ -8,7 +8,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from selfheal_edge import _core
-from selfheal_edge.session import Session
 from selfheal_edge.tflite.protocol import Instance
 from selfheal_edge.tflite.records import Region
 
@@ -18,7 +17,6 @@ __all__ = [
     "GuardedImage",
     "RestoreReport",
     "guard_instance",
-    "guard_session",
 ]
 
 _ARENA_SHARE = 4  # generations share blocks worth a quarter of the image
@@ -221,9 +219,3 @@ def guard_instance(
     for name, live in instance.images.items():
         images[name] = GuardedImage(name, live, instance.image_regions[name], options)
     return images
-
-
-def guard_session(session: Session, options: GuardOptions) -> dict[str, GuardedImage]:
-    """Guard all images of a session, as they are now, by name."""
-    regions = session.copy.model.regions
-    return guard_instance(session.source.view, regions, session.instance, options)

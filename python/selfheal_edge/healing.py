@@ -19,7 +19,7 @@ from selfheal_edge.repair import ModelRepairKit, RepairCase, Strategy
 from selfheal_edge.repair.rollback import Rollback
 from selfheal_edge.session import Session
 from selfheal_edge.tflite.flip_check import Finding
-from selfheal_edge.tflite.protocol import Array
+from selfheal_edge.tflite.protocol import Array, Instance
 from selfheal_edge.trial import Proof, prove_restored
 from selfheal_edge.weights import GOLDEN, Weights
 
@@ -52,7 +52,7 @@ class Healer:
     session, weights
         The running instance and its bytes.
     guard
-        Makes guarded images of what the session holds now.
+        Makes guarded images of the session's source and of an instance built from it.
     known
         Known answers of golden.
     kit, policy, journal
@@ -64,7 +64,7 @@ class Healer:
         *,
         session: Session,
         weights: Weights,
-        guard: Callable[[], Mapping[str, GuardedImage]],
+        guard: Callable[[Instance], Mapping[str, GuardedImage]],
         known: KnownAnswers,
         kit: ModelRepairKit,
         policy: Policy,
@@ -182,17 +182,24 @@ class Healer:
     def reload(self) -> None:
         """Write the model file's bytes anew, build from them, and guard the result.
 
+        If it raises, the instance that ran before runs on, watched as before.
+
         Raises
         ------
         IntegrityError
-            When the file's bytes in memory do not have their hash any more.
+            When the file's bytes in memory do not have their hash any more, or when damage came
+            while the new instance was built and guarded.
         """
         model = self._session.copy.model
         if hashlib.sha256(model.data).hexdigest() != model.sha256:
             raise IntegrityError("model: expected the file's bytes to have their hash, got others")
         self._session.source.view[:] = model.data
-        self._session.rebuild(lambda fresh: self._require_born(fresh.images))
-        guarded = self._guard()
+        self._session.rebuild(self._guard_anew)
+
+    def _guard_anew(self, fresh: Instance) -> None:
+        """Guard an instance that is about to serve, if it is what the model was born as."""
+        self._require_born({"source": self._session.source.view, **fresh.images})
+        guarded = self._guard(fresh)
         # The guard has sealed what it found: that must be what the model was born with, and still.
         self._require_born({name: image.live for name, image in guarded.items()})
         if any(image.image.check() for image in guarded.values()):
@@ -201,7 +208,12 @@ class Healer:
         self._known = {GOLDEN: self._known[GOLDEN]}
 
     def _require_born(self, images: Mapping[str, memoryview]) -> None:
-        changed = [n for n, live in images.items() if _digest(live) != self._born.get(n)]
+        if images.keys() != self._born.keys():
+            raise IntegrityError(
+                f"weights: expected the images {sorted(self._born)} that the model was opened "
+                f"with, got {sorted(images)}"
+            )
+        changed = [n for n, live in images.items() if _digest(live) != self._born[n]]
         if changed:
             raise IntegrityError(
                 f"weights: expected the {changed[0]} image that the model was opened with, "

@@ -116,18 +116,16 @@ class Session:
     def rebuild(
         self, accept: Callable[[Instance], None] = lambda _: None, *, keep_state: bool = False
     ) -> None:
-        """Replace the instance by one built from the source's live bytes; atomic for callers.
+        """Replace the instance by one built from the source's live bytes; all or nothing.
 
-        Nobody has to wait for the building: the turn is taken for the exchange alone.
-
-        Whoever watches the old instance's images has to turn to the new one's.
-
-        The state of a recurrent model starts again at zero, unless it is to be kept.
+        Nobody has to wait for the building: the turn is taken for the exchange alone. The state of
+        a recurrent model starts again at zero, unless it is to be kept.
 
         Parameters
         ----------
         accept
             Sees the fresh instance before it replaces the old one, which stays if this raises.
+            What watches the instance has to turn to the new one in here, last.
         keep_state
             Whether a recurrent model goes on where it is: right where nothing was damaged, wrong
             where damage may have gone into the state.
@@ -135,14 +133,14 @@ class Session:
         fresh = self.choice.build(self.source)
         try:
             accept(fresh)
-            if keep_state and self.stateful:
-                indices = [t.index for t in self.copy.model.tensors if t.is_variable]
-                fresh.set_variables(indices, self.instance.variables(indices))
         except BaseException:
             fresh.close()
             raise
         with self.turn:
             old, self.instance = self.instance, fresh
+            if keep_state and self.stateful:
+                indices = [t.index for t in self.copy.model.tensors if t.is_variable]
+                fresh.set_variables(indices, old.variables(indices))
             self.exchanged(fresh)
         old.close()
 

@@ -380,8 +380,8 @@ class TestOtherDevice:
         from selfheal_edge.tflite.coverage import cover
         from selfheal_edge.tflite.protocol import CoverageTable
 
-        def too_good(*given: Any) -> CoverageTable:
-            rows = cover(*given).rows
+        def too_good(*given: Any, **more: Any) -> CoverageTable:
+            rows = cover(*given, **more).rows
             return CoverageTable(
                 tuple(dataclasses.replace(row, coverage=Coverage.EXECUTING) for row in rows)
             )

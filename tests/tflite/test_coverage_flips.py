@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.made_models import branching_classifier, int16_classifier
 from tests.tflite.instances import SETUPS, all_models, built, same
 
 from selfheal_edge.assets import digits_model_path
+from selfheal_edge.tflite.compiled import CompiledInstance
 from selfheal_edge.tflite.flip_check import Finding, RegionFlips, check_coverage, never_better_than
 from selfheal_edge.tflite.protocol import Coverage
 
@@ -29,6 +32,25 @@ def test_no_region_is_marked_better_than_flips_show(
             assert found.finding is not Finding.UNPROVEN, found
             if found.table is not Coverage.EXECUTING:
                 assert found.finding is Finding.BUILT, found
+
+
+@pytest.mark.parametrize("num_threads", [1, 4])
+@pytest.mark.parametrize("setup", SETUPS)
+@pytest.mark.parametrize("make", [int16_classifier, branching_classifier])
+def test_int16_and_inner_subgraphs(
+    tmp_path: Path, make: Callable[[], bytes], setup: Any, num_threads: int
+) -> None:
+    """What XNNPACK may have packed where nobody sees it is never called a rebuild away."""
+    path = tmp_path / "model"
+    path.write_bytes(make())
+    runtime, kernels = setup
+    with built(path, runtime, kernels, num_threads) as ours:
+        hidden = kernels == "default" and not isinstance(ours.instance, CompiledInstance)
+        for found in check_coverage(ours.choice, seed=0):
+            assert not found.contradicts, found
+            assert found.finding is not Finding.UNPROVEN, found
+            if hidden and found.region.uses[0].subgraph:
+                assert (found.table, found.finding) == (Coverage.SOURCE, Finding.BUILT), found
 
 
 @pytest.mark.parametrize("setup", SETUPS)

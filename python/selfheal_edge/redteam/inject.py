@@ -65,7 +65,7 @@ class Injector:
         count
             Bits to flip.
         image
-            Where; None for the image that executes: the packed one where there is one.
+            Where; None for the image that executes: the packed one where weights are packed.
         kinds
             Kinds of regions: ``"weights"``, ``"bias"``, ``"other"``, ``"graph"``.
         seed
@@ -73,7 +73,10 @@ class Injector:
         """
         images = self._model.weights.images
         if image is None:
-            image = "packed" if "packed" in images else "source"
+            packs = "packed" in images and any(
+                region.kind == "weights" for region in images["packed"].regions.values()
+            )
+            image = "packed" if packs else "source"
         memory = self.memory(image)
         regions = images[image].regions.values()
         offsets: list[Any] = [

@@ -108,11 +108,8 @@ class CompiledInstance:
                     buffers = read_index(view.tobytes())
                 except ValueError as error:
                     raise _core.RuntimeRefusedError(str(error)) from None
-                graph = model.subgraphs[0]
                 self._images["packed"] = view
-                self._image_regions["packed"] = packed_regions(
-                    buffers, len(view), graph.tensors, graph.operators
-                )
+                self._image_regions["packed"] = packed_regions(buffers, len(view), model.subgraphs)
             witness = _Witness(
                 module, library, version, source_path, copy=copy, num_threads=num_threads
             )

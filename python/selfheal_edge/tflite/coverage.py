@@ -54,11 +54,19 @@ def _builtin(
     return Coverage.EXECUTING, f"{operator.name} reads it from the file at every inference"
 
 
+def _inner(region: Region, has_delegates: bool) -> tuple[Coverage, str]:
+    if has_delegates and region.kind in ("weights", "bias"):
+        return Coverage.SOURCE, "XNNPACK may run on a copy of its own in this subgraph"
+    return Coverage.DERIVED, "used by a subgraph that is not the first"
+
+
 def cover(
     regions: Sequence[Region],
     operators: Sequence[BuiltOperator],
     tensor_dtypes: Mapping[int, str],
     num_threads: int,
+    *,
+    has_delegates: bool = False,
 ) -> CoverageTable:
     """Return the coverage of every region, the worst of its uses.
 
@@ -72,6 +80,8 @@ def cover(
         NumPy names of the dtypes of subgraph 0's tensors, by index.
     num_threads
         Threads the interpreter was built with.
+    has_delegates
+        Whether XNNPACK may take operators: which, in other subgraphs than 0, cannot be asked.
     """
     delegated = {t for op in operators if op.name == "DELEGATE" for t in op.inputs}
     by_index = {op.index: op for op in operators if op.name != "DELEGATE"}
@@ -82,7 +92,7 @@ def cover(
             if use.operator is None:
                 continue
             if use.subgraph != 0:
-                verdicts.append((Coverage.DERIVED, "used by a subgraph that is not the first"))
+                verdicts.append(_inner(region, has_delegates))
             elif use.tensor in delegated:
                 verdicts.append((Coverage.SOURCE, "XNNPACK runs on a packed copy of its own"))
             elif use.operator in by_index:

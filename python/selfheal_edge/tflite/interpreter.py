@@ -138,7 +138,8 @@ class InterpreterInstance:
             int(d["index"]): np.dtype(d["dtype"]).name
             for d in self._interpreter.get_tensor_details()
         }
-        return cover(regions, operators, dtypes, self.num_threads)
+        has_delegates = self.kernels == "default"
+        return cover(regions, operators, dtypes, self.num_threads, has_delegates=has_delegates)
 
     @property
     def engine(self) -> _core.Engine | None:
@@ -171,10 +172,12 @@ class InterpreterInstance:
 
         `set_tensor` and `get_tensor` look the tensor up, and check and convert arrays, at every
         call: more than a small model's share. Addresses hold as long as nothing reallocates, and
-        only tensors of a static shape are never reallocated by an invoke.
+        an invoke does so only for tensors whose shape it finds out itself.
         """
         every = (*copy.model.inputs, *copy.model.outputs[: copy.own_outputs])
-        if any(-1 in t.shape_signature or t.size == 0 or t.dtype == "string" for t in every):
+        if any(t.size == 0 or t.dtype == "string" for t in every):
+            return None
+        if not self._is_static(any(-1 in t.shape_signature for t in every)):
             return None
         places: list[list[tuple[int, np.dtype[Any], tuple[int, ...]]]] = []
         for indices in (self._input_indices, self._output_indices, self._tap_indices):
@@ -194,6 +197,30 @@ class InterpreterInstance:
         return _core.InterpreterCall(
             invoke=inner.Invoke, inputs=places[0], outputs=places[1], taps=places[2]
         )
+
+    def _is_static(self, has_open_axes: bool) -> bool:
+        """Whether every shape is settled: then all that operators write to has its memory now.
+
+        An open axis in the file is settled all the same where nobody resizes the input. What a
+        delegate took has no memory either; it takes static shapes only, but then we rather trust
+        the file.
+        """
+        operators = self._interpreter._get_ops_details()
+        if all(self._has_memory(index) for op in operators for index in op["outputs"]):
+            return True
+        return not has_open_axes and any(op["op_name"] == "DELEGATE" for op in operators)
+
+    def _has_memory(self, index: int) -> bool:
+        try:
+            self._interpreter.tensor(int(index))()
+        except (ValueError, RuntimeError):
+            return False
+        return True
+
+    @property
+    def has_open_outputs(self) -> bool:
+        """Whether the shape of an output or tap follows from values; ask before the first run."""
+        return not all(map(self._has_memory, (*self._output_indices, *self._tap_indices)))
 
     def tapped(self) -> list[Array]:
         """Return copies of the taps' values in the last run."""

@@ -43,7 +43,7 @@ class LiteRt:
         """Build an instance from the bytes of `copy` as they are at `source_path`, mapping them."""
         note = ""
         if kernels == "default":
-            note = self._unsuitable(copy, num_threads)
+            note = self._unsuitable(source_path, copy, num_threads)
             if not note:
                 try:
                     return CompiledInstance(
@@ -69,8 +69,8 @@ class LiteRt:
             note=note,
         )
 
-    def _unsuitable(self, copy: ModelCopy, num_threads: int) -> str:
-        """Return why a model can never be compiled here, and remember it; empty when it can."""
+    def _unsuitable(self, source_path: str, copy: ModelCopy, num_threads: int) -> str:
+        """Return why a model can never be compiled here; empty when it can. Remembered."""
         key = (copy.model.sha256, num_threads)
         if key in self._refusals:
             return self._refusals[key]
@@ -82,8 +82,20 @@ class LiteRt:
             else:
                 # Compiling runs other code than the interpreter, some of which aborts the process.
                 probe(copy.model.data, "litert", "compiled", num_threads)
+                if self._has_open_outputs(source_path, copy):
+                    # It would compile, and hand out buffers of which a part was written.
+                    reason = "the shape of an output follows from values"
         except (RuntimeRefusedError, ModelFormatError) as error:
             reason = str(error)
-        if reason and len(self._refusals) < _REASONS_KEPT:
+        if len(self._refusals) < _REASONS_KEPT:
             self._refusals[key] = reason
         return reason
+
+    def _has_open_outputs(self, source_path: str, copy: ModelCopy) -> bool:
+        instance = InterpreterInstance(
+            self._module, self.name, source_path, copy=copy, kernels="builtin", num_threads=1
+        )
+        try:
+            return instance.has_open_outputs
+        finally:
+            instance.close()

@@ -10,7 +10,7 @@ import numpy as np
 from selfheal_edge.tflite.model_file import ModelFile
 from selfheal_edge.tflite.packed_index import PackedBuffer
 from selfheal_edge.tflite.protocol import Coverage, CoverageTable, RegionCoverage
-from selfheal_edge.tflite.records import OperatorInfo, Region
+from selfheal_edge.tflite.records import OperatorInfo, Region, RegionUse
 
 __all__ = ["Witness", "cover_packed", "packed_for"]
 
@@ -33,8 +33,8 @@ class Witness(Protocol):
 def packed_for(
     operator: OperatorInfo, buffers: Sequence[PackedBuffer], model: ModelFile
 ) -> list[PackedBuffer]:
-    """Return the packed stretches that an operator of the first subgraph runs on."""
-    tensors = model.subgraphs[0].tensors
+    """Return the packed stretches that an operator runs on."""
+    tensors = model.subgraphs[operator.subgraph].tensors
     given = {tensors[i].buffer for i in operator.inputs if i >= 0}
     return [b for b in buffers if b.weights in given and (b.bias is None or b.bias in given)]
 
@@ -74,7 +74,9 @@ class _Rows:
     ) -> None:
         self._model = model
         self._witness = witness
-        self._packed = [packed_for(op, buffers, model) for op in model.subgraphs[0].operators]
+        self._packed = {
+            (op.subgraph, op.index): packed_for(op, buffers, model) for op in model.operators
+        }
         self._image: bytes | None = None
         self._interpreted: dict[str, RegionCoverage] | None = None
 
@@ -85,13 +87,12 @@ class _Rows:
         used = [use for use in region.uses if use.operator is not None]
         if not used:
             return RegionCoverage(region, Coverage.DERIVED, "read when the model is compiled")
-        named = True
+        # The index names buffers: of two subgraphs that share one, a single one may have packed it.
+        named = len({use.subgraph for use in used}) == 1
         for use in used:
-            if use.subgraph != 0 or use.operator is None:
-                named = False
-                continue
-            buffer = self._model.tensor(use.tensor).buffer
-            named &= any(buffer in (b.weights, b.bias) for b in self._packed[use.operator])
+            buffer = self._model.tensor(use.tensor, use.subgraph).buffer
+            own = self._packed_by(use)
+            named &= any(buffer in (b.weights, b.bias) for b in own)
         if named:
             reason = "packed; the packed image is ours and is read at every inference"
             return RegionCoverage(region, Coverage.EXECUTING, reason, "packed")
@@ -104,13 +105,14 @@ class _Rows:
             self._interpreted = {r.region.name: r for r in self._witness.interpreted().rows}
         return self._interpreted[region.name]
 
+    def _packed_by(self, use: RegionUse) -> list[PackedBuffer]:
+        return [] if use.operator is None else self._packed[use.subgraph, use.operator]
+
     def _is_folded(self, region: Region) -> bool:
         """Whether packing changed bytes of this region changes what its operators run on."""
-        operators = {use.operator for use in region.uses if use.operator is not None}
-        if any(use.subgraph != 0 for use in region.uses):
-            return False
-        own = [self._packed[index] for index in operators]
-        if not all(own):
+        used = {(u.subgraph, u.operator): u for u in region.uses if u.operator is not None}
+        own = [self._packed_by(use) for use in used.values()]
+        if not all(own) or len({subgraph for subgraph, _ in used}) != 1:
             return False
         data = self._model.data
         if self._image is None:

@@ -16,7 +16,7 @@ from typing import Final
 
 from selfheal_edge.errors import ModelFormatError
 from selfheal_edge.tflite.flatbuffer import Schema, root_table, verify
-from selfheal_edge.tflite.records import OperatorInfo, Region, RegionUse, TensorInfo
+from selfheal_edge.tflite.records import DecodedSubgraph, Region, RegionUse
 
 __all__ = ["PackedBuffer", "packed_regions", "read_index"]
 
@@ -97,8 +97,7 @@ def read_index(image: bytes) -> tuple[PackedBuffer, ...]:
 def packed_regions(
     buffers: Sequence[PackedBuffer],
     nbytes: int,
-    tensors: Sequence[TensorInfo],
-    operators: Sequence[OperatorInfo],
+    graphs: Sequence[DecodedSubgraph],
 ) -> tuple[Region, ...]:
     """Partition the image into regions that carry the names of the model's modules.
 
@@ -108,8 +107,8 @@ def packed_regions(
         From `read_index`.
     nbytes
         Bytes of the image.
-    tensors, operators
-        Of the model's first subgraph.
+    graphs
+        The model's subgraphs, the first of which is the model.
 
     Returns
     -------
@@ -122,7 +121,7 @@ def packed_regions(
     for buffer in buffers:
         if buffer.offset > end:
             regions.append(_rest(end, buffer.offset))
-        regions.append(_region(buffer, tensors, operators))
+        regions.append(_region(buffer, graphs))
         end = buffer.offset + buffer.nbytes
     if end < nbytes:
         regions.append(_rest(end, nbytes))
@@ -133,17 +132,16 @@ def _rest(start: int, end: int) -> Region:
     return Region(f"packed/{start}", (), start, end - start, "graph", ())
 
 
-def _region(
-    buffer: PackedBuffer, tensors: Sequence[TensorInfo], operators: Sequence[OperatorInfo]
-) -> Region:
+def _region(buffer: PackedBuffer, graphs: Sequence[DecodedSubgraph]) -> Region:
     uses = []
     modules = []
     name = f"buffer {buffer.weights}"
-    for operator in operators:
+    for operator in (op for graph in graphs for op in graph.operators):
+        tensors = graphs[operator.subgraph].tensors
         given = {tensors[i].buffer: i for i in operator.inputs if i >= 0}
         if buffer.weights in given and (buffer.bias is None or buffer.bias in given):
             tensor = given[buffer.weights]
-            uses.append(RegionUse(0, tensor, operator.index))
+            uses.append(RegionUse(operator.subgraph, tensor, operator.index))
             modules.append(operator.module)
             name = tensors[tensor].name
     return Region(

@@ -1,0 +1,111 @@
+"""Building from the file's bytes anew: whatever comes in between, what runs is what is watched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.support import Array, answers, bytes_of, executing, pristine, same
+
+import selfheal_edge as she
+from selfheal_edge.assets import digits_model_path
+from selfheal_edge.errors import IntegrityError
+from selfheal_edge.tflite.protocol import RuntimeName
+
+
+@pytest.fixture
+def quiet(digits_baseline: she.Baseline, runtime: RuntimeName) -> Iterator[she.SelfHealingModel]:
+    """A guarded model that checks only when asked."""
+    policy = she.Policy(scrub_bytes_per_predict=0)
+    with she.SelfHealingModel(
+        digits_model_path(), digits_baseline, runtime=runtime, policy=policy
+    ) as model:
+        yield model
+
+
+def live_bytes(model: she.SelfHealingModel) -> Array:
+    """Return the bytes of the running instance, whoever watches them."""
+    name = executing(model)
+    if name == "packed":
+        return np.frombuffer(model._session.instance.images["packed"], np.uint8)
+    return np.frombuffer(model._session.source.view, np.uint8)
+
+
+def place(memory: Any) -> int:
+    return int(np.frombuffer(memory, np.uint8).__array_interface__["data"][0])
+
+
+def check_watched(model: she.SelfHealingModel, x: Array, expected: list[Array]) -> None:
+    """What runs is guarded: a flip there is found, and healed bit for bit."""
+    watched = model.weights.images
+    for name, live in model._session.instance.images.items():
+        assert place(watched[name].live) == place(live)
+    assert model.weights.check() == ()
+    golden = pristine(digits_model_path(), model)
+    assert bytes_of(model) == golden
+    live_bytes(model)[len(golden) // 2] ^= np.uint8(4)
+    assert len(model.weights.scrub()) == 1
+    assert live_bytes(model).tobytes() == golden
+    assert same(answers(model, x), expected)
+    assert model.health.state == "healthy"
+
+
+def test_a_reload_guards_the_new_instance(quiet: she.SelfHealingModel, samples: Array) -> None:
+    expected = answers(quiet, samples[:20])
+    instance = quiet._session.instance
+    quiet._parts.healer.reload()
+    assert quiet._session.instance is not instance
+    check_watched(quiet, samples[:20], expected)
+
+
+@pytest.mark.parametrize("when", ["before", "after", "no memory"])
+def test_a_failed_reload_leaves_the_old_instance_watched(
+    quiet: she.SelfHealingModel, samples: Array, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """A fault hits the new instance while its guard is made: before it is sealed, or after."""
+    expected = answers(quiet, samples[:20])
+    healer, instance = quiet._parts.healer, quiet._session.instance
+    if when != "no memory" and executing(quiet) == "source":
+        pytest.skip("nothing but the source runs here, and that is written anew")
+    make = healer._guard
+
+    def hit(fresh: Any) -> Any:
+        if when == "no memory":
+            raise MemoryError
+        live = np.frombuffer(fresh.images.get("packed", quiet._session.source.view), np.uint8)
+        if when == "before":
+            live[1000] ^= np.uint8(1)
+            return make(fresh)
+        guarded = make(fresh)
+        live[1000] ^= np.uint8(1)
+        return guarded
+
+    monkeypatch.setattr(healer, "_guard", hit)
+    with pytest.raises(MemoryError if when == "no memory" else IntegrityError):
+        healer.reload()
+    assert quiet._session.instance is instance
+    check_watched(quiet, samples[:20], expected)
+    monkeypatch.undo()
+    healer.reload()
+    assert quiet._session.instance is not instance
+    check_watched(quiet, samples[:20], expected)
+
+
+def test_a_reload_does_not_settle_for_less(
+    quiet: she.SelfHealingModel, samples: Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An instance whose packed weights nobody can see does not replace one that is watched."""
+    if executing(quiet) != "packed":
+        pytest.skip("nothing is packed here")
+    expected = answers(quiet, samples[:20])
+    instance = quiet._session.instance
+    runtime = quiet._session.choice.runtime
+    monkeypatch.setattr(runtime, "version", "9.9.9")
+    monkeypatch.setattr(runtime, "_refusals", {})
+    with pytest.raises(IntegrityError, match=r"expected the images \['packed', 'source'\]"):
+        quiet._parts.healer.reload()
+    monkeypatch.undo()
+    assert quiet._session.instance is instance
+    check_watched(quiet, samples[:20], expected)

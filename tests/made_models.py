@@ -1,0 +1,127 @@
+"""Models with what no public one at hand has, written by `tests.tflite.builder`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from tests.tflite.builder import Builder, Graph
+
+__all__ = ["branching_classifier", "int16_classifier"]
+
+
+def _quantised(scales: list[float], axis: int = 0) -> dict[str, Any]:
+    zeros = [0] * len(scales)
+    return {"quantization": {"scale": scales, "zero_point": zeros, "quantized_dimension": axis}}
+
+
+def int16_classifier(seed: int = 0) -> bytes:
+    """Return a classifier of 8x8 images: int16 activations, int8 weights, int64 biases.
+
+    CONV_2D, DEPTHWISE_CONV_2D, RESHAPE, FULLY_CONNECTED, SOFTMAX.
+    """
+    rng = np.random.default_rng(seed)
+    builder = Builder()
+    graph = builder.graph()
+
+    def activation(shape: list[int], scale: float) -> int:
+        return graph.tensor(shape, "int16", **_quantised([scale]))
+
+    def weights(shape: list[int], axis: int, fan_in: int) -> int:
+        values = rng.integers(-127, 128, shape).astype(np.int8)
+        scales = [0.7 / 127 / fan_in**0.5] * shape[axis]
+        return graph.tensor(shape, "int8", values.tobytes(), **_quantised(scales, axis))
+
+    def bias(count: int, scale: float) -> int:
+        values = rng.integers(-3000, 3000, count).astype(np.int64)
+        return graph.tensor([count], "int64", values.tobytes(), **_quantised([scale] * count))
+
+    step = 4.0 / 32768
+    image = activation([1, 8, 8, 1], step)
+    first = activation([1, 8, 8, 8], step)
+    convolution = [image, weights([8, 3, 3, 1], 0, 9), bias(8, step * 0.7 / 127 / 3)]
+    window = {"padding": 0, "stride_w": 1, "stride_h": 1, "fused_activation_function": 1}
+    graph.operator("CONV_2D", convolution, [first], ("Conv2DOptions", window))
+    second = activation([1, 4, 4, 8], step)
+    depthwise = [first, weights([1, 3, 3, 8], 3, 9), bias(8, step * 0.7 / 127 / 3)]
+    window = {**window, "stride_w": 2, "stride_h": 2, "depth_multiplier": 1}
+    graph.operator("DEPTHWISE_CONV_2D", depthwise, [second], ("DepthwiseConv2DOptions", window))
+    flat = activation([1, 128], step)
+    shape = graph.tensor([2], "int32", np.array([1, 128], np.int32).tobytes())
+    graph.operator("RESHAPE", [second, shape], [flat], ("ReshapeOptions", {"new_shape": [1, 128]}))
+    logits = activation([1, 10], 4 * step)
+    dense = [flat, weights([10, 128], 0, 128), bias(10, step * 0.7 / 127 / 128**0.5)]
+    graph.operator("FULLY_CONNECTED", dense, [logits], ("FullyConnectedOptions", {}))
+    classes = activation([1, 10], 1 / 32768)
+    graph.operator("SOFTMAX", [logits], [classes], ("SoftmaxOptions", {"beta": 1.0}))
+    graph.tree.update(inputs=[image], outputs=[classes])
+    return builder.file()
+
+
+class _Floats:
+    """Adds float tensors and dense layers to a graph."""
+
+    def __init__(self, graph: Graph, rng: np.random.Generator) -> None:
+        self.graph = graph
+        self.rng = rng
+
+    def constant(self, values: Any, dtype: str = "float32") -> int:
+        array = np.asarray(values, dtype)
+        return self.graph.tensor(list(array.shape), dtype, array.tobytes())
+
+    def dense(self, source: int, size: int, classes: int, *, activation: int = 0) -> int:
+        weights = self.rng.standard_normal((classes, size)) / size**0.5
+        operands = [source, self.constant(weights), self.constant(self.rng.normal(0, 0.1, classes))]
+        result = self.graph.tensor([1, classes])
+        options = ("FullyConnectedOptions", {"fused_activation_function": activation})
+        self.graph.operator("FULLY_CONNECTED", operands, [result], options)
+        return result
+
+
+def branching_classifier(size: int = 16, classes: int = 4, rounds: int = 3, seed: int = 0) -> bytes:
+    """Return a classifier with weights in five subgraphs: one of two by IF, one a WHILE's body.
+
+    The main graph's first layer decides by its sum which branch goes on; what that gives goes
+    `rounds` times through the body.
+    """
+    rng = np.random.default_rng(seed)
+    builder = Builder()
+    main, then, other, condition, body = (_Floats(builder.graph(), rng) for _ in range(5))
+
+    graph = main.graph
+    x = graph.tensor([1, size])
+    hidden = main.dense(x, size, size)
+    total = graph.tensor([1])
+    graph.operator("SUM", [hidden, main.constant([1], "int32")], [total], ("ReducerOptions", {}))
+    negative = graph.tensor([1], "bool")
+    graph.operator("LESS", [total, main.constant([0.25])], [negative], ("LessOptions", {}))
+    chosen = graph.tensor([1, size])
+    branches = {"then_subgraph_index": 1, "else_subgraph_index": 2}
+    graph.operator("IF", [negative, hidden], [chosen], ("IfOptions", branches))
+    count, last = main.constant([0], "int32"), graph.tensor([1], "int32")
+    looped = graph.tensor([1, size])
+    loop = {"cond_subgraph_index": 3, "body_subgraph_index": 4}
+    graph.operator("WHILE", [count, chosen], [last, looped], ("WhileOptions", loop))
+    logits = main.dense(looped, size, classes)
+    result = graph.tensor([1, classes])
+    graph.operator("SOFTMAX", [logits], [result], ("SoftmaxOptions", {"beta": 1.0}))
+    graph.tree.update(inputs=[x], outputs=[result])
+
+    for branch, activation in ((then, 1), (other, 0)):
+        x = branch.graph.tensor([1, size])
+        y = branch.dense(x, size, size, activation=activation)
+        branch.graph.tree.update(inputs=[x], outputs=[y])
+
+    graph = condition.graph
+    i, x = graph.tensor([1], "int32"), graph.tensor([1, size])
+    more = graph.tensor([1], "bool")
+    graph.operator("LESS", [i, condition.constant([rounds], "int32")], [more], ("LessOptions", {}))
+    graph.tree.update(inputs=[i, x], outputs=[more])
+
+    graph = body.graph
+    i, x = graph.tensor([1], "int32"), graph.tensor([1, size])
+    following = graph.tensor([1], "int32")
+    graph.operator("ADD", [i, body.constant([1], "int32")], [following], ("AddOptions", {}))
+    y = body.dense(x, size, size, activation=1)
+    graph.tree.update(inputs=[i, x], outputs=[following, y])
+    return builder.file()
