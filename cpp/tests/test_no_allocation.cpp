@@ -78,7 +78,7 @@ TEST_CASE("no class allocates in its loop") {
   std::vector<float> logits(1000, 0.5F);
   SignalPlan classifier;
   classifier.inputs = {TensorLayout{ElementType::kInt8, 1000, 3, {0.1, 3}}};
-  classifier.outputs = {TensorLayout{ElementType::kFloat32, 10}};
+  classifier.outputs = {TensorLayout{ElementType::kFloat32, 10, 1, {}}};
   classifier.classifier = OutputKind::kLogits;
   classifier.embedding = TensorLayout{ElementType::kInt8, 20, 1, {0.1, 3}};
   classifier.classes = 10;
@@ -86,7 +86,7 @@ TEST_CASE("no class allocates in its loop") {
   classifier.precision.assign(20, 1.0F);
   SignalPlan imitator;
   imitator.inputs = classifier.inputs;
-  imitator.outputs = {TensorLayout{ElementType::kFloat32, 1000}};
+  imitator.outputs = {TensorLayout{ElementType::kFloat32, 1000, 1, {}}};
   imitator.reconstructs = true;
   std::vector<SignalPass> passes;
   passes.emplace_back(classifier);
