@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from selfheal_edge.baseline import Baseline, KnownAnswers
 from selfheal_edge.diagnosis import Cause, Diagnosis
-from selfheal_edge.errors import IntegrityError
+from selfheal_edge.errors import IntegrityError, ModelFormatError
 from selfheal_edge.guarded_image import GuardedImage
 from selfheal_edge.journal import Journal
 from selfheal_edge.policy import Policy
@@ -177,7 +177,12 @@ class Healer:
                 f"weights: expected sound bytes to build from, got {len(corrupt)} corrupt block(s)"
             )
         take_over = follow or self._weights.follow
-        self._session.rebuild(lambda fresh: take_over(fresh.images), keep_state=keep_state)
+        try:
+            self._session.rebuild(lambda fresh: take_over(fresh.images), keep_state=keep_state)
+        except ModelFormatError as error:  # the file was accepted when the model was opened
+            raise IntegrityError(
+                f"weights: expected sound bytes to build from, got damage meanwhile: {error}"
+            ) from error
 
     def reload(self) -> None:
         """Write the model file's bytes anew, build from them, and guard the result.

@@ -43,7 +43,7 @@ def change(model: she.SelfHealingModel) -> None:
 
 
 def healer(model: she.SelfHealingModel) -> Healer:
-    return model._loop._healer
+    return model._parts.healer
 
 
 def live_of(model: she.SelfHealingModel) -> dict[str, bytes]:

@@ -160,11 +160,11 @@ def test_mixtures_of_two_classes_lie_far_from_either(
         x = digits.heldout_inputs[:200]
         for sample in x:
             model.predict(sample[None])
-        usual = model._monitor.window[-200:, column]
+        usual = model._parts.monitor.window[-200:, column]
         mixed = np.maximum(x, digits.heldout_inputs[200:400])
         for sample in mixed:
             model.predict(sample[None])
-        unusual = model._monitor.window[-200:, column]
+        unusual = model._parts.monitor.window[-200:, column]
     # In standard errors of a mean of 200 scores.
     assert abs(np.mean(usual)) * np.sqrt(200) < 4
     assert np.mean(unusual) * np.sqrt(200) > 4
