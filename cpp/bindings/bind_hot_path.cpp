@@ -28,6 +28,59 @@ PyObject* predict(PyObject* self, PyObject* const* arguments, Py_ssize_t count) 
   return nullptr;
 }
 
+// What quick_method joins; one class has one.
+struct Joined {
+  py::object slow;
+  py::object hot_name;
+  py::object out_name;
+  std::string doc;
+  PyMethodDef method{};
+};
+
+Joined& joined() {
+  static auto* const held = new Joined;  // never destroyed: Python may be gone by then
+  return *held;
+}
+
+// A model's `predict`: the hot path, and the Python function for all that it is not made for.
+PyObject* predict_of_model(PyObject* self, PyObject* const* arguments, Py_ssize_t count,
+                           PyObject* names) {
+  const Joined& way = joined();
+  const bool is_named = names != nullptr && PyTuple_GET_SIZE(names) == 1 && count == 1 &&
+                        PyTuple_GET_ITEM(names, 0) == way.out_name.ptr();
+  if ((names == nullptr && (count == 1 || count == 2)) || is_named) {
+    PyObject* const hot = PyObject_GetAttr(self, way.hot_name.ptr());
+    if (hot == nullptr) return nullptr;
+    const py::object held = py::reinterpret_steal<py::object>(hot);
+    if (hot != Py_None) {
+      PyObject* const answer = predict(hot, arguments, is_named ? 2 : count);
+      if (answer != Py_None) return answer;
+      Py_DECREF(answer);
+    }
+  }
+  const std::size_t named =
+      names == nullptr ? 0 : static_cast<std::size_t>(PyTuple_GET_SIZE(names));
+  std::vector<PyObject*> all{self};
+  all.insert(all.end(), arguments, arguments + static_cast<std::size_t>(count) + named);
+  return PyObject_Vectorcall(way.slow.ptr(), all.data(), static_cast<std::size_t>(count) + 1,
+                             names);
+}
+
+py::object quick_method(const py::type& cls, py::object slow, const std::string& attribute) {
+  Joined& way = joined();
+  way.slow = std::move(slow);
+  way.hot_name = py::reinterpret_steal<py::object>(PyUnicode_InternFromString(attribute.c_str()));
+  way.out_name = py::reinterpret_steal<py::object>(PyUnicode_InternFromString("out"));
+  way.doc = "predict($self, x, out=None)\n--\n\n" + way.slow.attr("__doc__").cast<std::string>();
+  way.method = {"predict",
+                reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&predict_of_model)),
+                METH_FASTCALL | METH_KEYWORDS, way.doc.c_str()};
+  PyObject* const descriptor =
+      PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(cls.ptr()), &way.method);
+  if (descriptor == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(descriptor);
+}
+
 std::uint64_t due_number(const HotCall& self) { return self.path().due_number; }
 
 }  // namespace
@@ -118,6 +171,10 @@ void bind_hot_path(py::module_& m) {
       PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(cls.ptr()), &method);
   if (descriptor == nullptr) throw py::error_already_set();
   cls.attr("predict") = py::reinterpret_steal<py::object>(descriptor);
+  m.def(
+      "quick_method", &quick_method, py::arg("cls"), py::arg("slow"), py::arg("attribute"),
+      "Make a method `predict(x, out=None)` of a class that tries the HotPath which its instances "
+      "have as `attribute` before it calls `slow`.");
   m.def("coarse_seconds", &selfheal::runtime::coarse_seconds,
         "Seconds of the monotonic clock that a HotPath reads without one of its own.");
 

@@ -178,6 +178,7 @@ HotPath::Progress HotPath::serve(std::size_t first, std::size_t end, double give
       return {index, kRunFailed};
     }
     ++number_;
+    monitor_.prefetch();
     measure(index);
     const InferenceAlarms alarms =
         monitor_.update(row_, result_.repeats_previous, result_.nonfinite);

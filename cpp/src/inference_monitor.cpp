@@ -25,7 +25,7 @@ InferenceAlarms InferenceMonitor::update(std::span<const double> row, bool repea
   bool is_flat = false;
   if (bank_) {
     alarms_.bank = bank_->update(row);
-    for (std::size_t i = 0; i < scores_.size(); ++i) scores_[i] = bank_->score(i);
+    bank_->scores(scores_);
     window_.push(std::span<const double>(scores_));
     for (const Flat& rule : flat_) is_flat |= row[rule.index] < rule.least;
   }

@@ -201,6 +201,7 @@ void keyed_hashes(const HashSchedule& schedule, std::span<const std::uint64_t> t
   for (std::size_t i = 0; i < blocks.size(); ++i) {
     hashes[i] = keyed_hash(schedule, tweaks[i], {blocks[i], size});
   }
+  if (size == 0) return;  // empty blocks may lie nowhere
   for (const BlockCopy& copy : copies) std::memcpy(copy.to, copy.from, size);
 }
 

@@ -110,8 +110,10 @@ double imitation_error(const TensorLayout& layout, const void* output,
 
 Spread spread_of(std::int64_t sum, std::int64_t squares, std::int64_t n, double per_element,
                  double scale, std::int32_t zero) noexcept {
-  // Moved, still in integers, to a pivot near the mean: nothing cancels in the variance.
-  const auto pivot = static_cast<std::int64_t>(static_cast<double>(sum) * per_element);
+  // Moved, still in integers, to the pivot nearest to the mean: nothing cancels in the variance, and
+  // equal elements have none.
+  const double mean = static_cast<double>(sum) * per_element;
+  const auto pivot = static_cast<std::int64_t>(mean < 0.0 ? mean - 0.5 : mean + 0.5);
   const std::int64_t rest = sum - pivot * n;
   const std::int64_t around = squares - 2 * pivot * sum + pivot * pivot * n;
   const double offset = static_cast<double>(rest) * per_element;

@@ -172,6 +172,31 @@ void MonitorBank::skip_row() noexcept {
   }
 }
 
+void MonitorBank::prefetch() const noexcept {
+  constexpr std::size_t kLine = 64;
+  const auto ask = [](const void* data, std::size_t nbytes) {
+    for (std::size_t i = 0; i < nbytes; i += kLine) {
+      __builtin_prefetch(static_cast<const char*>(data) + i);
+    }
+  };
+  const std::size_t groups = lanes_.size();
+  for (std::size_t signal = 0; signal < signals_; ++signal) {
+    const ReferenceTable& table = references_[regime_][signal].table();
+    ask(table.coarse, sizeof table.coarse);
+    ask(&table.values[table.knots - 1], 1);
+    ask(table.values, 1);
+  }
+  ask(lanes_.data(), groups * sizeof(detail::BankLanes));
+  ask(&preparations_[regime_ * groups], groups * sizeof(detail::BankPreparation));
+}
+
+void MonitorBank::scores(std::span<double> to) const noexcept {
+  for (std::size_t signal = 0; signal < to.size(); signal += kLanes) {
+    const std::size_t count = std::min(kLanes, to.size() - signal);
+    std::copy_n(of(signal).score, count, to.begin() + static_cast<std::ptrdiff_t>(signal));
+  }
+}
+
 bool MonitorBank::take(const double* row) noexcept {
   if (any_alarmed_) [[unlikely]] {
     any_alarmed_ = false;

@@ -72,6 +72,9 @@ extern const TensorSums kSse2Sums;
 #if defined(SELFHEAL_AVX2)
 extern const TensorSums kAvx2Sums;
 #endif
+#if defined(SELFHEAL_AVX512BW)
+extern const TensorSums kAvx512Sums;
+#endif
 #if defined(__aarch64__)
 extern const TensorSums kNeonSums;
 #endif

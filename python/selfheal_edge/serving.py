@@ -219,14 +219,10 @@ class Serving:
 
     # --- inferences ------------------------------------------------------------------------
 
-    def quick(self, x: object, out: object) -> Array | None:
-        """Answer one plain array; None where this is not the way for it."""
-        return None if self._hot is None else self._hot.predict(x, out)
-
     @property
-    def quickest(self) -> Callable[[object, object], Array | None]:
-        """`quick` without a Python function around it."""
-        return self.quick if self._hot is None else self._hot.predict
+    def hot(self) -> _core.HotPath | None:
+        """What `SelfHealingModel.predict` tries first; None where nothing goes that way."""
+        return self._hot
 
     def serve(self, batch: Batch) -> Array | dict[str, Array]:
         """Serve n inferences, one after the other; to be called in the turn."""

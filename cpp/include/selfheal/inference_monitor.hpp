@@ -47,6 +47,11 @@ class InferenceMonitor {
   InferenceAlarms update(std::span<const double> row, bool repeats_previous,
                          std::uint64_t nonfinite) noexcept;
 
+  /// As MonitorBank::prefetch.
+  void prefetch() const noexcept {
+    if (bank_) bank_->prefetch();
+  }
+
   /// Whether the latest kSettled inferences raised no alarm and look like the reference again.
   bool settled() const noexcept;
   /// Forgets charts and history, as after a repair; count() and nonfinite() go on.

@@ -55,6 +55,10 @@ class MonitorBank {
   bool update(std::span<const double> row) noexcept;
   bool update(std::span<const float> row) noexcept;
 
+  /// Asks for what the next update will read: it is cold after the inference of a model that is
+  /// larger than the cache, and what is measured meanwhile hides the wait.
+  void prefetch() const noexcept;
+
   /// Whether a signal alarmed in the last update.
   bool drift_detected(std::size_t signal) const noexcept { return alarmed_[signal] != 0; }
   /// The largest statistic over threshold of a signal's charts; >= 1 is an alarm.
@@ -66,6 +70,8 @@ class MonitorBank {
   /// When the shift in direction() began, and its size in normal scores.
   Onset change(std::size_t signal) const noexcept;
   /// The score of the last value; NaN if there was none.
+  /// The scores of all signals.
+  void scores(std::span<double> to) const noexcept;
   double score(std::size_t signal) const noexcept { return of(signal).score[lane(signal)]; }
 
   const BankThresholds& thresholds(std::size_t signal) const noexcept {
