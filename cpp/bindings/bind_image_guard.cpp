@@ -177,7 +177,8 @@ void bind_image_guard(py::module_& m) {
             .format(part_name(self), self.block, self.wrong_bits, source_name(self));
       });
 
-  py::class_<HeldGuard, std::shared_ptr<HeldGuard>>(m, "ImageGuard", "Finds damage and heals it at once.")
+  py::class_<HeldGuard, std::shared_ptr<HeldGuard>>(m, "ImageGuard",
+                                                    "Finds damage and heals it at once.")
       .def(py::init(&make_guard), py::arg("image"), py::arg("pool") = py::none(),
            py::arg("parity") = py::none(), py::arg("seed") = 0)
       .def("step", &step, py::arg("fast_bytes"), py::arg("keyed_bytes") = 0,

@@ -110,8 +110,8 @@ double imitation_error(const TensorLayout& layout, const void* output,
 
 Spread spread_of(std::int64_t sum, std::int64_t squares, std::int64_t n, double per_element,
                  double scale, std::int32_t zero) noexcept {
-  // Moved, still in integers, to the pivot nearest to the mean: nothing cancels in the variance, and
-  // equal elements have none.
+  // Moved, still in integers, to the pivot nearest to the mean: nothing cancels in the variance,
+  // and equal elements have none.
   const double mean = static_cast<double>(sum) * per_element;
   const auto pivot = static_cast<std::int64_t>(mean < 0.0 ? mean - 0.5 : mean + 0.5);
   const std::int64_t rest = sum - pivot * n;
