@@ -28,6 +28,12 @@ constexpr std::uint32_t kTimed = 32;  // inferences that are timed
 constexpr int kPlain =
     py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
 
+bool has_weak_references(PyObject* object) {
+  PyObject** const list = reinterpret_cast<PyObject**>(reinterpret_cast<char*>(object) +
+                                                       Py_TYPE(object)->tp_weaklistoffset);
+  return Py_TYPE(object)->tp_weaklistoffset > 0 && *list != nullptr;
+}
+
 const Array* plain_array(py::handle object) {
   if (Py_TYPE(object.ptr()) != py::detail::npy_api::get().PyArray_Type_) return nullptr;
   const Array* const array = py::detail::array_proxy(object.ptr());
@@ -179,7 +185,7 @@ HotCall::Form HotCall::form_of(int ndim, const py::ssize_t* shape) const noexcep
 }
 
 // The answer's array: a new one, or the given one if it fits; null where it does not.
-py::object HotCall::out_array(Form form, std::size_t count, bool is_real, py::handle given) const {
+py::object HotCall::out_array(Form form, std::size_t count, bool is_real, py::handle given) {
   constexpr std::size_t kMostDimensions = 32;
   const OutsideTensor& tensor = outputs_[0];
   std::array<py::ssize_t, kMostDimensions + 1> shape;
@@ -192,13 +198,18 @@ py::object HotCall::out_array(Form form, std::size_t count, bool is_real, py::ha
   }
   PyObject* const dtype = is_real ? float32() : tensor.dtype.ptr();
   if (given.is_none()) {
+    if (form == Form::kSingle) {
+      if (py::object old = recycled(dtype, rank, shape.data())) return old;
+    }
     const auto& numpy = py::detail::npy_api::get();
     Py_INCREF(dtype);
     PyObject* const made =
         numpy.PyArray_NewFromDescr_(numpy.PyArray_Type_, dtype, static_cast<int>(rank),
                                     shape.data(), nullptr, nullptr, 0, nullptr);
     if (made == nullptr) throw py::error_already_set();
-    return py::reinterpret_steal<py::object>(made);
+    auto result = py::reinterpret_steal<py::object>(made);
+    if (form == Form::kSingle) keep(result);
+    return result;
   }
   const Array* const array = plain_array(given);
   const bool fits = array != nullptr && array->descr == dtype &&
@@ -207,6 +218,41 @@ py::object HotCall::out_array(Form form, std::size_t count, bool is_real, py::ha
                     std::equal(shape.begin(), shape.begin() + static_cast<std::ptrdiff_t>(rank),
                                array->dimensions);
   return fits ? py::reinterpret_borrow<py::object>(given) : py::object();
+}
+
+// An answer of before that nobody has any more: as Python's own iterators do with their tuples. To
+// make an array and to free it takes as long as a small model's layer.
+py::object HotCall::recycled(PyObject* dtype, std::size_t rank, const py::ssize_t* shape) {
+#ifdef Py_GIL_DISABLED  // there nobody can tell
+  static_cast<void>(dtype), static_cast<void>(rank), static_cast<void>(shape);
+  return {};
+#else
+  constexpr int kOwn =
+      kPlain | py::detail::npy_api::NPY_ARRAY_OWNDATA_ | py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
+  const Kept& kept = kept_[oldest_];
+  if (!kept.array || Py_REFCNT(kept.array.ptr()) != 1) return {};
+  const Array* const array = py::detail::array_proxy(kept.array.ptr());
+  // Whoever had it may have changed all that makes it an answer.
+  const bool is_intact = array->descr == dtype && array->data == kept.data &&
+                         static_cast<std::size_t>(array->nd) == rank &&
+                         (array->flags & kOwn) == kOwn && array->base == nullptr &&
+                         !has_weak_references(kept.array.ptr()) &&
+                         std::equal(shape, shape + rank, array->dimensions);
+  if (!is_intact) return {};
+  oldest_ = 1 - oldest_;
+  return kept.array;
+#endif
+}
+
+void HotCall::keep(const py::object& array) {
+#ifndef Py_GIL_DISABLED
+  constexpr std::size_t kMost = 16384;  // bytes
+  if (outputs_[0].nbytes > kMost) return;
+  kept_[oldest_] = {array, py::detail::array_proxy(array.ptr())->data};
+  oldest_ = 1 - oldest_;
+#else
+  static_cast<void>(array);
+#endif
 }
 
 py::object HotCall::predict(py::handle x, py::handle out) {

@@ -2,6 +2,7 @@
 
 // A HotPath as Python holds it: with the objects that it works on, and its way in for one array.
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -66,7 +67,9 @@ class HotCall {
   enum class Form : std::uint8_t { kNone, kSingle, kLeading, kFirst };
 
   Form form_of(int ndim, const py::ssize_t* shape) const noexcept;
-  py::object out_array(Form form, std::size_t count, bool is_real, py::handle given) const;
+  py::object out_array(Form form, std::size_t count, bool is_real, py::handle given);
+  py::object recycled(PyObject* dtype, std::size_t rank, const py::ssize_t* shape);
+  void keep(const py::object& array);
   void run(const Job& job);
   void loop(const Job& job, bool& is_attended);
   runtime::HotPath::Progress serve_without_lock(std::size_t first, std::size_t end, double now);
@@ -88,6 +91,12 @@ class HotCall {
   std::uint32_t timed_ = 0;
   std::shared_ptr<runtime::TurnLock> care_;
   std::vector<std::shared_ptr<HeldGuard>> guards_;
+  struct Kept {
+    py::object array;
+    const void* data = nullptr;
+  };
+  std::array<Kept, 2> kept_;  // the latest answers
+  std::size_t oldest_ = 0;
   const Job* job_ = nullptr;  // the one that is being served
   std::size_t attended_ = 0;
 };
