@@ -35,19 +35,19 @@ const Backends& found_backends() noexcept {
     Backends list;
 #if defined(SELFHEAL_AVX512BW)
     if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")) {
-      list.add(detail::kAvx512Sums);
+      list.add(detail::avx512_sums);
     }
 #endif
 #if defined(SELFHEAL_AVX2)
-    if (__builtin_cpu_supports("avx2")) list.add(detail::kAvx2Sums);
+    if (__builtin_cpu_supports("avx2")) list.add(detail::avx2_sums);
 #endif
 #if defined(__SSE2__)
-    list.add(detail::kSse2Sums);
+    list.add(detail::sse2_sums);
 #endif
 #if defined(__aarch64__)
-    list.add(detail::kNeonSums);
+    list.add(detail::neon_sums);
 #endif
-    list.add(detail::kPortableSums);
+    list.add(detail::portable_sums);
     return list;
   }();
   return found;

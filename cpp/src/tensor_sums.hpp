@@ -65,18 +65,18 @@ struct TensorSums {
                            const float* precision) noexcept;
 };
 
-extern const TensorSums kPortableSums;
+extern const TensorSums portable_sums;
 #if defined(__SSE2__)
-extern const TensorSums kSse2Sums;
+extern const TensorSums sse2_sums;
 #endif
 #if defined(SELFHEAL_AVX2)
-extern const TensorSums kAvx2Sums;
+extern const TensorSums avx2_sums;
 #endif
 #if defined(SELFHEAL_AVX512BW)
-extern const TensorSums kAvx512Sums;
+extern const TensorSums avx512_sums;
 #endif
 #if defined(__aarch64__)
-extern const TensorSums kNeonSums;
+extern const TensorSums neon_sums;
 #endif
 
 }  // namespace selfheal::detail

@@ -2,6 +2,6 @@
 
 namespace selfheal::detail {
 
-const TensorSums kAvx2Sums = Kernels<X86>::table("avx2");
+const TensorSums avx2_sums = Kernels<X86>::table("avx2");
 
 }  // namespace selfheal::detail

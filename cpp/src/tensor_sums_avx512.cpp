@@ -93,6 +93,6 @@ struct X512 {
 
 }  // namespace
 
-const TensorSums kAvx512Sums = Kernels<X512>::table("avx512");
+const TensorSums avx512_sums = Kernels<X512>::table("avx512");
 
 }  // namespace selfheal::detail

@@ -73,7 +73,7 @@ struct Neon {
 
 }  // namespace
 
-const TensorSums kNeonSums = Kernels<Neon>::table("neon");
+const TensorSums neon_sums = Kernels<Neon>::table("neon");
 
 }  // namespace selfheal::detail
 

@@ -3,7 +3,7 @@
 
 namespace selfheal::detail {
 
-const TensorSums kPortableSums{
+const TensorSums portable_sums{
     .name = "portable",
     .input8 = &input8_scalar,
     .input16 = &input16_scalar,

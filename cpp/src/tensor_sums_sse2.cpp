@@ -4,7 +4,7 @@
 
 namespace selfheal::detail {
 
-const TensorSums kSse2Sums = Kernels<X86>::table("sse2");
+const TensorSums sse2_sums = Kernels<X86>::table("sse2");
 
 }  // namespace selfheal::detail
 
