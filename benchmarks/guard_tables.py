@@ -43,6 +43,26 @@ def micros(figures: Figures, name: str) -> str:
     return "–" if value is None else f"{value:,.{max(0, 2 - len(str(int(value))) + 1)}f}"
 
 
+def summary(figures: Figures) -> None:
+    """Show the README's table: both runtimes side by side."""
+    rows = [
+        [
+            NAMES[model],
+            *(show(figures, f"{runtime} {model}: guarded / raw, median") for runtime in RUNTIMES),
+            show(figures, f"litert {model}: guarded / the like in Python"),
+        ]
+        for model in MODELS
+    ]
+    table(
+        (
+            "guarded / raw",
+            *RUNTIMES.values(),
+            "guarded / the like in Python (NumPy, river, zlib), LiteRT",
+        ),
+        rows,
+    )
+
+
 def ratios(figures: Figures, runtime: str) -> None:
     """Guarded against raw, without the embedding, and against Python."""
     rows = []
@@ -106,6 +126,7 @@ def main() -> None:
     figures: Figures = {}
     for path in parser.parse_args().figures:
         figures.update({row["name"]: row["value"] for row in json.loads(path.read_text())})
+    summary(figures)
     for runtime in RUNTIMES:
         ratios(figures, runtime)
     for runtime in RUNTIMES:
