@@ -93,7 +93,7 @@ def tails(figures: Figures, runtime: str) -> None:
     for model in MODELS:
         for mode in MODES:
             at = f"{runtime} {model}, {mode}: "
-            if at + "blocks healed" in figures:
+            if at + "p99 calm" in figures:  # slow models have too few calls in a short run
                 cells = [
                     micros(figures, f"{at}{p} {who}")
                     for p in ("p99", "p99.9")
