@@ -126,7 +126,8 @@ def main() -> None:
     figures: Figures = {}
     for path in parser.parse_args().figures:
         figures.update({row["name"]: row["value"] for row in json.loads(path.read_text())})
-    summary(figures)
+    if figures:
+        summary(figures)
     for runtime in RUNTIMES:
         ratios(figures, runtime)
     for runtime in RUNTIMES:
