@@ -137,6 +137,13 @@ def bench(session: nox.Session, runtime: str) -> None:
 
 
 @nox.session
+def instructions(session: nox.Session) -> None:
+    """Instructions of the core's part of a prediction against the kept table; needs valgrind."""
+    session.install("-C", "install.strip=false", ".")
+    session.run("python", "benchmarks/callgrind.py", *session.posargs)
+
+
+@nox.session
 @nox.parametrize("runtime", RUNTIMES)
 def examples(session: nox.Session, runtime: str) -> None:
     """Every example once."""

@@ -1,89 +1,116 @@
 """What the guard costs: `predict` against the three raw calls that it replaces.
 
-Raw is `set_tensor`, `invoke`, `get_tensor` on the runtime's default `Interpreter`; beside it the
-same with the kernels that the guard chose, which tells the cost of guarding from the cost of
-kernels that can be guarded.
+Raw is `set_tensor`, `invoke`, `get_tensor` on the runtime's default `Interpreter` with as many
+threads; where the guard chose other kernels, beside it the same with those, which tells the cost of
+guarding from the cost of kernels that can be guarded. Then the same without the embedding, against
+the like in Python, and how long single calls take while damage is being healed. With --soak N
+instead: N predictions with damage now and then, and how much memory the process has grown by.
 """
 
 from __future__ import annotations
 
-import importlib
-import itertools
-from typing import Any
+import argparse
+import sys
 
-import numpy as np
-
+import guard_tails
 import harness
-import selfheal_edge as she
-from selfheal_edge.tflite.chatter import without_chatter
+from guard_cases import MODELS, Case, Raw, Timing, take_turns, window_of
+from guard_python import like_in_python
 from selfheal_edge.tflite.select import available_runtimes
 
-MODULES = {"litert": "ai_edge_litert.interpreter", "tflite_runtime": "tflite_runtime.interpreter"}
+TARGET = 1.02
 
 
-def raw_call(module: Any, path: str, inputs: list[Any], kernels: str) -> Any:
-    """Return a function that does the three raw calls on the next input."""
-    options = {}
-    if kernels == "builtin":
-        options["experimental_op_resolver_type"] = (
-            module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-        )
-    with without_chatter():
-        interpreter = module.Interpreter(model_path=path, num_threads=1, **options)
-        interpreter.allocate_tensors()
-    source = interpreter.get_input_details()[0]["index"]
-    sink = interpreter.get_output_details()[0]["index"]
-    turn = itertools.cycle(inputs)
+def ratios(label: str, ours: Timing, raw: Timing, target: float | None) -> list[harness.Row]:
+    """One row by medians, one by minima."""
+    return [
+        harness.Row(f"{label}, median", ours.median / raw.median, "ratio", target, False),
+        harness.Row(f"{label}, least", ours.least / raw.least, "ratio", None, False),
+    ]
 
-    def call() -> object:
-        interpreter.set_tensor(source, next(turn))
-        interpreter.invoke()
-        return interpreter.get_tensor(sink)
 
-    return call
+def against_raw(case: Case, seconds: float) -> list[harness.Row]:
+    """`predict` as it is, without the embedding, and raw, turn by turn."""
+    plain = case.without_embedding
+    kernels = case.baseline.fingerprint.kernels
+    with case.open(case.baseline) as model:
+        bare = None if plain is None else case.open(plain)
+        works = [Raw(case).window, window_of(model.predict)]
+        if bare is not None:
+            works.append(window_of(bare.predict))
+        if kernels != "default":
+            works.append(Raw(case, kernels).window)
+        raw, ours, *others = take_turns(works, case.inputs, seconds)
+        loud = [event for event in model.events if event.kind != "commissioned"]
+        if bare is not None:
+            bare.close()
+    label = case.label
+    rows = [
+        harness.Row(f"{label}: raw", raw.median * 1e6, "us", None, False),
+        harness.Row(f"{label}: guarded", ours.median * 1e6, "us", None, False),
+        *ratios(f"{label}: guarded / raw", ours, raw, TARGET),
+    ]
+    if plain is not None:
+        rows += ratios(f"{label}: without embedding / raw", others.pop(0), raw, TARGET)
+    if kernels != "default":
+        rows += ratios(f"{label}: guarded / raw, {kernels} kernels", ours, others.pop(0), None)
+    if loud:
+        print(f"{label}: something was up, so these are no figures: {loud[0]}", file=sys.stderr)
+    return rows
+
+
+def against_python(case: Case, seconds: float) -> list[harness.Row]:
+    """`predict` against the like in Python."""
+    like = like_in_python(case)
+    if isinstance(like, str):
+        print(f"skipped {case.label} against the like in Python: {like}")
+        return []
+    with case.open(case.baseline) as model:
+        ours, theirs = take_turns([window_of(model.predict), window_of(like)], case.inputs, seconds)
+    return [
+        harness.Row(f"{case.label}: the like in Python", theirs.median * 1e6, "us", None, False),
+        harness.Row(
+            f"{case.label}: guarded / the like in Python",
+            ours.median / theirs.median,
+            "ratio",
+            1.0,
+            False,
+        ),
+    ]
+
+
+def arguments() -> argparse.Namespace:
+    """Parse the options."""
+    parser = harness.parser(__doc__)
+    parser.add_argument("--models", nargs="+", default=None, metavar="NAME", choices=MODELS)
+    parser.add_argument("--runtime", choices=("litert", "tflite_runtime"), default=None)
+    parser.add_argument(
+        "--parts", nargs="+", choices=("raw", "python", "tails"), default=("raw", "python", "tails")
+    )
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each comparison")
+    parser.add_argument("--soak", type=int, metavar="N", help="only N predictions, and memory")
+    return parser.parse_args()
 
 
 def main() -> None:
-    options = harness.arguments(__doc__)
-    rows = []
-    rng = np.random.default_rng(0)
-    for runtime in available_runtimes():
-        module = importlib.import_module(MODULES[runtime])
-        for name in harness.TINY_MODELS:
-            path = harness.SHARED / "models" / f"{name}.tflite"
-            if not path.exists():
-                print(f"skipped {name}: no {path.name} beside the project")
-                continue
-            with without_chatter():
-                shape = module.Interpreter(model_path=str(path)).get_input_details()[0]["shape"]
-            inputs = list(rng.integers(-128, 128, (256, *shape), dtype=np.int8))
-            baseline = she.calibrate(
-                path, np.concatenate(inputs), runtime=runtime, false_alarm_interval=1e9, seed=0
-            )
-            with she.SelfHealingModel(path, baseline, runtime=runtime) as model:
-                turn = itertools.cycle(inputs)
-                chosen = baseline.fingerprint.kernels
-                functions = [
-                    lambda model=model, turn=turn: model.predict(next(turn)),
-                    raw_call(module, str(path), inputs, "default"),
-                    raw_call(module, str(path), inputs, chosen),
-                ]
-                calls = 20 if options.quick else 200
-                guarded, default, same = harness.interleaved(
-                    functions, rounds=3 if options.quick else 31, calls=calls
-                )
-            label = f"{runtime} {name}"
-            rows += [
-                harness.Row(f"{label}: guarded", guarded * 1e6, "us", None, False),
-                harness.Row(f"{label}: guarded / raw", guarded / default, "ratio", 1.02, False),
-                harness.Row(
-                    f"{label}: guarded / raw, {chosen} kernels",
-                    guarded / same,
-                    "ratio",
-                    None,
-                    False,
-                ),
-            ]
+    options = arguments()
+    seconds = 0.1 if options.quick else options.seconds
+    chosen = options.models or (("ad_autoencoder_int8",) if options.soak else MODELS)
+    found = available_runtimes() if options.runtime is None else (options.runtime,)
+    rows: list[harness.Row] = []
+    for case in (Case(runtime, model) for runtime in found for model in chosen):
+        if not case.path.exists():
+            print(f"skipped {case.model}: no {case.path.name} beside the project")
+            continue
+        if options.soak:
+            rows += guard_tails.soak(case, options.soak)
+            continue
+        if "raw" in options.parts:
+            rows += against_raw(case, seconds)
+        if "python" in options.parts:
+            rows += against_python(case, seconds / 2)
+        if "tails" in options.parts:
+            rows += guard_tails.tails(case, seconds)
     if rows:
         harness.report(rows, options.json)
 

@@ -38,14 +38,19 @@ class Row:
         return self.value >= self.target if self.higher_is_better else self.value <= self.target
 
 
-def arguments(description: str | None) -> argparse.Namespace:
-    """Parse the options that every benchmark has."""
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser of the options that every benchmark has."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--json", type=Path, metavar="PATH", help="also write the rows here")
     parser.add_argument(
         "--quick", action="store_true", help="a check of function; figures mean little"
     )
-    return parser.parse_args()
+    return parser
+
+
+def arguments(description: str | None) -> argparse.Namespace:
+    """Parse the options that every benchmark has."""
+    return parser(description).parse_args()
 
 
 def report(rows: Sequence[Row], path: Path | None) -> None:

@@ -1505,6 +1505,106 @@ class MonitorBank(metaclass=_Pybind11Type):
     def memory_bytes(self) -> int:
         """Bytes held, fixed at construction."""
 
+@final
+class InferenceMonitor(metaclass=_Pybind11Type):
+    """A `MonitorBank`, and what needs no chart: inputs that repeat, are flat, are no numbers.
+
+    Parameters
+    ----------
+    references : sequence of Reference
+        One a signal; none where nothing can be measured.
+    arl0 : float
+        As in `MonitorBank`.
+    flat : sequence of (int, float)
+        Index of a signal, and the value below which it is flat; 8 in a row raise an alarm.
+    max_repeats : int
+        Inputs in a row, equal to the bit, that raise an alarm; 0: they say nothing.
+
+    Notes
+    -----
+    Keeps the scores of the latest 256 updates. One object, one thread.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfheal_edge._core import InferenceMonitor, Reference
+    >>> monitor = InferenceMonitor([Reference.normal(0, 1)], 1e6, flat=[], max_repeats=3)
+    >>> [monitor.update(np.zeros(1), n > 0, 0) for n in range(4)]
+    [False, False, False, True]
+    >>> monitor.repeats_alarm, monitor.bank_alarm
+    (True, False)
+    """
+
+    def __init__(
+        self,
+        references: Sequence[Reference],
+        arl0: SupportsFloat,
+        *,
+        flat: Sequence[tuple[SupportsIndex, SupportsFloat]],
+        max_repeats: SupportsIndex,
+    ) -> None: ...
+    def update(
+        self, values: npt.NDArray[np.float64], repeats_previous: bool, nonfinite: SupportsIndex
+    ) -> bool:
+        """Take one inference, as `SignalPass` measured it; say whether it raises any alarm."""
+
+    def settled(self) -> bool:
+        """Whether the latest 64 updates raised no alarm and look like the reference."""
+
+    def reset(self) -> None:
+        """Forget charts and history; `count` and `nonfinite` go on."""
+
+    @property
+    def bank(self) -> MonitorBank | None:
+        """The bank, part of this object; None without references."""
+
+    @property
+    def window(self) -> npt.NDArray[np.float64]:
+        """Scores of the latest updates, oldest first, one row an update."""
+
+    @property
+    def bank_alarm(self) -> bool:
+        """Whether the last update raised an alarm of the bank."""
+
+    @property
+    def nonfinite_alarm(self) -> bool:
+        """Whether it had values that were NaN or infinite."""
+
+    @property
+    def flat_alarm(self) -> bool:
+        """Whether inputs have lost their spread."""
+
+    @property
+    def repeats_alarm(self) -> bool:
+        """Whether inputs repeat."""
+
+    @property
+    def count(self) -> int:
+        """Updates, ever."""
+
+    @property
+    def repeats(self) -> int:
+        """Equal inputs in a row."""
+
+    @property
+    def flats(self) -> int:
+        """Flat inputs in a row."""
+
+    @property
+    def max_repeats(self) -> int:
+        """Repeats that alarm."""
+
+    @property
+    def nonfinite(self) -> int:
+        """Values that were NaN or infinite, ever."""
+
+    @property
+    def last_nonfinite(self) -> int:
+        """Values of the last update that were."""
+
+    def memory_bytes(self) -> int:
+        """Bytes held, fixed at construction."""
+
 class SignalMonitor(metaclass=_Pybind11Type):
     """Watch one signal with `MonitorBank`'s charts, with the face of a detector.
 
@@ -2169,7 +2269,12 @@ class ImageGuard(metaclass=_Pybind11Type):
 class RuntimeRefusedError(RuntimeError):
     """LiteRT cannot be used this way, here or with this model; the text is the reason."""
 
-class InterpreterCall(metaclass=_Pybind11Type):
+class Engine(metaclass=_Pybind11Type):
+    """A built model whose tensors stay where they are: what a `HotPath` runs."""
+
+    def __init__(self, *args: Never, **kwargs: Never) -> None: ...
+
+class InterpreterCall(Engine):
     """Copy in, invoke and copy out, through addresses that an interpreter's tensors keep.
 
     An interpreter's tensors stay where they are until something reallocates them: the addresses
@@ -2183,11 +2288,12 @@ class InterpreterCall(metaclass=_Pybind11Type):
         invoke: Callable[[], object],
         inputs: Sequence[tuple[int, np.dtype[Any], tuple[int, ...]]],
         outputs: Sequence[tuple[int, np.dtype[Any], tuple[int, ...]]],
+        taps: Sequence[tuple[int, np.dtype[Any], tuple[int, ...]]] = ...,
     ) -> None: ...
     def __call__(self, inputs: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
         """Run once on arrays of exactly the inputs' shapes and dtypes; the results are copies."""
 
-class CompiledModel(metaclass=_Pybind11Type):
+class CompiledModel(Engine):
     """A model compiled by LiteRT, its packed weights ours.
 
     The weights are packed twice and compared; the second image is sealed against shrinking and
@@ -2203,8 +2309,13 @@ class CompiledModel(metaclass=_Pybind11Type):
         source_path: str,
         num_threads: SupportsIndex = 1,
         own_outputs: SupportsIndex = -1,
+        taps: Sequence[SupportsIndex] = ...,
     ) -> None:
-        """Compile the model whose bytes can be mapped at `source_path`; own_outputs -1: all."""
+        """Compile the model whose bytes can be mapped at `source_path`.
+
+        own_outputs: how many of the outputs, from the first on, are the user's; -1: all. taps:
+        indices of outputs that a `HotPath` may measure.
+        """
 
     def run(self, inputs: Sequence[Any]) -> list[Any]:
         """Run once on arrays of the inputs' shapes and dtypes; copies of the own outputs."""
@@ -2239,3 +2350,191 @@ def pack_weights(
     *, library: str, version: str, source: _Buffer, num_threads: SupportsIndex = 1
 ) -> bytes:
     """Pack a model's weights once; a copy of the image."""
+
+ATTENTION: dict[str, int]
+"""Bits of what a `HotPath` calls `attend` with.
+
+``damage``: the sweep found something, see `HotPath.findings`, and the inference has not run yet;
+``run_failed``: the runtime failed, there is no answer yet; ``alarm``: the monitor raised one;
+``due``: `due_number` or `due_seconds` is reached; ``watched``: every inference is attended to.
+"""
+
+def coarse_seconds() -> float:
+    """Seconds of the monotonic clock that a `HotPath` reads without one of its own.
+
+    Ticks every few milliseconds; reading it takes a few nanoseconds.
+    """
+
+class TurnLock(metaclass=_Pybind11Type):
+    """A lock that its holder may take again, and that is handed on in the order of arrival.
+
+    Free of contention, taking it and giving it back are one atomic exchange each. Waiting is done
+    without the GIL. Any thread.
+
+    Examples
+    --------
+    >>> from selfheal_edge._core import TurnLock
+    >>> lock = TurnLock()
+    >>> lock.enter()
+    >>> lock.enter()
+    >>> lock.leave(), lock.leave(), lock.mine
+    (False, True, False)
+    """
+
+    def __init__(self) -> None: ...
+    def enter(self) -> None:
+        """Take it; wait for those who came before."""
+
+    def leave(self) -> bool:
+        """Give it back; True when this thread has it no more.
+
+        RuntimeError when it is not this thread's.
+        """
+
+    def close(self) -> None:
+        """Let nobody in any more. `enter` still works: whoever enters looks at `closed`."""
+
+    @property
+    def mine(self) -> bool:
+        """Whether this thread has it."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether nobody may come in any more."""
+
+    @property
+    def forked(self) -> bool:
+        """Whether this process is a fork of the one that made it."""
+
+_Outside = tuple[np.dtype[Any], Sequence[int], float, int]
+
+class HotPath(metaclass=_Pybind11Type):
+    """What surrounds an inference, in one call.
+
+    Sweep a slice of the weights, copy and quantise the input, run, measure, update the monitor,
+    copy the answer. Python is entered only when something is up.
+
+    Parameters
+    ----------
+    turn : TurnLock
+        Held while inferences run.
+    signals : SignalPass
+        What is measured.
+    monitor : InferenceMonitor
+        What hears it; one reference a signal.
+    inputs, outputs : sequence of (dtype, shape, scale, zero_point)
+        The model's tensors as users see them; scale 0 for one that is not quantised.
+    attend : callable
+        Called in the turn with a set of `ATTENTION` and the runtime's error or None. If it returns
+        after a failure, the inference is tried once more.
+    ended : callable
+        Called after the outermost turn in which `attend` was called.
+    clock : callable, optional
+        Monotonic seconds, asked before each inference; None for `coarse_seconds`.
+    fast_bytes, keyed_bytes : int
+        What is swept of each image before each inference at least, gathered until it makes a block.
+    fast_seconds, keyed_seconds : float
+        In which a sweep shall be complete where inferences are rare; 0: bytes alone count.
+
+    Notes
+    -----
+    An inference that takes less than 20 microseconds keeps the GIL, a longer one gives it away; one
+    of an engine that needs it keeps it always. Nothing allocates after `attach` and `guard` but the
+    answer.
+    """
+
+    def __init__(
+        self,
+        *,
+        turn: TurnLock,
+        signals: SignalPass,
+        monitor: InferenceMonitor,
+        inputs: Sequence[_Outside],
+        outputs: Sequence[_Outside],
+        attend: Callable[[int, BaseException | None], object],
+        ended: Callable[[], object],
+        clock: Callable[[], float] | None,
+        fast_bytes: SupportsIndex,
+        keyed_bytes: SupportsIndex,
+        fast_seconds: SupportsFloat,
+        keyed_seconds: SupportsFloat,
+    ) -> None: ...
+    def predict(self, x: object, out: object = None, /) -> npt.NDArray[Any] | None:
+        """Give the answer to one array; None where this is not the way for it.
+
+        That is an array that is not plain, C-contiguous and of a fitting shape and dtype, a model
+        of several inputs or outputs, a closed model, a forked process: whoever calls says what is
+        wrong, or goes the longer way.
+        """
+
+    def serve(
+        self,
+        rows: Sequence[npt.NDArray[Any]],
+        results: Sequence[npt.NDArray[Any]],
+        nonfinite: npt.NDArray[np.int64] | None = None,
+    ) -> None:
+        """Serve n inferences from arrays of shape (n, *shape), in the tensors' own dtypes.
+
+        nonfinite: for every inference how many of its values quantisation has hidden.
+        """
+
+    def again(self) -> bool:
+        """Inside `attend`: serve that inference anew, without sweep and monitor."""
+
+    def attach(self, engine: Engine | None, embedding: SupportsIndex = -1) -> None:
+        """Run this engine from now on; None: no more. embedding: the tap that is measured."""
+
+    def guard(self, guards: Sequence[ImageGuard], care: TurnLock | None = None) -> None:
+        """Sweep these images from now on, unless somebody else has the lock."""
+
+    def count_one(self) -> None:
+        """Count an inference that was served elsewhere."""
+
+    @property
+    def findings(self) -> list[tuple[int, Finding]]:
+        """What the last sweep found, with the index of the image."""
+
+    @property
+    def number(self) -> int:
+        """Inferences served."""
+
+    @property
+    def due_number(self) -> int:
+        """Attend from this inference on; 2**64 - 1, or None when set: never."""
+
+    @due_number.setter
+    def due_number(self, number: int | None) -> None: ...
+    @property
+    def due_seconds(self) -> float:
+        """Attend from this time on; infinity, or None when set: never."""
+
+    @due_seconds.setter
+    def due_seconds(self, seconds: float | None) -> None: ...
+    @property
+    def watched(self) -> bool:
+        """Whether every inference is attended to."""
+
+    @watched.setter
+    def watched(self, watched: bool) -> None: ...
+    @property
+    def row(self) -> npt.NDArray[np.float64]:
+        """Signals of the last inference."""
+
+    @property
+    def label(self) -> int | None:
+        """Most likely class of the last answer; None without classes."""
+
+    @property
+    def confidence(self) -> float:
+        """Its probability; NaN without one."""
+
+    @property
+    def nonfinite(self) -> int:
+        """Input values of the last inference that were NaN or infinite."""
+
+    @property
+    def nonfinite_outputs(self) -> int:
+        """Outputs of the last inference that hold NaN or infinity."""
+
+    def memory_bytes(self) -> int:
+        """Bytes held, fixed after `attach` and `guard`."""

@@ -1,0 +1,181 @@
+"""What `guard.py` measures: models with inputs and baselines, and what takes its turn."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+
+import harness
+import selfheal_edge as she
+from selfheal_edge.tflite.chatter import without_chatter
+from selfheal_edge.tflite.protocol import Array
+
+MODULES: Final = {
+    "litert": "ai_edge_litert.interpreter",
+    "tflite_runtime": "tflite_runtime.interpreter",
+}
+MODELS: Final = (*harness.TINY_MODELS, "mobilenet_v1_025_128_uint8")
+INPUTS: Final = 256
+WINDOW_NS: Final = 300_000
+
+Runtime = Literal["litert", "tflite_runtime"]
+Serve = Callable[[Array], object]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One model under one runtime."""
+
+    runtime: Runtime
+    model: str
+
+    @property
+    def path(self) -> Path:
+        """The model's file."""
+        return harness.SHARED / "models" / f"{self.model}.tflite"
+
+    @property
+    def label(self) -> str:
+        """What its rows begin with."""
+        return f"{self.runtime} {self.model}"
+
+    @cached_property
+    def inputs(self) -> list[Array]:
+        """Different inputs, to be taken in order: the same few again and again are an alarm."""
+        details = self.interpreter().get_input_details()[0]
+        limits = np.iinfo(details["dtype"])
+        rng = np.random.default_rng(0)
+        rows = rng.integers(
+            limits.min, limits.max + 1, (INPUTS, *details["shape"]), dtype=details["dtype"]
+        )
+        return list(rows)
+
+    @cached_property
+    def baseline(self) -> she.Baseline:
+        """Calibrated on just these inputs, so that nothing is up."""
+        return she.calibrate(
+            self.path,
+            np.concatenate(self.inputs),
+            runtime=self.runtime,
+            false_alarm_interval=1e9,
+            seed=0,
+        )
+
+    @cached_property
+    def without_embedding(self) -> she.Baseline | None:
+        """The same without the tap; None where there is none.
+
+        `calibrate` takes a tap wherever it finds one: its `embedding` names another, and has no
+        value for none.
+        """
+        if self.baseline.embedding is None:
+            return None
+        kept = {
+            name: reference
+            for name, reference in self.baseline.references.items()
+            if not name.startswith("embedding_")
+        }
+        return replace(self.baseline, embedding=None, references=kept)
+
+    def open(self, baseline: she.Baseline, **policy: Any) -> she.SelfHealingModel:
+        """Return the guarded model."""
+        return she.SelfHealingModel(
+            self.path, baseline, runtime=self.runtime, policy=she.Policy(**policy)
+        )
+
+    def interpreter(self, kernels: str = "default") -> Any:
+        """Return the runtime's own interpreter, one thread."""
+        module = importlib.import_module(MODULES[self.runtime])
+        options = {}
+        if kernels == "builtin":
+            resolver = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+            options["experimental_op_resolver_type"] = resolver
+        with without_chatter():
+            interpreter = module.Interpreter(model_path=str(self.path), num_threads=1, **options)
+            interpreter.allocate_tensors()
+        return interpreter
+
+
+class Raw:
+    """The three calls that `predict` replaces."""
+
+    def __init__(self, case: Case, kernels: str = "default") -> None:
+        self.interpreter = case.interpreter(kernels)
+        self.source = self.interpreter.get_input_details()[0]["index"]
+        self.sink = self.interpreter.get_output_details()[0]["index"]
+
+    def window(self, chunk: Sequence[Array]) -> None:
+        """Serve some inputs, as a user's loop does."""
+        interpreter, source, sink = self.interpreter, self.source, self.sink
+        for x in chunk:
+            interpreter.set_tensor(source, x)
+            interpreter.invoke()
+            interpreter.get_tensor(sink)
+
+    def one(self, x: Array) -> object:
+        """Serve one input."""
+        self.interpreter.set_tensor(self.source, x)
+        self.interpreter.invoke()
+        return self.interpreter.get_tensor(self.sink)
+
+
+def window_of(serve: Serve) -> Callable[[Sequence[Array]], None]:
+    """Return a loop around a function of one input."""
+
+    def window(chunk: Sequence[Array]) -> None:
+        for x in chunk:
+            serve(x)
+
+    return window
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds a call over many windows."""
+
+    median: float
+    least: float
+    windows: int
+
+
+def take_turns(
+    works: Sequence[Callable[[Sequence[Array]], None]],
+    inputs: Sequence[Array],
+    seconds: float,
+    least_windows: int = 31,
+) -> list[Timing]:
+    """Measure loops over inputs turn by turn, in windows of about 0.3 ms.
+
+    Every window of each has the same number of calls, and goes on with the inputs where its last
+    one ended. Who follows whom is drawn anew every round, so that nobody always finds the caches
+    as the same neighbour left them.
+    """
+    for work in works:
+        work(inputs)
+    start = time.perf_counter_ns()
+    works[0](inputs)
+    one = (time.perf_counter_ns() - start) / len(inputs)
+    calls = max(1, min(len(inputs), round(WINDOW_NS / one)))
+    twice = [*inputs, *inputs]
+    places = [0] * len(works)
+    times: list[list[int]] = [[] for _ in works]
+    rng = np.random.default_rng(0)
+    gc.collect()
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times[0]) < least_windows:
+        for k in rng.permutation(len(works)):
+            chunk = twice[places[k] : places[k] + calls]
+            places[k] = (places[k] + calls) % len(inputs)
+            work = works[k]
+            start = time.perf_counter_ns()
+            work(chunk)
+            times[k].append(time.perf_counter_ns() - start)
+    return [Timing(float(np.median(t)) / calls / 1e9, min(t) / calls / 1e9, len(t)) for t in times]

@@ -1,0 +1,140 @@
+"""Turn what `guard.py --json` and `callgrind.py` wrote into the tables of README and docs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import callgrind
+from guard_cases import MODELS
+from guard_tails import MODES
+
+NAMES = {
+    "kws_dscnn_int8": "keyword spotting, int8",
+    "resnet8_cifar10_int8": "ResNet-8, int8",
+    "vww_mobilenet_int8": "visual wake words, int8",
+    "ad_autoencoder_int8": "autoencoder, int8",
+    "wakeword_streaming_int8": "wake word, int8",
+    "mobilenet_v1_025_128_uint8": "MobileNet v1 0.25, uint8",
+}
+RUNTIMES = {"litert": "LiteRT 2.3", "tflite_runtime": "tflite-runtime 2.14"}
+Figures = dict[str, float]
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    """Print a table in Markdown."""
+    columns = list(head)
+    print(f"\n| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
+    for row in rows:
+        print(f"| {' | '.join(row)} |")
+
+
+def show(figures: Figures, name: str, digits: int = 2) -> str:
+    """Write one cell; a dash where there is no such figure."""
+    value = figures.get(name)
+    return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def micros(figures: Figures, name: str) -> str:
+    """Write one cell of microseconds, with three digits that mean something."""
+    value = figures.get(name)
+    return "–" if value is None else f"{value:,.{max(0, 2 - len(str(int(value))) + 1)}f}"
+
+
+def summary(figures: Figures) -> None:
+    """Show the README's table: both runtimes side by side."""
+    rows = [
+        [
+            NAMES[model],
+            *(show(figures, f"{runtime} {model}: guarded / raw, median") for runtime in RUNTIMES),
+            show(figures, f"litert {model}: guarded / the like in Python"),
+        ]
+        for model in MODELS
+    ]
+    table(
+        (
+            "guarded / raw",
+            *RUNTIMES.values(),
+            "guarded / the like in Python (NumPy, river, zlib), LiteRT",
+        ),
+        rows,
+    )
+
+
+def ratios(figures: Figures, runtime: str) -> None:
+    """Guarded against raw, without the embedding, and against Python."""
+    rows = []
+    for model in MODELS:
+        at = f"{runtime} {model}: "
+        if at + "raw" not in figures:
+            continue
+        rows.append(
+            [
+                NAMES[model],
+                micros(figures, at + "raw"),
+                *(
+                    show(figures, f"{at}{what} / raw, {kind}")
+                    for what in ("guarded", "without embedding")
+                    for kind in ("median", "least")
+                ),
+                show(figures, at + "guarded / the like in Python"),
+            ]
+        )
+    if rows:
+        head = ("raw, µs", "guarded / raw", "by minima", "without embedding", "by minima")
+        table((RUNTIMES[runtime], *head, "guarded / the like in Python"), rows)
+
+
+def tails(figures: Figures, runtime: str) -> None:
+    """p99 and p99.9 while damage is healed."""
+    rows = []
+    for model in MODELS:
+        for mode in MODES:
+            at = f"{runtime} {model}, {mode}: "
+            if at + "p99 calm" in figures:  # slow models have too few calls in a short run
+                cells = [
+                    micros(figures, f"{at}{p} {who}")
+                    for p in ("p99", "p99.9")
+                    for who in ("while healing", "calm", "raw")
+                ]
+                rows.append([NAMES[model], mode, *cells])
+    if rows:
+        head = ("healing", "calm", "raw")
+        table(
+            (RUNTIMES[runtime], "mode", *(f"{p} {h}" for p in ("p99", "p99.9") for h in head)), rows
+        )
+
+
+def instructions() -> None:
+    """Show the table that `callgrind.py` keeps."""
+    kept = json.loads(callgrind.TABLE.read_text())
+    groups = [*(name for name, _ in callgrind.GROUPS), "all"]
+    rows = [
+        [RUNTIMES[runtime], NAMES[model], *(f"{models[model][group]:,}" for group in groups)]
+        for runtime, models in kept.items()
+        for model in callgrind.MODELS
+        if model in models
+    ]
+    table(("instructions a prediction", "model", *groups), rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("figures", nargs="*", type=Path, help="files that guard.py --json wrote")
+    figures: Figures = {}
+    for path in parser.parse_args().figures:
+        figures.update({row["name"]: row["value"] for row in json.loads(path.read_text())})
+    if figures:
+        summary(figures)
+    for runtime in RUNTIMES:
+        ratios(figures, runtime)
+    for runtime in RUNTIMES:
+        tails(figures, runtime)
+    if callgrind.TABLE.exists():
+        instructions()
+
+
+if __name__ == "__main__":
+    main()
