@@ -227,7 +227,8 @@ py::object HotCall::predict(py::handle x, py::handle out) {
   const std::size_t elements = input.nbytes / static_cast<std::size_t>(input.dtype.itemsize());
   if (is_real || input.dtype.kind() == 'f') {
     const std::span values(reinterpret_cast<const float*>(array->data), count * elements);
-    if (input.dtype.itemsize() > 4 || !all_finite(values)) return py::none();
+    if (input.dtype.itemsize() != 4 && !is_real) return py::none();
+    if (!all_finite(values)) return py::none();
   }
   const OutsideTensor& output = outputs_[0];
   const bool is_real_out = is_real && output.is_quantized();
@@ -245,6 +246,10 @@ py::object HotCall::predict(py::handle x, py::handle out) {
       reinterpret_cast<std::byte*>(py::detail::array_proxy(result.ptr())->data),
       is_real_out ? own / static_cast<std::size_t>(output.dtype.itemsize()) * sizeof(float) : own,
       is_real_out};
+  // An answer must not be written over inputs that are still to be read.
+  if (feed.data < sink.data + count * sink.stride && sink.data < feed.data + count * feed.stride) {
+    return py::none();
+  }
   const Job job{{&feed, 1}, {&sink, 1}, nullptr, count};
   try {
     run(job);
