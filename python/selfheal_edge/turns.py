@@ -36,7 +36,7 @@ class Turns:
         self._outer = outer
         self._inner: Turns | None = None
         if outer is not None:
-            outer._inner = self  # noqa: SLF001 — its own kind
+            outer._inner = self
         self.core = _core.TurnLock()
         """For the hot path, which takes its turns without Python."""
 

@@ -118,11 +118,11 @@ class TestOut:
     @pytest.mark.parametrize(
         ("make", "error", "says"),
         [
-            (lambda d: np.zeros((3, 1, SIZE, 1), np.float64), ValueError, "out: expected .* float"),
+            (lambda _: np.zeros((3, 1, SIZE, 1), np.float64), ValueError, "out: expected .* float"),
             (lambda d: np.zeros((3, 1, SIZE), d), ValueError, "out: expected"),
             (lambda d: np.zeros((4, 1, SIZE, 1), d), ValueError, "out: expected"),
             (lambda d: np.zeros((3, 1, 2 * SIZE, 1), d)[:, :, ::2], ValueError, "non-contiguous"),
-            (lambda d: [0] * SIZE, TypeError, "out: expected an array, got list"),
+            (lambda _: [0] * SIZE, TypeError, "out: expected an array, got list"),
         ],
     )
     def test_refused_before_anything_runs(
@@ -138,7 +138,7 @@ class TestOut:
         dtype = mirrored.inputs[0].dtype
         out = np.zeros((1, SIZE, 1), dtype)
         out.flags.writeable = False
-        with pytest.raises(ValueError, match="out: expected a writable .* got a read-only one"):
+        with pytest.raises(ValueError, match=r"out: expected a writable .* got a read-only one"):
             mirrored.predict(np.ones((1, SIZE), dtype), out)
         assert not out.any()
 
@@ -170,12 +170,12 @@ class TestBadInput:
         ("strided", lambda x: np.repeat(x, 2, axis=2)[:, :, ::2], ValueError, "C-contiguous"),
         ("fortran", lambda x: np.asfortranarray(np.tile(x, (2, 1, 1))), ValueError, "C-contig"),
         ("wide", lambda x: x.astype(np.float64), TypeError, "x: expected dtype .* got float64"),
-        ("masked", lambda x: np.ma.masked_array(x), TypeError, "got a masked one"),
+        ("masked", np.ma.masked_array, TypeError, "got a masked one"),
         ("empty", lambda x: x[:0], ValueError, "x: expected a batch of at least one sample"),
         ("shape", lambda x: x[:, :, :-1].copy(), ValueError, "x: expected shape"),
         ("rank", lambda x: x[np.newaxis], ValueError, "x: expected shape"),
         ("list", lambda x: x.tolist(), TypeError, "x: expected a NumPy array, got list"),
-        ("none", lambda x: None, TypeError, "x: expected a NumPy array, got NoneType"),
+        ("none", lambda _: None, TypeError, "x: expected a NumPy array, got NoneType"),
         ("swapped", lambda x: x.astype(">f4"), TypeError, "x: expected native byte order"),
         ("nan", lambda x: np.full(x.shape, np.nan, np.float32), ValueError, "that are NaN or inf"),
         ("inf", lambda x: np.full(x.shape, np.inf, np.float32), ValueError, "that are NaN or inf"),
