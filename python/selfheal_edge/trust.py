@@ -54,12 +54,13 @@ class Trust:
 
     @contextmanager
     def repairing(self) -> Iterator[None]:
-        """Flag answers that are given while a repair goes on."""
+        """Flag answers that are given while a repair goes on, that of the turn at its end too."""
         self._repairing += 1
         try:
             yield
         finally:
-            self._repairing -= 1
+            with self._turn:
+                self._repairing -= 1
 
     @property
     def _turn(self) -> AbstractContextManager[None]:

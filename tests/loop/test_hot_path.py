@@ -13,7 +13,6 @@ from tests.support import (
     Array,
     DoNothing,
     answers,
-    causes,
     flip,
     kinds,
     largest_region,
