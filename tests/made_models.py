@@ -131,7 +131,7 @@ def mirror(dtype: str, scale: float, zero_point: int, size: int = 64) -> bytes:
     """Return a model without weights that gives back the levels it gets: RESHAPE."""
     builder = Builder()
     graph = builder.graph()
-    levels = {"quantization": {"scale": [scale], "zero_point": [zero_point]}}
+    levels: dict[str, Any] = {"quantization": {"scale": [scale], "zero_point": [zero_point]}}
     x = graph.tensor([1, size], dtype, **levels)
     y = graph.tensor([1, size, 1], dtype, **levels)
     shape = graph.tensor([3], "int32", np.array([1, size, 1], np.int32).tobytes())

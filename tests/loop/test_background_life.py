@@ -37,8 +37,9 @@ class TestSpare:
         with opened(digits_baseline, hot_spare=True, repair_kit=kit, **held_up()) as model:
             expected = answers(model, samples[:50])[0]
             old = spare_of(model).instance
-            assert spare_of(model)._built is not None
-            for image in spare_of(model)._built[1].values():
+            built = spare_of(model)._built
+            assert built is not None
+            for image in built[1].values():
                 np.asarray(image.live)[1000::7] ^= 64
             damage(model)
             model.predict(samples[0])
@@ -113,7 +114,7 @@ class TestSpare:
                     path,
                     baseline,
                     runtime=runtime,
-                    policy=she.Policy(mode=mode, hot_spare=True),  # type: ignore[arg-type]
+                    policy=she.Policy(mode=mode, hot_spare=True),
                 )
         assert len(os.listdir("/proc/self/fd")) == before, "nothing stays open"
 

@@ -56,10 +56,13 @@ def damage(model: she.SelfHealingModel) -> None:
 
 def told(model: she.SelfHealingModel) -> list[Any]:
     """Return all events but for their times."""
-    untimed = {"monotonic": 0.0, "wall": 0.0}
-    names = {f.name for f in dataclasses.fields(she.Event)}
-    assert untimed.keys() <= names, names
-    return [dataclasses.replace(event, **untimed) for event in model.events]
+    return [dataclasses.replace(event, monotonic=0.0, wall=0.0) for event in model.events]
+
+
+def bank_state(model: she.SelfHealingModel) -> bytes:
+    bank = model._parts.monitor.core.bank
+    assert bank is not None
+    return bank.state()
 
 
 def condition(model: she.SelfHealingModel) -> dict[str, Any]:
@@ -71,7 +74,7 @@ def condition(model: she.SelfHealingModel) -> dict[str, Any]:
     return {
         "events": told(model),
         "health": health,
-        "bank": monitor.core.bank.state(),
+        "bank": bank_state(model),
         "window": monitor.window.tobytes(),
         "counts": (monitor.count, monitor.repeats, monitor.nonfinite),
         "last": model._serving.last,

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from tests.loop.test_bit_exact import opened
+from tests.loop.test_hot_path import bank_state
 from tests.made_models import mirror
 from tests.support import MODELS, Array, Raw, answers, kinds, named, random_batch, same
 
@@ -161,7 +162,7 @@ class TestOut:
         assert out.tobytes() == expected.tobytes()
 
 
-class Sub(np.ndarray):
+class Sub(np.ndarray[Any, Any]):
     """An array of the user's own kind."""
 
 
@@ -193,11 +194,11 @@ class TestBadInput:
         del name
         x = np.arange(4 * SIZE, dtype=mirrored.inputs[0].dtype).reshape(4, 1, SIZE)
         expected = np.asarray(mirrored.predict(x))
-        monitor = mirrored._parts.monitor.core
-        before = (mirrored.health.predictions, monitor.bank.state(), monitor.count)
+        monitor = mirrored._parts.monitor
+        before = (mirrored.health.predictions, bank_state(mirrored), monitor.count)
         with pytest.raises(error, match=says):
             mirrored.predict(make(x))
-        assert (mirrored.health.predictions, monitor.bank.state(), monitor.count) == before
+        assert (mirrored.health.predictions, bank_state(mirrored), monitor.count) == before
         assert np.asarray(mirrored.predict(x)).tobytes() == expected.tobytes()
 
     def test_subclass_and_read_only(self, mirrored: she.SelfHealingModel) -> None:
