@@ -319,14 +319,14 @@ void HotCall::loop(const Job& job, bool& is_attended) {
   std::size_t next = 0;
   std::size_t failed = job.count;  // no such inference
   while (next < job.count) {
-    if (path_.engine() == nullptr) throw Closed();
-    path_.feed(job.feeds, job.sinks, job.nonfinite);
     double now = std::numeric_limits<double>::quiet_NaN();
     std::size_t end = job.count;
-    if (!clock_.is_none()) {
+    if (!clock_.is_none()) {  // the user's: it may predict, or close the model
       now = clock_().cast<double>();
       end = next + 1;
     }
+    if (path_.engine() == nullptr) throw Closed();
+    path_.feed(job.feeds, job.sinks, job.nonfinite);
     HotPath::Progress progress{};
     if (path_.engine()->needs_interpreter_lock() ||
         static_cast<double>(end - next) * seconds_ < kShort) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -34,8 +35,36 @@ class Response(Protocol):
 
 
 class _Inline:
+    """Does at once what came up.
+
+    What comes up while that is done, since a strategy or a diagnoser predicts, waits for its end:
+    or damage that is being healed would be found, and healed, without end.
+    """
+
     def __init__(self, loop: HealingLoop) -> None:
-        self.attend = loop.attend
+        self._loop = loop
+        self._is_busy = False
+        self._later: deque[Notice] = deque(maxlen=_MOST_MERGED)
+
+    def attend(self, notice: Notice) -> None:
+        if self._is_busy:
+            self._put_off(notice)
+            return
+        self._is_busy = True
+        try:
+            self._loop.attend(notice)
+            while self._later:
+                self._loop.attend(self._later.popleft())
+        finally:
+            self._is_busy = False
+
+    def _put_off(self, notice: Notice) -> None:
+        if notice.error is not None:
+            raise notice.error
+        # What is still corrupt is what is being healed, or is found again.
+        damage = tuple(b for b in notice.damage if b.healed or b.part != "live")
+        if damage or notice.alarms:
+            self._later.append(replace(notice, damage=damage, again=None))
 
     def wait(self, seconds: float | None) -> bool:  # noqa: ARG002 — there is nothing to wait for
         return True

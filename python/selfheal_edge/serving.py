@@ -244,7 +244,11 @@ class Serving:
         if self._is_hot:
             assert self._hot is not None
             results = [np.empty((batch.size, *spec.shape), spec.dtype) for spec in specs]
-            self._hot.serve(batch.rows, results, batch.nonfinite)
+            try:
+                self._hot.serve(batch.rows, results, batch.nonfinite)
+            except RuntimeError:
+                self._turns.check_open()
+                raise
             return join_outputs(specs, results, batch.form, batch.real)
         counts = batch.nonfinite
         answers = [
@@ -281,6 +285,7 @@ class Serving:
 
     def _serve_one(self, inputs: list[Array], nonfinite: int) -> Sequence[Array]:
         now = self._clock()
+        self._turns.check_open()  # the clock is the user's
         if found := self._sweep(now):
             self._attend(Notice(self.number, damage=found))
         run = self._instance.run

@@ -49,6 +49,11 @@ class Turns:
         """Whether nobody may come in any more."""
         return self.core.closed
 
+    def check_open(self) -> None:
+        """Raise `ModelClosedError` when nobody may come in any more."""
+        if self.core.closed:
+            raise ModelClosedError("model: expected an open model, got a closed one")
+
     def close(self) -> None:
         """Let nobody in any more."""
         self.core.close()
@@ -62,9 +67,11 @@ class Turns:
                 "(a monitor or a clock) with mode='background'"
             )
         self.core.enter()
-        if self.core.closed:
+        try:
+            self.check_open()
+        except ModelClosedError:
             self.core.leave()
-            raise ModelClosedError("model: expected an open model, got a closed one")
+            raise
 
     def __exit__(self, *_: object) -> None:
         """End the turn."""

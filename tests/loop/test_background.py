@@ -302,6 +302,26 @@ class TestTheLoop:
             assert model.health.state == "healthy"
             assert model.weights.scrub() == ()
 
+    def test_a_strategy_that_predicts(self, digits_baseline: she.Baseline, samples: Array) -> None:
+        """It finds what it is healing, and that ends."""
+
+        class Curious(DoNothing):
+            def apply(self, target: RepairTarget, case: RepairCase) -> RepairOutcome:
+                super().apply(target, case)
+                model.predict(samples[7:12])
+                return RepairOutcome(False, "only looked")
+
+        look = Curious("look")
+        kit = she.ModelRepairKit(look)
+        with opened(digits_baseline, repair_kit=kit, **held_up("look")) as model:
+            expected = answers(model, samples[:20])
+            damage(model)
+            model.predict(samples[0])
+            assert model.wait_healed(SOON)
+            assert 1 <= look.calls <= 3
+            assert same(answers(model, samples[:20]), expected)
+            assert model.infer(samples[0]).trusted
+
     def test_a_monitor_that_reaches_for_the_weights(
         self, digits_baseline: she.Baseline, samples: Array
     ) -> None:

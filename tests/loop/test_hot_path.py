@@ -59,6 +59,12 @@ def told(model: she.SelfHealingModel) -> list[Any]:
     return [dataclasses.replace(event, monotonic=0.0, wall=0.0) for event in model.events]
 
 
+def is_hot(model: she.SelfHealingModel, x: Array, out: Array | None = None) -> bool:
+    """Whether this goes in one call of the core; served once to see it."""
+    hot = model._serving._hot
+    return hot is not None and hot.predict(x, out) is not None
+
+
 def bank_state(model: she.SelfHealingModel) -> bytes:
     bank = model._parts.monitor.core.bank
     assert bank is not None
@@ -206,11 +212,11 @@ def test_the_slower_way_leaves_the_same(
 def test_which_way(digits_baseline: she.Baseline, model: she.SelfHealingModel) -> None:
     """What these tests compare are indeed two ways."""
     x = np.zeros((1, 8, 8, 1), np.int8)
-    assert model._quick(x, None) is not None
+    assert is_hot(model, x)
     with she.SelfHealingModel(
         digits_model_path(), digits_baseline, monitor=Own(digits_baseline)
     ) as slow:
-        assert slow._quick(x, None) is None
+        assert not is_hot(slow, x)
 
 
 def test_an_engine_whose_tensors_may_move(model: she.SelfHealingModel, samples: Array) -> None:
@@ -224,12 +230,12 @@ def test_an_engine_whose_tensors_may_move(model: she.SelfHealingModel, samples: 
         return original(inputs)
 
     run_by(model, run)
-    assert model._quick(samples[0], None) is None
+    assert not is_hot(model, samples[0])
     assert same(answers(model, samples[:20]), expected)
     assert len(calls) == 20
     assert model.health.predictions == 40
     model.rollback()
-    assert model._quick(samples[0], None) is not None
+    assert is_hot(model, samples[0])
     assert len(calls) == 20
 
 
@@ -276,9 +282,21 @@ class TestReEntrance:
             expected = answers(model, samples[:20])[0]
             damage(model)
             assert same(answers(model, samples[:20]), [expected])
-            assert inner
+            assert len(inner) == 1, "what it found itself is not healed in itself"
+            assert kinds(model).count("diagnosis") == 1
             assert model.health.state == "healthy"
             assert model.weights.scrub() == ()
+
+    def test_a_clock_that_predicts(self, digits_baseline: she.Baseline, samples: Array) -> None:
+        inner: list[Array] = []
+        clock = Clock()
+        with she.SelfHealingModel(digits_model_path(), digits_baseline, clock=clock) as model:
+            expected = answers(model, samples[:20])[0]
+            clock.at[26] = lambda m: inner.extend(answers(m, samples[7:9]))
+            clock.model = model
+            assert same(answers(model, samples[:20]), [expected])
+            assert same(inner, [expected[7:9]])
+            clock.model = None
 
     def test_on_event_that_predicts(self, digits_baseline: she.Baseline, samples: Array) -> None:
         inner: list[Array] = []
@@ -333,6 +351,18 @@ class TestClosing:
             with pytest.raises(ModelClosedError):
                 getattr(model, call)(samples[0])
             assert model.health.state == "closed"
+
+    @pytest.mark.parametrize("call", ["predict", "infer"])
+    def test_from_the_clock(self, digits_baseline: she.Baseline, samples: Array, call: str) -> None:
+        clock = Clock()
+        model = she.SelfHealingModel(digits_model_path(), digits_baseline, clock=clock)
+        model.predict(samples[:3])
+        clock.model = model
+        clock.at[3] = she.SelfHealingModel.close
+        with pytest.raises(ModelClosedError):
+            getattr(model, call)(samples[0])
+        clock.model = None
+        assert model.health.state == "closed"
 
     @pytest.mark.parametrize("size", [1, 50])
     def test_from_another_thread(

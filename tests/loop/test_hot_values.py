@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from tests.loop.test_bit_exact import opened
-from tests.loop.test_hot_path import bank_state
+from tests.loop.test_hot_path import bank_state, is_hot
 from tests.made_models import mirror
 from tests.support import MODELS, Array, Raw, answers, kinds, named, random_batch, same
 
@@ -28,11 +28,6 @@ SCHEMES = (
     ("int8", 1e-38, 127),  # steps overflow
     ("uint8", 3e30, 0),  # and vanish
 )
-
-
-def is_hot(model: she.SelfHealingModel, x: Array, out: Array | None = None) -> bool:
-    """Whether this goes in one call of the core; served once to see it."""
-    return model._quick(x, out) is not None
 
 
 @pytest.fixture(scope="module", params=SCHEMES, ids=lambda s: f"{s[0]} {s[1]:.0e}")
