@@ -70,14 +70,14 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def cpp(session: nox.Session) -> None:
-    """C++ core without Python: tests as built for release, then under ASan and UBSan."""
+    """C++ core without Python: as built for release, under ASan and UBSan, and under TSan."""
     session.install("cmake>=3.25", "ninja")
     # Its library is all that is needed, and the tests of what stands on it skip without.
     session.install("--no-deps", "ai-edge-litert", success_codes=(0, 1))
     found = session.run("python", "-c", _LITERT_ENVIRONMENT, silent=True)
     assert isinstance(found, str)
     env = dict(line.split("=", 1) for line in found.split())
-    for preset in ("default", "sanitize"):
+    for preset in ("default", "sanitize", "thread"):
         session.run("cmake", "--workflow", "--preset", preset, env=env)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from tests.tflite.builder import Builder, Graph
 
-__all__ = ["branching_classifier", "int16_classifier"]
+__all__ = ["branching_classifier", "int16_classifier", "mirror"]
 
 
 def _quantised(scales: list[float], axis: int = 0) -> dict[str, Any]:
@@ -124,4 +124,17 @@ def branching_classifier(size: int = 16, classes: int = 4, rounds: int = 3, seed
     graph.operator("ADD", [i, body.constant([1], "int32")], [following], ("AddOptions", {}))
     y = body.dense(x, size, size, activation=1)
     graph.tree.update(inputs=[i, x], outputs=[following, y])
+    return builder.file()
+
+
+def mirror(dtype: str, scale: float, zero_point: int, size: int = 64) -> bytes:
+    """Return a model without weights that gives back the levels it gets: RESHAPE."""
+    builder = Builder()
+    graph = builder.graph()
+    levels: dict[str, Any] = {"quantization": {"scale": [scale], "zero_point": [zero_point]}}
+    x = graph.tensor([1, size], dtype, **levels)
+    y = graph.tensor([1, size, 1], dtype, **levels)
+    shape = graph.tensor([3], "int32", np.array([1, size, 1], np.int32).tobytes())
+    graph.operator("RESHAPE", [x, shape], [y], ("ReshapeOptions", {"new_shape": [1, size, 1]}))
+    graph.tree.update(inputs=[x], outputs=[y])
     return builder.file()

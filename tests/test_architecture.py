@@ -30,7 +30,7 @@ LAYERS: tuple[frozenset[str], ...] = (
         "beats",
         "known_answers",
     }
-    | {"exposure", "interval", "drift", "drift_detector"},
+    | {"exposure", "interval", "drift", "drift_detector", "trust"},
     frozenset({"monitor", "diagnosis", "repair", "trial", "policy"}),
     frozenset({"serving", "healing", "health", "spare"}),
     frozenset({"loop"}),

@@ -24,6 +24,7 @@ void bind_turn_lock(py::module_& m) {
       m, "TurnLock", "A re-entrant lock that is handed on in the order of arrival.")
       .def(py::init<>())
       .def("enter", &enter, "Take it; wait for those who came before.")
+      .def("try_enter", &TurnLock::try_enter, "Take it if nobody has it or waits; say whether.")
       .def("leave", &leave, "Give it back; True when this thread has it no more.")
       .def("close", &TurnLock::close, "Let nobody in any more.")
       .def_property_readonly("mine", &TurnLock::is_mine, "Whether this thread has it.")

@@ -273,7 +273,8 @@ py::object HotCall::predict(py::handle x, py::handle out) {
   const std::size_t elements = input.nbytes / static_cast<std::size_t>(input.dtype.itemsize());
   if (is_real || input.dtype.kind() == 'f') {
     const std::span values(reinterpret_cast<const float*>(array->data), count * elements);
-    if (input.dtype.itemsize() > 4 || !all_finite(values)) return py::none();
+    if (input.dtype.itemsize() != 4 && !is_real) return py::none();
+    if (!all_finite(values)) return py::none();
   }
   const OutsideTensor& output = outputs_[0];
   const bool is_real_out = is_real && output.is_quantized();
@@ -291,6 +292,10 @@ py::object HotCall::predict(py::handle x, py::handle out) {
       reinterpret_cast<std::byte*>(py::detail::array_proxy(result.ptr())->data),
       is_real_out ? own / static_cast<std::size_t>(output.dtype.itemsize()) * sizeof(float) : own,
       is_real_out};
+  // An answer must not be written over inputs that are still to be read.
+  if (feed.data < sink.data + count * sink.stride && sink.data < feed.data + count * feed.stride) {
+    return py::none();
+  }
   const Job job{{&feed, 1}, {&sink, 1}, nullptr, count};
   try {
     run(job);
@@ -360,14 +365,14 @@ void HotCall::loop(const Job& job, bool& is_attended) {
   std::size_t next = 0;
   std::size_t failed = job.count;  // no such inference
   while (next < job.count) {
-    if (path_.engine() == nullptr) throw Closed();
-    path_.feed(job.feeds, job.sinks, job.nonfinite);
     double now = std::numeric_limits<double>::quiet_NaN();
     std::size_t end = job.count;
-    if (!clock_.is_none()) {
+    if (!clock_.is_none()) {  // the user's: it may predict, or close the model
       now = clock_().cast<double>();
       end = next + 1;
     }
+    if (path_.engine() == nullptr) throw Closed();
+    path_.feed(job.feeds, job.sinks, job.nonfinite);
     HotPath::Progress progress{};
     if (path_.engine()->needs_interpreter_lock() ||
         static_cast<double>(end - next) * seconds_ < kShort) {

@@ -46,7 +46,7 @@ class Parts:
     @property
     def trusted(self) -> bool:
         """Whether answers may be relied on."""
-        return self.healer.trusted or self.serving.on_spare
+        return self.healer.trust.holds or self.serving.on_spare
 
     def close(self) -> None:
         """Release everything."""

@@ -24,7 +24,7 @@ class Worker(Generic[Job]):
         Does one job; what it raises is logged.
     merge
         Makes one job of one that still waits and one that is posted, or returns None where they
-        have to stay two. What merges keeps the queue short.
+        have to stay two. The queue is as long as there are kinds of jobs that do not merge.
     name
         Of the thread.
     """
@@ -46,29 +46,37 @@ class Worker(Generic[Job]):
         with self._changed:
             if self._closed:
                 return
-            merged = self._merge(self._jobs[-1], job) if self._jobs else None
-            if merged is None:
-                self._jobs.append(job)
-            else:
-                self._jobs[-1] = merged
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                thread.start()  # may fail, and is tried again then
+                self._thread = thread
+            for index, waiting in enumerate(self._jobs):
+                merged = self._merge(waiting, job)
+                if merged is not None:
+                    self._jobs[index] = merged
+                    break
+            else:
+                self._jobs.append(job)
             self._changed.notify_all()
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Wait until nothing is left to do; return whether that is so."""
+        """Wait until nothing is left to do; return whether that is so.
+
+        The worker itself does not wait: what it does is not done.
+        """
         with self._changed:
+            if threading.current_thread() is self._thread:
+                return False
             return self._changed.wait_for(lambda: not (self._jobs or self._busy), seconds)
 
-    def close(self) -> None:
+    def close(self, *, wait: bool = True) -> None:
         """Drop what has not begun, and wait for what has, unless that is what calls."""
         with self._changed:
             self._closed = True
             self._jobs.clear()
             self._changed.notify_all()
             thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
+        if wait and thread is not None and thread is not threading.current_thread():
             thread.join()
 
     def _run(self) -> None:
@@ -83,5 +91,5 @@ class Worker(Generic[Job]):
                 self._busy = True
             try:
                 self._work(job)
-            except Exception:  # the next job may fare better
+            except BaseException:  # the next job may fare better; there is nobody else to tell
                 _log.exception("%s failed", self._name)

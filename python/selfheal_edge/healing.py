@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -21,6 +20,7 @@ from selfheal_edge.session import Session
 from selfheal_edge.tflite.flip_check import Finding
 from selfheal_edge.tflite.protocol import Array, Instance
 from selfheal_edge.trial import Proof, prove_restored
+from selfheal_edge.trust import Trust
 from selfheal_edge.weights import GOLDEN, Weights
 
 __all__ = ["Healer", "Healing"]
@@ -79,8 +79,8 @@ class Healer:
         # What every image was when the model was opened: built from a file whose hash is known.
         self._born = {name: _digest(image.live) for name, image in weights.images.items()}
         self._known = {GOLDEN: known}  # by origin
-        self._is_marked = False
-        self._doubts = self._cleared = 0
+        self.trust = Trust(session)
+        """Whether answers may be relied on."""
         self.repairs = 0
         """Repairs that were proven."""
         self.failed = 0
@@ -225,33 +225,9 @@ class Healer:
                 "got another: damage came while it was made"
             )
 
-    @property
-    def trusted(self) -> bool:
-        """Whether answers may be relied on."""
-        return not self._is_marked and self._cleared == self._doubts
-
-    def trust(self) -> None:
-        """Flag answers no more: the model is proven to be what it was, or the trouble is over."""
-        self._is_marked = False
-
     def mark_untrusted(self) -> None:
         """Flag every answer from now on."""
-        self._is_marked = True
-
-    def doubt(self) -> None:
-        """Flag every answer until `look` has ended that begins after this; in the turn."""
-        self._doubts += 1
-
-    @contextmanager
-    def look(self) -> Iterator[None]:
-        """Look at all that is doubted up to now; what is wrong then is marked meanwhile."""
-        with self._session.turn:
-            seen = self._doubts
-        try:
-            yield
-        finally:
-            with self._session.turn:
-                self._cleared = seen
+        self.trust.mark()
 
     def prove(self) -> Proof:
         """Check every byte and every known answer."""

@@ -121,7 +121,7 @@ class HealingLoop:
     def _attend(self, notice: Notice) -> None:
         self._keep_spare()
         if notice.damage:
-            self.take_in(notice.damage)
+            self._take_in(notice.damage)
             return
         if notice.error is not None:
             corrupt = self._corrupt()
@@ -248,6 +248,10 @@ class HealingLoop:
 
     def _runtime_fault(self) -> None:
         """Known answers are wrong: find out why, and respond."""
+        with self._healer.trust.repairing():
+            self._heal_runtime()
+
+    def _heal_runtime(self) -> None:
         self._stand_in()
         corrupt = self._corrupt()
         if corrupt:
@@ -264,6 +268,14 @@ class HealingLoop:
             self._retry_at = self.predictions + self._retry_pause
 
     def take_in(self, found: tuple[CorruptBlock, ...]) -> None:
+        """Take note of what a sweep found beside the inferences."""
+        try:
+            self._take_in(found)
+        finally:
+            self._serve_again()
+            self._look_again()
+
+    def _take_in(self, found: tuple[CorruptBlock, ...]) -> None:
         """Take note of what a sweep found, and of what the core has healed already."""
         live = tuple(block for block in found if block.part == "live")
         for block in found:
@@ -280,8 +292,18 @@ class HealingLoop:
         if live and not self._waits(live):
             self.heal_corruption(live)
 
+    def rolled_back(self) -> None:
+        """Take note that the user has rolled back, and that the result was proven."""
+        self.restored()
+        self._serve_again()
+        self._look_again()
+
     def heal_corruption(self, corrupt: tuple[CorruptBlock, ...]) -> bool:
         """Restore corrupt blocks; return whether the model is proven to be what it was."""
+        with self._healer.trust.repairing():
+            return self._heal_corruption(corrupt)
+
+    def _heal_corruption(self, corrupt: tuple[CorruptBlock, ...]) -> bool:
         self._stand_in()
         self.corrupt_blocks += len(corrupt)
         regions = tuple(dict.fromkeys(r for block in corrupt for r in block.regions))
@@ -343,7 +365,7 @@ class HealingLoop:
         trouble, self.trouble = self.trouble, None
         self._pending.clear()
         with self._turn:
-            self._healer.trust()
+            self._healer.trust.restore()
             self._monitor.reset()
         self._pause = self._policy.rediagnose_after
         if trouble is not None:

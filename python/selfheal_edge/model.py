@@ -245,7 +245,7 @@ class SelfHealingModel:
         """
         with self._care:
             self._parts.healer.roll_back(to, modules, self._parts.loop.predictions)
-            self._parts.loop.restored()
+            self._parts.loop.rolled_back()
 
     def commission(self, *, flips: bool = True) -> None:
         """Settle the known answers on this device, from bytes that are proven to be the file's.

@@ -56,20 +56,29 @@ class Last(NamedTuple):
 
 
 class _Pacer:
-    """How many bytes of a sweep are due; the hot path has its own."""
+    """What the core's `SweepPacer` does, for the slower way."""
 
     def __init__(self, least: int, seconds: float | None, most: float) -> None:
         self._least = least
         self._seconds = seconds if least else None
         self._most = most
         self._last: float | None = None
+        self._share = 0.0
+        self._owed = 0
 
-    def due(self, nbytes: int, now: float) -> int:
+    def tick(self, now: float, block_bytes: int) -> bool:
+        self._owed += self._least
         last, self._last = self._last, now
-        if self._seconds is None or last is None:
-            return self._least
-        share = min(max(0.0, (now - last) / self._seconds), self._most)
-        return self._least + int(share * nbytes)
+        if self._seconds is not None and last is not None:
+            share = self._share + (now - last) / self._seconds
+            self._share = min(max(0.0, share), self._most)
+        return self._owed >= block_bytes or self._share > 0.0
+
+    def due(self, round_bytes: int) -> int:
+        return self._owed + int(self._share * round_bytes)
+
+    def done(self) -> None:
+        self._owed, self._share = 0, 0.0
 
 
 def _weakly(method: Callable[..., T]) -> Callable[..., T]:
@@ -141,7 +150,6 @@ class Serving:
         fast, keyed = policy.scrub_bytes_per_predict, policy.keyed_bytes_per_predict
         self._fast = _Pacer(fast, policy.sweep_seconds, _MOST_FAST)
         self._keyed = _Pacer(keyed, policy.keyed_sweep_seconds, _MOST_KEYED)
-        self._sweeps = bool(fast or keyed)
         self._slow_number = 0
         self._slow_last = Last(None, None, True)
         self._due: tuple[int | None, float] = (None, math.inf)
@@ -187,7 +195,8 @@ class Serving:
         """Sweep the images that there are now."""
         if self._hot is not None:
             images = self._weights.images.values()
-            self._hot.guard([image.guard for image in images], self._care.core)
+            with self._turns:  # whoever predicts may be about to ask what was found
+                self._hot.guard([image.guard for image in images], self._care.core)
 
     def release(self) -> None:
         """Let go of the instance; nothing is served any more."""
@@ -231,7 +240,11 @@ class Serving:
         if self._is_hot:
             assert self._hot is not None
             results = [np.empty((batch.size, *spec.shape), spec.dtype) for spec in specs]
-            self._hot.serve(batch.rows, results, batch.nonfinite)
+            try:
+                self._hot.serve(batch.rows, results, batch.nonfinite)
+            except RuntimeError:
+                self._turns.check_open()
+                raise
             return join_outputs(specs, results, batch.form, batch.real)
         counts = batch.nonfinite
         answers = [
@@ -268,13 +281,9 @@ class Serving:
 
     def _serve_one(self, inputs: list[Array], nonfinite: int) -> Sequence[Array]:
         now = self._clock()
-        if self._sweeps:
-            size = self._weights.nbytes // max(1, len(self._weights.images))
-            found = self._weights.step(
-                self._fast.due(size, now), self._keyed.due(2 * size, now), heal=self._at_once
-            )
-            if found:
-                self._attend(Notice(self.number, damage=found))
+        self._turns.check_open()  # the clock is the user's
+        if found := self._sweep(now):
+            self._attend(Notice(self.number, damage=found))
         run = self._instance.run
         try:
             outputs = run(inputs)
@@ -301,6 +310,26 @@ class Serving:
 
         self._attend(Notice(number, alarms=alarms, again=again))
         return outputs
+
+    def _sweep(self, now: float) -> tuple[CorruptBlock, ...]:
+        """Sweep what is due, unless somebody works on the images: then it stays due."""
+        images = tuple(self._weights.images.values())
+        block_bytes = images[-1].image.block_bytes
+        is_fast_due = self._fast.tick(now, block_bytes)
+        is_keyed_due = self._keyed.tick(now, block_bytes)
+        found: tuple[CorruptBlock, ...] = ()
+        if not (is_fast_due or is_keyed_due):
+            return found
+        with self._care.attempt() as is_mine:
+            if not is_mine:
+                return found
+            for image in images:
+                fast = self._fast.due(image.guard.fast_blocks * block_bytes)
+                keyed = self._keyed.due(image.guard.keyed_blocks * block_bytes)
+                found += image.step(fast, keyed) if self._at_once else image.look(fast)
+            self._fast.done()
+            self._keyed.done()
+        return found
 
     def _measure(
         self, inputs: Sequence[Array], outputs: Sequence[Array], nonfinite: int

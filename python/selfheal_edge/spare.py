@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import ExitStack
+
 from selfheal_edge.baseline import KnownAnswers
-from selfheal_edge.errors import SelfHealError
 from selfheal_edge.guarded_image import GuardedImage, GuardOptions, guard_instance
 from selfheal_edge.session import Session
 from selfheal_edge.tflite.protocol import Instance
 from selfheal_edge.tflite.source_image import SourceImage
 
 __all__ = ["Spare"]
+
+_log = logging.getLogger("selfheal_edge")
 
 
 class Spare:
@@ -20,6 +24,11 @@ class Spare:
     session
         The one that it stands in for.
 
+    Raises
+    ------
+    ValueError
+        For a recurrent model: the state that it has come to is in the damaged instance alone.
+
     Notes
     -----
     Its bytes are sealed when it is built. `verify` holds them to that before they serve; a spare
@@ -27,26 +36,39 @@ class Spare:
     """
 
     def __init__(self, session: Session) -> None:
+        if session.stateful:
+            raise ValueError(
+                "policy.hot_spare: expected False for a recurrent model, whose state a spare has "
+                "not come to, got True"
+            )
         self._session = session
         self._build()
 
     def _build(self) -> None:
         session = self._session
-        self._source = SourceImage(session.copy.model.data)
-        try:
-            self.instance: Instance = session.choice.build(self._source)
-        except BaseException:
-            self._source.close()
-            raise
-        nothing = GuardOptions(snapshots=False, parity_blocks=0)
-        self._images: dict[str, GuardedImage] = guard_instance(
-            self._source.view, session.copy.model.regions, self.instance, nothing
-        )
+        with ExitStack() as undo:
+            source = SourceImage(session.copy.model.data)
+            undo.callback(source.close)
+            instance: Instance = session.choice.build(source)
+            undo.callback(instance.close)
+            nothing = GuardOptions(snapshots=False, parity_blocks=0)
+            images = guard_instance(source.view, session.copy.model.regions, instance, nothing)
+            for image in images.values():
+                undo.callback(image.close)
+            self._built: tuple[Instance, dict[str, GuardedImage]] | None = (instance, images)
+            self._release = undo.pop_all()
+
+    @property
+    def instance(self) -> Instance:
+        """What serves, once verified."""
+        assert self._built is not None, "verify() comes first"
+        return self._built[0]
 
     @property
     def memory_bytes(self) -> int:
         """Bytes of its images and their checksums."""
-        return sum(image.nbytes + image.memory_bytes for image in self._images.values())
+        images = {} if self._built is None else self._built[1]
+        return sum(image.nbytes + image.memory_bytes for image in images.values())
 
     def verify(self, known: KnownAnswers) -> bool:
         """Return whether every byte holds and every known answer is exact, if need be anew."""
@@ -55,18 +77,22 @@ class Spare:
         self.close()
         try:
             self._build()
-        except SelfHealError:
-            return False
+        except Exception:  # then there is none until the next time
+            _log.warning("the hot spare could not be built anew", exc_info=True)
         return self._is_sound(known)
 
     def _is_sound(self, known: KnownAnswers) -> bool:
-        if any(image.image.check(keyed=True) for image in self._images.values()):
+        if self._built is None:
             return False
-        return known.matches([self.instance.run(inputs) for inputs in known.inputs])
+        instance, images = self._built
+        if any(image.image.check(keyed=True) for image in images.values()):
+            return False
+        try:
+            return known.matches([instance.run(inputs) for inputs in known.inputs])
+        except Exception:
+            return False
 
     def close(self) -> None:
-        """Release runtime and memory."""
-        for image in self._images.values():
-            image.close()
-        self.instance.close()
-        self._source.close()
+        """Release runtime and memory; calling it again does nothing."""
+        self._built = None
+        self._release.close()

@@ -21,7 +21,8 @@ class Turns:
         Called when a thread's outermost turn has ended and others may have theirs: the place for
         what must not run in the middle of one, as the user's callbacks.
     outer
-        Turns that a thread takes before these, if it takes both: `after` waits for their end.
+        Turns that a thread takes before these, if it takes both: `after` waits for their end, and
+        a thread that has these alone is refused the outer ones rather than left to wait for ever.
 
     Notes
     -----
@@ -33,6 +34,9 @@ class Turns:
         self._process = ProcessGuard()
         self._after = after
         self._outer = outer
+        self._inner: Turns | None = None
+        if outer is not None:
+            outer._inner = self
         self.core = _core.TurnLock()
         """For the hot path, which takes its turns without Python."""
 
@@ -45,6 +49,11 @@ class Turns:
         """Whether nobody may come in any more."""
         return self.core.closed
 
+    def check_open(self) -> None:
+        """Raise `ModelClosedError` when nobody may come in any more."""
+        if self.core.closed:
+            raise ModelClosedError("model: expected an open model, got a closed one")
+
     def close(self) -> None:
         """Let nobody in any more."""
         self.core.close()
@@ -52,10 +61,17 @@ class Turns:
     def __enter__(self) -> None:
         """Wait for the turn; raise when there will be none."""
         self._process.check()
+        if self._inner is not None and self._inner.core.mine and not self.core.mine:
+            raise RuntimeError(
+                "model: expected work on the weights outside an inference, got it from inside one "
+                "(a monitor or a clock) with mode='background'"
+            )
         self.core.enter()
-        if self.core.closed:
+        try:
+            self.check_open()
+        except ModelClosedError:
             self.core.leave()
-            raise ModelClosedError("model: expected an open model, got a closed one")
+            raise
 
     def __exit__(self, *_: object) -> None:
         """End the turn."""
@@ -66,6 +82,16 @@ class Turns:
         """Do what has to wait for the end of a turn, unless an outer one goes on."""
         if self._outer is None or not self._outer.core.mine:
             self._after()
+
+    @contextmanager
+    def attempt(self) -> Iterator[bool]:
+        """Take the lock if that needs no waiting; say whether it was."""
+        is_mine = self.core.try_enter()
+        try:
+            yield is_mine
+        finally:
+            if is_mine:
+                self.core.leave()
 
     @contextmanager
     def lock(self) -> Iterator[None]:

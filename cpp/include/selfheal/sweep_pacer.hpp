@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <limits>
 
 namespace selfheal {
 
@@ -22,7 +23,7 @@ class SweepPacer {
   bool tick(double now, std::size_t block_bytes) noexcept {
     owed_ += least_bytes_;
     if (seconds_ > 0.0 && now != last_) {
-      if (last_ >= 0.0) share_ = std::clamp(share_ + (now - last_) / seconds_, 0.0, most_);
+      if (last_ == last_) share_ = std::clamp(share_ + (now - last_) / seconds_, 0.0, most_);
       last_ = now;
     }
     return owed_ >= block_bytes || share_ > 0.0;
@@ -41,7 +42,7 @@ class SweepPacer {
   std::size_t least_bytes_;
   double seconds_;
   double most_;
-  double last_ = -1.0;
+  double last_ = std::numeric_limits<double>::quiet_NaN();  // before the first call
   double share_ = 0.0;
   std::size_t owed_ = 0;
 };

@@ -84,11 +84,11 @@ def _read_one(
         raise TypeError(f"{argument}: expected an array without a mask, got a masked one")
     if spec.dtype.kind in "SUO":
         raise TypeError(f"{argument}: expected a model that takes numbers, got one for strings")
+    if not value.dtype.isnative:
+        raise TypeError(f"{argument}: expected native byte order, got {value.dtype.str}")
     real = spec.quantized and value.dtype == np.float32
     if value.dtype != spec.dtype and not real:
         raise TypeError(f"{argument}: expected dtype {_dtypes(spec)}, got {value.dtype.name}")
-    if not value.dtype.isnative:
-        raise TypeError(f"{argument}: expected native byte order, got {value.dtype.str}")
     form = _form(value.shape, spec)
     if form is None:
         raise ValueError(

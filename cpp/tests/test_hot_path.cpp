@@ -1,0 +1,244 @@
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <cmath>
+#include <cstring>
+#include <thread>
+#include <vector>
+
+#include "hot_path_model.hpp"
+
+using namespace selfheal;
+using namespace selfheal::runtime;
+using selfheal::testing::GuardedAdder;
+using selfheal::testing::random_bytes;
+
+namespace {
+
+constexpr std::size_t kSize = GuardedAdder::kSize;
+constexpr std::size_t kAll = 512 * 64;  // bytes: a whole round before each inference
+constexpr HotPath::Pace kWholeRounds{kAll, 0, 0.0, 0.0};
+
+}  // namespace
+
+TEST_CASE("all that was fed is served, in order, in one call") {
+  GuardedAdder model;
+  const auto in = random_bytes(100 * kSize, 2);
+  std::vector<std::byte> out(in.size());
+  model.feed(in, out);
+  const HotPath::Progress progress = model.path.serve(0, 100, 0.0);
+  CHECK(progress.next == 100);
+  CHECK(progress.up == 0);
+  CHECK(out == model.answers(in));
+  CHECK(model.path.number() == 100);
+  CHECK(model.monitor.count() == 100);
+  CHECK(model.engine.runs == 100);
+}
+
+TEST_CASE("a part of what was fed leaves the rest alone") {
+  GuardedAdder model;
+  const auto in = random_bytes(10 * kSize, 2);
+  std::vector<std::byte> out(in.size(), std::byte{9});
+  model.feed(in, out);
+  CHECK(model.path.serve(3, 5, 0.0).next == 5);
+  const auto expected = model.answers(in);
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    const bool is_served = i >= 3 * kSize && i < 5 * kSize;
+    CHECK(out[i] == (is_served ? expected[i] : std::byte{9}));
+  }
+  CHECK(model.path.serve(5, 5, 0.0).next == 5);
+  CHECK(model.path.number() == 2);
+}
+
+TEST_CASE("one batch leaves signals and monitor as single calls do") {
+  GuardedAdder batch;
+  GuardedAdder single;
+  const auto in = random_bytes(300 * kSize, 3);
+  std::vector<std::byte> out(in.size());
+  batch.feed(in, out);
+  for (std::size_t n = 0; n < 300;) n = batch.path.serve(n, 300, 0.0).next;
+  for (std::size_t n = 0; n < 300; ++n) {
+    const std::vector<std::byte> row(in.begin() + static_cast<std::ptrdiff_t>(n * kSize),
+                                     in.begin() + static_cast<std::ptrdiff_t>((n + 1) * kSize));
+    std::vector<std::byte> one(kSize);
+    single.feed(row, one);
+    REQUIRE(single.path.serve(0, 1, 0.0).next == 1);
+    REQUIRE(std::memcmp(one.data(), &out[n * kSize], kSize) == 0);
+  }
+  CHECK(batch.monitor.bank()->state() == single.monitor.bank()->state());
+  CHECK(std::memcmp(batch.path.row().data(), single.path.row().data(),
+                    batch.path.row().size_bytes()) == 0);
+}
+
+TEST_CASE("damage stops before the inference; going on answers from healed weights") {
+  GuardedAdder model(kWholeRounds);
+  const auto in = random_bytes(20 * kSize, 4);
+  std::vector<std::byte> out(in.size());
+  model.feed(in, out);
+  REQUIRE(model.path.serve(0, 7, 0.0).up == 0);
+  model.live[3] ^= std::byte{16};
+  model.live[512 * 5 + 100] ^= std::byte{1};
+  const HotPath::Progress found = model.path.serve(7, 20, 0.0);
+  CHECK(found.next == 7);
+  CHECK(found.up == kDamage);
+  CHECK(model.path.number() == 7);
+  REQUIRE(model.path.damage().size() == 2);
+  for (const HotPath::Damage& damage : model.path.damage()) {
+    CHECK(damage.image == 0);
+    CHECK(damage.finding.is_healed());
+  }
+  CHECK(model.live == model.golden);
+  // New damage meanwhile is not looked for twice before one inference, but before the next.
+  model.live[512 * 5] ^= std::byte{1};
+  const HotPath::Progress next = model.path.serve(7, 20, 0.0);
+  CHECK(next.next == 8);
+  CHECK(next.up == kDamage);
+  CHECK(model.path.serve(8, 20, 0.0).next == 20);
+  CHECK(out == model.answers(in));
+}
+
+TEST_CASE("a runtime that fails stops at its inference, and is asked again") {
+  GuardedAdder model;
+  model.engine.fails_at = 5;
+  const auto in = random_bytes(10 * kSize, 5);
+  std::vector<std::byte> out(in.size());
+  model.feed(in, out);
+  const HotPath::Progress failed = model.path.serve(0, 10, 0.0);
+  CHECK(failed.next == 4);
+  CHECK(failed.up == kRunFailed);
+  CHECK(model.path.number() == 4);
+  CHECK(model.monitor.count() == 4);
+  CHECK(model.path.serve(4, 10, 0.0).next == 10);
+  CHECK(model.path.number() == 10);
+  CHECK(out == model.answers(in));
+}
+
+TEST_CASE("an alarm, what is due, and who watches stop after the inference") {
+  GuardedAdder model({}, 8);
+  std::vector<std::byte> in = random_bytes(60 * kSize, 6);
+  for (std::size_t n = 21; n <= 29; ++n) std::memcpy(&in[n * kSize], &in[20 * kSize], kSize);
+  std::vector<std::byte> out(in.size());
+  model.feed(in, out);
+  model.path.due_number = 10;
+  HotPath::Progress progress = model.path.serve(0, 60, 0.0);
+  CHECK(progress.next == 10);
+  CHECK(progress.up == kDue);
+  CHECK(model.path.serve(10, 60, 0.0).next == 11);  // until somebody says otherwise
+  model.path.due_number = HotPath::kNever;
+  progress = model.path.serve(11, 60, 0.0);
+  CHECK(progress.next == 29);
+  CHECK(progress.up == kAlarm);
+  CHECK(model.monitor.alarms().repeats);
+  model.path.is_watched = true;
+  progress = model.path.serve(29, 60, 0.0);
+  CHECK(progress.next == 30);
+  CHECK(progress.up == kWatched);
+  model.path.is_watched = false;
+  model.path.due_seconds = 5.0;
+  CHECK(model.path.serve(30, 40, 4.9).up == 0);
+  progress = model.path.serve(40, 60, 5.0);
+  CHECK(progress.next == 41);
+  CHECK(progress.up == kDue);
+  CHECK(model.path.serve(41, 60, 0.0).up == 0);
+  CHECK(out == model.answers(in));
+}
+
+TEST_CASE("again: the same inference from healed weights, counted once") {
+  GuardedAdder model;
+  const auto in = random_bytes(4 * kSize, 7);
+  std::vector<std::byte> out(in.size());
+  model.feed(in, out);
+  model.live[0] ^= std::byte{64};
+  model.path.is_watched = true;
+  for (std::size_t n = 0; n < 3; ++n) REQUIRE(model.path.serve(n, 4, 0.0).next == n + 1);
+  CHECK(out[2 * kSize] != model.answers(in)[2 * kSize]);
+  model.live = model.golden;
+  CHECK(model.path.again(2));
+  CHECK(std::memcmp(&out[2 * kSize], model.answer(in, 2).data(), kSize) == 0);
+  CHECK(model.path.number() == 3);
+  CHECK(model.monitor.count() == 3);
+  model.engine.fails_at = model.engine.runs + 1;
+  CHECK_FALSE(model.path.again(2));
+}
+
+TEST_CASE("real numbers in and out, and values that were replaced") {
+  GuardedAdder model;
+  std::vector<float> in;
+  for (std::size_t i = 0; i < 3 * kSize; ++i) in.push_back(0.4F * static_cast<float>(i) - 4.0F);
+  std::vector<float> out(in.size());
+  const Feed feed{reinterpret_cast<const std::byte*>(in.data()), kSize * sizeof(float), true};
+  const Sink sink{reinterpret_cast<std::byte*>(out.data()), kSize * sizeof(float), true};
+  const std::vector<std::int64_t> replaced{0, 2, 0};
+  model.path.feed({&feed, 1}, {&sink, 1}, replaced.data());
+  const HotPath::Progress progress = model.path.serve(0, 3, 0.0);
+  CHECK(progress.next == 2);
+  CHECK(progress.up == kAlarm);
+  CHECK(model.monitor.alarms().nonfinite);
+  CHECK(model.path.result().nonfinite == 2);
+  for (const double x : model.path.row()) CHECK(std::isnan(x));
+  CHECK(model.path.serve(2, 3, 0.0).up == 0);
+  std::vector<std::int8_t> levels(in.size());
+  quantize<std::int8_t>(std::span<const float>(in), GuardedAdder::kLevels, levels);
+  for (std::size_t i = 0; i < levels.size(); ++i) {
+    const auto sum = static_cast<std::int8_t>(static_cast<unsigned>(levels[i]) +
+                                              std::to_integer<unsigned>(model.golden[i % kSize]));
+    CHECK(out[i] == (static_cast<float>(sum) - 3.0F) * 0.5F);
+  }
+}
+
+TEST_CASE("a sweep in bytes: a round in so many inferences, and no more at once") {
+  GuardedAdder model({128, 0, 0.0, 0.0});
+  const auto in = random_bytes(4 * GuardedAdder::kBlocks * kSize, 8);
+  std::vector<std::byte> out(in.size());
+  model.feed(in, out);
+  CHECK(model.path.serve(0, 4 * GuardedAdder::kBlocks - 1, 0.0).up == 0);
+  CHECK(model.guard.sweeps() == 0);
+  CHECK(model.path.serve(4 * GuardedAdder::kBlocks - 1, 4 * GuardedAdder::kBlocks, 0.0).up == 0);
+  CHECK(model.guard.sweeps() == 1);
+}
+
+TEST_CASE("while somebody has the care nothing is swept, and it stays due") {
+  GuardedAdder model(kWholeRounds);
+  const auto in = random_bytes(4 * kSize, 9);
+  std::vector<std::byte> out(in.size());
+  model.feed(in, out);
+  std::atomic<int> step{0};
+  std::thread other([&] {
+    model.care.enter();
+    step = 1;
+    while (step != 2) std::this_thread::yield();
+    model.care.leave();
+  });
+  while (step != 1) std::this_thread::yield();
+  model.live[1000] ^= std::byte{2};
+  CHECK(model.path.serve(0, 2, 0.0).up == 0);
+  CHECK(model.guard.sweeps() == 0);
+  step = 2;
+  other.join();
+  CHECK(model.path.serve(2, 4, 0.0).up == kDamage);
+  CHECK(model.live == model.golden);
+}
+
+TEST_CASE("one serves, one heals: under the lock of each") {
+  GuardedAdder model({512, 64, 0.0, 0.0});
+  const auto in = random_bytes(50 * kSize, 10);
+  std::vector<std::byte> out(in.size());
+  model.feed(in, out);
+  std::atomic<bool> is_done{false};
+  std::thread healer([&] {
+    std::vector<Finding> found(100);
+    while (!is_done) {
+      model.care.enter();
+      model.guard.sweep(found);
+      model.care.leave();
+    }
+  });
+  for (int round = 0; round < 200; ++round) {
+    for (std::size_t n = 0; n < 50;) n = model.path.serve(n, 50, 0.0).next;
+  }
+  is_done = true;
+  healer.join();
+  CHECK(out == model.answers(in));
+  CHECK(model.path.number() == 10'000);
+}

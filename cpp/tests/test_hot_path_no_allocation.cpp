@@ -1,0 +1,64 @@
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include <doctest/doctest.h>
+
+#include <cstdlib>
+#include <new>
+#include <vector>
+
+#include "hot_path_model.hpp"
+
+namespace {
+
+bool armed = false;
+std::size_t allocations = 0;
+
+void* counted(std::size_t size) {
+  if (armed) ++allocations;
+  void* const memory = std::malloc(size == 0 ? 1 : size);
+  if (memory == nullptr) std::abort();
+  return memory;
+}
+
+}  // namespace
+
+void* operator new(std::size_t size) { return counted(size); }
+void* operator new[](std::size_t size) { return counted(size); }
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete[](void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
+
+using namespace selfheal;
+using selfheal::testing::GuardedAdder;
+
+TEST_CASE("nothing allocates while inferences are served, whatever comes up") {
+  constexpr std::size_t kCount = 4000;
+  GuardedAdder model({600, 200, 1.0, 10.0}, 8);
+  auto in = testing::random_bytes(kCount * GuardedAdder::kSize, 3);
+  std::fill_n(in.begin() + 800, 400, std::byte{5});
+  std::vector<std::byte> out(in.size());
+  std::size_t damages = 0, alarms = 0;
+  model.path.due_number = 100;
+  allocations = 0;
+  armed = true;
+  model.feed(in, out);
+  for (std::size_t n = 0; n < kCount;) {
+    if (n % 500 == 1) model.live[n + GuardedAdder::kSize] ^= std::byte{1};
+    const double now = 0.001 * static_cast<double>(n);
+    const runtime::HotPath::Progress progress =
+        model.path.serve(n, std::min(kCount, n + 1 + n % 20), now);
+    n = progress.next;
+    if ((progress.up & runtime::kDamage) != 0) damages += model.path.damage().size();
+    if ((progress.up & runtime::kAlarm) != 0) ++alarms;
+    if ((progress.up & runtime::kDue) != 0) {
+      model.path.due_number = model.path.number() + 100;
+      model.path.again(n - 1);
+    }
+  }
+  armed = false;
+  CHECK(allocations == 0);
+  CHECK(damages > 0);
+  CHECK(alarms > 0);
+  CHECK(out == model.answers(in));
+  CHECK(model.path.memory_bytes() > sizeof model.path);
+}

@@ -1,0 +1,179 @@
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <deque>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "samples.hpp"
+#include "selfheal/inference_monitor.hpp"
+
+using namespace selfheal;
+
+namespace {
+
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+constexpr std::size_t kSignals = 3;
+
+MonitorBank make_bank(double arl0 = 1e4) {
+  std::vector<Reference> references(kSignals, Reference::normal(0.0, 1.0));
+  return MonitorBank({references}, arl0);
+}
+
+// What the class does, in as many lines as it takes to say it.
+struct Slow {
+  std::optional<MonitorBank> bank;
+  std::vector<InferenceMonitor::Flat> flat;
+  std::uint64_t max_repeats;
+  std::deque<std::vector<double>> window{};
+  std::uint64_t flats = 0, repeats = 0, since_alarm = 0, nonfinite = 0;
+
+  InferenceAlarms update(std::span<const double> row, bool repeats_previous, std::uint64_t broken) {
+    InferenceAlarms alarms;
+    bool is_flat = false;
+    if (bank) {
+      alarms.bank = bank->update(row);
+      std::vector<double> scores;
+      for (std::size_t i = 0; i < bank->signals(); ++i) scores.push_back(bank->score(i));
+      window.push_back(scores);
+      if (window.size() > 256) window.pop_front();
+      for (const auto& rule : flat) is_flat = is_flat || row[rule.index] < rule.least;
+    }
+    nonfinite += broken;
+    alarms.nonfinite = broken > 0;
+    flats = is_flat ? flats + 1 : 0;
+    alarms.flat = flats > 0 && flats % 8 == 0;
+    repeats = repeats_previous ? repeats + 1 : 0;
+    alarms.repeats = max_repeats > 0 && repeats > 0 && repeats % max_repeats == 0;
+    since_alarm = alarms.any() ? 0 : since_alarm + 1;
+    return alarms;
+  }
+  bool settled() const {
+    if (repeats > 0 || since_alarm < 64) return false;
+    if (!bank) return true;
+    if (window.size() < 64) return false;
+    for (std::size_t i = window.size() - 64; i < window.size(); ++i) {
+      bool is_known = false;
+      for (const double x : window[i]) is_known = is_known || std::isfinite(x);
+      if (!is_known) return false;
+    }
+    for (std::size_t signal = 0; signal < bank->signals(); ++signal) {
+      double sum = 0.0, known = 0.0;
+      for (std::size_t i = window.size() - 64; i < window.size(); ++i) {
+        if (!std::isfinite(window[i][signal])) continue;
+        sum += window[i][signal];
+        known += 1.0;
+      }
+      if (known > 0.0 && !(std::fabs(sum / known) < 0.5)) return false;
+    }
+    return true;
+  }
+  void reset() {
+    if (bank) bank->reset();
+    window.clear();
+    flats = repeats = since_alarm = 0;
+  }
+};
+
+void require_equal(const InferenceMonitor& fast, const Slow& slow, const InferenceAlarms& got,
+                   const InferenceAlarms& expected) {
+  REQUIRE(got.bank == expected.bank);
+  REQUIRE(got.flat == expected.flat);
+  REQUIRE(got.repeats == expected.repeats);
+  REQUIRE(got.nonfinite == expected.nonfinite);
+  REQUIRE(fast.flats() == slow.flats);
+  REQUIRE(fast.repeats() == slow.repeats);
+  REQUIRE(fast.nonfinite() == slow.nonfinite);
+  REQUIRE(fast.settled() == slow.settled());
+}
+
+}  // namespace
+
+TEST_CASE("random streams with every fault: as the slow one says, after every inference") {
+  for (std::uint64_t seed = 0; seed < 12; ++seed) {
+    const std::vector<InferenceMonitor::Flat> flat{{0, -1.0}, {2, -2.5}};
+    const std::uint64_t max_repeats = seed % 3 == 0 ? 0 : 5 + seed;
+    InferenceMonitor fast(make_bank(), flat, max_repeats);
+    Slow slow{make_bank(), flat, max_repeats};
+    std::mt19937_64 engine(seed);
+    std::normal_distribution<double> normal;
+    double shift = 0.0, lost = 0.0;
+    bool is_stuck = false;
+    std::size_t alarms = 0, settled = 0;
+    for (int n = 0; n < 6000; ++n) {
+      if (engine() % 300 == 0) shift = engine() % 3 == 0 ? 2.0 * normal(engine) : 0.0;
+      if (engine() % 200 == 0) lost = engine() % 3 == 0 ? 0.3 : 0.0;
+      if (engine() % 100 == 0) is_stuck = !is_stuck && engine() % 2 == 0;
+      std::vector<double> row(kSignals);
+      for (double& x : row) {
+        x = normal(engine) + shift;
+        if (static_cast<double>(engine() % 1000) < 1000 * lost) x = kNan;
+      }
+      const std::uint64_t broken = engine() % 250 == 0 ? engine() % 5 : 0;
+      const InferenceAlarms expected = slow.update(row, is_stuck, broken);
+      const InferenceAlarms got = fast.update(row, is_stuck, broken);
+      require_equal(fast, slow, got, expected);
+      REQUIRE(fast.count() == static_cast<std::uint64_t>(n + 1));
+      REQUIRE(fast.last_nonfinite() == broken);
+      alarms += got.any() ? 1U : 0U;
+      settled += fast.settled() ? 1U : 0U;
+      if (engine() % 900 == 0) {
+        fast.reset();
+        slow.reset();
+      }
+    }
+    REQUIRE(fast.bank()->state() == slow.bank->state());
+    REQUIRE(alarms > 0);
+    REQUIRE(settled > 0);
+  }
+}
+
+TEST_CASE("the window holds the latest 256 rows of scores, oldest first") {
+  InferenceMonitor monitor(make_bank(), {}, 0);
+  for (int n = 0; n < 300; ++n) {
+    const double x = 0.001 * n;
+    monitor.update(std::vector<double>{x, -x, 0.0}, false, 0);
+  }
+  const auto spans = monitor.window().spans();
+  std::vector<double> all(spans.older.begin(), spans.older.end());
+  all.insert(all.end(), spans.newer.begin(), spans.newer.end());
+  REQUIRE(all.size() == 256 * kSignals);
+  CHECK(all.front() == doctest::Approx(0.044).epsilon(1e-3));
+  CHECK(all[255 * kSignals] == doctest::Approx(0.299).epsilon(1e-3));
+}
+
+TEST_CASE("where nothing can be measured, repeats and broken values are still heard") {
+  InferenceMonitor monitor(std::nullopt, {}, 10);
+  CHECK(monitor.signals() == 0);
+  CHECK(monitor.bank() == nullptr);
+  for (int n = 1; n <= 40; ++n) {
+    const InferenceAlarms alarms = monitor.update({}, true, 0);
+    CHECK(alarms.repeats == (n % 10 == 0));
+    CHECK(alarms.any() == alarms.repeats);
+  }
+  CHECK(monitor.update({}, false, 3).nonfinite);
+  for (int n = 0; n < 63; ++n) monitor.update({}, false, 0);
+  CHECK_FALSE(monitor.settled());
+  monitor.update({}, false, 0);
+  CHECK(monitor.settled());
+  CHECK(monitor.nonfinite() == 3);
+  monitor.reset();
+  CHECK_FALSE(monitor.settled());
+  CHECK(monitor.count() == 105);
+  CHECK(monitor.nonfinite() == 3);
+}
+
+TEST_CASE("a rule for a signal that is not there is refused") {
+  CHECK_THROWS_AS(InferenceMonitor(make_bank(), {{kSignals, 1.0}}, 0), std::invalid_argument);
+  CHECK_THROWS_AS(InferenceMonitor(std::nullopt, {{0, 1.0}}, 0), std::invalid_argument);
+}
+
+TEST_CASE("bytes are fixed at construction") {
+  InferenceMonitor monitor(make_bank(), {{0, 1.0}}, 9);
+  const std::size_t bytes = monitor.memory_bytes();
+  CHECK(bytes > sizeof monitor + 256 * kSignals * sizeof(double));
+  for (int n = 0; n < 1000; ++n) monitor.update(std::vector<double>(kSignals, 0.1 * n), n % 2, 1);
+  CHECK(monitor.memory_bytes() == bytes);
+}

@@ -1,0 +1,338 @@
+"""Healing in a thread of its own: answers go on, and what they are worth is said."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.loop.test_hot_path import ALL, Own, damage
+from tests.loop.test_threads import together
+from tests.support import (
+    Array,
+    DoNothing,
+    answers,
+    bytes_of,
+    causes,
+    flip,
+    kinds,
+    largest_region,
+    pristine,
+    run_by,
+    same,
+    stream,
+)
+
+import selfheal_edge as she
+from selfheal_edge.assets import digits_model_path
+from selfheal_edge.diagnosis import Diagnosis, Symptoms
+from selfheal_edge.repair import RepairCase, RepairOutcome, RepairTarget
+from selfheal_edge.signals import Measurement
+
+SOON = 30.0
+
+
+class Held(DoNothing):
+    """A strategy that takes until it is let go, and then leaves the work to the next one."""
+
+    def __init__(self, name: str = "held") -> None:
+        super().__init__(name)
+        self.reached = threading.Event()
+        self.go = threading.Event()
+        self.thread = ""
+
+    def apply(self, target: RepairTarget, case: RepairCase) -> RepairOutcome:
+        super().apply(target, case)
+        self.thread = threading.current_thread().name
+        self.reached.set()
+        assert self.go.wait(SOON)
+        return RepairOutcome(False, "it was held up")
+
+
+def policy(**changes: Any) -> she.Policy:
+    return she.Policy(mode="background", **{"scrub_bytes_per_predict": ALL, **changes})
+
+
+@contextlib.contextmanager
+def opened(baseline: she.Baseline, **changes: Any) -> Iterator[she.SelfHealingModel]:
+    parts = {
+        name: changes.pop(name)
+        for name in ("monitor", "diagnoser", "repair_kit", "on_event")
+        if name in changes
+    }
+    model = she.SelfHealingModel(
+        digits_model_path(), baseline, policy=policy(**changes), seed=1, **parts
+    )
+    try:
+        yield model
+    finally:
+        together(model.close, timeout_s=SOON)
+
+
+def held_up(first: str = "held") -> dict[str, Any]:
+    """Return a policy whose repair of corrupt weights begins with a strategy called so."""
+    responses = {she.Cause.WEIGHT_CORRUPTION: (first, "rollback_block", "rollback_model")}
+    return {"responses": responses}
+
+
+def settle(model: she.SelfHealingModel, samples: Array) -> None:
+    """Serve until all is well: what resisted meanwhile is tried again after some time."""
+    for x in stream(samples, 4000):
+        model.infer(x)
+        assert model.wait_healed(SOON)
+        if model.health.state == "healthy":
+            return
+    pytest.fail(f"never healthy again: {model.health.trouble}, {model.events[-3:]}")
+
+
+@pytest.mark.parametrize("hot_spare", [False, True])
+@pytest.mark.parametrize("first", ["rollback_block", "rollback_model"])
+@pytest.mark.parametrize("seconds", [1.0, pytest.param(20.0, marks=pytest.mark.long)])
+def test_what_is_trusted_is_right(
+    digits_baseline: she.Baseline, samples: Array, hot_spare: bool, first: str, seconds: float
+) -> None:
+    """Bits flip at random, at any moment but in the middle of an answer."""
+    changes = {"hot_spare": hot_spare, **held_up(first)}
+    with opened(digits_baseline, **changes) as model:
+        region = largest_region(model)
+        expected = answers(model, samples)[0]
+        between = threading.Lock()
+        end = time.monotonic() + seconds
+        trusted: list[bool] = []
+
+        def predict() -> None:
+            n = 0
+            while time.monotonic() < end:
+                n = (n + 1) % len(samples)
+                with between:
+                    p = model.infer(samples[n])
+                assert not p.trusted or np.asarray(p.output).tobytes() == expected[n].tobytes()
+                trusted.append(p.trusted)
+
+        def flips() -> None:
+            rng = np.random.default_rng(0)
+            while time.monotonic() < end:
+                time.sleep(0.003)
+                with between:
+                    at = region.offset + int(rng.integers(region.nbytes))
+                    flip(model, at, 1 << int(rng.integers(8)))
+
+        together(predict, predict, flips, timeout_s=seconds + SOON)
+        assert any(trusted)
+        assert not all(trusted)
+        settle(model, samples)
+        assert model.health.repairs > 0
+        assert bytes_of(model) == pristine(digits_model_path(), model)
+        assert same(answers(model, samples), [expected])
+        assert model.infer(samples[0]).trusted
+
+
+@pytest.mark.parametrize("own_monitor", [False, True])
+@pytest.mark.parametrize("hot_spare", [False, True])
+def test_nobody_waits_for_a_repair(
+    digits_baseline: she.Baseline, samples: Array, hot_spare: bool, own_monitor: bool
+) -> None:
+    held = Held()
+    monitor = Own(digits_baseline) if own_monitor else None
+    parts = {"repair_kit": she.ModelRepairKit(held), "monitor": monitor}
+    with opened(digits_baseline, hot_spare=hot_spare, **held_up(), **parts) as model:
+        expected = answers(model, samples[:50])[0]
+        damage(model)
+
+        def predict() -> None:
+            model.predict(samples[0])
+            assert held.reached.wait(SOON)
+            assert held.thread == "selfheal-edge healing"
+            given = [model.infer(x) for x in samples[:50]]
+            assert {p.trusted for p in given} == {hot_spare}
+            if hot_spare:
+                assert same([np.asarray(p.output) for p in given], list(expected))
+            assert model.health.state == ("healthy" if hot_spare else "untrusted")
+            assert not model.wait_healed(0.01)
+
+        together(predict, timeout_s=SOON)
+        held.go.set()
+        assert model.wait_healed(SOON)
+        assert model.health.state == "healthy"
+        assert not model._serving.on_spare
+        assert same(answers(model, samples[:50]), [expected])
+        assert "healed" in str(model.events[-1].outcome)
+
+
+@pytest.mark.parametrize("hot_spare", [False, True])
+@pytest.mark.parametrize("own_monitor", [False, True])
+def test_everything_at_once(
+    digits_baseline: she.Baseline, samples: Array, hot_spare: bool, own_monitor: bool
+) -> None:
+    """Never a deadlock: whatever calls meanwhile, from whichever thread."""
+    events: list[she.Event] = []
+    parts = {"on_event": events.append, "monitor": Own(digits_baseline) if own_monitor else None}
+    with opened(digits_baseline, hot_spare=hot_spare, known_answers_every=50, **parts) as model:
+        expected = answers(model, samples)
+        region = largest_region(model)
+        end = time.monotonic() + 1.5
+
+        def repeat(*calls: Callable[[], object]) -> Callable[[], None]:
+            def work() -> None:
+                while time.monotonic() < end:
+                    for call in calls:
+                        # Damaged in between: refused, as it has to be; so is a full arena.
+                        with contextlib.suppress(she.errors.IntegrityError):
+                            call()
+
+            return work
+
+        def flips() -> None:
+            rng = np.random.default_rng(0)
+            while time.monotonic() < end:
+                time.sleep(0.005)
+                flip(model, region.offset + int(rng.integers(region.nbytes)), 1)
+
+        def snapshot() -> None:
+            generation = model.snapshot()
+            with contextlib.suppress(ValueError):
+                model.weights.drop(generation)
+
+        together(
+            repeat(lambda: model.predict(samples[:50]), lambda: model.infer(samples[0])),
+            repeat(lambda: model.predict(samples[50:52])),
+            repeat(snapshot, model.rollback),
+            repeat(model.weights.scrub, lambda: model.weights.idle(0.001)),
+            repeat(lambda: model.commission(flips=False)),
+            repeat(lambda: model.health, lambda: model.events, model.memory_report),
+            repeat(lambda: model.wait_healed(0.01)),
+            flips,
+            timeout_s=2 * SOON,
+        )
+        settle(model, samples)
+        assert same(answers(model, samples), expected)
+        assert model.health.repairs > 0
+    assert [e.seq for e in events] == list(range(len(events)))
+
+
+class TestTheLoop:
+    def test_drift_is_diagnosed_in_the_worker(
+        self, digits_baseline: she.Baseline, samples: Array
+    ) -> None:
+        threads: list[str] = []
+
+        class Seen(she.AttackDiagnoser):
+            def diagnose(self, symptoms: Symptoms) -> Diagnosis:
+                threads.append(threading.current_thread().name)
+                return super().diagnose(symptoms)
+
+        with opened(digits_baseline, diagnoser=Seen()) as model:
+            x = stream(samples, 600, seed=2).astype(np.int16)
+            moved = np.clip(x + 60, -128, 127).astype(np.int8)
+            for n in range(600):
+                model.predict(moved[n])
+                if n % 50 == 0:
+                    assert model.wait_healed(SOON)
+            assert model.wait_healed(SOON)
+            assert set(threads) == {"selfheal-edge healing"}
+            assert causes(model)
+            assert model.health.trouble == causes(model)[-1]
+            assert model.health.state == "untrusted"
+
+    def test_a_stuck_sensor_and_its_end(
+        self, digits_baseline: she.Baseline, samples: Array
+    ) -> None:
+        with opened(digits_baseline) as model:
+            for _ in range(60):
+                model.predict(samples[3])
+            assert model.wait_healed(SOON)
+            assert model.health.trouble == "sensor_fault"
+            assert not model.infer(samples[3]).trusted
+            for x in stream(samples, 400, seed=4):
+                model.predict(x)
+                assert model.wait_healed(SOON)
+            assert model.health.trouble is None
+            assert "recovered" in kinds(model)
+            assert model.infer(samples[5]).trusted
+
+    def test_a_runtime_that_fails(self, digits_baseline: she.Baseline, samples: Array) -> None:
+        """Whoever called gets the error; the queue stays short; the model goes on."""
+        with opened(digits_baseline) as model:
+            expected = answers(model, samples[:5])
+            working = model._session.instance
+
+            def run(inputs: Any) -> Any:
+                raise OSError(f"no luck with {len(inputs)} input(s)")
+
+            run_by(model, run)
+            for _ in range(200):
+                with pytest.raises(OSError, match=r"no luck with 1 input"):
+                    model.predict(samples[0])
+                assert len(model._parts.response._worker._jobs) <= 3  # type: ignore[attr-defined]
+            assert model.wait_healed(SOON)
+            damage(model)
+            model._session.instance = working
+            model._serving.attach(working)
+            model.predict(samples[0])
+            assert model.wait_healed(SOON)
+            assert same(answers(model, samples[:5]), expected)
+            assert model.health.state == "healthy"
+
+    def test_a_strategy_that_exits(
+        self, digits_baseline: she.Baseline, samples: Array, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The thread that heals must outlive it."""
+
+        class Exit(DoNothing):
+            def apply(self, target: RepairTarget, case: RepairCase) -> RepairOutcome:
+                super().apply(target, case)
+                if self.calls == 1:
+                    sys.exit(1)
+                return RepairOutcome(False, "not this time")
+
+        kit = she.ModelRepairKit(Exit("exit"))
+        with opened(digits_baseline, repair_kit=kit, **held_up("exit")) as model:
+            damage(model)
+            with caplog.at_level(logging.CRITICAL, "selfheal_edge"):
+                model.predict(samples[0])
+                assert model.wait_healed(SOON)
+            model.predict(samples[0])
+            assert model.wait_healed(SOON)
+            assert model.health.state == "healthy"
+            assert model.weights.scrub() == ()
+
+    def test_a_strategy_that_predicts(self, digits_baseline: she.Baseline, samples: Array) -> None:
+        """It finds what it is healing, and that ends."""
+
+        class Curious(DoNothing):
+            def apply(self, target: RepairTarget, case: RepairCase) -> RepairOutcome:
+                super().apply(target, case)
+                model.predict(samples[7:12])
+                return RepairOutcome(False, "only looked")
+
+        look = Curious("look")
+        kit = she.ModelRepairKit(look)
+        with opened(digits_baseline, repair_kit=kit, **held_up("look")) as model:
+            expected = answers(model, samples[:20])
+            damage(model)
+            model.predict(samples[0])
+            assert model.wait_healed(SOON)
+            assert 1 <= look.calls <= 3
+            assert same(answers(model, samples[:20]), expected)
+            assert model.infer(samples[0]).trusted
+
+    def test_a_monitor_that_reaches_for_the_weights(
+        self, digits_baseline: she.Baseline, samples: Array
+    ) -> None:
+        """It has a turn, and the worker may wait for that with what it reaches for."""
+
+        class Reaching(she.PerformanceMonitor):
+            def update(self, measurement: Measurement) -> tuple[Any, ...]:
+                model.weights.scrub()
+                return super().update(measurement)
+
+        with opened(digits_baseline, monitor=Reaching(digits_baseline)) as model:
+            with pytest.raises(RuntimeError, match="outside an inference, got it from inside one"):
+                model.predict(samples[0])
+            assert model.weights.scrub() == ()
