@@ -87,9 +87,11 @@ void HotPath::attach(Engine* engine, int embedding) {
 }
 
 void HotPath::guard(std::vector<ImageGuard*> guards, TurnLock* care) {
+  // More than that in one slice end it early; the next one goes on there.
+  constexpr std::size_t kMostFound = 64;
   std::size_t most = 1;
   for (const ImageGuard* one : guards) {
-    most = std::max(most, one->keyed_blocks() + 1);
+    most = std::max(most, std::min(kMostFound, one->keyed_blocks() + 1));
     block_bytes_ = one->block_bytes();
   }
   found_.resize(most);

@@ -2382,6 +2382,9 @@ class TurnLock(metaclass=_Pybind11Type):
     """
 
     def __init__(self) -> None: ...
+    def try_enter(self) -> bool:
+        """Take it if nobody has it or waits; say whether."""
+
     def enter(self) -> None:
         """Take it; wait for those who came before."""
 
@@ -2538,3 +2541,10 @@ class HotPath(metaclass=_Pybind11Type):
 
     def memory_bytes(self) -> int:
         """Bytes held, fixed after `attach` and `guard`."""
+
+def quick_method(cls: type, slow: Callable[..., Any], attribute: str) -> Any:
+    """Make a method ``predict(x, out=None)`` of a class.
+
+    It tries the `HotPath` that an instance has as `attribute`, which may be None, before it calls
+    `slow`. One class of a process has one.
+    """

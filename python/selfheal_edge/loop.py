@@ -76,9 +76,7 @@ class HealingLoop:
         self._pending: dict[str, Alarm] = {}  # by signal: alarms that no diagnosis has heard yet
         self._diagnose_at = 0
         self._known_beat = Beat(policy.known_answers_every, None)
-        rebuild_after = None if session.stateful else policy.rebuild_after_predictions
-        seconds = None if session.stateful else policy.rebuild_after_seconds
-        self._rebuild_beat = Beat(rebuild_after, seconds)
+        self._rebuild_beat = Beat(policy.rebuild_after_predictions, policy.rebuild_after_seconds)
         self._pause = policy.rediagnose_after
         self._unhealed: frozenset[tuple[str, int]] = frozenset()
         """Image and block of what no strategy could restore."""
@@ -238,7 +236,7 @@ class HealingLoop:
             return
         if rebuild:
             try:
-                self._healer.rebuild()
+                self._healer.rebuild(keep_state=True)
             except IntegrityError:  # damage that the sweep has not reached
                 corrupt = self._corrupt()
                 if not corrupt or not self.heal_corruption(corrupt):

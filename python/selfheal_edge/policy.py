@@ -67,8 +67,8 @@ class Policy:
     """Predictions after which the runtime is built anew from verified bytes, which bounds in time
     whatever damage there may be in memory of its own."""
     rebuild_after_seconds: float | None = 3600.0
-    """The same in seconds; whichever comes first. None for both: never. A recurrent model is not
-    rebuilt by either, since its state would be lost."""
+    """The same in seconds; whichever comes first. None for both: never. A recurrent model keeps
+    its state."""
     nonfinite: Literal["raise", "skip"] = "raise"
     """NaN or infinity in a float input: refuse it, or serve it (untrusted) and count it."""
     responses: Mapping[Cause, tuple[str, ...]] = field(default_factory=_responses)
