@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import weakref
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,7 +74,9 @@ def test_a_weak_reference_sees_no_other_answer(
 
 
 def test_views_of_memory(model: she.SelfHealingModel, samples: Array, golden: list[bytes]) -> None:
-    view = memoryview(np.asarray(model.predict(samples[0])))
+    answer: Any = model.predict(samples[0])
+    view = memoryview(answer)
+    del answer
     for x in samples[1:10]:
         model.predict(x)
     assert view.tobytes() == golden[0]
