@@ -23,7 +23,9 @@ Signals = list[float]
 
 
 def _real(raw: Array, spec: TensorSpec) -> Array:
-    return np.float32(spec.scale) * (raw.astype(np.float32) - np.float32(spec.zero_point))
+    steps: Array = raw.astype(np.float32) - np.float32(spec.zero_point)
+    steps *= np.float32(spec.scale)
+    return steps
 
 
 class NumPySignals:

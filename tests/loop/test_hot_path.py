@@ -107,7 +107,8 @@ def _drift(samples: Array) -> Array:
 
 
 def _nan(samples: Array) -> Array:
-    x = stream(samples, 80, seed=3).astype(np.float32) * np.float32(1 / 255)
+    x: Array = stream(samples, 80, seed=3).astype(np.float32)
+    x *= np.float32(1 / 255)
     x[20, 0, 3, 3] = np.nan
     x[33, 0, :2, 3] = np.inf
     x[60:62, 0, 0, 0] = -np.inf
