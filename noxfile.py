@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import nox
@@ -70,14 +71,17 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def cpp(session: nox.Session) -> None:
-    """C++ core without Python: as built for release, under ASan and UBSan, and under TSan."""
+    """C++ core without Python: as built for release, under ASan and UBSan, and under TSan.
+
+    Takes the names of presets; all three without.
+    """
     session.install("cmake>=3.25", "ninja")
     # Its library is all that is needed, and the tests of what stands on it skip without.
     session.install("--no-deps", "ai-edge-litert", success_codes=(0, 1))
     found = session.run("python", "-c", _LITERT_ENVIRONMENT, silent=True)
     assert isinstance(found, str)
     env = dict(line.split("=", 1) for line in found.split())
-    for preset in ("default", "sanitize", "thread"):
+    for preset in session.posargs or ("default", "sanitize", "thread"):
         session.run("cmake", "--workflow", "--preset", preset, env=env)
 
 
@@ -91,7 +95,8 @@ def tidy(session: nox.Session) -> None:
     commands = json.loads(Path("build/default/compile_commands.json").read_text(encoding="utf-8"))
     built = {Path(command["file"]).resolve() for command in commands}
     files = [f for f in listed.split() if Path(f).resolve() in built]  # else for another machine
-    session.run("clang-tidy-14", "-p", "build/default", "--quiet", *files, external=True)
+    exactly = [f"^{re.escape(str(Path(f).resolve()))}$" for f in files]
+    session.run("run-clang-tidy-14", "-quiet", "-p", "build/default", *exactly, external=True)
 
 
 @nox.session
