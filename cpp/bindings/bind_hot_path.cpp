@@ -155,6 +155,9 @@ void bind_hot_path(py::module_& m) {
           "nonfinite", [](const HotCall& self) { return self.path().result().nonfinite; },
           "Input values that were NaN or infinite.")
       .def_property_readonly(
+          "left_out", [](const HotCall& self) { return self.path().was_left_out(); },
+          "Whether the sweep that was due before the last inference was left out.")
+      .def_property_readonly(
           "nonfinite_outputs",
           [](const HotCall& self) { return self.path().result().nonfinite_outputs; },
           "Outputs that hold NaN or infinity.")

@@ -111,8 +111,12 @@ void HotPath::feed(std::span<const Feed> feeds, std::span<const Sink> sinks,
 bool HotPath::sweep(double now) noexcept {
   const bool is_fast_due = fast_.tick(now, block_bytes_);
   const bool is_keyed_due = keyed_.tick(now, block_bytes_);
+  is_left_out_ = false;
   if (!is_fast_due && !is_keyed_due) return false;
-  if (care_ != nullptr && !care_->try_enter()) return false;  // it stays due
+  if (care_ != nullptr && !care_->try_enter()) {  // it stays due
+    is_left_out_ = true;
+    return false;
+  }
   damages_ = 0;
   for (std::size_t i = 0; i < guards_.size(); ++i) {
     ImageGuard& one = *guards_[i];

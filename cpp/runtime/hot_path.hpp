@@ -95,6 +95,9 @@ class HotPath {
   const Engine* engine() const noexcept { return engine_; }
   std::span<const Damage> damage() const noexcept { return {damage_.data(), damages_}; }
   const PassResult& result() const noexcept { return result_; }
+  /// Whether the sweep that was due before the last inference was left out, since somebody else
+  /// worked on the images.
+  bool was_left_out() const noexcept { return is_left_out_; }
   std::span<const double> row() const noexcept { return row_; }
   /// Inferences served.
   std::uint64_t number() const noexcept { return number_; }
@@ -133,6 +136,7 @@ class HotPath {
   std::vector<Damage> damage_;
   std::size_t damages_ = 0;
   bool is_swept_ = false;
+  bool is_left_out_ = false;
   PassResult result_;
   std::uint64_t number_ = 0;
 };

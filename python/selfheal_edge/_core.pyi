@@ -2536,6 +2536,10 @@ class HotPath(metaclass=_Pybind11Type):
         """Input values of the last inference that were NaN or infinite."""
 
     @property
+    def left_out(self) -> bool:
+        """Whether the sweep that was due before the last inference was left out."""
+
+    @property
     def nonfinite_outputs(self) -> int:
         """Outputs of the last inference that hold NaN or infinity."""
 

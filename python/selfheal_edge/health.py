@@ -79,7 +79,9 @@ class Prediction:
     confidence: float | None
     """Its probability."""
     trusted: bool
-    """False while a trouble goes on that no repair has ended."""
+    """False while a trouble goes on that no repair has ended, for values that are NaN or infinite,
+    and where the sweep that was due before it was left out, since the weights were being looked at
+    or healed in the background."""
     quarantined: bool
     """Whether the input was set aside and will never be learned from."""
     alarms: tuple[Alarm, ...]

@@ -52,7 +52,7 @@ class Last(NamedTuple):
     label: int | None
     confidence: float | None
     sound: bool
-    """Whether all inputs and outputs were finite."""
+    """Whether all inputs and outputs were finite, and no sweep that was due was left out."""
 
 
 class _Pacer:
@@ -152,6 +152,7 @@ class Serving:
         self._keyed = _Pacer(keyed, policy.keyed_sweep_seconds, _MOST_KEYED)
         self._slow_number = 0
         self._slow_last = Last(None, None, True)
+        self._left_out = False
         self._due: tuple[int | None, float] = (None, math.inf)
         self._watched = False
         self._hot: _core.HotPath | None = None
@@ -262,7 +263,8 @@ class Serving:
         if hot is None or not self._is_hot:
             return self._slow_last
         label = hot.label
-        sound = not (hot.nonfinite or hot.nonfinite_outputs)
+        left_out = hot.left_out and not self.on_spare  # which is proven, and not swept
+        sound = not (hot.nonfinite or hot.nonfinite_outputs or left_out)
         return Last(label, None if label is None else hot.confidence, sound)
 
     def _attend_hot(self, up: int, error: BaseException | None) -> None:
@@ -318,10 +320,12 @@ class Serving:
         is_fast_due = self._fast.tick(now, block_bytes)
         is_keyed_due = self._keyed.tick(now, block_bytes)
         found: tuple[CorruptBlock, ...] = ()
+        self._left_out = False
         if not (is_fast_due or is_keyed_due):
             return found
         with self._care.attempt() as is_mine:
             if not is_mine:
+                self._left_out = True
                 return found
             for image in images:
                 fast = self._fast.due(image.guard.fast_blocks * block_bytes)
@@ -339,6 +343,7 @@ class Serving:
         if nonfinite:  # what was replaced must not be taken for a signal
             unknown = (float("nan"),) * len(measured.values)
             measured = measured._replace(values=unknown, nonfinite=nonfinite)
-        sound = not (measured.nonfinite or measured.nonfinite_outputs)
+        left_out = self._left_out and not self.on_spare
+        sound = not (measured.nonfinite or measured.nonfinite_outputs or left_out)
         self._slow_last = Last(measured.label, measured.confidence, sound)
         return measured

@@ -130,6 +130,7 @@ def test_what_is_trusted_is_right(
         assert model.health.repairs > 0
         assert bytes_of(model) == pristine(digits_model_path(), model)
         assert same(answers(model, samples), [expected])
+        assert model.wait_healed(SOON)  # while the worker looks, sweeps are left out
         assert model.infer(samples[0]).trusted
 
 
@@ -254,6 +255,7 @@ class TestTheLoop:
                 assert model.wait_healed(SOON)
             assert model.health.trouble is None
             assert "recovered" in kinds(model)
+            assert model.wait_healed(SOON)  # while the worker looks, sweeps are left out
             assert model.infer(samples[5]).trusted
 
     def test_a_runtime_that_fails(self, digits_baseline: she.Baseline, samples: Array) -> None:
@@ -320,6 +322,7 @@ class TestTheLoop:
             assert model.wait_healed(SOON)
             assert 1 <= look.calls <= 3
             assert same(answers(model, samples[:20]), expected)
+            assert model.wait_healed(SOON)  # while the worker looks, sweeps are left out
             assert model.infer(samples[0]).trusted
 
     def test_a_monitor_that_reaches_for_the_weights(
