@@ -176,7 +176,7 @@ InputResult MeasuredInput::measure_floats(const float* tensor, double* row) noex
   auto* const previous = reinterpret_cast<float*>(previous_.data());
   // A sum of finite floats cannot overflow a double.
   FloatSums sums;
-  const double first = static_cast<double>(tensor[0]);
+  const auto first = static_cast<double>(tensor[0]);
   sums_->floats(tensor, n, step_, first, previous, sums);
   double change = sums.change * per_element_;
   double roughness = sums.roughness * per_pair_;
@@ -219,7 +219,7 @@ bool MeasuredOutput::measure(const void* tensor, const MeasuredInput* input, dou
   if (layout_.type == ElementType::kFloat32) {
     const auto* const values = static_cast<const float*>(tensor);
     FloatSums sums;
-    double pivot = static_cast<double>(values[0]);
+    auto pivot = static_cast<double>(values[0]);
     sums_->floats(values, n, 1, pivot, nullptr, sums);
     Moments moments{sums.sum, sums.squares, n};
     if (!std::isfinite(sums.sum)) [[unlikely]] {

@@ -72,7 +72,7 @@ inline void output8_scalar(const std::uint8_t* x, std::size_t n, std::uint8_t fl
   for (std::size_t i = 0; i < n; ++i) {
     const std::int32_t u = x[i] ^ flip;
     sums.sum += u;
-    sums.squares += u * u;
+    sums.squares += std::int64_t{u} * u;
     sums.high += u > level ? 1 : 0;
   }
 }
@@ -92,8 +92,8 @@ inline void pair8_scalar(const std::uint8_t* x, const std::uint8_t* other, std::
   for (std::size_t i = 0; i < n; ++i) {
     const std::int32_t u = x[i] ^ flip;
     sums.sum += u;
-    sums.squares += u * u;
-    sums.products += u * other[i];
+    sums.squares += std::int64_t{u} * u;
+    sums.products += std::int64_t{u} * other[i];
   }
 }
 

@@ -130,7 +130,7 @@ struct Kernels {
     // Above a level: not equal to the larger of both, counted as what is left.
     const V levels = Isa::splat(level);
     const std::size_t whole = n - n % kWidth;
-    std::int64_t above = static_cast<std::int64_t>(whole);
+    auto above = static_cast<std::int64_t>(whole);
     for (std::size_t i = 0; i < whole;) {
       Byte8 held;
       const std::size_t end = whole - i < kBlock * kWidth ? whole : i + kBlock * kWidth;
