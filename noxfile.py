@@ -107,6 +107,14 @@ def tests(session: nox.Session, runtime: str) -> None:
     session.run("pytest", *session.posargs)
 
 
+@nox.session(python=["3.14t", "3.13t"])
+def free_threaded(session: nox.Session) -> None:
+    """The core's tests on a Python without the GIL; there are no runtimes for it yet."""
+    session.install("numpy", "pytest", "hypothesis")
+    session.install("--no-deps", ".")
+    session.run("pytest", "tests/core", env={"PYTHON_GIL": "0"})
+
+
 @nox.session
 def oracles(session: nox.Session) -> None:
     """Alarms against the installed river and frouros; fails where they would be skipped."""
