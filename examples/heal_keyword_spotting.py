@@ -56,7 +56,8 @@ def main() -> int:
         injector = she.redteam.inject(model)
         injector.flip_bits(options.flips, seed=options.seed)
         # The raw interpreter's view: what the caller would get if nobody looked.
-        during = unguarded(options.model, injector.memory("source"), clips, baseline)
+        damaged = {name: bytes(injector.memory(name)) for name in model.weights.images}
+        during = unguarded(options.model, damaged, clips, baseline)
         print(f"{options.flips} bits flipped    {accuracy(during):7.2%}, with nobody to heal them")
 
         found = model.weights.scrub()
@@ -72,16 +73,17 @@ def main() -> int:
 
 
 def unguarded(
-    path: Path, damaged: np.ndarray, clips: np.ndarray, baseline: she.Baseline
+    path: Path, damaged: dict[str, bytes], clips: np.ndarray, baseline: she.Baseline
 ) -> np.ndarray:
-    """Return the answers of a plain interpreter that runs the damaged bytes."""
+    """Return the answers of a plain instance that runs the damaged bytes."""
     from selfheal_edge.session import Session  # noqa: PLC0415 — internal: for comparison only
 
     fingerprint = baseline.fingerprint
     kernels = "builtin" if fingerprint.kernels == "builtin" else "default"
-    session = Session(path, fingerprint.runtime, kernels)  # type: ignore[arg-type]
+    session = Session(path, fingerprint.runtime, kernels, taps=baseline.taps)  # type: ignore[arg-type]
     try:
-        session.source.view[:] = damaged.tobytes()
+        for name, live in {"source": session.source.view, **session.instance.images}.items():
+            live[:] = damaged[name]
         return np.concatenate([session.instance.run([clip[None]])[0] for clip in clips])
     finally:
         session.close()
