@@ -1296,10 +1296,10 @@ def update_channels(detectors: Sequence[_Detector], samples: _Floats) -> npt.NDA
     Notes
     -----
     Equals ``detectors[c].update(samples[r, c])`` in loops over r and c to the bit. `Cusum` and
-    `PageHinkley` without `compat` go side by side in the lanes of vectors, below 1 ns a value for 16
-    to 64 of them; the others take their columns one after the other. False alarms add up: of 12 detectors with an
-    arl0 of 1e6 each, one raises a false alarm every 83,000 rows. `MonitorBank` promises for all
-    together.
+    `PageHinkley` without `compat` go side by side in the lanes of vectors, below 1 ns a value for
+    16 to 64 of them; the others take their columns one after the other. False alarms add up: of 12
+    detectors with an arl0 of 1e6 each, one raises a false alarm every 83,000 rows. `MonitorBank`
+    promises for all together.
 
     Examples
     --------
