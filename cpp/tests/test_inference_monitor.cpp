@@ -4,6 +4,7 @@
 #include <deque>
 #include <limits>
 #include <random>
+#include <stdexcept>
 #include <vector>
 
 #include "samples.hpp"

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <deque>
 #include <limits>
+#include <stdexcept>
 
 #include "samples.hpp"
 #include "selfheal/moments.hpp"

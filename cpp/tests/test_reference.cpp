@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <limits>
+#include <stdexcept>
 
 #include "samples.hpp"
 #include "selfheal/reference.hpp"

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <deque>
 #include <random>
+#include <stdexcept>
 
 #include "selfheal/ring_buffer.hpp"
 

@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 
 #include <array>
+#include <stdexcept>
 
 #include "samples.hpp"
 #include "selfheal/snapshot_pool.hpp"

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <stdexcept>
 
 #include "samples.hpp"
 #include "selfheal/weight_image.hpp"
