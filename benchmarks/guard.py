@@ -14,9 +14,10 @@ import sys
 
 import guard_tails
 import harness
-from guard_cases import MODELS, Case, Raw, Timing, take_turns, window_of
+from guard_cases import MODELS, Case, Raw, window_of
 from guard_python import like_in_python
 from selfheal_edge.tflite.select import available_runtimes
+from windows import Timing, take_turns
 
 TARGET = 1.02
 

@@ -1,17 +1,18 @@
 """What the adapter costs: copy, run, copy through an instance against the raw three calls.
 
 Raw is `set_tensor`, `invoke`, `get_tensor` on the runtime's own `Interpreter` with the same kernels
-and as many threads; both take turns in one run, on every model beside the project and on the
-package's own. LiteRT's instance runs from packed weights that are ours.
+and as many threads; both take turns in one run, in short windows, on every model beside the project
+and on the package's own. LiteRT's instance runs from packed weights that are ours.
 """
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,39 +28,57 @@ from selfheal_edge.tflite.protocol import Array, Instance
 from selfheal_edge.tflite.rewrite import copy_model
 from selfheal_edge.tflite.select import available_runtimes, choose
 from selfheal_edge.tflite.source_image import SourceImage
+from windows import take_turns
 
 MODULES = {"litert": "ai_edge_litert.interpreter", "tflite_runtime": "tflite_runtime.interpreter"}
-ROUND_S = 0.01
+INPUTS = 64
+
+Inputs = list[Array]
 
 
-def raw_calls(module: Any, path: Path, kernels: str, inputs: list[Array]) -> Callable[[], object]:
-    """Return a function that copies in, runs and copies out with an interpreter."""
+def raw_window(
+    module: Any, path: Path, kernels: str, num_threads: int
+) -> Callable[[Sequence[Inputs]], None]:
+    """Return a loop that copies in, runs and copies out with an interpreter."""
     options = {}
     if kernels == "builtin":
         resolver = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         options["experimental_op_resolver_type"] = resolver
     with without_chatter():
-        interpreter = module.Interpreter(model_path=str(path), num_threads=1, **options)
+        interpreter = module.Interpreter(model_path=str(path), num_threads=num_threads, **options)
         interpreter.allocate_tensors()
     sources = [detail["index"] for detail in interpreter.get_input_details()]
     sinks = [detail["index"] for detail in interpreter.get_output_details()]
     if len(sources) == len(sinks) == 1:
-        source, sink, array = sources[0], sinks[0], inputs[0]
+        source, sink = sources[0], sinks[0]
 
-        def call() -> object:
-            interpreter.set_tensor(source, array)
+        def window(chunk: Sequence[Inputs]) -> None:
+            for (array,) in chunk:
+                interpreter.set_tensor(source, array)
+                interpreter.invoke()
+                interpreter.get_tensor(sink)
+
+        return window
+
+    def window_of_many(chunk: Sequence[Inputs]) -> None:
+        for inputs in chunk:
+            for source, array in zip(sources, inputs, strict=True):
+                interpreter.set_tensor(source, array)
             interpreter.invoke()
-            return interpreter.get_tensor(sink)
+            _ = [interpreter.get_tensor(sink) for sink in sinks]
 
-        return call
+    return window_of_many
 
-    def call_many() -> object:
-        for source, array in zip(sources, inputs, strict=True):
-            interpreter.set_tensor(source, array)
-        interpreter.invoke()
-        return [interpreter.get_tensor(sink) for sink in sinks]
 
-    return call_many
+def window_of(instance: Instance) -> Callable[[Sequence[Inputs]], None]:
+    """Return a loop around an instance."""
+    run = instance.run
+
+    def window(chunk: Sequence[Inputs]) -> None:
+        for inputs in chunk:
+            run(inputs)
+
+    return window
 
 
 def resident_mib() -> float:
@@ -78,34 +97,47 @@ def build_times(build: Callable[[], Instance], count: int) -> float:
     return statistics.median(times)
 
 
+def against_raw(
+    runtime: str, path: Path, num_threads: int, options: argparse.Namespace
+) -> list[harness.Row]:
+    """Measure the instance that is chosen for a model against raw calls with the same kernels."""
+    copy = copy_model(ModelFile.from_path(path))
+    source = SourceImage(copy.model.data)
+    choice, instance = choose(copy, source, runtime, num_threads=num_threads)
+    rng = np.random.default_rng(0)
+    inputs = [[full_range_input(spec, rng) for spec in instance.inputs] for _ in range(INPUTS)]
+    raw = raw_window(importlib.import_module(MODULES[runtime]), path, choice.kernels, num_threads)
+    seconds = 0.0 if options.quick else options.seconds
+    ours, theirs = take_turns([window_of(instance), raw], inputs, seconds)
+    threads = "1 thread" if num_threads == 1 else f"{num_threads} threads"
+    name = f"{runtime}/{path.stem}, {threads}"
+    ratio = ours.median / theirs.median
+    rows = [
+        harness.Row(f"{name}: raw", theirs.median * 1e6, "us", None, False),
+        harness.Row(f"{name}: adapter / raw, median", ratio, "ratio", 1.0, False),
+        harness.Row(
+            f"{name}: adapter / raw, least", ours.least / theirs.least, "ratio", None, False
+        ),
+    ]
+    if num_threads == 1:
+        rebuild = build_times(partial(choice.build, source), 3 if options.quick else 20)
+        rows.append(harness.Row(f"{name}: rebuild", rebuild * 1e3, "ms", None, False))
+    instance.close()
+    source.close()
+    return rows
+
+
 def main() -> None:
-    options = harness.arguments(__doc__)
-    rounds = 5 if options.quick else 101
+    parser = harness.parser(__doc__)
+    parser.add_argument("--seconds", type=float, default=2.0, help="for each model and threads")
+    parser.add_argument("--threads", type=int, nargs="*", default=[1, 4])
+    options = parser.parse_args()
     rows = []
     paths = [digits_model_path(), *sorted((harness.SHARED / "models").glob("*.tflite"))]
-    rng = np.random.default_rng(0)
     for runtime in available_runtimes():
-        module = importlib.import_module(MODULES[runtime])
         for path in paths:
-            copy = copy_model(ModelFile.from_path(path))
-            source = SourceImage(copy.model.data)
-            choice, instance = choose(copy, source, runtime)
-            inputs = [full_range_input(spec, rng) for spec in instance.inputs]
-            raw = raw_calls(module, path, choice.kernels, inputs)
-            raw()
-            start = time.perf_counter()
-            raw()
-            calls = max(1, int(ROUND_S / (time.perf_counter() - start)))
-            adapter, reference = harness.interleaved(
-                [partial(instance.run, inputs), raw], rounds=rounds, calls=calls
-            )
-            name = f"{runtime}/{path.stem}"
-            rows.append(harness.Row(f"{name}/ratio", adapter / reference, "ratio", 1.0, False))
-            rows.append(harness.Row(f"{name}/adapter", adapter * 1e6, "us", None, False))
-            rebuild = build_times(partial(choice.build, source), 3 if options.quick else 20)
-            rows.append(harness.Row(f"{name}/rebuild", rebuild * 1e3, "ms", None, False))
-            instance.close()
-            source.close()
+            for num_threads in options.threads:
+                rows += against_raw(runtime, path, num_threads, options)
     cycles = 100 if options.quick else 3000
     for runtime in available_runtimes():
         copy = copy_model(ModelFile.from_path(digits_model_path()))

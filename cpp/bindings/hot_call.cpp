@@ -62,8 +62,23 @@ std::vector<runtime::Outside> levels_of(const std::vector<OutsideTensor>& tensor
   return result;
 }
 
+[[noreturn]] void raise(const py::object& error) {
+  PyErr_SetObject(py::type::of(error).ptr(), error.ptr());
+  throw py::error_already_set();
+}
+
+py::object fetch_error() {
+  if (PyErr_Occurred() == nullptr) {
+    return py::module_::import("builtins").attr("RuntimeError")("the runtime failed to run");
+  }
+  const py::error_already_set error;
+  return error.value();
+}
+
+}  // namespace
+
 // Takes the turn for as long as it lives, and waits without the GIL.
-class Turn {
+class HotCall::Turn {
  public:
   explicit Turn(TurnLock& lock) : lock_(lock) {
     if (lock_.try_enter()) return;
@@ -81,26 +96,16 @@ class Turn {
     is_held_ = false;
     return lock_.leave();
   }
+  void give_way() {
+    PyThreadState* const thread = PyEval_SaveThread();
+    lock_.give_way();
+    PyEval_RestoreThread(thread);
+  }
 
  private:
   TurnLock& lock_;
   bool is_held_ = true;
 };
-
-[[noreturn]] void raise(const py::object& error) {
-  PyErr_SetObject(py::type::of(error).ptr(), error.ptr());
-  throw py::error_already_set();
-}
-
-py::object fetch_error() {
-  if (PyErr_Occurred() == nullptr) {
-    return py::module_::import("builtins").attr("RuntimeError")("the runtime failed to run");
-  }
-  const py::error_already_set error;
-  return error.value();
-}
-
-}  // namespace
 
 runtime::Outside OutsideTensor::levels() const {
   runtime::Outside result;
@@ -352,7 +357,7 @@ void HotCall::run(const Job& job) {
     if (turn.leave() && is_attended) ended_();
   };
   try {
-    loop(job, is_attended);
+    loop(job, turn, is_attended);
   } catch (...) {
     end();
     throw;
@@ -360,7 +365,7 @@ void HotCall::run(const Job& job) {
   end();
 }
 
-void HotCall::loop(const Job& job, bool& is_attended) {
+void HotCall::loop(const Job& job, Turn& turn, bool& is_attended) {
   constexpr std::uint32_t kBeforeTheAnswer = runtime::kDamage | runtime::kRunFailed;
   std::size_t next = 0;
   std::size_t failed = job.count;  // no such inference
@@ -376,12 +381,15 @@ void HotCall::loop(const Job& job, bool& is_attended) {
     HotPath::Progress progress{};
     if (path_.engine()->needs_interpreter_lock() ||
         static_cast<double>(end - next) * seconds_ < kShort) {
-      progress = path_.serve(next, end, now);
+      progress = path_.serve(next, end, now, turn_.get());
     } else {
       progress = serve_without_lock(next, end, now);
     }
     next = progress.next;
-    if (progress.up == 0) continue;
+    if (progress.up == 0) {
+      if (next < job.count && turn_->can_give_way()) give_way(job, turn);
+      continue;
+    }
     is_attended = true;
     attended_ = (progress.up & kBeforeTheAnswer) != 0 ? next : next - 1;
     py::object error = py::none();
@@ -394,12 +402,20 @@ void HotCall::loop(const Job& job, bool& is_attended) {
   }
 }
 
+// Between the inferences of a batch: whoever waits does so for one inference, not for all.
+void HotCall::give_way(const Job& job, Turn& turn) {
+  job_ = nullptr;  // a turn that was taken once serves the outermost job
+  turn.give_way();
+  job_ = &job;
+  if (turn_->is_closed()) throw Closed();
+}
+
 HotPath::Progress HotCall::serve_without_lock(std::size_t first, std::size_t end, double now) {
   using Clock = std::chrono::steady_clock;
   PyThreadState* const thread = PyEval_SaveThread();
   const bool is_timed = timed_ < kTimed;
   const Clock::time_point begin = is_timed ? Clock::now() : Clock::time_point();
-  const HotPath::Progress progress = path_.serve(first, end, now);
+  const HotPath::Progress progress = path_.serve(first, end, now, turn_.get());
   if (is_timed && progress.next > first) {
     const std::chrono::duration<double> took = Clock::now() - begin;
     shortest_ = std::min(shortest_, took.count() / static_cast<double>(progress.next - first));

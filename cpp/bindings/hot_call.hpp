@@ -64,6 +64,7 @@ class HotCall {
     const std::int64_t* nonfinite;
     std::size_t count;
   };
+  class Turn;
   enum class Form : std::uint8_t { kNone, kSingle, kLeading, kFirst };
 
   Form form_of(int ndim, const py::ssize_t* shape) const noexcept;
@@ -71,7 +72,8 @@ class HotCall {
   py::object recycled(PyObject* dtype, std::size_t rank, const py::ssize_t* shape);
   void keep(const py::object& array);
   void run(const Job& job);
-  void loop(const Job& job, bool& is_attended);
+  void loop(const Job& job, Turn& turn, bool& is_attended);
+  void give_way(const Job& job, Turn& turn);
   runtime::HotPath::Progress serve_without_lock(std::size_t first, std::size_t end, double now);
 
   std::shared_ptr<runtime::TurnLock> turn_;

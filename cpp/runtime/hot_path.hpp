@@ -66,7 +66,7 @@ class HotPath {
   };
   struct Progress {
     std::size_t next;  ///< the inference to go on with
-    std::uint32_t up;  ///< of Attention; 0: all are done
+    std::uint32_t up;  ///< of Attention; 0: all are done, or another thread waits
   };
   static constexpr std::uint64_t kNever = std::numeric_limits<std::uint64_t>::max();
 
@@ -86,7 +86,9 @@ class HotPath {
   void feed(std::span<const Feed> feeds, std::span<const Sink> sinks,
             const std::int64_t* nonfinite) noexcept;
   /// Serves inferences `first` to `end` of what was fed. now: seconds; NaN reads coarse_seconds().
-  Progress serve(std::size_t first, std::size_t end, double now) noexcept;
+  /// turn: if not null, stops after an inference when this thread could give way to another.
+  Progress serve(std::size_t first, std::size_t end, double now,
+                 const TurnLock* turn = nullptr) noexcept;
   /// Serves inference `index` anew: the weights were healed meanwhile. Neither sweep nor monitor.
   bool again(std::size_t index) noexcept;
   /// Sweeps the slice that is due now; whether something was found.

@@ -41,4 +41,11 @@ bool TurnLock::leave() noexcept {
   return true;
 }
 
+bool TurnLock::give_way() {
+  if (!can_give_way()) return false;
+  leave();
+  enter();
+  return true;
+}
+
 }  // namespace selfheal::runtime

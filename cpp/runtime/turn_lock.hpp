@@ -24,6 +24,12 @@ class TurnLock {
   void enter();
   /// Gives it back once for every time it was taken; true when that was the last.
   bool leave() noexcept;
+  /// Whether somebody waits, whom this thread, which has it, could let in: it has taken it once.
+  bool can_give_way() const noexcept {
+    return depth_ == 1 && waiting_.load(std::memory_order_relaxed) != 0;
+  }
+  /// Lets those in who wait, and waits for its own next turn; false where it cannot.
+  bool give_way();
   /// Whether this thread has it.
   bool is_mine() const noexcept {
     return owner_.load(std::memory_order_relaxed) == std::this_thread::get_id();

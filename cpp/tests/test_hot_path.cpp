@@ -50,6 +50,29 @@ TEST_CASE("a part of what was fed leaves the rest alone") {
   CHECK(model.path.number() == 2);
 }
 
+TEST_CASE("it stops after an inference where another thread waits for the turn") {
+  GuardedAdder model;
+  const auto in = random_bytes(10 * kSize, 2);
+  std::vector<std::byte> out(in.size());
+  model.feed(in, out);
+  TurnLock turn;
+  turn.enter();
+  CHECK(model.path.serve(0, 3, 0.0, &turn).next == 3);  // nobody waits
+  std::thread other([&] {
+    turn.enter();
+    turn.leave();
+  });
+  while (!turn.can_give_way()) std::this_thread::yield();
+  const HotPath::Progress progress = model.path.serve(3, 10, 0.0, &turn);
+  CHECK(progress.next == 4);
+  CHECK(progress.up == 0);
+  CHECK(model.path.serve(4, 7, 0.0).next == 7);
+  turn.leave();
+  other.join();
+  CHECK(model.path.serve(7, 10, 0.0, &turn).next == 10);
+  CHECK(out == model.answers(in));
+}
+
 TEST_CASE("one batch leaves signals and monitor as single calls do") {
   GuardedAdder batch;
   GuardedAdder single;

@@ -171,3 +171,25 @@ TEST_CASE("no wake-up is lost: two threads hand it to and fro") {
   other.join();
   CHECK(total == 40000);
 }
+
+TEST_CASE("giving way lets in who waits, then goes on") {
+  TurnLock lock;
+  lock.enter();
+  CHECK_FALSE(lock.give_way());  // nobody waits
+  std::atomic<bool> is_in{false};
+  std::thread other([&] {
+    lock.enter();
+    is_in = true;
+    lock.leave();
+  });
+  wait_until([&] { return lock.can_give_way(); });
+  lock.enter();
+  CHECK_FALSE(lock.give_way());  // what was taken twice is not given away
+  CHECK_FALSE(lock.leave());
+  CHECK_FALSE(is_in);
+  CHECK(lock.give_way());
+  CHECK(is_in);
+  CHECK(lock.is_mine());
+  CHECK(lock.leave());
+  other.join();
+}

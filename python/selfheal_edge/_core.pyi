@@ -2394,6 +2394,13 @@ class TurnLock(metaclass=_Pybind11Type):
         RuntimeError when it is not this thread's.
         """
 
+    def give_way(self) -> bool:
+        """Let in who waits, and wait for the next turn; False if nobody does.
+
+        Also False, at once, where this thread has taken it more than once. RuntimeError when it is
+        not this thread's.
+        """
+
     def close(self) -> None:
         """Let nobody in any more. `enter` still works: whoever enters looks at `closed`."""
 

@@ -169,7 +169,7 @@ class SelfHealingModel:
             batch = self._read(x)
             if out is not None:
                 check_out(self._session.instance.outputs, batch, out)
-            served = self._serving.serve(batch)
+        served = self._serving.serve(batch)
         if out is None or isinstance(served, dict):
             return served
         np.copyto(out, served)
@@ -187,6 +187,7 @@ class SelfHealingModel:
             batch = self._read(x)
             if batch.size != 1:
                 raise ValueError(f"x: expected one sample, got a batch of {batch.size}")
+            self._serving.alarms = ()
             output = self._serving.serve(batch)
             last = self._serving.last
             return Prediction(

@@ -144,7 +144,7 @@ class Serving:
         self._attend = attend
         self._clock = _core.coarse_seconds if clock is None else clock
         self.alarms: tuple[Alarm, ...] = ()
-        """Raised by the latest inference that raised any."""
+        """Raised by the latest inference that raised any; whoever asks resets it before."""
         instance = session.instance
         self._specs = instance.outputs
         fast, keyed = policy.scrub_bytes_per_predict, policy.keyed_bytes_per_predict
@@ -235,8 +235,10 @@ class Serving:
         return self._hot
 
     def serve(self, batch: Batch) -> Array | dict[str, Array]:
-        """Serve n inferences, one after the other; to be called in the turn."""
-        self.alarms = ()
+        """Serve n inferences, one after the other.
+
+        In a turn for each if other threads wait, or all in one where the caller has a turn.
+        """
         specs = self._specs
         if self._is_hot:
             assert self._hot is not None
@@ -248,12 +250,13 @@ class Serving:
                 raise
             return join_outputs(specs, results, batch.form, batch.real)
         counts = batch.nonfinite
-        answers = [
-            self._serve_one(
-                [r[n, ...] for r in batch.rows], 0 if counts is None else int(counts[n])
-            )
-            for n in range(batch.size)
-        ]
+        answers = []
+        with self._turns:
+            for n in range(batch.size):
+                if n:
+                    self._turns.give_way()
+                inputs = [r[n, ...] for r in batch.rows]
+                answers.append(self._serve_one(inputs, 0 if counts is None else int(counts[n])))
         return shape_outputs(specs, answers, batch.form, batch.real)
 
     @property

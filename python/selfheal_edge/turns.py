@@ -83,6 +83,15 @@ class Turns:
         if self._outer is None or not self._outer.core.mine:
             self._after()
 
+    def give_way(self) -> None:
+        """Let others have their turn in the middle of what may be interrupted.
+
+        Not inside another turn of the same thread. Raises `ModelClosedError` if the model was
+        closed meanwhile.
+        """
+        if self.core.give_way():
+            self.check_open()
+
     @contextmanager
     def attempt(self) -> Iterator[bool]:
         """Take the lock if that needs no waiting; say whether it was."""

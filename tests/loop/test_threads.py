@@ -12,6 +12,7 @@ from tests.support import Array, DoNothing, answers, bytes_of, flip, largest_reg
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path
+from selfheal_edge.errors import ModelClosedError
 from selfheal_edge.repair import RepairCase, RepairOutcome, RepairTarget
 
 
@@ -49,6 +50,65 @@ def test_answers_belong_to_their_callers(model: she.SelfHealingModel, samples: A
 
     together(*(serve(first) for first in range(4)))
     assert model.health.predictions == 1000
+
+
+class Own(she.PerformanceMonitor):
+    """A user's own monitor: served in Python."""
+
+
+@pytest.mark.parametrize("monitor", [None, Own])
+@pytest.mark.parametrize("as_dict", [False, True])
+def test_a_batch_lets_others_in(
+    digits_baseline: she.Baseline,
+    samples: Array,
+    monitor: type[she.PerformanceMonitor] | None,
+    as_dict: bool,
+) -> None:
+    """Whoever waits does so for one inference of a batch, not for all of it."""
+    path = digits_model_path()
+    own = None if monitor is None else monitor(digits_baseline)
+    with she.SelfHealingModel(path, digits_baseline, monitor=own) as model:
+        expected = answers(model, samples[:500])[0]
+        count = 40_000 if own is None else 4_000
+        batch = np.ascontiguousarray(np.resize(samples[:500], (count, *samples.shape[1:])))
+        ended = threading.Event()
+        early = 0
+
+        def serve_batch() -> None:
+            given = {model.inputs[0].name: batch} if as_dict else batch
+            result = answers(model, given)[0]
+            ended.set()
+            assert result.tobytes() == np.resize(expected, result.shape).tobytes()
+
+        def serve_one() -> None:
+            nonlocal early
+            while not ended.is_set():
+                answer = np.asarray(model.predict(samples[7]))
+                assert answer.tobytes() == expected[7].tobytes()
+                early += not ended.is_set()
+
+        together(serve_batch, serve_one)
+        assert early > 10
+
+
+def test_a_batch_ends_when_the_model_is_closed(
+    digits_baseline: she.Baseline, samples: Array
+) -> None:
+    model = she.SelfHealingModel(digits_model_path(), digits_baseline)
+    batch = np.ascontiguousarray(np.resize(samples, (400_000, *samples.shape[1:])))
+    begun = model.health.predictions
+
+    def serve_batch() -> None:
+        with pytest.raises(ModelClosedError):
+            model.predict(batch)
+
+    def close() -> None:
+        while model.health.predictions == begun:
+            pass
+        model.close()
+
+    together(serve_batch, close)
+    assert model.health.predictions < begun + len(batch)
 
 
 def test_ids_of_threads(model: she.SelfHealingModel, samples: Array) -> None:

@@ -239,10 +239,10 @@ def test_bytes_that_are_no_model_are_refused(tmp_path: Path) -> None:
         )
 
 
-@needs_litert
 @pytest.mark.filterwarnings("ignore:This process.*fork:DeprecationWarning")
-def test_a_forked_child_may_not_run_it() -> None:
-    with built(digits_model_path(), "litert", "default") as ours:
+@pytest.mark.parametrize("setup", SETUPS)
+def test_a_forked_child_may_not_run_it(setup: Any) -> None:
+    with built(digits_model_path(), *setup) as ours:
         inputs = ours.inputs(1)[0]
         golden = ours.answer(inputs)
         pid = os.fork()
@@ -259,12 +259,12 @@ def test_a_forked_child_may_not_run_it() -> None:
         assert same(ours.answer(inputs), golden)
 
 
-@needs_litert
-def test_another_thread_runs_during_an_inference() -> None:
+@pytest.mark.parametrize("setup", SETUPS)
+def test_another_thread_runs_during_an_inference(setup: Any) -> None:
     path = SHARED / "mobilenet_v1_025_128_uint8.tflite"
     if not path.exists():
         pytest.skip("../shared/models is absent")
-    with built(path, "litert", "default") as ours:
+    with built(path, *setup) as ours:
         inputs = ours.inputs(1)[0]
         inside = []
         stop = threading.Event()
@@ -287,9 +287,9 @@ def test_another_thread_runs_during_an_inference() -> None:
         assert any(start < moment < end for moment in inside for start, end in spans)
 
 
-@needs_litert
-def test_threads_take_turns() -> None:
-    with built(digits_model_path(), "litert", "default") as ours:
+@pytest.mark.parametrize("setup", SETUPS)
+def test_threads_take_turns(setup: Any) -> None:
+    with built(digits_model_path(), *setup) as ours:
         inputs = ours.inputs(8)
         golden = [ours.answer(x) for x in inputs]
         wrong = []

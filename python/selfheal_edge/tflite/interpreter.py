@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from selfheal_edge import _core
-from selfheal_edge.errors import ModelClosedError, ModelFormatError
+from selfheal_edge.errors import ForkedProcessError, ModelClosedError, ModelFormatError
 from selfheal_edge.tflite.chatter import without_chatter
 from selfheal_edge.tflite.coverage import BuiltOperator, cover
 from selfheal_edge.tflite.protocol import (
@@ -34,6 +35,7 @@ _living: weakref.WeakSet[InterpreterInstance] = weakref.WeakSet()
 def _forked() -> None:
     """Keep every interpreter for ever: its destructor waits for threads that a child has not."""
     for instance in _living:
+        instance._is_inherited = True
         instance.keep_for_ever()
 
 
@@ -114,6 +116,8 @@ class InterpreterInstance:
             except (ValueError, RuntimeError) as error:
                 raise ModelFormatError(f"model: {runtime} refuses it: {error}") from None
         self._interpreter: Any = interpreter
+        self._is_inherited = False
+        self._lock = threading.Lock()
         _living.add(self)
         inputs = interpreter.get_input_details()
         outputs = interpreter.get_output_details()
@@ -158,14 +162,19 @@ class InterpreterInstance:
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """Run once on arrays of exactly the inputs' shapes and dtypes; the results are copies."""
-        interpreter = self._open()
-        if self._call is not None:
-            return self._call(inputs)
-        for index, array in zip(self._input_indices, inputs, strict=True):
-            interpreter.set_tensor(index, array)
-        interpreter.invoke()
-        # A scalar comes as a NumPy number, not as an array.
-        return [np.asarray(interpreter.get_tensor(index)) for index in self._output_indices]
+        if self._is_inherited:
+            raise ForkedProcessError(
+                "model: expected use in the process that opened it, got use in a forked child"
+            )
+        with self._lock:  # the runtime's own calls, side by side, take the process down
+            interpreter = self._open()
+            if self._call is not None:
+                return self._call(inputs)
+            for index, array in zip(self._input_indices, inputs, strict=True):
+                interpreter.set_tensor(index, array)
+            interpreter.invoke()
+            # A scalar comes as a NumPy number, not as an array.
+            return [np.asarray(interpreter.get_tensor(index)) for index in self._output_indices]
 
     def _fixed_call(self, copy: ModelCopy) -> _core.InterpreterCall | None:
         """Return the short way through fixed addresses; None where a tensor may move.
