@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -58,29 +58,22 @@ class Case:
     @cached_property
     def baseline(self) -> she.Baseline:
         """Calibrated on just these inputs, so that nothing is up."""
+        return self._calibrated(None)
+
+    def _calibrated(self, embedding: Literal[False] | None) -> she.Baseline:
         return she.calibrate(
             self.path,
             np.concatenate(self.inputs),
             runtime=self.runtime,
             false_alarm_interval=1e9,
+            embedding=embedding,
             seed=0,
         )
 
     @cached_property
     def without_embedding(self) -> she.Baseline | None:
-        """The same without the tap; None where there is none.
-
-        `calibrate` takes a tap wherever it finds one: its `embedding` names another, and has no
-        value for none.
-        """
-        if self.baseline.embedding is None:
-            return None
-        kept = {
-            name: reference
-            for name, reference in self.baseline.references.items()
-            if not name.startswith("embedding_")
-        }
-        return replace(self.baseline, embedding=None, references=kept)
+        """The same without the tap; None where there is none."""
+        return None if self.baseline.embedding is None else self._calibrated(False)
 
     def open(self, baseline: she.Baseline, **policy: Any) -> she.SelfHealingModel:
         """Return the guarded model."""

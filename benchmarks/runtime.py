@@ -24,7 +24,7 @@ from selfheal_edge.assets import digits_model_path
 from selfheal_edge.tflite.chatter import without_chatter
 from selfheal_edge.tflite.flip_check import full_range_input
 from selfheal_edge.tflite.model_file import ModelFile
-from selfheal_edge.tflite.protocol import Array, Instance
+from selfheal_edge.tflite.protocol import Array, Instance, RuntimeName
 from selfheal_edge.tflite.rewrite import copy_model
 from selfheal_edge.tflite.select import available_runtimes, choose
 from selfheal_edge.tflite.source_image import SourceImage
@@ -98,7 +98,7 @@ def build_times(build: Callable[[], Instance], count: int) -> float:
 
 
 def against_raw(
-    runtime: str, path: Path, num_threads: int, options: argparse.Namespace
+    runtime: RuntimeName, path: Path, num_threads: int, options: argparse.Namespace
 ) -> list[harness.Row]:
     """Measure the instance that is chosen for a model against raw calls with the same kernels."""
     copy = copy_model(ModelFile.from_path(path))

@@ -87,6 +87,13 @@ inline std::optional<std::int64_t> index_or_none(std::int64_t index) {
 
 template <typename Detector>
 py::array_t<std::int64_t> update_many(Detector& detector, py::handle samples) {
+  if (py::isinstance<py::array>(samples)) {
+    const auto table = py::reinterpret_borrow<py::array>(samples);
+    if (table.ndim() == 2) {
+      refuse("samples", "a 1-D array (update_channels and MonitorBank take a column a signal)",
+             std::string_view(describe(table)));
+    }
+  }
   return with_floats(samples, "samples", [&](auto span) {
     std::vector<std::int64_t> alarms;
     {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -59,7 +59,7 @@ def calibrate(
     *,
     false_alarm_interval: float | str = 1_000_000,
     rate_hz: float | None = None,
-    embedding: str | None = None,
+    embedding: str | Literal[False] | None = None,
     runtime: RuntimeArgument = "auto",
     kernels: KernelsArgument = "auto",
     num_threads: int = 1,
@@ -85,7 +85,7 @@ def calibrate(
         Predictions a second.
     embedding
         Name of the inner tensor to watch; None takes the input of a classifier's last layer, where
-        there is one.
+        there is one; False watches none, which saves its signals and their cost.
     runtime
         ``"auto"`` takes LiteRT where it is installed, else tflite-runtime.
     kernels

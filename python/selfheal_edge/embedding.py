@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -54,7 +54,7 @@ class Embedding:
         return rows
 
 
-def find_embedding(model: ModelFile, name: str | None) -> int | None:
+def find_embedding(model: ModelFile, name: str | Literal[False] | None) -> int | None:
     """Return the index of the tensor to tap, or None where a model has no embedding.
 
     Parameters
@@ -63,7 +63,7 @@ def find_embedding(model: ModelFile, name: str | None) -> int | None:
         The user's file.
     name
         A tensor of subgraph 0 that an operator computes; None for the input of a classifier's last
-        layer, if it has one that can be measured.
+        layer, if it has one that can be measured; False for none.
 
     Raises
     ------
@@ -81,8 +81,12 @@ def find_embedding(model: ModelFile, name: str | None) -> int | None:
         # One row a sample: with several, which of them the label belongs to cannot be said.
         fits = found.size == head.embedding_size and found.index in computed
         return found.index if fits and found.dtype in _MEASURABLE else None
+    if name is False:
+        return None
     if not isinstance(name, str):
-        raise TypeError(f"embedding: expected a tensor's name or None, got {type(name).__name__}")
+        raise TypeError(
+            f"embedding: expected a tensor's name, None or False, got {type(name).__name__}"
+        )
     named = [tensor for tensor in tensors if tensor.name == name]
     if len(named) != 1:
         raise ValueError(

@@ -125,5 +125,7 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match="samples: expected a C-contiguous"):
         update_channels([chart], np.zeros((1, 3)).T[::2])
     assert chart.count == 0
-    with pytest.raises(ValueError, match=r"a 1-D .*got float64 of shape \(3, 1\)"):
+    with pytest.raises(
+        ValueError, match=r"a 1-D array \(update_channels .*got float64 of shape \(3, 1\)"
+    ):
         chart.update_many(np.zeros((3, 1)))

@@ -99,8 +99,23 @@ class TestNaming:
         name = model.inputs[0].name
         with pytest.raises(ValueError, match="embedding: expected a tensor that an operator compu"):
             find_embedding(model, name)
-        with pytest.raises(TypeError, match="embedding: expected a tensor's name or None, got int"):
+        with pytest.raises(
+            TypeError, match="embedding: expected a tensor's name, None or False, got int"
+        ):
             find_embedding(model, 3)  # type: ignore[arg-type]
+
+    def test_none_is_watched(self, digits: DigitsData) -> None:
+        model = ModelFile.from_path(digits_model_path())
+        assert find_embedding(model, False) is None
+        baseline = she.calibrate(
+            digits_model_path(), digits.calibration_inputs[:60], embedding=False, seed=1
+        )
+        assert baseline.embedding is None
+        assert not any(name.startswith("embedding") for name in baseline.references)
+        assert "confidence" in baseline.references
+        with she.SelfHealingModel(digits_model_path(), baseline) as guarded:
+            guarded.predict(digits.calibration_inputs[:60])
+            assert guarded.events == ()
 
     def test_a_model_without_classes_may_name_one(self, shared_models: Path) -> None:
         path = shared_models / "ad_autoencoder_int8.tflite"
