@@ -6,6 +6,7 @@ import argparse
 import importlib
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -266,13 +267,34 @@ def gaps(_options: argparse.Namespace) -> list[harness.Row]:
     return rows
 
 
+def series(_options: argparse.Namespace) -> list[harness.Row]:
+    """Real series, and what is found in them."""
+    return detector_series.rows()
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], list[harness.Row]]] = {
+    "speed": speed,
+    "import": import_time,
+    "run-lengths": run_lengths,
+    "onset": onset,
+    "gaps": gaps,
+    "series": series,
+    "delay": delay,
+    "promise": promise,
+}
+
+
 def main() -> None:
-    options = harness.arguments(__doc__)
+    parser = harness.parser(__doc__)
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS))
+    options = parser.parse_args()
     rows: list[harness.Row] = []
-    for part in (speed, import_time, run_lengths, onset, gaps, delay, promise):
-        rows += part(options)
-        print(f"... {part.__name__}", file=sys.stderr)
-    rows += detector_series.rows()
+    for name in options.parts:
+        start = time.monotonic()
+        rows += PARTS[name](options)
+        print(f"... {name}: {time.monotonic() - start:.0f} s", file=sys.stderr)
+        if options.json is not None:  # what there is, should the rest be stopped
+            harness.write(rows, options.json)
     harness.report(rows, options.json)
 
 

@@ -65,7 +65,12 @@ def report(rows: Sequence[Row], path: Path | None) -> None:
             f"{row.name:{width}}  {row.value:12.4g} {row.unit:10} {target:>10} {verdict}".rstrip()
         )
     if path is not None:
-        path.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+        write(rows, path)
+
+
+def write(rows: Sequence[Row], path: Path) -> None:
+    """Write the rows as JSON."""
+    path.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
 
 
 def interleaved(
