@@ -128,7 +128,7 @@ double log_tail_run(double p, std::uint32_t rise, std::uint32_t limit) {
   const std::size_t states = limit + 1;
   std::vector<double> log_safe(states + 1, 0.0);  // log P(j reaches j - 1), summed over all above
   std::vector<double> time(states + 1, 0.0);      // until then, or the alarm
-  std::vector<double> survive(states + 1, 0.0);   // log P(j reaches j - 1)
+  std::vector<double> survive(states + 1, 1.0);   // P(j reaches j - 1)
   const auto from_above = [&](std::size_t j, double& alarm, double& spent) {
     alarm = 1.0;
     spent = 0.0;
@@ -136,7 +136,7 @@ double log_tail_run(double p, std::uint32_t rise, std::uint32_t limit) {
     double reached = 1.0;
     for (std::size_t i = j + rise; i > j; --i) {
       spent += reached * time[i];
-      reached *= std::exp(survive[i]);
+      reached *= survive[i];
     }
     alarm = -std::expm1(log_safe[j + 1] - log_safe[j + rise + 1]);
   };
@@ -145,9 +145,10 @@ double log_tail_run(double p, std::uint32_t rise, std::uint32_t limit) {
   for (std::size_t j = limit; j > 0; --j) {
     from_above(j, alarm, spent);
     const double back = 1.0 - p * (1.0 - alarm);
-    survive[j] = std::log1p(-p * alarm / back);
+    const double log_survive = std::log1p(-p * alarm / back);
+    survive[j] = std::exp(log_survive);
     time[j] = (1.0 + p * spent) / back;
-    log_safe[j] = log_safe[j + 1] + survive[j];
+    log_safe[j] = log_safe[j + 1] + log_survive;
   }
   from_above(0, alarm, spent);
   return std::log((1.0 + p * spent) / p) - std::log(alarm);

@@ -39,7 +39,8 @@ from selfheal_edge.tflite.known import (
 
 __all__ = ["ProbeResult", "Prober", "known_hashes", "mark_known", "probe"]
 
-TIMEOUT_S: Final = 10.0
+# To refuse a sound model on a small device that is busy is worse than to wait for a bad one.
+TIMEOUT_S: Final = 60.0
 MEMORY_BYTES: Final = 512 * 2**20
 _START_TIMEOUT_S: Final = 60.0
 _GRACE_S: Final = 5.0
