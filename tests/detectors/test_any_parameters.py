@@ -145,3 +145,14 @@ def test_the_window_of_adwin_is_the_latest_samples(
         assert 0 < width <= i + 1 - start_over
         latest = values[i + 1 - width : i + 1]
         assert detector.total == pytest.approx(latest.sum(), rel=1e-9, abs=1e-6)
+
+
+def test_adwin_with_one_bucket_a_row() -> None:
+    """Two that merge leave an empty row; when the oldest goes, so must the empty ones under it."""
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        values = np.concatenate([rng.standard_normal(400) + 3 * (j % 2) for j in range(8)])
+        for clock in (1, 5, 32):
+            detector = _core.Adwin(0.1, clock=clock, max_buckets=1, min_window_length=1)
+            assert len(detector.update_many(values)) > 3
+            assert 0 < detector.width <= len(values)
