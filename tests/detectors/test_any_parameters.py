@@ -77,9 +77,12 @@ PARAMETERS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
 }
 
 # Runs of one kind after another: what a sensor sends, and what it must not send.
-RUN = st.one_of(
+PLAIN = st.one_of(
     st.tuples(st.just("normal"), st.integers(0, 999), st.floats(-9, 9), st.integers(1, 300)),
     st.tuples(st.just("coin"), st.integers(0, 999), st.floats(0, 1), st.integers(1, 300)),
+)
+RUN = st.one_of(
+    PLAIN,
     st.tuples(st.just("constant"), st.just(0), st.floats(-1e9, 1e9), st.integers(1, 200)),
     st.tuples(st.just("extreme"), st.integers(0, 999), st.just(0.0), st.integers(1, 40)),
 )
@@ -111,6 +114,10 @@ def test_it_stays_sound(name: str, data: st.DataObject) -> None:
     held = single.memory_bytes()
     values = stream(data.draw(st.lists(RUN, max_size=6)))
     cut = data.draw(st.integers(0, len(values)))
+    if name in ("Cusum", "PageHinkley"):  # whose sums are exact below 2^33 standard deviations
+        z = np.abs(values - parameters["mean"]) / parameters["std"]
+        values = values[~(z > 1e6)]
+        cut = min(cut, len(values))
     alarms = [i for i, x in enumerate(values.tolist()) if single.update(x)]
     found = batch.update_many(values[:cut]).tolist()
     batch = make.from_state(batch.state())
@@ -127,7 +134,7 @@ def test_it_stays_sound(name: str, data: st.DataObject) -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(
-    runs=st.lists(RUN.filter(lambda run: run[0] in ("normal", "coin")), min_size=1, max_size=8),
+    runs=st.lists(PLAIN, min_size=1, max_size=8),
     max_buckets=st.integers(1, 6),
     clock=INTEGER,
     delta=SHARE,
