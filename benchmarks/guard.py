@@ -17,15 +17,18 @@ import harness
 from guard_cases import MODELS, Case, Raw, window_of
 from guard_python import like_in_python
 from selfheal_edge.tflite.select import available_runtimes
-from windows import Timing, take_turns
+from windows import Timing, ratio_bounds, take_turns
 
 TARGET = 1.02
 
 
 def ratios(label: str, ours: Timing, raw: Timing, target: float | None) -> list[harness.Row]:
-    """One row by medians, one by minima."""
+    """By medians, with bounds of the median ratio of neighbours, and by minima."""
+    low, high = ratio_bounds(ours, raw)
     return [
         harness.Row(f"{label}, median", ours.median / raw.median, "ratio", target, False),
+        harness.Row(f"{label}, at least (95 %)", low, "ratio", None, False),
+        harness.Row(f"{label}, at most (95 %)", high, "ratio", None, False),
         harness.Row(f"{label}, least", ours.least / raw.least, "ratio", None, False),
     ]
 

@@ -28,7 +28,7 @@ from selfheal_edge.tflite.protocol import Array, Instance, RuntimeName
 from selfheal_edge.tflite.rewrite import copy_model
 from selfheal_edge.tflite.select import available_runtimes, choose
 from selfheal_edge.tflite.source_image import SourceImage
-from windows import take_turns
+from windows import ratio_bounds, take_turns
 
 MODULES = {"litert": "ai_edge_litert.interpreter", "tflite_runtime": "tflite_runtime.interpreter"}
 INPUTS = 64
@@ -112,9 +112,12 @@ def against_raw(
     threads = "1 thread" if num_threads == 1 else f"{num_threads} threads"
     name = f"{runtime}/{path.stem}, {threads}"
     ratio = ours.median / theirs.median
+    low, high = ratio_bounds(ours, theirs)
     rows = [
         harness.Row(f"{name}: raw", theirs.median * 1e6, "us", None, False),
         harness.Row(f"{name}: adapter / raw, median", ratio, "ratio", 1.0, False),
+        harness.Row(f"{name}: adapter / raw, at least (95 %)", low, "ratio", None, False),
+        harness.Row(f"{name}: adapter / raw, at most (95 %)", high, "ratio", None, False),
         harness.Row(
             f"{name}: adapter / raw, least", ours.least / theirs.least, "ratio", None, False
         ),

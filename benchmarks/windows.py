@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 T = TypeVar("T")
 
@@ -17,11 +18,30 @@ WINDOW_NS: Final = 300_000
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds a call over many windows."""
+    """Seconds a call in each of many windows."""
 
-    median: float
-    least: float
-    windows: int
+    windows: npt.NDArray[np.float64]
+
+    @property
+    def median(self) -> float:
+        """Of all windows."""
+        return float(np.median(self.windows))
+
+    @property
+    def least(self) -> float:
+        """In the shortest window: what the code takes where nothing disturbs it."""
+        return float(self.windows.min())
+
+
+def ratio_bounds(ours: Timing, theirs: Timing) -> tuple[float, float]:
+    """Return 95 % bounds of the median ratio of two windows of the same round.
+
+    By order statistics: how many of n ratios lie below the median is binomial.
+    """
+    ratios = np.sort(ours.windows / theirs.windows)
+    n = len(ratios)
+    aside = int(n / 2 - 1.96 * np.sqrt(n) / 2)
+    return float(ratios[max(0, aside)]), float(ratios[min(n - 1, n - 1 - aside)])
 
 
 def take_turns(
@@ -56,4 +76,4 @@ def take_turns(
             start = time.perf_counter_ns()
             work(chunk)
             times[k].append(time.perf_counter_ns() - start)
-    return [Timing(float(np.median(t)) / calls / 1e9, min(t) / calls / 1e9, len(t)) for t in times]
+    return [Timing(np.asarray(t) / calls / 1e9) for t in times]

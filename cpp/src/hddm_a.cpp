@@ -1,8 +1,20 @@
 #include "selfheal/hddm_a.hpp"
 
+#include <cmath>
+
 #include "hddm_detail.hpp"
 
 namespace selfheal {
+namespace {
+
+// Whether a difference is at least the root of `square`. Most are so far below that their own
+// square tells, and a root takes longer than all else.
+bool reaches(double difference, double square) noexcept {
+  if (difference < 0.0 || difference * difference < square * (1.0 - 1e-9)) return false;
+  return difference >= std::sqrt(square);
+}
+
+}  // namespace
 
 HddmA::HddmA(double drift_confidence, double warning_confidence, bool two_sided, bool track_onset)
     : LearningDetector(track_onset),
@@ -21,22 +33,26 @@ double HddmA::bound(double n) const noexcept { return std::sqrt(1.0 / (2.0 * n) 
 bool HddmA::rose(double log_confidence) const noexcept {
   if (low_.count == all_.count) return false;
   const double m = (all_.count - low_.count) / low_.count * (1.0 / all_.count);
-  return all_.mean - low_.mean >= std::sqrt(m / 2.0 * log_confidence);
+  return reaches(all_.mean - low_.mean, m / 2.0 * log_confidence);
 }
 
 bool HddmA::fell(double log_confidence) const noexcept {
   if (high_.count == all_.count) return false;
   const double m = (all_.count - high_.count) / high_.count * (1.0 / all_.count);
-  return high_.mean - all_.mean >= std::sqrt(m / 2.0 * log_confidence);
+  return reaches(high_.mean - all_.mean, m / 2.0 * log_confidence);
 }
 
 bool HddmA::take(double x) noexcept {
   all_.add(x);
-  if (low_.count == 0.0) low_ = all_;
-  if (high_.count == 0.0) high_ = all_;
   const double eps = bound(all_.count);
-  if (low_.mean + bound(low_.count) >= all_.mean + eps) low_ = all_;
-  if (high_.mean - bound(high_.count) <= all_.mean - eps) high_ = all_;
+  if (low_.count == 0.0 || low_edge_ >= all_.mean + eps) {
+    low_ = all_;
+    low_edge_ = all_.mean + eps;
+  }
+  if (high_.count == 0.0 || high_edge_ <= all_.mean - eps) {
+    high_ = all_;
+    high_edge_ = all_.mean - eps;
+  }
   bool alarm = rose(log_drift_);
   warning_detected_ = !alarm && rose(log_warning_);
   if (two_sided_) {
@@ -75,6 +91,8 @@ HddmA HddmA::read(StateReader& reader) {
   detector.low_.read(reader);
   detector.high_.read(reader);
   detector.warning_detected_ = reader.u8() != 0;
+  detector.low_edge_ = detector.low_.mean + detector.bound(detector.low_.count);
+  detector.high_edge_ = detector.high_.mean - detector.bound(detector.high_.count);
   return detector;
 }
 

@@ -47,6 +47,8 @@ class HddmA : public LearningDetector<HddmA> {
   RunningMean all_;
   RunningMean low_;
   RunningMean high_;
+  double low_edge_ = 0.0;  // of low_ and high_: the mean and its bound
+  double high_edge_ = 0.0;
   bool two_sided_;
   bool warning_detected_ = false;
 };
