@@ -11,7 +11,7 @@ namespace selfheal {
 /// changes.
 ///
 /// Alarms equal river's, whose average starts over when it is exactly 0. Finds a rise; with
-/// two_sided a fall as well. update: O(1). Bytes: 264, and 3 KiB for the onset tracker.
+/// two_sided a fall as well. update: O(1). Bytes: 224, and 3 KiB for the onset tracker.
 class HddmW : public LearningDetector<HddmW> {
  public:
   static constexpr StateTag kTag = state_tag("HDMW");
