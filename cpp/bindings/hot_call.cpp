@@ -386,8 +386,11 @@ void HotCall::loop(const Job& job, Turn& turn, bool& is_attended) {
       progress = serve_without_lock(next, end, now);
     }
     next = progress.next;
-    if (progress.up == 0) {
+    const auto let_in = [&] {
       if (next < job.count && turn_->can_give_way()) give_way(job, turn);
+    };
+    if (progress.up == 0) {
+      let_in();
       continue;
     }
     is_attended = true;
@@ -399,6 +402,8 @@ void HotCall::loop(const Job& job, Turn& turn, bool& is_attended) {
       failed = next;
     }
     attend_(progress.up, error);
+    // Not between what was found and the inference that goes on with it.
+    if ((progress.up & kBeforeTheAnswer) == 0) let_in();
   }
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -52,6 +53,13 @@ def test_answers_belong_to_their_callers(model: she.SelfHealingModel, samples: A
     assert model.health.predictions == 1000
 
 
+def wait_for_more(model: she.SelfHealingModel, count: int) -> None:
+    """Wait until another thread's batch has begun, without taking a turn."""
+    begun = model._serving.number
+    while model._serving.number < begun + count:
+        time.sleep(0)
+
+
 class Own(she.PerformanceMonitor):
     """A user's own monitor: served in Python."""
 
@@ -82,12 +90,48 @@ def test_a_batch_lets_others_in(
 
         def serve_one() -> None:
             nonlocal early
+            wait_for_more(model, 100)
             while not ended.is_set():
                 answer = np.asarray(model.predict(samples[7]))
                 assert answer.tobytes() == expected[7].tobytes()
                 early += not ended.is_set()
 
         together(serve_batch, serve_one)
+        assert early > 10
+
+
+def test_a_batch_that_is_watched_lets_others_in(
+    digits_baseline: she.Baseline, samples: Array
+) -> None:
+    """While there is a trouble every inference is attended to, and a worker may want its turn."""
+    with she.SelfHealingModel(digits_model_path(), digits_baseline) as model:
+        expected = answers(model, samples)[0]
+        model._serving.attend_at(None, float("inf"), always=True)
+        attended = 0
+
+        def attend(_notice: object) -> None:
+            nonlocal attended
+            attended += 1
+
+        model._serving._attend = attend
+        batch = np.ascontiguousarray(np.resize(samples, (20_000, *samples.shape[1:])))
+        ended = threading.Event()
+        early = 0
+
+        def serve_batch() -> None:
+            result = np.asarray(model.predict(batch))
+            ended.set()
+            assert result.tobytes() == np.resize(expected, result.shape).tobytes()
+
+        def serve_one() -> None:
+            nonlocal early
+            wait_for_more(model, 100)
+            while not ended.is_set():
+                model.predict(samples[7])
+                early += not ended.is_set()
+
+        together(serve_batch, serve_one)
+        assert attended > len(batch)
         assert early > 10
 
 
