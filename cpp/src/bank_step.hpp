@@ -4,6 +4,7 @@
 // same results to the bit.
 
 #include <cstddef>
+#include <span>
 
 #include "selfheal/bank_lanes.hpp"
 #include "selfheal/reference.hpp"
@@ -20,13 +21,16 @@ struct BankStepResult {
 using BankStep = BankStepResult (*)(const double* row, std::size_t signals,
                                     const Reference* references,
                                     const BankPreparation* preparations, BankLanes* lanes,
-                                    double* inputs) noexcept;
+                                    SignalCharts* charts, double* inputs) noexcept;
 
 BankStepResult bank_step_portable(const double* row, std::size_t signals,
                                   const Reference* references, const BankPreparation* preparations,
-                                  BankLanes* lanes, double* inputs) noexcept;
+                                  BankLanes* lanes, SignalCharts* charts, double* inputs) noexcept;
 BankStepResult bank_step_avx2(const double* row, std::size_t signals, const Reference* references,
                               const BankPreparation* preparations, BankLanes* lanes,
-                              double* inputs) noexcept;
+                              SignalCharts* charts, double* inputs) noexcept;
+
+/// Those that this CPU can run, fastest first.
+std::span<const BankStep> available_bank_steps() noexcept;
 
 }  // namespace selfheal::detail

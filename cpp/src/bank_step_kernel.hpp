@@ -1,8 +1,12 @@
 #pragma once
 
-// Included by one source file per instruction set. Every lane computes what one signal alone
-// would, in the same order of operations: the results do not depend on the width of a vector.
+// Included by one source file per instruction set. First the scores, one lane a signal; then signal
+// by signal the charts, one lane a chart. Every lane computes what it would alone, in the same
+// order of operations: the results do not depend on the width of a vector.
 
+#include <algorithm>
+#include <array>
+#include <cmath>
 #include <limits>
 
 #include "bank_step.hpp"
@@ -11,41 +15,68 @@
 namespace selfheal::detail {
 namespace {
 
-// `value` where `mask` is set, else 0.
-inline void keep(const MaskPart& mask, DoublePart& value) noexcept {
-  value = reinterpret_cast<DoublePart>(mask & reinterpret_cast<MaskPart>(value));
+// NaN where x is not finite.
+inline double score_or_gap(const Reference& reference, double x) noexcept {
+  // Infinities as well.
+  const bool is_finite = x - x == 0.0;
+  return is_finite ? score_of(reference.table(), x) : std::numeric_limits<double>::quiet_NaN();
 }
 
-inline void score_lanes(const double* row, std::size_t count, const Reference* references,
-                        BankLanes& lanes) noexcept {
-  for (std::size_t i = 0; i < count; ++i) {
-    const double x = row[i];
-    // Infinities as well.
-    const bool is_finite = x - x == 0.0;
-    lanes.score[i] =
-        is_finite ? score_of(references[i].table(), x) : std::numeric_limits<double>::quiet_NaN();
-  }
+// Scores of `count` signals, 0 in the lanes behind them. They stay in registers: a vector that is
+// loaded right after its parts were stored one by one waits for the stores.
+inline void score_part(const double* row, std::size_t count, const Reference* references,
+                       DoublePart& score) noexcept {
+  const auto of = [&](std::size_t i) noexcept {
+    return i < count ? score_or_gap(references[i], row[i]) : 0.0;
+  };
+#ifdef __AVX2__
+  score = DoublePart{of(0), of(1), of(2), of(3)};
+#else
+  score = DoublePart{of(0), of(1)};
+#endif
 }
 
-struct StepMasks {
-  MaskPart alarm{};
-  MaskPart skipped{};
-};
+inline bool any_of(const MaskPart& mask) noexcept {
+#ifdef __AVX2__
+  return _mm256_movemask_pd(reinterpret_cast<__m256d>(mask)) != 0;
+#else
+  std::int64_t held = 0;
+  for (std::size_t lane = 0; lane < kPartWidth; ++lane) held |= mask[lane];
+  return held != 0;
+#endif
+}
 
-// kPartWidth lanes, from `lane` on.
-inline void step_lanes(const BankPreparation& preparation, std::size_t lane, BankLanes& lanes,
-                       double* inputs, StepMasks& masks) noexcept {
-  const DoublePart zero{};
-  const DoublePart one = zero + 1.0;
-  const DoublePart gap = zero + std::numeric_limits<double>::quiet_NaN();
-  DoublePart score{};
+// Takes the last lane from `other`.
+inline void take_last(const DoublePart& other, DoublePart& part) noexcept {
+#ifdef __AVX2__
+  part = reinterpret_cast<DoublePart>(_mm256_blend_pd(part, other, 8));
+#else
+  part[kPartWidth - 1] = other[kPartWidth - 1];
+#endif
+}
+
+// No lane is NaN.
+inline void not_below_zero(DoublePart& part) noexcept {
+#ifdef __AVX2__
+  part = reinterpret_cast<DoublePart>(_mm256_max_pd(part, __m256d{}));
+#else
+  part = part > DoublePart{} ? part : DoublePart{};
+#endif
+}
+
+// What every sample takes off a chart.
+constexpr std::array<double, SignalCharts::kCharts> kFall{
+    BankCharts::kAllowance[0], BankCharts::kAllowance[1], BankCharts::kAllowance[2], 1.0};
+
+// Prepares kPartWidth scores, from `lane` on; returns whether any was skipped.
+inline bool prepare_part(const DoublePart& score, const BankPreparation& preparation,
+                         std::size_t lane, BankLanes& lanes, double* inputs) noexcept {
   DoublePart before{};
   DoublePart limit{};
   DoublePart phi{};
   DoublePart sqrt_whitened{};
   DoublePart offset{};
   DoublePart scale{};
-  load_part(&lanes.score[lane], score);
   load_part(&lanes.before[lane], before);
   load_part(&preparation.limit[lane], limit);
   load_part(&preparation.phi[lane], phi);
@@ -53,75 +84,66 @@ inline void step_lanes(const BankPreparation& preparation, std::size_t lane, Ban
   load_part(&preparation.offset[lane], offset);
   load_part(&preparation.scale[lane], scale);
   const MaskPart used = score == score;
-  masks.skipped |= ~used;
   DoublePart clipped = score > limit ? limit : score;
   clipped = clipped < -limit ? -limit : clipped;
   const DoublePart after_gap = clipped * sqrt_whitened;
   const DoublePart after_one = clipped - phi * before;
   DoublePart y = ((before != before ? after_gap : after_one) - offset) * scale;
-  keep(used, y);
-  clipped = used ? clipped : gap;
+  const DoublePart zero{};
+  y = used ? y : zero;
+  store_part(score, &lanes.score[lane]);
   store_part(clipped, &lanes.before[lane]);
   store_part(y, &lanes.input[lane]);
   store_part(y, inputs + lane);
-  for (std::size_t side = 0; side < BankCharts::kSides; ++side) {
-    const DoublePart signed_y = side == 0 ? y : -y;
-    for (std::size_t k = 0; k < BankCharts::kAllowances; ++k) {
-      // A skipped value moves a sum by 0, not by -k.
-      DoublePart allowance = zero + BankCharts::kAllowance[k];
-      keep(used, allowance);
-      DoublePart sum{};
-      DoublePart highest{};
-      load_part(&lanes.sum[side][k][lane], sum);
-      load_part(&lanes.limit[side][k][lane], highest);
-      sum += signed_y - allowance;
-      keep(sum > zero, sum);
-      masks.alarm |= sum > highest;
-      store_part(sum, &lanes.sum[side][k][lane]);
-    }
-    DoublePart count{};
-    DoublePart cut{};
-    DoublePart rise{};
-    DoublePart highest{};
-    load_part(&lanes.count[side][lane], count);
-    load_part(&lanes.cut[side][lane], cut);
-    load_part(&lanes.rise[side][lane], rise);
-    load_part(&lanes.count_limit[side][lane], highest);
-    DoublePart fallen = count - one;
-    keep(count > zero, fallen);
-    const DoublePart risen = count + rise;
-    const MaskPart is_far = signed_y > cut;
-    masks.alarm |= used & is_far & (risen > highest);
-    const DoublePart moved = is_far ? risen : fallen;
-    count = used ? moved : count;
-    store_part(count, &lanes.count[side][lane]);
-  }
+  return any_of(~used);
 }
 
-inline bool any_of(const MaskPart& mask) noexcept {
-  std::int64_t held = 0;
-  for (std::size_t lane = 0; lane < kPartWidth; ++lane) held |= mask[lane];
-  return held != 0;
+// All charts of one signal, those on one side beside each other.
+inline void step_charts(double y, SignalCharts& charts, MaskPart& alarm) noexcept {
+  constexpr std::size_t kCharts = SignalCharts::kCharts;
+  static_assert(kCharts % kPartWidth == 0);
+  const DoublePart zero{};
+  for (std::size_t side = 0; side < BankCharts::kSides; ++side) {
+    const DoublePart input = (side == 0 ? y : -y) - zero;
+    const MaskPart is_far = input > charts.cut[side] - zero;
+    const DoublePart raised = charts.raised[side] - zero;
+    const auto counted = reinterpret_cast<DoublePart>(is_far & reinterpret_cast<MaskPart>(raised));
+    for (std::size_t chart = 0; chart < kCharts; chart += kPartWidth) {
+      DoublePart step = input;
+      if (chart + kPartWidth == kCharts) take_last(counted, step);
+      DoublePart fall{};
+      for (std::size_t i = 0; i < kPartWidth; ++i) fall[i] = kFall[chart + i];
+      DoublePart level{};
+      DoublePart limit{};
+      load_part(&charts.level[side][chart], level);
+      load_part(&charts.limit[side][chart], limit);
+      level += step - fall;
+      not_below_zero(level);
+      alarm |= level > limit;
+      store_part(level, &charts.level[side][chart]);
+    }
+  }
 }
 
 inline BankStepResult bank_step(const double* row, std::size_t signals, const Reference* references,
                                 const BankPreparation* preparations, BankLanes* lanes,
-                                double* inputs) noexcept {
+                                SignalCharts* charts, double* inputs) noexcept {
   constexpr std::size_t kLanes = BankLanes::kLanes;
-  const std::size_t whole = signals / kLanes;
-  for (std::size_t group = 0; group < whole; ++group) {
-    score_lanes(row + group * kLanes, kLanes, references + group * kLanes, lanes[group]);
+  bool any_skipped = false;
+  for (std::size_t first = 0; first < signals; first += kPartWidth) {
+    const std::size_t group = first / kLanes;
+    DoublePart score{};
+    score_part(row + first, std::min(kPartWidth, signals - first), references + first, score);
+    any_skipped |= prepare_part(score, preparations[group], first % kLanes, lanes[group],
+                                inputs + group * kLanes);
   }
-  if (whole * kLanes < signals) {
-    score_lanes(row + whole * kLanes, signals % kLanes, references + whole * kLanes, lanes[whole]);
+  MaskPart alarm{};
+  for (std::size_t signal = 0; signal < signals; ++signal) {
+    const bool is_used = !any_skipped || !std::isnan(lanes[signal / kLanes].score[signal % kLanes]);
+    if (is_used) [[likely]]
+      step_charts(inputs[signal], charts[signal], alarm);
   }
-  StepMasks masks;
-  for (std::size_t group = 0; group * kLanes < signals; ++group) {
-    for (std::size_t lane = 0; lane < kLanes; lane += kPartWidth) {
-      step_lanes(preparations[group], lane, lanes[group], inputs + group * kLanes, masks);
-    }
-  }
-  return {any_of(masks.alarm), any_of(masks.skipped)};
+  return {any_of(alarm), any_skipped};
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <utility>
 
@@ -31,23 +32,14 @@ void widen(BankThresholds& a, const BankThresholds& b) noexcept {
 }
 
 // The statistic of one chart over its threshold.
-double chart_statistic(const detail::BankLanes& lanes, std::size_t lane,
-                       std::size_t chart) noexcept {
-  const std::size_t side = chart / (kAllowances + 1);
-  const std::size_t k = chart % (kAllowances + 1);
-  return k < kAllowances ? lanes.sum[side][k][lane] / lanes.limit[side][k][lane]
-                         : lanes.count[side][lane] / lanes.count_limit[side][lane];
-}
-
-detail::BankStep fastest_step() noexcept {
-#ifdef SELFHEAL_AVX2
-  if (__builtin_cpu_supports("avx2")) return &detail::bank_step_avx2;
-#endif
-  return &detail::bank_step_portable;
+double chart_statistic(const detail::SignalCharts& charts, std::size_t chart) noexcept {
+  const std::size_t side = chart / detail::SignalCharts::kCharts;
+  const std::size_t k = chart % detail::SignalCharts::kCharts;
+  return charts.level[side][k] / charts.limit[side][k];
 }
 
 // Not a function-local static: the guard would be paid for at every update.
-const detail::BankStep chosen_step = fastest_step();
+const detail::BankStep chosen_step = detail::available_bank_steps().front();
 
 }  // namespace
 
@@ -80,6 +72,7 @@ MonitorBank::MonitorBank(std::vector<std::vector<Reference>> references, double 
 void MonitorBank::allocate() {
   const std::size_t groups = (signals_ + kLanes - 1) / kLanes;
   lanes_.assign(groups, detail::BankLanes{});
+  charts_.assign(signals_, detail::SignalCharts{});
   preparations_.assign(groups * references_.size(), detail::BankPreparation{});
   rows_.resize(kRows * groups * kLanes);
   converted_.resize(signals_);
@@ -87,21 +80,15 @@ void MonitorBank::allocate() {
   alarmed_.resize(signals_);
   skipped_.resize(signals_);
   trackers_.resize(signals_);
-  // Lanes without a signal never alarm: their scores stay 0.
-  for (detail::BankLanes& lanes : lanes_) {
-    std::fill(&lanes.limit[0][0][0], &lanes.limit[0][0][0] + kSides * kAllowances * kLanes, 1.0);
-  }
   for (std::size_t signal = 0; signal < signals_; ++signal) {
-    detail::BankLanes& lanes = of(signal);
+    detail::SignalCharts& charts = charts_[signal];
     const std::size_t at = lane(signal);
     for (std::size_t side = 0; side < kSides; ++side) {
-      for (std::size_t k = 0; k < kAllowances; ++k) {
-        lanes.limit[side][k][at] = thresholds_[signal].cusum[side][k];
-      }
       const TailChart& tail = thresholds_[signal].tail[side];
-      lanes.cut[side][at] = tail.cut;
-      lanes.rise[side][at] = tail.rise;
-      lanes.count_limit[side][at] = tail.limit;
+      std::copy_n(thresholds_[signal].cusum[side].begin(), kAllowances, charts.limit[side]);
+      charts.limit[side][kAllowances] = tail.limit;
+      charts.cut[side] = tail.cut;
+      charts.raised[side] = tail.rise + 1.0;
     }
     for (std::size_t regime = 0; regime < references_.size(); ++regime) {
       const Reference& reference = references_[regime][signal];
@@ -121,11 +108,7 @@ void MonitorBank::set_regime(std::size_t regime) noexcept {
 }
 
 void MonitorBank::restart(std::size_t signal) noexcept {
-  detail::BankLanes& lanes = of(signal);
-  for (std::size_t side = 0; side < kSides; ++side) {
-    for (std::size_t k = 0; k < kAllowances; ++k) lanes.sum[side][k][lane(signal)] = 0.0;
-    lanes.count[side][lane(signal)] = 0.0;
-  }
+  for (auto& side : charts_[signal].level) std::fill(std::begin(side), std::end(side), 0.0);
   alarmed_[signal] = 0;
   trackers_[signal].restart(count_);
   settled_[signal] = count_;
@@ -187,6 +170,7 @@ void MonitorBank::prefetch() const noexcept {
     ask(table.values, 1);
   }
   ask(lanes_.data(), groups * sizeof(detail::BankLanes));
+  ask(charts_.data(), signals_ * sizeof(detail::SignalCharts));
   ask(&preparations_[regime_ * groups], groups * sizeof(detail::BankPreparation));
 }
 
@@ -208,7 +192,7 @@ bool MonitorBank::take(const double* row) noexcept {
   const auto place = static_cast<std::size_t>(count_ % kRows);
   const detail::BankStepResult result =
       chosen_step(row, signals_, references_[regime_].data(), &preparations_[regime_ * groups],
-                  lanes_.data(), &rows_[place * groups * kLanes]);
+                  lanes_.data(), charts_.data(), &rows_[place * groups * kLanes]);
   if (result.any_skipped) [[unlikely]]
     skip_row();
   ++count_;
@@ -239,7 +223,7 @@ std::size_t MonitorBank::leading_chart(std::size_t signal) const noexcept {
   std::size_t leading = 0;
   double largest = -1.0;
   for (std::size_t chart = 0; chart < kCharts; ++chart) {
-    const double at = chart_statistic(of(signal), lane(signal), chart);
+    const double at = chart_statistic(charts_[signal], chart);
     if (at > largest) {
       largest = at;
       leading = chart;
@@ -249,7 +233,7 @@ std::size_t MonitorBank::leading_chart(std::size_t signal) const noexcept {
 }
 
 double MonitorBank::statistic(std::size_t signal) const noexcept {
-  return chart_statistic(of(signal), lane(signal), leading_chart(signal));
+  return chart_statistic(charts_[signal], leading_chart(signal));
 }
 
 int MonitorBank::direction(std::size_t signal) const noexcept {
@@ -266,8 +250,9 @@ Onset MonitorBank::change(std::size_t signal) const noexcept {
 }
 
 std::size_t MonitorBank::memory_bytes() const noexcept {
-  const std::size_t per_signal = sizeof(BankThresholds) + sizeof(OnsetTracker) + sizeof(double) +
-                                 2 * sizeof(std::uint64_t) + sizeof(std::uint8_t);
+  const std::size_t per_signal = sizeof(detail::SignalCharts) + sizeof(BankThresholds) +
+                                 sizeof(OnsetTracker) + sizeof(double) + 2 * sizeof(std::uint64_t) +
+                                 sizeof(std::uint8_t);
   return sizeof *this + signals_ * (per_signal + references_.size() * sizeof(Reference)) +
          lanes_.size() * (sizeof(detail::BankLanes) + kRows * kLanes * sizeof(double)) +
          preparations_.size() * sizeof(detail::BankPreparation);
@@ -301,12 +286,12 @@ std::vector<std::byte> MonitorBank::state() const {
   }
   for (std::size_t side = 0; side < kSides; ++side) {
     for (std::size_t k = 0; k < kAllowances; ++k) {
-      for (std::size_t i = 0; i < signals_; ++i) writer.f64(of(i).sum[side][k][lane(i)]);
+      for (std::size_t i = 0; i < signals_; ++i) writer.f64(charts_[i].level[side][k]);
     }
   }
   for (std::size_t side = 0; side < kSides; ++side) {
     for (std::size_t i = 0; i < signals_; ++i) {
-      writer.u32(static_cast<std::uint32_t>(of(i).count[side][lane(i)]));
+      writer.u32(static_cast<std::uint32_t>(charts_[i].level[side][kAllowances]));
     }
   }
   for (std::size_t signal = 0; signal < signals_; ++signal) {
@@ -360,14 +345,16 @@ MonitorBank::MonitorBank(StateReader& reader) {
   for (std::size_t side = 0; side < kSides; ++side) {
     for (std::size_t k = 0; k < kAllowances; ++k) {
       for (std::size_t i = 0; i < signals_; ++i) {
-        double& sum = of(i).sum[side][k][lane(i)];
+        double& sum = charts_[i].level[side][k];
         sum = reader.f64();
         StateReader::require(sum >= 0.0, "a sum out of range");
       }
     }
   }
   for (std::size_t side = 0; side < kSides; ++side) {
-    for (std::size_t i = 0; i < signals_; ++i) of(i).count[side][lane(i)] = reader.u32();
+    for (std::size_t i = 0; i < signals_; ++i) {
+      charts_[i].level[side][kAllowances] = reader.u32();
+    }
   }
   for (std::size_t signal = 0; signal < signals_; ++signal) {
     of(signal).input[lane(signal)] = reader.f64();

@@ -134,16 +134,16 @@ void Reference::fit(std::vector<double> samples) {
   for (std::size_t i = 0; i < table_.knots; ++i) {
     // Adding zero turns -0.0 into 0.0, so that states do not depend on the order of samples.
     table_.values[i] = knots[i].value + 0.0;
-    table_.scores[i] = knots[i].score;
+    table_.segments[i].score = knots[i].score;
   }
   table_.unit = table_.knots == 1
                     ? 0.0
-                    : (highest() - lowest()) / (table_.scores[table_.knots - 1] - table_.scores[0]);
+                    : (highest() - lowest()) / (table_.highest_score() - table_.lowest_score());
   finish_table();
 }
 
 void Reference::prepare(const std::vector<double>& samples) {
-  limit_ = std::max(table_.scores[table_.knots - 1], -table_.scores[0]);
+  limit_ = std::max(table_.highest_score(), -table_.lowest_score());
   limit_ = std::max(limit_, normal_quantile(1.0 - 0.5 / static_cast<double>(count_)));
   const double gap = std::numeric_limits<double>::quiet_NaN();
   std::vector<double> z(samples.size());
@@ -228,7 +228,7 @@ void Reference::keep_levels(std::vector<double> inputs) {
   const double rare = 1.0 / static_cast<double>(count_ + 1);
   const double lowest = prepared(-limit_, std::numeric_limits<double>::quiet_NaN());
   const double highest = prepared(limit_, std::numeric_limits<double>::quiet_NaN());
-  if (table_.scores[0] > 0.01 - limit_ && low > lowest) {
+  if (table_.lowest_score() > 0.01 - limit_ && low > lowest) {
     level_[levels_] = lowest;
     level_share_[levels_++] = rare;
   }
@@ -241,7 +241,7 @@ void Reference::keep_levels(std::vector<double> inputs) {
     level_share_[levels_++] = share * static_cast<double>(last - first);
     first = last;
   }
-  if (table_.scores[table_.knots - 1] < limit_ - 0.01 && inputs.back() < highest) {
+  if (table_.highest_score() < limit_ - 0.01 && inputs.back() < highest) {
     level_[levels_] = highest;
     level_share_[levels_++] = rare;
   }
@@ -256,8 +256,8 @@ Reference Reference::normal(double mean, double std) {
   Reference reference;
   reference.is_exact_ = true;
   reference.table_.knots = 2;
-  reference.table_.scores[0] = -kBound;
-  reference.table_.scores[1] = kBound;
+  reference.table_.segments[0].score = -kBound;
+  reference.table_.segments[1].score = kBound;
   reference.table_.values[0] = mean - kBound * std;
   reference.table_.values[1] = mean + kBound * std;
   if (!(reference.table_.values[0] < mean && mean < reference.table_.values[1])) {
@@ -282,9 +282,18 @@ Reference Reference::normal(double mean, double std) {
 }
 
 void Reference::finish_table() noexcept {
+  for (std::size_t i = 0; i + 1 < table_.knots; ++i) {
+    const ReferenceTable::Segment& above = table_.segments[i + 1];
+    const double slope =
+        (above.score - table_.segments[i].score) / (table_.values[i + 1] - table_.values[i]);
+    // Between knots that are next to nothing apart it would be infinite.
+    table_.segments[i].slope = std::min(slope, std::numeric_limits<double>::max());
+  }
+  const double highest = table_.highest_score();
+  table_.segments[table_.knots - 1].slope = 0.0;
   for (std::size_t i = table_.knots; i <= kKnots; ++i) {
     table_.values[i] = std::numeric_limits<double>::infinity();
-    table_.scores[i] = table_.scores[table_.knots - 1];
+    table_.segments[i] = {highest, 0.0};
   }
   for (std::size_t i = 0; i < ReferenceTable::kCoarse; ++i) {
     table_.coarse[i] = table_.values[i * (kKnots / ReferenceTable::kCoarse)];
@@ -303,7 +312,7 @@ std::vector<std::byte> Reference::state() const {
   writer.u64(table_.knots);
   for (std::size_t i = 0; i < table_.knots; ++i) {
     writer.f64(table_.values[i]);
-    writer.f64(table_.scores[i]);
+    writer.f64(table_.segments[i].score);
   }
   writer.u8(is_exact_ ? 1 : 0);
   for (const double value : {limit_, phi_, sqrt_whitened_, offset_, scale_}) writer.f64(value);
@@ -336,11 +345,11 @@ Reference Reference::from_state(std::span<const std::byte> blob) {
     const double value = reader.f64();
     const double score = reader.f64();
     const bool rises = i == 0 || (value > reference.table_.values[i - 1] &&
-                                  score > reference.table_.scores[i - 1]);
+                                  score > reference.table_.segments[i - 1].score);
     StateReader::require(std::isfinite(value) && std::fabs(score) < kBound + 1e-9 && rises,
                          "a table in disorder");
     reference.table_.values[i] = value;
-    reference.table_.scores[i] = score;
+    reference.table_.segments[i].score = score;
   }
   reference.finish_table();
   reference.is_exact_ = reader.u8() != 0;

@@ -49,19 +49,17 @@ inline double score_beyond(double distance, double extreme_score, double unit) n
 // x is not NaN.
 inline double score_of(const ReferenceTable& table, double x) noexcept {
   const std::size_t last = table.knots - 1;
-  if (x > table.values[last]) {
-    return score_beyond(x - table.values[last], table.scores[last], table.unit);
+  if (x > table.values[last]) [[unlikely]] {
+    return score_beyond(x - table.values[last], table.highest_score(), table.unit);
   }
-  if (x < table.values[0]) {
-    return -score_beyond(table.values[0] - x, -table.scores[0], table.unit);
+  if (x < table.values[0]) [[unlikely]] {
+    return -score_beyond(table.values[0] - x, -table.lowest_score(), table.unit);
   }
   const std::size_t block = (count_not_above(table.coarse, x) - 1) * ReferenceTable::kCoarse;
   const std::size_t below = block + count_not_above(table.values + block, x) - 1;
-  // On the last knot this is 0 / infinity and 0 * 0.
-  const double low = table.values[below];
-  const double share = (x - low) / (table.values[below + 1] - low);
-  const double above_score = table.scores[below + 1];
-  const double score = table.scores[below] + share * (above_score - table.scores[below]);
+  const ReferenceTable::Segment& at = table.segments[below];
+  const double above_score = table.segments[below + 1].score;
+  const double score = at.score + (x - table.values[below]) * at.slope;
   // Rounding must not lift a value above the knot that follows it.
   return score < above_score ? score : above_score;
 }

@@ -4,22 +4,28 @@
 
 #include "selfheal/bank_charts.hpp"
 
-/// What MonitorBank keeps of its signals, four beside each other, so that a vector takes several.
+/// What MonitorBank keeps of its signals, so that a vector takes either four signals' scores or
+/// four charts of one signal.
 namespace selfheal::detail {
 
-/// Charts and thresholds of four signals.
+/// The latest scores of four signals.
 struct alignas(32) BankLanes {
   static constexpr std::size_t kLanes = 4;
 
   double score[kLanes];   ///< of the last value; NaN if there was none
   double before[kLanes];  ///< clipped score of the last value that was not skipped
   double input[kLanes];   ///< y of the last update; 0 of a skipped value
-  double sum[BankCharts::kSides][BankCharts::kAllowances][kLanes];
-  double count[BankCharts::kSides][kLanes];  ///< of far samples, a whole number
-  double limit[BankCharts::kSides][BankCharts::kAllowances][kLanes];
-  double cut[BankCharts::kSides][kLanes];
-  double rise[BankCharts::kSides][kLanes];
-  double count_limit[BankCharts::kSides][kLanes];
+};
+
+/// One signal's charts and thresholds: on either side the sums, then the count of far samples.
+struct alignas(32) SignalCharts {
+  static constexpr std::size_t kCharts = BankCharts::kAllowances + 1;
+
+  double level[BankCharts::kSides][kCharts];
+  double limit[BankCharts::kSides][kCharts];  ///< a level above it is an alarm
+  double cut[BankCharts::kSides];             ///< y beyond which a sample is far
+  /// What such a sample adds to the count, before the 1 that every sample takes off.
+  double raised[BankCharts::kSides];
 };
 
 /// How four signals' scores are prepared under one regime.

@@ -30,12 +30,11 @@ namespace selfheal {
 /// Regimes: several references a signal (day and night), of which one is in use at a time. Charts
 /// go on across a switch; thresholds are the largest over the regimes.
 ///
-/// NaN and infinities are skipped and counted per signal. Four signals lie beside each other, so
-/// that one vector instruction takes several (AVX2 where the CPU has it; the results are the same
-/// to the bit). What finds the onset takes in sixteen samples of a signal at a time, each signal at
-/// another update.
-/// update: about 10 ns a signal. Bytes: memory_bytes(), about 3.7 KiB a signal and 8 KiB a
-/// reference. Nothing allocates after construction. One object, one thread.
+/// NaN and infinities are skipped and counted per signal. One vector instruction takes the scores
+/// of four signals, or four charts of one (AVX2 where the CPU has it; the results are the same to
+/// the bit). What finds the onset takes in sixteen samples of a signal at a time, each signal at
+/// another update. update: about 10 ns a signal. Bytes: memory_bytes(), about 3.7 KiB a signal and
+/// 10 KiB a reference. Nothing allocates after construction. One object, one thread.
 class MonitorBank {
  public:
   static constexpr std::size_t kCharts = BankCharts::kCharts;
@@ -114,6 +113,7 @@ class MonitorBank {
   std::size_t regime_ = 0;
   std::vector<BankThresholds> thresholds_;
   std::vector<detail::BankLanes> lanes_;
+  std::vector<detail::SignalCharts> charts_;           // by signal
   std::vector<detail::BankPreparation> preparations_;  // [regime][four signals]
   std::vector<double> rows_;                           // y of the latest kRows updates
   std::vector<double> converted_;                      // a row of floats

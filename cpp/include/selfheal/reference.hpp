@@ -16,11 +16,20 @@ struct ReferenceTable {
   static constexpr std::size_t kKnots = 256;
   static constexpr std::size_t kCoarse = 16;
 
+  /// What lies between a knot and the next: beside each other, since they are read together.
+  struct Segment {
+    double score;  ///< the knot's, strictly increasing; beyond the last knot its score
+    double slope;  ///< score per value, finite; 0 from the last knot on
+  };
+
   double coarse[kCoarse];     ///< every sixteenth value
   double values[kKnots + 1];  ///< strictly increasing; infinity beyond the last knot
-  double scores[kKnots + 1];  ///< strictly increasing; beyond the last knot its score
-  std::size_t knots;          ///< at least 1
-  double unit;                ///< value per score; 0 with one knot
+  Segment segments[kKnots + 1];
+  std::size_t knots;  ///< at least 1
+  double unit;        ///< value per score; 0 with one knot
+
+  double lowest_score() const noexcept { return segments[0].score; }
+  double highest_score() const noexcept { return segments[knots - 1].score; }
 };
 
 /// A signal's frozen distribution: turns a value into the normal score that its rank would have.
@@ -45,7 +54,7 @@ struct ReferenceTable {
 /// to 10 that stand out of the noise. Their distribution is kept as up to 256 levels with shares.
 ///
 /// Fitting sorts a copy, O(n log n), and allocates; after that nothing does. score: 32
-/// comparisons, no libm, so that scores are the same on any machine that holds the same state. 8
+/// comparisons, no libm, so that scores are the same on any machine that holds the same state. 10
 /// KiB inside the object. Immutable after construction: any number of threads.
 class Reference {
  public:
