@@ -188,6 +188,10 @@ void keyed_hashes(const HashSchedule& schedule, std::span<const std::uint64_t> t
   // Half a row takes no longer one by one.
   if (eight != nullptr && blocks.size() > 4 && size % HashSchedule::kStripe == 0 &&
       size <= HashSchedule::kChunk && size != 0) {
+    if (blocks.size() == 8) {
+      eight(schedule, tweaks.data(), blocks.data(), size, hashes.data(), copies);
+      return;
+    }
     std::array<std::uint64_t, 8> padded_tweaks{};
     std::array<const std::byte*, 8> padded_blocks;
     std::array<std::uint64_t, 8> all{};
