@@ -93,7 +93,6 @@ inline bool prepare_part(const DoublePart& score, const BankPreparation& prepara
   y = used ? y : zero;
   store_part(score, &lanes.score[lane]);
   store_part(clipped, &lanes.before[lane]);
-  store_part(y, &lanes.input[lane]);
   store_part(y, inputs + lane);
   return any_of(~used);
 }

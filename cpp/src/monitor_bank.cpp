@@ -121,7 +121,6 @@ void MonitorBank::reset() noexcept {
   for (std::size_t signal = 0; signal < signals_; ++signal) {
     of(signal).before[lane(signal)] = kGap;
     of(signal).score[lane(signal)] = kGap;
-    of(signal).input[lane(signal)] = 0.0;
     restart(signal);
   }
 }
@@ -295,7 +294,7 @@ std::vector<std::byte> MonitorBank::state() const {
     }
   }
   for (std::size_t signal = 0; signal < signals_; ++signal) {
-    writer.f64(of(signal).input[lane(signal)]);
+    writer.f64(count_ == 0 ? 0.0 : rows_[latest_row() + signal]);
     writer.f64(score(signal));
     writer.f64(of(signal).before[lane(signal)]);
     writer.u8(is_used(signal) ? 1 : 0);
@@ -357,7 +356,8 @@ MonitorBank::MonitorBank(StateReader& reader) {
     }
   }
   for (std::size_t signal = 0; signal < signals_; ++signal) {
-    of(signal).input[lane(signal)] = reader.f64();
+    const double input = reader.f64();
+    if (count_ > 0) rows_[latest_row() + signal] = input;
     of(signal).score[lane(signal)] = reader.f64();
     of(signal).before[lane(signal)] = reader.f64();
     reader.u8();  // whether there was a score, which the score says itself

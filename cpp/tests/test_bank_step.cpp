@@ -76,7 +76,6 @@ bool plain_step(const std::vector<double>& row, State& state) {
       lanes.before[lane] = score;
     }
     lanes.score[lane] = score;
-    lanes.input[lane] = y;
     state.inputs[i] = y;
     if (!is_used) continue;
     SignalCharts& charts = state.charts[i];

@@ -60,6 +60,31 @@ def wait_for_more(model: she.SelfHealingModel, count: int) -> None:
         time.sleep(0)
 
 
+def serve_beside(
+    model: she.SelfHealingModel, batch: Array, expected: Array, as_dict: bool = False
+) -> None:
+    """Serve a batch in one thread, single samples in another, and see that these are let in."""
+    ended = threading.Event()
+    early = 0
+
+    def serve_batch() -> None:
+        given = {model.inputs[0].name: batch} if as_dict else batch
+        result = answers(model, given)[0]
+        ended.set()
+        assert result.tobytes() == np.resize(expected, result.shape).tobytes()
+
+    def serve_one() -> None:
+        nonlocal early
+        wait_for_more(model, 100)
+        while not ended.is_set():
+            answer = np.asarray(model.predict(batch[7]))
+            assert answer.tobytes() == expected[7].tobytes()
+            early += not ended.is_set()
+
+    together(serve_batch, serve_one)
+    assert early > 10
+
+
 class Own(she.PerformanceMonitor):
     """A user's own monitor: served in Python."""
 
@@ -79,25 +104,7 @@ def test_a_batch_lets_others_in(
         expected = answers(model, samples[:500])[0]
         count = 40_000 if own is None else 4_000
         batch = np.ascontiguousarray(np.resize(samples[:500], (count, *samples.shape[1:])))
-        ended = threading.Event()
-        early = 0
-
-        def serve_batch() -> None:
-            given = {model.inputs[0].name: batch} if as_dict else batch
-            result = answers(model, given)[0]
-            ended.set()
-            assert result.tobytes() == np.resize(expected, result.shape).tobytes()
-
-        def serve_one() -> None:
-            nonlocal early
-            wait_for_more(model, 100)
-            while not ended.is_set():
-                answer = np.asarray(model.predict(samples[7]))
-                assert answer.tobytes() == expected[7].tobytes()
-                early += not ended.is_set()
-
-        together(serve_batch, serve_one)
-        assert early > 10
+        serve_beside(model, batch, expected, as_dict=as_dict)
 
 
 def test_a_batch_that_is_watched_lets_others_in(
@@ -115,24 +122,8 @@ def test_a_batch_that_is_watched_lets_others_in(
 
         model._serving._attend = attend
         batch = np.ascontiguousarray(np.resize(samples, (20_000, *samples.shape[1:])))
-        ended = threading.Event()
-        early = 0
-
-        def serve_batch() -> None:
-            result = np.asarray(model.predict(batch))
-            ended.set()
-            assert result.tobytes() == np.resize(expected, result.shape).tobytes()
-
-        def serve_one() -> None:
-            nonlocal early
-            wait_for_more(model, 100)
-            while not ended.is_set():
-                model.predict(samples[7])
-                early += not ended.is_set()
-
-        together(serve_batch, serve_one)
+        serve_beside(model, batch, expected)
         assert attended > len(batch)
-        assert early > 10
 
 
 def test_a_batch_ends_when_the_model_is_closed(

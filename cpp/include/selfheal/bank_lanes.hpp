@@ -14,7 +14,6 @@ struct alignas(32) BankLanes {
 
   double score[kLanes];   ///< of the last value; NaN if there was none
   double before[kLanes];  ///< clipped score of the last value that was not skipped
-  double input[kLanes];   ///< y of the last update; 0 of a skipped value
 };
 
 /// One signal's charts and thresholds: on either side the sums, then the count of far samples.

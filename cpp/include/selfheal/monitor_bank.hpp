@@ -98,6 +98,10 @@ class MonitorBank {
   void settle(OnsetTracker& tracker, std::size_t signal, std::uint64_t end) const noexcept;
   OnsetTracker settled(std::size_t signal) const noexcept;
   void skip_row() noexcept;
+  /// Where the last update's row begins in rows_; count_ > 0.
+  std::size_t latest_row() const noexcept {
+    return static_cast<std::size_t>((count_ - 1) % kRows) * lanes_.size() * kLanes;
+  }
   bool is_used(std::size_t signal) const noexcept { return !std::isnan(score(signal)); }
 
   static std::size_t lane(std::size_t signal) noexcept { return signal % kLanes; }
