@@ -33,7 +33,7 @@ namespace selfheal {
 /// NaN and infinities are skipped and counted per signal. One vector instruction takes the scores
 /// of four signals, or four charts of one (AVX2 where the CPU has it; the results are the same to
 /// the bit). What finds the onset takes in sixteen samples of a signal at a time, each signal at
-/// another update. update: about 10 ns a signal. Bytes: memory_bytes(), about 3.7 KiB a signal and
+/// another update. update: about 12 ns a signal. Bytes: memory_bytes(), about 3.7 KiB a signal and
 /// 10 KiB a reference. Nothing allocates after construction. One object, one thread.
 class MonitorBank {
  public:
