@@ -18,7 +18,7 @@ def each_backend(request: pytest.FixtureRequest) -> Iterator[str]:
     _core.set_crc32c_backend(before)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.binary(max_size=2000), cut=st.integers(0, 2000), offset=st.integers(0, 8))
 def test_equals_the_definition(backend: str, data: bytes, cut: int, offset: int) -> None:
     assert _core.crc32c_backend() == backend

@@ -77,7 +77,7 @@ class GuardMachine(RuleBasedStateMachine):
         assert self.guard.memory_bytes() + self.image.memory_bytes() == self.held
 
 
-GuardMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+GuardMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=25)
 TestGuard = GuardMachine.TestCase
 
 
@@ -87,7 +87,7 @@ TestGuard = GuardMachine.TestCase
     parity=st.integers(1, 5),
     seed=st.integers(0, 2**32),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_parity_alone_repairs_what_it_promises(
     nbytes: int, group: int, parity: int, seed: int
 ) -> None:

@@ -73,7 +73,7 @@ def check(got: dict[str, float], expected: dict[str, float], rel: float = 1e-9) 
 
 
 @given(tensor=tensors(), backend=BACKENDS, seed=SEEDS, styles=st.lists(STYLES, max_size=4))
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_inputs(tensor: Tensor, backend: str, seed: int, styles: list[str]) -> None:
     rng = np.random.default_rng(seed)
     measured = _core.SignalPass([None, tensor.layout], [], backend=backend)
@@ -109,7 +109,7 @@ def test_inputs(tensor: Tensor, backend: str, seed: int, styles: list[str]) -> N
     style=STYLES,
     kind=st.sampled_from(["probabilities", "logits"]),
 )
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_classes(tensor: Tensor, backend: str, seed: int, style: str, kind: str) -> None:
     rng = np.random.default_rng(seed)
     measured = _core.SignalPass([], [tensor.layout], classifier=kind, backend=backend)
@@ -135,7 +135,7 @@ def test_classes(tensor: Tensor, backend: str, seed: int, style: str, kind: str)
     classes=st.integers(1, 5),
     has_centroids=st.booleans(),
 )
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_embeddings(
     tensor: Tensor, backend: str, seed: int, style: str, classes: int, has_centroids: bool
 ) -> None:
@@ -173,7 +173,7 @@ def test_embeddings(
 
 
 @given(data=st.data(), backend=BACKENDS, seed=SEEDS, styles=st.tuples(STYLES, STYLES))
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_outputs(data: st.DataObject, backend: str, seed: int, styles: tuple[str, str]) -> None:
     rng = np.random.default_rng(seed)
     tensor = data.draw(tensors())
@@ -209,7 +209,6 @@ def test_outputs(data: st.DataObject, backend: str, seed: int, styles: tuple[str
 
 
 @given(tensor=tensors(), seed=SEEDS, style=STYLES)
-@settings(deadline=None)
 def test_backends_agree_to_the_bit(tensor: Tensor, seed: int, style: str) -> None:
     rng = np.random.default_rng(seed)
     x, y = fill(tensor, rng, style), fill(tensor, rng, style)

@@ -149,7 +149,7 @@ class PoolMachine(RuleBasedStateMachine):
             assert self.pool.changed_blocks(generation) == sorted(i for i, _ in self.changed(data))
 
 
-PoolMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+PoolMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
 TestPool = PoolMachine.TestCase
 
 

@@ -114,7 +114,7 @@ def within(values: Any, mean: float, std: float, most: float) -> Any:
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_it_stays_sound(name: str, data: st.DataObject) -> None:
     parameters = data.draw(PARAMETERS[name])
@@ -140,7 +140,7 @@ def test_it_stays_sound(name: str, data: st.DataObject) -> None:
         assert 0 <= single.onset_earliest <= single.onset < max(1, len(values))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     runs=st.lists(PLAIN, min_size=1, max_size=8),
     max_buckets=st.integers(1, 6),

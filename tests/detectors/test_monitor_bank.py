@@ -67,7 +67,7 @@ def test_memory_of_a_signal_is_taken_out() -> None:
     assert len(alarms) <= 100
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 10**6),
     signals=st.integers(1, 5),

@@ -71,7 +71,6 @@ STREAM = st.lists(PIECE, max_size=5).map(stream)
 ERRORS = st.lists(ERROR_PIECE, max_size=4).map(errors)
 
 
-@settings(deadline=None)
 @given(
     values=STREAM,
     min_instances=st.integers(0, 60),
@@ -110,7 +109,6 @@ def test_page_hinkley_equals_rivers_to_the_bit(
     agree(ours, theirs, values, look)
 
 
-@settings(deadline=None)
 @given(
     values=STREAM,
     min_instances=st.integers(1, 60),
@@ -150,7 +148,6 @@ def test_page_hinkley_and_cusum_equal_frouros_to_the_bit(
         assert same(ours.sums["sum"], float(theirs.sum_))
 
 
-@settings(deadline=None)
 @given(
     values=STREAM,
     delta=st.floats(1e-4, 1),
@@ -173,7 +170,7 @@ def test_adwin_equals_rivers(
     agree(ours, theirs, values, look)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     values=STREAM,
     alpha=st.floats(0.0001, 0.3),
@@ -196,7 +193,6 @@ def test_kswin_equals_rivers(
     agree(ours, theirs, values, look)
 
 
-@settings(deadline=None)
 @given(
     values=ERRORS,
     warm_start=st.integers(0, 60),
@@ -210,7 +206,6 @@ def test_ddm_equals_rivers(
     agree(ours, river_binary.DDM(warm_start, warning, drift), values, warns_alike)
 
 
-@settings(deadline=None)
 @given(values=ERRORS, warm_start=st.integers(0, 40), levels=st.tuples(*[st.floats(0.5, 1)] * 2))
 def test_eddm_equals_rivers(
     values: list[int], warm_start: int, levels: tuple[float, float]
@@ -220,7 +215,6 @@ def test_eddm_equals_rivers(
     agree(ours, river_binary.EDDM(warm_start, alpha, beta), values, warns_alike)
 
 
-@settings(deadline=None)
 @given(
     values=ERRORS,
     drift=st.floats(1e-4, 0.5),
@@ -234,7 +228,6 @@ def test_hddm_a_equals_rivers(
     agree(ours, river_binary.HDDM_A(drift, warning, two_sided), values, warns_alike)
 
 
-@settings(deadline=None)
 @given(
     values=ERRORS,
     drift=st.floats(1e-4, 0.5),

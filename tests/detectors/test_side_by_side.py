@@ -42,7 +42,7 @@ ANY = st.tuples(st.sampled_from(["Cusum", "PageHinkley", "Ewma", "river", "Adwin
 EXTREMES = np.array([np.nan, np.inf, -np.inf, 1e300, -1e300, 2.0**30, -(2.0**31), 1e9, -0.0])
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     kinds=st.lists(SIDED, min_size=1, max_size=40) | st.lists(ANY, min_size=1, max_size=6),
     seed=st.integers(0, 2**32 - 1),

@@ -25,7 +25,7 @@ FLOAT = TensorSpec("inner", (1, 5), np.dtype(np.float32), 0.0, 0)
 @given(
     seed=st.integers(0, 2**32 - 1), classes=st.integers(1, 5), spec=st.sampled_from([INT8, FLOAT])
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_distances_leave_the_sample_out(seed: int, classes: int, spec: TensorSpec) -> None:
     """The centroid that a sample is compared with is the one of all others of its class."""
     rng = np.random.default_rng(seed)

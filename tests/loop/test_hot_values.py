@@ -61,7 +61,7 @@ def as_the_slow_way(model: she.SelfHealingModel, x: Array) -> Array:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_any_reals(mirrored: she.SelfHealingModel, form: str, data: st.DataObject) -> None:
     shape = FORMS[form]
@@ -74,7 +74,7 @@ def test_any_reals(mirrored: she.SelfHealingModel, form: str, data: st.DataObjec
     assert is_hot(mirrored, x)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(halves=hnp.arrays(np.float64, (2, 1, SIZE), elements=HALVES))
 def test_half_way_values_go_to_the_even_neighbour(
     mirrored: she.SelfHealingModel, halves: Array

@@ -65,7 +65,7 @@ class TestAnyByte:
     """Of the source image at least, and nearly that of the packed one; offsets wrap around."""
 
     @given(offset=st.integers(0, SIZE - 1), mask=st.integers(1, 255))
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     def test_one_byte(self, lasting: she.SelfHealingModel, offset: int, mask: int) -> None:
         before = bytes_of(lasting)
         offset %= len(before)
@@ -78,7 +78,7 @@ class TestAnyByte:
         assert state(lasting) == "healthy"
 
     @given(start=st.integers(0, SIZE - 1), data=st.binary(min_size=1, max_size=3 * BLOCK))
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     def test_a_burst(self, lasting: she.SelfHealingModel, start: int, data: bytes) -> None:
         before = bytes_of(lasting)
         start %= len(before)

@@ -37,7 +37,7 @@ def test_all_weights_execute_from_the_packed_image(packed: she.SelfHealingModel)
 
 
 @given(offset=st.integers(0, 1 << 20), mask=st.integers(1, 255))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_byte(packed: she.SelfHealingModel, offset: int, mask: int) -> None:
     """Each is found, named and restored in place, without rebuilding the runtime."""
     instance = packed._session.instance

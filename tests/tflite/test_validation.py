@@ -311,7 +311,7 @@ SITES = sites(BASE)
 
 
 @given(st.data())
-@settings(max_examples=300, deadline=2000)
+@settings(max_examples=300)
 def test_changed_bytes_are_refused_or_read(data: st.DataObject) -> None:
     changed = bytearray(BASE)
     positions = st.integers(0, len(BASE) - 1)
@@ -322,7 +322,7 @@ def test_changed_bytes_are_refused_or_read(data: st.DataObject) -> None:
 
 
 @given(st.integers(0, 2**32))
-@settings(max_examples=500, deadline=2000)
+@settings(max_examples=500)
 def test_changed_fields_are_refused_or_read(seed: int) -> None:
     _read_or_refuse(mutate(BASE, SITES, random.Random(seed)))
 
@@ -335,7 +335,7 @@ def test_arbitrary_bytes_are_refused(body: bytes) -> None:
 
 
 def _read_or_refuse(data: bytes) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         model = ModelFile.from_bytes(data)
     except ModelFormatError:
@@ -344,4 +344,4 @@ def _read_or_refuse(data: bytes) -> None:
         assert sum(r.nbytes for r in model.regions) == len(data)
         assert model.head is None or model.head.classes > 1
         assert all(np.isfinite(t.scales).all() for t in model.tensors)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
