@@ -129,9 +129,9 @@ def oracles(session: nox.Session) -> None:
 @nox.session
 @nox.parametrize("runtime", RUNTIMES)
 def tests_long(session: nox.Session, runtime: str) -> None:
-    """Campaigns that take minutes."""
+    """Campaigns that take minutes, with examples of properties that differ each time."""
     _install(session, runtime, "cli", "test")
-    session.run("pytest", "-m", "long", "-s", *session.posargs)
+    session.run("pytest", "-m", "long", "-s", "--hypothesis-profile", "explore", *session.posargs)
 
 
 @nox.session

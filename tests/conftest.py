@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +19,12 @@ import selfheal_edge as she
 from selfheal_edge.assets import DigitsData, digits_model_path, load_digits
 from selfheal_edge.tflite.protocol import RuntimeName
 
-# A machine that is slow or pauses fails no property.
-settings.register_profile("any pace", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("any pace")
+# The same examples everywhere, and a machine that is slow or pauses fails no property. Other ones
+# each time: pytest --hypothesis-profile explore
+PACE: Any = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("same", derandomize=True, **PACE)
+settings.register_profile("explore", **PACE)
+settings.load_profile("same")
 
 
 @pytest.fixture(params=["litert", "tflite_runtime"])

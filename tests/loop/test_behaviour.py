@@ -214,7 +214,11 @@ class TestEvents:
             if event.kind in ("diagnosis", "repair"):
                 calls[what](held[0])
 
-        with she.SelfHealingModel(digits_model_path(), digits_baseline, on_event=use) as model:
+        policy = she.Policy(scrub_bytes_per_predict=512)  # all of it within the hundred samples
+        with she.SelfHealingModel(
+            digits_model_path(), digits_baseline, policy=policy, on_event=use
+        ) as model:
+            assert model.weights.nbytes < 100 * 512
             held.append(model)
             expected = answers(model, samples[:100])
             she.redteam.inject(model).flip_bits(20, seed=1)

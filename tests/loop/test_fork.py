@@ -148,20 +148,20 @@ from selfheal_edge.assets import digits_model_path, load_digits
 
 digits = load_digits()
 options = {"num_threads": 4, "kernels": sys.argv[1]}
-baseline = she.calibrate(digits_model_path(), digits.calibration_inputs, **options)
+baseline = she.calibrate(digits_model_path(), digits.calibration_inputs[:60], **options)
 model = she.SelfHealingModel(digits_model_path(), baseline, **options)
-before = model.predict(digits.heldout_inputs)
+before = model.predict(digits.heldout_inputs[:20])
 child = os.fork()
 if child == 0:
     sys.exit(0)  # not os._exit: the interpreter of Python is taken down, with all destructors
-end = time.monotonic() + 10
+end = time.monotonic() + 60
 while (waited := os.waitpid(child, os.WNOHANG))[0] == 0:
     if time.monotonic() > end:
         os.kill(child, 9)
         sys.exit("the child hangs")
     time.sleep(0.01)
 assert waited[1] == 0, f"the child died: {waited}"
-assert np.array_equal(model.predict(digits.heldout_inputs), before)
+assert np.array_equal(model.predict(digits.heldout_inputs[:20]), before)
 model.close()
 """
 
@@ -174,6 +174,6 @@ def test_a_child_that_ends_by_itself(kernels: str) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr

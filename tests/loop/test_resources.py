@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support import Array, flip
+from tests.support import Array, flip, resident_kib
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path
@@ -28,12 +28,6 @@ def mapped() -> int:
     return Path("/proc/self/maps").read_text(encoding="utf-8").count("selfheal-model")
 
 
-def resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * os.sysconf(
-        "SC_PAGE_SIZE"
-    )
-
-
 def use(baseline: she.Baseline, samples: Array, cycles: int) -> None:
     for n in range(cycles):
         with she.SelfHealingModel(digits_model_path(), baseline) as model:
@@ -46,12 +40,12 @@ def use(baseline: she.Baseline, samples: Array, cycles: int) -> None:
 def test_open_and_close(digits_baseline: she.Baseline, samples: Array) -> None:
     use(digits_baseline, samples, 60)
     gc.collect()
-    files, maps, memory = open_files(), mapped(), resident_bytes()
+    files, maps, memory = open_files(), mapped(), resident_kib()
     use(digits_baseline, samples, 300)
     gc.collect()
     assert open_files() == files
     assert mapped() == maps == 0
-    assert resident_bytes() - memory < 6 * 2**20  # 300 leaked models would be 10 MB and more
+    assert resident_kib() - memory < 6 * 1024  # 300 leaked models would be 10 MB and more
 
 
 def test_forgotten_models(digits_baseline: she.Baseline, samples: Array) -> None:
@@ -85,7 +79,7 @@ def test_failed_openings(digits_baseline: she.Baseline, tmp_path: Path) -> None:
 def test_serving(model: she.SelfHealingModel, samples: Array) -> None:
     for _ in range(4):
         model.predict(samples)
-    files, memory = open_files(), resident_bytes()
+    files, memory = open_files(), resident_kib()
     for n in range(3000):
         model.predict(samples[n % 500])
         if n % 300 == 0:
@@ -93,7 +87,7 @@ def test_serving(model: she.SelfHealingModel, samples: Array) -> None:
             model.weights.scrub()
             model.rollback()
     assert open_files() == files
-    assert resident_bytes() - memory < 4 * 2**20
+    assert resident_kib() - memory < 4 * 1024
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory files and seals are Linux")

@@ -53,19 +53,21 @@ def test_answers_belong_to_their_callers(model: she.SelfHealingModel, samples: A
     assert model.health.predictions == 1000
 
 
-def wait_for_more(model: she.SelfHealingModel, count: int) -> None:
-    """Wait until another thread's batch has begun, without taking a turn."""
-    begun = model._serving.number
-    while model._serving.number < begun + count:
-        time.sleep(0)
-
-
 def serve_beside(
     model: she.SelfHealingModel, batch: Array, expected: Array, as_dict: bool = False
 ) -> None:
-    """Serve a batch in one thread, single samples in another, and see that these are let in."""
+    """Serve a batch in one thread, single samples in another, and see that these are let in.
+
+    A loaded machine may hold the second thread back until the batch has ended: several attempts.
+    """
+    assert any(served_beside(model, batch, expected, as_dict) > 10 for _ in range(5))
+
+
+def served_beside(model: she.SelfHealingModel, batch: Array, expected: Array, as_dict: bool) -> int:
+    """Return how many single samples had their answer before one batch had."""
     ended = threading.Event()
     early = 0
+    begun = model._serving.number + 100
 
     def serve_batch() -> None:
         given = {model.inputs[0].name: batch} if as_dict else batch
@@ -75,14 +77,15 @@ def serve_beside(
 
     def serve_one() -> None:
         nonlocal early
-        wait_for_more(model, 100)
+        while model._serving.number < begun and not ended.is_set():
+            time.sleep(0)  # until the batch has begun, without taking a turn
         while not ended.is_set():
             answer = np.asarray(model.predict(batch[7]))
             assert answer.tobytes() == expected[7].tobytes()
             early += not ended.is_set()
 
     together(serve_batch, serve_one)
-    assert early > 10
+    return early
 
 
 class Own(she.PerformanceMonitor):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import threading
 import time
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.support import resident_kib
 from tests.tflite.instances import (
     SETUPS,
     all_models,
@@ -33,19 +33,6 @@ compiles = pytest.mark.skipif(
     os.environ.get("SELFHEAL_EMULATED") == "1",
     reason="an emulated processor lacks instructions that compiling needs: docs/arm.md",
 )
-
-
-def resident_kib() -> int:
-    """Return the memory of this process, without what the allocator only keeps for later.
-
-    LiteRT frees in an order of its own; what lies between grows by megabytes, for 2,000 cycles,
-    under its plain interpreter as well, and is given back when asked for.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it
-    if trim is not None:
-        trim(0)
-    with open("/proc/self/statm", "rb") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE") // 1024
 
 
 def check_equal(path: Path, setup: Any, num_threads: int, count: int) -> None:

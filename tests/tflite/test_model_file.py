@@ -235,7 +235,7 @@ def test_parsing_is_quick(shared: Path, name: str) -> None:
     data = (shared / f"{name}.tflite").read_bytes()
     best = 1.0
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.thread_time()
         ModelFile.from_bytes(data)
-        best = min(best, time.perf_counter() - start)
+        best = min(best, time.thread_time() - start)
     assert best < 0.05  # 6 ms on an idle machine
