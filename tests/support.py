@@ -55,6 +55,20 @@ def resident_kib() -> int:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE") // 1024
 
 
+def stays_flat(work: Callable[[], object], allowed_kib: int, attempts: int = 4) -> bool:
+    """Whether a run of `work` leaves memory within `allowed_kib` of what it was.
+
+    A leak grows in every run. Once, anything may: the kernel takes back pages that nobody touches,
+    and they return when somebody does.
+    """
+    for _ in range(attempts):
+        before = resident_kib()
+        work()
+        if resident_kib() - before < allowed_kib:
+            return True
+    return False
+
+
 class Raw:
     """The runtime's own interpreter, without us."""
 

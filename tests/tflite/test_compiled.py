@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.support import resident_kib
+from tests.support import stays_flat
 from tests.tflite.instances import (
     SETUPS,
     all_models,
@@ -320,9 +320,7 @@ def check_cycles(path: Path, setup: Any, cycles: int, allowed_kib: int) -> None:
 
         cycle(100)
         descriptors = len(os.listdir("/proc/self/fd"))
-        start = resident_kib()
-        cycle(cycles)
-        assert resident_kib() - start < allowed_kib
+        assert stays_flat(lambda: cycle(cycles), allowed_kib)
         assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
