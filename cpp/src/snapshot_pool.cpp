@@ -111,35 +111,34 @@ StoredBlock SnapshotPool::stored(std::size_t entry, std::size_t block) const noe
   return {bytes, admits(keyed), keyed};
 }
 
-// As stored(), for consecutive blocks; their hashes are taken together, and `copies` made.
-void SnapshotPool::stored_row(std::size_t entry, std::size_t first, std::span<StoredBlock> row,
-                              std::span<const BlockCopy> copies) const noexcept {
+// As stored(), for consecutive blocks; their hashes are taken together.
+void SnapshotPool::stored_row(std::size_t entry, std::size_t first,
+                              std::span<StoredBlock> row) const noexcept {
+  const std::size_t size = image_->block_bytes();
+  const std::uint32_t* const slots = slots_of(entry).data() + first;
+  const std::byte* const golden = arena().data() + first * size;
   std::array<const std::byte*, kRow> bytes{};
-  std::array<std::uint64_t, kRow> tweaks{};
   std::array<std::uint64_t, kRow> hashes{};
-  const auto slots = slots_of(entry).subspan(first, row.size());
+  const std::size_t whole = std::min(row.size(), image_->nbytes() / size - first);
   std::size_t count = 0;
-  for (; count < row.size(); ++count) {
+  for (; count < whole; ++count) {
     const std::uint32_t slot = slots[count];
-    const std::size_t block = first + count;
     if (slot == kNone) {
-      row[count].bytes = golden_block(block);
-    } else if (slot < slots_.size() && slots_[slot].block == block) {
-      row[count].bytes = slot_bytes(slot, block);
+      bytes[count] = golden + count * size;
+    } else if (slot < slots_.size() && slots_[slot].block == first + count) {
+      bytes[count] = slot_bytes(slot, first + count).data();
     } else {
       break;
     }
-    if (row[count].bytes.size() != image_->block_bytes()) break;
-    bytes[count] = row[count].bytes.data();
-    tweaks[count] = block;
   }
-  keyed_hashes(image_->kept_key().raw_schedule(), std::span(tweaks).first(count),
-               std::span(bytes).first(count), image_->block_bytes(), hashes, copies);
+  keyed_hashes(image_->kept_key().raw_schedule(), first, std::span(bytes).first(count), size,
+               hashes);
   for (std::size_t i = 0; i < row.size(); ++i) {
-    row[i].keyed = hashes[i];
-    row[i].is_sound = i < count && (slots[i] == kNone ? golden_seals_.admits(first + i, hashes[i])
-                                                      : slot_admits(slots[i], hashes[i]));
-    if (!row[i].is_sound) row[i] = stored(entry, first + i);  // the last word
+    const bool is_sound =
+        i < count && (slots[i] == kNone ? golden_seals_.admits(first + i, hashes[i])
+                                        : slot_admits(slots[i], hashes[i]));
+    // What is in doubt is looked at alone, for the last word.
+    row[i] = is_sound ? StoredBlock{{bytes[i], size}, true, hashes[i]} : stored(entry, first + i);
   }
 }
 
@@ -301,38 +300,39 @@ RestoreResult SnapshotPool::restore(Generation generation, std::size_t first, st
   const std::size_t end = first + std::min(count, blocks - first);
   const bool is_list_ok = list_ok(entry);
   std::array<StoredBlock, kRow> row;
-  std::array<BlockCopy, kRow> copies{};  // verified, and written while the next row is hashed
-  std::size_t copy_count = 0;
   for (std::size_t begin = first; begin < end; begin += kRow) {
     const std::size_t size = std::min(kRow, end - begin);
-    if (is_list_ok) {
-      stored_row(entry, begin, std::span(row).first(size), std::span(copies).first(copy_count));
-    }
-    copy_count = 0;
+    if (is_list_ok) stored_row(entry, begin, std::span(row).first(size));
+    // Neighbours are copied at once.
+    std::span<const std::byte> from;
+    std::byte* to = nullptr;
+    const auto copy = [&] {
+      if (!from.empty()) std::memcpy(to, from.data(), from.size());
+    };
     for (std::size_t i = begin; i < begin + size; ++i) {
-      const StoredBlock& copy = row[i - begin];
-      if (!copy.is_sound) {
+      const StoredBlock& stored = row[i - begin];
+      if (!stored.is_sound) {
         if (result.refused < refused.size()) {
           refused[result.refused] = static_cast<std::uint32_t>(i);
         }
         ++result.refused;
         continue;
       }
-      if (!image_->table().admits(i, copy.keyed)) {
-        image_->expect(i, {crc32c(copy.bytes), copy.keyed});
+      if (!image_->table().admits(i, stored.keyed)) {
+        image_->expect(i, {crc32c(stored.bytes), stored.keyed});
       }
       const auto live = image_->block(i);
-      if (equal(live, copy.bytes)) continue;
+      if (equal(live, stored.bytes)) continue;
       ++result.rewritten;
-      if (live.size() == image_->block_bytes()) {
-        copies[copy_count++] = {copy.bytes.data(), live.data()};
+      if (from.data() + from.size() == stored.bytes.data() && to + from.size() == live.data()) {
+        from = {from.data(), from.size() + stored.bytes.size()};
       } else {
-        std::memcpy(live.data(), copy.bytes.data(), live.size());
+        copy();
+        from = stored.bytes;
+        to = live.data();
       }
     }
-  }
-  for (std::size_t i = 0; i < copy_count; ++i) {
-    std::memcpy(copies[i].to, copies[i].from, image_->block_bytes());
+    copy();
   }
   return result;
 }

@@ -89,15 +89,13 @@ std::size_t WeightImage::check(std::size_t first, std::size_t count,
 // Whether 8 blocks have the keyed hashes they must have; false also where that is in doubt.
 bool WeightImage::is_row_genuine(std::size_t first) const noexcept {
   std::array<const std::byte*, 8> blocks{};
-  std::array<std::uint64_t, 8> tweaks{};
   std::array<std::uint64_t, 8> hashes{};
   for (std::size_t i = 0; i < blocks.size(); ++i) {
     const auto content = block(first + i);
     if (content.size() != block_bytes_) return false;
     blocks[i] = content.data();
-    tweaks[i] = first + i;
   }
-  keyed_hashes(key_.raw_schedule(), tweaks, blocks, block_bytes_, hashes);
+  keyed_hashes(key_.raw_schedule(), first, blocks, block_bytes_, hashes);
   for (std::size_t i = 0; i < blocks.size(); ++i) {
     if (!seals_.admits(first + i, hashes[i])) return false;
   }

@@ -9,36 +9,44 @@
 /// A fast keyed hash that nobody can predict or forge who does not know its key. Where CRC-32C
 /// finds accidents, this finds what somebody chose.
 ///
-/// Two layers, as in UMAC (Black, Halevi, Krawczyk, Krovetz and Rogaway, 1999):
+/// Two layers, as in UMAC (Black, Halevi, Krawczyk, Krovetz and Rogaway, 1999), in the form that the
+/// CPU has instructions for. Every chunk of 512 bytes, the last one padded with zeros to whole
+/// stripes of 64, is summed up under secret words k_i into 128 bits: two different chunks have the
+/// same sum with probability 2^-64 at most, whatever they are. A cipher hides the sums. With m_i the
+/// chunk's 64-bit little-endian words:
 ///
-/// 1. Every chunk of 512 bytes, the last one padded with zeros, goes through NH twice, under two
-///    key streams, into 128 bits:
+/// **CLNH under AES**, with carry-less multiplication and AES. Layer 1 (Lemire and Kaser, 2014):
 ///
-///        NH(k, m) = sum over i of (lo(m_i) + lo(k_i) mod 2^32) * (hi(m_i) + hi(k_i) mod 2^32)
-///                   mod 2^64
+///     CLNH(k, m) = xor over i of (m_2i ^ k_2i) * (m_2i+1 ^ k_2i+1), products of polynomials
 ///
-///    with m_i, k_i the 64-bit little-endian words of chunk and key. The second pass has the same
-///    key moved on by one stripe of 64 bytes (a Toeplitz construction; theorem 3 there): two
-///    different chunks collide in both with probability 2^-64 at most, whatever they are.
-/// 2. SipHash-2-4 (Aumasson and Bernstein, 2012), under a key of its own, of the chunks' sums, the
-///    tweak and the length. It shows nothing of the sums.
+/// Layer 2 is CBC-MAC (its first block says the length, so no message is the beginning of another:
+/// Petrank and Rackoff, 2000), with E the rounds of AES-128 under eleven keys of their own:
+///
+///     x = E(tweak, length); for each chunk: x = E(x ^ CLNH(chunk)); the hash is x's low 64 bits
+///
+/// **NH under SipHash**, elsewhere. A pass of NH has 64 bits and 2^-32; the second has the same key
+/// moved on by one stripe (a Toeplitz construction, UMAC's theorem 3):
+///
+///     NH(k, m) = sum over i of (lo(m_i) + lo(k_i) mod 2^32) * (hi(m_i) + hi(k_i) mod 2^32) mod 2^64
+///
+/// Layer 2 is SipHash-2-4 (Aumasson and Bernstein, 2012), under a key of its own, of the chunks'
+/// sums, the tweak and the length.
 ///
 /// Who sees all hashes, and knows all bytes but the key, makes other bytes pass with probability
-/// 2^-63 a guess (2^-64 from each layer), as long as SipHash cannot be told from a random function;
-/// it also makes the NH key from the 128 bits. Hashes under one key are not meant to last: the
-/// bound holds against guesses, and nobody has time for 2^40 of them between two reboots.
+/// 2^-63 a guess (2^-64 from each layer), as long as AES cannot be told from a random permutation, or
+/// SipHash from a random function; SipHash also makes all keys from the 128 bits. Hashes under one key
+/// are not meant to last: the bound holds against guesses, and nobody has time for 2^40 of them
+/// between two reboots. They are never stored, so it does no harm that the two forms differ.
 ///
-/// Layer 1 runs on the widest multiplications of this CPU, decided at run time:
+///     name           needs                               GB/s, rows of 512 bytes, Xeon of 2023
+///     "clnh-avx512"  AVX-512, VPCLMULQDQ, VAES (2019)
+///     "clnh-aesni"   PCLMULQDQ, AES: x86-64 since 2010
+///     "clnh-neon"    AArch64 with PMULL, AES (Pi 5, not Pi 4)
+///     "nh-neon"      NEON
+///     "nh"           nothing
 ///
-///     name        needs                         one block of 512 bytes
-///     "avx512"    AVX-512 of 2019 and later     about 45 ns on a 2.3 GHz Xeon, SipHash included
-///     "avx2"      AVX2
-///     "sse2"      every x86-64
-///     "neon"      every AArch64, ARMv7 with it
-///     "portable"  nothing
-///
-/// All give the same values. No allocation, no exceptions; any length, any alignment. Any number of
-/// threads may compute.
+/// The fastest is chosen at run time. No allocation, no exceptions; any length, any alignment. Any
+/// number of threads may compute.
 namespace selfheal {
 
 /// The secret: 128 bits from the operating system, drawn at boot, never stored.
@@ -52,7 +60,7 @@ struct HashKey {
 /// SipHash-2-4 of `bytes`: about 2 bytes a nanosecond.
 std::uint64_t siphash(HashKey key, std::span<const std::byte> bytes) noexcept;
 
-/// What a key is expanded to, by SipHash in counter mode: 592 bytes, 2 µs to make.
+/// What a key is expanded to, by SipHash in counter mode: 704 bytes, 2 µs to make.
 class alignas(64) HashSchedule {
  public:
   static constexpr std::size_t kChunk = 512;
@@ -60,10 +68,12 @@ class alignas(64) HashSchedule {
 
   explicit HashSchedule(HashKey key) noexcept;
 
-  /// Words of the NH key: a chunk's and one stripe more.
-  const std::uint64_t* nh() const noexcept { return words_.data(); }
-  /// The key of layer 2.
-  HashKey outer() const noexcept { return {words_[kNhWords], words_[kNhWords + 1]}; }
+  /// Words of layer 1's key: a chunk's, and one stripe more for NH.
+  const std::uint64_t* chunk_key() const noexcept { return words_.data(); }
+  /// The key of SipHash, after those of NH.
+  HashKey sip_key() const noexcept { return {words_[kChunkWords + 8], words_[kChunkWords + 9]}; }
+  /// The eleven keys of AES, after those of CLNH; two words each.
+  const std::uint64_t* round_keys() const noexcept { return words_.data() + kChunkWords; }
 
   std::span<const std::byte> bytes() const noexcept { return std::as_bytes(std::span(words_)); }
   std::span<std::byte> bytes() noexcept { return std::as_writable_bytes(std::span(words_)); }
@@ -71,35 +81,27 @@ class alignas(64) HashSchedule {
   bool operator==(const HashSchedule&) const = default;
 
  private:
-  static constexpr std::size_t kNhWords = (kChunk + kStripe) / 8;
+  static constexpr std::size_t kChunkWords = kChunk / 8;
 
-  std::array<std::uint64_t, kNhWords + 2> words_{};
+  std::array<std::uint64_t, kChunkWords + 22> words_{};
 };
 
 /// The hash of `bytes` in the place that `tweak` names: the same bytes elsewhere have another hash.
 std::uint64_t keyed_hash(const HashSchedule& schedule, std::uint64_t tweak,
                          std::span<const std::byte> bytes) noexcept;
 
-/// Bytes to copy: `size` of the call that does it; `from` and `to` do not overlap.
-struct BlockCopy {
-  const std::byte* from = nullptr;
-  std::byte* to = nullptr;
-};
-
-/// The hashes of up to 8 blocks that all have `size` bytes: blocks[i] with tweaks[i] to hashes[i].
-/// A row of 5 to 8 takes two thirds of the time of one by one with "avx2", and less than half with
-/// "avx512". Up to 8 `copies` of the same size, of blocks that were verified before, are made on
-/// the side and cost less there than alone.
-void keyed_hashes(const HashSchedule& schedule, std::span<const std::uint64_t> tweaks,
+/// The hashes of up to 8 blocks of `size` bytes each, blocks[i] with the tweak first_tweak + i, to
+/// hashes[i]. A row of 5 to 8 takes less time than one by one.
+void keyed_hashes(const HashSchedule& schedule, std::uint64_t first_tweak,
                   std::span<const std::byte* const> blocks, std::size_t size,
-                  std::span<std::uint64_t> hashes, std::span<const BlockCopy> copies = {}) noexcept;
+                  std::span<std::uint64_t> hashes) noexcept;
 
 /// Name of the backend in use.
 std::string_view keyed_hash_backend() noexcept;
 /// Names of the backends that this build has and this CPU can run, fastest first.
 std::span<const std::string_view> keyed_hash_backends() noexcept;
 /// Switches, for tests and measurements. False, and nothing changes, if `name` is not among
-/// keyed_hash_backends().
+/// keyed_hash_backends(). What was hashed by CLNH must not be checked by NH, nor the other way round.
 bool set_keyed_hash_backend(std::string_view name) noexcept;
 
 /// A key that damage to memory does not change. The 128 bits are kept three times and read by

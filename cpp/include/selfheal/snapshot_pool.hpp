@@ -148,8 +148,7 @@ class SnapshotPool {
   std::span<const std::byte> slot_bytes(std::size_t slot, std::size_t block) const noexcept;
   std::span<std::byte> golden_bytes(std::size_t block) noexcept;
   StoredBlock stored(std::size_t entry, std::size_t block) const noexcept;
-  void stored_row(std::size_t entry, std::size_t first, std::span<StoredBlock> row,
-                  std::span<const BlockCopy> copies) const noexcept;
+  void stored_row(std::size_t entry, std::size_t first, std::span<StoredBlock> row) const noexcept;
   bool slot_admits(std::size_t slot, std::uint64_t keyed) const noexcept {
     return slots_[slot].keyed[0] == keyed || slots_[slot].keyed[1] == keyed;
   }
