@@ -44,7 +44,7 @@ GROUPS: Final = (
     (
         "sweep",
         r"HotPath::sweep|ImageGuard|WeightImage|Sweep|Scrubber|SealTable|SnapshotPool|Parity"
-        r"|crc32c|keyed_hash|KeyedHash|siphash|detail::nh_|HashSchedule",
+        r"|crc32c|keyed_hash|KeptKey|[Ss]ip[Hh]ash|clnh|nh_hash|HashSchedule",
     ),
     (
         "bank",

@@ -26,8 +26,7 @@ void clnh_eight_aesni(const HashSchedule& schedule, std::uint64_t first_tweak,
   for (std::size_t i = 0; i < 8; ++i) states[i] = AesNi::words(first_tweak + i, size);
   encrypt();
   for (std::size_t i = 0; i < 8; ++i) {
-    states[i] =
-        AesNi::add_stripes(states[i], blocks[i], size / kStripe, schedule.chunk_key());
+    states[i] = AesNi::add_stripes(states[i], blocks[i], size / kStripe, schedule.chunk_key());
   }
   encrypt();
   for (std::size_t i = 0; i < 8; ++i) hashes[i] = AesNi::low(states[i]);

@@ -25,7 +25,8 @@ struct AesNi {
   static Type encrypt(Type x, const std::uint64_t* keys) noexcept {
     x = bit_xor(x, load(keys));
 #pragma GCC unroll 9
-    for (std::size_t round = 1; round < 10; ++round) x = _mm_aesenc_si128(x, load(keys + 2 * round));
+    for (std::size_t round = 1; round < 10; ++round)
+      x = _mm_aesenc_si128(x, load(keys + 2 * round));
     return _mm_aesenclast_si128(x, load(keys + 20));
   }
   static Type add_stripes(Type sum, const std::byte* data, std::size_t stripes,

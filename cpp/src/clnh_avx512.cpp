@@ -67,13 +67,10 @@ void clnh_eight_avx512(const HashSchedule& schedule, std::uint64_t first_tweak,
     a = _mm512_aesenclast_epi128(a, key(10));
     b = _mm512_aesenclast_epi128(b, key(10));
   };
-  const __m512i all =
-      _mm512_add_epi64(_mm512_set1_epi64(static_cast<long long>(first_tweak)),
-                       _mm512_set_epi64(7, 6, 5, 4, 3, 2, 1, 0));
+  const __m512i all = _mm512_add_epi64(_mm512_set1_epi64(static_cast<long long>(first_tweak)),
+                                       _mm512_set_epi64(7, 6, 5, 4, 3, 2, 1, 0));
   const __m512i sizes = _mm512_set1_epi64(static_cast<long long>(size));
-  const auto pairs = [&](__m512i order) {
-    return _mm512_permutex2var_epi64(all, order, sizes);
-  };
+  const auto pairs = [&](__m512i order) { return _mm512_permutex2var_epi64(all, order, sizes); };
   __m512i low = pairs(_mm512_set_epi64(11, 3, 10, 2, 9, 1, 8, 0));
   __m512i high = pairs(_mm512_set_epi64(15, 7, 14, 6, 13, 5, 12, 4));
   encrypt(low, high);

@@ -9,11 +9,11 @@
 /// A fast keyed hash that nobody can predict or forge who does not know its key. Where CRC-32C
 /// finds accidents, this finds what somebody chose.
 ///
-/// Two layers, as in UMAC (Black, Halevi, Krawczyk, Krovetz and Rogaway, 1999), in the form that the
-/// CPU has instructions for. Every chunk of 512 bytes, the last one padded with zeros to whole
+/// Two layers, as in UMAC (Black, Halevi, Krawczyk, Krovetz and Rogaway, 1999), in the form that
+/// the CPU has instructions for. Every chunk of 512 bytes, the last one padded with zeros to whole
 /// stripes of 64, is summed up under secret words k_i into 128 bits: two different chunks have the
-/// same sum with probability 2^-64 at most, whatever they are. A cipher hides the sums. With m_i the
-/// chunk's 64-bit little-endian words:
+/// same sum with probability 2^-64 at most, whatever they are. A cipher hides the sums. With m_i
+/// the chunk's 64-bit little-endian words:
 ///
 /// **CLNH under AES**, with carry-less multiplication and AES. Layer 1 (Lemire and Kaser, 2014):
 ///
@@ -27,16 +27,17 @@
 /// **NH under SipHash**, elsewhere. A pass of NH has 64 bits and 2^-32; the second has the same key
 /// moved on by one stripe (a Toeplitz construction, UMAC's theorem 3):
 ///
-///     NH(k, m) = sum over i of (lo(m_i) + lo(k_i) mod 2^32) * (hi(m_i) + hi(k_i) mod 2^32) mod 2^64
+///     NH(k, m) = sum over i of (lo(m_i) + lo(k_i) mod 2^32) * (hi(m_i) + hi(k_i) mod 2^32) mod
+///     2^64
 ///
 /// Layer 2 is SipHash-2-4 (Aumasson and Bernstein, 2012), under a key of its own, of the chunks'
 /// sums, the tweak and the length.
 ///
 /// Who sees all hashes, and knows all bytes but the key, makes other bytes pass with probability
-/// 2^-63 a guess (2^-64 from each layer), as long as AES cannot be told from a random permutation, or
-/// SipHash from a random function; SipHash also makes all keys from the 128 bits. Hashes under one key
-/// are not meant to last: the bound holds against guesses, and nobody has time for 2^40 of them
-/// between two reboots. They are never stored, so it does no harm that the two forms differ.
+/// 2^-63 a guess (2^-64 from each layer), as long as AES cannot be told from a random permutation,
+/// or SipHash from a random function; SipHash also makes all keys from the 128 bits. Hashes under
+/// one key are not meant to last: the bound holds against guesses, and nobody has time for 2^40 of
+/// them between two reboots. They are never stored, so it does no harm that the two forms differ.
 ///
 ///     name           needs                               GB/s, rows of 512 bytes, Xeon of 2023
 ///     "clnh-avx512"  AVX-512, VPCLMULQDQ, VAES (2019)
@@ -101,7 +102,8 @@ std::string_view keyed_hash_backend() noexcept;
 /// Names of the backends that this build has and this CPU can run, fastest first.
 std::span<const std::string_view> keyed_hash_backends() noexcept;
 /// Switches, for tests and measurements. False, and nothing changes, if `name` is not among
-/// keyed_hash_backends(). What was hashed by CLNH must not be checked by NH, nor the other way round.
+/// keyed_hash_backends(). What was hashed by CLNH must not be checked by NH, nor the other way
+/// round.
 bool set_keyed_hash_backend(std::string_view name) noexcept;
 
 /// A key that damage to memory does not change. The 128 bits are kept three times and read by
