@@ -39,12 +39,12 @@
 /// one key are not meant to last: the bound holds against guesses, and nobody has time for 2^40 of
 /// them between two reboots. They are never stored, so it does no harm that the two forms differ.
 ///
-///     name           needs                               GB/s, rows of 512 bytes, Xeon of 2023
-///     "clnh-avx512"  AVX-512, VPCLMULQDQ, VAES (2019)
-///     "clnh-aesni"   PCLMULQDQ, AES: x86-64 since 2010
-///     "clnh-neon"    AArch64 with PMULL, AES (Pi 5, not Pi 4)
-///     "nh-neon"      NEON
-///     "nh"           nothing
+///     name           needs                               ns for 512 bytes, one by one (in a row)
+///     "clnh-avx512"  AVX-512, VPCLMULQDQ, VAES (2019)    8 (7) on a Xeon of 2023
+///     "clnh-aesni"   PCLMULQDQ, AES: x86-64 since 2010   13 (12) there
+///     "clnh-neon"    AArch64 with PMULL, AES (Pi 5)
+///     "nh-neon"      NEON (Pi 4)
+///     "nh"           nothing                             75 there
 ///
 /// The fastest is chosen at run time. No allocation, no exceptions; any length, any alignment. Any
 /// number of threads may compute.
