@@ -91,8 +91,8 @@ std::optional<Finding> heal(HeldGuard& self, std::int64_t block) {
   return finding;
 }
 
-RestoreReport restore(HeldGuard& self, Generation generation, std::int64_t offset,
-                      std::optional<std::int64_t> nbytes) {
+py::object restore(HeldGuard& self, Generation generation, std::int64_t offset,
+                   std::optional<std::int64_t> nbytes) {
   ImageGuard& guard = self.get();
   const WeightImage& image = self.image->get();
   if (!self.pool) refuse("generation", "a guard with a pool of snapshots", "one without");
@@ -102,7 +102,7 @@ RestoreReport restore(HeldGuard& self, Generation generation, std::int64_t offse
   check_byte_range(image, begin, size);
   const RestoreResult result = guard.restore(generation, begin, size);
   require_ok(result.status, generation);
-  return {result.rewritten, result.refused, {}};
+  return restore_report(result, {});
 }
 
 void write_bytes(HeldGuard& self, std::int64_t offset, py::handle data) {

@@ -17,15 +17,13 @@ Generation take(HeldPool& self) {
   return result.generation;
 }
 
-RestoreReport restore(HeldPool& self, Generation generation, std::int64_t first,
-                      std::optional<std::int64_t> count) {
+py::object restore(HeldPool& self, Generation generation, std::int64_t first,
+                   std::optional<std::int64_t> count) {
   SnapshotPool& pool = self.get();
   const BlockRange range = block_range(self.image->get(), first, count);
   const RestoreResult result = pool.restore(generation, range.first, range.count, self.found);
   require_ok(result.status, generation);
-  return {result.rewritten,
-          result.refused,
-          {self.found.begin(), self.found.begin() + static_cast<std::ptrdiff_t>(result.refused)}};
+  return restore_report(result, std::span(self.found).first(result.refused));
 }
 
 using BlockQuery = SnapshotStatus (SnapshotPool::*)(Generation, std::span<std::uint32_t>,
@@ -61,15 +59,7 @@ std::size_t found_bytes(const std::vector<std::uint32_t>& found) {
 }  // namespace
 
 void bind_snapshot_pool(py::module_& m) {
-  py::class_<RestoreReport>(m, "RestoreReport", "What a restore did.", py::is_final())
-      .def_readonly("rewritten", &RestoreReport::rewritten, "Live blocks that were written.")
-      .def_readonly("refused", &RestoreReport::refused, "Stored blocks that were damaged.")
-      .def_readonly("refused_blocks", &RestoreReport::refused_blocks, "Their indices.")
-      .def("__repr__", [](const RestoreReport& self) {
-        return py::str("RestoreReport(rewritten={}, refused={})")
-            .format(self.rewritten, self.refused);
-      });
-
+  bind_restore_report(m);
   py::class_<HeldPool, std::shared_ptr<HeldPool>>(m, "SnapshotPool",
                                                   "Saved states of an image in one fixed arena.")
       .def(py::init([](const std::shared_ptr<HeldImage>& image, std::int64_t capacity,

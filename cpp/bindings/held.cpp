@@ -1,6 +1,13 @@
 #include "held.hpp"
 
+#include <array>
+
 namespace selfheal::python {
+namespace {
+
+PyTypeObject* report_type = nullptr;  // NOLINT: made once, lives as long as the process
+
+}  // namespace
 
 HashKey to_key(const std::optional<py::bytes>& key) {
   if (!key) return {};
@@ -79,6 +86,32 @@ void require_ok(SnapshotStatus status, Generation generation) {
     case SnapshotStatus::kCorrupt:
       throw std::runtime_error("take: expected genuine bytes to store, got a corrupt block");
   }
+}
+
+void bind_restore_report(py::module_& m) {
+  static std::array<PyStructSequence_Field, 4> fields = {{
+      {"rewritten", "Live blocks that were written."},
+      {"refused", "Stored blocks that were damaged."},
+      {"refused_blocks", "Their indices."},
+      {nullptr, nullptr},
+  }};
+  static PyStructSequence_Desc description = {"selfheal_edge._core.RestoreReport",
+                                              "What a restore did.", fields.data(), 3};
+  if (report_type == nullptr) report_type = PyStructSequence_NewType(&description);
+  if (report_type == nullptr) throw py::error_already_set();
+  m.attr("RestoreReport") = py::handle(reinterpret_cast<PyObject*>(report_type));
+}
+
+py::object restore_report(const RestoreResult& result,
+                          std::span<const std::uint32_t> refused_blocks) {
+  auto report = py::reinterpret_steal<py::object>(PyStructSequence_New(report_type));
+  if (!report) throw py::error_already_set();
+  py::list blocks(refused_blocks.size());
+  for (std::size_t i = 0; i < refused_blocks.size(); ++i) blocks[i] = refused_blocks[i];
+  PyStructSequence_SetItem(report.ptr(), 0, py::int_(result.rewritten).release().ptr());
+  PyStructSequence_SetItem(report.ptr(), 1, py::int_(result.refused).release().ptr());
+  PyStructSequence_SetItem(report.ptr(), 2, blocks.release().ptr());
+  return report;
 }
 
 }  // namespace selfheal::python

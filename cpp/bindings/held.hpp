@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -77,11 +78,11 @@ struct HeldGuard {
   }
 };
 
-struct RestoreReport {
-  std::size_t rewritten;
-  std::size_t refused;
-  std::vector<std::uint32_t> refused_blocks;
-};
+/// Python's RestoreReport, a named tuple: an object of pybind11's takes longer to make than a small
+/// restore.
+void bind_restore_report(py::module_& m);
+py::object restore_report(const RestoreResult& result,
+                          std::span<const std::uint32_t> refused_blocks);
 
 /// first .. first + count, checked against the image; None: to its end.
 BlockRange block_range(const WeightImage& image, std::int64_t first,

@@ -7,10 +7,11 @@ accumulates.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, SupportsFloat, SupportsIndex, final
+from typing import Any, Final, Literal, SupportsFloat, SupportsIndex, final
 
 import numpy as np
 import numpy.typing as npt
+from _typeshed import structseq
 from typing_extensions import Buffer, Never
 
 _Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
@@ -1990,10 +1991,11 @@ class Scrubber(metaclass=_Pybind11Type):
         """Bytes held, fixed at construction."""
 
 @final
-class RestoreReport(metaclass=_Pybind11Type):
+class RestoreReport(structseq[Any], tuple[int, int, list[int]]):
     """What `SnapshotPool.restore` did."""
 
-    def __init__(self, *args: Never, **kwargs: Never) -> None: ...
+    __match_args__: Final = ("rewritten", "refused", "refused_blocks")
+
     @property
     def rewritten(self) -> int:
         """Live blocks that differed and were written."""
