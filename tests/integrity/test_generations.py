@@ -252,6 +252,29 @@ def test_a_rollback_that_fails_midway_is_taken_back(
     assert model.health.state == "healthy"
 
 
+def test_damage_during_the_proof_of_a_rollback(
+    model: she.SelfHealingModel, digits: DigitsData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x: Array = digits.heldout_inputs[:20, np.newaxis]
+    golden, content = answers(model, x), live_of(model)
+    change(model)
+    healer(model).adopt()
+    prove, flips = healer(model).prove, [2]
+
+    def prove_damaged() -> object:
+        if flips[0]:
+            flips[0] -= 1
+            flip(model, np.random.default_rng(flips[0]))
+        return prove()
+
+    monkeypatch.setattr(healer(model), "prove", prove_damaged)
+    model.rollback()
+    assert flips == [0]
+    assert model.weights.active == 0
+    assert live_of(model) == content
+    assert same(answers(model, x), golden)
+
+
 def test_modules_of_one_generation_with_the_rest_of_another(
     model: she.SelfHealingModel, digits: DigitsData
 ) -> None:
