@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
 from selfheal_edge.baseline import Baseline, KnownAnswers
 from selfheal_edge.birth import Birth
@@ -20,19 +20,17 @@ from selfheal_edge.errors import (
 from selfheal_edge.guarded_image import GuardedImage
 from selfheal_edge.journal import Journal
 from selfheal_edge.policy import Policy
-from selfheal_edge.repair import ModelRepairKit, RepairCase, Strategy
+from selfheal_edge.repair import ModelRepairKit, RepairCase
 from selfheal_edge.repair.rollback import Rollback
 from selfheal_edge.session import Session
 from selfheal_edge.tflite.protocol import Instance
-from selfheal_edge.trial import Proof, prove_restored
+from selfheal_edge.trial import REPEATS, Proof, Trials, prove_restored
 from selfheal_edge.trust import Trust
 from selfheal_edge.weights import GOLDEN, Weights
 
 __all__ = ["Healer", "Healing"]
 
 _log = logging.getLogger("selfheal_edge")
-
-_REPEATS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +83,7 @@ class Healer:
         """Repairs that were proven."""
         self.failed = 0
         """Repairs that were applied and did not hold."""
-        self.repeated = 0
-        """Times that a repair met new damage during its proof, and was applied again."""
+        self._trials = Trials(self, self.prove)
 
     @property
     def heals_at_once(self) -> bool:
@@ -160,6 +157,11 @@ class Healer:
         for name, live in fresh.items():
             self._weights.images[name].guard.write(0, live)
         self._weights.follow(fresh)
+
+    @property
+    def repeated(self) -> int:
+        """Times that a repair met new damage, and was applied again."""
+        return self._trials.repeated
 
     @property
     def weights(self) -> Weights:
@@ -253,10 +255,10 @@ class Healer:
         for name in self._policy.response(diagnosis.cause):
             strategy = self._kit.strategies[name]
             try:
-                outcome = strategy.apply(self, case)
+                outcome, case = self._trials.apply(strategy, case)
                 proof = None
                 if outcome.applied and strategy.heals:
-                    proof = self._prove_or_repeat(strategy, case)
+                    proof = self._trials.prove(strategy, case)
             except Exception as error:  # a strategy that breaks down is one that did not help
                 _log.warning("%s failed", name, exc_info=error)
                 text = f"failed: {type(error).__name__}: {error}"
@@ -277,27 +279,6 @@ class Healer:
             self.failed += 1
             self._record(diagnosis, name, f"not proven: {proof.text}", prediction)
         return Healing(last, restored=False)
-
-    def _prove_or_repeat(self, strategy: Strategy, case: RepairCase) -> Proof:
-        """Prove a repair; if new damage came meanwhile, repair that too, a few times at most.
-
-        While bits go on flipping, a proof sees flips that are younger than the repair: those say
-        nothing against it, and nothing larger would hold any better.
-        """
-        proof = self.prove()
-        for _ in range(_REPEATS):
-            if proof.held:
-                break
-            fresh = self._weights.check()
-            before = {(b.image, b.block) for b in case.corrupt}
-            if not fresh or any((b.image, b.block) in before for b in fresh):
-                break  # nothing new, or what the strategy has left
-            case = RepairCase(fresh)
-            if not strategy.apply(self, case).applied:
-                break
-            self.repeated += 1
-            proof = self.prove()
-        return proof
 
     def roll_back(
         self,
@@ -360,7 +341,7 @@ class Healer:
             weights.activate(generation)
         self.rebuild()
         proof = self.prove()
-        for _ in range(_REPEATS):  # what was damaged during the proof says nothing against it
+        for _ in range(REPEATS):  # what was damaged during the proof says nothing against it
             if proof.held or not weights.mend():
                 break
             proof = self.prove()

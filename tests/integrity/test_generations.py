@@ -402,3 +402,32 @@ def test_without_snapshots_there_is_no_rollback(
             with pytest.raises(RuntimeError, match="expected a policy with snapshots"):
                 act()
         assert lean.health.state == "healthy"
+
+
+def test_damage_that_makes_a_repair_refuse_to_build_is_repaired_first(
+    model: she.SelfHealingModel, digits: DigitsData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The repair of bytes that the runtime copied has to rebuild, which asks for sound bytes."""
+    x: Array = digits.heldout_inputs[:20, np.newaxis]
+    expected, content = answers(model, x), live_of(model)
+    source = model.weights.images["source"]
+    live = np.frombuffer(source.live, np.uint8)
+    block = 2
+    real, flips = healer(model).rebuild, [2]
+
+    def rebuild_damaged(*args: object, **kwargs: object) -> None:
+        if flips[0]:
+            flips[0] -= 1
+            live[512 * (block + 3 + flips[0]) + 9] ^= np.uint8(1)
+        real(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(healer(model), "rebuild", rebuild_damaged)
+    monkeypatch.setattr("selfheal_edge.repair.rollback._needs_rebuild", lambda *_: True)
+    live[512 * block] ^= np.uint8(4)
+    model.weights.scrub()
+    assert flips == [0]
+    repairs = [e.strategy for e in model.events if e.kind == "repair"]
+    assert repairs == ["rollback_block"]
+    assert model.health.failed_repairs == 0
+    assert live_of(model) == content
+    assert same(answers(model, x), expected)
