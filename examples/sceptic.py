@@ -1,6 +1,6 @@
 """Attack a running model from a second thread, and count the wrong answers with and without us.
 
-    python examples/sceptic.py [--seconds 60] [--rate 50] [--model kws.tflite]
+    python examples/sceptic.py [--seconds 60] [--rate 50] [--slice 64] [--model kws.tflite]
 
 Bits of the weights that execute are flipped at random times and places while the model serves. An
 answer is wrong when it differs from the undamaged model's in a single bit. Served four times:
@@ -130,7 +130,7 @@ def ask_until_sound(model: she.SelfHealingModel, x: np.ndarray, sweeps: Sweeps) 
 def serve(path: Path, inputs: np.ndarray, options: argparse.Namespace, mode: Mode) -> int:
     """Serve under attack; print what happened; return how many answers break the claim."""
     guarded = mode != "without us"
-    policy = she.Policy()
+    policy = she.Policy(scrub_bytes_per_predict=options.slice)
     if not guarded:
         policy = she.Policy(
             scrub_bytes_per_predict=0,
@@ -207,6 +207,13 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0, help="of attack, each time")
     parser.add_argument("--rate", type=float, default=50.0, help="flips a second")
     parser.add_argument("--model", type=Path, default=SHARED / "models" / "kws_dscnn_int8.tflite")
+    parser.add_argument(
+        "--slice",
+        type=int,
+        default=she.Policy().scrub_bytes_per_predict,
+        metavar="BYTES",
+        help="of each image that are checked before each answer at least",
+    )
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
     clips = SHARED / "data" / "speech_commands_mfcc_int8.npz"
