@@ -2,7 +2,8 @@
 
 CRC-32C stands beside google-crc32c and xxhash in one run, over blocks as the sweep reads them and
 over the whole buffer; read bandwidth is NumPy's sum over 64-bit words. "Detection to healed" is the
-core's call on a damaged block: look, find a source, verify, write, verify again, seal, report.
+core's call on a damaged block: look, find a source, verify, write, verify again, seal, report. The
+share of bytes that is covered is printed with its parts; `exposure.py` says how they are counted.
 """
 
 from __future__ import annotations
@@ -252,6 +253,15 @@ def model_rows(name: str, quick: bool) -> list[harness.Row]:
         ),
     ]
     assert image.parity is not None
+    rows.append(
+        harness.Row(
+            f"{name}: parity per guarded byte",
+            image.parity.memory_bytes() / image.nbytes,
+            "bytes",
+            None,
+            False,
+        )
+    )
     lean = image.image.memory_bytes() + image.parity.memory_bytes()
     rows.append(
         harness.Row(
@@ -264,6 +274,7 @@ def model_rows(name: str, quick: bool) -> list[harness.Row]:
     )
     rows += notice_rows(session, name, quick)
     exposure = measure_exposure(session)
+    print(f"{name}: {exposure}")
     image.close()
     session.close()
     rows += [

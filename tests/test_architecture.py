@@ -32,7 +32,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     }
     | {"exposure", "interval", "drift", "drift_detector", "trust"},
     frozenset({"monitor", "diagnosis", "repair", "trial", "policy"}),
-    frozenset({"serving", "healing", "health", "spare"}),
+    frozenset({"serving", "healing", "health", "spare", "birth", "guard_damage", "commissioning"}),
     frozenset({"loop"}),
     frozenset({"response"}),
     frozenset({"assembly"}),

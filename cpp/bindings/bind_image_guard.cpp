@@ -18,6 +18,8 @@ const char* part_name(const Finding& finding) {
       return "parity";
     case DamagedPart::kSnapshot:
       return "snapshot";
+    case DamagedPart::kList:
+      return "list";
   }
   return "";
 }

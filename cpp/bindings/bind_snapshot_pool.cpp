@@ -6,10 +6,11 @@ namespace {
 using namespace selfheal;
 using namespace selfheal::python;
 
-Generation take(HeldPool& self) {
+Generation take(HeldPool& self, std::int64_t at_least) {
   SnapshotPool& pool = self.get();
+  const std::size_t number = to_size("at_least", at_least);
   const py::gil_scoped_release released;
-  const TakeResult result = pool.take();
+  const TakeResult result = pool.take(number);
   if (result.status != SnapshotStatus::kOk) {
     const py::gil_scoped_acquire acquired;
     require_ok(result.status, 0);
@@ -24,6 +25,16 @@ py::object restore(HeldPool& self, Generation generation, std::int64_t first,
   const RestoreResult result = pool.restore(generation, range.first, range.count, self.found);
   require_ok(result.status, generation);
   return restore_report(result, std::span(self.found).first(result.refused));
+}
+
+std::size_t renew_golden(HeldPool& self, py::handle data) {
+  SnapshotPool& pool = self.get();
+  const HeldBuffer buffer(data, "data", false);
+  const std::size_t nbytes = self.image->get().nbytes();
+  if (buffer.bytes().size() != nbytes) {
+    refuse("data", std::to_string(nbytes) + " bytes, as the image", buffer.bytes().size());
+  }
+  return pool.renew_golden(buffer.bytes());
 }
 
 using BlockQuery = SnapshotStatus (SnapshotPool::*)(Generation, std::span<std::uint32_t>,
@@ -71,7 +82,12 @@ void bind_snapshot_pool(py::module_& m) {
                              std::vector<std::uint32_t>(live.block_count())};
            }),
            py::arg("image"), py::arg("capacity_blocks"), py::arg("max_generations") = 16)
-      .def("take", &take, "Store the live bytes as a new generation; return its number.")
+      .def("take", &take, py::arg("at_least") = 0,
+           "Store the live bytes as a new generation; return its number.")
+      .def("renew_golden", &renew_golden, py::arg("data"),
+           "Write golden's damaged copies anew from verified bytes.")
+      .def_property_readonly("next_generation", &of_pool<&SnapshotPool::next_generation>,
+                             "The number that the next generation gets at least.")
       .def("restore", &restore, py::arg("generation"), py::arg("first_block") = 0,
            py::arg("count") = py::none(), "Make live blocks those of a generation.")
       .def("drop", &change<&SnapshotPool::drop>, py::arg("generation"), "Forget a generation.")

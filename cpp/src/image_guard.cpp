@@ -18,10 +18,11 @@ ImageGuard::ImageGuard(WeightImage& image, SnapshotPool* pool, Parity* parity, s
       fast_{0, SweepOrder(image.block_count(), seed)},
       parity_pace_{image.block_count(),
                    SweepOrder(parity == nullptr ? 1 : parity->count(), seed + 1)},
-      keyed_{0,
-             SweepOrder(image.block_count() + (parity == nullptr ? 0 : parity->count()) +
-                            (pool == nullptr ? 0 : image.block_count() + pool->capacity_blocks()),
-                        ~seed)},
+      keyed_{0, SweepOrder(image.block_count() + (parity == nullptr ? 0 : parity->count()) +
+                               (pool == nullptr ? 0
+                                                : image.block_count() + pool->capacity_blocks() +
+                                                      pool->max_generations()),
+                           ~seed)},
       scratch_(image.block_bytes()) {}
 
 std::size_t ImageGuard::step(std::size_t fast_bytes, std::size_t keyed_bytes,
@@ -88,7 +89,10 @@ bool ImageGuard::visit(std::size_t item, bool keyed, Finding& finding) noexcept 
   const std::size_t parity_blocks = parity_ == nullptr ? 0 : parity_->count();
   if (item < parity_blocks) return visit_parity(item, keyed, finding);
   item -= parity_blocks;
-  return item < blocks ? visit_golden(item, finding) : visit_slot(item - blocks, finding);
+  if (item < blocks) return visit_golden(item, finding);
+  item -= blocks;
+  const std::size_t slots = pool_->capacity_blocks();
+  return item < slots ? visit_slot(item, finding) : visit_list(item - slots, finding);
 }
 
 bool ImageGuard::heal(std::size_t block, Finding& finding) noexcept {
@@ -195,6 +199,16 @@ bool ImageGuard::visit_slot(std::size_t slot, Finding& finding) noexcept {
   return true;
 }
 
+bool ImageGuard::visit_list(std::size_t entry, Finding& finding) noexcept {
+  bool is_changed = false;
+  const bool is_sound = pool_->mend_list(entry, &is_changed);
+  if (is_sound && !is_changed) return false;
+  finding.part = DamagedPart::kList;
+  finding.block = static_cast<std::uint32_t>(entry);
+  if (is_sound) finding.source = RepairSource::kContent;
+  return true;
+}
+
 RestoreResult ImageGuard::restore(Generation generation, std::size_t offset,
                                   std::size_t nbytes) noexcept {
   RestoreResult result;
@@ -208,6 +222,7 @@ RestoreResult ImageGuard::restore(Generation generation, std::size_t offset,
   const std::size_t block_bytes = image_->block_bytes();
   const std::size_t first = offset / block_bytes;
   const std::size_t last = (end - 1) / block_bytes;
+  pool_->mend_lists();
   prepare(first, last);
   for (std::size_t i = first; i <= last; ++i) {
     Finding finding;

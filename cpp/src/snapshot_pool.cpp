@@ -41,7 +41,7 @@ SnapshotPool::SnapshotPool(WeightImage& image, std::size_t capacity_blocks,
   arena_.resize((blocks + capacity_blocks) * image.block_bytes() / sizeof(Line));
   slots_.resize(capacity_blocks);
   entries_.resize(max_generations);
-  slot_table_.assign(max_generations * blocks, kNone);
+  slot_table_.assign(2 * max_generations * blocks, kNone);
   std::memcpy(arena_.data(), image.live().data(), image.nbytes());
   for (std::size_t i = 0; i < blocks; ++i) {
     if (!image.is_genuine(i, golden_block(i))) {
@@ -50,13 +50,9 @@ SnapshotPool::SnapshotPool(WeightImage& image, std::size_t capacity_blocks,
     }
     golden_seals_.put(i, image.seal_of(i, golden_block(i)));
   }
-  for (std::size_t i = capacity_blocks; i-- > 0;) {
-    slots_[i].next_free = first_free_;
-    first_free_ = static_cast<std::uint32_t>(i);
-  }
-  free_count_ = capacity_blocks;
+  recount();
   entries_[0].is_pinned = true;
-  entries_[0].list_crc = crc32c(std::as_bytes(slots_of(0)));
+  seal_list(0);
 }
 
 std::span<std::uint32_t> SnapshotPool::slots_of(std::size_t entry) noexcept {
@@ -69,7 +65,18 @@ std::span<const std::uint32_t> SnapshotPool::slots_of(std::size_t entry) const n
   return std::span(slot_table_).subspan(entry * blocks, blocks);
 }
 
+std::span<std::uint32_t> SnapshotPool::list_copy(std::size_t entry) noexcept {
+  return slots_of(entries_.size() + entry);
+}
+
+void SnapshotPool::seal_list(std::size_t entry) noexcept {
+  const auto list = slots_of(entry);
+  std::copy(list.begin(), list.end(), list_copy(entry).begin());
+  entries_[entry].list_crc.fill(crc32c(std::as_bytes(list)));
+}
+
 std::size_t SnapshotPool::find(Generation generation) const noexcept {
+  if (generation == 0) return 0;  // whatever its entry says
   for (std::size_t entry = 0; entry < used_; ++entry) {
     if (entries_[entry].generation == generation) return entry;
   }
@@ -92,11 +99,12 @@ std::span<std::byte> SnapshotPool::golden_bytes(std::size_t block) noexcept {
 }
 
 bool SnapshotPool::list_ok(std::size_t entry) const noexcept {
-  return crc32c(std::as_bytes(slots_of(entry))) == entries_[entry].list_crc;
+  const std::uint32_t crc = crc32c(std::as_bytes(slots_of(entry)));
+  return crc == entries_[entry].list_crc[0] || crc == entries_[entry].list_crc[1];
 }
 
 StoredBlock SnapshotPool::stored(std::size_t entry, std::size_t block) const noexcept {
-  const std::uint32_t slot = slots_of(entry)[block];
+  const std::uint32_t slot = entry == 0 ? kNone : slots_of(entry)[block];
   const KeptKey& key = image_->kept_key();
   if (slot == kNone) {
     const auto bytes = golden_block(block);
@@ -144,7 +152,7 @@ void SnapshotPool::stored_row(std::size_t entry, std::size_t first,
 
 StoredBlock SnapshotPool::stored_block(Generation generation, std::size_t block) const noexcept {
   const std::size_t entry = find(generation);
-  if (entry == used_ || !list_ok(entry)) return {};
+  if (entry == used_ || (entry != 0 && !list_ok(entry))) return {};
   return stored(entry, block);
 }
 
@@ -226,6 +234,44 @@ bool SnapshotPool::mend_slot(std::size_t index, std::size_t* block, bool* change
   return true;
 }
 
+bool SnapshotPool::mend_list(std::size_t entry, bool* changed) noexcept {
+  *changed = false;
+  if (entry >= used_) return true;
+  const auto list = slots_of(entry);
+  const auto copy = list_copy(entry);
+  const auto& crc = entries_[entry].list_crc;
+  if (crc[0] == crc[1] && list_ok(entry) && std::equal(list.begin(), list.end(), copy.begin())) {
+    return true;
+  }
+  *changed = true;
+  if (entry == 0) {
+    std::fill(list.begin(), list.end(), kNone);
+  } else if (!list_ok(entry)) {
+    const std::uint32_t other = crc32c(std::as_bytes(copy));
+    if (other != crc[0] && other != crc[1]) return false;
+    std::copy(copy.begin(), copy.end(), list.begin());
+  }
+  seal_list(entry);
+  return true;
+}
+
+void SnapshotPool::mend_lists() noexcept {
+  bool ignored = false;
+  for (std::size_t entry = 0; entry < used_; ++entry) mend_list(entry, &ignored);
+}
+
+std::size_t SnapshotPool::renew_golden(std::span<const std::byte> bytes) noexcept {
+  std::size_t count = 0;
+  for (std::size_t i = 0; i < image_->block_count(); ++i) {
+    if (stored(0, i).is_sound) continue;
+    const auto copy = golden_bytes(i);
+    std::memcpy(copy.data(), bytes.data() + i * image_->block_bytes(), copy.size());
+    golden_seals_.put(i, image_->seal_of(i, copy));
+    ++count;
+  }
+  return count;
+}
+
 bool SnapshotPool::differs_from_golden(std::size_t block) const noexcept {
   return !equal(image_->block(block), golden_block(block));
 }
@@ -242,8 +288,10 @@ std::uint32_t SnapshotPool::find_shared(std::size_t block, std::uint64_t keyed) 
   return kNone;
 }
 
-TakeResult SnapshotPool::take() noexcept {
+TakeResult SnapshotPool::take(Generation at_least) noexcept {
   if (used_ == entries_.size()) return {SnapshotStatus::kTooManyGenerations, 0};
+  mend_lists();
+  recount();
   const std::size_t blocks = image_->block_count();
   const std::span<std::uint32_t> table = slots_of(used_);
   // Pass 1 finds what can be shared and how much room the rest needs; it changes nothing that
@@ -278,13 +326,15 @@ TakeResult SnapshotPool::take() noexcept {
       table[i] = index;
     }
   }
-  entries_[used_] = {next_generation_, crc32c(std::as_bytes(std::span(table))), false};
   if (!is_genuine) {
-    release_slots(used_);
+    recount();
     return {SnapshotStatus::kCorrupt, 0};
   }
-  ++used_;
-  return {SnapshotStatus::kOk, next_generation_++};
+  const Generation generation = std::max(next_generation_, at_least);
+  entries_[used_] = {generation, {}, false};
+  seal_list(used_++);
+  next_generation_ = generation + 1;
+  return {SnapshotStatus::kOk, generation};
 }
 
 RestoreResult SnapshotPool::restore(Generation generation, std::size_t first, std::size_t count,
@@ -298,7 +348,8 @@ RestoreResult SnapshotPool::restore(Generation generation, std::size_t first, st
   const std::size_t blocks = image_->block_count();
   first = std::min(first, blocks);
   const std::size_t end = first + std::min(count, blocks - first);
-  const bool is_list_ok = list_ok(entry);
+  bool is_mended = false;
+  const bool is_list_ok = list_ok(entry) || mend_list(entry, &is_mended);
   std::array<StoredBlock, kRow> row;
   for (std::size_t begin = first; begin < end; begin += kRow) {
     const std::size_t size = std::min(kRow, end - begin);
@@ -337,12 +388,21 @@ RestoreResult SnapshotPool::restore(Generation generation, std::size_t first, st
   return result;
 }
 
-void SnapshotPool::release_slots(std::size_t entry) noexcept {
-  for (const std::uint32_t slot : slots_of(entry)) {
-    if (slot >= slots_.size() || slots_[slot].references == 0) continue;
-    if (--slots_[slot].references != 0) continue;
-    slots_[slot] = {{}, kNone, 0, first_free_};
-    first_free_ = slot;
+// Who uses which slot, and which are free: from the lists alone, since what the slots say of
+// themselves, and the chain of free ones, may be damaged.
+void SnapshotPool::recount() noexcept {
+  for (Slot& slot : slots_) slot.references = 0;
+  for (std::size_t entry = 1; entry < used_; ++entry) {
+    for (const std::uint32_t slot : slots_of(entry)) {
+      if (slot < slots_.size()) ++slots_[slot].references;
+    }
+  }
+  first_free_ = kNone;
+  free_count_ = 0;
+  for (std::size_t i = slots_.size(); i-- > 0;) {
+    if (slots_[i].references != 0) continue;
+    slots_[i] = {{}, kNone, 0, first_free_};
+    first_free_ = static_cast<std::uint32_t>(i);
     ++free_count_;
   }
 }
@@ -352,13 +412,16 @@ SnapshotStatus SnapshotPool::drop(Generation generation) noexcept {
   if (entry == used_) return SnapshotStatus::kUnknownGeneration;
   if (entry == 0) return SnapshotStatus::kGolden;
   if (entries_[entry].is_pinned) return SnapshotStatus::kPinned;
-  release_slots(entry);
+  mend_lists();
   for (std::size_t next = entry + 1; next < used_; ++next) {
     entries_[next - 1] = entries_[next];
     const auto from = slots_of(next);
     std::copy(from.begin(), from.end(), slots_of(next - 1).begin());
+    const auto copy = list_copy(next);
+    std::copy(copy.begin(), copy.end(), list_copy(next - 1).begin());
   }
   --used_;
+  recount();
   return SnapshotStatus::kOk;
 }
 
@@ -382,7 +445,7 @@ SnapshotStatus SnapshotPool::verify(Generation generation, std::span<std::uint32
   *count = 0;
   const std::size_t entry = find(generation);
   if (entry == used_) return SnapshotStatus::kUnknownGeneration;
-  const bool is_list_ok = list_ok(entry);
+  const bool is_list_ok = entry == 0 || list_ok(entry);
   for (std::size_t i = 0; i < image_->block_count(); ++i) {
     if (is_list_ok && stored(entry, i).is_sound) continue;
     if (*count < damaged.size()) damaged[*count] = static_cast<std::uint32_t>(i);

@@ -139,6 +139,23 @@ TEST_CASE("every bit of another generation's copies is found in one keyed sweep 
   CHECK(try_all(g.pool->stored_bytes().subspan(arena + 192, 64), 1) == 0);       // not in use
   // Both hashes, block and references of three slots; their last word links free ones.
   CHECK(try_all(g.pool->slot_records().first(3 * 32), 1) == 3 * (16 + 8) * 8);
+  // Lists of golden and two generations, twice; places that hold no generation mean nothing.
+  const auto lists = g.pool->list_bytes();
+  const std::vector<std::byte> before(lists.begin(), lists.end());
+  const std::size_t list_bytes = 4 * kBlocks;
+  for (std::size_t bit = 0; bit < lists.size() * 8; bit += 7) {
+    const std::size_t entry = bit / 8 / list_bytes % 4;
+    lists[bit / 8] ^= static_cast<std::byte>(1 << (bit % 8));
+    REQUIRE(g.keyed_sweep() == (entry < 3));
+    if (entry == 3) {
+      lists[bit / 8] ^= static_cast<std::byte>(1 << (bit % 8));
+      continue;
+    }
+    REQUIRE(g.found[0].part == DamagedPart::kList);
+    REQUIRE(g.found[0].block == entry);
+    REQUIRE(g.found[0].is_healed());
+    REQUIRE(std::equal(before.begin(), before.end(), lists.begin()));
+  }
   // A copy that the live bytes are not, since the image is at golden: found, named, not healed.
   REQUIRE(g.guard->restore(0, 0, kBytes).refused == 0);
   CHECK(g.live == g.golden);

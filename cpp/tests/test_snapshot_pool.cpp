@@ -161,16 +161,85 @@ TEST_CASE_FIXTURE(Fixture,
   CHECK(image.check(0, 100, found, true) == 1);
 }
 
-TEST_CASE_FIXTURE(Fixture, "a damaged list of blocks is refused") {
+TEST_CASE_FIXTURE(Fixture, "a list of blocks comes back from its copy; golden needs none") {
+  const auto golden = live;
   change(2);
   pool.take();
-  for (std::size_t bit = 0; bit < 10 * 32; ++bit) {
-    pool.list_bytes()[40 + bit / 8] ^= static_cast<std::byte>(1 << (bit % 8));
+  const std::vector<std::byte> lists(pool.list_bytes().begin(), pool.list_bytes().end());
+  const std::size_t list = 10 * 4;      // bytes
+  const std::size_t copies = 4 * list;  // where the second ones begin
+  const auto flip_list = [&](std::size_t bit) {
+    pool.list_bytes()[bit / 8] ^= static_cast<std::byte>(1 << (bit % 8));
+  };
+  for (std::size_t bit = 0; bit < list * 8; ++bit) {
+    for (const std::size_t begin : {std::size_t{0}, list, copies, copies + list}) {
+      flip_list(begin * 8 + bit);
+      REQUIRE(pool.restore(0, 0, 100).refused == 0);
+      REQUIRE(live == golden);
+      REQUIRE(pool.restore(1, 0, 100).refused == 0);
+      bool is_changed = false;
+      REQUIRE(pool.mend_list(begin / list % 4, &is_changed));
+      REQUIRE(std::equal(lists.begin(), lists.end(), pool.list_bytes().begin()));
+      pool.restore(0, 0, 100);
+    }
+    // Both copies of generation 1's: it is refused, and stays so; golden is not.
+    flip_list(list * 8 + bit);
+    flip_list((copies + list) * 8 + (bit + 1) % (list * 8));
+    bool is_changed = false;
+    REQUIRE_FALSE(pool.mend_list(1, &is_changed));
     REQUIRE(pool.restore(1, 0, 100).refused == 10);
     REQUIRE(pool.restore(0, 0, 100).refused == 0);
-    pool.list_bytes()[40 + bit / 8] ^= static_cast<std::byte>(1 << (bit % 8));
+    flip_list(list * 8 + bit);
+    flip_list((copies + list) * 8 + (bit + 1) % (list * 8));
   }
   CHECK(pool.restore(1, 0, 100).rewritten == 1);
+}
+
+TEST_CASE("whatever is damaged in the slots' records, a saved block is never given away") {
+  for (std::size_t bit = 0; bit < 4 * 32 * 8; ++bit) {
+    Fixture f;
+    f.change(1);
+    REQUIRE(f.pool.take().generation == 1);
+    f.change(2);
+    REQUIRE(f.pool.take().generation == 2);  // shares block 1
+    const auto second = f.live;
+    f.pool.slot_records()[bit / 8] ^= static_cast<std::byte>(1 << (bit % 8));
+    REQUIRE(f.pool.drop(1) == SnapshotStatus::kOk);
+    for (const std::size_t block : {3U, 4U}) f.change(block);
+    const auto third = f.live;
+    const TakeResult taken = f.pool.take();  // there is room for two
+    bool is_changed = false;
+    std::size_t block = 0;
+    for (std::size_t slot = 0; slot < 4; ++slot) f.pool.mend_slot(slot, &block, &is_changed);
+    REQUIRE(f.pool.restore(2, 0, 100).refused == 0);
+    REQUIRE(f.live == second);
+    if (taken.status == SnapshotStatus::kArenaFull) continue;  // nobody knew what could be shared
+    REQUIRE(taken.generation == 3);
+    REQUIRE(f.pool.restore(3, 0, 100).refused == 0);
+    REQUIRE(f.live == third);
+  }
+}
+
+TEST_CASE_FIXTURE(Fixture, "a number may be asked for, so that several pools keep in step") {
+  CHECK(pool.take(5).generation == 5);
+  CHECK(pool.next_generation() == 6);
+  CHECK(pool.take(5).generation == 6);
+}
+
+TEST_CASE_FIXTURE(Fixture, "golden is renewed from verified bytes where live is something else") {
+  const auto golden = live;
+  change(4);
+  pool.take();
+  bool is_changed = false;
+  pool.stored_bytes()[64 * 4 + 1] ^= std::byte{1};
+  pool.golden_seals().keyed_bytes()[16 * 7] ^= std::byte{1};  // and both hashes of block 7
+  pool.golden_seals().keyed_bytes()[16 * 7 + 8] ^= std::byte{1};
+  REQUIRE_FALSE(pool.mend_golden(4, &is_changed));
+  CHECK(pool.restore(0, 0, 100).refused == 2);
+  CHECK(pool.renew_golden(golden) == 2);
+  CHECK(pool.renew_golden(golden) == 0);
+  CHECK(pool.restore(0, 0, 100).refused == 0);
+  CHECK(live == golden);
 }
 
 TEST_CASE_FIXTURE(Fixture, "golden's copy is mended from live bytes that have its hash") {

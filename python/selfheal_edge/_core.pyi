@@ -2032,7 +2032,7 @@ class SnapshotPool(metaclass=_Pybind11Type):
 
     Notes
     -----
-    Holds the image's size and 24 bytes a block, ``capacity_blocks * (block_bytes + 32)`` and 4
+    Holds the image's size and 24 bytes a block, ``capacity_blocks * (block_bytes + 32)`` and 8
     bytes a block and generation. Methods that take a generation raise KeyError if it is not held.
     """
 
@@ -2042,9 +2042,10 @@ class SnapshotPool(metaclass=_Pybind11Type):
         capacity_blocks: SupportsIndex,
         max_generations: SupportsIndex = 16,
     ) -> None: ...
-    def take(self) -> int:
+    def take(self, at_least: SupportsIndex = 0) -> int:
         """Store the live bytes as a new generation and give its number, never used before.
 
+        The number is `next_generation`, or `at_least` where that is larger.
         RuntimeError, and nothing stored, if a block is corrupt or the arena or the list of
         generations is full.
         """
@@ -2072,6 +2073,16 @@ class SnapshotPool(metaclass=_Pybind11Type):
     @property
     def generations(self) -> list[int]:
         """Generations held, oldest first."""
+
+    @property
+    def next_generation(self) -> int:
+        """The smallest number that no generation has had."""
+
+    def renew_golden(self, data: _Buffer) -> int:
+        """Write golden's damaged copies anew from the verified bytes of the whole image.
+
+        Gives the number of blocks that were written; ValueError if `data` has another size.
+        """
 
     def changed_blocks(self, generation: SupportsIndex) -> list[int]:
         """List the blocks in which a generation differs from golden."""
@@ -2174,7 +2185,7 @@ class Finding(metaclass=_Pybind11Type):
 
     def __init__(self, *args: Never, **kwargs: Never) -> None: ...
     @property
-    def part(self) -> Literal["live", "table", "key", "parity", "snapshot"]:
+    def part(self) -> Literal["live", "table", "key", "parity", "snapshot", "list"]:
         """What was damaged."""
 
     @property

@@ -36,7 +36,8 @@ class CorruptBlock:
     modules: tuple[str, ...]
     """Modules that read those regions."""
     part: str = "live"
-    """``"live"`` weights; or ``"table"``, ``"key"``, ``"parity"``, ``"snapshot"``."""
+    """``"live"`` weights; or ``"table"``, ``"key"``, ``"parity"``, ``"snapshot"``,
+    ``"list"`` (which blocks a generation has)."""
     source: str | None = None
     """Where the right bytes came from, once healed: ``"snapshot"``, ``"parity"`` …"""
     flips: tuple[tuple[int, int], ...] = ()
@@ -186,6 +187,16 @@ class GuardedImage:
             rewritten += report.rewritten
             refused += report.refused
         return RestoreReport(rewritten, refused)
+
+    def lost(self, generation: int, ranges: Sequence[tuple[int, int]]) -> int:
+        """Count the blocks of `generation` in these byte ranges whose stored copy is damaged."""
+        assert self.pool is not None
+        damaged = self.pool.verify(generation)
+        size = self.image.block_bytes
+        return sum(
+            any(begin < (b + 1) * size and b * size < begin + nbytes for begin, nbytes in ranges)
+            for b in damaged
+        )
 
     def follow(self, live: memoryview) -> None:
         """Watch the same content at another place: the runtime was rebuilt.

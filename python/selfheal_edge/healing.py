@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
 from selfheal_edge.baseline import Baseline, KnownAnswers
+from selfheal_edge.birth import Birth
+from selfheal_edge.commissioning import cross_check, settle
 from selfheal_edge.diagnosis import Cause, Diagnosis
-from selfheal_edge.errors import IntegrityError, ModelFormatError
+from selfheal_edge.errors import (
+    ForkedProcessError,
+    IntegrityError,
+    ModelClosedError,
+    ModelFormatError,
+)
 from selfheal_edge.guarded_image import GuardedImage
 from selfheal_edge.journal import Journal
 from selfheal_edge.policy import Policy
-from selfheal_edge.repair import ModelRepairKit, RepairCase, Strategy
+from selfheal_edge.repair import ModelRepairKit, RepairCase
 from selfheal_edge.repair.rollback import Rollback
 from selfheal_edge.session import Session
-from selfheal_edge.tflite.flip_check import Finding
-from selfheal_edge.tflite.protocol import Array, Instance
-from selfheal_edge.trial import Proof, prove_restored
+from selfheal_edge.tflite.protocol import Instance
+from selfheal_edge.trial import REPEATS, Proof, Trials, prove_restored
 from selfheal_edge.trust import Trust
 from selfheal_edge.weights import GOLDEN, Weights
 
 __all__ = ["Healer", "Healing"]
 
 _log = logging.getLogger("selfheal_edge")
-
-_REPEATS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +41,6 @@ class Healing:
     """The strategy that was proven or, if none was, the last one applied."""
     restored: bool
     """Whether the model is proven to be what it was."""
-
-
-def _digest(live: memoryview) -> bytes:
-    return hashlib.sha256(live).digest()
 
 
 class Healer:
@@ -76,8 +75,7 @@ class Healer:
         self._kit = kit
         self._policy = policy
         self._journal = journal
-        # What every image was when the model was opened: built from a file whose hash is known.
-        self._born = {name: _digest(image.live) for name, image in weights.images.items()}
+        self._birth = Birth({name: image.live for name, image in weights.images.items()})
         self._known = {GOLDEN: known}  # by origin
         self.trust = Trust(session)
         """Whether answers may be relied on."""
@@ -85,8 +83,7 @@ class Healer:
         """Repairs that were proven."""
         self.failed = 0
         """Repairs that were applied and did not hold."""
-        self.repeated = 0
-        """Times that a repair met new damage during its proof, and was applied again."""
+        self._trials = Trials(self, self.prove)
 
     @property
     def heals_at_once(self) -> bool:
@@ -118,33 +115,53 @@ class Healer:
         RuntimeError
             When there is no room for it; likewise.
         """
-        questions = self.known.inputs
         try:
-            self.rebuild(self._renew)
-            first = self._session.answers(questions)
-            self.rebuild()  # packs and answers the same again, or is refused
-            settled = KnownAnswers(questions, tuple(tuple(row) for row in first))
-            if not settled.matches(self._session.answers(questions)):
-                raise IntegrityError("model: expected two instances to agree, got other answers")
-            generation = self._weights.take(changed=True)
+            return self._adopt()
         except BaseException:
-            images = self._weights.images
-            ranges = {name: image.ranges_of(None) for name, image in images.items()}
-            if self._weights.restore(self._weights.active, ranges).refused:
-                self.mark_untrusted()
-            self.rebuild()
+            self._return_to(self._weights.active)
             raise
+
+    def _adopt(self) -> int:
+        questions = self.known.inputs
+        self.rebuild(self._renew)
+        settled = settle(self._session, self.rebuild, questions)
+        generation = self._weights.take(changed=True)
         held = {self._weights.origin(g) for g in self._weights.generations}
         self._known = {g: known for g, known in self._known.items() if g in held}
         self._known[generation] = settled
         self._weights.activate(generation)
         return generation
 
+    def _return_to(self, generation: int) -> None:
+        """Be what the model was before a change that failed; if that fails too, say so."""
+        weights = self._weights
+        ranges = {name: image.ranges_of(None) for name, image in weights.images.items()}
+        is_sound = False
+        try:
+            with self._session.turn:
+                report = weights.restore(generation, ranges)
+            weights.activate(generation)
+            self.rebuild()
+            is_sound = not report.refused and self.prove().held
+        except Exception:
+            _log.warning("generation %d could not be put back", generation, exc_info=True)
+        if not is_sound:
+            self.mark_untrusted()
+
+    def renew_golden(self) -> int:
+        """As `Birth.renew_golden`."""
+        return self._birth.renew_golden(self._session, self._weights)
+
     def _renew(self, fresh: Mapping[str, memoryview]) -> None:
         """Expect what the runtime has packed from changed weights, where it did before."""
         for name, live in fresh.items():
             self._weights.images[name].guard.write(0, live)
         self._weights.follow(fresh)
+
+    @property
+    def repeated(self) -> int:
+        """Times that a repair met new damage, and was applied again."""
+        return self._trials.repeated
 
     @property
     def weights(self) -> Weights:
@@ -192,38 +209,24 @@ class Healer:
         Raises
         ------
         IntegrityError
-            When the file's bytes in memory do not have their hash any more, or when damage came
-            while the new instance was built and guarded.
+            When the file's bytes in memory are not what the model was opened with, or when damage
+            came while the new instance was built and guarded.
         """
-        model = self._session.copy.model
-        if hashlib.sha256(model.data).hexdigest() != model.sha256:
-            raise IntegrityError("model: expected the file's bytes to have their hash, got others")
-        self._session.source.view[:] = model.data
+        data = self._session.copy.model.data
+        self._birth.require({"source": memoryview(data)})  # or a runtime would parse damage
+        self._session.source.view[:] = data
         self._session.rebuild(self._guard_anew)
 
     def _guard_anew(self, fresh: Instance) -> None:
         """Guard an instance that is about to serve, if it is what the model was born as."""
-        self._require_born({"source": self._session.source.view, **fresh.images})
+        self._birth.require_all({"source": self._session.source.view, **fresh.images})
         guarded = self._guard(fresh)
         # The guard has sealed what it found: that must be what the model was born with, and still.
-        self._require_born({name: image.live for name, image in guarded.items()})
+        self._birth.require_all({name: image.live for name, image in guarded.items()})
         if any(image.image.check() for image in guarded.values()):
             raise IntegrityError("weights: expected sound bytes to guard, got others meanwhile")
         self._weights.replace(guarded)
         self._known = {GOLDEN: self._known[GOLDEN]}
-
-    def _require_born(self, images: Mapping[str, memoryview]) -> None:
-        if images.keys() != self._born.keys():
-            raise IntegrityError(
-                f"weights: expected the images {sorted(self._born)} that the model was opened "
-                f"with, got {sorted(images)}"
-            )
-        changed = [n for n, live in images.items() if _digest(live) != self._born[n]]
-        if changed:
-            raise IntegrityError(
-                f"weights: expected the {changed[0]} image that the model was opened with, "
-                "got another: damage came while it was made"
-            )
 
     def mark_untrusted(self) -> None:
         """Flag every answer from now on."""
@@ -234,8 +237,17 @@ class Healer:
         return prove_restored(self._weights, self.known, self._session.answers)
 
     def known_answers_right(self) -> bool:
-        """Whether the running instance still gives the known answers, bit for bit."""
-        return self.known.matches(self._session.answers(self.known.inputs))
+        """Whether the running instance still gives the known answers, bit for bit.
+
+        One that fails on them does not.
+        """
+        try:
+            return self.known.matches(self._session.answers(self.known.inputs))
+        except (ModelClosedError, ForkedProcessError):
+            raise
+        except Exception:
+            _log.warning("the known answers could not be asked", exc_info=True)
+            return False
 
     def respond(self, diagnosis: Diagnosis, case: RepairCase, prediction: int) -> Healing:
         """Apply the response to a diagnosis; every step goes to the journal."""
@@ -243,10 +255,10 @@ class Healer:
         for name in self._policy.response(diagnosis.cause):
             strategy = self._kit.strategies[name]
             try:
-                outcome = strategy.apply(self, case)
+                outcome, case = self._trials.apply(strategy, case)
                 proof = None
                 if outcome.applied and strategy.heals:
-                    proof = self._prove_or_repeat(strategy, case)
+                    proof = self._trials.prove(strategy, case)
             except Exception as error:  # a strategy that breaks down is one that did not help
                 _log.warning("%s failed", name, exc_info=error)
                 text = f"failed: {type(error).__name__}: {error}"
@@ -268,27 +280,6 @@ class Healer:
             self._record(diagnosis, name, f"not proven: {proof.text}", prediction)
         return Healing(last, restored=False)
 
-    def _prove_or_repeat(self, strategy: Strategy, case: RepairCase) -> Proof:
-        """Prove a repair; if new damage came meanwhile, repair that too, a few times at most.
-
-        While bits go on flipping, a proof sees flips that are younger than the repair: those say
-        nothing against it, and nothing larger would hold any better.
-        """
-        proof = self.prove()
-        for _ in range(_REPEATS):
-            if proof.held:
-                break
-            fresh = self._weights.check()
-            before = {(b.image, b.block) for b in case.corrupt}
-            if not fresh or any((b.image, b.block) in before for b in fresh):
-                break  # nothing new, or what the strategy has left
-            case = RepairCase(fresh)
-            if not strategy.apply(self, case).applied:
-                break
-            self.repeated += 1
-            proof = self.prove()
-        return proof
-
     def roll_back(
         self,
         to: int | Literal["golden"],
@@ -298,6 +289,8 @@ class Healer:
         """Do what `SelfHealingModel.rollback` says."""
         weights = self._weights
         generation = GOLDEN if to == "golden" else to
+        if not weights.generations:
+            raise RuntimeError("rollback: expected a policy with snapshots, got snapshots=False")
         if isinstance(generation, bool) or generation not in weights.generations:
             raise ValueError(f"to: expected 'golden' or one of {weights.generations}, got {to!r}")
         if isinstance(modules, str):
@@ -309,49 +302,63 @@ class Healer:
             )
         weights.mend()  # nothing is built upon damage, wherever it is
         ranges = {n: i.ranges_of(modules) for n, i in weights.images.items()}
-        with self._session.turn:  # no answer from weights that are half one, half the other
-            report = weights.restore(generation, ranges)
-        if report.refused:
-            self.mark_untrusted()
+        if weights.lost(generation, ranges) and generation == GOLDEN:
+            self.renew_golden()
+        if lost := weights.lost(generation, ranges):
             raise IntegrityError(
-                f"to: expected sound saved bytes, got {report.refused} damaged block(s) in "
-                f"generation {generation}"
+                f"to: expected sound saved bytes, got {lost} damaged block(s) in generation "
+                f"{generation}; nothing was changed"
             )
+        active = weights.active
         try:
-            if modules is None:
-                weights.activate(generation)
-            self.rebuild()
-            proof = self.prove()
+            text = self._go_to(generation, ranges, whole=modules is None)
         except BaseException:
-            self.mark_untrusted()
+            self._return_to(active)
             raise
-        if not proof.held:
-            self.mark_untrusted()
-            raise IntegrityError(f"to: expected a sound model afterwards, got: {proof.text}")
         self._journal.add(
             "rollback",
             prediction,
             strategy="rollback_model" if modules is None else "rollback_module",
-            outcome=f"{report.rewritten} block(s) from generation {generation}; {proof.text}",
+            outcome=text,
         )
+
+    def _go_to(
+        self, generation: int, ranges: Mapping[str, Sequence[tuple[int, int]]], *, whole: bool
+    ) -> str:
+        weights = self._weights
+        with self._session.turn:  # no answer from weights that are half one, half the other
+            report = weights.restore(generation, ranges)
+        if report.refused:
+            raise IntegrityError(
+                f"to: expected sound saved bytes, got {report.refused} damaged block(s) in "
+                f"generation {generation}"
+            )
+        done = f"{report.rewritten} block(s) from generation {generation}"
+        if not whole and weights.origin(generation) != weights.origin(weights.active):
+            # Modules of one, the rest of another: nobody knows its answers yet.
+            return f"{done}; with the others it is generation {self._adopt()} now"
+        if whole:
+            weights.activate(generation)
+        self.rebuild()
+        proof = self.prove()
+        for _ in range(REPEATS):  # what was damaged during the proof says nothing against it
+            if proof.held or not weights.mend():
+                break
+            proof = self.prove()
+        if not proof.held:
+            raise IntegrityError(f"to: expected a sound model afterwards, got: {proof.text}")
+        return f"{done}; {proof.text}"
 
     def commission(self, baseline: Baseline, prediction: int, *, flips: bool) -> Baseline:
         """Do what `SelfHealingModel.commission` says; return the baseline as settled here."""
         self.rebuild()
         questions = baseline.known_answers.inputs
-        first = self._session.answers(questions)
-        self.rebuild()
-        settled = KnownAnswers(questions, tuple(tuple(row) for row in first))
-        if not settled.matches(self._session.answers(questions)):
-            raise IntegrityError(
-                "model: expected two instances built from the same bytes to agree, "
-                "got different answers"
-            )
+        settled = settle(self._session, self.rebuild, questions)
         same = settled.matches(baseline.known_answers.outputs)
         there, here = baseline.fingerprint, self._session.fingerprint
         evidence = [f"calibrated on {there}", f"runs on {here}"]
         if flips:
-            evidence.append(self._cross_check(questions))
+            evidence.append(cross_check(self._session, questions))
         self._known[self._weights.origin(self._weights.active)] = settled
         self._journal.add(
             "commissioned",
@@ -360,15 +367,6 @@ class Healer:
             outcome=f"known answers {'are the same' if same else 'differ and were settled'}",
         )
         return baseline.with_known_answers(settled, here)
-
-    def _cross_check(self, samples: Sequence[Sequence[Array]]) -> str:
-        flips = self._session.cross_check(samples)
-        proven = sum(f.finding is not Finding.UNPROVEN for f in flips)
-        lowered = sum(f.contradicts for f in flips)
-        return (
-            f"flips in {len(flips)} regions of weights: {proven} showed what runs, "
-            f"{lowered} contradicted the table"
-        )
 
     def _record(self, diagnosis: Diagnosis, strategy: str, outcome: str, prediction: int) -> None:
         self._journal.add(

@@ -8,6 +8,7 @@ from typing import Final
 from selfheal_edge.beats import Beat
 from selfheal_edge.diagnosis import AttackDiagnoser, Cause, Diagnosis, Symptoms
 from selfheal_edge.errors import IntegrityError
+from selfheal_edge.guard_damage import GuardDamage
 from selfheal_edge.healing import Healer
 from selfheal_edge.journal import Journal
 from selfheal_edge.monitor import SENSOR_ALARMS, Alarm, PerformanceMonitor
@@ -71,8 +72,7 @@ class HealingLoop:
         """The trouble that goes on, if any."""
         self.alarms = 0
         self.corrupt_blocks = 0
-        self.guard_repairs = 0
-        """Damages to tables, parity or snapshots that were mended."""
+        self.guards = GuardDamage(weights, journal, healer.renew_golden)
         self._pending: dict[str, Alarm] = {}  # by signal: alarms that no diagnosis has heard yet
         self._diagnose_at = 0
         self._known_beat = Beat(policy.known_answers_every, None)
@@ -133,9 +133,17 @@ class HealingLoop:
                 notice.again()
         if self._pending and self.predictions >= self._diagnose_at:
             self._diagnose()
+        elif self._is_damaged:
+            if self.predictions >= self._retry_at:
+                self._try_again()
         elif self.trouble is not None and self._is_settled():
-            self._settle(self.trouble)
+            self._recover()
         self._keep_beats()
+
+    @property
+    def _is_damaged(self) -> bool:
+        """Whether there is damage that no strategy could repair: it ends by proof alone."""
+        return self.trouble is not None and self.trouble.cause in _OF_INTEGRITY
 
     def _look_again(self) -> None:
         """Say which inferences shall be attended to."""
@@ -143,10 +151,16 @@ class HealingLoop:
         numbers = [b.next_prediction for b in beats if b.next_prediction is not None]
         if self._pending:
             numbers.append(self._diagnose_at)
+        if self._is_damaged:
+            numbers.append(self._retry_at)
+        if self.serving.on_spare:
+            numbers.append(self._verify_spare_at)
         second = min(beat.next_second for beat in beats)
         with self._turn:
             self.serving.attend_at(
-                min(numbers, default=None), second, always=self.trouble is not None
+                min(numbers, default=None),
+                second,
+                always=self.trouble is not None and not self._is_damaged,
             )
 
     def _stand_in(self) -> None:
@@ -168,8 +182,7 @@ class HealingLoop:
 
     def _serve_again(self) -> None:
         """Have the model itself serve, once it is proven to be what it was."""
-        damaged = self.trouble is not None and self.trouble.cause in _OF_INTEGRITY
-        if self.serving.on_spare and not damaged:
+        if self.serving.on_spare and not self._is_damaged:
             with self._turn:
                 self.serving.attach(self._session.instance)
 
@@ -201,8 +214,11 @@ class HealingLoop:
     def _diagnose(self) -> None:
         """Name the cause of the pending alarms, and respond unless it is known already."""
         corrupt = self._corrupt()
-        if corrupt and not self._waits(corrupt):
-            self.heal_corruption(corrupt)
+        if corrupt:
+            if not self._waits(corrupt):
+                self.heal_corruption(corrupt)
+            if self._is_damaged:  # what a damaged model is heard to do says nothing else
+                self._pending.clear()
             if not self._pending:
                 return
         alarms, self._pending = tuple(self._pending.values()), {}
@@ -227,12 +243,17 @@ class HealingLoop:
         self.trouble = diagnosis
         if healing.restored:
             self._recover()
+        elif self._is_damaged:
+            self._healer.mark_untrusted()
+            self._try_later()
 
     def _keep_beats(self) -> None:
         """Ask the known answers, and rebuild the runtime, when it is time."""
         number, now = self.predictions, self.serving.now()
         rebuild = self._rebuild_beat.due(number, now)
-        if not (self._known_beat.due(number, now) or rebuild) or self.trouble is not None:
+        if not (self._known_beat.due(number, now) or rebuild):
+            return
+        if self._is_damaged:  # its repair is tried again by itself
             return
         if rebuild:
             try:
@@ -258,12 +279,13 @@ class HealingLoop:
         diagnosis = self._diagnoser.diagnose(Symptoms(known_answers_right=False))
         self._record(diagnosis)
         healing = self._healer.respond(diagnosis, RepairCase(), self.predictions)
-        self.trouble = diagnosis
         if healing.restored:
+            self.trouble = self.trouble or diagnosis  # a drift that goes on is one still
             self.restored()
         else:
             self._healer.mark_untrusted()
-            self._retry_at = self.predictions + self._retry_pause
+            self.trouble = diagnosis
+            self._try_later()
 
     def take_in(self, found: tuple[CorruptBlock, ...]) -> None:
         """Take note of what a sweep found beside the inferences."""
@@ -276,17 +298,9 @@ class HealingLoop:
     def _take_in(self, found: tuple[CorruptBlock, ...]) -> None:
         """Take note of what a sweep found, and of what the core has healed already."""
         live = tuple(block for block in found if block.part == "live")
-        for block in found:
-            if block.part != "live":
-                self.guard_repairs += 1
-                self._journal.add(
-                    "repair",
-                    self.predictions,
-                    cause=Cause.WEIGHT_CORRUPTION.value,
-                    strategy="mend_guard",
-                    outcome=f"{'healed' if block.healed else 'not healed'}: damage to the "
-                    f"{block.part} that guards block {block.block} of the {block.image} image",
-                )
+        guards = [block for block in found if block.part != "live"]
+        if guards:
+            self.guards.note(guards, self.predictions)
         if live and not self._waits(live):
             self.heal_corruption(live)
 
@@ -320,8 +334,7 @@ class HealingLoop:
             self._healer.mark_untrusted()
             self.trouble = diagnosis
             self._unhealed = frozenset((b.image, b.block) for b in case.corrupt)
-            self._retry_at = self.predictions + self._retry_pause
-            self._retry_pause *= 2
+            self._try_later()
         return healing.restored
 
     def restored(self) -> None:
@@ -342,22 +355,19 @@ class HealingLoop:
             (b.image, b.block) for b in corrupt
         )
 
-    def _settle(self, trouble: Diagnosis) -> None:
-        """End a trouble whose signals have settled; damage ends by proof alone."""
-        if trouble.cause in _OF_INTEGRITY:
-            if self.predictions < self._retry_at or not self._proven():
-                return
-            self.restored()
-        else:
-            self._recover()
-
-    def _proven(self) -> bool:
+    def _try_later(self) -> None:
         self._retry_at = self.predictions + self._retry_pause
         self._retry_pause *= 2
-        try:
-            return self._healer.prove().held
-        except IntegrityError:
-            return False
+
+    def _try_again(self) -> None:
+        """Look whether damage that resisted is gone; if not, try all repairs once more."""
+        corrupt = self._corrupt()
+        if corrupt:
+            self.heal_corruption(corrupt)
+        elif self._healer.known_answers_right():
+            self.restored()
+        else:
+            self._runtime_fault()
 
     def _recover(self) -> None:
         trouble, self.trouble = self.trouble, None

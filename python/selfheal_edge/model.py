@@ -242,7 +242,11 @@ class SelfHealingModel:
             For an unknown generation or module.
         IntegrityError
             When the saved bytes are themselves damaged, or the model is not proven sound
-            afterwards; answers are marked untrusted then.
+            afterwards. It is then what it was before; if that cannot be proven either, answers are
+            marked untrusted.
+        RuntimeError
+            When there are no snapshots, or no room for what modules of one generation and the rest
+            of another make together: that is a generation of its own.
         """
         with self._care:
             self._parts.healer.roll_back(to, modules, self._parts.loop.predictions)
@@ -313,7 +317,7 @@ class SelfHealingModel:
                 predictions=self._parts.loop.predictions,
                 alarms=self._parts.loop.alarms,
                 corrupt_blocks=self._parts.loop.corrupt_blocks,
-                guard_repairs=self._parts.loop.guard_repairs,
+                guard_repairs=self._parts.loop.guards.mended,
                 repairs=self._parts.healer.repairs,
                 failed_repairs=self._parts.healer.failed,
                 sweeps=self._parts.weights.sweeps,

@@ -251,23 +251,22 @@ class Weights:
                 raise IntegrityError(
                     f"weights: expected sound bytes to save, got {len(found)} corrupt block(s)"
                 )
-            taken: dict[str, int] = {}
+            pools = self._pools()
+            # One number for all images: a pool that could store where another could not is ahead.
+            generation = max(pool.next_generation for pool in pools)
+            taken: list[_core.SnapshotPool] = []
             try:
-                for name, image in self._images.items():
-                    if image.pool is None:
-                        raise RuntimeError(
-                            "take: expected a policy with snapshots, got snapshots=False"
-                        )
-                    taken[name] = image.pool.take()
+                for pool in pools:
+                    pool.take(generation)
+                    taken.append(pool)
             except BaseException:
-                for name, generation in taken.items():
-                    self._drop(name, generation)
+                for pool in taken:
+                    pool.drop(generation)
                 if self.check():  # damaged since it was looked at
                     raise IntegrityError(
                         "weights: expected sound bytes to save, got damage"
                     ) from None
                 raise
-            generation = next(iter(taken.values()))
             self._origins[generation] = generation if changed else self._origins[self._active]
             self._origins = {g: self._origins[g] for g in self.generations}
             return generation
@@ -282,7 +281,7 @@ class Weights:
         Raises
         ------
         ValueError
-            For golden, for the active generation, and for one that is not held.
+            For golden, for the active generation, for a pinned one, and for one that is not held.
         """
         with self._turns:
             held = [g for g in self.generations if g not in (GOLDEN, self._active)]
@@ -291,13 +290,44 @@ class Weights:
                     f"generation: expected one of {held} (neither golden nor the active one can "
                     f"be dropped), got {generation!r}"
                 )
-            for name in self._images:
-                self._drop(name, generation)
+            for pool in self._pools():
+                pool.drop(generation)
 
-    def _drop(self, name: str, generation: int) -> None:
-        pool = self._images[name].pool
-        assert pool is not None
-        pool.drop(generation)
+    def pin(self, generation: int) -> None:
+        """Forbid dropping a saved generation. Pins are not counted.
+
+        Raises
+        ------
+        ValueError
+            For golden, which is never dropped, and for a generation that is not held.
+        """
+        with self._turns:
+            for pool in self._saved(generation):
+                pool.pin(generation)
+
+    def unpin(self, generation: int) -> None:
+        """Allow dropping a saved generation again.
+
+        Raises
+        ------
+        ValueError
+            As `pin`.
+        """
+        with self._turns:
+            for pool in self._saved(generation):
+                pool.unpin(generation)
+
+    def _saved(self, generation: int) -> list[_core.SnapshotPool]:
+        held = [g for g in self.generations if g != GOLDEN]
+        if isinstance(generation, bool) or generation not in held:
+            raise ValueError(f"generation: expected one of {held}, got {generation!r}")
+        return self._pools()
+
+    def _pools(self) -> list[_core.SnapshotPool]:
+        pools = [image.pool for image in self._images.values() if image.pool is not None]
+        if not pools:
+            raise RuntimeError("weights: expected a policy with snapshots, got snapshots=False")
+        return pools
 
     def restore(
         self, generation: int, ranges: Mapping[str, Sequence[tuple[int, int]]]
@@ -306,6 +336,11 @@ class Weights:
         with self._turns:
             reports = [self._images[n].restore(generation, r) for n, r in ranges.items()]
         return RestoreReport(sum(r.rewritten for r in reports), sum(r.refused for r in reports))
+
+    def lost(self, generation: int, ranges: Mapping[str, Sequence[tuple[int, int]]]) -> int:
+        """Count the damaged blocks that keep these ranges of `generation` from being restored."""
+        with self._turns:
+            return sum(self._images[n].lost(generation, r) for n, r in ranges.items())
 
     def activate(self, generation: int) -> None:
         """Take note that the live bytes are meant to be this generation."""

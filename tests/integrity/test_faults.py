@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -178,41 +180,91 @@ class TestSample:
         bursts(image, live, rng)
         guards(image, 12, rng)
 
+    @pytest.mark.parametrize("mode", ["inline", "background"])
     def test_a_quiet_life_has_no_alarm(
-        self, digits_baseline: she.Baseline, digits: DigitsData
+        self,
+        digits_baseline: she.Baseline,
+        digits: DigitsData,
+        mode: Literal["inline", "background"],
     ) -> None:
-        quiet_life(digits_baseline, digits, hours=12)
+        quiet_life(digits_baseline, digits, hours=12, mode=mode)
 
 
-def quiet_life(baseline: she.Baseline, digits: DigitsData, hours: int) -> None:
-    """Serve at one prediction a minute of a simulated clock, with rebuilds, swaps and snapshots."""
+def quiet_life(
+    baseline: she.Baseline, digits: DigitsData, hours: int, mode: Literal["inline", "background"]
+) -> None:
+    """Serve at one prediction a minute of a simulated clock, rebuilt every half hour.
+
+    Another thread makes snapshots and generations with other weights, and goes to and fro between
+    them, all the time. Of damage nobody may speak.
+    """
     now = [0.0]
     policy = she.Policy(
-        rebuild_after_seconds=1800, known_answers_every=30, max_generations=3, max_events=4096
+        rebuild_after_seconds=1800, known_answers_every=30, max_generations=4, mode=mode
     )
     x = digits.heldout_inputs[:, np.newaxis]
     order = itertools.cycle(np.random.default_rng(3).permutation(len(x)))
+    causes: set[str | None] = set()
+    is_over = threading.Event()
+    rounds, errors = [0], list[BaseException]()
     with she.SelfHealingModel(
-        digits_model_path(), baseline, policy=policy, clock=lambda: now[0]
+        digits_model_path(),
+        baseline,
+        policy=policy,
+        clock=lambda: now[0],
+        on_event=lambda event: causes.add(event.cause),
     ) as model:
         expected = answers(model, x[:20])
-        for minute in range(hours * 60):
-            now[0] += 60
-            model.predict(x[next(order)])
-            if minute % 90 == 0:
-                generation = model.snapshot()
-                model.rollback(to=generation)
-                module = model.weights.modules[minute % len(model.weights.modules)]
-                model.rollback(modules=[module])
-                model.rollback()
-                model.weights.drop(generation)
-            if minute % 7 == 0:
-                model.weights.idle(0.01)
-        found = [e for e in model.events if e.kind in ("diagnosis", "repair")]
-        assert [e for e in found if e.cause in ("weight_corruption", "runtime_fault")] == []
+
+        def maintain() -> None:
+            try:
+                while not is_over.is_set():
+                    maintain_once(model, rounds[0])
+                    rounds[0] += 1
+            except BaseException as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=maintain)
+        thread.start()
+        try:
+            minutes = 0
+            while minutes < hours * 60 or (rounds[0] < hours // 6 and not errors):
+                now[0] += 60
+                minutes += 1
+                model.predict(x[next(order)])
+        finally:
+            is_over.set()
+            thread.join()
+        assert errors == []
+        assert model.wait_healed(60)
+        model.rollback()
+        assert causes.isdisjoint({"weight_corruption", "runtime_fault"})
         assert model.health.corrupt_blocks == 0
-        assert model.health.repairs == 0
+        assert model.health.guard_repairs == 0
+        assert model.health.repairs == model.health.failed_repairs == 0
         assert same(answers(model, x[:20]), expected)
+
+
+def maintain_once(model: she.SelfHealingModel, number: int) -> None:
+    """Make a snapshot and a generation with other weights, use both, and forget them."""
+    weights = model.weights
+    snapshot = model.snapshot()
+    model.rollback(to=snapshot)
+    model.rollback(modules=[weights.modules[number % len(weights.modules)]])
+    image = weights.images["source"]
+    region = max((r for r in image.regions.values() if r.kind == "weights"), key=lambda r: r.nbytes)
+    with model._care:
+        at = region.offset + 8 * number % (region.nbytes - 8)
+        old = np.frombuffer(image.live, np.uint8)[at : at + 8].copy()
+        image.guard.write(at, bytes(old ^ np.uint8(1)))
+        changed = model._parts.healer.adopt()
+    weights.idle(0.01)
+    model.rollback()
+    model.rollback(to=changed)
+    model.rollback(to=snapshot)
+    model.rollback()
+    weights.drop(snapshot)
+    weights.drop(changed)
 
 
 @pytest.mark.long
@@ -248,7 +300,11 @@ class TestCampaign:
                 model.rollback()
             assert same(answers(model, x), expected)
 
+    @pytest.mark.parametrize("mode", ["inline", "background"])
     def test_a_month_without_damage(
-        self, digits_baseline: she.Baseline, digits: DigitsData
+        self,
+        digits_baseline: she.Baseline,
+        digits: DigitsData,
+        mode: Literal["inline", "background"],
     ) -> None:
-        quiet_life(digits_baseline, digits, hours=30 * 24)
+        quiet_life(digits_baseline, digits, hours=30 * 24, mode=mode)

@@ -46,8 +46,17 @@ def healer(model: she.SelfHealingModel) -> Healer:
     return model._parts.healer
 
 
+def generations(model: she.SelfHealingModel) -> tuple[int, ...]:
+    return model.weights.generations
+
+
 def live_of(model: she.SelfHealingModel) -> dict[str, bytes]:
     return {name: bytes(image.live) for name, image in model.weights.images.items()}
+
+
+def unheard(model: she.SelfHealingModel, x: Array) -> list[Array]:
+    """Return answers that no monitor hears, to which other weights are a drift."""
+    return [np.stack([model._session.instance.run([row])[0] for row in x])]
 
 
 def flip(model: she.SelfHealingModel, rng: np.random.Generator) -> None:
@@ -194,3 +203,231 @@ def test_a_recurrent_model_is_rebuilt_with_or_without_its_state(
             assert same(session.instance.run([row]), twin.instance.run([row]))
     session.close()
     twin.close()
+
+
+@pytest.mark.parametrize("name", ["source", "packed"])
+def test_a_rollback_to_a_damaged_generation_changes_nothing(
+    model: she.SelfHealingModel, digits: DigitsData, name: str
+) -> None:
+    if name not in model.weights.images:
+        pytest.skip("the runtime's packed weights are not ours here")
+    x: Array = digits.heldout_inputs[:20, np.newaxis]
+    golden, content = answers(model, x), live_of(model)
+    change(model)
+    generation = healer(model).adopt()
+    model.rollback()
+    image = model.weights.images[name]
+    assert image.pool is not None
+    image.pool.memory()[0][image.image.block_count * 512 + 5] ^= np.uint8(4)
+    with pytest.raises(IntegrityError, match=r"1 damaged block.* nothing was changed"):
+        model.rollback(to=generation)
+    assert live_of(model) == content
+    assert same(answers(model, x), golden)
+    assert model.weights.active == 0
+    assert model.health.state == "healthy"
+    assert model.weights.check() == ()
+
+
+def test_a_rollback_that_fails_midway_is_taken_back(
+    model: she.SelfHealingModel, digits: DigitsData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x: Array = digits.heldout_inputs[:20, np.newaxis]
+    change(model)
+    generation = healer(model).adopt()
+    changed, content = unheard(model, x), live_of(model)
+    rebuild, failures = model._session.rebuild, [1]
+
+    def fail_once(*args: object, **kwargs: object) -> None:
+        if failures[0]:
+            failures[0] -= 1
+            raise MemoryError("no memory")
+        rebuild(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(model._session, "rebuild", fail_once)
+    with pytest.raises(MemoryError):
+        model.rollback()
+    assert model.weights.active == generation
+    assert live_of(model) == content
+    assert same(unheard(model, x), changed)
+    assert model.health.state == "healthy"
+
+
+def test_damage_during_the_proof_of_a_rollback(
+    model: she.SelfHealingModel, digits: DigitsData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x: Array = digits.heldout_inputs[:20, np.newaxis]
+    golden, content = answers(model, x), live_of(model)
+    change(model)
+    healer(model).adopt()
+    prove, flips = healer(model).prove, [2]
+
+    def prove_damaged() -> object:
+        if flips[0]:
+            flips[0] -= 1
+            flip(model, np.random.default_rng(flips[0]))
+        return prove()
+
+    monkeypatch.setattr(healer(model), "prove", prove_damaged)
+    model.rollback()
+    assert flips == [0]
+    assert model.weights.active == 0
+    assert live_of(model) == content
+    assert same(answers(model, x), golden)
+
+
+def test_modules_of_one_generation_with_the_rest_of_another(
+    model: she.SelfHealingModel, digits: DigitsData
+) -> None:
+    x: Array = digits.heldout_inputs[:20, np.newaxis]
+    golden = unheard(model, x)
+    source = model.weights.images["source"]
+    weights = sorted(
+        (r for r in source.regions.values() if r.kind == "weights"), key=lambda r: r.offset
+    )
+    for region in (weights[0], weights[-1]):  # two modules change
+        old = np.frombuffer(source.live, np.uint8)[region.offset : region.offset + 64].copy()
+        source.guard.write(region.offset, bytes(old ^ np.uint8(0x80)))
+    both = healer(model).adopt()
+    changed = unheard(model, x)
+    model.rollback(modules=weights[0].modules)
+    mixed, content = unheard(model, x), live_of(model)
+    assert not same(mixed, golden)
+    assert not same(mixed, changed)
+    assert model.weights.active == max(model.weights.generations) > both
+    assert model.health.state == "healthy"
+    flip(model, np.random.default_rng(5))
+    model.weights.scrub()
+    assert live_of(model) == content
+    assert same(unheard(model, x), mixed)
+    model.rollback(modules=weights[-1].modules)
+    assert same(unheard(model, x), golden)
+    model.rollback(to=both)
+    assert same(unheard(model, x), changed)
+    assert model.health.failed_repairs == 0
+
+
+def test_golden_is_made_anew_from_the_file(model: she.SelfHealingModel, digits: DigitsData) -> None:
+    """Its copy is damaged where the live bytes are another generation's: no copy is left."""
+    x: Array = digits.heldout_inputs[:20, np.newaxis]
+    golden, content = answers(model, x), live_of(model)
+    change(model)
+    generation = healer(model).adopt()
+    for by_sweep in (True, False):
+        for image in model.weights.images.values():
+            assert image.pool is not None
+            block = image.pool.changed_blocks(generation)[0]
+            image.pool.memory()[0][block * 512 + 5] ^= np.uint8(4)
+        if by_sweep:
+            before = model.health.guard_repairs
+            model.predict(x[0])
+            assert model.health.guard_repairs == before + len(content)
+            assert all(i.pool and not i.pool.verify(0) for i in model.weights.images.values())
+        model.rollback()
+        assert live_of(model) == content
+        assert same(answers(model, x), golden)
+        model.rollback(to=generation)
+
+
+def test_damage_that_stays_is_written_down_once(
+    model: she.SelfHealingModel, digits: DigitsData
+) -> None:
+    change(model)
+    generation = healer(model).adopt()
+    model.rollback()
+    image = model.weights.images["source"]
+    assert image.pool is not None
+    image.pool.memory()[0][image.image.block_count * 512 + 5] ^= np.uint8(4)
+    for x in digits.heldout_inputs[:50, np.newaxis]:
+        model.predict(x)  # a keyed sweep each
+    told = [str(e.outcome) for e in model.events if e.strategy == "mend_guard"]
+    assert len(told) == 1
+    assert "not healed: damage to the snapshot" in told[0]
+    assert model.health.guard_repairs == 0
+    assert model.health.state == "healthy"
+    model.weights.drop(generation)
+    assert model.weights.scrub() == ()
+
+
+def test_images_keep_in_step_when_one_has_no_room(
+    model: she.SelfHealingModel, digits: DigitsData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x: Array = digits.heldout_inputs[:20, np.newaxis]
+    expected = answers(model, x)
+    last = list(model.weights.images.values())[-1]
+    pool = last.pool
+
+    class Full:
+        def __getattr__(self, name: str) -> object:
+            return getattr(pool, name)
+
+        def take(self, at_least: int = 0) -> int:
+            raise RuntimeError(f"take: expected room for {at_least}, got a full arena")
+
+    monkeypatch.setattr(last, "pool", Full())
+    with pytest.raises(RuntimeError, match="full arena"):
+        model.snapshot()
+    monkeypatch.setattr(last, "pool", pool)
+    generation = model.snapshot()
+    assert all(
+        i.pool and i.pool.generations == [0, generation] for i in model.weights.images.values()
+    )
+    model.rollback(to=generation)
+    model.rollback()
+    model.weights.drop(generation)
+    assert model.weights.generations == (0,)
+    assert same(answers(model, x), expected)
+
+
+def test_pinned_generations_stay(model: she.SelfHealingModel) -> None:
+    first, second = model.snapshot(), model.snapshot()
+    model.weights.pin(first)
+    with pytest.raises(ValueError, match=f"not pinned, got {first}"):
+        model.weights.drop(first)
+    assert generations(model) == (0, first, second)
+    model.weights.unpin(first)
+    model.weights.drop(first)
+    assert generations(model) == (0, second)
+    for unknown in (0, first, True, "golden", None):
+        for act in (model.weights.pin, model.weights.unpin):
+            with pytest.raises(ValueError, match=rf"generation: expected one of \[{second}\], got"):
+                act(unknown)  # type: ignore[arg-type]
+
+
+def test_without_snapshots_there_is_no_rollback(
+    digits_baseline: she.Baseline,
+) -> None:
+    policy = she.Policy(snapshots=False)
+    with she.SelfHealingModel(digits_model_path(), digits_baseline, policy=policy) as lean:
+        for act in (lean.rollback, lean.snapshot):
+            with pytest.raises(RuntimeError, match="expected a policy with snapshots"):
+                act()
+        assert lean.health.state == "healthy"
+
+
+def test_damage_that_makes_a_repair_refuse_to_build_is_repaired_first(
+    model: she.SelfHealingModel, digits: DigitsData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The repair of bytes that the runtime copied has to rebuild, which asks for sound bytes."""
+    x: Array = digits.heldout_inputs[:20, np.newaxis]
+    expected, content = answers(model, x), live_of(model)
+    source = model.weights.images["source"]
+    live = np.frombuffer(source.live, np.uint8)
+    block = 2
+    real, flips = healer(model).rebuild, [2]
+
+    def rebuild_damaged(*args: object, **kwargs: object) -> None:
+        if flips[0]:
+            flips[0] -= 1
+            live[512 * (block + 3 + flips[0]) + 9] ^= np.uint8(1)
+        real(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(healer(model), "rebuild", rebuild_damaged)
+    monkeypatch.setattr("selfheal_edge.repair.rollback._needs_rebuild", lambda *_: True)
+    live[512 * block] ^= np.uint8(4)
+    model.weights.scrub()
+    assert flips == [0]
+    repairs = [e.strategy for e in model.events if e.kind == "repair"]
+    assert repairs == ["rollback_block"]
+    assert model.health.failed_repairs == 0
+    assert live_of(model) == content
+    assert same(answers(model, x), expected)

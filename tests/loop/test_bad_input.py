@@ -387,14 +387,15 @@ class TestClosed:
             CALLS[what](model)
 
     def test_what_may_still_be_read(self, model: she.SelfHealingModel, samples: Array) -> None:
-        model.predict(samples)
+        for _ in range(2):  # how large the packed image is depends on the CPU
+            model.predict(samples)
         sweeps = model.health.sweeps
         assert sweeps >= 1
         model.close()
         model.close()
         assert model.health.state == "closed"
         assert model.health.sweeps == sweeps
-        assert model.health.predictions == len(samples)
+        assert model.health.predictions == 2 * len(samples)
         assert model.events[-1].kind == "closed"
         assert model.memory_report()["total"] > 0
         assert model.weights.modules

@@ -218,7 +218,7 @@ class TestEvents:
         with she.SelfHealingModel(
             digits_model_path(), digits_baseline, policy=policy, on_event=use
         ) as model:
-            assert model.weights.nbytes < 100 * 512
+            assert max(i.nbytes for i in model.weights.images.values()) < 100 * 512
             held.append(model)
             expected = answers(model, samples[:100])
             she.redteam.inject(model).flip_bits(20, seed=1)
@@ -517,10 +517,11 @@ class TestReports:
         assert model.memory_report()["total"] == total  # fixed after the first prediction
 
     def test_health(self, model: she.SelfHealingModel, samples: Array) -> None:
-        model.predict(samples)
+        for _ in range(2):  # a round, however large the packed image is on this CPU
+            model.predict(samples)
         health = model.health
         assert (health.state, health.trouble, health.generation) == ("healthy", None, 0)
-        assert health.predictions == 500
+        assert health.predictions == 1000
         assert health.sweeps > 0
         assert "bytes" in str(health.coverage)
         with pytest.raises(dataclasses.FrozenInstanceError):

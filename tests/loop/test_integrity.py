@@ -212,7 +212,8 @@ class TestSweep:
         """New damage every ten predictions; a sweep takes nine, so all is found in time."""
         policy = she.Policy(scrub_bytes_per_predict=4096)
         with she.SelfHealingModel(digits_model_path(), digits_baseline, policy=policy) as model:
-            assert math.ceil(model.weights.nbytes / 4096) < 10
+            # Of each image; how large the packed one is depends on the CPU.
+            assert math.ceil(max(i.nbytes for i in model.weights.images.values()) / 4096) < 10
             x = samples
             expected = answers(model, x)[0]
             for n in range(200):

@@ -20,6 +20,7 @@ enum class DamagedPart : std::uint8_t {
   kKey,       ///< a copy of the key; `block` is 0
   kParity,    ///< parity or its seals; `block` counts parity blocks
   kSnapshot,  ///< a generation's stored copy or its seals; `block` counts the image's blocks
+  kList,      ///< a generation's list of blocks; `block` counts the generations held
 };
 
 /// Where the right bytes came from.
@@ -56,11 +57,11 @@ struct Finding {
 /// Finds damage to an image and to all that protects it, and heals it at once.
 ///
 /// Two sweeps go round in secret orders, each under a byte budget: a fast one over live blocks by
-/// checksum (parity keeps pace with it, on top of the budget), and a slow one over these, parity
-/// and golden's copies by keyed hash. Whatever is damaged is repaired before step() returns, from
-/// the first source that verifies by keyed hash: a stored copy (one block to read), else parity (a
-/// group to read). What was written is verified again; if somebody damaged it meanwhile it is
-/// written anew, three times at most.
+/// checksum (parity keeps pace with it, on top of the budget), and a slow one over these, parity,
+/// golden's and other generations' copies by keyed hash, and the generations' lists. Whatever is
+/// damaged is repaired before step() returns, from the first source that verifies by keyed hash: a
+/// stored copy (one block to read), else parity (a group to read). What was written is verified
+/// again; if somebody damaged it meanwhile it is written anew, three times at most.
 ///
 /// No allocation, no exception, no clock. Refers to the image, the pool and the parity, which must
 /// outlive it; pool and parity may be absent. Bytes: its own size and one block. One object, one
@@ -115,6 +116,7 @@ class ImageGuard {
   bool visit_parity(std::size_t number, bool keyed, Finding& finding) noexcept;
   bool visit_golden(std::size_t block, Finding& finding) noexcept;
   bool visit_slot(std::size_t slot, Finding& finding) noexcept;
+  bool visit_list(std::size_t entry, Finding& finding) noexcept;
   RepairSource rewrite(std::size_t block, Finding& finding) noexcept;
   void describe(std::span<const std::byte> wrong, std::span<const std::byte> right,
                 Finding& finding) const noexcept;

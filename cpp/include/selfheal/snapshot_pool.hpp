@@ -47,13 +47,14 @@ struct StoredBlock {
 /// other generation stores only the blocks that differ from golden, and shares those that an older
 /// generation has stored already.
 ///
-/// Every stored block has a keyed hash, kept twice, and every generation's list of blocks a
-/// checksum; both are verified before any byte is written to the live image: a damaged snapshot
-/// heals nothing, but it cannot harm either. Restoring tells the image what to expect from now on,
-/// by the seal of the stored copy, never by what lies in live memory. take() stores genuine blocks
-/// only.
+/// Every stored block has a keyed hash, kept twice; every generation's list of blocks is kept
+/// twice, with a checksum. Both are verified before any byte is written to the live image: a
+/// damaged snapshot heals nothing, but it cannot harm either. Which slots are in use is asked of
+/// the lists, whatever the slots say of themselves. Restoring tells the image what to expect from
+/// now on, by the seal of the stored copy, never by what lies in live memory. take() stores genuine
+/// blocks only.
 ///
-/// Bytes: image + 24 a block, capacity_blocks * (block_bytes + 32), 4 a block and generation.
+/// Bytes: image + 24 a block, capacity_blocks * (block_bytes + 32), 8 a block and generation.
 /// take: one comparison of the image; restore: a keyed hash and a comparison a block.
 /// The image must outlive the pool. One object, one thread; who reads the live memory meanwhile
 /// (an inference) must be stopped by the caller.
@@ -67,8 +68,12 @@ class SnapshotPool {
   /// checksums: what is damaged must not become golden.
   SnapshotPool(WeightImage& image, std::size_t capacity_blocks, std::size_t max_generations = 16);
 
-  /// Stores the live bytes as a new generation, wholly or not at all.
-  TakeResult take() noexcept;
+  /// Stores the live bytes as a new generation, wholly or not at all. Its number is
+  /// next_generation() or, where that is larger, `at_least`: so that pools of several images, of
+  /// which some may have refused before, give the same one.
+  TakeResult take(Generation at_least = 0) noexcept;
+  /// The smallest number that no generation has had.
+  Generation next_generation() const noexcept { return next_generation_; }
 
   /// Makes live blocks first .. first + count (clipped to the image) those of `generation`, and the
   /// image expect them. Indices of refused blocks go to `refused` as far as it reaches.
@@ -89,6 +94,14 @@ class SnapshotPool {
   /// Likewise slot `index` < capacity_blocks() of the arena, a block of generations other than
   /// golden; *block says of which one. A slot that no generation uses is sound.
   bool mend_slot(std::size_t index, std::size_t* block, bool* changed) noexcept;
+  /// Likewise the list of blocks of the generation at place `entry` < max_generations(), from its
+  /// second copy; golden's needs none. A place that holds no generation is sound.
+  bool mend_list(std::size_t entry, bool* changed) noexcept;
+  /// Mends all lists, as far as that is possible.
+  void mend_lists() noexcept;
+  /// Writes golden's damaged copies, and their hashes, anew from `bytes`: the whole image as it was
+  /// when the pool was made, which the caller has verified. Returns how many were written.
+  std::size_t renew_golden(std::span<const std::byte> bytes) noexcept;
 
   SnapshotStatus drop(Generation generation) noexcept;
   /// A pinned generation cannot be dropped. Pins are not counted.
@@ -134,12 +147,14 @@ class SnapshotPool {
   };
   struct Entry {
     Generation generation = 0;
-    std::uint32_t list_crc = 0;  // of its part of the slot table
+    std::array<std::uint32_t, 2> list_crc{};  // of its part of the slot table, twice
     bool is_pinned = false;
   };
 
   std::span<std::uint32_t> slots_of(std::size_t entry) noexcept;
   std::span<const std::uint32_t> slots_of(std::size_t entry) const noexcept;
+  std::span<std::uint32_t> list_copy(std::size_t entry) noexcept;
+  void seal_list(std::size_t entry) noexcept;
   std::size_t find(Generation generation) const noexcept;
   std::span<const std::byte> golden_block(std::size_t block) const noexcept {
     return arena().subspan(block * image_->block_bytes(), image_->block(block).size());
@@ -154,7 +169,7 @@ class SnapshotPool {
   }
   bool list_ok(std::size_t entry) const noexcept;
   std::uint32_t find_shared(std::size_t block, std::uint64_t keyed) const noexcept;
-  void release_slots(std::size_t entry) noexcept;
+  void recount() noexcept;
   bool differs_from_golden(std::size_t block) const noexcept;
 
   // Wide loads that straddle two cache lines take twice as long.
@@ -168,8 +183,9 @@ class SnapshotPool {
   std::vector<Line> arena_;  // golden, padded to whole blocks, then the slots
   SealTable golden_seals_;
   std::vector<Slot> slots_;
-  std::vector<Entry> entries_;             // the first used_ are valid, oldest first; [0] is golden
-  std::vector<std::uint32_t> slot_table_;  // per entry and block: slot, or kNone for golden's copy
+  std::vector<Entry> entries_;  // the first used_ are valid, oldest first; [0] is golden
+  // Per entry and block: slot, or kNone for golden's copy; then all of it once more.
+  std::vector<std::uint32_t> slot_table_;
   std::size_t used_ = 1;
   std::uint32_t first_free_ = kNone;
   std::size_t free_count_ = 0;

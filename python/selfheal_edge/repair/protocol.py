@@ -51,7 +51,7 @@ class RepairTarget(Protocol):
         Raises
         ------
         IntegrityError
-            When the file's bytes in memory do not have their hash any more.
+            When the file's bytes in memory are not what the model was opened with any more.
         """
         ...
 
