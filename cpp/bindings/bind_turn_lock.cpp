@@ -1,3 +1,6 @@
+#include <memory>
+#include <utility>
+
 #include "bindings.hpp"
 #include "turn_lock.hpp"
 
@@ -24,6 +27,41 @@ bool leave(TurnLock& lock) {
   return lock.leave();
 }
 
+// `with` on these takes and gives back in one call each, without Python in between: a signal's
+// handler may raise after any of Python's own steps, and the lock would be held for ever.
+
+// try_enter() for the length of a block, which hears whether it succeeded.
+struct Attempt {
+  std::shared_ptr<TurnLock> lock;
+  bool is_taken = false;
+};
+
+// enter() for the length of a block, with the conditions and the consequences that `Turns` has.
+struct TurnScope {
+  std::shared_ptr<TurnLock> lock = std::make_shared<TurnLock>();
+  std::shared_ptr<TurnLock> inner;  // taken after this one, where a thread takes both
+
+  bool is_inside_inner() const { return inner && inner->is_mine() && !lock->is_mine(); }
+};
+
+void enter_scope(const py::object& self) {
+  const auto& scope = self.cast<const TurnScope&>();
+  TurnLock& lock = *scope.lock;
+  const auto refuse = [&self] {
+    self.attr("check")();
+    throw std::runtime_error("check: expected to say why nobody may come in");
+  };
+  if (lock.forked() || scope.is_inside_inner()) refuse();
+  enter(lock);
+  if (!lock.is_closed()) return;
+  lock.leave();
+  refuse();
+}
+
+void leave_scope(const py::object& self, const py::args& /*error*/) {
+  if (leave(*self.cast<const TurnScope&>().lock)) self.attr("ended")();
+}
+
 }  // namespace
 
 void bind_turn_lock(py::module_& m) {
@@ -34,9 +72,36 @@ void bind_turn_lock(py::module_& m) {
       .def("try_enter", &TurnLock::try_enter, "Take it if nobody has it or waits; say whether.")
       .def("leave", &leave, "Give it back; True when this thread has it no more.")
       .def("give_way", &give_way, "Let in who waits, if it was taken once; say whether.")
+      .def("__enter__", &enter, "Take it.")
+      .def(
+          "__exit__", [](TurnLock& lock, const py::args& /*error*/) { leave(lock); },
+          "Give it back.")
+      .def(
+          "attempt", [](std::shared_ptr<TurnLock> lock) { return Attempt{std::move(lock)}; },
+          "Make a context that takes it if nobody has it or waits, and says whether.")
       .def("close", &TurnLock::close, "Let nobody in any more.")
       .def_property_readonly("mine", &TurnLock::is_mine, "Whether this thread has it.")
       .def_property_readonly("closed", &TurnLock::is_closed, "Whether nobody may come in any more.")
       .def_property_readonly("forked", &TurnLock::forked,
                              "Whether this process is a fork of the one that made it.");
+  py::class_<Attempt>(m, "TurnAttempt",
+                      "A lock that is taken for a block if that needs no waiting.")
+      .def("__enter__", [](Attempt& self) { return self.is_taken = self.lock->try_enter(); })
+      .def("__exit__", [](Attempt& self, const py::args& /*error*/) {
+        if (std::exchange(self.is_taken, false)) self.lock->leave();
+      });
+  py::class_<TurnScope>(m, "TurnScope",
+                        "What `Turns` is built on: a lock for the length of a block.")
+      .def(py::init([](TurnScope* outer) {
+             auto scope = std::make_unique<TurnScope>();
+             if (outer != nullptr) outer->inner = scope->lock;
+             return scope;
+           }),
+           py::arg("outer") = nullptr)
+      .def_property_readonly(
+          "core", [](const TurnScope& self) { return self.lock; }, "The lock.")
+      .def_property_readonly("inside_inner", &TurnScope::is_inside_inner,
+                             "Whether this thread has the inner lock and not this one.")
+      .def("__enter__", &enter_scope, "Take the lock; raise what `check` raises.")
+      .def("__exit__", &leave_scope, "Give it back; call `ended` if that was the last.");
 }

@@ -25,6 +25,7 @@ using Array = py::detail::PyArray_Proxy;
 constexpr std::int32_t kLargestZeroPoint = 1 << 20;
 constexpr double kShort = 20e-6;      // seconds; a thread that waits asks after 5 ms
 constexpr std::uint32_t kTimed = 32;  // inferences that are timed
+constexpr double kDeaf = 0.05;        // seconds of a batch between two looks for signals
 constexpr int kPlain =
     py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
 
@@ -359,6 +360,7 @@ void HotCall::run(const Job& job) {
   try {
     loop(job, turn, is_attended);
   } catch (...) {
+    path_.give_up();
     end();
     throw;
   }
@@ -367,7 +369,9 @@ void HotCall::run(const Job& job) {
 
 void HotCall::loop(const Job& job, Turn& turn, bool& is_attended) {
   constexpr std::uint32_t kBeforeTheAnswer = runtime::kDamage | runtime::kRunFailed;
+  constexpr double kNever = std::numeric_limits<double>::infinity();
   std::size_t next = 0;
+  double until = job.count > 1 ? runtime::coarse_seconds() + kDeaf : kNever;
   std::size_t failed = job.count;  // no such inference
   while (next < job.count) {
     double now = std::numeric_limits<double>::quiet_NaN();
@@ -381,9 +385,9 @@ void HotCall::loop(const Job& job, Turn& turn, bool& is_attended) {
     HotPath::Progress progress{};
     if (path_.engine()->needs_interpreter_lock() ||
         static_cast<double>(end - next) * seconds_ < kShort) {
-      progress = path_.serve(next, end, now, turn_.get());
+      progress = path_.serve(next, end, now, turn_.get(), until);
     } else {
-      progress = serve_without_lock(next, end, now);
+      progress = serve_without_lock(next, end, now, until);
     }
     next = progress.next;
     const auto let_in = [&] {
@@ -391,6 +395,11 @@ void HotCall::loop(const Job& job, Turn& turn, bool& is_attended) {
     };
     if (progress.up == 0) {
       let_in();
+      if (next < job.count && runtime::coarse_seconds() >= until) {
+        // What a signal's handler raises, as KeyboardInterrupt, ends the batch.
+        if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+        until = runtime::coarse_seconds() + kDeaf;
+      }
       continue;
     }
     is_attended = true;
@@ -415,12 +424,13 @@ void HotCall::give_way(const Job& job, Turn& turn) {
   if (turn_->is_closed()) throw Closed();
 }
 
-HotPath::Progress HotCall::serve_without_lock(std::size_t first, std::size_t end, double now) {
+HotPath::Progress HotCall::serve_without_lock(std::size_t first, std::size_t end, double now,
+                                              double until) {
   using Clock = std::chrono::steady_clock;
   PyThreadState* const thread = PyEval_SaveThread();
   const bool is_timed = timed_ < kTimed;
   const Clock::time_point begin = is_timed ? Clock::now() : Clock::time_point();
-  const HotPath::Progress progress = path_.serve(first, end, now, turn_.get());
+  const HotPath::Progress progress = path_.serve(first, end, now, turn_.get(), until);
   if (is_timed && progress.next > first) {
     const std::chrono::duration<double> took = Clock::now() - begin;
     shortest_ = std::min(shortest_, took.count() / static_cast<double>(progress.next - first));

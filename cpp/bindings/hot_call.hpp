@@ -74,7 +74,8 @@ class HotCall {
   void run(const Job& job);
   void loop(const Job& job, Turn& turn, bool& is_attended);
   void give_way(const Job& job, Turn& turn);
-  runtime::HotPath::Progress serve_without_lock(std::size_t first, std::size_t end, double now);
+  runtime::HotPath::Progress serve_without_lock(std::size_t first, std::size_t end, double now,
+                                                double until);
 
   std::shared_ptr<runtime::TurnLock> turn_;
   py::object signals_;

@@ -172,7 +172,7 @@ void HotPath::store(std::size_t index) noexcept {
 }
 
 HotPath::Progress HotPath::serve(std::size_t first, std::size_t end, double given,
-                                 const TurnLock* turn) noexcept {
+                                 const TurnLock* turn, double until) noexcept {
   for (std::size_t index = first; index < end; ++index) {
     const double now = std::isnan(given) ? coarse_seconds() : given;
     if (!std::exchange(is_swept_, false) && sweep(now)) {
@@ -193,7 +193,9 @@ HotPath::Progress HotPath::serve(std::size_t first, std::size_t end, double give
     std::uint32_t up = alarms.any() ? kAlarm : 0U;
     if (number_ >= due_number || now >= due_seconds) up |= kDue;
     if (is_watched) up |= kWatched;
-    if (up != 0 || (turn != nullptr && turn->can_give_way())) return {index + 1, up};
+    if (up != 0 || now >= until || (turn != nullptr && turn->can_give_way())) {
+      return {index + 1, up};
+    }
   }
   return {end, 0};
 }

@@ -66,7 +66,7 @@ class HotPath {
   };
   struct Progress {
     std::size_t next;  ///< the inference to go on with
-    std::uint32_t up;  ///< of Attention; 0: all are done, or another thread waits
+    std::uint32_t up;  ///< of Attention; 0: all are done, another thread waits, or it is `until`
   };
   static constexpr std::uint64_t kNever = std::numeric_limits<std::uint64_t>::max();
 
@@ -87,8 +87,12 @@ class HotPath {
             const std::int64_t* nonfinite) noexcept;
   /// Serves inferences `first` to `end` of what was fed. now: seconds; NaN reads coarse_seconds().
   /// turn: if not null, stops after an inference when this thread could give way to another.
-  Progress serve(std::size_t first, std::size_t end, double now,
-                 const TurnLock* turn = nullptr) noexcept;
+  /// until: stops after the first inference that begins at this time or later.
+  Progress serve(std::size_t first, std::size_t end, double now, const TurnLock* turn = nullptr,
+                 double until = std::numeric_limits<double>::infinity()) noexcept;
+  /// Whoever watches has given up the inference that serve() stopped before: the next one is
+  /// another, with a sweep of its own.
+  void give_up() noexcept { is_swept_ = false; }
   /// Serves inference `index` anew: the weights were healed meanwhile. Neither sweep nor monitor.
   bool again(std::size_t index) noexcept;
   /// Sweeps the slice that is due now; whether something was found.

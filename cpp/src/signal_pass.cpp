@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <string>
@@ -71,6 +72,12 @@ void check(std::string_view what, const TensorLayout& layout) {
   }
   if (layout.channels < 1) refuse(name + ".channels", "at least 1", layout.channels);
   require_positive(name + ".scale", layout.quantization.scale);
+  // Sums over 2^31 elements around a zero point in this range stay within 64 bits.
+  constexpr std::int32_t kFarthestZero = 1 << 15;
+  if (std::abs(static_cast<std::int64_t>(layout.quantization.zero_point)) > kFarthestZero) {
+    refuse(name + ".zero_point", "-32768 to 32768",
+           static_cast<double>(layout.quantization.zero_point));
+  }
   if (layout.type == ElementType::kFloat32 &&
       (layout.quantization.scale != 1.0 || layout.quantization.zero_point != 0)) {
     refuse(name + ".scale", "1, with zero_point 0, for float32", layout.quantization.scale);

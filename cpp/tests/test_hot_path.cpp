@@ -120,6 +120,33 @@ TEST_CASE("damage stops before the inference; going on answers from healed weigh
   CHECK(out == model.answers(in));
 }
 
+TEST_CASE("an inference that is given up leaves the next one a sweep of its own") {
+  GuardedAdder model(kWholeRounds);
+  const auto in = random_bytes(2 * kSize, 4);
+  std::vector<std::byte> out(in.size());
+  model.feed(in, out);
+  model.live[3] ^= std::byte{16};
+  REQUIRE(model.path.serve(0, 2, 0.0).up == kDamage);
+  model.path.give_up();
+  model.live[3] ^= std::byte{16};
+  const HotPath::Progress again = model.path.serve(0, 2, 0.0);
+  CHECK(again.next == 0);
+  CHECK(again.up == kDamage);
+}
+
+TEST_CASE("it stops after the first inference that begins at a time or later") {
+  GuardedAdder model;
+  const auto in = random_bytes(10 * kSize, 2);
+  std::vector<std::byte> out(in.size());
+  model.feed(in, out);
+  CHECK(model.path.serve(0, 4, 1.0, nullptr, 1.5).next == 4);
+  const HotPath::Progress progress = model.path.serve(4, 10, 1.5, nullptr, 1.5);
+  CHECK(progress.next == 5);
+  CHECK(progress.up == 0);
+  CHECK(model.path.serve(5, 10, 2.0).next == 10);
+  CHECK(out == model.answers(in));
+}
+
 TEST_CASE("a runtime that fails stops at its inference, and is asked again") {
   GuardedAdder model;
   model.engine.fails_at = 5;

@@ -275,6 +275,8 @@ TEST_CASE("plans that make no sense are refused") {
   refused(plan);
   plan.inputs = {layout_of<std::int8_t>(1, 1, {0.0, 0})};
   refused(plan);
+  plan.inputs = {layout_of<std::int8_t>(1, 1, {0.5, 32769})};
+  refused(plan);
   plan.inputs = {layout_of<std::int8_t>(3)};
   plan.reconstructs = true;
   refused(plan);

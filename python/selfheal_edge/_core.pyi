@@ -2416,6 +2416,15 @@ class TurnLock(metaclass=_Pybind11Type):
         not this thread's.
         """
 
+    def __enter__(self) -> None:
+        """Take it, for the length of a `with` block, which no signal's handler can tear open."""
+
+    def __exit__(self, *_: object) -> None:
+        """Give it back."""
+
+    def attempt(self) -> TurnAttempt:
+        """Make a context that takes it if nobody has it or waits, and says whether."""
+
     def close(self) -> None:
         """Let nobody in any more. `enter` still works: whoever enters looks at `closed`."""
 
@@ -2430,6 +2439,44 @@ class TurnLock(metaclass=_Pybind11Type):
     @property
     def forked(self) -> bool:
         """Whether this process is a fork of the one that made it."""
+
+class TurnAttempt(metaclass=_Pybind11Type):
+    """A lock that is taken for a block if that needs no waiting; made by `TurnLock.attempt`."""
+
+    def __init__(self, *args: Never, **kwargs: Never) -> None: ...
+    def __enter__(self) -> bool:
+        """Try to take it; say whether that was so."""
+
+    def __exit__(self, *_: object) -> None:
+        """Give it back, if it was taken."""
+
+class TurnScope(metaclass=_Pybind11Type):
+    """What `Turns` is built on: a lock for the length of a `with` block.
+
+    A class built on it has `check`, which raises where nobody may come in: in a forked child, in a
+    thread that has `core` of another scope whose `outer` this is but not this one, and after
+    `core.close()`; and `ended`, called when a thread's outermost block has given the lock back.
+
+    Parameters
+    ----------
+    outer
+        The scope that a thread enters before this one, if it enters both.
+    """
+
+    def __init__(self, outer: TurnScope | None = None) -> None: ...
+    @property
+    def core(self) -> TurnLock:
+        """The lock."""
+
+    @property
+    def inside_inner(self) -> bool:
+        """Whether this thread has the inner lock and not this one."""
+
+    def __enter__(self) -> None:
+        """Take the lock; raise what `check` raises where nobody may come in."""
+
+    def __exit__(self, *_: object) -> None:
+        """Give it back; call `ended` if that was the last time."""
 
 _Outside = tuple[np.dtype[Any], Sequence[int], float, int]
 

@@ -49,12 +49,13 @@ class Parts:
         return self.healer.trust.holds or self.serving.on_spare
 
     def close(self) -> None:
-        """Release everything."""
-        self.serving.release()
-        self.weights.close()
-        self.session.close()
-        if self.spare is not None:
-            self.spare.close()
+        """Release everything, also where a part of it fails."""
+        with ExitStack() as rest:
+            if self.spare is not None:
+                rest.callback(self.spare.close)
+            rest.callback(self.session.close)
+            rest.callback(self.weights.close)
+            self.serving.release()
 
 
 def _extractor(session: Session, baseline: Baseline) -> SignalExtractor:

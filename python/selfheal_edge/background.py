@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from queue import SimpleQueue
+from typing import Any, Generic, TypeVar
 
 __all__ = ["Worker"]
 
@@ -27,6 +29,14 @@ class Worker(Generic[Job]):
         have to stay two. The queue is as long as there are kinds of jobs that do not merge.
     name
         Of the thread.
+
+    Notes
+    -----
+    The thread keeps the worker only while it has something to do: one that is forgotten without
+    `close` goes, with all that its jobs know, and so does the thread.
+
+    The lock, the latches and the queue are written in C: what a signal's handler raises in the
+    middle of `post` or `wait` leaves none of them in a state between two.
     """
 
     def __init__(
@@ -35,21 +45,23 @@ class Worker(Generic[Job]):
         self._work = work
         self._merge = merge
         self._name = name
+        self._lock = threading.RLock()  # a signal's handler may post in the middle of a post
+        self._wake: SimpleQueue[None] = SimpleQueue()
         self._jobs: deque[Job] = deque()
-        self._changed = threading.Condition()
+        self._latches: list[threading.Lock] = []  # of those who wait, locked until all is done
         self._busy = False
         self._closed = False
         self._thread: threading.Thread | None = None
+        weakref.finalize(self, self._wake.put, None).atexit = False
 
     def post(self, job: Job) -> None:
         """Have a job done; returns at once. After `close` it is dropped."""
-        with self._changed:
+        with self._lock:
             if self._closed:
                 return
-            if self._thread is None:
-                thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                thread.start()  # may fail, and is tried again then
-                self._thread = thread
+            self._start()
+            if self._wake.empty():  # first: whoever is interrupted here has posted nothing, or all
+                self._wake.put(None)
             for index, waiting in enumerate(self._jobs):
                 merged = self._merge(waiting, job)
                 if merged is not None:
@@ -57,39 +69,79 @@ class Worker(Generic[Job]):
                     break
             else:
                 self._jobs.append(job)
-            self._changed.notify_all()
 
     def wait(self, seconds: float | None = None) -> bool:
         """Wait until nothing is left to do; return whether that is so.
 
         The worker itself does not wait: what it does is not done.
         """
-        with self._changed:
+        latch = threading.Lock()
+        latch.acquire()
+        with self._lock:
             if threading.current_thread() is self._thread:
                 return False
-            return self._changed.wait_for(lambda: not (self._jobs or self._busy), seconds)
+            if not (self._jobs or self._busy):
+                return True
+            self._latches.append(latch)
+        longest = threading.TIMEOUT_MAX
+        if latch.acquire(timeout=longest if seconds is None else min(max(0.0, seconds), longest)):
+            return True
+        with self._lock:
+            if latch not in self._latches:
+                return True
+            self._latches.remove(latch)
+            return False
 
     def close(self, *, wait: bool = True) -> None:
         """Drop what has not begun, and wait for what has, unless that is what calls."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             self._jobs.clear()
-            self._changed.notify_all()
+            if not self._busy:
+                self._all_done()
+            self._wake.put(None)
             thread = self._thread
-        if wait and thread is not None and thread is not threading.current_thread():
+        if not wait or thread is None or thread is threading.current_thread():
+            return
+        if thread.ident is not None:
             thread.join()
 
-    def _run(self) -> None:
+    def _start(self) -> None:
+        # A thread may fail to start, and is tried again with the next job.
+        if self._thread is None or self._thread.ident is None:
+            self._thread = threading.Thread(
+                target=_run, args=(weakref.ref(self), self._wake), name=self._name, daemon=True
+            )
+            self._thread.start()
+
+    def _all_done(self) -> None:
+        while self._latches:
+            self._latches.pop().release()
+
+    def _do_all(self) -> bool:
+        """Do what there is to do; return whether there may be more later."""
         while True:
-            with self._changed:
-                self._busy = False
-                self._changed.notify_all()
-                self._changed.wait_for(lambda: self._jobs or self._closed)
-                if self._closed:
-                    return
+            with self._lock:
+                if self._busy:  # a second thread, since the start of the first was interrupted
+                    return True
+                if self._closed or not self._jobs:
+                    self._all_done()
+                    return not self._closed
                 job = self._jobs.popleft()
                 self._busy = True
             try:
                 self._work(job)
             except BaseException:  # the next job may fare better; there is nobody else to tell
                 _log.exception("%s failed", self._name)
+            del job
+            self._busy = False
+
+
+def _run(reference: Callable[[], Worker[Any] | None], wake: SimpleQueue[None]) -> None:
+    while True:
+        wake.get()
+        worker = reference()
+        if worker is None or not worker._do_all():
+            wake.put(None)
+            return
+        del worker

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass, field
 from enum import Enum
@@ -10,9 +11,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from selfheal_edge.errors import ModelClosedError
 from selfheal_edge.monitor import Alarm
 
-__all__ = ["AttackDiagnoser", "Cause", "Diagnosis", "Evidence", "Symptoms"]
+__all__ = ["AttackDiagnoser", "Cause", "Diagnosis", "Evidence", "Symptoms", "diagnose_with"]
+
+_log = logging.getLogger("selfheal_edge")
 
 _RECENT: Final = 32
 _MIN_RECENT: Final = 8
@@ -207,3 +211,23 @@ class AttackDiagnoser:
         onset = min((a.onset for a in symptoms.alarms), default=symptoms.count - _RECENT)
         span = max(_MIN_RECENT, min(symptoms.count - onset, len(symptoms.scores)))
         return symptoms.scores[-span:, column]
+
+
+def diagnose_with(diagnoser: AttackDiagnoser, symptoms: Symptoms) -> Diagnosis:
+    """Ask a diagnoser; where the user's breaks down, ours, for a repair must go on.
+
+    Raises
+    ------
+    ModelClosedError
+        When the diagnoser closed the model.
+    """
+    try:
+        diagnosis = diagnoser.diagnose(symptoms)
+        if not isinstance(diagnosis, Diagnosis):
+            raise TypeError(f"diagnoser: expected a Diagnosis, got {type(diagnosis).__name__}")
+    except ModelClosedError:
+        raise
+    except Exception:
+        _log.warning("the diagnoser failed", exc_info=True)
+        return AttackDiagnoser().diagnose(symptoms)
+    return diagnosis

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, overload
+
+from selfheal_edge import _core
 
 __all__ = ["Event", "EventKind", "Journal"]
 
@@ -68,7 +69,7 @@ class Journal:
         self._clock = time.monotonic if clock is None else clock
         self._next = 0
         self._undelivered: deque[Event] = deque(maxlen=capacity)
-        self._delivering = threading.Lock()
+        self._delivering = _core.TurnLock()
 
     def __len__(self) -> int:
         return len(self._events)
@@ -125,13 +126,13 @@ class Journal:
         call, but never more than the journal holds, so that it ends.
         """
         left = self._undelivered.maxlen or 0
-        while self._undelivered and left and self._delivering.acquire(blocking=False):
-            try:
+        while self._undelivered and left and not self._delivering.mine:
+            with self._delivering.attempt() as is_mine:
+                if not is_mine:
+                    return  # whoever has it looks once more before he goes
                 while self._undelivered and left:
                     left -= 1
                     self._tell(self._undelivered.popleft())
-            finally:
-                self._delivering.release()
 
     def _tell(self, event: Event) -> None:
         if self._on_event is None:

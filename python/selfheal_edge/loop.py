@@ -6,7 +6,13 @@ from contextlib import AbstractContextManager
 from typing import Final
 
 from selfheal_edge.beats import Beat
-from selfheal_edge.diagnosis import AttackDiagnoser, Cause, Diagnosis, Symptoms
+from selfheal_edge.diagnosis import (
+    AttackDiagnoser,
+    Cause,
+    Diagnosis,
+    Symptoms,
+    diagnose_with,
+)
 from selfheal_edge.errors import IntegrityError
 from selfheal_edge.guard_damage import GuardDamage
 from selfheal_edge.healing import Healer
@@ -74,6 +80,7 @@ class HealingLoop:
         self.corrupt_blocks = 0
         self.guards = GuardDamage(weights, journal, healer.renew_golden)
         self._pending: dict[str, Alarm] = {}  # by signal: alarms that no diagnosis has heard yet
+        self._recovered_at = 0  # counted like the monitor
         self._diagnose_at = 0
         self._known_beat = Beat(policy.known_answers_every, None)
         self._rebuild_beat = Beat(policy.rebuild_after_predictions, policy.rebuild_after_seconds)
@@ -126,11 +133,12 @@ class HealingLoop:
             if not corrupt or not self.heal_corruption(corrupt):
                 raise notice.error
             return
-        if notice.alarms:
-            self.alarms += len(notice.alarms)
-            if self._hear(notice.alarms) and notice.again and not self._session.stateful:
-                # The weights were corrupt: the answer is taken again from the healed model.
-                notice.again()
+        self.alarms += len(notice.alarms)
+        # Those of before a recovery had waited for it: what was wrong then is known, and healed.
+        alarms = tuple(a for a in notice.alarms if a.onset >= self._recovered_at)
+        if alarms and self._hear(alarms) and notice.again and not self._session.stateful:
+            # The weights were corrupt: the answer is taken again from the healed model.
+            notice.again()
         if self._pending and self.predictions >= self._diagnose_at:
             self._diagnose()
         elif self._is_damaged:
@@ -232,7 +240,7 @@ class HealingLoop:
                 repeats=self._monitor.repeats,
                 known_answers_right=right,
             )
-        diagnosis = self._diagnoser.diagnose(symptoms)
+        diagnosis = diagnose_with(self._diagnoser, symptoms)
         again = self.trouble is not None and self.trouble.cause is diagnosis.cause
         self._pause = 2 * self._pause if again else self._policy.rediagnose_after
         self._diagnose_at = self.predictions + self._pause
@@ -267,8 +275,13 @@ class HealingLoop:
 
     def _runtime_fault(self) -> None:
         """Known answers are wrong: find out why, and respond."""
-        with self._healer.trust.repairing():
+        trust = self._healer.trust
+        trust.repairing += 1
+        try:
             self._heal_runtime()
+        finally:
+            with self._turn:
+                trust.repairing -= 1
 
     def _heal_runtime(self) -> None:
         self._stand_in()
@@ -276,7 +289,7 @@ class HealingLoop:
         if corrupt:
             self.heal_corruption(corrupt)
             return
-        diagnosis = self._diagnoser.diagnose(Symptoms(known_answers_right=False))
+        diagnosis = diagnose_with(self._diagnoser, Symptoms(known_answers_right=False))
         self._record(diagnosis)
         healing = self._healer.respond(diagnosis, RepairCase(), self.predictions)
         if healing.restored:
@@ -312,15 +325,20 @@ class HealingLoop:
 
     def heal_corruption(self, corrupt: tuple[CorruptBlock, ...]) -> bool:
         """Restore corrupt blocks; return whether the model is proven to be what it was."""
-        with self._healer.trust.repairing():
+        trust = self._healer.trust
+        trust.repairing += 1
+        try:
             return self._heal_corruption(corrupt)
+        finally:
+            with self._turn:
+                trust.repairing -= 1
 
     def _heal_corruption(self, corrupt: tuple[CorruptBlock, ...]) -> bool:
         self._stand_in()
         self.corrupt_blocks += len(corrupt)
         regions = tuple(dict.fromkeys(r for block in corrupt for r in block.regions))
-        diagnosis = self._diagnoser.diagnose(
-            Symptoms(corrupt_blocks=len(corrupt), corrupt_regions=regions)
+        diagnosis = diagnose_with(
+            self._diagnoser, Symptoms(corrupt_blocks=len(corrupt), corrupt_regions=regions)
         )
         self._record(diagnosis)
         # One corrupt block seldom comes alone, and proof needs all of them healed.
@@ -375,6 +393,7 @@ class HealingLoop:
         with self._turn:
             self._healer.trust.restore()
             self._monitor.reset()
+            self._recovered_at = self._monitor.count
         self._pause = self._policy.rediagnose_after
         if trouble is not None:
             self._journal.add("recovered", self.predictions, cause=trouble.cause.value)

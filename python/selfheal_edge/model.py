@@ -6,7 +6,7 @@ import os
 import random
 from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 
@@ -44,7 +44,9 @@ class SelfHealingModel:
     policy
         Budgets and responses; the defaults suit most devices.
     monitor, diagnoser, repair_kit
-        Parts of the loop to replace by the user's own.
+        Parts of the loop to replace by the user's own. What a monitor raises, the call raises; a
+        diagnoser that fails is logged, and ours answers; a strategy that fails is followed by the
+        next.
     on_event
         Called with every `Event`, in order and one at a time, in a thread that uses the model, once
         its call has done its work: it may use the model, or close it. What it raises is logged.
@@ -165,10 +167,10 @@ class SelfHealingModel:
         ModelClosedError, ForkedProcessError
             After `close`, or in a forked child.
         """
-        with self._turns:  # what the hot path, which is asked first, did not take
-            batch = self._read(x)
-            if out is not None:
-                check_out(self._session.instance.outputs, batch, out)
+        # What the hot path, which is asked first, did not take. Nobody waits for the reading.
+        batch = self._read(x)
+        if out is not None:
+            check_out(self._session.instance.outputs, batch, out)
         served = self._serving.serve(batch)
         if out is None or isinstance(served, dict):
             return served
@@ -183,10 +185,10 @@ class SelfHealingModel:
         TypeError, ValueError, ModelClosedError, ForkedProcessError
             As `predict`; also for a batch of more than one sample.
         """
+        batch = self._read(x)
+        if batch.size != 1:
+            raise ValueError(f"x: expected one sample, got a batch of {batch.size}")
         with self._turns:
-            batch = self._read(x)
-            if batch.size != 1:
-                raise ValueError(f"x: expected one sample, got a batch of {batch.size}")
             self._serving.alarms = ()
             output = self._serving.serve(batch)
             last = self._serving.last
@@ -201,6 +203,8 @@ class SelfHealingModel:
             )
 
     def _read(self, x: Tensors) -> Batch:
+        self._turns.check_process()
+        self._turns.check_open()
         skip = self._policy.nonfinite == "skip"
         return read_batch(self._session.instance.inputs, x, skip_nonfinite=skip)
 
@@ -376,6 +380,13 @@ class SelfHealingModel:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be copied and pickled: two objects would own one runtime and its memory."""
+        raise TypeError(
+            "model: expected to stay the one object in the process that opened it, got copied or "
+            "pickled; open the file again, with the same baseline"
+        )
 
     def __repr__(self) -> str:
         state: Any = "closed" if self._turns.closed else self._session.fingerprint

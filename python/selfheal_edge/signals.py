@@ -16,6 +16,7 @@ __all__ = ["Measurement", "OutputKind", "SignalExtractor"]
 OutputKind = Literal["probabilities", "logits"]
 
 _MEASURABLE: Final = frozenset({"int8", "uint8", "int16", "float32"})
+_FARTHEST_ZERO: Final = 1 << 15  # beyond any level of these types: what a damaged file says
 
 
 class Measurement(NamedTuple):
@@ -42,6 +43,8 @@ def _layout(spec: TensorSpec) -> _core.TensorLayout | None:
     elements = int(np.prod(spec.shape, dtype=np.int64))
     channels = spec.shape[-1] if spec.shape else 1
     scale, zero_point = (spec.scale, spec.zero_point) if spec.quantized else (1.0, 0)
+    if abs(zero_point) > _FARTHEST_ZERO:
+        return None
     return _core.TensorLayout(spec.dtype.name, elements, channels, scale, zero_point)
 
 

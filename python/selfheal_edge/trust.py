@@ -22,12 +22,16 @@ class Trust:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._is_marked = False
-        self._doubts = self._cleared = self._repairing = 0
+        self._doubts = self._cleared = 0
+        self.repairing = 0
+        """Repairs that go on: answers given meanwhile are flagged, that of the turn at their end
+        too. Raised before a `try`, lowered in its `finally`: what a signal's handler raises comes
+        between the calls of a context manager written in Python, and would leave it raised."""
 
     @property
     def holds(self) -> bool:
         """Whether answers may be relied on."""
-        return not (self._is_marked or self._repairing) and self._cleared == self._doubts
+        return not (self._is_marked or self.repairing) and self._cleared == self._doubts
 
     def mark(self) -> None:
         """Flag every answer from now on."""
@@ -51,16 +55,6 @@ class Trust:
         finally:
             with self._turn:
                 self._cleared = seen
-
-    @contextmanager
-    def repairing(self) -> Iterator[None]:
-        """Flag answers that are given while a repair goes on, that of the turn at its end too."""
-        self._repairing += 1
-        try:
-            yield
-        finally:
-            with self._turn:
-                self._repairing -= 1
 
     @property
     def _turn(self) -> AbstractContextManager[None]:

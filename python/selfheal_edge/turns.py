@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from selfheal_edge import _core
 from selfheal_edge.errors import ModelClosedError
@@ -12,7 +12,7 @@ from selfheal_edge.process import ProcessGuard
 __all__ = ["Turns"]
 
 
-class Turns:
+class Turns(_core.TurnScope):
     """A re-entrant lock that also knows when nobody may come in any more.
 
     Parameters
@@ -28,17 +28,16 @@ class Turns:
     -----
     The process is looked at before the lock: in a forked child the lock may be held for ever by a
     thread that only the parent has. Threads get their turns in the order in which they came.
+
+    The core takes the lock at the beginning of a `with` block and gives it back at its end, so that
+    whatever a signal's handler raises (`KeyboardInterrupt`, a time limit) leaves no lock behind.
     """
 
     def __init__(self, after: Callable[[], None], outer: Turns | None = None) -> None:
+        super().__init__(outer)
         self._process = ProcessGuard()
         self._after = after
         self._outer = outer
-        self._inner: Turns | None = None
-        if outer is not None:
-            outer._inner = self
-        self.core = _core.TurnLock()
-        """For the hot path, which takes its turns without Python."""
 
     def check_process(self) -> None:
         """Raise `ForkedProcessError` in a forked child."""
@@ -54,29 +53,19 @@ class Turns:
         if self.core.closed:
             raise ModelClosedError("model: expected an open model, got a closed one")
 
-    def close(self) -> None:
-        """Let nobody in any more."""
-        self.core.close()
-
-    def __enter__(self) -> None:
-        """Wait for the turn; raise when there will be none."""
+    def check(self) -> None:
+        """Raise when this thread may not come in; the core asks where it may not."""
         self._process.check()
-        if self._inner is not None and self._inner.core.mine and not self.core.mine:
+        if self.inside_inner:
             raise RuntimeError(
                 "model: expected work on the weights outside an inference, got it from inside one "
                 "(a monitor or a clock) with mode='background'"
             )
-        self.core.enter()
-        try:
-            self.check_open()
-        except ModelClosedError:
-            self.core.leave()
-            raise
+        self.check_open()
 
-    def __exit__(self, *_: object) -> None:
-        """End the turn."""
-        if self.core.leave():
-            self.ended()
+    def close(self) -> None:
+        """Let nobody in any more."""
+        self.core.close()
 
     def ended(self) -> None:
         """Do what has to wait for the end of a turn, unless an outer one goes on."""
@@ -92,22 +81,11 @@ class Turns:
         if self.core.give_way():
             self.check_open()
 
-    @contextmanager
-    def attempt(self) -> Iterator[bool]:
-        """Take the lock if that needs no waiting; say whether it was."""
-        is_mine = self.core.try_enter()
-        try:
-            yield is_mine
-        finally:
-            if is_mine:
-                self.core.leave()
+    def attempt(self) -> AbstractContextManager[bool]:
+        """Take the lock for a block if that needs no waiting, and say whether it was."""
+        return self.core.attempt()
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> AbstractContextManager[None]:
         """Take the lock, for what may also be done when all is over."""
         self._process.check()
-        self.core.enter()
-        try:
-            yield
-        finally:
-            self.core.leave()
+        return self.core

@@ -232,6 +232,11 @@ class TestRefused:
             _core.TensorLayout("int8", 0)
         with pytest.raises(ValueError, match=r"inputs\.scale: expected a finite number > 0"):
             _core.SignalPass([_core.TensorLayout("int8", 1, scale=0)], [])
+        for far in (40_000, -40_000, 2**31 - 1, -(2**31)):
+            with pytest.raises(
+                ValueError, match=r"inputs\.zero_point: expected -32768 to 32768, g"
+            ):
+                _core.SignalPass([_core.TensorLayout("int8", 1, zero_point=far)], [])
         with pytest.raises(ValueError, match=r"backend: expected one of .*'portable', got 'mmx'"):
             _core.SignalPass([], [], backend="mmx")
         with pytest.raises(ValueError, match="classifier: expected 'probabilities', 'logits' or"):

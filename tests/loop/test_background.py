@@ -171,6 +171,29 @@ def test_nobody_waits_for_a_repair(
         assert "healed" in str(model.events[-1].outcome)
 
 
+def test_alarms_of_a_damaged_model_are_none_of_the_healed_one(
+    digits_baseline: she.Baseline, samples: Array
+) -> None:
+    """They wait while it is being healed, and have nothing to say afterwards."""
+    held = Held()
+    kit = she.ModelRepairKit(held)
+    with opened(digits_baseline, **held_up(), repair_kit=kit) as model:
+        model.predict(samples[:50])
+        damage(model)
+        model.predict(samples[0])
+        assert held.reached.wait(SOON)
+        alarms = 0
+        for x in stream(samples, 200):
+            model.infer(np.clip(x.astype(np.int16) + 60, -128, 127).astype(np.int8))
+            alarms += len(model._serving.alarms)
+        assert alarms > 0
+        held.go.set()
+        assert model.wait_healed(SOON)
+        assert model.health.state == "healthy"
+        assert "alarm" not in kinds(model)
+        settle(model, samples)
+
+
 @pytest.mark.parametrize("hot_spare", [False, True])
 @pytest.mark.parametrize("own_monitor", [False, True])
 def test_everything_at_once(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +21,7 @@ from selfheal_edge.errors import (
     ModelFormatError,
     RuntimeUnavailableError,
 )
+from selfheal_edge.tflite.arrays import read_batch
 
 I8 = np.int8
 
@@ -125,6 +128,8 @@ def test_infer_takes_one_sample(guarded: she.SelfHealingModel, samples: Array) -
         (np.zeros((1, 10), np.float32), ValueError, "got float32"),
         (np.zeros((10,), I8), ValueError, r"got int8 \(10,\)"),
         ([0] * 10, TypeError, "out: expected an array, got list"),
+        (masked(np.zeros((1, 10), I8)), TypeError, "out: expected an array without a mask"),
+        (np.zeros((1, 10), ">f4"), ValueError, "out: expected native byte order, got >f4"),
         (np.zeros((1, 20), I8)[:, ::2], ValueError, "out: expected a writable C-contiguous array"),
         (np.broadcast_to(np.zeros(1, I8), (1, 10)), ValueError, "got a read-only one"),
     ],
@@ -136,6 +141,32 @@ def test_bad_out(
     with pytest.raises(error, match=message):
         guarded.predict(samples[0], out)
     assert guarded.health.predictions == before
+
+
+def test_nobody_waits_for_the_reading_of_arrays(
+    guarded: she.SelfHealingModel, samples: Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch of reals takes long to look at; a caller waits for inferences alone."""
+    has_turn: list[bool] = []
+    read = read_batch
+
+    def look(*given: Any, **named: Any) -> Any:
+        has_turn.append(guarded._turns.core.mine)
+        return read(*given, **named)
+
+    monkeypatch.setattr("selfheal_edge.model.read_batch", look)
+    guarded.predict({guarded.inputs[0].name: samples[:20]})
+    guarded.infer(samples[0])
+    assert has_turn == [False, False]
+
+
+@pytest.mark.parametrize("copier", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_model_is_one_object(
+    guarded: she.SelfHealingModel, copier: Callable[[object], object]
+) -> None:
+    """A copy would own the same runtime, and close it for both."""
+    with pytest.raises(TypeError, match=r"model: expected to stay the one object .* got copied"):
+        copier(guarded)
 
 
 def test_out_of_a_model_with_several_outputs(shared_models: Path) -> None:
@@ -408,6 +439,19 @@ class TestClosed:
         assert model.health.state == "closed"
         memory[0] ^= 1  # still mapped: no crash
         del memory
+
+    def test_all_is_let_go_where_a_part_fails(
+        self, model: she.SelfHealingModel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail() -> None:
+            raise OSError("no")
+
+        monkeypatch.setattr(model._parts.weights, "close", fail)
+        with pytest.raises(OSError, match="no"):
+            model.close()
+        assert model.health.state == "closed"
+        with pytest.raises(ModelClosedError):
+            model._session.instance.run([])
 
     def test_closing_while_others_predict(
         self, digits_baseline: she.Baseline, samples: Array

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -482,6 +482,37 @@ class TestReplacedParts:
         with she.SelfHealingModel(digits_model_path(), digits_baseline, diagnoser=Sure()) as model:
             serve(model, shifted(stream(samples, 200), offset=60))
             assert causes(model)[0] == "poisoning"
+
+    @pytest.mark.parametrize("mode", ["inline", "background"])
+    @pytest.mark.parametrize("answer", ["nothing", "an error"])
+    def test_a_diagnoser_that_fails(
+        self,
+        digits_baseline: she.Baseline,
+        samples: Array,
+        mode: Literal["inline", "background"],
+        answer: str,
+    ) -> None:
+        """The repair goes on, is proven and told; the caller has an answer."""
+
+        class Failing(she.AttackDiagnoser):
+            def diagnose(self, symptoms: Symptoms) -> Any:
+                del symptoms
+                if answer == "an error":
+                    raise LookupError("lost")
+
+        with she.SelfHealingModel(
+            digits_model_path(),
+            digits_baseline,
+            diagnoser=Failing(),
+            policy=she.Policy(mode=mode, scrub_bytes_per_predict=1 << 20),
+        ) as model:
+            expected = np.asarray(model.predict(samples[:10]))
+            flip(model, largest_region(model).offset)
+            assert np.asarray(model.predict(samples[:10])).tobytes() == expected.tobytes()
+            assert model.wait_healed(30)
+            assert kinds(model) == ["diagnosis", "repair"]
+            assert causes(model) == ["weight_corruption"]
+            assert model.health.state == "healthy"
 
     def test_min_confidence(self, digits_baseline: she.Baseline, samples: Array) -> None:
         with she.SelfHealingModel(

@@ -6,11 +6,13 @@ import dataclasses
 import gc
 import os
 import sys
+import threading
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
-from tests.support import Array, flip, stays_flat
+from tests.support import Array, flip, largest_region, stays_flat
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path
@@ -50,13 +52,27 @@ def test_open_and_close(digits_baseline: she.Baseline, samples: Array) -> None:
     assert mapped() == maps == 0
 
 
-def test_forgotten_models(digits_baseline: she.Baseline, samples: Array) -> None:
-    """Without close: the garbage collector finds all of it."""
+@pytest.mark.parametrize("mode", ["inline", "background"])
+def test_forgotten_models(
+    digits_baseline: she.Baseline, samples: Array, mode: Literal["inline", "background"]
+) -> None:
+    """Without close: the garbage collector finds all of it, a worker that has nothing to do too."""
     gc.collect()
-    files = open_files()
+    files, threads = open_files(), threading.active_count()
+    policy = she.Policy(mode=mode, scrub_bytes_per_predict=1 << 20)
     for _ in range(20):
-        she.SelfHealingModel(digits_model_path(), digits_baseline).predict(samples[0])
-    gc.collect()
+        model = she.SelfHealingModel(digits_model_path(), digits_baseline, policy=policy)
+        flip(model, largest_region(model).offset)
+        model.predict(samples[0])
+        assert model.wait_healed(30)
+        assert model.health.repairs == 1
+        del model
+    for _ in range(100):  # a worker may still be on its way back from its last job
+        gc.collect()
+        if threading.active_count() == threads and open_files() == files:
+            break
+        time.sleep(0.05)
+    assert threading.active_count() == threads
     assert open_files() == files
     assert mapped() == 0
 

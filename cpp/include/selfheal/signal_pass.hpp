@@ -15,7 +15,7 @@ namespace selfheal {
 
 struct Quantization {
   double scale = 1.0;
-  std::int32_t zero_point = 0;
+  std::int32_t zero_point = 0;  // -32768 to 32768: sums over 2^31 elements stay within 64 bits
 };
 
 enum class ElementType : std::uint8_t { kInt8, kUint8, kInt16, kFloat32 };

@@ -242,9 +242,9 @@ def check_out(specs: Sequence[TensorSpec], batch: Batch, out: Any) -> None:
     Raises
     ------
     TypeError
-        For a model with several outputs, and for anything but an array.
+        For a model with several outputs, and for anything but an array without a mask.
     ValueError
-        For another shape or dtype, and for an array that cannot be written in place.
+        For another shape, dtype or byte order, and for an array that cannot be written in place.
     """
     if len(specs) != 1:
         raise TypeError(f"out: expected None for a model with {len(specs)} outputs, got an array")
@@ -257,6 +257,10 @@ def check_out(specs: Sequence[TensorSpec], batch: Batch, out: Any) -> None:
     dtype = np.dtype(np.float32) if batch.real and spec.quantized else spec.dtype
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out: expected an array, got {type(out).__name__}")
+    if isinstance(out, np.ma.MaskedArray):
+        raise TypeError("out: expected an array without a mask, got a masked one")
+    if not out.dtype.isnative:
+        raise ValueError(f"out: expected native byte order, got {out.dtype.str}")
     if out.shape != shape or out.dtype != dtype:
         raise ValueError(f"out: expected {dtype.name} {shape}, got {out.dtype.name} {out.shape}")
     if not out.flags.writeable or not out.flags.c_contiguous:
