@@ -11,7 +11,7 @@ from typing import Any, Literal, SupportsFloat, SupportsIndex, final
 
 import numpy as np
 import numpy.typing as npt
-from typing_extensions import Buffer, Never
+from typing_extensions import Buffer, Never, Self
 
 _Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 _Buffer = Buffer | npt.NDArray[Any]  # NumPy declares itself a Buffer from Python 3.12 on
@@ -346,7 +346,7 @@ class Cusum(metaclass=_Pybind11Type):
         arl0: SupportsFloat | None = None,
         sides: _Sides = "both",
         compat: Literal["frouros"] | None = None,
-        min_instances: SupportsFloat = 30.0,
+        min_instances: SupportsFloat | None = None,
         track_onset: bool = True,
     ) -> None: ...
     def update(self, x: SupportsFloat, /) -> bool:
@@ -396,9 +396,18 @@ class Cusum(metaclass=_Pybind11Type):
     def state(self) -> bytes:
         """Give the whole state as a versioned, checksummed blob."""
 
-    @staticmethod
-    def from_state(state: bytes) -> Cusum:
+    @classmethod
+    def from_state(cls, state: bytes) -> Self:
         """Restore one that continues bit for bit; raise StateError if the blob is refused."""
+
+    def clone(self) -> Self:
+        """Make a new one with the same parameters, as river's models ask for."""
+
+    def __getstate__(self) -> bytes:
+        """As `state`: for copy and pickle."""
+
+    def __setstate__(self, state: bytes, /) -> None:
+        """As `from_state`: for copy and pickle."""
 
     def memory_bytes(self) -> int:
         """Bytes held, fixed at construction; 3 KiB of them find the onset."""
@@ -453,8 +462,9 @@ class PageHinkley(metaclass=_Pybind11Type):
         Which shifts to watch for.
     compat : {"river", "frouros"}, optional
         Give that library's test bit for bit instead, which learns its mean from the stream, with
-        its `delta` (default 0.005), `threshold` (50), `min_instances` and forgetting factor
-        `alpha`; mean, std and arl0 stay away. frouros' watches for a rise only.
+        its `delta` (default 0.005), `threshold` (50), `min_instances` (30) and forgetting factor
+        `alpha` (0.9999); mean, std and arl0 stay away, as the last two do without `compat`.
+        frouros' watches for a rise only.
     track_onset : bool
         False saves 3 KiB and answers None for the onset.
 
@@ -491,8 +501,8 @@ class PageHinkley(metaclass=_Pybind11Type):
         arl0: SupportsFloat | None = None,
         sides: _Sides = "both",
         compat: Literal["river", "frouros"] | None = None,
-        min_instances: SupportsFloat = 30.0,
-        alpha: SupportsFloat = ...,
+        min_instances: SupportsFloat | None = None,
+        alpha: SupportsFloat | None = None,
         track_onset: bool = True,
     ) -> None: ...
     def update(self, x: SupportsFloat, /) -> bool:
@@ -542,9 +552,18 @@ class PageHinkley(metaclass=_Pybind11Type):
     def state(self) -> bytes:
         """Give the whole state as a versioned, checksummed blob."""
 
-    @staticmethod
-    def from_state(state: bytes) -> PageHinkley:
+    @classmethod
+    def from_state(cls, state: bytes) -> Self:
         """Restore one that continues bit for bit; raise StateError if the blob is refused."""
+
+    def clone(self) -> Self:
+        """Make a new one with the same parameters, as river's models ask for."""
+
+    def __getstate__(self) -> bytes:
+        """As `state`: for copy and pickle."""
+
+    def __setstate__(self, state: bytes, /) -> None:
+        """As `from_state`: for copy and pickle."""
 
     def memory_bytes(self) -> int:
         """Bytes held, fixed at construction; 3 KiB of them find the onset."""
@@ -675,9 +694,18 @@ class Ewma(metaclass=_Pybind11Type):
     def state(self) -> bytes:
         """Give the whole state as a versioned, checksummed blob."""
 
-    @staticmethod
-    def from_state(state: bytes) -> Ewma:
+    @classmethod
+    def from_state(cls, state: bytes) -> Self:
         """Restore one that continues bit for bit; raise StateError if the blob is refused."""
+
+    def clone(self) -> Self:
+        """Make a new one with the same parameters, as river's models ask for."""
+
+    def __getstate__(self) -> bytes:
+        """As `state`: for copy and pickle."""
+
+    def __setstate__(self, state: bytes, /) -> None:
+        """As `from_state`: for copy and pickle."""
 
     def memory_bytes(self) -> int:
         """Bytes held, fixed at construction; 3 KiB of them find the onset."""
@@ -790,9 +818,18 @@ class Adwin(metaclass=_Pybind11Type):
     def state(self) -> bytes:
         """Give the whole state as a versioned, checksummed blob."""
 
-    @staticmethod
-    def from_state(state: bytes) -> Adwin:
+    @classmethod
+    def from_state(cls, state: bytes) -> Self:
         """Restore one that continues bit for bit; raise StateError if the blob is refused."""
+
+    def clone(self) -> Self:
+        """Make a new one with the same parameters, as river's models ask for."""
+
+    def __getstate__(self) -> bytes:
+        """As `state`: for copy and pickle."""
+
+    def __setstate__(self, state: bytes, /) -> None:
+        """As `from_state`: for copy and pickle."""
 
     def memory_bytes(self) -> int:
         """Bytes held, fixed at construction; 3 KiB of them find the onset."""
@@ -898,9 +935,18 @@ class Kswin(metaclass=_Pybind11Type):
     def state(self) -> bytes:
         """Give the whole state as a versioned, checksummed blob."""
 
-    @staticmethod
-    def from_state(state: bytes) -> Kswin:
+    @classmethod
+    def from_state(cls, state: bytes) -> Self:
         """Restore one that continues bit for bit; raise StateError if the blob is refused."""
+
+    def clone(self) -> Self:
+        """Make a new one with the same parameters, as river's models ask for."""
+
+    def __getstate__(self) -> bytes:
+        """As `state`: for copy and pickle."""
+
+    def __setstate__(self, state: bytes, /) -> None:
+        """As `from_state`: for copy and pickle."""
 
     def memory_bytes(self) -> int:
         """Bytes held, fixed at construction; 3 KiB of them find the onset."""
@@ -993,9 +1039,18 @@ class Ddm(metaclass=_Pybind11Type):
     def state(self) -> bytes:
         """Give the whole state as a versioned, checksummed blob."""
 
-    @staticmethod
-    def from_state(state: bytes) -> Ddm:
+    @classmethod
+    def from_state(cls, state: bytes) -> Self:
         """Restore one that continues bit for bit; raise StateError if the blob is refused."""
+
+    def clone(self) -> Self:
+        """Make a new one with the same parameters, as river's models ask for."""
+
+    def __getstate__(self) -> bytes:
+        """As `state`: for copy and pickle."""
+
+    def __setstate__(self, state: bytes, /) -> None:
+        """As `from_state`: for copy and pickle."""
 
     def memory_bytes(self) -> int:
         """Bytes held, fixed at construction; 3 KiB of them find the onset."""
@@ -1080,9 +1135,18 @@ class Eddm(metaclass=_Pybind11Type):
     def state(self) -> bytes:
         """Give the whole state as a versioned, checksummed blob."""
 
-    @staticmethod
-    def from_state(state: bytes) -> Eddm:
+    @classmethod
+    def from_state(cls, state: bytes) -> Self:
         """Restore one that continues bit for bit; raise StateError if the blob is refused."""
+
+    def clone(self) -> Self:
+        """Make a new one with the same parameters, as river's models ask for."""
+
+    def __getstate__(self) -> bytes:
+        """As `state`: for copy and pickle."""
+
+    def __setstate__(self, state: bytes, /) -> None:
+        """As `from_state`: for copy and pickle."""
 
     def memory_bytes(self) -> int:
         """Bytes held, fixed at construction; 3 KiB of them find the onset."""
@@ -1167,9 +1231,18 @@ class HddmA(metaclass=_Pybind11Type):
     def state(self) -> bytes:
         """Give the whole state as a versioned, checksummed blob."""
 
-    @staticmethod
-    def from_state(state: bytes) -> HddmA:
+    @classmethod
+    def from_state(cls, state: bytes) -> Self:
         """Restore one that continues bit for bit; raise StateError if the blob is refused."""
+
+    def clone(self) -> Self:
+        """Make a new one with the same parameters, as river's models ask for."""
+
+    def __getstate__(self) -> bytes:
+        """As `state`: for copy and pickle."""
+
+    def __setstate__(self, state: bytes, /) -> None:
+        """As `from_state`: for copy and pickle."""
 
     def memory_bytes(self) -> int:
         """Bytes held, fixed at construction; 3 KiB of them find the onset."""
@@ -1257,9 +1330,18 @@ class HddmW(metaclass=_Pybind11Type):
     def state(self) -> bytes:
         """Give the whole state as a versioned, checksummed blob."""
 
-    @staticmethod
-    def from_state(state: bytes) -> HddmW:
+    @classmethod
+    def from_state(cls, state: bytes) -> Self:
         """Restore one that continues bit for bit; raise StateError if the blob is refused."""
+
+    def clone(self) -> Self:
+        """Make a new one with the same parameters, as river's models ask for."""
+
+    def __getstate__(self) -> bytes:
+        """As `state`: for copy and pickle."""
+
+    def __setstate__(self, state: bytes, /) -> None:
+        """As `from_state`: for copy and pickle."""
 
     def memory_bytes(self) -> int:
         """Bytes held, fixed at construction; 3 KiB of them find the onset."""
@@ -1674,9 +1756,18 @@ class SignalMonitor(metaclass=_Pybind11Type):
     def state(self) -> bytes:
         """Give the whole state as a versioned, checksummed blob."""
 
-    @staticmethod
-    def from_state(state: bytes) -> SignalMonitor:
+    @classmethod
+    def from_state(cls, state: bytes) -> Self:
         """Restore one that continues bit for bit; raise StateError if the blob is refused."""
+
+    def clone(self) -> Self:
+        """Make a new one with the same parameters, as river's models ask for."""
+
+    def __getstate__(self) -> bytes:
+        """As `state`: for copy and pickle."""
+
+    def __setstate__(self, state: bytes, /) -> None:
+        """As `from_state`: for copy and pickle."""
 
     def memory_bytes(self) -> int:
         """Bytes held, fixed at construction; 3 KiB of them find the onset."""
