@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -131,6 +132,24 @@ def test_what_would_be_ignored_is_refused() -> None:
             make(compat="frouros", sides="lower")
         with pytest.raises(ValueError, match="sides: expected 'both', 'upper' or 'lower'"):
             make(compat="frouros", sides="left")  # type: ignore[arg-type]
+
+
+def with_tail(blob: bytes, tail: bytes, before: int) -> bytes:
+    """The state with bytes replaced that end `before` the payload's end, and a right checksum."""
+    end = len(blob) - 4 - before
+    changed = blob[: end - len(tail)] + tail + blob[end:-4]
+    return changed + _core.crc32c(changed).to_bytes(4, "little")
+
+
+def test_a_forged_window_is_refused() -> None:
+    """Its search would never end: NaN is before nothing and after nothing."""
+    detector = _core.Kswin(seed=3, track_onset=False)
+    detector.update_many(np.zeros(100))
+    behind = 8 + 1 + 1 + 8 + 8  # what all learning detectors have
+    blob = detector.state()
+    assert _core.Kswin.from_state(with_tail(blob, struct.pack("<d", 1.5), behind)).count == 100
+    with pytest.raises(_core.StateError, match="a sample that is not finite"):
+        _core.Kswin.from_state(with_tail(blob, struct.pack("<d", np.nan), behind))
 
 
 def test_charts_hold_at_most_128_bytes_beside_the_onset() -> None:
