@@ -16,12 +16,12 @@ struct Bunching {
   double variance = 0.0;
 };
 
-/// Of terms whose mean is known to be zero. Sums over blocks of 2, 4, 8 ... terms, as long as there
-/// are 20 blocks: what their squares have over those of single terms is twice the products within.
-/// The block length with the largest counts, of those where it is above 2.5 standard errors of
-/// independent terms, which the blocks' own spread tells: memory of any shape, and periods of which
-/// 10 fit.
-inline Bunching bunching_of(std::span<const double> terms) noexcept {
+/// Of terms whose mean is known to be zero. Sums over blocks of 2, 4, 8 ... up to `longest` terms,
+/// as long as there are 20 blocks: what their squares have over those of single terms is twice the
+/// products within. The block length with the largest counts, of those where it is above 2.5
+/// standard errors of independent terms, which the blocks' own spread tells: memory of any shape,
+/// and periods of which 10 fit.
+inline Bunching bunching_of(std::span<const double> terms, double longest) noexcept {
   constexpr std::size_t kLeastBlocks = 20;
   constexpr double kNoise = 2.5;
   const auto n = static_cast<double>(terms.size());
@@ -29,6 +29,7 @@ inline Bunching bunching_of(std::span<const double> terms) noexcept {
   for (const double term : terms) single += term * term;
   Bunching largest;
   for (std::size_t length = 2; terms.size() / length >= kLeastBlocks; length *= 2) {
+    if (static_cast<double>(length) > longest) break;
     const std::size_t blocks = terms.size() / length;
     double squares = 0.0;
     double fourths = 0.0;

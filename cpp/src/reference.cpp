@@ -214,10 +214,14 @@ void Reference::measure_dependence(const std::vector<double>& inputs) {
       if (pairs < 2.0) continue;
       const double mean = sum / pairs;
       const double variance = std::max(0.0, squares / pairs - mean * mean);
-      // What phi is in error by, whitening leaves in all later samples, not in the next alone: the
-      // inputs' variance over long spans goes with (1 - phi)^-2, phi's own with (1 - phi^2) / n.
-      const double later = std::max(1.0, (1.0 + phi_) / (1.0 - phi_));
-      const Bunching far = bunching_of(terms);
+      // A chart's way to its threshold h = log(arl0) / 2k takes some h / k steps; what hangs
+      // together over longer spans makes alarms come in bunches, but no more of them.
+      const double span = 8.0 / (allowance * allowance);
+      const Bunching far = bunching_of(terms, span);
+      // What phi is in error by, sqrt((1 - phi^2) / n), whitening leaves in all of these steps, not
+      // in the next alone: phi^(j - 1) of it in the product with the one j before.
+      const double lasting = (1.0 - std::pow(std::max(0.0, phi_), span)) / (1.0 - phi_);
+      const double later = std::max(1.0, (1.0 - phi_ * phi_) * lasting * lasting);
       dependence_[side][k] = {std::max(std::log1p(std::max(0.0, mean)), far.sum),
                               std::max(later * variance, far.variance)};
     }

@@ -90,7 +90,7 @@ class Reference {
   double gain() const noexcept { return (1.0 - phi_) * scale_; }
   /// What steps of one chart have in common beyond chance, neighbours and those far apart, at the
   /// theta of bank_thresholds.hpp: log of the growth that it adds, and its variance times samples,
-  /// in which the error of phi counts (1 + phi) / (1 - phi) fold, as it lasts so much longer.
+  /// in which the error of phi counts for as long as a chart takes on its way to the threshold.
   struct Dependence {
     double excess = 0.0;
     double variance = 0.0;
