@@ -58,7 +58,7 @@ class DriftDetector(_core.SignalMonitor):
     ) -> None:
         arl0 = predictions(false_alarm_interval, rate_hz)
         if isinstance(normal, np.ma.MaskedArray):
-            normal = np.ma.filled(normal.astype(np.float64), np.nan)
+            normal = np.where(normal.mask, np.nan, normal.data)
         try:
             samples = np.ascontiguousarray(normal, np.float64)
         except (TypeError, ValueError) as error:

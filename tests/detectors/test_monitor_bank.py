@@ -286,3 +286,16 @@ def test_memory_that_whitening_leaves_is_in_the_thresholds(kind: str) -> None:
     assert kept >= 18
     monitor.reset()
     assert len(monitor.update_many(3 + draw(300))) > 0
+
+
+def test_what_is_masked_or_no_number_is_no_normal_operation() -> None:
+    normal = np.random.default_rng(17).normal(20.0, 0.5, 1000)
+    wild = np.append(normal, np.full(100, 1e6))
+    masked = np.ma.masked_greater(wild, 1e5)  # type: ignore[no-untyped-call]
+    clean, ours = (she.DriftDetector(n, false_alarm_interval=1e4) for n in (normal, masked))
+    assert ours.thresholds["tail_cut"] == clean.thresholds["tail_cut"]
+    assert ours.phi == clean.phi
+    with pytest.raises(ValueError, match=r"got 0 in shape \(80,\)"):
+        she.DriftDetector(np.full(80, np.nan), false_alarm_interval=1e4)
+    with pytest.raises(TypeError, match="normal: expected numbers, got list"):
+        she.DriftDetector(["a"] * 80, false_alarm_interval=1e4)
