@@ -23,10 +23,23 @@ void refuse_if_given(const char* name, const char* compat, Number value) {
   if (value) refuse(name, std::string("None with compat='") + compat + "'", *value);
 }
 
+void refuse_without_compat(const char* name, Number value) {
+  if (value) refuse(name, "None without compat", *value);
+}
+
+// frouros has charts for a rise only.
+void require_upper(const std::string& sides) {
+  if (parse_sides(sides) == Sides::kLower) {
+    refuse("sides", "'both' or 'upper' with compat='frouros', which watches for a rise only",
+           quoted(sides));
+  }
+}
+
 AnyCusum make_cusum(Number mean, Number std, Number k, Number h, Number arl0,
                     const std::string& sides, const std::optional<std::string>& compat,
-                    double min_instances, bool track_onset) {
+                    Number min_instances, bool track_onset) {
   if (!compat) {
+    refuse_without_compat("min_instances", min_instances);
     const Sides parsed = parse_sides(sides);
     const double allowance = k.value_or(0.5);
     const double threshold = choose_threshold("h", h, arl0, allowance, parsed);
@@ -37,16 +50,19 @@ AnyCusum make_cusum(Number mean, Number std, Number k, Number h, Number arl0,
   refuse_if_given("mean", "frouros", mean);
   refuse_if_given("std", "frouros", std);
   refuse_if_given("arl0", "frouros", arl0);
-  return {FrourosChart(FrourosChart::Kind::kCusum, min_instances, k.value_or(0.005),
+  require_upper(sides);
+  return {FrourosChart(FrourosChart::Kind::kCusum, min_instances.value_or(30.0), k.value_or(0.005),
                        h.value_or(50.0), 1.0, track_onset)};
 }
 
 AnyPageHinkley make_page_hinkley(Number mean, Number std, Number delta, Number threshold,
                                  Number arl0, const std::string& sides,
-                                 const std::optional<std::string>& compat, double min_instances,
-                                 double alpha, bool track_onset) {
+                                 const std::optional<std::string>& compat, Number min_instances,
+                                 Number alpha, bool track_onset) {
   const Sides parsed = parse_sides(sides);
   if (!compat) {
+    refuse_without_compat("min_instances", min_instances);
+    refuse_without_compat("alpha", alpha);
     const double allowance = delta.value_or(0.5);
     const double limit = choose_threshold("threshold", threshold, arl0, allowance, parsed, "delta");
     return {PageHinkley(required("mean", mean), required("std", std), allowance, limit, parsed,
@@ -57,12 +73,15 @@ AnyPageHinkley make_page_hinkley(Number mean, Number std, Number delta, Number t
   }
   const double tolerance = delta.value_or(0.005);
   const double limit = threshold.value_or(50.0);
+  const double least = min_instances.value_or(30.0);
+  const double factor = alpha.value_or(1 - 0.0001);
   if (*compat == "river") {
-    return {RiverPageHinkley(min_instances, tolerance, limit, alpha, parsed, track_onset)};
+    return {RiverPageHinkley(least, tolerance, limit, factor, parsed, track_onset)};
   }
   if (*compat != "frouros") refuse("compat", "None, 'river' or 'frouros'", quoted(*compat));
-  return {FrourosChart(FrourosChart::Kind::kPageHinkley, min_instances, tolerance, limit, alpha,
-                       track_onset)};
+  require_upper(sides);
+  return {
+      FrourosChart(FrourosChart::Kind::kPageHinkley, least, tolerance, limit, factor, track_onset)};
 }
 
 py::dict sums_of(const SidedChart& chart) {
@@ -131,7 +150,7 @@ void bind_detectors(py::module_& m) {
       .def(py::init(&make_cusum), py::arg("mean") = py::none(), py::arg("std") = py::none(),
            py::kw_only(), py::arg("k") = py::none(), py::arg("h") = py::none(),
            py::arg("arl0") = py::none(), py::arg("sides") = "both", py::arg("compat") = py::none(),
-           py::arg("min_instances") = 30.0, py::arg("track_onset") = true)
+           py::arg("min_instances") = py::none(), py::arg("track_onset") = true)
       .def_property_readonly(
           "k",
           [](const AnyCusum& self) {
@@ -154,7 +173,7 @@ void bind_detectors(py::module_& m) {
       .def(py::init(&make_page_hinkley), py::arg("mean") = py::none(), py::arg("std") = py::none(),
            py::kw_only(), py::arg("delta") = py::none(), py::arg("threshold") = py::none(),
            py::arg("arl0") = py::none(), py::arg("sides") = "both", py::arg("compat") = py::none(),
-           py::arg("min_instances") = 30.0, py::arg("alpha") = 1 - 0.0001,
+           py::arg("min_instances") = py::none(), py::arg("alpha") = py::none(),
            py::arg("track_onset") = true)
       .def_property_readonly(
           "delta",

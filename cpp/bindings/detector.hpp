@@ -105,6 +105,35 @@ py::array_t<std::int64_t> update_many(Detector& detector, py::handle samples) {
   });
 }
 
+// state and what follows from it. A class derived in Python restores and clones its own: a copy is
+// made by __new__ and __setstate__, as copy and pickle do.
+template <typename Detector>
+void define_detector_state(py::class_<Detector>& cls) {
+  cls.def(
+         "state", [](const Detector& self) { return to_bytes(self.state()); },
+         "Give the whole state as a versioned, checksummed blob.")
+      .def(py::pickle([](const Detector& self) { return to_bytes(self.state()); },
+                      [](const py::bytes& blob) { return Detector::from_state(as_bytes(blob)); }))
+      .def(
+          "clone",
+          [](const py::object& self) {
+            py::object made = py::type::of(self).attr("from_state")(self.attr("state")());
+            made.attr("reset")();
+            return made;
+          },
+          "Make a new one with the same parameters.")
+      .def("memory_bytes", &Detector::memory_bytes, "Bytes held, fixed at construction.");
+  const py::cpp_function from_state(
+      [](const py::type& type, const py::bytes& state) {
+        py::object made = type.attr("__new__")(type);
+        made.attr("__setstate__")(state);
+        return made;
+      },
+      py::name("from_state"), py::arg("cls"), py::arg("state"),
+      "Restore an object that continues bit for bit.");
+  cls.attr("from_state") = py::reinterpret_steal<py::object>(PyClassMethod_New(from_state.ptr()));
+}
+
 template <typename Detector>
 void define_detector(py::class_<Detector>& cls) {
   define_fast_update<Detector>(cls);
@@ -126,7 +155,7 @@ void define_detector(py::class_<Detector>& cls) {
       .def_property_readonly("count", &Detector::count, "Updates, skipped ones included.")
       .def_property_readonly("skipped", &Detector::skipped, "Updates with NaN or infinity.")
       .def("reset", &Detector::reset, "Start as new.");
-  define_state<Detector>(cls);
+  define_detector_state(cls);
 }
 
 }  // namespace selfheal::python

@@ -17,7 +17,8 @@ namespace {
 // simulation on the six distributions of benchmarks/signals_for_detectors.py.
 double allowance_for(double sd) noexcept { return 0.5 + 0.33 * sd; }
 constexpr double kTailQuantile = 2.0;
-constexpr double kSmallestShare = 0.25;  // of theta that uncertainty must leave
+constexpr double kSmallestShare = 0.25;      // of theta that uncertainty must leave
+constexpr double kSmallestDependent = 0.01;  // and memory
 constexpr std::size_t kLattice = 96;
 constexpr double kTailShare = 0.001;   // of scores beyond the cut
 constexpr double kTailSamples = 20.0;  // calibration samples that must be there
@@ -68,6 +69,53 @@ double log_lattice(const std::vector<Step>& steps, double h) {
   return chain.log_time_from_first();
 }
 
+// Whether steps upwards are so far apart that the threshold passes few of them: then the run length
+// is a stair, and no smooth formula follows it.
+bool is_coarse(const std::vector<Step>& steps, double h) noexcept {
+  for (std::size_t i = 1; i < steps.size(); ++i) {
+    if (steps[i].value > 0.0 && steps[i].value - steps[i - 1].value > h / 8.0) return true;
+  }
+  return false;
+}
+
+// The same steps, the high ones more likely, so that the exponent falls from theta to `exponent`:
+// weights times exp(tilt value), and tilt from M(tilt + exponent) = M(tilt), M their transform.
+std::vector<Step> tilted(const std::vector<Step>& steps, double theta, double exponent) {
+  const double top = steps.back().value;
+  const auto transform = [&](double tilt) {
+    double sum = 0.0;
+    for (const Step& step : steps) sum += step.weight * std::exp(tilt * (step.value - top));
+    return sum;
+  };
+  double low = 0.0;
+  double high = std::max(0.0, theta - exponent);
+  for (int i = 0; i < 40; ++i) {
+    const double tilt = 0.5 * (low + high);
+    const double more = std::log(transform(tilt + exponent) / transform(tilt)) + exponent * top;
+    (more < 0.0 ? low : high) = tilt;
+  }
+  std::vector<Step> result = steps;
+  const double sum = transform(high);
+  for (Step& step : result) step.weight *= std::exp(high * (step.value - top)) / sum;
+  return result;
+}
+
+// The threshold from `h` on that gives the run length on the lattice.
+double solve_stair(const std::vector<Step>& steps, double h, double log_arl0) {
+  if (log_lattice(steps, h) >= log_arl0) return h;
+  double low = h;
+  double high = h;
+  for (int i = 0; i < 64 && log_lattice(steps, high) < log_arl0; ++i) {
+    low = high;
+    high *= 1.5;
+  }
+  while (high - low > 1e-3 * high) {
+    const double middle = 0.5 * (low + high);
+    (log_lattice(steps, middle) < log_arl0 ? low : high) = middle;
+  }
+  return high;
+}
+
 double log_growth(double theta_b) noexcept {
   if (theta_b > 30.0) return theta_b;
   if (theta_b < 1e-2) return std::log(0.5 * theta_b * theta_b * (1.0 + theta_b / 3.0));
@@ -92,34 +140,45 @@ Solved solve_cusum(const std::vector<Step>& steps, const Reference::Dependence& 
     spread += step.weight * tilted * tilted;
     slope += step.weight * step.value * tilted;
   }
-  const double squares = std::max(0.0, spread - 1.0) + dependence.variance;
-  const double deviation = std::sqrt(squares / samples) / slope;
   // Siegmund's formula with this theta, its overshoot fitted to the chain at a small h.
   const double small = std::min(6.0 / theta, std::max(2.0, 2.0 / theta));
   const double at_small = log_lattice(steps, small);
   const double overshoot = 1.166;
-  const auto log_run = [&](double h, double exponent) {
-    return at_small + log_growth(exponent * (h + overshoot)) -
-           log_growth(theta * (small + overshoot)) -
-           // the formula's denominator is theta times the mean step, which shrinks with theta
-           2.0 * std::log(exponent / theta);
-  };
   // Steps that come in bunches: the excess of their products, which falls with theta's square.
   const double dependent =
       lundberg(steps, [&](double at) { return dependence.excess * (at / theta) * (at / theta); });
+  if (!(dependent > kSmallestDependent * theta)) return {kInfinity, kInfinity};
+  // With r what memory leaves of theta, the inputs' variance over long spans is 1 / r: the mean's
+  // error moves the exponent by sqrt(r) of what it would without memory, that of the memory by r^2.
+  const double left = dependent / theta;
+  const double squares =
+      std::max(0.0, spread - 1.0) * left + dependence.variance * std::pow(left, 4);
+  const double deviation = std::sqrt(squares / samples) / slope;
+  const auto log_run = [&](double h, double exponent) {
+    return at_small + log_growth(exponent * (h + overshoot)) -
+           log_growth(theta * (small + overshoot)) -
+           // The formula's denominator is theta times the mean step, which memory leaves and
+           // uncertainty shrinks like theta.
+           std::log(left) - 2.0 * std::log(exponent / dependent);
+  };
   const auto solve = [&](double exponent) {
     if (log_run(1e-9, exponent) >= log_arl0) return 1e-9;
     return solve_rising([&](double h) { return log_run(h, exponent) - log_arl0; }, 1e-9, 4.0, 1e-9);
   };
-  const double certain = dependent > kSmallestShare * theta ? solve(dependent) : kInfinity;
-  double h = certain;
+  const auto stair = [&](double from, double exponent) {
+    if (!is_coarse(steps, from)) return from;
+    return solve_stair(tilted(steps, theta, exponent), from, log_arl0);
+  };
+  double h = solve(dependent);
+  const double certain = stair(h, dependent);
+  double pessimistic = dependent;
   for (int i = 0; i < 6; ++i) {
     const double allowance = allowance_for((h + overshoot) * deviation);
-    const double pessimistic = dependent - allowance * deviation;
-    if (!(pessimistic >= kSmallestShare * theta)) return {kInfinity, certain};
+    pessimistic = dependent - allowance * deviation;
+    if (!(pessimistic >= kSmallestShare * dependent)) return {kInfinity, certain};
     h = solve(pessimistic);
   }
-  return {h, certain};
+  return {stair(h, pessimistic), certain};
 }
 
 // Log run length of the counting chart, from 0. From state j it reaches j - 1 or the alarm; what

@@ -12,7 +12,6 @@ namespace {
 constexpr StateTag kTag = state_tag("EWMA");
 constexpr double kLargestScore = 1073741824.0;  // 2^30
 constexpr double kSmallestWeight = 1e-3;
-constexpr double kNever = std::numeric_limits<double>::infinity();
 
 }  // namespace
 
@@ -29,9 +28,9 @@ Ewma::Ewma(double mean, double std, double weight, double limit, Sides sides, bo
 }
 
 void Ewma::set_limits() noexcept {
-  const double reach = limit_ * std::sqrt(weight_ / (2.0 - weight_));
-  highest_ = sides_ == Sides::kLower ? kNever : reach;
-  lowest_ = sides_ == Sides::kUpper ? -kNever : -reach;
+  const double sd = std::sqrt(weight_ / (2.0 - weight_));
+  highest_ = (sides_ == Sides::kLower ? kEwmaOpenSide : limit_) * sd;
+  lowest_ = -(sides_ == Sides::kUpper ? kEwmaOpenSide : limit_) * sd;
 }
 
 bool Ewma::update(double x) noexcept {
@@ -44,7 +43,15 @@ bool Ewma::update(double x) noexcept {
   const double z = std::clamp((x - mean_) * (1.0 / std_), -kLargestScore, kLargestScore);
   if (tracker_) tracker_->push(z, index);
   average_ += weight_ * (z - average_);
-  drift_detected_ = average_ > highest_ || average_ < lowest_;
+  const bool rose = average_ > highest_;
+  const bool fell = average_ < lowest_;
+  if (rose && sides_ == Sides::kLower) [[unlikely]] {
+    average_ = highest_;
+  } else if (fell && sides_ == Sides::kUpper) [[unlikely]] {
+    average_ = lowest_;
+  } else {
+    drift_detected_ = rose || fell;
+  }
   return drift_detected_;
 }
 

@@ -114,7 +114,9 @@ void Kswin::Twister::write(StateWriter& writer) const {
 void Kswin::Twister::read(StateReader& reader) {
   used_ = reader.u32();
   StateReader::require(used_ <= kWords, "a generator out of range");
-  for (std::uint32_t& word : words_) word = reader.u32();
+  std::uint32_t any = 0;
+  for (std::uint32_t& word : words_) any |= word = reader.u32();
+  StateReader::require(any != 0, "a generator that stands still");
 }
 
 Kswin::Kswin(double alpha, std::uint32_t window_size, std::uint32_t stat_size, std::uint64_t seed,
@@ -222,7 +224,9 @@ Kswin Kswin::read(StateReader& reader) {
   detector.twister_.read(reader);
   const std::uint64_t count = std::min<std::uint64_t>(detector.total_, window_size);
   for (std::uint64_t i = detector.total_ - count; i < detector.total_; ++i) {
-    detector.window_[i % window_size] = reader.f64();
+    double& held = detector.window_[i % window_size];
+    held = reader.f64();
+    StateReader::require(std::isfinite(held), "a sample that is not finite");
   }
   return detector;
 }

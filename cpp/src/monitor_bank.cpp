@@ -346,7 +346,7 @@ MonitorBank::MonitorBank(StateReader& reader) {
       for (std::size_t i = 0; i < signals_; ++i) {
         double& sum = charts_[i].level[side][k];
         sum = reader.f64();
-        StateReader::require(sum >= 0.0, "a sum out of range");
+        StateReader::require(sum >= 0.0 && std::isfinite(sum), "a sum out of range");
       }
     }
   }

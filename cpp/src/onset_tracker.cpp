@@ -19,6 +19,7 @@ Onset OnsetTracker::best(Ratio&& ratio) const noexcept {
     double ratio;
     std::int64_t next;
     std::int64_t older;  // the mark before it
+    double drop;
   };
   std::array<Candidate, kLevels * kSlots> candidates;
   std::size_t held = 0;
@@ -36,7 +37,8 @@ Onset OnsetTracker::best(Ratio&& ratio) const noexcept {
       double shift = 0.0;
       const double found = ratio(static_cast<double>(before), static_cast<double>(count_ - before),
                                  mark.sum, sum_ - mark.sum, shift);
-      candidates[held++] = {found, next, older < 0 ? next : older + 1};
+      candidates[held++] = {found, next, older < 0 ? next : older + 1,
+                            before == 0 ? kDropAtStart : kDrop};
       older = next;
       if (found > top) {
         top = found;
@@ -48,7 +50,7 @@ Onset OnsetTracker::best(Ratio&& ratio) const noexcept {
   onset.earliest = onset.estimate;
   for (std::size_t i = 0; i < held; ++i) {
     const Candidate& candidate = candidates[i];
-    if (candidate.ratio > 0.0 && candidate.ratio >= top - kDrop) {
+    if (candidate.ratio > 0.0 && candidate.ratio >= top - candidate.drop) {
       onset.earliest = std::min(onset.earliest, candidate.older);
     }
   }

@@ -5,6 +5,7 @@
 #include <numbers>
 #include <utility>
 
+#include "bunching.hpp"
 #include "lundberg.hpp"
 #include "reference_score.hpp"
 #include "selfheal/argument_error.hpp"
@@ -14,6 +15,7 @@ namespace selfheal {
 namespace {
 
 constexpr StateTag kTag = state_tag("REFR");
+constexpr double kLargestPhi = 0.995;
 
 double normal_cdf(double z) noexcept { return 0.5 * std::erfc(-z / std::numbers::sqrt2); }
 
@@ -153,7 +155,9 @@ void Reference::prepare(const std::vector<double>& samples) {
   const auto n = static_cast<double>(count_);
   const double noise = 2.0 / std::sqrt(n);
   const double first = autocorrelation(z, 1);
-  phi_ = std::fabs(first) > noise ? std::clamp(first, -0.95, 0.95) : 0.0;
+  // An estimate from n samples is too small by (1 + 3 phi) / n (Kendall 1954).
+  const double unbiased = first + (1.0 + 3.0 * first) / n;
+  phi_ = std::fabs(first) > noise ? std::clamp(unbiased, -kLargestPhi, kLargestPhi) : 0.0;
   sqrt_whitened_ = std::sqrt(1.0 - phi_ * phi_);
   std::vector<double> inputs;
   inputs.reserve(z.size());
@@ -180,6 +184,8 @@ void Reference::prepare(const std::vector<double>& samples) {
 }
 
 void Reference::measure_dependence(const std::vector<double>& inputs) {
+  std::vector<double> terms;
+  terms.reserve(inputs.size());
   for (std::size_t side = 0; side < BankCharts::kSides; ++side) {
     for (std::size_t k = 0; k < BankCharts::kAllowances; ++k) {
       const double sign = side == 0 ? 1.0 : -1.0;
@@ -194,10 +200,12 @@ void Reference::measure_dependence(const std::vector<double>& inputs) {
       double squares = 0.0;
       double pairs = 0.0;
       double before = std::numeric_limits<double>::quiet_NaN();
+      terms.clear();
       for (const double y : inputs) {
         const double tilted = std::exp(theta * (sign * y - allowance)) - 1.0;
         const double product = tilted * before;
         before = tilted;
+        terms.push_back(std::isnan(tilted) ? 0.0 : tilted);
         if (std::isnan(product)) continue;
         sum += product;
         squares += product * product;
@@ -206,7 +214,16 @@ void Reference::measure_dependence(const std::vector<double>& inputs) {
       if (pairs < 2.0) continue;
       const double mean = sum / pairs;
       const double variance = std::max(0.0, squares / pairs - mean * mean);
-      dependence_[side][k] = {std::log1p(std::max(0.0, mean)), variance};
+      // A chart's way to its threshold h = log(arl0) / 2k takes some h / k steps; what hangs
+      // together over longer spans makes alarms come in bunches, but no more of them.
+      const double span = 8.0 / (allowance * allowance);
+      const Bunching far = bunching_of(terms, span);
+      // What phi is in error by, sqrt((1 - phi^2) / n), whitening leaves in all of these steps, not
+      // in the next alone: phi^(j - 1) of it in the product with the one j before.
+      const double lasting = (1.0 - std::pow(std::max(0.0, phi_), span)) / (1.0 - phi_);
+      const double later = std::max(1.0, (1.0 - phi_ * phi_) * lasting * lasting);
+      dependence_[side][k] = {std::max(std::log1p(std::max(0.0, mean)), far.sum),
+                              std::max(later * variance, far.variance)};
     }
   }
 }

@@ -25,6 +25,7 @@ double log_siegmund(double h, double drift) noexcept {
     return std::log(b * b * (1.0 + exponent / 3.0 + exponent * exponent / 12.0));
   }
   if (exponent > 700.0) return exponent - std::log(2.0 * drift * drift);
+  if (exponent < -700.0) return std::log((b + 0.5 / drift) / -drift);
   return std::log((std::exp(exponent) - exponent - 1.0) / (2.0 * drift * drift));
 }
 
@@ -46,8 +47,13 @@ double log_integral(double h, double drift) {
 
 double log_one_sided(double h, double drift) {
   if (h <= kWidestIntegral) return log_integral(h, drift);
-  return log_integral(kWidestIntegral, drift) + log_siegmund(h, drift) -
-         log_siegmund(kWidestIntegral, drift);
+  const double widest = log_integral(kWidestIntegral, drift);
+  const double formula = log_siegmund(h, drift);
+  const double formula_widest = log_siegmund(kWidestIntegral, drift);
+  // A chart that falls on average has to be lucky all the way, which multiplies; one that rises
+  // takes so many more steps, which adds.
+  if (drift >= 0.0) return widest + formula - formula_widest;
+  return std::log(std::exp(widest) + (std::exp(formula) - std::exp(formula_widest)));
 }
 
 double combine(Sides sides, double log_upper, double log_lower) noexcept {
@@ -96,13 +102,7 @@ double cusum_threshold(double arl0, double k, Sides sides) {
   require_not_negative("k", k);
   const double wanted = std::log(arl0) + (sides == Sides::kBoth ? std::log(2.0) : 0.0);
   const double smallest = log_one_sided(0.0, k);
-  if (smallest > wanted) {
-    refuse("arl0",
-           "at least the run length without any threshold, " +
-               std::to_string(std::exp(
-                   smallest - std::log(arl0) > 700.0 ? 700.0 : smallest + std::log(arl0) - wanted)),
-           arl0);
-  }
+  if (smallest > wanted) refuse_short("threshold", smallest + std::log(arl0) - wanted, arl0);
   return solve_rising([&](double h) { return log_one_sided(h, k) - wanted; }, 0.0, 1.0);
 }
 

@@ -2,8 +2,10 @@
 
 // What the run lengths of all charts are computed with. Set-up only: it allocates.
 
+#include <array>
 #include <cmath>
 #include <cstddef>
+#include <cstdio>
 #include <numbers>
 #include <utility>
 #include <vector>
@@ -20,6 +22,14 @@ inline double normal_cdf(double z) noexcept { return 0.5 * std::erfc(-z / std::n
 
 inline void require_arl0(double arl0) {
   if (!(arl0 >= 10.0 && arl0 <= 1e12)) refuse("arl0", "a number of samples from 10 to 1e12", arl0);
+}
+
+// Refuses a run length that is shorter than a chart's with a limit, or threshold, of zero.
+[[noreturn]] inline void refuse_short(const char* limit, double log_shortest, double arl0) {
+  std::array<char, 96> expected{};
+  std::snprintf(expected.data(), expected.size(), "at least the run length without any %s, %.7g",
+                limit, std::exp(log_shortest));
+  refuse("arl0", expected.data(), arl0);
 }
 
 struct Quadrature {

@@ -10,8 +10,11 @@
 namespace selfheal {
 namespace {
 
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kSmallestWeight = 1e-3;
-constexpr double kOpenSide = 9.0;  // how far, in its own sd, a one-sided chart may wander: 1e-19
+constexpr double kSmallestLimit = 1e-6;
+constexpr double kNeverReached = 39.0;  // standard deviations: less likely than 1e-308
+constexpr double kMostNodes = 4096.0;
 
 void check_weight(double weight) {
   if (!(weight >= kSmallestWeight && weight <= 1.0)) {
@@ -21,23 +24,33 @@ void check_weight(double weight) {
 
 double log_ewma(double limit, double weight, double shift, Sides sides) {
   const double sd = std::sqrt(weight / (2.0 - weight));
-  const double high = limit * sd;
-  const double low = sides == Sides::kBoth ? -high : std::min(0.0, shift) - kOpenSide * sd;
   if (weight == 1.0) {
     const double below = sides == Sides::kBoth ? normal_cdf(-limit - shift) : 0.0;
     return -std::log(below + normal_cdf(shift - limit));
   }
-  const auto count = static_cast<std::size_t>(32.0 + 2.5 * (high - low) / weight);
+  const bool is_both = sides == Sides::kBoth;
+  // How far the average, which is never beyond 0 and the shift but for chance, stays from a limit.
+  const double nearest = is_both ? std::fabs(shift) : shift;
+  if (limit - std::max(0.0, nearest) / sd > kNeverReached) return kInfinity;
+  const double high = limit * sd;
+  const double low = is_both ? -high : -kEwmaOpenSide * sd;
+  const double nodes = 32.0 + 2.5 * (high - low) / weight;
+  if (nodes > kMostNodes) refuse("limit", "a narrower one for this weight", limit);
+  const auto count = static_cast<std::size_t>(nodes);
   const Quadrature rule = gauss_legendre(count, low, high);
-  AbsorbingChain chain(count + 1);
-  for (std::size_t i = 0; i <= count; ++i) {
-    const double decayed = (1.0 - weight) * (i == 0 ? 0.0 : rule.nodes[i - 1]);
+  // State 0 is where the chart starts; the last of a one-sided one is where it is held.
+  const std::size_t states = count + (is_both ? 1 : 2);
+  AbsorbingChain chain(states);
+  for (std::size_t i = 0; i < states; ++i) {
+    const double from = i == 0 ? 0.0 : (i <= count ? rule.nodes[i - 1] : low);
+    const double decayed = (1.0 - weight) * from;
     for (std::size_t j = 0; j < count; ++j) {
       chain.move(i, j + 1) =
           rule.weights[j] / weight * normal_density((rule.nodes[j] - decayed) / weight - shift);
     }
+    const double below = normal_cdf((low - decayed) / weight - shift);
     chain.leave(i) = normal_cdf(shift - (high - decayed) / weight);
-    if (sides == Sides::kBoth) chain.leave(i) += normal_cdf((low - decayed) / weight - shift);
+    (is_both ? chain.leave(i) : chain.move(i, count + 1)) += below;
   }
   return chain.log_time_from_first();
 }
@@ -59,8 +72,10 @@ double ewma_limit(double arl0, double weight, Sides sides) {
   require_arl0(arl0);
   check_weight(weight);
   const double wanted = std::log(arl0);
+  const double shortest = log_ewma(kSmallestLimit, weight, 0.0, sides);
+  if (shortest > wanted) refuse_short("limit", shortest, arl0);
   return solve_rising([&](double limit) { return log_ewma(limit, weight, 0.0, sides) - wanted; },
-                      1e-3, 4.0);
+                      kSmallestLimit, 4.0);
 }
 
 double shewhart_average_run_length(double limit, double shift, Sides sides) {

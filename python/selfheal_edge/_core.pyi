@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, SupportsFloat, SupportsIndex, final
 import numpy as np
 import numpy.typing as npt
 from _typeshed import structseq
-from typing_extensions import Buffer, Never
+from typing_extensions import Buffer, Never, Self
 
 _Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 _Buffer = Buffer | npt.NDArray[Any]  # NumPy declares itself a Buffer from Python 3.12 on
@@ -347,7 +347,7 @@ class Cusum(metaclass=_Pybind11Type):
         arl0: SupportsFloat | None = None,
         sides: _Sides = "both",
         compat: Literal["frouros"] | None = None,
-        min_instances: SupportsFloat = 30.0,
+        min_instances: SupportsFloat | None = None,
         track_onset: bool = True,
     ) -> None: ...
     def update(self, x: SupportsFloat, /) -> bool:
@@ -397,9 +397,18 @@ class Cusum(metaclass=_Pybind11Type):
     def state(self) -> bytes:
         """Give the whole state as a versioned, checksummed blob."""
 
-    @staticmethod
-    def from_state(state: bytes) -> Cusum:
+    @classmethod
+    def from_state(cls, state: bytes) -> Self:
         """Restore one that continues bit for bit; raise StateError if the blob is refused."""
+
+    def clone(self) -> Self:
+        """Make a new one with the same parameters, as river's models ask for."""
+
+    def __getstate__(self) -> bytes:
+        """As `state`: for copy and pickle."""
+
+    def __setstate__(self, state: bytes, /) -> None:
+        """As `from_state`: for copy and pickle."""
 
     def memory_bytes(self) -> int:
         """Bytes held, fixed at construction; 3 KiB of them find the onset."""
@@ -454,8 +463,9 @@ class PageHinkley(metaclass=_Pybind11Type):
         Which shifts to watch for.
     compat : {"river", "frouros"}, optional
         Give that library's test bit for bit instead, which learns its mean from the stream, with
-        its `delta` (default 0.005), `threshold` (50), `min_instances` and forgetting factor
-        `alpha`; mean, std and arl0 stay away. frouros' watches for a rise only.
+        its `delta` (default 0.005), `threshold` (50), `min_instances` (30) and forgetting factor
+        `alpha` (0.9999); mean, std and arl0 stay away, as the last two do without `compat`.
+        frouros' watches for a rise only.
     track_onset : bool
         False saves 3 KiB and answers None for the onset.
 
@@ -492,8 +502,8 @@ class PageHinkley(metaclass=_Pybind11Type):
         arl0: SupportsFloat | None = None,
         sides: _Sides = "both",
         compat: Literal["river", "frouros"] | None = None,
-        min_instances: SupportsFloat = 30.0,
-        alpha: SupportsFloat = ...,
+        min_instances: SupportsFloat | None = None,
+        alpha: SupportsFloat | None = None,
         track_onset: bool = True,
     ) -> None: ...
     def update(self, x: SupportsFloat, /) -> bool:
@@ -543,9 +553,18 @@ class PageHinkley(metaclass=_Pybind11Type):
     def state(self) -> bytes:
         """Give the whole state as a versioned, checksummed blob."""
 
-    @staticmethod
-    def from_state(state: bytes) -> PageHinkley:
+    @classmethod
+    def from_state(cls, state: bytes) -> Self:
         """Restore one that continues bit for bit; raise StateError if the blob is refused."""
+
+    def clone(self) -> Self:
+        """Make a new one with the same parameters, as river's models ask for."""
+
+    def __getstate__(self) -> bytes:
+        """As `state`: for copy and pickle."""
+
+    def __setstate__(self, state: bytes, /) -> None:
+        """As `from_state`: for copy and pickle."""
 
     def memory_bytes(self) -> int:
         """Bytes held, fixed at construction; 3 KiB of them find the onset."""
@@ -676,9 +695,18 @@ class Ewma(metaclass=_Pybind11Type):
     def state(self) -> bytes:
         """Give the whole state as a versioned, checksummed blob."""
 
-    @staticmethod
-    def from_state(state: bytes) -> Ewma:
+    @classmethod
+    def from_state(cls, state: bytes) -> Self:
         """Restore one that continues bit for bit; raise StateError if the blob is refused."""
+
+    def clone(self) -> Self:
+        """Make a new one with the same parameters, as river's models ask for."""
+
+    def __getstate__(self) -> bytes:
+        """As `state`: for copy and pickle."""
+
+    def __setstate__(self, state: bytes, /) -> None:
+        """As `from_state`: for copy and pickle."""
 
     def memory_bytes(self) -> int:
         """Bytes held, fixed at construction; 3 KiB of them find the onset."""
@@ -791,9 +819,18 @@ class Adwin(metaclass=_Pybind11Type):
     def state(self) -> bytes:
         """Give the whole state as a versioned, checksummed blob."""
 
-    @staticmethod
-    def from_state(state: bytes) -> Adwin:
+    @classmethod
+    def from_state(cls, state: bytes) -> Self:
         """Restore one that continues bit for bit; raise StateError if the blob is refused."""
+
+    def clone(self) -> Self:
+        """Make a new one with the same parameters, as river's models ask for."""
+
+    def __getstate__(self) -> bytes:
+        """As `state`: for copy and pickle."""
+
+    def __setstate__(self, state: bytes, /) -> None:
+        """As `from_state`: for copy and pickle."""
 
     def memory_bytes(self) -> int:
         """Bytes held, fixed at construction; 3 KiB of them find the onset."""
@@ -899,9 +936,18 @@ class Kswin(metaclass=_Pybind11Type):
     def state(self) -> bytes:
         """Give the whole state as a versioned, checksummed blob."""
 
-    @staticmethod
-    def from_state(state: bytes) -> Kswin:
+    @classmethod
+    def from_state(cls, state: bytes) -> Self:
         """Restore one that continues bit for bit; raise StateError if the blob is refused."""
+
+    def clone(self) -> Self:
+        """Make a new one with the same parameters, as river's models ask for."""
+
+    def __getstate__(self) -> bytes:
+        """As `state`: for copy and pickle."""
+
+    def __setstate__(self, state: bytes, /) -> None:
+        """As `from_state`: for copy and pickle."""
 
     def memory_bytes(self) -> int:
         """Bytes held, fixed at construction; 3 KiB of them find the onset."""
@@ -994,9 +1040,18 @@ class Ddm(metaclass=_Pybind11Type):
     def state(self) -> bytes:
         """Give the whole state as a versioned, checksummed blob."""
 
-    @staticmethod
-    def from_state(state: bytes) -> Ddm:
+    @classmethod
+    def from_state(cls, state: bytes) -> Self:
         """Restore one that continues bit for bit; raise StateError if the blob is refused."""
+
+    def clone(self) -> Self:
+        """Make a new one with the same parameters, as river's models ask for."""
+
+    def __getstate__(self) -> bytes:
+        """As `state`: for copy and pickle."""
+
+    def __setstate__(self, state: bytes, /) -> None:
+        """As `from_state`: for copy and pickle."""
 
     def memory_bytes(self) -> int:
         """Bytes held, fixed at construction; 3 KiB of them find the onset."""
@@ -1081,9 +1136,18 @@ class Eddm(metaclass=_Pybind11Type):
     def state(self) -> bytes:
         """Give the whole state as a versioned, checksummed blob."""
 
-    @staticmethod
-    def from_state(state: bytes) -> Eddm:
+    @classmethod
+    def from_state(cls, state: bytes) -> Self:
         """Restore one that continues bit for bit; raise StateError if the blob is refused."""
+
+    def clone(self) -> Self:
+        """Make a new one with the same parameters, as river's models ask for."""
+
+    def __getstate__(self) -> bytes:
+        """As `state`: for copy and pickle."""
+
+    def __setstate__(self, state: bytes, /) -> None:
+        """As `from_state`: for copy and pickle."""
 
     def memory_bytes(self) -> int:
         """Bytes held, fixed at construction; 3 KiB of them find the onset."""
@@ -1168,9 +1232,18 @@ class HddmA(metaclass=_Pybind11Type):
     def state(self) -> bytes:
         """Give the whole state as a versioned, checksummed blob."""
 
-    @staticmethod
-    def from_state(state: bytes) -> HddmA:
+    @classmethod
+    def from_state(cls, state: bytes) -> Self:
         """Restore one that continues bit for bit; raise StateError if the blob is refused."""
+
+    def clone(self) -> Self:
+        """Make a new one with the same parameters, as river's models ask for."""
+
+    def __getstate__(self) -> bytes:
+        """As `state`: for copy and pickle."""
+
+    def __setstate__(self, state: bytes, /) -> None:
+        """As `from_state`: for copy and pickle."""
 
     def memory_bytes(self) -> int:
         """Bytes held, fixed at construction; 3 KiB of them find the onset."""
@@ -1258,9 +1331,18 @@ class HddmW(metaclass=_Pybind11Type):
     def state(self) -> bytes:
         """Give the whole state as a versioned, checksummed blob."""
 
-    @staticmethod
-    def from_state(state: bytes) -> HddmW:
+    @classmethod
+    def from_state(cls, state: bytes) -> Self:
         """Restore one that continues bit for bit; raise StateError if the blob is refused."""
+
+    def clone(self) -> Self:
+        """Make a new one with the same parameters, as river's models ask for."""
+
+    def __getstate__(self) -> bytes:
+        """As `state`: for copy and pickle."""
+
+    def __setstate__(self, state: bytes, /) -> None:
+        """As `from_state`: for copy and pickle."""
 
     def memory_bytes(self) -> int:
         """Bytes held, fixed at construction; 3 KiB of them find the onset."""
@@ -1675,9 +1757,18 @@ class SignalMonitor(metaclass=_Pybind11Type):
     def state(self) -> bytes:
         """Give the whole state as a versioned, checksummed blob."""
 
-    @staticmethod
-    def from_state(state: bytes) -> SignalMonitor:
+    @classmethod
+    def from_state(cls, state: bytes) -> Self:
         """Restore one that continues bit for bit; raise StateError if the blob is refused."""
+
+    def clone(self) -> Self:
+        """Make a new one with the same parameters, as river's models ask for."""
+
+    def __getstate__(self) -> bytes:
+        """As `state`: for copy and pickle."""
+
+    def __setstate__(self, state: bytes, /) -> None:
+        """As `from_state`: for copy and pickle."""
 
     def memory_bytes(self) -> int:
         """Bytes held, fixed at construction; 3 KiB of them find the onset."""

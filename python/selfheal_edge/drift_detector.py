@@ -57,11 +57,17 @@ class DriftDetector(_core.SignalMonitor):
         rate_hz: float | None = None,
     ) -> None:
         arl0 = predictions(false_alarm_interval, rate_hz)
-        samples = np.ascontiguousarray(normal, np.float64)
-        if samples.ndim != 1 or np.count_nonzero(np.isfinite(samples)) < _MIN_SAMPLES:
+        if isinstance(normal, np.ma.MaskedArray):
+            normal = np.where(normal.mask, np.nan, normal.data)
+        try:
+            samples = np.ascontiguousarray(normal, np.float64)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"normal: expected numbers, got {type(normal).__name__}") from error
+        usable = np.count_nonzero(np.isfinite(samples))
+        if np.ndim(normal) != 1 or usable < _MIN_SAMPLES:
             raise ValueError(
                 f"normal: expected at least {_MIN_SAMPLES} finite numbers in one dimension, "
-                f"got shape {samples.shape}"
+                f"got {usable} in shape {np.shape(normal)}"
             )
         super().__init__(_core.Reference(samples), arl0=arl0)
 

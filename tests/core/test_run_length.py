@@ -217,3 +217,45 @@ def test_refusals() -> None:
         _core.average_run_length(float("nan"), 0.5)
     with pytest.raises(ValueError, match="method: expected 'integral' or 'siegmund', got 'guess'"):
         _core.average_run_length(1, 0.5, method="guess")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("k", "shift"), [(0.5, 3.0), (0.5, 1.0), (0.0, 0.75)])
+def test_a_high_threshold_is_climbed_at_the_pace_of_the_shift(k: float, shift: float) -> None:
+    """Beyond the widest integral as well: every h more takes h / (shift - k) samples more."""
+    at = {h: _core.average_run_length(h, k, shift, "upper") for h in (100, 128, 1000, 1e5)}
+    for low, high in ((100, 128), (128, 1000), (1000, 1e5)):
+        assert at[high] - at[low] == pytest.approx((high - low) / (shift - k), rel=1e-6)
+
+
+@pytest.mark.parametrize("sides", ["upper", "lower"])
+@pytest.mark.parametrize("weight", [0.001, 0.01])
+def test_an_interval_that_no_limit_gives_is_refused(weight: float, sides: Any) -> None:
+    with pytest.raises(ValueError, match="arl0: expected at least the run length without any li"):
+        _core.ewma_limit(10, weight, sides)
+    with pytest.raises(ValueError, match="arl0: expected at least the run length without any li"):
+        _core.Ewma(0, 1, weight=weight, arl0=10, sides=sides)
+    assert _core.ewma_limit(100, weight, sides) > 0
+    with pytest.raises(ValueError, match=r"any threshold, \S{1,14}, got 10$"):
+        _core.cusum_threshold(10, 38)
+
+
+def test_limits_that_nothing_reaches_take_for_ever() -> None:
+    for limit, weight, shift, sides in (
+        (1000, 0.001, 0, "both"),
+        (3, 0.1, -1e6, "upper"),
+        (40, 0.01, -3, "upper"),
+        (40, 0.5, 1e9, "lower"),
+    ):
+        assert _core.ewma_average_run_length(limit, weight, shift, sides) == math.inf  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="limit: expected a narrower one for this weight"):
+        _core.ewma_average_run_length(1000, 0.001, 100)
+
+
+@pytest.mark.parametrize("shift", [-0.3, 0.0, 0.2])
+def test_one_sided_ewma_run_lengths_are_simulated_ones(shift: float) -> None:
+    limit, weight = 1.5, 0.1
+    known = _core.ewma_average_run_length(limit, weight, shift, "upper")
+    samples = np.random.default_rng(6).normal(shift, 1, 600_000)
+    chart = _core.Ewma(0, 1, weight=weight, limit=limit, sides="upper", track_onset=False)
+    alarms = len(chart.update_many(samples))
+    assert len(samples) / alarms == pytest.approx(known, rel=4 / math.sqrt(alarms))

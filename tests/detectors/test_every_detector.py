@@ -1,12 +1,15 @@
 """What every detector does alike."""
 
+import copy
+import pickle
+import struct
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
-from selfheal_edge import _core, drift
+from selfheal_edge import DriftDetector, _core, drift
 
 MAKES: dict[str, Callable[..., Any]] = {
     "Cusum": lambda **kw: _core.Cusum(0, 1, h=4, **kw),
@@ -93,6 +96,60 @@ def test_damaged_states_are_refused(name: str) -> None:
             type(detector).from_state(bytes(damaged))
     with pytest.raises(_core.StateTypeError):
         type(detector).from_state(_core.Moments().state())
+
+
+@each
+def test_copies_and_clones(name: str) -> None:
+    detector = MAKES[name]()
+    fresh = detector.state()
+    detector.update_many(stream(name)[:700])
+    for copied in (copy.deepcopy(detector), pickle.loads(pickle.dumps(detector))):
+        assert type(copied) is type(detector)
+        assert copied.state() == detector.state()
+    assert detector.clone().state() == fresh
+
+
+def test_a_derived_class_restores_its_own() -> None:
+    normal = np.random.default_rng(0).standard_normal(1000)
+    detector = DriftDetector(normal, false_alarm_interval=1e4)
+    detector.update_many(normal[:100])
+    for restored in (DriftDetector.from_state(detector.state()), copy.deepcopy(detector)):
+        assert type(restored) is DriftDetector
+        assert restored.price == detector.price
+        assert restored.state() == detector.state()
+    chart = drift.PageHinkley(threshold=7)
+    assert type(chart.clone()) is type(drift.PageHinkley.from_state(chart.state())) is type(chart)
+
+
+def test_what_would_be_ignored_is_refused() -> None:
+    for name, value in (("min_instances", 3), ("alpha", 0.5)):
+        with pytest.raises(ValueError, match=f"{name}: expected None without compat, got {value}"):
+            _core.PageHinkley(0, 1, threshold=4, **{name: value})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="min_instances: expected None without compat, got 3"):
+        _core.Cusum(0, 1, h=4, min_instances=3)
+    for make in (_core.Cusum, _core.PageHinkley):
+        with pytest.raises(ValueError, match="sides: expected 'both' or 'upper' with compat"):
+            make(compat="frouros", sides="lower")
+        with pytest.raises(ValueError, match="sides: expected 'both', 'upper' or 'lower'"):
+            make(compat="frouros", sides="left")  # type: ignore[arg-type]
+
+
+def with_tail(blob: bytes, tail: bytes, before: int) -> bytes:
+    """The state with bytes replaced that end `before` the payload's end, and a right checksum."""
+    end = len(blob) - 4 - before
+    changed = blob[: end - len(tail)] + tail + blob[end:-4]
+    return changed + _core.crc32c(changed).to_bytes(4, "little")
+
+
+def test_a_forged_window_is_refused() -> None:
+    """Its search would never end: NaN is before nothing and after nothing."""
+    detector = _core.Kswin(seed=3, track_onset=False)
+    detector.update_many(np.zeros(100))
+    behind = 8 + 1 + 1 + 8 + 8  # what all learning detectors have
+    blob = detector.state()
+    assert _core.Kswin.from_state(with_tail(blob, struct.pack("<d", 1.5), behind)).count == 100
+    with pytest.raises(_core.StateError, match="a sample that is not finite"):
+        _core.Kswin.from_state(with_tail(blob, struct.pack("<d", np.nan), behind))
 
 
 def test_charts_hold_at_most_128_bytes_beside_the_onset() -> None:

@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,11 +34,23 @@ def test_equals_ten_obvious_lines(
             e += weight * ((x - mean) * (1.0 / std) - e)
             reach = limit * math.sqrt(weight / (2.0 - weight))
             alarm = (e > reach and sides != "lower") or (e < -reach and sides != "upper")
+            held = 9.0 * math.sqrt(weight / (2.0 - weight))
+            e = max(e, -held) if sides == "upper" else min(e, held) if sides == "lower" else e
         assert ours.update(x) is alarm
         assert ours.average == e
         alarms += [i] * alarm
     assert batch.update_many(np.array(samples, np.float64)).tolist() == alarms
     assert batch.state() == ours.state()
+
+
+@pytest.mark.parametrize(("sides", "sign"), [("upper", 1), ("lower", -1)])
+@pytest.mark.parametrize("weight", [0.001, 0.1])
+def test_a_wild_value_on_the_other_side_hides_nothing(sides: Any, sign: int, weight: float) -> None:
+    chart = _core.Ewma(0, 1, weight=weight, limit=4, sides=sides)
+    chart.update(sign * -1e300)
+    for _ in range(100):
+        chart.update(sign * -50.0)
+    assert any(chart.update(sign * 10.0) for _ in range(40))
 
 
 def test_arl0_solves_for_the_limit() -> None:

@@ -205,3 +205,97 @@ def test_a_drift_detector_in_three_lines() -> None:
     assert any(detector.update(21.0) for _ in range(20))
     with pytest.raises(ValueError, match="normal: expected at least 50 finite numbers"):
         she.DriftDetector(normal[:20], false_alarm_interval=1e4)
+
+
+def with_memory(rng: np.random.Generator, count: int, phi: float) -> Any:
+    noise = math.sqrt(1 - phi * phi) * rng.standard_normal(count)
+    out = np.empty(count)
+    before = rng.standard_normal()
+    for i, e in enumerate(noise.tolist()):
+        before = phi * before + e
+        out[i] = before
+    return out
+
+
+@pytest.mark.parametrize(("phi", "n0"), [(0.9, 800), (0.97, 10_000)])
+def test_long_memory_keeps_the_promise(phi: float, n0: int) -> None:
+    """An error of phi stays in all later samples: at 0.97 sixteen times as long as at 0."""
+    rng = np.random.default_rng(12)
+    arl0 = 1000.0
+    kept = 0
+    for _ in range(30):
+        monitor = _core.SignalMonitor(_core.Reference(with_memory(rng, n0, phi)), arl0=arl0)
+        alarms = monitor.update_many(with_memory(rng, 30_000, phi))
+        kept += 30_000 / max(1, len(alarms)) >= arl0
+    assert kept >= 27
+
+
+def test_a_lasting_shift_is_found_in_long_memory() -> None:
+    rng = np.random.default_rng(13)
+    monitor = _core.SignalMonitor(_core.Reference(with_memory(rng, 10_000, 0.97)), arl0=1e6)
+    assert len(monitor.update_many(with_memory(rng, 2000, 0.97))) == 0
+    assert len(monitor.update_many(3 + with_memory(rng, 2000, 0.97))) > 0
+
+
+@pytest.mark.parametrize(("n0", "events"), [(800, 1), (800, 3), (3000, 1), (10_000, 2)])
+def test_an_event_as_rare_as_in_the_calibration_keeps_the_promise(n0: int, events: int) -> None:
+    """One event is a step so high that thresholds are passed by the first, or by the second."""
+    rng = np.random.default_rng(14)
+    samples = np.zeros(n0)
+    samples[rng.choice(n0, events, replace=False)] = 1.0
+    arl0 = 1000.0
+    monitor = _core.SignalMonitor(_core.Reference(samples), arl0=arl0)
+    count = 400_000
+    alarms = monitor.update_many((rng.random(count) < events / n0).astype(float))
+    assert count / max(1, len(alarms)) >= arl0
+    monitor.reset()
+    assert len(monitor.update_many((rng.random(2000) < 0.2).astype(float))) > 0
+
+
+@pytest.mark.parametrize("shift", [0.25, 0.5, 1.0])
+def test_the_onset_bound_covers_a_change_that_is_there_from_the_start(shift: float) -> None:
+    """As after an alarm, when a change goes on."""
+    rng = np.random.default_rng(15)
+    monitor = _core.SignalMonitor(NORMAL, arl0=1e4)
+    runs = 600
+    covered = 0
+    for _ in range(runs):
+        start = monitor.count
+        while not monitor.update(shift + rng.standard_normal()):
+            pass
+        covered += monitor.onset_earliest == start
+    assert covered / runs >= 0.93 - 2 * math.sqrt(0.93 * 0.07 / runs)
+
+
+@pytest.mark.parametrize("kind", ["wander under noise", "period"])
+def test_memory_that_whitening_leaves_is_in_the_thresholds(kind: str) -> None:
+    rng = np.random.default_rng(16)
+    n0 = 10_000
+
+    def draw(count: int) -> Any:
+        if kind == "period":  # 20 of them in the calibration
+            phase = 2 * math.pi * (rng.random() + np.arange(count) / 500)
+            return np.sin(phase) + rng.standard_normal(count)
+        return with_memory(rng, count, 0.9) + rng.standard_normal(count)
+
+    arl0 = 1000.0
+    kept = 0
+    for _ in range(20):
+        monitor = _core.SignalMonitor(_core.Reference(draw(n0)), arl0=arl0)
+        kept += 30_000 / max(1, len(monitor.update_many(draw(30_000)))) >= arl0
+    assert kept >= 18
+    monitor.reset()
+    assert len(monitor.update_many(3 + draw(300))) > 0
+
+
+def test_what_is_masked_or_no_number_is_no_normal_operation() -> None:
+    normal = np.random.default_rng(17).normal(20.0, 0.5, 1000)
+    wild = np.append(normal, np.full(100, 1e6))
+    masked = np.ma.masked_greater(wild, 1e5)  # type: ignore[no-untyped-call]
+    clean, ours = (she.DriftDetector(n, false_alarm_interval=1e4) for n in (normal, masked))
+    assert ours.thresholds["tail_cut"] == clean.thresholds["tail_cut"]
+    assert ours.phi == clean.phi
+    with pytest.raises(ValueError, match=r"got 0 in shape \(80,\)"):
+        she.DriftDetector(np.full(80, np.nan), false_alarm_interval=1e4)
+    with pytest.raises(TypeError, match="normal: expected numbers, got list"):
+        she.DriftDetector(["a"] * 80, false_alarm_interval=1e4)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfheal_edge import _core
+from selfheal_edge import _core, drift
 
 # The nox session `oracles` installs them and lets nothing be skipped.
 fetch: Any = (
@@ -261,3 +261,26 @@ def test_long_streams_at_default_settings() -> None:
         (_core.HddmW(), river_binary.HDDM_W()),
     ):
         agree(ours, theirs, wrong, warns_alike)
+
+
+def test_rivers_models_run_with_our_detectors() -> None:
+    """They clone and copy what they are given, and give it bool, int and float."""
+    tree = importlib.import_module("river.tree")
+    naive_bayes = importlib.import_module("river.naive_bayes")
+    ours = [
+        tree.HoeffdingAdaptiveTreeClassifier(seed=1, drift_detector=drift.ADWIN(0.05)),
+        river_drift.DriftRetrainingClassifier(naive_bayes.GaussianNB(), drift.DDM(20)),
+    ]
+    theirs = [
+        tree.HoeffdingAdaptiveTreeClassifier(seed=1, drift_detector=river_drift.ADWIN(0.05)),
+        river_drift.DriftRetrainingClassifier(naive_bayes.GaussianNB(), river_binary.DDM(20)),
+    ]
+    rng = np.random.default_rng(9)
+    for i, row in enumerate(rng.standard_normal((3000, 3)).tolist()):
+        x = dict(enumerate(row))
+        y = bool((row[0] > 0) ^ (i // 1000 == 1))
+        for a, b in zip(ours, theirs, strict=True):
+            assert a.predict_one(x) == b.predict_one(x)
+            a.learn_one(x, y)
+            b.learn_one(x, y)
+    assert ours[0].clone().predict_one({0: 0.0}) == theirs[0].clone().predict_one({0: 0.0})

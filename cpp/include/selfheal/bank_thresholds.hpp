@@ -30,13 +30,14 @@ struct BankThresholds {
 /// Each of the eight charts gets an eighth of the promised rate (Bonferroni). A CUSUM's run length
 /// grows like exp(theta h), theta the root of E exp(theta v) = 1 over its steps v (Lundberg); it is
 /// computed from the scores' own distribution: a Markov chain on a lattice for a small h, continued
-/// with Siegmund's formula for that theta. The calibration's n samples leave theta uncertain, with
-/// standard deviation sqrt(Var exp(theta v) + Var of the product below) / (m sqrt(n)), m =
-/// E v exp(theta v). Steps that whitening left dependent come in bunches: the mean product of
-/// (exp(theta v) - 1) of two neighbours, where positive, counts as growth.
-/// With s the standard deviation that this means for the log run length, the thresholds take theta
-/// 0.5 + 0.33 s standard deviations lower. A chart
-/// that calibration cannot support (theta would fall below a quarter) gets an infinite threshold.
+/// with Siegmund's formula for that theta; on the chain alone where the steps upwards are so far
+/// apart that no formula fits (a rare event, few levels). The calibration's n samples leave theta
+/// uncertain, with standard deviation sqrt(Var exp(theta v) + Var of the product below) / (m
+/// sqrt(n)), m = E v exp(theta v). Steps that whitening left dependent come in bunches: the mean
+/// products of (exp(theta v) - 1) of two, neighbours and further apart (bunching.hpp), count as
+/// growth. With s the standard deviation that this means for the log run length, the thresholds
+/// take theta 0.5 + 0.33 s standard deviations lower. A chart that calibration cannot support
+/// (theta would fall below a quarter, or a hundredth by memory) gets an infinite threshold.
 ///
 /// arl0: 10 to 1e12. About 5 ms. Allocates: set-up only.
 BankThresholds solve_bank_thresholds(const Reference& reference, double arl0);

@@ -19,10 +19,12 @@ namespace selfheal {
 ///     z = (x - mean) * (1 / std), at most +-2^30
 ///     e = e + weight * (z - e), from 0
 ///     alarm when e is beyond limit * sqrt(weight / (2 - weight)) on a side in use
+///     a side that is not: e is held at kEwmaOpenSide * sqrt(weight / (2 - weight))
 ///
-/// The limits are the asymptotic ones from the first sample on, as in Lucas and Saccucci (1990);
-/// ewma_limit() gives `limit` for a wanted mean time between false alarms. The update after an
-/// alarm starts at 0 again. NaN and infinities change nothing, are counted, and never alarm.
+/// Were it not held, one wild value on the other side would hide every change for long. The limits
+/// are the asymptotic ones from the first sample on, as in Lucas and Saccucci (1990); ewma_limit()
+/// gives `limit` for a wanted mean time between false alarms. The update after an alarm starts at 0
+/// again. NaN and infinities change nothing, are counted, and never alarm.
 ///
 /// weight: 0.001 to 1, the share of the newest sample: small for small shifts.
 /// limit: in asymptotic standard deviations of e, > 0.
@@ -86,7 +88,7 @@ class Ewma {
   double std_;
   double weight_;
   double limit_;
-  double highest_ = 0.0;  // of average_, without an alarm
+  double highest_ = 0.0;  // of average_: beyond it is an alarm, or it is held there
   double lowest_ = 0.0;
   double average_ = 0.0;
   std::uint64_t count_ = 0;

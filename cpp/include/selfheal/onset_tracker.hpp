@@ -45,7 +45,11 @@ class OnsetTracker {
   static constexpr std::size_t kStride = std::size_t{1} << kFineLevels;
   /// Samples that the fine levels look back.
   static constexpr std::size_t kFineReach = kSlots << (kFineLevels - 1);
+  /// How far below the largest likelihood a start may lie and still count for the bound.
   static constexpr double kDrop = 3.0;
+  /// The same for where the tracker started: after an alarm a change often goes on, and no mark
+  /// before it makes the bound wider.
+  static constexpr double kDropAtStart = 4.5;
 
   OnsetTracker() noexcept { restart(0); }
 

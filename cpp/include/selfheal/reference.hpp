@@ -49,9 +49,10 @@ struct ReferenceTable {
 /// For charts the scores are prepared further, all from the same samples, which must be in the
 /// order in which they came. Clipped to +-limit(), the score of the most extreme sample: how far
 /// out a rarer value lies, calibration cannot know. Whitened: e = (z - phi z_before) /
-/// sqrt(1 - phi^2), phi the scores' lag-1 autocorrelation, 0 if it is within two standard errors
-/// of it. Standardised to mean 0 and variance 1, the variance including autocorrelations at lags 2
-/// to 10 that stand out of the noise. Their distribution is kept as up to 256 levels with shares.
+/// sqrt(1 - phi^2), phi the scores' lag-1 autocorrelation, its bias taken off, at most 0.995; 0 if
+/// it is within two standard errors of it. Standardised to mean 0 and variance 1, the variance
+/// including autocorrelations at lags 2 to 10 that stand out of the noise. Their distribution is
+/// kept as up to 256 levels with shares.
 ///
 /// Fitting sorts a copy, O(n log n), and allocates; after that nothing does. score: 32
 /// comparisons, no libm, so that scores are the same on any machine that holds the same state. 10
@@ -87,8 +88,9 @@ class Reference {
   double limit() const noexcept { return limit_; }
   /// How many standard deviations of the chart's input a lasting shift of one score makes.
   double gain() const noexcept { return (1.0 - phi_) * scale_; }
-  /// What neighbouring steps of one chart have in common beyond chance, at the theta of
-  /// bank_thresholds.hpp: log of the growth that it adds, and the variance of one such product.
+  /// What steps of one chart have in common beyond chance, neighbours and those far apart, at the
+  /// theta of bank_thresholds.hpp: log of the growth that it adds, and its variance times samples,
+  /// in which the error of phi counts for as long as a chart takes on its way to the threshold.
   struct Dependence {
     double excess = 0.0;
     double variance = 0.0;

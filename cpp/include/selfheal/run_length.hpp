@@ -15,13 +15,17 @@
 /// chain, by state reduction (Grassmann, Taksar and Heyman 1985), which subtracts nothing and so
 /// keeps its digits however long the run is. Two sides with the same k and h:
 /// 1 / L = 1 / L_upper + 1 / L_lower (Kemp 1961). Beyond h = 128 the solution there is continued
-/// with the growth of Siegmund's approximation (1985, eq. 2.57), whose exponent is exact.
+/// with the growth of Siegmund's approximation (1985, eq. 2.57), whose exponent is exact; where the
+/// shift is larger than k, with what it adds.
 ///
 /// The EWMA chart's is the solution of (Crowder 1987)
 ///
 ///     L(u) = 1 + integral over the limits of L(y) phi((y - (1 - w) u) / w - shift) dy / w
 ///
-/// Cost: 0.1 to 10 ms an integral, up to 20 of them for a threshold. Allocates: for set-up only.
+/// of a one-sided chart with the other limit as in ewma.hpp, where it is held rather than stopped.
+///
+/// Cost: 0.1 to 50 ms an integral, half a second for an EWMA of weight 0.001; up to 20 of them for
+/// a threshold. Allocates: for set-up only.
 namespace selfheal {
 
 /// Which shifts a chart watches for: both, up only, down only.
@@ -44,11 +48,18 @@ double siegmund_average_run_length(double h, double k, double shift = 0.0,
 /// arl0: samples, 10 to 1e12, and at least what h = 0 gives.
 double cusum_threshold(double arl0, double k, Sides sides = Sides::kBoth);
 
+/// How far a one-sided EWMA chart goes to the side that it does not watch, in asymptotic standard
+/// deviations. Without a shift it is there once in 1e19 samples.
+inline constexpr double kEwmaOpenSide = 9.0;
+
 /// Of the EWMA chart of ewma.hpp with limits at +-limit asymptotic standard deviations, from 0.
-/// weight: 0.001 to 1, the share of the newest sample.
+/// weight: 0.001 to 1, the share of the newest sample. Throws for a limit so wide that the equation
+/// would take more than 4096 nodes although the shift reaches it.
 double ewma_average_run_length(double limit, double weight, double shift = 0.0,
                                Sides sides = Sides::kBoth);
-/// The limit that gives a wanted run length without a shift.
+/// The limit that gives a wanted run length without a shift. arl0: samples, 10 to 1e12, and at
+/// least what a limit of 0 gives: 71 for one side and weight 0.001, where the average crosses 0
+/// rarely.
 double ewma_limit(double arl0, double weight, Sides sides = Sides::kBoth);
 
 /// Of the chart that alarms when one sample lies beyond +-limit (Shewhart 1931): 1 / probability.
