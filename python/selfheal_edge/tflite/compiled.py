@@ -79,10 +79,6 @@ class CompiledInstance:
         self.num_threads = num_threads
         self.note = ""
         model = copy.model
-        for tensors in (model.inputs, model.outputs):
-            # LiteRT finds inputs and outputs by name.
-            if len({tensor.name for tensor in tensors}) != len(tensors):
-                raise _core.RuntimeRefusedError("two inputs or two outputs have the same name")
         with without_chatter():
             self._compiled = _core.CompiledModel(
                 library=library,

@@ -17,12 +17,13 @@ from typing import Final
 
 import numpy as np
 
-from selfheal_edge.tflite.protocol import Array, Coverage, CoverageTable, Instance, TensorSpec
+from selfheal_edge.tflite.protocol import Array, Coverage, CoverageTable, Instance
+from selfheal_edge.tflite.random_inputs import full_range_input
 from selfheal_edge.tflite.records import Region
 from selfheal_edge.tflite.select import Choice
 from selfheal_edge.tflite.source_image import SourceImage
 
-__all__ = ["Finding", "RegionFlips", "check_coverage", "full_range_input", "never_better_than"]
+__all__ = ["Finding", "RegionFlips", "check_coverage", "never_better_than"]
 
 _FIRST_INPUTS: Final = 4
 _PATTERNS: Final = 3
@@ -58,19 +59,6 @@ class RegionFlips:
         """Whether the table is better than the flips."""
         claimed = self.table is Coverage.EXECUTING
         return not self.restored or (claimed and self.finding is Finding.BUILT)
-
-
-def full_range_input(spec: TensorSpec, rng: np.random.Generator) -> Array:
-    """Draw one input over the whole range of its type; floats are normal with random scale."""
-    if spec.dtype.kind == "f":
-        scale = np.exp(rng.normal())
-        return np.asarray(scale * rng.standard_normal(spec.shape), spec.dtype)
-    if spec.dtype.kind == "b":
-        return rng.integers(0, 2, spec.shape).astype(spec.dtype)
-    info = np.iinfo(spec.dtype)
-    if spec.dtype.itemsize > 2:  # wide integers count or index: stay where every kernel can follow
-        return np.zeros(spec.shape, spec.dtype)
-    return rng.integers(info.min, info.max, spec.shape, dtype=spec.dtype, endpoint=True)
 
 
 def check_coverage(
