@@ -232,9 +232,12 @@ void bind_compiled_model(py::module_& m) {
 
   m.def(
       "require_litert",
-      [](const std::string& library, const std::string& version) { litert_api(library, version); },
+      [](const std::string& library, const std::string& version) {
+        litert_api(library, version);
+        const MemoryFile needed("selfheal-packed");
+      },
       py::kw_only(), py::arg("library"), py::arg("version"),
-      "Raise RuntimeRefusedError unless this LiteRT can be used.");
+      "Raise RuntimeRefusedError unless this LiteRT can be used, and files in memory.");
   m.def(
       "pack_weights",
       [](const std::string& library, const std::string& version, py::handle source,

@@ -99,7 +99,12 @@ def measure_exposure(session: Session) -> Exposure:
     by_kind = coverage.bytes_by_coverage
     copied = by_kind[Coverage.DERIVED] + by_kind[Coverage.SOURCE]
     images = sum(live.nbytes for live in session.instance.images.values())
-    watched = images + (session.source.nbytes - copied if not images else 0)
+    in_place = (
+        row.region.nbytes
+        for row in coverage.rows
+        if row.coverage is Coverage.EXECUTING and row.image == "source"
+    )
+    watched = images + sum(in_place)
     before = _allocated()
     fresh = session.choice.build(session.source)
     after = _allocated()

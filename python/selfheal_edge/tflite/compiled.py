@@ -109,7 +109,7 @@ class CompiledInstance:
             witness = _Witness(
                 module, library, version, source_path, copy=copy, num_threads=num_threads
             )
-            self.coverage: CoverageTable = cover_packed(model, buffers, witness)
+            self.coverage: CoverageTable = cover_packed(model, buffers, num_threads, witness)
         except BaseException:
             self.close()
             raise

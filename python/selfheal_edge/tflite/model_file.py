@@ -226,14 +226,18 @@ def _read(path: str | os.PathLike[str]) -> bytes:
     except FileNotFoundError:
         raise FileNotFoundError(errno.ENOENT, "path: no such file", name) from None
     try:
-        mode = os.fstat(fd).st_mode
-        if not stat.S_ISREG(mode):
-            kind = "a directory" if stat.S_ISDIR(mode) else "something that is not a regular file"
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            is_folder = stat.S_ISDIR(status.st_mode)
+            kind = "a directory" if is_folder else "something that is not a regular file"
             raise ModelFormatError(f"{name}: expected a file, got {kind}")
-        with open(fd, "rb", closefd=False) as file:
-            data = file.read(MAX_BYTES + 1)
+        data = b""
+        if status.st_size <= MAX_BYTES:
+            with open(fd, "rb", closefd=False) as file:
+                # Not read(MAX_BYTES + 1): that asks for so much memory, which some have not.
+                data = file.read()
     finally:
         os.close(fd)
-    if len(data) > MAX_BYTES:
+    if max(status.st_size, len(data)) > MAX_BYTES:
         raise ModelFormatError(f"{name}: expected at most {MAX_BYTES} bytes, got more")
     return data
