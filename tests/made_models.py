@@ -8,6 +8,7 @@ import numpy as np
 from tests.tflite.builder import Builder, Graph
 
 __all__ = [
+    "accumulating",
     "branching_classifier",
     "clamped",
     "halved_weights",
@@ -212,3 +213,27 @@ def tied_weights(words: int = 8, size: int = 8, seed: int = 0) -> bytes:
     model.operator("FULLY_CONNECTED", operands, [scores], ("FullyConnectedOptions", {}))
     model.tree.update(inputs=[word], outputs=[scores])
     return model.file()
+
+
+def accumulating(size: int = 8, seed: int = 0) -> bytes:
+    """Return a dense layer on the sum of all inputs so far, which a resource variable keeps."""
+    builder = Builder()
+    graph, start = (_Floats(builder.graph(), np.random.default_rng(seed)) for _ in range(2))
+
+    def handle(where: Graph) -> int:
+        made = where.tensor([1], "resource")
+        names = {"container": "", "shared_name": "sum"}
+        where.operator("VAR_HANDLE", [], [made], ("VarHandleOptions", names))
+        return made
+
+    model = graph.graph
+    x, before, total = (model.tensor([1, size]) for _ in range(3))
+    model.operator("CALL_ONCE", [], [], ("CallOnceOptions", {"init_subgraph_index": 1}))
+    kept = handle(model)
+    model.operator("READ_VARIABLE", [kept], [before], ("ReadVariableOptions", {}))
+    model.operator("ADD", [x, before], [total], ("AddOptions", {}))
+    model.operator("ASSIGN_VARIABLE", [kept, total], [], ("AssignVariableOptions", {}))
+    model.tree.update(inputs=[x], outputs=[graph.dense(total, size, size)])
+    operands = [handle(start.graph), start.constant(np.zeros((1, size)))]
+    start.graph.operator("ASSIGN_VARIABLE", operands, [], ("AssignVariableOptions", {}))
+    return builder.file()

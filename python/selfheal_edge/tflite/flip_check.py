@@ -91,10 +91,16 @@ def check_coverage(
     Notes
     -----
     One to three builds for each region, and a few inferences: 0.1 s for a small model, some
-    seconds for a large one on slow kernels.
+    seconds for a large one on slow kernels. A model with a state in resource variables gives no
+    answer twice: all its regions are unproven.
     """
     check = _Check(choice, samples, np.random.default_rng(seed), max_inputs)
     try:
+        if choice.copy.model.keeps_resources:
+            return tuple(
+                RegionFlips(row.region, row.coverage, Finding.UNPROVEN, True, 0)
+                for row in check.live.coverage.weights
+            )
         return tuple(check.region(row.region, row.coverage) for row in check.live.coverage.weights)
     finally:
         check.close()

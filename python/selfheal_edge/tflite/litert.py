@@ -151,6 +151,8 @@ def _unlike_compiled(model: ModelFile) -> str:
     """Return what a compiled model has no way to do that this model asks for; empty if nothing."""
     if any(tensor.is_variable for tensor in model.tensors):
         return "LiteRT compiles no models that keep a state"
+    if model.keeps_resources:
+        return "it keeps a state in resource variables, and compiling runs it once"
     for tensors in (model.inputs, model.outputs):
         if len({tensor.name for tensor in tensors}) != len(tensors):
             return "two inputs or two outputs have the same name, and LiteRT finds them by name"

@@ -126,6 +126,11 @@ class ModelFile:
         return len(self._data)
 
     @cached_property
+    def keeps_resources(self) -> bool:
+        """Whether it has a state in resource variables, which cannot be read, written or reset."""
+        return any(operator.name == "VAR_HANDLE" for operator in self.operators)
+
+    @cached_property
     def sha256(self) -> str:
         """SHA-256 of the file, in hexadecimal."""
         return hashlib.sha256(self._data).hexdigest()
