@@ -8,7 +8,7 @@ using namespace selfheal::python;
 
 Generation take(HeldPool& self) {
   SnapshotPool& pool = self.get();
-  const py::gil_scoped_release released;
+  const selfheal::python::ReleasedGil released;
   const TakeResult result = pool.take();
   if (result.status != SnapshotStatus::kOk) {
     const py::gil_scoped_acquire acquired;
