@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -166,7 +167,8 @@ def test_a_state_in_resource_variables_is_left_alone(
     ) as model:
         assert model.health.coverage.worst is not Coverage.SOURCE or kernels == "default"
         model.commission()
-        raw = Raw(path, runtime, model.health.fingerprint.kernels)
+        chosen: Any = model.health.fingerprint.kernels
+        raw = Raw(path, runtime, chosen)
         for row in x[:40]:
             assert model.weights.scrub() == ()
             assert same(answers(model, row), raw.run([row]))
@@ -174,5 +176,5 @@ def test_a_state_in_resource_variables_is_left_alone(
         weights = next(r for r in model.weights.coverage.rows if r.region.kind == "weights")
         she.redteam.inject(model).memory("source")[weights.region.offset] ^= np.uint8(1)
         assert len(model.weights.scrub()) == 1
-        fresh = Raw(path, runtime, model.health.fingerprint.kernels)
+        fresh = Raw(path, runtime, chosen)
         assert same(answers(model, x[0]), fresh.run([x[0]]))
