@@ -22,9 +22,9 @@ import numpy as np
 import harness
 from selfheal_edge.assets import digits_model_path
 from selfheal_edge.tflite.chatter import without_chatter
-from selfheal_edge.tflite.flip_check import full_range_input
 from selfheal_edge.tflite.model_file import ModelFile
 from selfheal_edge.tflite.protocol import Array, Instance, RuntimeName
+from selfheal_edge.tflite.random_inputs import full_range_input
 from selfheal_edge.tflite.rewrite import copy_model
 from selfheal_edge.tflite.select import available_runtimes, choose
 from selfheal_edge.tflite.source_image import SourceImage

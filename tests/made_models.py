@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 from tests.tflite.builder import Builder, Graph
 
-__all__ = ["branching_classifier", "int16_classifier", "mirror"]
+__all__ = [
+    "accumulating",
+    "branching_classifier",
+    "clamped",
+    "halved_weights",
+    "int16_classifier",
+    "mirror",
+    "tied_weights",
+    "with_operands",
+]
 
 
 def _quantised(scales: list[float], axis: int = 0) -> dict[str, Any]:
@@ -137,4 +146,94 @@ def mirror(dtype: str, scale: float, zero_point: int, size: int = 64) -> bytes:
     shape = graph.tensor([3], "int32", np.array([1, size, 1], np.int32).tobytes())
     graph.operator("RESHAPE", [x, shape], [y], ("ReshapeOptions", {"new_shape": [1, size, 1]}))
     graph.tree.update(inputs=[x], outputs=[y])
+    return builder.file()
+
+
+def with_operands(size: int = 8, seed: int = 0) -> bytes:
+    """Return a dense layer between operators that have a constant on one side."""
+    graph = _Floats(Builder().graph(), np.random.default_rng(seed))
+    model, rng = graph.graph, graph.rng
+    x = y = model.tensor([1, size])
+    for name, options, scale in (
+        ("MUL", "MulOptions", rng.normal(1, 0.1)),  # one number for all, as from a rescaling layer
+        ("SUB", "SubOptions", rng.standard_normal((1, size))),
+        ("DIV", "DivOptions", 1 + rng.random((1, size))),
+        ("SQUARED_DIFFERENCE", "SquaredDifferenceOptions", rng.standard_normal((1, size))),
+        ("MAXIMUM", "MaximumMinimumOptions", rng.random((1, size))),
+    ):
+        operands, y = [y, graph.constant(scale)], model.tensor([1, size])
+        model.operator(name, operands, [y], (options, {}))
+    y = graph.dense(y, size, size)
+    operands, y = [y, graph.constant(rng.random((1, size)))], model.tensor([1, size])
+    model.operator("PRELU", operands, [y])
+    operands, y = [y, graph.constant(rng.random((1, 3)))], model.tensor([1, size + 3])
+    model.operator("CONCATENATION", operands, [y], ("ConcatenationOptions", {"axis": 1}))
+    model.tree.update(inputs=[x], outputs=[y])
+    return model.file()
+
+
+def clamped(size: int = 8) -> bytes:
+    """Return ``min(x, 0.5)``: XNNPACK makes a bound of the one number when it is built."""
+    graph = _Floats(Builder().graph(), np.random.default_rng(0))
+    x, y = graph.graph.tensor([1, size]), graph.graph.tensor([1, size])
+    bound = graph.constant([0.5])
+    graph.graph.operator("MINIMUM", [x, bound], [y], ("MaximumMinimumOptions", {}))
+    graph.graph.tree.update(inputs=[x], outputs=[y])
+    return graph.graph.file()
+
+
+def halved_weights(size: int = 8, seed: int = 0) -> bytes:
+    """Return two dense layers that share weights and bias, which lie in the file as float16."""
+    graph = _Floats(Builder().graph(), np.random.default_rng(seed))
+    model, rng = graph.graph, graph.rng
+    x = y = model.tensor([1, size])
+    operands = []
+    for values in (rng.standard_normal((size, size)), rng.standard_normal(size)):
+        operands.append(model.tensor(list(values.shape)))
+        model.operator("DEQUANTIZE", [graph.constant(values, "float16")], operands[-1:])
+    for _ in range(2):
+        given, y = [y, *operands], model.tensor([1, size])
+        model.operator("FULLY_CONNECTED", given, [y], ("FullyConnectedOptions", {}))
+    model.tree.update(inputs=[x], outputs=[y])
+    return model.file()
+
+
+def tied_weights(words: int = 8, size: int = 8, seed: int = 0) -> bytes:
+    """Return a table of words that is looked up, and then is the last layer's weights as well."""
+    graph = _Floats(Builder().graph(), np.random.default_rng(seed))
+    model, rng = graph.graph, graph.rng
+    table = graph.constant(rng.standard_normal((words, size)))
+    word, found, scores = (
+        model.tensor([1], "int32"),
+        model.tensor([1, size]),
+        model.tensor([1, words]),
+    )
+    model.operator("GATHER", [table, word], [found], ("GatherOptions", {"axis": 0}))
+    operands = [found, table, graph.constant(rng.standard_normal(words))]
+    model.operator("FULLY_CONNECTED", operands, [scores], ("FullyConnectedOptions", {}))
+    model.tree.update(inputs=[word], outputs=[scores])
+    return model.file()
+
+
+def accumulating(size: int = 8, seed: int = 0) -> bytes:
+    """Return a dense layer on the sum of all inputs so far, which a resource variable keeps."""
+    builder = Builder()
+    graph, start = (_Floats(builder.graph(), np.random.default_rng(seed)) for _ in range(2))
+
+    def handle(where: Graph) -> int:
+        made = where.tensor([1], "resource")
+        names = {"container": "", "shared_name": "sum"}
+        where.operator("VAR_HANDLE", [], [made], ("VarHandleOptions", names))
+        return made
+
+    model = graph.graph
+    x, before, total = (model.tensor([1, size]) for _ in range(3))
+    model.operator("CALL_ONCE", [], [], ("CallOnceOptions", {"init_subgraph_index": 1}))
+    kept = handle(model)
+    model.operator("READ_VARIABLE", [kept], [before], ("ReadVariableOptions", {}))
+    model.operator("ADD", [x, before], [total], ("AddOptions", {}))
+    model.operator("ASSIGN_VARIABLE", [kept, total], [], ("AssignVariableOptions", {}))
+    model.tree.update(inputs=[x], outputs=[graph.dense(total, size, size)])
+    operands = [handle(start.graph), start.constant(np.zeros((1, size)))]
+    start.graph.operator("ASSIGN_VARIABLE", operands, [], ("AssignVariableOptions", {}))
     return builder.file()

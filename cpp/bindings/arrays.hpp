@@ -13,6 +13,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "gil.hpp"
 #include "selfheal/argument_error.hpp"
 
 namespace py = pybind11;

@@ -79,7 +79,7 @@ class Held : public TensorEngine {
   Held(const std::string& library, const std::string& version, const std::string& source_path,
        int num_threads, int own_outputs, const std::vector<std::size_t>& taps) {
     {
-      const py::gil_scoped_release release;
+      const selfheal::python::ReleasedGil release;
       model_ =
           std::make_shared<CompiledModel>(litert_api(library, version), source_path, num_threads);
     }
@@ -116,7 +116,7 @@ class Held : public TensorEngine {
     LiteRtStatus status = 0;
     PyThreadState* const thread = PyEval_SaveThread();
     status = model->run();
-    PyEval_RestoreThread(thread);
+    selfheal::python::take_gil(thread);
     if (status != 0) {
       throw std::runtime_error("LiteRT failed to run the model: status " + std::to_string(status));
     }
@@ -147,7 +147,7 @@ class Held : public TensorEngine {
     std::shared_ptr<CompiledModel> last = std::move(model_);
     model_ = nullptr;
     if (!last) return;
-    const py::gil_scoped_release release;  // another thread may be inside run: wait for it
+    const selfheal::python::ReleasedGil release;  // another thread may be inside run: wait for it
     if (!last->forked()) {
       const std::lock_guard lock(last->mutex());
     }
@@ -172,7 +172,7 @@ class Held : public TensorEngine {
   static std::unique_lock<std::mutex> lock_of(CompiledModel& model) {
     std::unique_lock lock(model.mutex(), std::try_to_lock);
     if (!lock.owns_lock()) {
-      const py::gil_scoped_release release;
+      const selfheal::python::ReleasedGil release;
       lock.lock();
     }
     return lock;
@@ -232,9 +232,12 @@ void bind_compiled_model(py::module_& m) {
 
   m.def(
       "require_litert",
-      [](const std::string& library, const std::string& version) { litert_api(library, version); },
+      [](const std::string& library, const std::string& version) {
+        litert_api(library, version);
+        const MemoryFile needed("selfheal-packed");
+      },
       py::kw_only(), py::arg("library"), py::arg("version"),
-      "Raise RuntimeRefusedError unless this LiteRT can be used.");
+      "Raise RuntimeRefusedError unless this LiteRT can be used, and files in memory.");
   m.def(
       "pack_weights",
       [](const std::string& library, const std::string& version, py::handle source,
@@ -242,7 +245,7 @@ void bind_compiled_model(py::module_& m) {
         const selfheal::python::HeldBuffer held(source, "source", false);
         std::vector<std::byte> image;
         {
-          const py::gil_scoped_release release;
+          const selfheal::python::ReleasedGil release;
           image = pack_weights(litert_api(library, version), held.bytes(), num_threads);
         }
         return selfheal::python::to_bytes(image);

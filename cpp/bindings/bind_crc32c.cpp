@@ -9,7 +9,7 @@ std::uint32_t checksum(py::handle object, std::uint32_t value) {
   const selfheal::python::HeldBuffer buffer(object, "buffer", false);
   const std::span<const std::byte> bytes = buffer.bytes();
   if (bytes.size() < kLargeBytes) return selfheal::crc32c(bytes, value);
-  const py::gil_scoped_release released;
+  const selfheal::python::ReleasedGil released;
   return selfheal::crc32c(bytes, value);
 }
 

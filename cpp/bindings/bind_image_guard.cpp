@@ -77,7 +77,7 @@ py::list sweep(HeldGuard& self) {
   ImageGuard& guard = self.get();
   std::size_t count = 0;
   {
-    const py::gil_scoped_release released;
+    const selfheal::python::ReleasedGil released;
     count = guard.sweep(self.found);
   }
   return listed(self, count);
@@ -130,7 +130,7 @@ auto of_parity(const HeldParity& self) {
 std::uint64_t hash(const py::bytes& key, py::handle data, std::uint64_t tweak) {
   const HashSchedule schedule(to_key(key));
   const HeldBuffer buffer(data, "buffer", false);
-  const py::gil_scoped_release released;
+  const selfheal::python::ReleasedGil released;
   return keyed_hash(schedule, tweak, buffer.bytes());
 }
 

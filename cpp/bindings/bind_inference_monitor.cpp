@@ -15,7 +15,7 @@ std::unique_ptr<InferenceMonitor> make(const std::vector<Reference>& references,
   rules.reserve(flat.size());
   for (const auto& [index, least] : flat) rules.push_back({to_size("flat", index), least});
   const std::size_t repeats = to_size("max_repeats", max_repeats);
-  const py::gil_scoped_release released;
+  const selfheal::python::ReleasedGil released;
   std::optional<MonitorBank> bank;
   if (!references.empty()) bank.emplace(std::vector<std::vector<Reference>>{references}, arl0);
   return std::make_unique<InferenceMonitor>(std::move(bank), std::move(rules), repeats);

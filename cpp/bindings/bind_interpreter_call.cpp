@@ -56,7 +56,7 @@ class InterpreterCall : public TensorEngine {
   bool needs_interpreter_lock() const noexcept override { return true; }
   // Leaves Python's error as it is where it fails.
   bool run() noexcept override {
-    PyObject* const done = PyObject_CallNoArgs(invoke_.ptr());
+    PyObject* const done = selfheal::python::call_no_args(invoke_.ptr());
     Py_XDECREF(done);
     return done != nullptr;
   }

@@ -14,7 +14,7 @@ void bind_moments(py::module_& m) {
           "update_many",
           [](Moments& self, py::handle samples) {
             with_floats(samples, "samples", [&](auto span) {
-              const py::gil_scoped_release released;
+              const selfheal::python::ReleasedGil released;
               self.update_many(span);
             });
           },

@@ -34,7 +34,7 @@ py::array_t<std::int64_t> update_many_rows(MonitorBank& bank, py::handle values)
   return with_rows(bank, values, 2, [&](auto rows) {
     std::vector<std::int64_t> alarms;
     {
-      const py::gil_scoped_release released;
+      const selfheal::python::ReleasedGil released;
       const std::size_t width = bank.signals();
       for (std::size_t i = 0; i * width < rows.size(); ++i) {
         if (!bank.update(rows.subspan(i * width, width))) continue;
@@ -127,7 +127,7 @@ void bind_monitor_bank(py::module_& m) {
              } else {
                held = references.cast<std::vector<std::vector<Reference>>>();
              }
-             const py::gil_scoped_release released;
+             const selfheal::python::ReleasedGil released;
              return MonitorBank(std::move(held), arl0);
            }),
            py::arg("references"), py::arg("arl0"))

@@ -7,7 +7,7 @@ void bind_reference(py::module_& m) {
   py::class_<Reference> cls(m, "Reference", "Frozen distribution that gives normal scores.");
   cls.def(py::init([](py::handle samples) {
             return with_floats(samples, "samples", [](auto span) {
-              const py::gil_scoped_release released;
+              const selfheal::python::ReleasedGil released;
               return Reference(span);
             });
           }),
@@ -19,7 +19,7 @@ void bind_reference(py::module_& m) {
             return with_floats(samples, "samples", [&](auto span) {
               std::vector<double> scores(span.size());
               {
-                const py::gil_scoped_release released;
+                const selfheal::python::ReleasedGil released;
                 self.score_many(span, std::span<double>(scores));
               }
               return to_array(std::move(scores));

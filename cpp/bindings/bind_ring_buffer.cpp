@@ -69,7 +69,7 @@ void push_many(AnyRingBuffer& self, py::handle rows) {
   std::visit(
       [&](auto& buffer) {
         const auto values = rows_of(buffer, rows, "rows", buffer.is_scalar() ? 1 : 2);
-        const py::gil_scoped_release released;
+        const selfheal::python::ReleasedGil released;
         buffer.push_many(values);
       },
       self.held);

@@ -9,7 +9,7 @@ void bind_run_length(py::module_& m) {
         const Sides parsed = parse_sides(sides);
         if (method == "siegmund") return siegmund_average_run_length(h, k, shift, parsed);
         if (method != "integral") refuse("method", "'integral' or 'siegmund'", quoted(method));
-        const py::gil_scoped_release released;
+        const selfheal::python::ReleasedGil released;
         return average_run_length(h, k, shift, parsed);
       },
       py::arg("h"), py::arg("k"), py::arg("shift") = 0.0, py::arg("sides") = "both",
@@ -19,7 +19,7 @@ void bind_run_length(py::module_& m) {
       "cusum_threshold",
       [](double arl0, double k, const std::string& sides) {
         const Sides parsed = parse_sides(sides);
-        const py::gil_scoped_release released;
+        const selfheal::python::ReleasedGil released;
         return cusum_threshold(arl0, k, parsed);
       },
       py::arg("arl0"), py::arg("k"), py::arg("sides") = "both",
@@ -28,7 +28,7 @@ void bind_run_length(py::module_& m) {
       "ewma_average_run_length",
       [](double limit, double weight, double shift, const std::string& sides) {
         const Sides parsed = parse_sides(sides);
-        const py::gil_scoped_release released;
+        const selfheal::python::ReleasedGil released;
         return ewma_average_run_length(limit, weight, shift, parsed);
       },
       py::arg("limit"), py::arg("weight"), py::arg("shift") = 0.0, py::arg("sides") = "both",
@@ -37,7 +37,7 @@ void bind_run_length(py::module_& m) {
       "ewma_limit",
       [](double arl0, double weight, const std::string& sides) {
         const Sides parsed = parse_sides(sides);
-        const py::gil_scoped_release released;
+        const selfheal::python::ReleasedGil released;
         return ewma_limit(arl0, weight, parsed);
       },
       py::arg("arl0"), py::arg("weight"), py::arg("sides") = "both",

@@ -112,7 +112,7 @@ py::array_t<std::int64_t> update_columns(const py::tuple& detectors, const py::a
   }
   std::vector<SideAlarm> alarms;
   if (detectors.size() > 0) {
-    const py::gil_scoped_release released;
+    const selfheal::python::ReleasedGil released;
     alarms = take(columns, as_span<T>(samples), detectors.size());
   }
   py::array_t<std::int64_t> out({static_cast<py::ssize_t>(alarms.size()), py::ssize_t{2}});

@@ -9,7 +9,7 @@ using namespace selfheal::python;
 Generation take(HeldPool& self, std::int64_t at_least) {
   SnapshotPool& pool = self.get();
   const std::size_t number = to_size("at_least", at_least);
-  const py::gil_scoped_release released;
+  const selfheal::python::ReleasedGil released;
   const TakeResult result = pool.take(number);
   if (result.status != SnapshotStatus::kOk) {
     const py::gil_scoped_acquire acquired;

@@ -11,14 +11,14 @@ using selfheal::runtime::TurnLock;
 // Whoever waits does so without the GIL, or the holder could not finish.
 void enter(TurnLock& lock) {
   if (lock.try_enter()) return;
-  const py::gil_scoped_release released;
+  const selfheal::python::ReleasedGil released;
   lock.enter();
 }
 
 bool give_way(TurnLock& lock) {
   if (!lock.is_mine()) throw std::runtime_error("give_way: expected the lock to be this thread's");
   if (!lock.can_give_way()) return false;
-  const py::gil_scoped_release released;
+  const selfheal::python::ReleasedGil released;
   return lock.give_way();
 }
 

@@ -20,7 +20,7 @@ std::vector<std::uint32_t> check(HeldImage& self, std::int64_t first,
   const WeightImage& image = self.get();
   const BlockRange range = block_range(image, first, count);
   std::vector<std::uint32_t> corrupt(range.count);
-  const py::gil_scoped_release released;
+  const selfheal::python::ReleasedGil released;
   corrupt.resize(image.check(range.first, range.count, corrupt, keyed));
   return corrupt;
 }

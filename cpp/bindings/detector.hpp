@@ -97,7 +97,7 @@ py::array_t<std::int64_t> update_many(Detector& detector, py::handle samples) {
   return with_floats(samples, "samples", [&](auto span) {
     std::vector<std::int64_t> alarms;
     {
-      const py::gil_scoped_release released;
+      const selfheal::python::ReleasedGil released;
       detector.update_many(span,
                            [&](std::size_t i) { alarms.push_back(static_cast<std::int64_t>(i)); });
     }

@@ -85,7 +85,7 @@ class HotCall::Turn {
     if (lock_.try_enter()) return;
     PyThreadState* const thread = PyEval_SaveThread();
     lock_.enter();
-    PyEval_RestoreThread(thread);
+    selfheal::python::take_gil(thread);
   }
   Turn(const Turn&) = delete;
   Turn& operator=(const Turn&) = delete;
@@ -100,7 +100,7 @@ class HotCall::Turn {
   void give_way() {
     PyThreadState* const thread = PyEval_SaveThread();
     lock_.give_way();
-    PyEval_RestoreThread(thread);
+    selfheal::python::take_gil(thread);
   }
 
  private:
@@ -436,7 +436,7 @@ HotPath::Progress HotCall::serve_without_lock(std::size_t first, std::size_t end
     shortest_ = std::min(shortest_, took.count() / static_cast<double>(progress.next - first));
     if (++timed_ == kTimed) seconds_ = shortest_;
   }
-  PyEval_RestoreThread(thread);
+  selfheal::python::take_gil(thread);
   return progress;
 }
 

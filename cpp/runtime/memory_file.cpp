@@ -55,6 +55,11 @@ Mapping::~Mapping() { munmap(bytes_.data(), bytes_.size()); }
 MemoryFile::MemoryFile(const char* name)
     : fd_(memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING)) {
   if (fd_ < 0) throw system_refusal("making a file in memory");
+  if (access(path().c_str(), R_OK | W_OK) != 0) {
+    const Refusal refusal = system_refusal("opening a file in memory by its path in /proc");
+    close(fd_);
+    throw refusal;
+  }
 }
 
 std::string MemoryFile::path() const { return "/proc/self/fd/" + std::to_string(fd_); }

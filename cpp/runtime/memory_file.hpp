@@ -30,7 +30,7 @@ class Mapping {
 /// An anonymous file in memory that no other user can open, closed on destruction.
 class MemoryFile {
  public:
-  /// Throws Refusal where the system has none.
+  /// Throws Refusal where the system has none, refuses it, or has no path to it.
   explicit MemoryFile(const char* name);
   MemoryFile(const MemoryFile&) = delete;
   MemoryFile& operator=(const MemoryFile&) = delete;

@@ -2450,7 +2450,7 @@ class CompiledModel(Engine):
         """Bytes of tensors and packed weights."""
 
 def require_litert(*, library: str, version: str) -> None:
-    """Raise RuntimeRefusedError unless this LiteRT can be used."""
+    """Raise RuntimeRefusedError unless this LiteRT can be used, and files in memory."""
 
 def pack_weights(
     *, library: str, version: str, source: _Buffer, num_threads: SupportsIndex = 1

@@ -98,14 +98,14 @@ def measure_exposure(session: Session) -> Exposure:
     coverage = session.coverage
     by_kind = coverage.bytes_by_coverage
     copied = by_kind[Coverage.DERIVED] + by_kind[Coverage.SOURCE]
-    # What is packed runs from there; what is not runs from the source, both in one model, too.
-    packed = sum(
+    images = sum(live.nbytes for live in session.instance.images.values())
+    # What is not packed runs from the source, both in one model, too.
+    in_place = (
         row.region.nbytes
         for row in coverage.rows
-        if row.coverage is Coverage.EXECUTING and row.image == "packed"
+        if row.coverage is Coverage.EXECUTING and row.image == "source"
     )
-    images = sum(live.nbytes for live in session.instance.images.values())
-    watched = images + session.source.nbytes - copied - packed
+    watched = images + sum(in_place)
     before = _allocated()
     fresh = session.choice.build(session.source)
     after = _allocated()

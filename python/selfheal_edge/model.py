@@ -260,6 +260,7 @@ class SelfHealingModel:
         """Settle the known answers on this device, from bytes that are proven to be the file's.
 
         Runs by itself, without `flips`, at a start on another runtime, kernel choice or machine.
+        The state of a recurrent model starts anew.
 
         Parameters
         ----------

@@ -80,7 +80,9 @@ class Session:
             self.source.close()
             raise
         self._flips: tuple[RegionFlips, ...] = ()
-        self.stateful = any(tensor.is_variable for tensor in self.model.tensors)
+        self.stateful = self.model.keeps_resources or any(
+            tensor.is_variable for tensor in self.model.tensors
+        )
         self.turn: AbstractContextManager[None] = nullcontext()
         """To be held while the instance runs or is exchanged."""
         self.exchanged: Callable[[Instance], None] = lambda _: None
@@ -128,8 +130,11 @@ class Session:
             What watches the instance has to turn to the new one in here, last.
         keep_state
             Whether a recurrent model goes on where it is: right where nothing was damaged, wrong
-            where damage may have gone into the state.
+            where damage may have gone into the state. A state in resource variables cannot be
+            carried over: then nothing is replaced.
         """
+        if keep_state and self.model.keeps_resources:
+            return
         fresh = self.choice.build(self.source)
         try:
             accept(fresh)
@@ -155,6 +160,9 @@ class Session:
         fresh = self.choice.build(self.source)
         try:
             for inputs in questions:
+                if answers and self.model.keeps_resources:  # only building starts those anew
+                    fresh.close()
+                    fresh = self.choice.build(self.source)
                 fresh.reset_variables()
                 answers.append(fresh.run(inputs))
         finally:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.tflite.builder import dense_model
 
 from selfheal_edge.assets import digits_model_path
 
@@ -62,6 +63,26 @@ def test_inspect_shows_coverage() -> None:
     assert done.returncode == 0, done.stderr
     assert "classes    10, probabilities, from an embedding of 32" in done.stdout
     assert "executing" in done.stdout
+
+
+def test_inspect_keeps_its_columns_with_long_names(tmp_path: Path) -> None:
+    """Converters name a tensor after all that they fused into it: hundreds of characters."""
+    builder = dense_model(softmax=False)
+    for tensor in builder.tree["subgraphs"][0]["tensors"][1:3]:
+        tensor["name"] = (
+            "first;" + 40 * "model/batch_normalization/FusedBatchNormV3;" + tensor["name"]
+        )
+    path = tmp_path / "model.tflite"
+    path.write_bytes(builder.file())
+    done = run("inspect", str(path))
+    assert done.returncode == 0, done.stderr
+    rows = [line for line in done.stdout.splitlines() if "weights " in line or "bias " in line]
+    table = [line for line in rows if line.startswith("0/")]
+    assert len(table) == 2
+    for line, name in zip(table, ("t1", "t2"), strict=True):
+        assert len(line) < 160
+        assert line.split()[0].startswith("0/")
+        assert line.split()[0].endswith(name)
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from tests.made_models import branching_classifier, int16_classifier
+from tests.made_models import accumulating, branching_classifier, int16_classifier
 from tests.support import Array, Raw, answers, kinds, same
 
 import selfheal_edge as she
@@ -150,3 +151,30 @@ def test_commissioning_contradicts_nothing(guarded: tuple[Path, she.SelfHealingM
     elif path.name == "branching" and place.kernels == "default":
         assert model.health.coverage.worst is Coverage.SOURCE
     check_serves(path, model)
+
+
+def test_a_state_in_resource_variables_is_left_alone(
+    tmp_path: Path, runtime: RuntimeName, kernels: KernelsArgument
+) -> None:
+    """Nothing that looks after the model is heard in its answers, and damage starts it anew."""
+    path = tmp_path / "model"
+    path.write_bytes(accumulating())
+    x = np.random.default_rng(0).standard_normal((200, 1, 8)).astype(np.float32)
+    baseline = she.calibrate(path, x, runtime=runtime, kernels=kernels, seed=1)
+    policy = she.Policy(known_answers_every=5, rebuild_after_predictions=7)
+    with she.SelfHealingModel(
+        path, baseline, runtime=runtime, kernels=kernels, policy=policy, seed=1
+    ) as model:
+        assert model.health.coverage.worst is not Coverage.SOURCE or kernels == "default"
+        model.commission()
+        chosen: Any = model.health.fingerprint.kernels
+        raw = Raw(path, runtime, chosen)
+        for row in x[:40]:
+            assert model.weights.scrub() == ()
+            assert same(answers(model, row), raw.run([row]))
+        assert model.health.repairs == model.health.failed_repairs == 0
+        weights = next(r for r in model.weights.coverage.rows if r.region.kind == "weights")
+        she.redteam.inject(model).memory("source")[weights.region.offset] ^= np.uint8(1)
+        assert len(model.weights.scrub()) == 1
+        fresh = Raw(path, runtime, chosen)
+        assert same(answers(model, x[0]), fresh.run([x[0]]))

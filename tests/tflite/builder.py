@@ -111,6 +111,9 @@ class Graph:
         self.tree["tensors"].append({**tree, **more})
         return index
 
+    def file(self) -> bytes:
+        return self._builder.file()
+
     def operator(
         self,
         name: str,

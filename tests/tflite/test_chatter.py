@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from selfheal_edge.tflite import chatter
 from selfheal_edge.tflite.chatter import without_chatter
 
 
@@ -74,10 +74,10 @@ def test_stderr_is_closed() -> None:
 def test_nowhere_to_hold_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with stderr_to(tmp_path / "stderr") as stderr:
 
-        def refuse() -> None:
+        def refuse(_: str) -> None:
             raise FileNotFoundError("No usable temporary directory found")
 
-        monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+        monkeypatch.setattr(chatter, "nameless_file", refuse)
         before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else 0
         with without_chatter():
             os.write(2, b"INFO: heard\n")

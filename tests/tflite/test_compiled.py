@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import importlib
 import os
 import threading
 import time
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +22,16 @@ from tests.tflite.instances import (
     raw_interpreter,
     same,
 )
-from tests.tflite.support import RUNTIMES, SHARED
+from tests.tflite.support import MODULES, RUNTIMES, SHARED
 
 from selfheal_edge import _core
 from selfheal_edge.assets import digits_model_path
 from selfheal_edge.errors import ForkedProcessError, ModelClosedError
+from selfheal_edge.tflite import select
 from selfheal_edge.tflite.compiled import CompiledInstance
+from selfheal_edge.tflite.known import runtime_version
 from selfheal_edge.tflite.litert import LiteRt
-from selfheal_edge.tflite.protocol import Coverage
+from selfheal_edge.tflite.protocol import Coverage, RuntimeName
 
 needs_litert = pytest.mark.skipif("litert" not in RUNTIMES, reason="LiteRT is not installed")
 compiles = pytest.mark.skipif(
@@ -163,9 +168,23 @@ def test_the_packed_image_is_sealed_and_private() -> None:
     with built(digits_model_path(), "litert", "default") as ours:
         lines = Path("/proc/self/maps").read_text().splitlines()
         mine = [line for line in lines if "memfd:selfheal-packed" in line]
-        assert any("rw-s" in line for line in mine)
-        fds = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
-        del ours, fds
+        assert any(" rw-s " in line for line in mine)
+        files = set()
+        for fd in os.listdir("/proc/self/fd"):
+            path = f"/proc/self/fd/{fd}"
+            if "memfd:selfheal-packed" not in os.path.realpath(path):
+                continue
+            handle = os.open(path, os.O_RDWR)
+            try:
+                assert os.fstat(handle).st_size == len(ours.instance.images["packed"])
+                assert fcntl.fcntl(handle, 1034) & 6 == 6  # F_GET_SEALS: neither shrink nor grow
+                for size in (0, 2**20):
+                    with pytest.raises(PermissionError):
+                        os.ftruncate(handle, size)
+                files.add(os.fstat(handle).st_ino)
+            finally:
+                os.close(handle)
+        assert len(files) == 1  # ours, which the runtime has opened as well
 
 
 @needs_litert
@@ -216,6 +235,32 @@ def test_an_untested_version_is_refused_with_the_reason() -> None:
         assert "9.9.9 was not tested" in instance.note
         assert instance.coverage.worst is Coverage.SOURCE
         instance.close()
+
+
+@pytest.mark.skipif(not RUNTIMES, reason="no TFLite runtime is installed")
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_a_runtime_without_metadata_tells_its_version_itself(
+    name: RuntimeName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images of devices are often stripped of metadata; a nightly build has another name."""
+
+    def missing(package: str) -> str:
+        raise metadata.PackageNotFoundError(package)
+
+    monkeypatch.setattr(metadata, "version", missing)
+    runtime_version.cache_clear()
+    package = importlib.import_module(MODULES[name])
+    try:
+        assert select._RUNTIMES[name]().version == package.__version__
+        monkeypatch.delattr(package, "__version__")
+        runtime = select._RUNTIMES[name]()
+        assert runtime.version == "unknown"
+        with built(digits_model_path(), name, "builtin") as ours:
+            instance = runtime.build(ours.source.path, ours.copy, "default", 1)
+            assert name != "litert" or "LiteRT unknown was not tested" in instance.note
+            instance.close()
+    finally:
+        runtime_version.cache_clear()
 
 
 def test_a_missing_library_is_refused() -> None:

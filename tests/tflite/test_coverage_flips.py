@@ -8,7 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.made_models import branching_classifier, int16_classifier
+from tests.made_models import (
+    branching_classifier,
+    clamped,
+    halved_weights,
+    int16_classifier,
+    tied_weights,
+    with_operands,
+)
 from tests.tflite.instances import SETUPS, all_models, built, same
 
 from selfheal_edge.assets import digits_model_path
@@ -51,6 +58,36 @@ def test_int16_and_inner_subgraphs(
             assert found.finding is not Finding.UNPROVEN, found
             if hidden and found.region.uses[0].subgraph:
                 assert (found.table, found.finding) == (Coverage.SOURCE, Finding.BUILT), found
+
+
+@pytest.mark.parametrize("num_threads", [1, 4])
+@pytest.mark.parametrize("setup", SETUPS)
+@pytest.mark.parametrize("make", [with_operands, clamped, halved_weights, tied_weights])
+def test_operands_that_are_not_packed(
+    tmp_path: Path, make: Callable[[], bytes], setup: Any, num_threads: int
+) -> None:
+    """What is compiled is watched wherever its bytes lie, and not said to be better than it is."""
+    path = tmp_path / "model"
+    path.write_bytes(make())
+    runtime, kernels = setup
+    with built(path, runtime, kernels, num_threads) as ours:
+        flips = check_coverage(ours.choice, seed=0)
+        for found in flips:
+            assert not found.contradicts, found
+            assert found.finding is not Finding.UNPROVEN, found
+        if isinstance(ours.instance, CompiledInstance):
+            hidden = [f for f in flips if f.table is not Coverage.EXECUTING]
+            assert all(f.finding is Finding.BUILT for f in hidden), hidden
+            assert bool(hidden) == (make is clamped)
+            modules = {op.module for op in ours.copy.model.operators}
+            for region in ours.instance.image_regions["packed"]:
+                if region.kind == "weights":
+                    assert region.modules
+                    assert set(region.modules) <= modules
+        elif kernels == "builtin":
+            assert (ours.instance.coverage.worst is Coverage.EXECUTING) == (
+                make is not halved_weights
+            )
 
 
 @pytest.mark.parametrize("setup", SETUPS)

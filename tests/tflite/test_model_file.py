@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +229,18 @@ def test_too_large_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
     path.write_bytes(bytes(101))
     with pytest.raises(ModelFormatError, match="expected at most 100 bytes"):
         ModelFile.from_path(path)
+
+
+def test_reading_takes_the_memory_of_the_file(tmp_path: Path) -> None:
+    """And not that of the largest file there may be, which a 32-bit process does not have."""
+    path = tmp_path / "model.tflite"
+    path.write_bytes(builder.dense_model().file())
+    tracemalloc.start()
+    try:
+        ModelFile.from_path(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("name", ["vww_mobilenet_int8", "mobilenet_v1_025_128_uint8"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from selfheal_edge.exposure import measure_exposure
 from selfheal_edge.health import CoverageSummary
 from selfheal_edge.session import Session
@@ -10,11 +12,21 @@ from selfheal_edge.tflite.select import KernelsArgument, RuntimeArgument, availa
 
 __all__ = ["run_inspect"]
 
+_NAME_WIDTH: Final = 48
+
 
 def _tensor(spec: TensorSpec) -> str:
     shape = "x".join(str(n) for n in spec.shape) or "scalar"
     scale = f", scale {spec.scale:.6g}, zero point {spec.zero_point}" if spec.quantized else ""
     return f"{spec.name}: {spec.dtype.name}[{shape}]{scale}"
+
+
+def _shortened(name: str) -> str:
+    """Return a name that leaves room for its row: converters join the names of what they fuse."""
+    if len(name) <= _NAME_WIDTH:
+        return name
+    end = _NAME_WIDTH // 2
+    return f"{name[: _NAME_WIDTH - end - 3]}...{name[-end:]}"
 
 
 def run_inspect(
@@ -47,18 +59,20 @@ def run_inspect(
         print(f"guarded    {CoverageSummary.of(session.coverage, session.choice.reason)}")
         print(f"exposed    {measure_exposure(session)}")
         print()
-        width = max((len(row.region.name) for row in session.coverage.rows), default=6)
+        rest = "(graph: shapes, scales, options)"
+        names = [_shortened(row.region.name) for row in session.coverage.rows]
+        width = max(len(name) for name in (rest, *names))
         print(f"{'region':{width}}  {'bytes':>8}  {'kind':8}  {'coverage':10}  why")
-        for row in session.coverage.rows:
+        for row, name in zip(session.coverage.rows, names, strict=True):
             if row.region.kind != "graph":
                 print(
-                    f"{row.region.name:{width}}  {row.region.nbytes:8}  {row.region.kind:8}  "
+                    f"{name:{width}}  {row.region.nbytes:8}  {row.region.kind:8}  "
                     f"{row.coverage.value:10}  {row.reason}"
                 )
         graph = [r for r in session.coverage.rows if r.region.kind == "graph"]
         total = sum(r.region.nbytes for r in graph)
         print(
-            f"{'(graph: shapes, scales, options)':{width}}  {total:8}  {'graph':8}  "
+            f"{rest:{width}}  {total:8}  {'graph':8}  "
             f"{'derived':10}  read when the interpreter is built"
         )
     finally:

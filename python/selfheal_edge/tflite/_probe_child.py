@@ -217,12 +217,18 @@ def _run(module: Any, request: dict[str, Any], model_fd: int, status: int) -> No
     if request["kernels"] == "compiled":
         _run_compiled(f"{folder}/{model_fd}", request["num_threads"], status)
         return
-    options: dict[str, Any] = {"num_threads": request["num_threads"]}
+    path = f"{folder}/{model_fd}"
+    options: dict[str, Any] = {"num_threads": request["num_threads"], "model_path": path}
+    if not os.path.exists(path):  # no /proc
+        del options["model_path"]
+        os.lseek(model_fd, 0, os.SEEK_SET)
+        with open(model_fd, "rb", closefd=False) as file:
+            options["model_content"] = file.read()
     if request["kernels"] == "builtin":
         resolver = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         options["experimental_op_resolver_type"] = resolver
     os.write(status, b"load\n")
-    interpreter = module.Interpreter(model_path=f"{folder}/{model_fd}", **options)
+    interpreter = module.Interpreter(**options)
     os.write(status, b"allocate\n")
     interpreter.allocate_tensors()
     os.write(status, b"invoke\n")

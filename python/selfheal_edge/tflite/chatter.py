@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 import threading
 from collections.abc import Iterator
+
+from selfheal_edge.tflite.nameless import nameless_file
 
 __all__ = ["without_chatter"]
 
@@ -29,7 +30,8 @@ def without_chatter() -> Iterator[None]:
             yield
             return
         try:
-            held_file = tempfile.TemporaryFile()  # noqa: SIM115 — closed below
+            # Never on a disk, if it can be: a device's may be flash, or read-only.
+            held_file = open(nameless_file("selfheal-chatter")[0], "w+b")  # noqa: SIM115 — closed below
         except OSError:  # nowhere to hold it back: chatter is better than no model
             os.close(saved)
             yield

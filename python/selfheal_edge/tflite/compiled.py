@@ -79,10 +79,6 @@ class CompiledInstance:
         self.num_threads = num_threads
         self.note = ""
         model = copy.model
-        for tensors in (model.inputs, model.outputs):
-            # LiteRT finds inputs and outputs by name.
-            if len({tensor.name for tensor in tensors}) != len(tensors):
-                raise _core.RuntimeRefusedError("two inputs or two outputs have the same name")
         with without_chatter():
             self._compiled = _core.CompiledModel(
                 library=library,
@@ -113,7 +109,7 @@ class CompiledInstance:
             witness = _Witness(
                 module, library, version, source_path, copy=copy, num_threads=num_threads
             )
-            self.coverage: CoverageTable = cover_packed(model, buffers, witness)
+            self.coverage: CoverageTable = cover_packed(model, buffers, num_threads, witness)
         except BaseException:
             self.close()
             raise

@@ -14,7 +14,7 @@ from typing import Final
 from selfheal_edge.tflite.protocol import Coverage, CoverageTable, RegionCoverage
 from selfheal_edge.tflite.records import Region
 
-__all__ = ["BuiltOperator", "cover"]
+__all__ = ["READ_IN_PLACE", "BuiltOperator", "cover"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +26,26 @@ class BuiltOperator:
     inputs: tuple[int, ...]
 
 
+READ_IN_PLACE: Final[Mapping[str, Collection[int]]] = {
+    "ADD": (0, 1),
+    "SUB": (0, 1),
+    "MUL": (0, 1),
+    "DIV": (0, 1),
+    "MAXIMUM": (0, 1),
+    "MINIMUM": (0, 1),
+    "SQUARED_DIFFERENCE": (0, 1),
+    "PRELU": (1,),
+    "CONCATENATION": range(256),
+    "GATHER": (0,),
+    "EMBEDDING_LOOKUP": (1,),
+}
+"""Operands that nobody prepares: every inference reads them as they lie in the file."""
 # Positions of the operands that builtin kernels read from the model's buffer at every inference.
 _READ_EACH_TIME: Final[Mapping[str, Collection[int]]] = {
+    **READ_IN_PLACE,
     "CONV_2D": (1, 2),
     "DEPTHWISE_CONV_2D": (1, 2),
     "FULLY_CONNECTED": (1, 2),
-    "ADD": (0, 1),
-    "MUL": (0, 1),
     # Input, recurrent and peephole weights; the biases are folded into zero points when built.
     "UNIDIRECTIONAL_SEQUENCE_LSTM": range(1, 12),
 }

@@ -17,12 +17,13 @@ from typing import Final
 
 import numpy as np
 
-from selfheal_edge.tflite.protocol import Array, Coverage, CoverageTable, Instance, TensorSpec
+from selfheal_edge.tflite.protocol import Array, Coverage, CoverageTable, Instance
+from selfheal_edge.tflite.random_inputs import full_range_input
 from selfheal_edge.tflite.records import Region
 from selfheal_edge.tflite.select import Choice
 from selfheal_edge.tflite.source_image import SourceImage
 
-__all__ = ["Finding", "RegionFlips", "check_coverage", "full_range_input", "never_better_than"]
+__all__ = ["Finding", "RegionFlips", "check_coverage", "never_better_than"]
 
 _FIRST_INPUTS: Final = 4
 _PATTERNS: Final = 3
@@ -60,19 +61,6 @@ class RegionFlips:
         return not self.restored or (claimed and self.finding is Finding.BUILT)
 
 
-def full_range_input(spec: TensorSpec, rng: np.random.Generator) -> Array:
-    """Draw one input over the whole range of its type; floats are normal with random scale."""
-    if spec.dtype.kind == "f":
-        scale = np.exp(rng.normal())
-        return np.asarray(scale * rng.standard_normal(spec.shape), spec.dtype)
-    if spec.dtype.kind == "b":
-        return rng.integers(0, 2, spec.shape).astype(spec.dtype)
-    info = np.iinfo(spec.dtype)
-    if spec.dtype.itemsize > 2:  # wide integers count or index: stay where every kernel can follow
-        return np.zeros(spec.shape, spec.dtype)
-    return rng.integers(info.min, info.max, spec.shape, dtype=spec.dtype, endpoint=True)
-
-
 def check_coverage(
     choice: Choice,
     samples: Sequence[Sequence[Array]] = (),
@@ -103,10 +91,16 @@ def check_coverage(
     Notes
     -----
     One to three builds for each region, and a few inferences: 0.1 s for a small model, some
-    seconds for a large one on slow kernels.
+    seconds for a large one on slow kernels. A model with a state in resource variables gives no
+    answer twice: all its regions are unproven.
     """
     check = _Check(choice, samples, np.random.default_rng(seed), max_inputs)
     try:
+        if choice.copy.model.keeps_resources:
+            return tuple(
+                RegionFlips(row.region, row.coverage, Finding.UNPROVEN, True, 0)
+                for row in check.live.coverage.weights
+            )
         return tuple(check.region(row.region, row.coverage) for row in check.live.coverage.weights)
     finally:
         check.close()

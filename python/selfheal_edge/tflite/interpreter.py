@@ -196,9 +196,10 @@ class InterpreterInstance:
                     view = self._interpreter.tensor(index)()
                 except (ValueError, RuntimeError):  # allocated while it runs, if at all
                     return None
-                view = np.asarray(view)
+                if not isinstance(view, np.ndarray) or not view.size:
+                    return None  # a scalar comes as a NumPy number: a copy, with no address to keep
                 address = int(view.__array_interface__["data"][0])
-                if not address or not view.size:
+                if not address:
                     return None
                 ports.append((address, view.dtype, view.shape))
             places.append(ports)

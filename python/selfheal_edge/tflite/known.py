@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from functools import lru_cache
+from types import ModuleType
 from typing import Final, Literal, NamedTuple, TypeAlias, cast
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "KnownHash",
     "RuntimeName",
     "known_hashes",
+    "loaded_version",
     "mark_known",
     "runtime_version",
     "tried_kernels",
@@ -49,6 +51,15 @@ def runtime_version(runtime: RuntimeName) -> str:
         with contextlib.suppress(metadata.PackageNotFoundError):
             return metadata.version(name)
     return "unknown"
+
+
+def loaded_version(package: ModuleType, runtime: RuntimeName) -> str:
+    """Return the version of a runtime that was imported, or ``"unknown"``.
+
+    The package's own word comes first: it lies beside the library that is loaded. Metadata may be
+    missing, as images of devices are often stripped of it, or be that of another copy on the path.
+    """
+    return str(getattr(package, "__version__", None) or runtime_version(runtime))
 
 
 def mark_known(

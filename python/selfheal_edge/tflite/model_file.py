@@ -126,6 +126,11 @@ class ModelFile:
         return len(self._data)
 
     @cached_property
+    def keeps_resources(self) -> bool:
+        """Whether it has a state in resource variables, which cannot be read, written or reset."""
+        return any(operator.name == "VAR_HANDLE" for operator in self.operators)
+
+    @cached_property
     def sha256(self) -> str:
         """SHA-256 of the file, in hexadecimal."""
         return hashlib.sha256(self._data).hexdigest()
@@ -226,14 +231,18 @@ def _read(path: str | os.PathLike[str]) -> bytes:
     except FileNotFoundError:
         raise FileNotFoundError(errno.ENOENT, "path: no such file", name) from None
     try:
-        mode = os.fstat(fd).st_mode
-        if not stat.S_ISREG(mode):
-            kind = "a directory" if stat.S_ISDIR(mode) else "something that is not a regular file"
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            is_folder = stat.S_ISDIR(status.st_mode)
+            kind = "a directory" if is_folder else "something that is not a regular file"
             raise ModelFormatError(f"{name}: expected a file, got {kind}")
-        with open(fd, "rb", closefd=False) as file:
-            data = file.read(MAX_BYTES + 1)
+        data = b""
+        if status.st_size <= MAX_BYTES:
+            with open(fd, "rb", closefd=False) as file:
+                # Not read(MAX_BYTES + 1): that asks for so much memory, which some have not.
+                data = file.read()
     finally:
         os.close(fd)
-    if len(data) > MAX_BYTES:
+    if max(status.st_size, len(data)) > MAX_BYTES:
         raise ModelFormatError(f"{name}: expected at most {MAX_BYTES} bytes, got more")
     return data

@@ -10,19 +10,20 @@ region. The tests do it the other way and compare.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from selfheal_edge.errors import ModelFormatError
 from selfheal_edge.tflite.flatbuffer import Schema, root_table, verify
-from selfheal_edge.tflite.records import DecodedSubgraph, Region, RegionUse
+from selfheal_edge.tflite.records import DecodedSubgraph, OperatorInfo, Region, RegionUse
 
-__all__ = ["PackedBuffer", "packed_regions", "read_index"]
+__all__ = ["PackedBuffer", "packed_for", "packed_regions", "read_index", "unfolded"]
 
 _HEADER: Final = struct.Struct("<QQQB")
 _VERSION: Final = 4
 _NONE: Final = 2**64 - 1
+_UNFOLD: Final = frozenset({"DEQUANTIZE", "DENSIFY"})
 _SCHEMA: Final = Schema(
     {
         "BufferList": "fingerprints:[u8] buffers:[Buffer] base_offset:u8",
@@ -116,12 +117,17 @@ def packed_regions(
         By offset, without gap or overlap: packed weights of kind ``"weights"``, with the modules
         that run on them; the header, padding and index of kind ``"graph"``.
     """
+    users = []
+    for graph in graphs:
+        origins = unfolded(graph)
+        users += [(op, dict(packed_for(op, buffers, graph, origins))) for op in graph.operators]
     regions: list[Region] = []
     end = 0
     for buffer in buffers:
         if buffer.offset > end:
             regions.append(_rest(end, buffer.offset))
-        regions.append(_region(buffer, graphs))
+        mine = [(op, own[buffer]) for op, own in users if buffer in own]
+        regions.append(_region(buffer, mine, graphs))
         end = buffer.offset + buffer.nbytes
     if end < nbytes:
         regions.append(_rest(end, nbytes))
@@ -132,23 +138,61 @@ def _rest(start: int, end: int) -> Region:
     return Region(f"packed/{start}", (), start, end - start, "graph", ())
 
 
-def _region(buffer: PackedBuffer, graphs: Sequence[DecodedSubgraph]) -> Region:
-    uses = []
-    modules = []
+def _region(
+    buffer: PackedBuffer,
+    users: Sequence[tuple[OperatorInfo, int]],
+    graphs: Sequence[DecodedSubgraph],
+) -> Region:
     name = f"buffer {buffer.weights}"
-    for operator in (op for graph in graphs for op in graph.operators):
-        tensors = graphs[operator.subgraph].tensors
-        given = {tensors[i].buffer: i for i in operator.inputs if i >= 0}
-        if buffer.weights in given and (buffer.bias is None or buffer.bias in given):
-            tensor = given[buffer.weights]
-            uses.append(RegionUse(operator.subgraph, tensor, operator.index))
-            modules.append(operator.module)
-            name = tensors[tensor].name
+    if users:
+        operator, tensor = users[-1]
+        name = graphs[operator.subgraph].tensors[tensor].name
     return Region(
         name=f"packed/{buffer.offset}/{name}",
-        modules=tuple(modules),
+        modules=tuple(operator.module for operator, _ in users),
         offset=buffer.offset,
         nbytes=buffer.nbytes,
         kind="weights",
-        uses=tuple(uses),
+        uses=tuple(RegionUse(op.subgraph, tensor, op.index) for op, tensor in users),
     )
+
+
+def unfolded(graph: DecodedSubgraph) -> dict[int, int]:
+    """Return the constants that tensors are unfolded from when the model is built.
+
+    Weights may lie in the file as float16 or sparse: what is packed are they, and not what the
+    operators that unfold them would give.
+    """
+    found: dict[int, int] = {}
+    for operator in graph.operators:
+        if operator.name in _UNFOLD:
+            origin = found.get(operator.inputs[0], operator.inputs[0])
+            if graph.tensors[origin].is_constant:
+                found[operator.outputs[0]] = origin
+    return found
+
+
+def packed_for(
+    operator: OperatorInfo,
+    buffers: Sequence[PackedBuffer],
+    graph: DecodedSubgraph,
+    origins: Mapping[int, int],
+) -> list[tuple[PackedBuffer, int]]:
+    """Return the packed stretches that an operator runs on, each with its weights' tensor.
+
+    Parameters
+    ----------
+    operator
+        One of `graph`.
+    buffers
+        From `read_index`.
+    graph, origins
+        A subgraph, and what `unfolded` says of it.
+    """
+    constants = [origins.get(i, i) for i in operator.inputs if i >= 0]
+    given = {graph.tensors[i].buffer: i for i in constants}
+    return [
+        (b, given[b.weights])
+        for b in buffers
+        if b.weights in given and (b.bias is None or b.bias in given)
+    ]

@@ -16,7 +16,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 from pathlib import Path
 from types import TracebackType
@@ -36,6 +35,7 @@ from selfheal_edge.tflite.known import (
     mark_known,
     runtime_version,
 )
+from selfheal_edge.tflite.nameless import nameless_file
 
 __all__ = ["ProbeResult", "Prober", "known_hashes", "mark_known", "probe"]
 
@@ -294,11 +294,7 @@ def _environment() -> dict[str, str]:
 
 
 def _memory_file(data: bytes) -> int:
-    if sys.platform == "linux":
-        fd = os.memfd_create("selfheal-candidate", os.MFD_CLOEXEC)
-    else:
-        with tempfile.TemporaryFile() as file:
-            fd = os.dup(file.fileno())
+    fd, _ = nameless_file("selfheal-candidate")
     try:
         view = memoryview(data)
         while view:

@@ -148,7 +148,7 @@ class Instance(Protocol):
         ...
 
     def reset_variables(self) -> None:
-        """Set the state of a recurrent model to zero."""
+        """Set the variable tensors of a recurrent model to zero; resource variables stay."""
         ...
 
     def variables(self, indices: Sequence[int]) -> list[Array]:

@@ -6,7 +6,8 @@ import contextlib
 import fcntl
 import mmap
 import os
-import tempfile
+
+from selfheal_edge.tflite.nameless import descriptor_path, nameless_file, temporary_file
 
 __all__ = ["SourceImage"]
 
@@ -19,9 +20,10 @@ class SourceImage:
     """The bytes that an interpreter reads, shared with it page by page.
 
     On Linux they live in an anonymous memory file that is sealed against shrinking and growing:
-    nobody can truncate it under a running interpreter, and no other user can open it. Elsewhere
-    they live in a temporary file that only this user may read; it is removed from the folder as
-    soon as the last instance has been built, at the latest by `close`.
+    nobody can truncate it under a running interpreter, and no other user can open it. Where the
+    system has no such files, or a sandbox refuses them, they live in a temporary file that only
+    this user may read. Its name is gone at once; only where a runtime could not open it without one
+    (no /proc), when the image is closed.
 
     Parameters
     ----------
@@ -41,14 +43,14 @@ class SourceImage:
         self._map = mmap.mmap(self._fd, self.nbytes)
 
     def _create(self, data: bytes) -> int:
-        if hasattr(os, "memfd_create"):
-            fd = os.memfd_create("selfheal-model", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        else:
-            fd, self._path = tempfile.mkstemp(prefix="selfheal-", suffix=".tflite")
+        fd, is_sealable = nameless_file("selfheal-model")
+        if descriptor_path(fd) is None:  # no way to it for a runtime, which wants a path
+            os.close(fd)
+            (fd, self._path), is_sealable = temporary_file(), False
         try:
             with open(fd, "wb", closefd=False) as file:
                 file.write(data)
-            if self._path is None:
+            if is_sealable:
                 fcntl.fcntl(fd, _F_ADD_SEALS, _F_SEAL_SHRINK | _F_SEAL_GROW)
         except BaseException:
             os.close(fd)
@@ -60,7 +62,7 @@ class SourceImage:
     @property
     def path(self) -> str:
         """A path under which a runtime in this process can open the bytes."""
-        return self._path if self._path is not None else f"/proc/self/fd/{self._fd}"
+        return f"/proc/self/fd/{self._fd}" if self._path is None else self._path
 
     @property
     def view(self) -> memoryview:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import version
 
 import numpy as np
 
 from selfheal_edge.tflite.chatter import without_chatter
 from selfheal_edge.tflite.interpreter import InterpreterInstance
+from selfheal_edge.tflite.known import loaded_version
 from selfheal_edge.tflite.protocol import Instance, KernelsChoice, RuntimeName
 from selfheal_edge.tflite.rewrite import ModelCopy
 
@@ -21,7 +21,7 @@ class TfliteRuntime:
     name: RuntimeName = "tflite_runtime"
 
     def __init__(self) -> None:
-        self.version = version("tflite-runtime")
+        self.version = loaded_version(importlib.import_module("tflite_runtime"), self.name)
         if int(np.__version__.split(".")[0]) >= 2:
             # Its extension was built against NumPy 1: it imports, prints a page and then fails.
             raise ImportError(

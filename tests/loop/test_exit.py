@@ -1,0 +1,46 @@
+"""A process ends with its own exit code while daemon threads are predicting."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from selfheal_edge.tflite.protocol import RuntimeName
+from selfheal_edge.tflite.select import KernelsArgument
+
+# Three threads, so that one runs, and others wait for their turn, when the interpreter ends.
+PROGRAM = """
+import sys, threading, time
+import selfheal_edge as she
+from selfheal_edge.assets import digits_model_path, load_digits
+
+runtime, kernels, mode, count = *sys.argv[1:4], int(sys.argv[4])
+digits = load_digits()
+options = {"runtime": runtime, "kernels": kernels}
+baseline = she.calibrate(digits_model_path(), digits.calibration_inputs[:100], **options)
+policy = she.Policy(mode=mode, rebuild_after_seconds=0.02)
+model = she.SelfHealingModel(digits_model_path(), baseline, policy=policy, **options)
+
+def serve():
+    while True:
+        model.predict(digits.heldout_inputs[:count])
+
+for _ in range(3):
+    threading.Thread(target=serve, daemon=True).start()
+time.sleep(0.1)
+sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize("count", [1, 20])
+@pytest.mark.parametrize("mode", ["inline", "background"])
+@pytest.mark.parametrize("kernels", ["default", "builtin"])
+def test_daemon_threads_are_predicting(
+    runtime: RuntimeName, kernels: KernelsArgument, mode: str, count: int
+) -> None:
+    for _ in range(3):
+        command = [sys.executable, "-c", PROGRAM, runtime, kernels, mode, str(count)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        assert (done.returncode, done.stderr) == (3, "")
