@@ -32,7 +32,8 @@ LAYERS: tuple[frozenset[str], ...] = (
     }
     | {"exposure", "interval", "drift", "drift_detector", "trust"},
     frozenset({"monitor", "diagnosis", "repair", "trial", "policy"}),
-    frozenset({"serving", "healing", "health", "spare", "birth", "guard_damage", "commissioning"}),
+    frozenset({"serving", "healing", "health", "spare", "birth", "guard_damage", "commissioning"})
+    | {"retries"},
     frozenset({"loop"}),
     frozenset({"response"}),
     frozenset({"assembly"}),

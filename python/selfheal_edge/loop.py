@@ -20,6 +20,7 @@ from selfheal_edge.journal import Journal
 from selfheal_edge.monitor import SENSOR_ALARMS, Alarm, PerformanceMonitor
 from selfheal_edge.policy import Policy
 from selfheal_edge.repair import RepairCase
+from selfheal_edge.retries import Retries
 from selfheal_edge.serving import Notice, Serving
 from selfheal_edge.session import Session
 from selfheal_edge.spare import Spare
@@ -85,10 +86,7 @@ class HealingLoop:
         self._known_beat = Beat(policy.known_answers_every, None)
         self._rebuild_beat = Beat(policy.rebuild_after_predictions, policy.rebuild_after_seconds)
         self._pause = policy.rediagnose_after
-        self._unhealed: frozenset[tuple[str, int]] = frozenset()
-        """Image and block of what no strategy could restore."""
-        self._retry_at = 0
-        self._retry_pause = policy.rediagnose_after
+        self._retries = Retries(policy.rediagnose_after)
 
     @property
     def predictions(self) -> int:
@@ -142,7 +140,7 @@ class HealingLoop:
         if self._pending and self.predictions >= self._diagnose_at:
             self._diagnose()
         elif self._is_damaged:
-            if self.predictions >= self._retry_at:
+            if self.predictions >= self._retries.at:
                 self._try_again()
         elif self.trouble is not None and self._is_settled():
             self._recover()
@@ -160,7 +158,7 @@ class HealingLoop:
         if self._pending:
             numbers.append(self._diagnose_at)
         if self._is_damaged:
-            numbers.append(self._retry_at)
+            numbers.append(self._retries.at)
         if self.serving.on_spare:
             numbers.append(self._verify_spare_at)
         second = min(beat.next_second for beat in beats)
@@ -223,7 +221,7 @@ class HealingLoop:
         """Name the cause of the pending alarms, and respond unless it is known already."""
         corrupt = self._corrupt()
         if corrupt:
-            if not self._waits(corrupt):
+            if not self._retries.wait_for(corrupt, self.predictions):
                 self.heal_corruption(corrupt)
             if self._is_damaged:  # what a damaged model is heard to do says nothing else
                 self._pending.clear()
@@ -253,7 +251,7 @@ class HealingLoop:
             self._recover()
         elif self._is_damaged:
             self._healer.mark_untrusted()
-            self._try_later()
+            self._retries.put_off(self.predictions)
 
     def _keep_beats(self) -> None:
         """Ask the known answers, and rebuild the runtime, when it is time."""
@@ -298,7 +296,7 @@ class HealingLoop:
         else:
             self._healer.mark_untrusted()
             self.trouble = diagnosis
-            self._try_later()
+            self._retries.put_off(self.predictions)
 
     def take_in(self, found: tuple[CorruptBlock, ...]) -> None:
         """Take note of what a sweep found beside the inferences."""
@@ -314,7 +312,7 @@ class HealingLoop:
         guards = [block for block in found if block.part != "live"]
         if guards:
             self.guards.note(guards, self.predictions)
-        if live and not self._waits(live):
+        if live and not self._retries.wait_for(live, self.predictions):
             self.heal_corruption(live)
 
     def rolled_back(self) -> None:
@@ -351,14 +349,12 @@ class HealingLoop:
         else:  # whatever the policy did: nobody shall rely on a damaged model
             self._healer.mark_untrusted()
             self.trouble = diagnosis
-            self._unhealed = frozenset((b.image, b.block) for b in case.corrupt)
-            self._try_later()
+            self._retries.put_off(self.predictions, case.corrupt)
         return healing.restored
 
     def restored(self) -> None:
         """Take note that the model is proven to be what it was."""
-        self._unhealed = frozenset()
-        self._retry_pause = self._policy.rediagnose_after
+        self._retries.clear()
         # The charts have heard a damaged model; what else was wrong will be heard again.
         if self.trouble is None or self.trouble.cause in _OF_INTEGRITY:
             self._recover()
@@ -366,16 +362,6 @@ class HealingLoop:
     def _corrupt(self) -> tuple[CorruptBlock, ...]:
         """Check every byte."""
         return self._weights.check()
-
-    def _waits(self, corrupt: tuple[CorruptBlock, ...]) -> bool:
-        """Whether these blocks are known to resist, and it is too early to try again."""
-        return self.predictions < self._retry_at and self._unhealed.issuperset(
-            (b.image, b.block) for b in corrupt
-        )
-
-    def _try_later(self) -> None:
-        self._retry_at = self.predictions + self._retry_pause
-        self._retry_pause *= 2
 
     def _try_again(self) -> None:
         """Look whether damage that resisted is gone; if not, try all repairs once more."""

@@ -139,8 +139,6 @@ class SelfHealingModel:
             raise
         self._parts.loop.start()
 
-    # --- serving ---------------------------------------------------------------------------
-
     def predict(self, x: Tensors, out: Array | None = None) -> Array | dict[str, Array]:
         """Return the model's answer.
 
@@ -207,8 +205,6 @@ class SelfHealingModel:
         self._turns.check_open()
         skip = self._policy.nonfinite == "skip"
         return read_batch(self._session.instance.inputs, x, skip_nonfinite=skip)
-
-    # --- maintenance -----------------------------------------------------------------------
 
     def snapshot(self) -> int:
         """Save the weights as they are; return the generation's number.
@@ -278,8 +274,6 @@ class SelfHealingModel:
                 self._baseline, self._parts.loop.predictions, flips=flips
             )
 
-    # --- looking at it ---------------------------------------------------------------------
-
     @property
     def baseline(self) -> Baseline:
         """The baseline, with the known answers as settled on this device."""
@@ -343,8 +337,6 @@ class SelfHealingModel:
         if self._parts.spare is not None:
             report["hot spare"] = self._parts.spare.memory_bytes
         return {**report, "total": sum(report.values())}
-
-    # --- life ------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Release everything; calling it again, or in a forked child, does nothing."""

@@ -177,8 +177,6 @@ class Serving:
         self.guard()
         self.attach(instance)
 
-    # --- what is served --------------------------------------------------------------------
-
     def attach(self, instance: Instance, *, spare: bool = False) -> None:
         """Serve from this instance from now on; to be called in the turn."""
         self._instance, self.on_spare = instance, spare
@@ -226,8 +224,6 @@ class Serving:
     def now(self) -> float:
         """Seconds of the clock that `attend_at` means."""
         return self._clock()
-
-    # --- inferences ------------------------------------------------------------------------
 
     @property
     def hot(self) -> _core.HotPath | None:
@@ -281,8 +277,6 @@ class Serving:
             alarms = self._monitor.alarms() if up & _ALARM else ()
             self.alarms = alarms
             self._attend(Notice(number, alarms=alarms, again=self._hot.again))
-
-    # --- the slower way --------------------------------------------------------------------
 
     def _serve_one(self, inputs: list[Array], nonfinite: int) -> Sequence[Array]:
         now = self._clock()

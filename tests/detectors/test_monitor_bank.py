@@ -291,7 +291,7 @@ def test_memory_that_whitening_leaves_is_in_the_thresholds(kind: str) -> None:
 def test_what_is_masked_or_no_number_is_no_normal_operation() -> None:
     normal = np.random.default_rng(17).normal(20.0, 0.5, 1000)
     wild = np.append(normal, np.full(100, 1e6))
-    masked = np.ma.masked_greater(wild, 1e5)  # type: ignore[no-untyped-call]
+    masked = np.ma.masked_greater(wild, 1e5)
     clean, ours = (she.DriftDetector(n, false_alarm_interval=1e4) for n in (normal, masked))
     assert ours.thresholds["tail_cut"] == clean.thresholds["tail_cut"]
     assert ours.phi == clean.phi

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.loop.test_hot_path import Clock, Own, damage
-from tests.support import Array, causes, executing, flip, stream
+from tests.loop.test_hot_path import Clock, Own
+from tests.support import Array, causes, executing, flip, largest_region, stream
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path
@@ -92,7 +92,8 @@ class TestPace:
         clock = Clock()
         policy = {"scrub_bytes_per_predict": 0, "keyed_bytes_per_predict": 0}
         with self.opened(digits_baseline, clock, False, **policy) as model:
-            damage(model)
+            region = largest_region(model)
+            flip(model, region.offset + region.nbytes // 2, 1)  # too little for an alarm
             for n in range(50):
                 clock.seconds += 10.0
                 model.predict(samples[n])
