@@ -9,6 +9,10 @@
 #include "selfheal/crc32c.hpp"
 #include "siphash.hpp"
 
+#if defined(SELFHEAL_CLNH_AVX512)
+#include <cpuid.h>
+#endif
+
 namespace selfheal {
 namespace {
 
@@ -22,6 +26,17 @@ struct Functions {
 };
 using HashBackends = detail::BackendList<Functions, 3>;
 
+#if defined(SELFHEAL_CLNH_AVX512)
+// Clang 14 does not know the name.
+bool has_vaes() noexcept {
+  unsigned a = 0;
+  unsigned b = 0;
+  unsigned c = 0;
+  unsigned d = 0;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (c >> 9 & 1U) != 0;
+}
+#endif
+
 const HashBackends& backends() noexcept {
   static const HashBackends found = [] {
     HashBackends list;
@@ -29,7 +44,7 @@ const HashBackends& backends() noexcept {
     if (__builtin_cpu_supports("aes") != 0 && __builtin_cpu_supports("pclmul") != 0) {
 #if defined(SELFHEAL_CLNH_AVX512)
       if (__builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("vpclmulqdq") != 0 &&
-          __builtin_cpu_supports("vaes") != 0) {
+          has_vaes()) {
         list.add("clnh-avx512", {&detail::clnh_hash_avx512, &detail::clnh_eight_avx512});
       }
 #endif
