@@ -130,9 +130,15 @@ class Journal:
             with self._delivering.attempt() as is_mine:
                 if not is_mine:
                     return  # whoever has it looks once more before he goes
-                while self._undelivered and left:
-                    left -= 1
-                    self._tell(self._undelivered.popleft())
+                left = self._deliver(left)
+
+    # A function of its own: in Python 3.13, what a signal's handler raises at the end of a `while`
+    # loop right inside of a `with` passes by the end of that `with`.
+    def _deliver(self, left: int) -> int:
+        while self._undelivered and left:
+            left -= 1
+            self._tell(self._undelivered.popleft())
+        return left
 
     def _tell(self, event: Event) -> None:
         if self._on_event is None:
