@@ -62,13 +62,16 @@ class Worker(Generic[Job]):
             self._start()
             if self._wake.empty():  # first: whoever is interrupted here has posted nothing, or all
                 self._wake.put(None)
-            for index, waiting in enumerate(self._jobs):
-                merged = self._merge(waiting, job)
-                if merged is not None:
-                    self._jobs[index] = merged
-                    break
-            else:
-                self._jobs.append(job)
+            self._queue(job)
+
+    # A function of its own, as `Journal._deliver` is: its loop is not right inside of a `with`.
+    def _queue(self, job: Job) -> None:
+        for index, waiting in enumerate(self._jobs):
+            merged = self._merge(waiting, job)
+            if merged is not None:
+                self._jobs[index] = merged
+                return
+        self._jobs.append(job)
 
     def wait(self, seconds: float | None = None) -> bool:
         """Wait until nothing is left to do; return whether that is so.

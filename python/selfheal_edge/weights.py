@@ -186,11 +186,11 @@ class Weights:
     def heal_blocks(self, corrupt: Sequence[CorruptBlock]) -> tuple[CorruptBlock, ...]:
         """Heal corrupt blocks from whatever verifies; return those that needed it."""
         found: tuple[CorruptBlock, ...] = ()
+        live = [b for b in corrupt if b.part == "live"]
+        wanted = {name: [b.block for b in live if b.image == name] for name in self._images}
         with self._turns:
             for name, image in self._images.items():
-                found += image.heal(
-                    [b.block for b in corrupt if b.image == name and b.part == "live"]
-                )
+                found += image.heal(wanted[name])
         return found
 
     def scrub(self, repair: bool = True) -> tuple[CorruptBlock, ...]:
@@ -284,7 +284,7 @@ class Weights:
             For golden, for the active generation, for a pinned one, and for one that is not held.
         """
         with self._turns:
-            held = [g for g in self.generations if g not in (GOLDEN, self._active)]
+            held = sorted(set(self.generations) - {GOLDEN, self._active})
             if isinstance(generation, bool) or generation not in held:
                 raise ValueError(
                     f"generation: expected one of {held} (neither golden nor the active one can "
