@@ -14,11 +14,8 @@ nox.options.sessions = ["lint", "types", "cpp", "tests"]
 nox.options.reuse_existing_virtualenvs = True
 
 CPP = (
-    "cpp/include/selfheal/*.hpp",
-    "cpp/src/*",
-    "cpp/bindings/*pp",
-    "cpp/runtime/*pp",
-    "cpp/tests/*pp",
+    "cpp/*.hpp",
+    "cpp/*.cpp",
 )
 RUNTIMES = ("litert", "tflite_runtime")
 
@@ -90,7 +87,7 @@ def tidy(session: nox.Session) -> None:
     """clang-tidy on the core and the bindings; needs clang-tidy 14."""
     session.install("cmake>=3.25", "ninja")
     session.run("cmake", "--preset", "default")
-    listed = session.run("git", "ls-files", "cpp/src/*.cpp", external=True, silent=True)
+    listed = session.run("git", "ls-files", ":(glob)cpp/src/**/*.cpp", external=True, silent=True)
     assert isinstance(listed, str)
     commands = json.loads(Path("build/default/compile_commands.json").read_text(encoding="utf-8"))
     built = {Path(command["file"]).resolve() for command in commands}

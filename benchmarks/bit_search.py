@@ -17,7 +17,7 @@ import harness
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path, load_digits
 from selfheal_edge.redteam.bit_search import FoundFlip, search_bits
-from selfheal_edge.session import Session
+from selfheal_edge.tflite.session import Session
 
 Numbers = npt.NDArray[np.float64]
 

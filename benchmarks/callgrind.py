@@ -26,7 +26,7 @@ import numpy as np
 import harness
 import selfheal_edge as she
 from guard_cases import Case, Runtime
-from selfheal_edge.tflite.select import available_runtimes
+from selfheal_edge.tflite.runtimes.select import available_runtimes
 
 TABLE: Final = Path(__file__).with_name("instructions.json")
 MODELS: Final = ("ad_autoencoder_int8", "kws_dscnn_int8", "mobilenet_v1_025_128_uint8")

@@ -16,7 +16,7 @@ import guard_tails
 import harness
 from guard_cases import MODELS, Case, Raw, window_of
 from guard_python import like_in_python
-from selfheal_edge.tflite.select import available_runtimes
+from selfheal_edge.tflite.runtimes.select import available_runtimes
 from windows import Timing, ratio_bounds, take_turns
 
 TARGET = 1.02

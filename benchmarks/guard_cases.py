@@ -13,8 +13,8 @@ import numpy as np
 
 import harness
 import selfheal_edge as she
-from selfheal_edge.tflite.chatter import without_chatter
-from selfheal_edge.tflite.protocol import Array
+from selfheal_edge.tflite.runtimes.native_stderr import without_chatter
+from selfheal_edge.tflite.runtimes.protocol import Array
 
 MODULES: Final = {
     "litert": "ai_edge_litert.interpreter",

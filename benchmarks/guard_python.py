@@ -15,8 +15,8 @@ from typing import Any, Final
 import numpy as np
 
 from guard_cases import Case, Raw
-from selfheal_edge.signals import SignalExtractor
-from selfheal_edge.tflite.protocol import Array, TensorSpec
+from selfheal_edge.monitoring.signals import SignalExtractor
+from selfheal_edge.tflite.runtimes.protocol import Array, TensorSpec
 
 SLICE: Final = 16 << 10
 Signals = list[float]

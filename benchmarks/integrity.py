@@ -21,10 +21,10 @@ import xxhash
 import harness
 import selfheal_edge as she
 from selfheal_edge import _core
-from selfheal_edge.exposure import measure_exposure
-from selfheal_edge.guarded_image import GuardedImage, GuardOptions
-from selfheal_edge.known_answers import choose_questions
-from selfheal_edge.session import Session
+from selfheal_edge.calibration.known_answers import choose_questions
+from selfheal_edge.integrity.guarded_image import GuardedImage, GuardOptions
+from selfheal_edge.integrity.protected_share import measure_exposure
+from selfheal_edge.tflite.session import Session
 
 KEY = bytes(range(16))
 SIZES = {

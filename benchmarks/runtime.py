@@ -21,13 +21,13 @@ import numpy as np
 
 import harness
 from selfheal_edge.assets import digits_model_path
-from selfheal_edge.tflite.chatter import without_chatter
-from selfheal_edge.tflite.model_file import ModelFile
-from selfheal_edge.tflite.protocol import Array, Instance, RuntimeName
+from selfheal_edge.tflite.file.model_file import ModelFile
+from selfheal_edge.tflite.file.rewrite import copy_model
+from selfheal_edge.tflite.memory.source_image import SourceImage
 from selfheal_edge.tflite.random_inputs import full_range_input
-from selfheal_edge.tflite.rewrite import copy_model
-from selfheal_edge.tflite.select import available_runtimes, choose
-from selfheal_edge.tflite.source_image import SourceImage
+from selfheal_edge.tflite.runtimes.native_stderr import without_chatter
+from selfheal_edge.tflite.runtimes.protocol import Array, Instance, RuntimeName
+from selfheal_edge.tflite.runtimes.select import available_runtimes, choose
 from windows import ratio_bounds, take_turns
 
 MODULES = {"litert": "ai_edge_litert.interpreter", "tflite_runtime": "tflite_runtime.interpreter"}

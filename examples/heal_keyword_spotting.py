@@ -76,7 +76,7 @@ def unguarded(
     path: Path, damaged: dict[str, bytes], clips: np.ndarray, baseline: she.Baseline
 ) -> np.ndarray:
     """Return the answers of a plain instance that runs the damaged bytes."""
-    from selfheal_edge.session import Session  # noqa: PLC0415 — internal: for comparison only
+    from selfheal_edge.tflite.session import Session  # noqa: PLC0415 — internal: for comparison only
 
     fingerprint = baseline.fingerprint
     kernels = "builtin" if fingerprint.kernels == "builtin" else "default"

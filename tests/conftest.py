@@ -17,7 +17,7 @@ from tests.support import RUNTIMES, SHARED, Array
 
 import selfheal_edge as she
 from selfheal_edge.assets import DigitsData, digits_model_path, load_digits
-from selfheal_edge.tflite.protocol import RuntimeName
+from selfheal_edge.tflite.runtimes.protocol import RuntimeName
 
 # The same examples everywhere, and a machine that is slow or pauses fails no property. Other ones
 # each time: pytest --hypothesis-profile explore

@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 import selfheal_edge as she
 from selfheal_edge.repair import RepairCase, RepairOutcome, RepairTarget
-from selfheal_edge.session import Session
-from selfheal_edge.tflite.protocol import KernelsChoice, RuntimeName, TensorSpec
-from selfheal_edge.tflite.select import available_runtimes
+from selfheal_edge.tflite.runtimes.protocol import KernelsChoice, RuntimeName, TensorSpec
+from selfheal_edge.tflite.runtimes.select import available_runtimes
+from selfheal_edge.tflite.session import Session
 
 Array = npt.NDArray[Any]
 

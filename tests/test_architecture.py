@@ -13,30 +13,17 @@ from tests.support import ROOT
 
 PACKAGE = ROOT / "python" / "selfheal_edge"
 CPP = ROOT / "cpp"
-GENERATED = {"tflite/_schema_options.py", "tflite/schema.py"}
+GENERATED = {"tflite/format/schema_options.py", "tflite/format/schema.py"}
 
 # Lowest first. A module imports from its own layer or from one below it, never from one above.
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "_core"}),
-    frozenset({"assets", "process", "turns", "background", "container", "journal", "tflite"})
-    | {
-        "session",
-        "signals",
-        "embedding",
-        "baseline",
-        "calibration",
-        "weights",
-        "guarded_image",
-        "beats",
-        "known_answers",
-    }
-    | {"exposure", "interval", "drift", "drift_detector", "trust"},
-    frozenset({"monitor", "diagnosis", "repair", "trial", "policy"}),
-    frozenset({"serving", "healing", "health", "spare", "birth", "guard_damage", "commissioning"})
-    | {"retries"},
+    frozenset({"assets", "concurrency", "store", "tflite", "drift"}),
+    frozenset({"monitoring", "integrity"}),
+    frozenset({"calibration"}),
+    frozenset({"diagnosis", "repair", "trial", "policy"}),
+    frozenset({"inference", "health"}),
     frozenset({"loop"}),
-    frozenset({"response"}),
-    frozenset({"assembly"}),
     frozenset({"model"}),
     frozenset({"redteam", "cli", "report", "telemetry"}),
 )

@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "gil.hpp"
-#include "selfheal/argument_error.hpp"
+#include "selfheal/base/argument_error.hpp"
 
 namespace py = pybind11;
 

@@ -1,5 +1,5 @@
 #include "bindings.hpp"
-#include "selfheal/crc32c.hpp"
+#include "selfheal/base/crc32c.hpp"
 
 namespace {
 

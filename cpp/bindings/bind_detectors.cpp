@@ -1,9 +1,9 @@
 #include "bindings.hpp"
 #include "detector.hpp"
-#include "selfheal/cusum.hpp"
-#include "selfheal/ewma.hpp"
-#include "selfheal/page_hinkley.hpp"
-#include "selfheal/page_hinkley_compat.hpp"
+#include "selfheal/detect/cusum.hpp"
+#include "selfheal/detect/ewma.hpp"
+#include "selfheal/detect/page_hinkley.hpp"
+#include "selfheal/detect/page_hinkley_compat.hpp"
 
 namespace {
 

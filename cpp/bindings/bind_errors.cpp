@@ -1,5 +1,5 @@
 #include "bindings.hpp"
-#include "selfheal/state_codec.hpp"
+#include "selfheal/base/state_codec.hpp"
 
 // All are ValueErrors: the same mistake, a bad argument, however it went bad.
 void bind_errors(py::module_& m) {

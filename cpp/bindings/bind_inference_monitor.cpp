@@ -1,5 +1,5 @@
 #include "bindings.hpp"
-#include "selfheal/inference_monitor.hpp"
+#include "selfheal/measure/inference_monitor.hpp"
 
 namespace {
 

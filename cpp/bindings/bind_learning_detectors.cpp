@@ -2,12 +2,12 @@
 
 #include "bindings.hpp"
 #include "detector.hpp"
-#include "selfheal/adwin.hpp"
-#include "selfheal/ddm.hpp"
-#include "selfheal/eddm.hpp"
-#include "selfheal/hddm_a.hpp"
-#include "selfheal/hddm_w.hpp"
-#include "selfheal/kswin.hpp"
+#include "selfheal/detect/adwin.hpp"
+#include "selfheal/detect/ddm.hpp"
+#include "selfheal/detect/eddm.hpp"
+#include "selfheal/detect/hddm_a.hpp"
+#include "selfheal/detect/hddm_w.hpp"
+#include "selfheal/detect/kswin.hpp"
 
 namespace {
 

@@ -1,5 +1,5 @@
 #include "bindings.hpp"
-#include "selfheal/moments.hpp"
+#include "selfheal/base/moments.hpp"
 
 void bind_moments(py::module_& m) {
   using namespace selfheal;

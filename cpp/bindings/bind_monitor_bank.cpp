@@ -1,6 +1,6 @@
 #include "bindings.hpp"
 #include "detector.hpp"
-#include "selfheal/monitor_bank.hpp"
+#include "selfheal/detect/monitor_bank.hpp"
 
 namespace {
 

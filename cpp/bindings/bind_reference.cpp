@@ -1,5 +1,5 @@
 #include "bindings.hpp"
-#include "selfheal/reference.hpp"
+#include "selfheal/detect/reference.hpp"
 
 void bind_reference(py::module_& m) {
   using namespace selfheal;

@@ -1,7 +1,7 @@
 #include <variant>
 
 #include "bindings.hpp"
-#include "selfheal/ring_buffer.hpp"
+#include "selfheal/base/ring_buffer.hpp"
 
 namespace {
 

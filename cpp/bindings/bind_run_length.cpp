@@ -1,5 +1,5 @@
 #include "bindings.hpp"
-#include "selfheal/run_length.hpp"
+#include "selfheal/detect/run_length.hpp"
 
 void bind_run_length(py::module_& m) {
   using namespace selfheal;

@@ -3,17 +3,17 @@
 
 #include "bindings.hpp"
 #include "detector.hpp"
-#include "selfheal/adwin.hpp"
-#include "selfheal/cusum.hpp"
-#include "selfheal/ddm.hpp"
-#include "selfheal/eddm.hpp"
-#include "selfheal/ewma.hpp"
-#include "selfheal/hddm_a.hpp"
-#include "selfheal/hddm_w.hpp"
-#include "selfheal/kswin.hpp"
-#include "selfheal/page_hinkley.hpp"
-#include "selfheal/page_hinkley_compat.hpp"
-#include "selfheal/side_by_side.hpp"
+#include "selfheal/detect/adwin.hpp"
+#include "selfheal/detect/cusum.hpp"
+#include "selfheal/detect/ddm.hpp"
+#include "selfheal/detect/eddm.hpp"
+#include "selfheal/detect/ewma.hpp"
+#include "selfheal/detect/hddm_a.hpp"
+#include "selfheal/detect/hddm_w.hpp"
+#include "selfheal/detect/kswin.hpp"
+#include "selfheal/detect/page_hinkley.hpp"
+#include "selfheal/detect/page_hinkley_compat.hpp"
+#include "selfheal/detect/side_by_side.hpp"
 
 namespace {
 

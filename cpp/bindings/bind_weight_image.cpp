@@ -1,6 +1,6 @@
 #include "bindings.hpp"
 #include "held.hpp"
-#include "selfheal/scrubber.hpp"
+#include "selfheal/guard/scrubber.hpp"
 
 namespace {
 

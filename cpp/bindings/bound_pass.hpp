@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "arrays.hpp"
-#include "selfheal/signal_pass.hpp"
+#include "selfheal/measure/signal_pass.hpp"
 
 namespace selfheal::python {
 

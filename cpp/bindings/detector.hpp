@@ -7,7 +7,7 @@
 
 #include "arrays.hpp"
 #include "fast_update.hpp"
-#include "selfheal/state_codec.hpp"
+#include "selfheal/base/state_codec.hpp"
 
 namespace selfheal::python {
 

@@ -10,11 +10,11 @@
 #include <vector>
 
 #include "arrays.hpp"
-#include "selfheal/image_guard.hpp"
-#include "selfheal/keyed_hash.hpp"
-#include "selfheal/parity.hpp"
-#include "selfheal/snapshot_pool.hpp"
-#include "selfheal/weight_image.hpp"
+#include "selfheal/base/keyed_hash.hpp"
+#include "selfheal/guard/image_guard.hpp"
+#include "selfheal/guard/parity.hpp"
+#include "selfheal/guard/snapshot_pool.hpp"
+#include "selfheal/guard/weight_image.hpp"
 
 namespace selfheal::python {
 

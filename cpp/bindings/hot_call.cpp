@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "bound_pass.hpp"
-#include "selfheal/quantize.hpp"
+#include "selfheal/base/quantize.hpp"
 
 namespace selfheal::python {
 

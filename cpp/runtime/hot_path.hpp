@@ -7,11 +7,11 @@
 #include <vector>
 
 #include "engine.hpp"
-#include "selfheal/image_guard.hpp"
-#include "selfheal/inference_monitor.hpp"
-#include "selfheal/quantize.hpp"
-#include "selfheal/signal_pass.hpp"
-#include "selfheal/sweep_pacer.hpp"
+#include "selfheal/base/quantize.hpp"
+#include "selfheal/guard/image_guard.hpp"
+#include "selfheal/guard/sweep_pacer.hpp"
+#include "selfheal/measure/inference_monitor.hpp"
+#include "selfheal/measure/signal_pass.hpp"
 #include "turn_lock.hpp"
 
 namespace selfheal::runtime {

@@ -10,7 +10,7 @@
 
 #include "hot_path.hpp"
 #include "samples.hpp"
-#include "selfheal/image_guard.hpp"
+#include "selfheal/guard/image_guard.hpp"
 
 namespace selfheal::testing {
 

@@ -6,7 +6,7 @@
 #include <limits>
 #include <vector>
 
-#include "bank_step.hpp"
+#include "detect/bank_step.hpp"
 #include "samples.hpp"
 
 using namespace selfheal;

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "samples.hpp"
-#include "selfheal/crc32c.hpp"
+#include "selfheal/base/crc32c.hpp"
 
 using namespace selfheal;
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "samples.hpp"
-#include "selfheal/cusum.hpp"
+#include "selfheal/detect/cusum.hpp"
 
 using namespace selfheal;
 

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "samples.hpp"
-#include "selfheal/image_guard.hpp"
+#include "selfheal/guard/image_guard.hpp"
 
 using namespace selfheal;
 

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "samples.hpp"
-#include "selfheal/inference_monitor.hpp"
+#include "selfheal/measure/inference_monitor.hpp"
 
 using namespace selfheal;
 

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "samples.hpp"
-#include "selfheal/keyed_hash.hpp"
+#include "selfheal/base/keyed_hash.hpp"
 
 using namespace selfheal;
 

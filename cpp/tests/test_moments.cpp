@@ -6,7 +6,7 @@
 #include <stdexcept>
 
 #include "samples.hpp"
-#include "selfheal/moments.hpp"
+#include "selfheal/base/moments.hpp"
 
 using namespace selfheal;
 

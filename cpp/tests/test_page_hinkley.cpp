@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "samples.hpp"
-#include "selfheal/page_hinkley.hpp"
+#include "selfheal/detect/page_hinkley.hpp"
 
 using namespace selfheal;
 

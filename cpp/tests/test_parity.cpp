@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "samples.hpp"
-#include "selfheal/gf256.hpp"
-#include "selfheal/parity.hpp"
+#include "selfheal/base/gf256.hpp"
+#include "selfheal/guard/parity.hpp"
 
 using namespace selfheal;
 

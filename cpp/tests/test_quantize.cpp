@@ -8,7 +8,7 @@
 #include <random>
 #include <vector>
 
-#include "selfheal/quantize.hpp"
+#include "selfheal/base/quantize.hpp"
 
 using namespace selfheal;
 

@@ -5,7 +5,7 @@
 #include <stdexcept>
 
 #include "samples.hpp"
-#include "selfheal/reference.hpp"
+#include "selfheal/detect/reference.hpp"
 
 using namespace selfheal;
 

@@ -5,7 +5,7 @@
 #include <random>
 #include <stdexcept>
 
-#include "selfheal/ring_buffer.hpp"
+#include "selfheal/base/ring_buffer.hpp"
 
 using namespace selfheal;
 

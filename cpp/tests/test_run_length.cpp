@@ -3,7 +3,7 @@
 #include <cmath>
 #include <stdexcept>
 
-#include "selfheal/run_length.hpp"
+#include "selfheal/detect/run_length.hpp"
 
 using namespace selfheal;
 

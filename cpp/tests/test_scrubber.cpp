@@ -5,7 +5,7 @@
 #include <set>
 
 #include "samples.hpp"
-#include "selfheal/scrubber.hpp"
+#include "selfheal/guard/scrubber.hpp"
 
 using namespace selfheal;
 

@@ -4,8 +4,8 @@
 #include <limits>
 #include <vector>
 
+#include "detect/sided_scan.hpp"
 #include "samples.hpp"
-#include "sided_scan.hpp"
 
 using namespace selfheal;
 

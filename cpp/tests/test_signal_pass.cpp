@@ -9,7 +9,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "selfheal/signal_pass.hpp"
+#include "selfheal/measure/signal_pass.hpp"
 
 using namespace selfheal;
 

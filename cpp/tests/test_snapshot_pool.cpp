@@ -4,7 +4,7 @@
 #include <stdexcept>
 
 #include "samples.hpp"
-#include "selfheal/snapshot_pool.hpp"
+#include "selfheal/guard/snapshot_pool.hpp"
 
 using namespace selfheal;
 

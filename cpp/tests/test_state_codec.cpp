@@ -3,8 +3,8 @@
 #include <cmath>
 #include <utility>
 
-#include "selfheal/crc32c.hpp"
-#include "selfheal/state_codec.hpp"
+#include "selfheal/base/crc32c.hpp"
+#include "selfheal/base/state_codec.hpp"
 
 using namespace selfheal;
 

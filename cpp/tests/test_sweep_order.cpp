@@ -4,7 +4,7 @@
 #include <set>
 #include <vector>
 
-#include "selfheal/sweep_order.hpp"
+#include "selfheal/guard/sweep_order.hpp"
 
 using namespace selfheal;
 

@@ -1,6 +1,6 @@
 #include <doctest/doctest.h>
 
-#include "selfheal/sweep_pacer.hpp"
+#include "selfheal/guard/sweep_pacer.hpp"
 
 using selfheal::SweepPacer;
 

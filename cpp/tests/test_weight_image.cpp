@@ -5,7 +5,7 @@
 #include <stdexcept>
 
 #include "samples.hpp"
-#include "selfheal/weight_image.hpp"
+#include "selfheal/guard/weight_image.hpp"
 
 using namespace selfheal;
 

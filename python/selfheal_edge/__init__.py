@@ -32,16 +32,16 @@ from selfheal_edge._core import (
 
 if TYPE_CHECKING:
     from selfheal_edge import redteam
-    from selfheal_edge.baseline import Baseline
-    from selfheal_edge.calibration import calibrate
-    from selfheal_edge.diagnosis import AttackDiagnoser, Cause, Diagnosis
-    from selfheal_edge.drift_detector import DriftDetector
+    from selfheal_edge.calibration.calibrate import calibrate
+    from selfheal_edge.diagnosis.diagnoser import AttackDiagnoser, Cause, Diagnosis
     from selfheal_edge.health import Health, Prediction
-    from selfheal_edge.journal import Event
     from selfheal_edge.model import SelfHealingModel
-    from selfheal_edge.monitor import Alarm, PerformanceMonitor
+    from selfheal_edge.monitoring.baseline import Baseline
+    from selfheal_edge.monitoring.drift_detector import DriftDetector
+    from selfheal_edge.monitoring.monitor import Alarm, PerformanceMonitor
     from selfheal_edge.policy import Policy
     from selfheal_edge.repair import ModelRepairKit
+    from selfheal_edge.store.journal import Event
 
     __version__: str
 
@@ -88,20 +88,20 @@ __all__ = [
 
 # Detectors are worth importing alone: what needs more than the core is loaded when first named.
 _LAZY = {
-    "Alarm": "monitor",
-    "AttackDiagnoser": "diagnosis",
-    "Baseline": "baseline",
-    "Cause": "diagnosis",
-    "Diagnosis": "diagnosis",
-    "DriftDetector": "drift_detector",
-    "Event": "journal",
+    "Alarm": "monitoring.monitor",
+    "AttackDiagnoser": "diagnosis.diagnoser",
+    "Baseline": "monitoring.baseline",
+    "Cause": "diagnosis.diagnoser",
+    "Diagnosis": "diagnosis.diagnoser",
+    "DriftDetector": "monitoring.drift_detector",
+    "Event": "store.journal",
     "Health": "health",
     "ModelRepairKit": "repair",
-    "PerformanceMonitor": "monitor",
+    "PerformanceMonitor": "monitoring.monitor",
     "Policy": "policy",
     "Prediction": "health",
     "SelfHealingModel": "model",
-    "calibrate": "calibration",
+    "calibrate": "calibration.calibrate",
 }
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from selfheal_edge.exposure import Exposure
-from selfheal_edge.monitor import Alarm
-from selfheal_edge.session import Fingerprint
-from selfheal_edge.tflite.protocol import Array, Coverage, CoverageTable
+from selfheal_edge.integrity.protected_share import Exposure
+from selfheal_edge.monitoring.monitor import Alarm
+from selfheal_edge.tflite.runtimes.protocol import Array, Coverage, CoverageTable
+from selfheal_edge.tflite.session import Fingerprint
 
 __all__ = ["CoverageSummary", "Health", "Prediction"]
 

@@ -11,22 +11,22 @@ from typing import Any, Literal, NoReturn
 import numpy as np
 
 from selfheal_edge import _core
-from selfheal_edge.assembly import assemble
-from selfheal_edge.baseline import Baseline
-from selfheal_edge.diagnosis import AttackDiagnoser
+from selfheal_edge.concurrency.locks import Turns
+from selfheal_edge.diagnosis.diagnoser import AttackDiagnoser
 from selfheal_edge.errors import ForkedProcessError, ModelClosedError
-from selfheal_edge.exposure import measure_exposure
 from selfheal_edge.health import CoverageSummary, Health, Prediction
-from selfheal_edge.journal import Event, Journal
-from selfheal_edge.monitor import PerformanceMonitor
+from selfheal_edge.integrity.protected_share import measure_exposure
+from selfheal_edge.integrity.weights import Weights
+from selfheal_edge.loop.assembly import assemble
+from selfheal_edge.monitoring.baseline import Baseline
+from selfheal_edge.monitoring.monitor import PerformanceMonitor
 from selfheal_edge.policy import Policy
 from selfheal_edge.repair import ModelRepairKit
-from selfheal_edge.session import Session
+from selfheal_edge.store.journal import Event, Journal
 from selfheal_edge.tflite.arrays import Batch, Tensors, check_out, read_batch
-from selfheal_edge.tflite.protocol import Array, TensorSpec
-from selfheal_edge.tflite.select import KernelsArgument, RuntimeArgument
-from selfheal_edge.turns import Turns
-from selfheal_edge.weights import Weights
+from selfheal_edge.tflite.runtimes.protocol import Array, TensorSpec
+from selfheal_edge.tflite.runtimes.select import KernelsArgument, RuntimeArgument
+from selfheal_edge.tflite.session import Session
 
 __all__ = ["SelfHealingModel"]
 

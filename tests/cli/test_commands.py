@@ -41,7 +41,7 @@ def test_demo_heals(seed: int) -> None:
 def test_demo_fails_when_nothing_heals(monkeypatch: pytest.MonkeyPatch) -> None:
     """A guard that does not restore must not end with exit code 0."""
     from selfheal_edge.cli import main
-    from selfheal_edge.healing import Healer
+    from selfheal_edge.loop.healer import Healer
     from selfheal_edge.repair import RepairOutcome
     from selfheal_edge.repair.rebuild import Rebuild
     from selfheal_edge.repair.reload import ReloadGolden

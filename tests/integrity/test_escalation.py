@@ -11,7 +11,7 @@ from tests.support import Array, answers, executing, flip, run_by, same
 
 import selfheal_edge as she
 from selfheal_edge.assets import DigitsData, digits_model_path
-from selfheal_edge.guarded_image import GuardedImage
+from selfheal_edge.integrity.guarded_image import GuardedImage
 
 BLOCK = 512
 LADDER = she.Policy().response(she.Cause.WEIGHT_CORRUPTION)

@@ -15,9 +15,9 @@ from tests.support import MODELS, SHARED, Array, answers, named, random_batch, s
 import selfheal_edge as she
 from selfheal_edge import _core
 from selfheal_edge.assets import DigitsData, digits_model_path
-from selfheal_edge.guarded_image import GuardedImage
-from selfheal_edge.session import Session
-from selfheal_edge.tflite.protocol import RuntimeName
+from selfheal_edge.integrity.guarded_image import GuardedImage
+from selfheal_edge.tflite.runtimes.protocol import RuntimeName
+from selfheal_edge.tflite.session import Session
 
 ROUND = 1 << 40  # bytes: more than any sweep
 

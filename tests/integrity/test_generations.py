@@ -13,9 +13,9 @@ from tests.support import SHARED, Array, answers, same
 import selfheal_edge as she
 from selfheal_edge.assets import DigitsData, digits_model_path
 from selfheal_edge.errors import IntegrityError
-from selfheal_edge.healing import Healer
-from selfheal_edge.session import Session
-from selfheal_edge.tflite.protocol import RuntimeName
+from selfheal_edge.loop.healer import Healer
+from selfheal_edge.tflite.runtimes.protocol import RuntimeName
+from selfheal_edge.tflite.session import Session
 
 
 @pytest.fixture(params=["builtin", "auto"])

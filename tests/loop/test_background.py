@@ -31,9 +31,9 @@ from tests.support import (
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path
-from selfheal_edge.diagnosis import Diagnosis, Symptoms
+from selfheal_edge.diagnosis.diagnoser import Diagnosis, Symptoms
+from selfheal_edge.monitoring.signals import Measurement
 from selfheal_edge.repair import RepairCase, RepairOutcome, RepairTarget
-from selfheal_edge.signals import Measurement
 
 SOON = 30.0
 

@@ -19,9 +19,9 @@ from tests.support import Array, DoNothing, answers, kinds, random_batch, same
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path
 from selfheal_edge.errors import ModelClosedError
+from selfheal_edge.inference.spare import Spare
 from selfheal_edge.repair import RepairCase, RepairOutcome, RepairTarget
-from selfheal_edge.spare import Spare
-from selfheal_edge.tflite.protocol import RuntimeName
+from selfheal_edge.tflite.runtimes.protocol import RuntimeName
 
 
 def spare_of(model: she.SelfHealingModel) -> Spare:

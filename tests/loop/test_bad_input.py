@@ -171,7 +171,7 @@ def test_a_model_is_one_object(
 
 def test_out_of_a_model_with_several_outputs(shared_models: Path) -> None:
     path = shared_models / "split_concat_uint8.tflite"
-    from selfheal_edge.session import Session
+    from selfheal_edge.tflite.session import Session
 
     session = Session(path)
     specs = session.instance.inputs

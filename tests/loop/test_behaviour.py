@@ -26,9 +26,9 @@ from tests.support import (
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path
-from selfheal_edge.diagnosis import Symptoms
-from selfheal_edge.signals import Measurement
-from selfheal_edge.tflite.protocol import Coverage
+from selfheal_edge.diagnosis.diagnoser import Symptoms
+from selfheal_edge.monitoring.signals import Measurement
+from selfheal_edge.tflite.runtimes.protocol import Coverage
 
 
 def serve(model: she.SelfHealingModel, inputs: Array) -> list[she.Prediction]:
@@ -381,8 +381,8 @@ class TestOtherDevice:
         """What the runtime copies when it is built must not pass for executing."""
         if "litert" not in RUNTIMES:
             pytest.skip("tflite-runtime's default kernels do execute these weights")
-        from selfheal_edge.tflite.coverage import cover
-        from selfheal_edge.tflite.protocol import CoverageTable
+        from selfheal_edge.tflite.coverage.rules import cover
+        from selfheal_edge.tflite.runtimes.protocol import CoverageTable
 
         def too_good(*given: Any, **more: Any) -> CoverageTable:
             rows = cover(*given, **more).rows
@@ -390,8 +390,10 @@ class TestOtherDevice:
                 tuple(dataclasses.replace(row, coverage=Coverage.EXECUTING) for row in rows)
             )
 
-        monkeypatch.setattr("selfheal_edge.tflite.interpreter.cover", too_good)
-        monkeypatch.setattr("selfheal_edge.tflite.litert.LiteRt._unsuitable", lambda *_: "not here")
+        monkeypatch.setattr("selfheal_edge.tflite.runtimes.interpreter.cover", too_good)
+        monkeypatch.setattr(
+            "selfheal_edge.tflite.runtimes.litert.LiteRt._unsuitable", lambda *_: "not here"
+        )
         with she.SelfHealingModel(
             digits_model_path(), digits_baseline, runtime="litert", kernels="default"
         ) as model:

@@ -10,8 +10,8 @@ import pytest
 from tests.support import MODELS, Raw, answers, causes, named, random_batch, same
 
 import selfheal_edge as she
-from selfheal_edge.tflite.protocol import RuntimeName
-from selfheal_edge.tflite.select import KernelsArgument
+from selfheal_edge.tflite.runtimes.protocol import RuntimeName
+from selfheal_edge.tflite.runtimes.select import KernelsArgument
 
 SAMPLES = 6
 
@@ -19,7 +19,7 @@ SAMPLES = 6
 def opened(
     path: Path, runtime: RuntimeName, kernels: KernelsArgument = "auto", num_threads: int = 1
 ) -> she.SelfHealingModel:
-    from selfheal_edge.session import Session
+    from selfheal_edge.tflite.session import Session
 
     session = Session(path, runtime, kernels, num_threads)
     specs = session.instance.inputs

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 import selfheal_edge as she
 from selfheal_edge.assets import DigitsData, digits_model_path
-from selfheal_edge.embedding import Embedding, find_embedding, fit_classes
 from selfheal_edge.errors import BaselineMismatchError
-from selfheal_edge.session import Session
-from selfheal_edge.tflite.model_file import ModelFile
-from selfheal_edge.tflite.protocol import TensorSpec
+from selfheal_edge.monitoring.embedding import Embedding, find_embedding, fit_classes
+from selfheal_edge.tflite.file.model_file import ModelFile
+from selfheal_edge.tflite.runtimes.protocol import TensorSpec
+from selfheal_edge.tflite.session import Session
 
 INT8 = TensorSpec("inner", (1, 5), np.dtype(np.int8), 0.25, -3)
 FLOAT = TensorSpec("inner", (1, 5), np.dtype(np.float32), 0.0, 0)

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from selfheal_edge.tflite.protocol import RuntimeName
-from selfheal_edge.tflite.select import KernelsArgument
+from selfheal_edge.tflite.runtimes.protocol import RuntimeName
+from selfheal_edge.tflite.runtimes.select import KernelsArgument
 
 # Three threads, so that one runs, and others wait for their turn, when the interpreter ends.
 PROGRAM = """

@@ -15,9 +15,9 @@ from tests.support import RUNTIMES, Array, Raw, answers, executing, flip, same
 import selfheal_edge as she
 from selfheal_edge import _core, cli
 from selfheal_edge.assets import DigitsData, digits_model_path
-from selfheal_edge.tflite import select
-from selfheal_edge.tflite.protocol import Coverage
-from selfheal_edge.tflite.select import KernelsArgument
+from selfheal_edge.tflite.runtimes import select
+from selfheal_edge.tflite.runtimes.protocol import Coverage
+from selfheal_edge.tflite.runtimes.select import KernelsArgument
 
 pytestmark = pytest.mark.skipif("litert" not in RUNTIMES, reason="LiteRT is not installed")
 
@@ -111,7 +111,7 @@ def reason(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 def owned() -> bool:
-    from selfheal_edge.session import Session
+    from selfheal_edge.tflite.session import Session
 
     session = Session(digits_model_path(), "litert", "default")
     try:
@@ -159,7 +159,7 @@ def test_a_fault_while_packing_is_gone_with_the_next_build(
     reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What LiteRT lacks is remembered; that it packed differently once is not."""
-    from selfheal_edge.session import Session
+    from selfheal_edge.tflite.session import Session
 
     session = Session(digits_model_path(), "litert", "default")
     try:

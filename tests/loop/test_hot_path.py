@@ -23,7 +23,7 @@ from tests.support import (
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path
-from selfheal_edge.diagnosis import Diagnosis, Symptoms
+from selfheal_edge.diagnosis.diagnoser import Diagnosis, Symptoms
 from selfheal_edge.errors import ModelClosedError
 from selfheal_edge.repair import RepairCase, RepairOutcome, RepairTarget
 

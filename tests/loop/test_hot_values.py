@@ -18,7 +18,7 @@ from tests.support import MODELS, Array, Raw, answers, kinds, named, random_batc
 
 import selfheal_edge as she
 from selfheal_edge.tflite.arrays import dequantize, quantize
-from selfheal_edge.tflite.protocol import RuntimeName
+from selfheal_edge.tflite.runtimes.protocol import RuntimeName
 
 SIZE = 64
 SCHEMES = (

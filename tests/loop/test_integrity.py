@@ -33,7 +33,7 @@ from tests.support import (
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path
 from selfheal_edge.errors import IntegrityError
-from selfheal_edge.tflite.protocol import Coverage, RuntimeName
+from selfheal_edge.tflite.runtimes.protocol import Coverage, RuntimeName
 
 BLOCK = 512
 
@@ -116,7 +116,7 @@ class TestAnyByte:
 def test_public_models_heal(shared_models: Path, runtime: RuntimeName, name: str) -> None:
     """Random damage in every kind of region, while each answer is compared with the first."""
     path = shared_models / f"{name}.tflite"
-    from selfheal_edge.session import Session
+    from selfheal_edge.tflite.session import Session
 
     session = Session(path, runtime)
     specs = session.instance.inputs
@@ -268,7 +268,7 @@ class TestSweep:
 def test_damage_that_makes_a_runtime_refuse(shared_models: Path, runtime: RuntimeName) -> None:
     """A SPLIT along axis 2^31 fails while it runs; the caller gets the right answer instead."""
     path = shared_models / "split_concat_uint8.tflite"
-    from selfheal_edge.session import Session
+    from selfheal_edge.tflite.session import Session
 
     session = Session(path, runtime)
     specs = session.instance.inputs

@@ -14,7 +14,7 @@ from tests.support import Array, answers, flip, largest_region, same, stream
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path
-from selfheal_edge.background import Worker
+from selfheal_edge.concurrency.worker import Worker
 
 pytestmark = [
     pytest.mark.skipif(

@@ -12,7 +12,7 @@ from tests.support import Array, answers, bytes_of, executing, pristine, same
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path
 from selfheal_edge.errors import IntegrityError
-from selfheal_edge.tflite.protocol import RuntimeName
+from selfheal_edge.tflite.runtimes.protocol import RuntimeName
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-from selfheal_edge.tflite import flatbuffer
-from selfheal_edge.tflite.flatbuffer import Field
-from selfheal_edge.tflite.schema import BUILTIN_OPERATORS, TENSOR_TYPES, TFLITE
+from selfheal_edge.tflite.format import flatbuffer
+from selfheal_edge.tflite.format.flatbuffer import Field
+from selfheal_edge.tflite.format.schema import BUILTIN_OPERATORS, TENSOR_TYPES, TFLITE
 
 _FORMATS = {
     "i1": "b", "u1": "B", "b1": "B", "i2": "h", "u2": "H", "i4": "i", "u4": "I", "i8": "q",

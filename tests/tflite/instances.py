@@ -14,13 +14,13 @@ import pytest
 from tests.tflite.support import MODULES, RUNTIMES, shared_models
 
 from selfheal_edge.assets import digits_model_path
-from selfheal_edge.tflite.chatter import without_chatter
-from selfheal_edge.tflite.model_file import ModelFile
-from selfheal_edge.tflite.protocol import Array, Instance, KernelsChoice, RuntimeName
+from selfheal_edge.tflite.file.model_file import ModelFile
+from selfheal_edge.tflite.file.rewrite import ModelCopy, copy_model
+from selfheal_edge.tflite.memory.source_image import SourceImage
 from selfheal_edge.tflite.random_inputs import full_range_input
-from selfheal_edge.tflite.rewrite import ModelCopy, copy_model
-from selfheal_edge.tflite.select import Choice, choose
-from selfheal_edge.tflite.source_image import SourceImage
+from selfheal_edge.tflite.runtimes.native_stderr import without_chatter
+from selfheal_edge.tflite.runtimes.protocol import Array, Instance, KernelsChoice, RuntimeName
+from selfheal_edge.tflite.runtimes.select import Choice, choose
 
 SETUPS = [(name, kernels) for name in RUNTIMES for kernels in ("default", "builtin")]
 if not SETUPS:

@@ -7,10 +7,10 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from selfheal_edge.tflite import flatbuffer
-from selfheal_edge.tflite.flatbuffer import Table
-from selfheal_edge.tflite.model_file import ModelFile
-from selfheal_edge.tflite.schema import TFLITE
+from selfheal_edge.tflite.file.model_file import ModelFile
+from selfheal_edge.tflite.format import flatbuffer
+from selfheal_edge.tflite.format.flatbuffer import Table
+from selfheal_edge.tflite.format.schema import TFLITE
 
 _INTERESTING = (0, 1, 2, 3, 4, 7, 8, 16, 31, 127, 128, 255, 256, 32767, 65535, 2**24, 2**31 - 1)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfheal_edge.signals import SignalExtractor
+from selfheal_edge.monitoring.signals import SignalExtractor
 from selfheal_edge.tflite.arrays import (
     Batch,
     check_out,
@@ -18,7 +18,7 @@ from selfheal_edge.tflite.arrays import (
     read_batch,
     shape_outputs,
 )
-from selfheal_edge.tflite.protocol import TensorSpec
+from selfheal_edge.tflite.runtimes.protocol import TensorSpec
 
 
 def spec(

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from selfheal_edge.tflite import chatter
-from selfheal_edge.tflite.chatter import without_chatter
+from selfheal_edge.tflite.runtimes import native_stderr as chatter
+from selfheal_edge.tflite.runtimes.native_stderr import without_chatter
 
 
 @contextlib.contextmanager

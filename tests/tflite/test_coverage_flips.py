@@ -19,9 +19,14 @@ from tests.made_models import (
 from tests.tflite.instances import SETUPS, all_models, built, same
 
 from selfheal_edge.assets import digits_model_path
-from selfheal_edge.tflite.compiled import CompiledInstance
-from selfheal_edge.tflite.flip_check import Finding, RegionFlips, check_coverage, never_better_than
-from selfheal_edge.tflite.protocol import Coverage
+from selfheal_edge.tflite.coverage.flip_check import (
+    Finding,
+    RegionFlips,
+    check_coverage,
+    never_better_than,
+)
+from selfheal_edge.tflite.runtimes.compiled import CompiledInstance
+from selfheal_edge.tflite.runtimes.protocol import Coverage
 
 
 @pytest.mark.parametrize(("num_threads"), [1, pytest.param(4, marks=pytest.mark.long)])

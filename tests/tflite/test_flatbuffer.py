@@ -6,9 +6,15 @@ import pytest
 from tests.tflite import builder
 
 from selfheal_edge.errors import ModelFormatError
-from selfheal_edge.tflite import flatbuffer
-from selfheal_edge.tflite.flatbuffer import Schema, Table
-from selfheal_edge.tflite.schema import BUILTIN_OPERATORS, TABLES, TENSOR_TYPES, TFLITE, UNIONS
+from selfheal_edge.tflite.format import flatbuffer
+from selfheal_edge.tflite.format.flatbuffer import Schema, Table
+from selfheal_edge.tflite.format.schema import (
+    BUILTIN_OPERATORS,
+    TABLES,
+    TENSOR_TYPES,
+    TFLITE,
+    UNIONS,
+)
 
 
 def test_every_table_and_union_of_the_schema_parses() -> None:

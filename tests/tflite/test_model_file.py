@@ -13,7 +13,7 @@ from tests.tflite import builder
 from tests.tflite.support import shared_models
 
 from selfheal_edge.errors import ModelFormatError, SelfHealError
-from selfheal_edge.tflite.model_file import ModelFile
+from selfheal_edge.tflite.file.model_file import ModelFile
 
 
 @pytest.mark.parametrize("path", shared_models())
@@ -224,7 +224,7 @@ def test_every_truncation_is_refused() -> None:
 
 
 def test_too_large_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("selfheal_edge.tflite.model_file.MAX_BYTES", 100)
+    monkeypatch.setattr("selfheal_edge.tflite.file.model_file.MAX_BYTES", 100)
     path = tmp_path / "large.tflite"
     path.write_bytes(bytes(101))
     with pytest.raises(ModelFormatError, match="expected at most 100 bytes"):

@@ -14,8 +14,9 @@ import pytest
 from tests.tflite.support import RUNTIMES
 
 from selfheal_edge.assets import digits_model_path
-from selfheal_edge.tflite import nameless, source_image
-from selfheal_edge.tflite.source_image import SourceImage
+from selfheal_edge.tflite.memory import anonymous_file as nameless
+from selfheal_edge.tflite.memory import source_image
+from selfheal_edge.tflite.memory.source_image import SourceImage
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="/proc and memory files are Linux's")
 MEMFD_CREATE = {"x86_64": 319, "aarch64": 279}

@@ -11,8 +11,8 @@ from tests.tflite.builder import Builder, dense_model
 from tests.tflite.instances import SETUPS, built, raw_answer, raw_interpreter, same
 from tests.tflite.support import RUNTIMES
 
-from selfheal_edge.tflite import litert
-from selfheal_edge.tflite.protocol import KernelsChoice, RuntimeName
+from selfheal_edge.tflite.runtimes import litert
+from selfheal_edge.tflite.runtimes.protocol import KernelsChoice, RuntimeName
 
 
 def dense_with_outputs(outputs: list[int]) -> bytes:

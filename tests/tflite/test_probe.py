@@ -20,8 +20,8 @@ from selfheal_edge.errors import (
     ProbeError,
     RuntimeUnavailableError,
 )
-from selfheal_edge.tflite import probe as probe_module
-from selfheal_edge.tflite.probe import Prober, known_hashes, mark_known, probe
+from selfheal_edge.tflite.sandbox import probe as probe_module
+from selfheal_edge.tflite.sandbox.probe import Prober, known_hashes, mark_known, probe
 
 PACKAGE = str(Path(probe_module.__file__).resolve().parents[2])
 pytestmark = pytest.mark.skipif(not RUNTIMES, reason="no TFLite runtime is installed")
@@ -208,7 +208,7 @@ def _script(body: str, runtime: str, data_path: Path) -> list[str]:
     prelude = f"""
         import os, sys, signal
         sys.path.insert(0, {PACKAGE!r})
-        from selfheal_edge.tflite.probe import Prober
+        from selfheal_edge.tflite.sandbox.probe import Prober
         data = open({str(data_path)!r}, "rb").read()
         runtime = {runtime!r}
     """

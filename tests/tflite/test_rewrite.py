@@ -6,8 +6,8 @@ import pytest
 from tests.tflite.instances import all_models
 
 from selfheal_edge.assets import digits_model_path
-from selfheal_edge.tflite.model_file import ModelFile
-from selfheal_edge.tflite.rewrite import ModelCopy, copy_model
+from selfheal_edge.tflite.file.model_file import ModelFile
+from selfheal_edge.tflite.file.rewrite import ModelCopy, copy_model
 
 
 def computed(model: ModelFile) -> list[int]:

@@ -11,8 +11,8 @@ from tests.tflite.builder import Builder
 from tests.tflite.instances import SETUPS, built, raw_answer, raw_interpreter, same
 from tests.tflite.support import SHARED
 
-from selfheal_edge.tflite.interpreter import InterpreterInstance
-from selfheal_edge.tflite.protocol import KernelsChoice, RuntimeName
+from selfheal_edge.tflite.runtimes.interpreter import InterpreterInstance
+from selfheal_edge.tflite.runtimes.protocol import KernelsChoice, RuntimeName
 
 
 @pytest.mark.parametrize("setup", SETUPS)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.tflite.instances import SETUPS, all_models, built, raw_answer, raw_interpreter, same
 
-from selfheal_edge.tflite.model_file import ModelFile
+from selfheal_edge.tflite.file.model_file import ModelFile
 
 
 @pytest.mark.parametrize("setup", SETUPS)

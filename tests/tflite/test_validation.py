@@ -15,7 +15,7 @@ from tests.tflite import builder
 from tests.tflite.mutations import mutate, sites
 
 from selfheal_edge.errors import ModelFormatError
-from selfheal_edge.tflite.model_file import ModelFile
+from selfheal_edge.tflite.file.model_file import ModelFile
 
 Tree = dict[str, Any]
 

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from selfheal_edge.assets import DigitsData, digits_model_path
-from selfheal_edge.diagnosis import Cause
+from selfheal_edge.diagnosis.diagnoser import Cause
 from selfheal_edge.model import SelfHealingModel
 from selfheal_edge.redteam.inject import Flip, inject
-from selfheal_edge.session import Session
-from selfheal_edge.tflite.select import KernelsArgument, RuntimeArgument
+from selfheal_edge.tflite.runtimes.select import KernelsArgument, RuntimeArgument
+from selfheal_edge.tflite.session import Session
 
 __all__ = ["Act", "Stage"]
 

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from typing import Final, Protocol
 
 from selfheal_edge.assets import digits_model_path, load_digits
-from selfheal_edge.calibration import calibrate
+from selfheal_edge.calibration.calibrate import calibrate
 from selfheal_edge.cli.acts import Act, Stage
 from selfheal_edge.model import SelfHealingModel
 from selfheal_edge.policy import Policy
-from selfheal_edge.tflite.select import RuntimeArgument
+from selfheal_edge.tflite.runtimes.select import RuntimeArgument
 
 __all__ = ["run_demo"]
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from selfheal_edge.exposure import measure_exposure
 from selfheal_edge.health import CoverageSummary
-from selfheal_edge.session import Session
-from selfheal_edge.tflite.protocol import TensorSpec
-from selfheal_edge.tflite.select import KernelsArgument, RuntimeArgument, available_runtimes
+from selfheal_edge.integrity.protected_share import measure_exposure
+from selfheal_edge.tflite.runtimes.protocol import TensorSpec
+from selfheal_edge.tflite.runtimes.select import (
+    KernelsArgument,
+    RuntimeArgument,
+    available_runtimes,
+)
+from selfheal_edge.tflite.session import Session
 
 __all__ = ["run_inspect"]
 

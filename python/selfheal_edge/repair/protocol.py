@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from selfheal_edge.weights import CorruptBlock, Weights
+from selfheal_edge.integrity.weights import CorruptBlock, Weights
 
 __all__ = ["RepairCase", "RepairOutcome", "RepairTarget", "Strategy"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from selfheal_edge.integrity.weights import Weights
 from selfheal_edge.repair.protocol import RepairCase, RepairOutcome, RepairTarget
-from selfheal_edge.tflite.protocol import Coverage
-from selfheal_edge.weights import Weights
+from selfheal_edge.tflite.runtimes.protocol import Coverage
 
 __all__ = ["Rollback"]
 

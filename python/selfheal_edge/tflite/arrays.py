@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from selfheal_edge.tflite.protocol import Array, TensorSpec
+from selfheal_edge.tflite.runtimes.protocol import Array, TensorSpec
 
 __all__ = [
     "Batch",

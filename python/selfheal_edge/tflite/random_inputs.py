@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from selfheal_edge.tflite.protocol import Array, TensorSpec
+from selfheal_edge.tflite.runtimes.protocol import Array, TensorSpec
 
 __all__ = ["full_range_input"]
 

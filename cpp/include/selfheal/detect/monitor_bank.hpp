@@ -1,0 +1,132 @@
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "selfheal/base/state_codec.hpp"
+#include "selfheal/detect/bank_lanes.hpp"
+#include "selfheal/detect/bank_thresholds.hpp"
+#include "selfheal/detect/onset_tracker.hpp"
+#include "selfheal/detect/reference.hpp"
+
+namespace selfheal {
+
+/// Many signals under one false-alarm promise.
+///
+/// Each signal's value goes through its Reference to a prepared score y, and y through eight
+/// one-sided charts (BankCharts): CUSUMs with k = 0.15, 0.4 and 1.2 up and down, and on either side
+/// a count of far samples. A signal alarms when any of its charts does; at the next update all its
+/// charts start at zero again.
+///
+/// The promise: the mean number of updates between false alarms of the whole bank is at least
+/// arl0, for 90 % of calibrations, whatever the correlation between signals (each has its share of
+/// the rate: Bonferroni). It holds for signals whose normal operation looks like their reference
+/// and whose memory is mainly that of a first-order autoregression; bank_thresholds.hpp says how.
+///
+/// Regimes: several references a signal (day and night), of which one is in use at a time. Charts
+/// go on across a switch; thresholds are the largest over the regimes.
+///
+/// NaN and infinities are skipped and counted per signal. One vector instruction takes the scores
+/// of four signals, or four charts of one (AVX2 where the CPU has it; the results are the same to
+/// the bit). What finds the onset takes in sixteen samples of a signal at a time, each signal at
+/// another update. update: about 12 ns a signal. Bytes: memory_bytes(), about 3.7 KiB a signal and
+/// 10 KiB a reference. Nothing allocates after construction. One object, one thread.
+class MonitorBank {
+ public:
+  static constexpr std::size_t kCharts = BankCharts::kCharts;
+
+  /// references[regime][signal]; all regimes have the same number of signals, at least one.
+  /// arl0: updates between false alarms, 10 to 1e12 over the number of signals.
+  MonitorBank(std::vector<std::vector<Reference>> references, double arl0);
+
+  std::size_t signals() const noexcept { return signals_; }
+  std::size_t regimes() const noexcept { return references_.size(); }
+  double arl0() const noexcept { return arl0_; }
+  std::size_t regime() const noexcept { return regime_; }
+  /// The regime of the updates to come; < regimes().
+  void set_regime(std::size_t regime) noexcept;
+
+  /// Takes one value of every signal; true if any signal alarms.
+  bool update(std::span<const double> row) noexcept;
+  bool update(std::span<const float> row) noexcept;
+
+  /// Asks for what the next update will read: it is cold after the inference of a model that is
+  /// larger than the cache, and what is measured meanwhile hides the wait.
+  void prefetch() const noexcept;
+
+  /// Whether a signal alarmed in the last update.
+  bool drift_detected(std::size_t signal) const noexcept { return alarmed_[signal] != 0; }
+  /// The largest statistic over threshold of a signal's charts; >= 1 is an alarm.
+  double statistic(std::size_t signal) const noexcept;
+  /// Index of the chart with that statistic: side * 4 + k, k = 3 the count of far samples.
+  std::size_t leading_chart(std::size_t signal) const noexcept;
+  /// The side of that chart: +1 up, -1 down; 0 while all sums are zero.
+  int direction(std::size_t signal) const noexcept;
+  /// When the shift in direction() began, and its size in normal scores.
+  Onset change(std::size_t signal) const noexcept;
+  /// The score of the last value; NaN if there was none.
+  /// The scores of all signals.
+  void scores(std::span<double> to) const noexcept;
+  double score(std::size_t signal) const noexcept { return of(signal).score[lane(signal)]; }
+
+  const BankThresholds& thresholds(std::size_t signal) const noexcept {
+    return thresholds_[signal];
+  }
+  const Reference& reference(std::size_t signal) const noexcept {
+    return references_[regime_][signal];
+  }
+
+  /// Updates, and values skipped of one signal, since construction or reset().
+  std::uint64_t count() const noexcept { return count_; }
+  std::uint64_t skipped(std::size_t signal) const noexcept { return skipped_[signal]; }
+  void reset() noexcept;
+  std::size_t memory_bytes() const noexcept;
+
+  std::vector<std::byte> state() const;
+  static MonitorBank from_state(std::span<const std::byte> blob);
+
+ private:
+  explicit MonitorBank(StateReader& reader);
+  void allocate();
+  bool take(const double* row) noexcept;
+  void restart(std::size_t signal) noexcept;
+  /// Lets the tracker take in the rows before `end` that it has not seen.
+  void settle(OnsetTracker& tracker, std::size_t signal, std::uint64_t end) const noexcept;
+  OnsetTracker settled(std::size_t signal) const noexcept;
+  void skip_row() noexcept;
+  /// Where the last update's row begins in rows_; count_ > 0.
+  std::size_t latest_row() const noexcept {
+    return static_cast<std::size_t>((count_ - 1) % kRows) * lanes_.size() * kLanes;
+  }
+  bool is_used(std::size_t signal) const noexcept { return !std::isnan(score(signal)); }
+
+  static std::size_t lane(std::size_t signal) noexcept { return signal % kLanes; }
+  detail::BankLanes& of(std::size_t signal) noexcept { return lanes_[signal / kLanes]; }
+  const detail::BankLanes& of(std::size_t signal) const noexcept { return lanes_[signal / kLanes]; }
+
+  static constexpr std::size_t kLanes = detail::BankLanes::kLanes;
+  static constexpr std::size_t kRows = OnsetTracker::kStride;
+
+  std::vector<std::vector<Reference>> references_;
+  double arl0_ = 0.0;
+  std::size_t signals_ = 0;
+  std::size_t regime_ = 0;
+  std::vector<BankThresholds> thresholds_;
+  std::vector<detail::BankLanes> lanes_;
+  std::vector<detail::SignalCharts> charts_;           // by signal
+  std::vector<detail::BankPreparation> preparations_;  // [regime][four signals]
+  std::vector<double> rows_;                           // y of the latest kRows updates
+  std::vector<double> converted_;                      // a row of floats
+  std::vector<std::uint64_t> settled_;  // by signal: the first row that its tracker has not seen
+  std::vector<std::uint8_t> alarmed_;
+  std::vector<std::uint64_t> skipped_;
+  std::vector<OnsetTracker> trackers_;
+  bool any_alarmed_ = false;
+  std::uint64_t count_ = 0;
+};
+
+}  // namespace selfheal

@@ -1,0 +1,138 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "selfheal/guard/parity.hpp"
+#include "selfheal/guard/snapshot_pool.hpp"
+#include "selfheal/guard/sweep_order.hpp"
+#include "selfheal/guard/weight_image.hpp"
+
+namespace selfheal {
+
+/// What was damaged.
+enum class DamagedPart : std::uint8_t {
+  kLive,      ///< bytes of the image; `block` counts its blocks
+  kTable,     ///< the image's table of seals; `block` counts its blocks
+  kKey,       ///< a copy of the key; `block` is 0
+  kParity,    ///< parity or its seals; `block` counts parity blocks
+  kSnapshot,  ///< a generation's stored copy or its seals; `block` counts the image's blocks
+  kList,      ///< a generation's list of blocks; `block` counts the generations held
+};
+
+/// Where the right bytes came from.
+enum class RepairSource : std::uint8_t {
+  kNone,      ///< nowhere: it is still damaged
+  kContent,   ///< the content was right and says what its table must hold, or the other copies do
+  kSnapshot,  ///< a stored copy
+  kParity,    ///< the rest of its group
+  kLive,      ///< the live bytes
+};
+
+/// Bits of one byte that were wrong.
+struct ByteFlip {
+  std::uint16_t offset = 0;  // from the start of the block
+  std::uint8_t mask = 0;     // damaged xor right
+};
+
+/// One damage, and what became of it.
+struct Finding {
+  static constexpr std::size_t kMaxFlips = 16;
+
+  DamagedPart part = DamagedPart::kLive;
+  RepairSource source = RepairSource::kNone;
+  bool is_by_key = false;  ///< its checksum held: only the keyed hash told
+  std::uint8_t flip_count = 0;
+  std::uint32_t block = 0;
+  std::uint32_t wrong_bytes = 0;  ///< known once healed, of live bytes only
+  std::uint32_t wrong_bits = 0;
+  std::array<ByteFlip, kMaxFlips> flips{};  ///< the first flip_count wrong bytes
+
+  bool is_healed() const noexcept { return source != RepairSource::kNone; }
+};
+
+/// Finds damage to an image and to all that protects it, and heals it at once.
+///
+/// Two sweeps go round in secret orders, each under a byte budget: a fast one over live blocks by
+/// checksum (parity keeps pace with it, on top of the budget), and a slow one over these, parity,
+/// golden's and other generations' copies by keyed hash, and the generations' lists. Whatever is
+/// damaged is repaired before step() returns, from the first source that verifies by keyed hash: a
+/// stored copy (one block to read), else parity (a group to read). What was written is verified
+/// again; if somebody damaged it meanwhile it is written anew, three times at most.
+///
+/// No allocation, no exception, no clock. Refers to the image, the pool and the parity, which must
+/// outlive it; pool and parity may be absent. Bytes: its own size and one block. One object, one
+/// thread; an inference may run meanwhile: repairs write right bytes over wrong ones.
+class ImageGuard {
+ public:
+  /// seed: the orders; from the operating system in production.
+  ImageGuard(WeightImage& image, SnapshotPool* pool, Parity* parity, std::uint64_t seed);
+
+  /// Adds to both sweeps' budgets and checks as many whole blocks as they hold; what is left over
+  /// counts in the next step, so a budget below a block makes a slower sweep. At most one sweep a
+  /// call. Findings go to `found`, which has room for at least one; when it is full, the step ends,
+  /// and the next one goes on there. Returns how many there are.
+  std::size_t step(std::size_t fast_bytes, std::size_t keyed_bytes,
+                   std::span<Finding> found) noexcept;
+  /// The whole of both sweeps now, without touching their positions. Returns how many findings
+  /// there are, of which `found` has the first ones; all are healed where that is possible.
+  std::size_t sweep(std::span<Finding> found) noexcept;
+  /// Heals block `block` if it needs it; false if it was sound.
+  bool heal(std::size_t block, Finding& finding) noexcept;
+
+  /// Makes bytes offset .. offset + nbytes those of a generation, to the byte, and the image and
+  /// the parity expect them. Corrupt blocks that it touches are healed first. Wholly or not at all:
+  /// if a stored block is damaged, or a touched block cannot be healed, `refused` counts them and
+  /// nothing changes but what was healed.
+  RestoreResult restore(Generation generation, std::size_t offset, std::size_t nbytes) noexcept;
+  /// A legitimate change, as WeightImage::write, followed up in the parity.
+  bool write(std::size_t offset, std::span<const std::byte> bytes) noexcept;
+
+  /// Times the fast sweep has been all round, and the keyed one.
+  std::uint64_t sweeps() const noexcept { return fast_.visited / fast_.order.size(); }
+  std::uint64_t keyed_sweeps() const noexcept { return keyed_.visited / keyed_.order.size(); }
+  /// Blocks in one round of the fast sweep, and of the keyed one.
+  std::size_t fast_blocks() const noexcept { return fast_.order.size(); }
+  std::size_t keyed_blocks() const noexcept { return keyed_.order.size(); }
+  std::size_t block_bytes() const noexcept { return image_->block_bytes(); }
+  std::size_t memory_bytes() const noexcept { return sizeof *this + scratch_.capacity(); }
+
+ private:
+  struct Sweep {
+    std::size_t first;  // item
+    SweepOrder order;
+    std::size_t next = 0;
+    std::size_t credit = 0;  // bytes
+    std::uint64_t visited = 0;
+  };
+
+  std::size_t advance(Sweep& sweep, std::size_t budget, bool keyed,
+                      std::span<Finding> found) noexcept;
+  bool visit(std::size_t item, bool keyed, Finding& finding) noexcept;
+  bool visit_live(std::size_t block, bool keyed, Finding& finding) noexcept;
+  bool visit_parity(std::size_t number, bool keyed, Finding& finding) noexcept;
+  bool visit_golden(std::size_t block, Finding& finding) noexcept;
+  bool visit_slot(std::size_t slot, Finding& finding) noexcept;
+  bool visit_list(std::size_t entry, Finding& finding) noexcept;
+  RepairSource rewrite(std::size_t block, Finding& finding) noexcept;
+  void describe(std::span<const std::byte> wrong, std::span<const std::byte> right,
+                Finding& finding) const noexcept;
+  template <typename Action>
+  void for_groups(std::size_t first, std::size_t last, Action action) noexcept;
+  void heal_group(std::size_t group) noexcept;
+  void prepare(std::size_t first, std::size_t last) noexcept;
+  void follow(std::size_t first, std::size_t last) noexcept;
+
+  WeightImage* image_;
+  SnapshotPool* pool_;
+  Parity* parity_;
+  Sweep fast_;
+  Sweep parity_pace_;  // of one item that is never visited where there is no parity
+  Sweep keyed_;
+  std::vector<std::byte> scratch_;  // one block
+};
+
+}  // namespace selfheal

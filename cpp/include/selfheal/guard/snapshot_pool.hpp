@@ -1,0 +1,195 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "selfheal/guard/weight_image.hpp"
+
+namespace selfheal {
+
+/// Names a snapshot; never used again after it was dropped.
+using Generation = std::uint64_t;
+
+enum class SnapshotStatus : std::uint8_t {
+  kOk,
+  kUnknownGeneration,
+  kGolden,     ///< generation 0 cannot be dropped
+  kPinned,     ///< pinned generations cannot be dropped
+  kArenaFull,  ///< not enough free blocks; nothing was stored
+  kTooManyGenerations,
+  kCorrupt,  ///< a live block is not what it must be; nothing was stored
+};
+
+struct TakeResult {
+  SnapshotStatus status = SnapshotStatus::kOk;
+  Generation generation = 0;
+};
+
+struct RestoreResult {
+  SnapshotStatus status = SnapshotStatus::kOk;
+  std::size_t rewritten = 0;  ///< live blocks that differed and were written
+  std::size_t refused = 0;    ///< stored blocks that failed their hash; live bytes untouched
+};
+
+/// A stored copy of one block.
+struct StoredBlock {
+  std::span<const std::byte> bytes;
+  bool is_sound = false;    ///< whether it has its keyed hash
+  std::uint64_t keyed = 0;  ///< that hash
+};
+
+/// Saved states of an image, in memory that is all allocated at construction.
+///
+/// Generation 0, golden, is a full copy made at construction; nothing writes to it again. Every
+/// other generation stores only the blocks that differ from golden, and shares those that an older
+/// generation has stored already.
+///
+/// Every stored block has a keyed hash, kept twice; every generation's list of blocks is kept
+/// twice, with a checksum. Both are verified before any byte is written to the live image: a
+/// damaged snapshot heals nothing, but it cannot harm either. Which slots are in use is asked of
+/// the lists, whatever the slots say of themselves. Restoring tells the image what to expect from
+/// now on, by the seal of the stored copy, never by what lies in live memory. take() stores genuine
+/// blocks only.
+///
+/// Bytes: image + 24 a block, capacity_blocks * (block_bytes + 32), 8 a block and generation.
+/// take: one comparison of the image; restore: a keyed hash and a comparison a block.
+/// The image must outlive the pool. One object, one thread; who reads the live memory meanwhile
+/// (an inference) must be stopped by the caller.
+class SnapshotPool {
+ public:
+  static constexpr std::size_t kMaxGenerations = 4096;
+
+  /// capacity_blocks: blocks that all generations but golden share; 0 keeps golden only.
+  /// max_generations: golden included, 1 to 4096.
+  /// Throws std::invalid_argument, and std::runtime_error if the live bytes do not have the image's
+  /// checksums: what is damaged must not become golden.
+  SnapshotPool(WeightImage& image, std::size_t capacity_blocks, std::size_t max_generations = 16);
+
+  /// Stores the live bytes as a new generation, wholly or not at all. Its number is
+  /// next_generation() or, where that is larger, `at_least`: so that pools of several images, of
+  /// which some may have refused before, give the same one.
+  TakeResult take(Generation at_least = 0) noexcept;
+  /// The smallest number that no generation has had.
+  Generation next_generation() const noexcept { return next_generation_; }
+
+  /// Makes live blocks first .. first + count (clipped to the image) those of `generation`, and the
+  /// image expect them. Indices of refused blocks go to `refused` as far as it reaches.
+  RestoreResult restore(Generation generation, std::size_t first, std::size_t count,
+                        std::span<std::uint32_t> refused = {}) noexcept;
+
+  /// The copy of a block in a generation; empty and not sound for a generation that is not held.
+  StoredBlock stored_block(Generation generation, std::size_t block) const noexcept;
+  /// Any copy of `block` that is what the image expects there, verified; empty if none is.
+  std::span<const std::byte> find_genuine(std::size_t block) const noexcept;
+  /// Golden's copy of `block`, if it is sound and has either checksum that `seals` keeps for the
+  /// block: the last word where both keyed entries of an image's table are lost. Empty otherwise.
+  std::span<const std::byte> vouched(std::size_t block, const SealTable& seals) const noexcept;
+  /// Mends golden's copy of `block`, bytes or hashes, from live bytes that have its hash. False if
+  /// it is damaged and cannot be mended; `changed` says if it was damaged.
+  bool mend_golden(std::size_t block, bool* changed) noexcept;
+
+  /// Likewise slot `index` < capacity_blocks() of the arena, a block of generations other than
+  /// golden; *block says of which one. A slot that no generation uses is sound.
+  bool mend_slot(std::size_t index, std::size_t* block, bool* changed) noexcept;
+  /// Likewise the list of blocks of the generation at place `entry` < max_generations(), from its
+  /// second copy; golden's needs none. A place that holds no generation is sound.
+  bool mend_list(std::size_t entry, bool* changed) noexcept;
+  /// Mends all lists, as far as that is possible.
+  void mend_lists() noexcept;
+  /// Writes golden's damaged copies, and their hashes, anew from `bytes`: the whole image as it was
+  /// when the pool was made, which the caller has verified. Returns how many were written.
+  std::size_t renew_golden(std::span<const std::byte> bytes) noexcept;
+
+  SnapshotStatus drop(Generation generation) noexcept;
+  /// A pinned generation cannot be dropped. Pins are not counted.
+  SnapshotStatus pin(Generation generation) noexcept;
+  SnapshotStatus unpin(Generation generation) noexcept;
+
+  /// Writes the indices of blocks of `generation` whose stored copy fails its checksum to `damaged`
+  /// as far as it reaches; *count says how many there are.
+  SnapshotStatus verify(Generation generation, std::span<std::uint32_t> damaged,
+                        std::size_t* count) const noexcept;
+  /// Likewise for the blocks in which `generation` differs from golden.
+  SnapshotStatus changed_blocks(Generation generation, std::span<std::uint32_t> changed,
+                                std::size_t* count) const noexcept;
+
+  /// Generations held, oldest first, golden at the front; returns how many there are.
+  std::size_t generations(std::span<Generation> found) const noexcept;
+  std::size_t generation_count() const noexcept { return used_; }
+  bool contains(Generation generation) const noexcept;
+  bool is_pinned(Generation generation) const noexcept;
+  std::size_t max_generations() const noexcept { return entries_.size(); }
+  std::size_t capacity_blocks() const noexcept { return slots_.size(); }
+  std::size_t free_blocks() const noexcept { return free_count_; }
+  std::size_t memory_bytes() const noexcept;
+
+  /// The stored bytes themselves, for tests that damage them: golden first, then the arena.
+  std::span<std::byte> stored_bytes() noexcept { return arena(); }
+  /// What is known of the arena's slots, likewise.
+  std::span<std::byte> slot_records() noexcept { return std::as_writable_bytes(std::span(slots_)); }
+  /// The generations' lists of blocks and golden's seals, likewise.
+  std::span<std::byte> list_bytes() noexcept {
+    return std::as_writable_bytes(std::span(slot_table_));
+  }
+  SealTable& golden_seals() noexcept { return golden_seals_; }
+
+ private:
+  static constexpr std::uint32_t kNone = 0xFFFFFFFFU;
+
+  struct Slot {
+    std::array<std::uint64_t, 2> keyed{};  // twice, as in seal_table.hpp
+    std::uint32_t block = kNone;           // whose copy it is; guards against a damaged index
+    std::uint32_t references = 0;          // generations that share it
+    std::uint32_t next_free = kNone;
+  };
+  struct Entry {
+    Generation generation = 0;
+    std::array<std::uint32_t, 2> list_crc{};  // of its part of the slot table, twice
+    bool is_pinned = false;
+  };
+
+  std::span<std::uint32_t> slots_of(std::size_t entry) noexcept;
+  std::span<const std::uint32_t> slots_of(std::size_t entry) const noexcept;
+  std::span<std::uint32_t> list_copy(std::size_t entry) noexcept;
+  void seal_list(std::size_t entry) noexcept;
+  std::size_t find(Generation generation) const noexcept;
+  std::span<const std::byte> golden_block(std::size_t block) const noexcept {
+    return arena().subspan(block * image_->block_bytes(), image_->block(block).size());
+  }
+  std::span<std::byte> slot_bytes(std::size_t slot, std::size_t block) noexcept;
+  std::span<const std::byte> slot_bytes(std::size_t slot, std::size_t block) const noexcept;
+  std::span<std::byte> golden_bytes(std::size_t block) noexcept;
+  StoredBlock stored(std::size_t entry, std::size_t block) const noexcept;
+  void stored_row(std::size_t entry, std::size_t first, std::span<StoredBlock> row) const noexcept;
+  bool slot_admits(std::size_t slot, std::uint64_t keyed) const noexcept {
+    return slots_[slot].keyed[0] == keyed || slots_[slot].keyed[1] == keyed;
+  }
+  bool list_ok(std::size_t entry) const noexcept;
+  std::uint32_t find_shared(std::size_t block, std::uint64_t keyed) const noexcept;
+  void recount() noexcept;
+  bool differs_from_golden(std::size_t block) const noexcept;
+
+  // Wide loads that straddle two cache lines take twice as long.
+  struct alignas(64) Line {
+    std::array<std::byte, 64> bytes;
+  };
+  std::span<std::byte> arena() noexcept { return std::as_writable_bytes(std::span(arena_)); }
+  std::span<const std::byte> arena() const noexcept { return std::as_bytes(std::span(arena_)); }
+
+  WeightImage* image_;
+  std::vector<Line> arena_;  // golden, padded to whole blocks, then the slots
+  SealTable golden_seals_;
+  std::vector<Slot> slots_;
+  std::vector<Entry> entries_;  // the first used_ are valid, oldest first; [0] is golden
+  // Per entry and block: slot, or kNone for golden's copy; then all of it once more.
+  std::vector<std::uint32_t> slot_table_;
+  std::size_t used_ = 1;
+  std::uint32_t first_free_ = kNone;
+  std::size_t free_count_ = 0;
+  Generation next_generation_ = 1;
+};
+
+}  // namespace selfheal

@@ -1,0 +1,87 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "selfheal/base/ring_buffer.hpp"
+#include "selfheal/detect/monitor_bank.hpp"
+
+namespace selfheal {
+
+/// Which alarms one inference raised.
+struct InferenceAlarms {
+  bool bank = false;       ///< signals of the bank: MonitorBank::drift_detected
+  bool nonfinite = false;  ///< an input holds NaN or infinity
+  bool flat = false;       ///< inputs have lost their spread
+  bool repeats = false;    ///< inputs are equal to the bit
+
+  bool any() const noexcept { return bank || nonfinite || flat || repeats; }
+};
+
+/// A bank of charts with what needs no chart: inputs that repeat, that are flat, that are no
+/// numbers; and the scores of the latest inferences.
+///
+/// Bytes: memory_bytes(). Nothing allocates after construction. One object, one thread.
+class InferenceMonitor {
+ public:
+  static constexpr std::size_t kWindow = 256;  ///< inferences whose scores are kept
+  static constexpr std::uint64_t kInARow = 8;  ///< flat inputs that raise an alarm
+  static constexpr std::size_t kSettled = 64;  ///< inferences without alarm that may be trusted
+  static constexpr double kSettledMean = 0.5;  ///< four standard errors of a mean of kSettled
+
+  /// The signal `index` is flat below `least`.
+  struct Flat {
+    std::size_t index;
+    double least;
+  };
+
+  /// bank: none where nothing can be measured. max_repeats: equal inputs in a row that raise an
+  /// alarm; 0: they say nothing.
+  InferenceMonitor(std::optional<MonitorBank> bank, std::vector<Flat> flat,
+                   std::uint64_t max_repeats);
+
+  /// row: one value a signal of the bank.
+  InferenceAlarms update(std::span<const double> row, bool repeats_previous,
+                         std::uint64_t nonfinite) noexcept;
+
+  /// As MonitorBank::prefetch.
+  void prefetch() const noexcept {
+    if (bank_) bank_->prefetch();
+  }
+
+  /// Whether the latest kSettled inferences raised no alarm and look like the reference again.
+  bool settled() const noexcept;
+  /// Forgets charts and history, as after a repair; count() and nonfinite() go on.
+  void reset() noexcept;
+
+  const MonitorBank* bank() const noexcept { return bank_ ? &*bank_ : nullptr; }
+  const RingBuffer<double>& window() const noexcept { return window_; }
+  const InferenceAlarms& alarms() const noexcept { return alarms_; }
+  std::size_t signals() const noexcept { return bank_ ? bank_->signals() : 0; }
+  std::uint64_t count() const noexcept { return count_; }
+  std::uint64_t repeats() const noexcept { return repeats_; }
+  std::uint64_t flats() const noexcept { return flats_; }
+  std::uint64_t max_repeats() const noexcept { return max_repeats_; }
+  std::uint64_t nonfinite() const noexcept { return nonfinite_; }
+  std::uint64_t last_nonfinite() const noexcept { return last_nonfinite_; }
+  std::size_t memory_bytes() const noexcept;
+
+ private:
+  std::optional<MonitorBank> bank_;
+  std::vector<Flat> flat_;
+  std::uint64_t max_repeats_;
+  RingBuffer<double> window_;
+  std::vector<double> scores_;
+  InferenceAlarms alarms_;
+  std::uint64_t count_ = 0;
+  std::uint64_t repeats_ = 0;
+  std::uint64_t flats_ = 0;
+  std::uint64_t nonfinite_ = 0;
+  std::uint64_t last_nonfinite_ = 0;
+  std::uint64_t since_alarm_ = 0;
+};
+
+}  // namespace selfheal

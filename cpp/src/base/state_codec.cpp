@@ -1,0 +1,146 @@
+#include "selfheal/base/state_codec.hpp"
+
+#include <string>
+#include <utility>
+
+#include "selfheal/base/crc32c.hpp"
+
+namespace selfheal {
+namespace {
+
+constexpr std::uint32_t kMagic = state_tag("SHST");
+constexpr std::uint16_t kCodecVersion = 1;
+constexpr std::size_t kLengthOffset = 12;
+constexpr std::size_t kHeaderBytes = 20;
+constexpr std::size_t kChecksumBytes = 4;
+
+std::uint64_t load(std::span<const std::byte> bytes, std::size_t offset, std::size_t count) {
+  std::uint64_t value = 0;
+  for (std::size_t i = count; i-- > 0;) {
+    value = (value << 8) | std::to_integer<std::uint64_t>(bytes[offset + i]);
+  }
+  return value;
+}
+
+std::string letters(std::uint64_t tag) {
+  std::string text;
+  for (int i = 0; i < 4; ++i) {
+    const auto letter = static_cast<unsigned char>(tag >> (8 * i));
+    text.push_back(letter >= 0x20 && letter < 0x7f ? static_cast<char>(letter) : '?');
+  }
+  return text;
+}
+
+}  // namespace
+
+StateWriter::StateWriter(StateTag tag, std::uint16_t version) {
+  little_endian(kMagic, 4);
+  little_endian(kCodecVersion, 2);
+  little_endian(version, 2);
+  little_endian(tag, 4);
+  little_endian(0, 8);
+}
+
+void StateWriter::little_endian(std::uint64_t value, std::size_t bytes) {
+  for (std::size_t i = 0; i < bytes; ++i) {
+    bytes_.push_back(static_cast<std::byte>(value >> (8 * i)));
+  }
+}
+
+void StateWriter::u8(std::uint8_t value) { little_endian(value, 1); }
+void StateWriter::u32(std::uint32_t value) { little_endian(value, 4); }
+void StateWriter::u64(std::uint64_t value) { little_endian(value, 8); }
+
+void StateWriter::f32(float value) {
+  std::uint32_t bits = 0;
+  std::memcpy(&bits, &value, sizeof bits);
+  u32(bits);
+}
+
+void StateWriter::f64(double value) {
+  std::uint64_t bits = 0;
+  std::memcpy(&bits, &value, sizeof bits);
+  u64(bits);
+}
+
+std::vector<std::byte> StateWriter::finish() && {
+  const std::uint64_t length = bytes_.size() - kHeaderBytes;
+  for (std::size_t i = 0; i < 8; ++i) {
+    bytes_[kLengthOffset + i] = static_cast<std::byte>(length >> (8 * i));
+  }
+  u32(crc32c(bytes_));
+  return std::move(bytes_);
+}
+
+StateReader::StateReader(std::span<const std::byte> blob, StateTag tag,
+                         std::uint16_t newest_version) {
+  if (blob.size() < kHeaderBytes + kChecksumBytes) {
+    throw StateTruncatedError("state: expected at least 24 bytes, got " +
+                              std::to_string(blob.size()));
+  }
+  if (load(blob, 0, 4) != kMagic) {
+    throw StateCorruptError("state: expected the magic SHST, got " + letters(load(blob, 0, 4)));
+  }
+  if (load(blob, 4, 2) != kCodecVersion) {
+    throw StateVersionError("state: expected codec version 1, got " +
+                            std::to_string(load(blob, 4, 2)));
+  }
+  const std::uint64_t length = load(blob, kLengthOffset, 8);
+  const std::size_t held = blob.size() - kHeaderBytes - kChecksumBytes;
+  if (length != held) {
+    throw StateTruncatedError("state: expected a payload of " + std::to_string(length) +
+                              " bytes, got " + std::to_string(held));
+  }
+  const std::size_t checked = kHeaderBytes + held;
+  if (crc32c(blob.first(checked)) != load(blob, checked, kChecksumBytes)) {
+    throw StateCorruptError("state: the checksum does not match");
+  }
+  if (load(blob, 8, 4) != tag) {
+    throw StateTypeError("state: expected type " + letters(tag) + ", got " +
+                         letters(load(blob, 8, 4)));
+  }
+  version_ = static_cast<std::uint16_t>(load(blob, 6, 2));
+  if (version_ < 1 || version_ > newest_version) {
+    throw StateVersionError("state: expected version 1 to " + std::to_string(newest_version) +
+                            " of type " + letters(tag) + ", got " + std::to_string(version_));
+  }
+  payload_ = blob.subspan(kHeaderBytes, held);
+}
+
+std::uint64_t StateReader::little_endian(std::size_t bytes) {
+  require(payload_.size() >= bytes, "a payload that ends too early");
+  const std::uint64_t value = load(payload_, 0, bytes);
+  payload_ = payload_.subspan(bytes);
+  return value;
+}
+
+std::uint8_t StateReader::u8() { return static_cast<std::uint8_t>(little_endian(1)); }
+std::uint32_t StateReader::u32() { return static_cast<std::uint32_t>(little_endian(4)); }
+std::uint64_t StateReader::u64() { return little_endian(8); }
+
+float StateReader::f32() {
+  const std::uint32_t bits = u32();
+  float value = 0.0F;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+double StateReader::f64() {
+  const std::uint64_t bits = u64();
+  double value = 0.0;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+void StateReader::require(bool fact, const char* what) {
+  if (!fact) throw StateCorruptError(std::string("state: impossible content: ") + what);
+}
+
+void StateReader::require_exactly(std::uint64_t count, std::size_t item_bytes) const {
+  require(payload_.size() % item_bytes == 0 && payload_.size() / item_bytes == count,
+          "a payload of the wrong length");
+}
+
+void StateReader::finish() const { require(payload_.empty(), "bytes left over"); }
+
+}  // namespace selfheal

@@ -1,0 +1,26 @@
+#include "selfheal/detect/cusum.hpp"
+
+#include <utility>
+
+namespace selfheal {
+namespace {
+constexpr StateTag kTag = state_tag("CUSM");
+}  // namespace
+
+Cusum::Cusum(double mean, double std, double k, double h, Sides sides, bool track_onset)
+    : SidedChart(mean, std, k, h, sides, track_onset, "k", "h") {}
+
+std::vector<std::byte> Cusum::state() const {
+  StateWriter writer(kTag, 1);
+  write(writer);
+  return std::move(writer).finish();
+}
+
+Cusum Cusum::from_state(std::span<const std::byte> blob) {
+  StateReader reader(blob, kTag, 1);
+  Cusum chart(reader);
+  reader.finish();
+  return chart;
+}
+
+}  // namespace selfheal

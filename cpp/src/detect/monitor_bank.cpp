@@ -1,0 +1,379 @@
+#include "selfheal/detect/monitor_bank.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <iterator>
+#include <limits>
+#include <utility>
+
+#include "detect/bank_step.hpp"
+#include "selfheal/base/argument_error.hpp"
+
+namespace selfheal {
+namespace {
+
+constexpr StateTag kTag = state_tag("BANK");
+constexpr double kGap = std::numeric_limits<double>::quiet_NaN();
+constexpr std::size_t kAllowances = BankCharts::kAllowances;
+constexpr std::size_t kSides = BankCharts::kSides;
+
+// The least sensitive of two: what keeps the promise under either regime.
+void widen(BankThresholds& a, const BankThresholds& b) noexcept {
+  for (std::size_t side = 0; side < kSides; ++side) {
+    for (std::size_t k = 0; k < kAllowances; ++k) {
+      a.cusum[side][k] = std::max(a.cusum[side][k], b.cusum[side][k]);
+      a.certain[side][k] = std::max(a.certain[side][k], b.certain[side][k]);
+    }
+    TailChart& tail = a.tail[side];
+    tail.cut = std::max(tail.cut, b.tail[side].cut);
+    tail.rise = std::min(tail.rise, b.tail[side].rise);
+    tail.limit = std::max(tail.limit, b.tail[side].limit);
+  }
+}
+
+// The statistic of one chart over its threshold.
+double chart_statistic(const detail::SignalCharts& charts, std::size_t chart) noexcept {
+  const std::size_t side = chart / detail::SignalCharts::kCharts;
+  const std::size_t k = chart % detail::SignalCharts::kCharts;
+  return charts.level[side][k] / charts.limit[side][k];
+}
+
+// Not a function-local static: the guard would be paid for at every update.
+const detail::BankStep chosen_step = detail::available_bank_steps().front();
+
+}  // namespace
+
+MonitorBank::MonitorBank(std::vector<std::vector<Reference>> references, double arl0)
+    : references_(std::move(references)), arl0_(arl0) {
+  if (references_.empty() || references_.front().empty()) {
+    refuse("references", "at least 1 regime of at least 1 signal", std::string_view("none"));
+  }
+  signals_ = references_.front().size();
+  for (const auto& regime : references_) {
+    if (regime.size() != signals_) {
+      refuse("references", "regimes of " + std::to_string(signals_) + " signals", regime.size());
+    }
+  }
+  const double wanted = arl0 * static_cast<double>(signals_);
+  if (!(arl0 >= 10.0 && wanted <= 1e12)) {
+    refuse("arl0", "a number from 10 to 1e12 over the number of signals", arl0);
+  }
+  for (std::size_t signal = 0; signal < signals_; ++signal) {
+    BankThresholds solved = solve_bank_thresholds(references_[0][signal], wanted);
+    for (std::size_t regime = 1; regime < references_.size(); ++regime) {
+      widen(solved, solve_bank_thresholds(references_[regime][signal], wanted));
+    }
+    thresholds_.push_back(solved);
+  }
+  allocate();
+  reset();
+}
+
+void MonitorBank::allocate() {
+  const std::size_t groups = (signals_ + kLanes - 1) / kLanes;
+  lanes_.assign(groups, detail::BankLanes{});
+  charts_.assign(signals_, detail::SignalCharts{});
+  preparations_.assign(groups * references_.size(), detail::BankPreparation{});
+  rows_.resize(kRows * groups * kLanes);
+  converted_.resize(signals_);
+  settled_.resize(signals_);
+  alarmed_.resize(signals_);
+  skipped_.resize(signals_);
+  trackers_.resize(signals_);
+  for (std::size_t signal = 0; signal < signals_; ++signal) {
+    detail::SignalCharts& charts = charts_[signal];
+    const std::size_t at = lane(signal);
+    for (std::size_t side = 0; side < kSides; ++side) {
+      const TailChart& tail = thresholds_[signal].tail[side];
+      std::copy_n(thresholds_[signal].cusum[side].begin(), kAllowances, charts.limit[side]);
+      charts.limit[side][kAllowances] = tail.limit;
+      charts.cut[side] = tail.cut;
+      charts.raised[side] = tail.rise + 1.0;
+    }
+    for (std::size_t regime = 0; regime < references_.size(); ++regime) {
+      const Reference& reference = references_[regime][signal];
+      detail::BankPreparation& preparation = preparations_[regime * groups + signal / kLanes];
+      preparation.limit[at] = reference.limit();
+      preparation.phi[at] = reference.phi();
+      preparation.sqrt_whitened[at] = reference.sqrt_whitened();
+      preparation.offset[at] = reference.offset();
+      preparation.scale[at] = reference.scale();
+    }
+  }
+}
+
+void MonitorBank::set_regime(std::size_t regime) noexcept {
+  regime_ = regime;
+  for (std::size_t signal = 0; signal < signals_; ++signal) of(signal).before[lane(signal)] = kGap;
+}
+
+void MonitorBank::restart(std::size_t signal) noexcept {
+  for (auto& side : charts_[signal].level) std::fill(std::begin(side), std::end(side), 0.0);
+  alarmed_[signal] = 0;
+  trackers_[signal].restart(count_);
+  settled_[signal] = count_;
+}
+
+void MonitorBank::reset() noexcept {
+  count_ = 0;
+  any_alarmed_ = false;
+  std::fill(skipped_.begin(), skipped_.end(), std::uint64_t{0});
+  for (std::size_t signal = 0; signal < signals_; ++signal) {
+    of(signal).before[lane(signal)] = kGap;
+    of(signal).score[lane(signal)] = kGap;
+    restart(signal);
+  }
+}
+
+void MonitorBank::settle(OnsetTracker& tracker, std::size_t signal,
+                         std::uint64_t end) const noexcept {
+  const std::size_t width = lanes_.size() * kLanes;
+  const std::uint64_t begin = settled_[signal];
+  if (begin + kRows == end) {
+    tracker.push_ring(&rows_[signal], width, begin);
+    return;
+  }
+  for (std::uint64_t row = begin; row < end; ++row) {
+    tracker.push(rows_[static_cast<std::size_t>(row % kRows) * width + signal], row);
+  }
+}
+
+OnsetTracker MonitorBank::settled(std::size_t signal) const noexcept {
+  OnsetTracker tracker = trackers_[signal];
+  settle(tracker, signal, count_);
+  return tracker;
+}
+
+// Samples that are skipped leave a gap in the indices.
+void MonitorBank::skip_row() noexcept {
+  for (std::size_t signal = 0; signal < signals_; ++signal) {
+    if (is_used(signal)) continue;
+    ++skipped_[signal];
+    settle(trackers_[signal], signal, count_);
+    settled_[signal] = count_ + 1;
+  }
+}
+
+void MonitorBank::prefetch() const noexcept {
+  constexpr std::size_t kLine = 64;
+  const auto ask = [](const void* data, std::size_t nbytes) {
+    for (std::size_t i = 0; i < nbytes; i += kLine) {
+      __builtin_prefetch(static_cast<const char*>(data) + i);
+    }
+  };
+  const std::size_t groups = lanes_.size();
+  for (std::size_t signal = 0; signal < signals_; ++signal) {
+    const ReferenceTable& table = references_[regime_][signal].table();
+    ask(table.coarse, sizeof table.coarse);
+    ask(&table.values[table.knots - 1], 1);
+    ask(table.values, 1);
+  }
+  ask(lanes_.data(), groups * sizeof(detail::BankLanes));
+  ask(charts_.data(), signals_ * sizeof(detail::SignalCharts));
+  ask(&preparations_[regime_ * groups], groups * sizeof(detail::BankPreparation));
+}
+
+void MonitorBank::scores(std::span<double> to) const noexcept {
+  for (std::size_t signal = 0; signal < to.size(); signal += kLanes) {
+    const std::size_t count = std::min(kLanes, to.size() - signal);
+    std::copy_n(of(signal).score, count, to.begin() + static_cast<std::ptrdiff_t>(signal));
+  }
+}
+
+bool MonitorBank::take(const double* row) noexcept {
+  if (any_alarmed_) [[unlikely]] {
+    any_alarmed_ = false;
+    for (std::size_t signal = 0; signal < signals_; ++signal) {
+      if (alarmed_[signal] != 0) restart(signal);
+    }
+  }
+  const std::size_t groups = lanes_.size();
+  const auto place = static_cast<std::size_t>(count_ % kRows);
+  const detail::BankStepResult result =
+      chosen_step(row, signals_, references_[regime_].data(), &preparations_[regime_ * groups],
+                  lanes_.data(), charts_.data(), &rows_[place * groups * kLanes]);
+  if (result.any_skipped) [[unlikely]]
+    skip_row();
+  ++count_;
+  // Each signal's turn comes before the row that it has not seen longest is overwritten.
+  for (std::size_t signal = place; signal < signals_; signal += kRows) {
+    settle(trackers_[signal], signal, count_);
+    settled_[signal] = std::max(settled_[signal], count_);
+  }
+  if (result.any_alarm) [[unlikely]] {
+    for (std::size_t signal = 0; signal < signals_; ++signal) {
+      if (is_used(signal) && statistic(signal) > 1.0) {
+        alarmed_[signal] = 1;
+        any_alarmed_ = true;
+      }
+    }
+  }
+  return result.any_alarm;
+}
+
+bool MonitorBank::update(std::span<const double> row) noexcept { return take(row.data()); }
+
+bool MonitorBank::update(std::span<const float> row) noexcept {
+  std::copy(row.begin(), row.end(), converted_.begin());
+  return take(converted_.data());
+}
+
+std::size_t MonitorBank::leading_chart(std::size_t signal) const noexcept {
+  std::size_t leading = 0;
+  double largest = -1.0;
+  for (std::size_t chart = 0; chart < kCharts; ++chart) {
+    const double at = chart_statistic(charts_[signal], chart);
+    if (at > largest) {
+      largest = at;
+      leading = chart;
+    }
+  }
+  return leading;
+}
+
+double MonitorBank::statistic(std::size_t signal) const noexcept {
+  return chart_statistic(charts_[signal], leading_chart(signal));
+}
+
+int MonitorBank::direction(std::size_t signal) const noexcept {
+  if (!(statistic(signal) > 0.0)) return 0;
+  return leading_chart(signal) < kAllowances + 1 ? 1 : -1;
+}
+
+Onset MonitorBank::change(std::size_t signal) const noexcept {
+  const int side = direction(signal);
+  if (side == 0) return {};
+  Onset onset = settled(signal).since_standard(side);
+  onset.shift /= references_[regime_][signal].gain();
+  return onset;
+}
+
+std::size_t MonitorBank::memory_bytes() const noexcept {
+  const std::size_t per_signal = sizeof(detail::SignalCharts) + sizeof(BankThresholds) +
+                                 sizeof(OnsetTracker) + sizeof(double) + 2 * sizeof(std::uint64_t) +
+                                 sizeof(std::uint8_t);
+  return sizeof *this + signals_ * (per_signal + references_.size() * sizeof(Reference)) +
+         lanes_.size() * (sizeof(detail::BankLanes) + kRows * kLanes * sizeof(double)) +
+         preparations_.size() * sizeof(detail::BankPreparation);
+}
+
+std::vector<std::byte> MonitorBank::state() const {
+  StateWriter writer(kTag, 1);
+  writer.f64(arl0_);
+  writer.u64(references_.size());
+  writer.u64(signals_);
+  writer.u64(regime_);
+  writer.u64(count_);
+  for (const auto& regime : references_) {
+    for (const Reference& reference : regime) {
+      const std::vector<std::byte> blob = reference.state();
+      writer.u64(blob.size());
+      for (const std::byte byte : blob) writer.u8(std::to_integer<std::uint8_t>(byte));
+    }
+  }
+  // Thresholds are stored, not solved again: another machine's libm may differ in the last digit.
+  for (const BankThresholds& solved : thresholds_) {
+    for (std::size_t side = 0; side < kSides; ++side) {
+      for (std::size_t k = 0; k < kAllowances; ++k) {
+        writer.f64(solved.cusum[side][k]);
+        writer.f64(solved.certain[side][k]);
+      }
+      writer.f64(solved.tail[side].cut);
+      writer.u32(solved.tail[side].rise);
+      writer.u32(solved.tail[side].limit);
+    }
+  }
+  for (std::size_t side = 0; side < kSides; ++side) {
+    for (std::size_t k = 0; k < kAllowances; ++k) {
+      for (std::size_t i = 0; i < signals_; ++i) writer.f64(charts_[i].level[side][k]);
+    }
+  }
+  for (std::size_t side = 0; side < kSides; ++side) {
+    for (std::size_t i = 0; i < signals_; ++i) {
+      writer.u32(static_cast<std::uint32_t>(charts_[i].level[side][kAllowances]));
+    }
+  }
+  for (std::size_t signal = 0; signal < signals_; ++signal) {
+    writer.f64(count_ == 0 ? 0.0 : rows_[latest_row() + signal]);
+    writer.f64(score(signal));
+    writer.f64(of(signal).before[lane(signal)]);
+    writer.u8(is_used(signal) ? 1 : 0);
+    writer.u8(alarmed_[signal]);
+    writer.u64(skipped_[signal]);
+    settled(signal).write(writer);
+  }
+  return std::move(writer).finish();
+}
+
+MonitorBank::MonitorBank(StateReader& reader) {
+  arl0_ = reader.f64();
+  const std::uint64_t regimes = reader.u64();
+  const std::uint64_t signals = reader.u64();
+  StateReader::require(arl0_ >= 10.0 && regimes >= 1 && signals >= 1 &&
+                           regimes <= reader.remaining() && signals <= reader.remaining(),
+                       "parameters out of range");
+  signals_ = static_cast<std::size_t>(signals);
+  regime_ = static_cast<std::size_t>(reader.u64());
+  StateReader::require(regime_ < regimes, "no such regime");
+  count_ = reader.u64();
+  for (std::uint64_t regime = 0; regime < regimes; ++regime) {
+    auto& held = references_.emplace_back();
+    for (std::size_t signal = 0; signal < signals_; ++signal) {
+      const std::uint64_t size = reader.u64();
+      StateReader::require(size <= reader.remaining(), "a reference that ends too early");
+      std::vector<std::byte> blob(static_cast<std::size_t>(size));
+      for (std::byte& byte : blob) byte = std::byte{reader.u8()};
+      held.push_back(Reference::from_state(blob));
+    }
+  }
+  for (std::size_t signal = 0; signal < signals_; ++signal) {
+    BankThresholds& solved = thresholds_.emplace_back();
+    for (std::size_t side = 0; side < kSides; ++side) {
+      for (std::size_t k = 0; k < kAllowances; ++k) {
+        solved.cusum[side][k] = reader.f64();
+        solved.certain[side][k] = reader.f64();
+        StateReader::require(solved.cusum[side][k] > 0.0, "a threshold out of range");
+      }
+      solved.tail[side].cut = reader.f64();
+      solved.tail[side].rise = reader.u32();
+      solved.tail[side].limit = reader.u32();
+      StateReader::require(solved.tail[side].limit > 0, "a threshold out of range");
+    }
+  }
+  allocate();
+  for (std::size_t side = 0; side < kSides; ++side) {
+    for (std::size_t k = 0; k < kAllowances; ++k) {
+      for (std::size_t i = 0; i < signals_; ++i) {
+        double& sum = charts_[i].level[side][k];
+        sum = reader.f64();
+        StateReader::require(sum >= 0.0 && std::isfinite(sum), "a sum out of range");
+      }
+    }
+  }
+  for (std::size_t side = 0; side < kSides; ++side) {
+    for (std::size_t i = 0; i < signals_; ++i) {
+      charts_[i].level[side][kAllowances] = reader.u32();
+    }
+  }
+  for (std::size_t signal = 0; signal < signals_; ++signal) {
+    const double input = reader.f64();
+    if (count_ > 0) rows_[latest_row() + signal] = input;
+    of(signal).score[lane(signal)] = reader.f64();
+    of(signal).before[lane(signal)] = reader.f64();
+    reader.u8();  // whether there was a score, which the score says itself
+    alarmed_[signal] = reader.u8();
+    any_alarmed_ = any_alarmed_ || alarmed_[signal] != 0;
+    skipped_[signal] = reader.u64();
+    trackers_[signal].read(reader);
+    settled_[signal] = count_;
+  }
+}
+
+MonitorBank MonitorBank::from_state(std::span<const std::byte> blob) {
+  StateReader reader(blob, kTag, 1);
+  MonitorBank bank(reader);
+  reader.finish();
+  return bank;
+}
+
+}  // namespace selfheal

@@ -1,0 +1,297 @@
+#include "selfheal/guard/image_guard.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+namespace selfheal {
+namespace {
+
+constexpr int kTries = 3;
+
+}  // namespace
+
+ImageGuard::ImageGuard(WeightImage& image, SnapshotPool* pool, Parity* parity, std::uint64_t seed)
+    : image_(&image),
+      pool_(pool),
+      parity_(parity),
+      fast_{0, SweepOrder(image.block_count(), seed)},
+      parity_pace_{image.block_count(),
+                   SweepOrder(parity == nullptr ? 1 : parity->count(), seed + 1)},
+      keyed_{0, SweepOrder(image.block_count() + (parity == nullptr ? 0 : parity->count()) +
+                               (pool == nullptr ? 0
+                                                : image.block_count() + pool->capacity_blocks() +
+                                                      pool->max_generations()),
+                           ~seed)},
+      scratch_(image.block_bytes()) {}
+
+std::size_t ImageGuard::step(std::size_t fast_bytes, std::size_t keyed_bytes,
+                             std::span<Finding> found) noexcept {
+  std::size_t count = advance(fast_, fast_bytes, false, found);
+  if (parity_ != nullptr && count < found.size()) {
+    const std::size_t blocks = fast_.order.size();
+    const std::size_t bytes = std::min(fast_bytes, blocks * image_->block_bytes());
+    const std::size_t share = (bytes * parity_->count() + blocks - 1) / blocks;
+    count += advance(parity_pace_, share, false, found.subspan(count));
+  }
+  if (count == found.size()) return count;
+  return count + advance(keyed_, keyed_bytes, true, found.subspan(count));
+}
+
+std::size_t ImageGuard::advance(Sweep& sweep, std::size_t budget, bool keyed,
+                                std::span<Finding> found) noexcept {
+  const std::size_t block_bytes = image_->block_bytes();
+  const std::size_t round = sweep.order.size() * block_bytes;
+  sweep.credit += std::min(budget, round);
+  sweep.credit = std::min(sweep.credit, round);
+  std::size_t count = 0;
+  while (sweep.credit >= block_bytes && count < found.size()) {
+    found[count] = {};
+    if (visit(sweep.first + sweep.order.at(sweep.next), keyed, found[count])) ++count;
+    sweep.credit -= block_bytes;
+    ++sweep.visited;
+    if (++sweep.next == sweep.order.size()) {
+      sweep.next = 0;
+      if (count < found.size() && image_->mend_key()) {
+        found[count] = {};
+        found[count].part = DamagedPart::kKey;
+        found[count++].source = RepairSource::kContent;
+      }
+    }
+  }
+  return count;
+}
+
+std::size_t ImageGuard::sweep(std::span<Finding> found) noexcept {
+  std::size_t count = 0;
+  Finding spare;
+  const auto next = [&]() -> Finding& {
+    Finding& finding = count < found.size() ? found[count] : spare;
+    finding = {};
+    return finding;
+  };
+  if (image_->mend_key()) {
+    Finding& finding = next();
+    finding.part = DamagedPart::kKey;
+    finding.source = RepairSource::kContent;
+    ++count;
+  }
+  for (std::size_t item = 0; item < keyed_.order.size(); ++item) {
+    if (visit(item, true, next())) ++count;
+  }
+  return count;
+}
+
+bool ImageGuard::visit(std::size_t item, bool keyed, Finding& finding) noexcept {
+  const std::size_t blocks = image_->block_count();
+  if (item < blocks) return visit_live(item, keyed, finding);
+  item -= blocks;
+  const std::size_t parity_blocks = parity_ == nullptr ? 0 : parity_->count();
+  if (item < parity_blocks) return visit_parity(item, keyed, finding);
+  item -= parity_blocks;
+  if (item < blocks) return visit_golden(item, finding);
+  item -= blocks;
+  const std::size_t slots = pool_->capacity_blocks();
+  return item < slots ? visit_slot(item, finding) : visit_list(item - slots, finding);
+}
+
+bool ImageGuard::heal(std::size_t block, Finding& finding) noexcept {
+  return visit_live(block, true, finding);
+}
+
+bool ImageGuard::visit_live(std::size_t block, bool keyed, Finding& finding) noexcept {
+  BlockState state = image_->look(block, keyed);
+  if (state == BlockState::kSound) return false;
+  finding.block = static_cast<std::uint32_t>(block);
+  if (state == BlockState::kTableDamaged) {
+    finding.part = DamagedPart::kTable;
+    if (image_->mend(block)) {
+      finding.source = RepairSource::kContent;
+      return true;
+    }
+    state = BlockState::kCorrupt;  // damaged since we looked
+  }
+  finding.part = DamagedPart::kLive;
+  finding.is_by_key = keyed && image_->look(block, false) == BlockState::kSound;
+  for (int i = 0; i < kTries && !finding.is_healed(); ++i) {
+    finding.source = rewrite(block, finding);
+  }
+  return true;
+}
+
+RepairSource ImageGuard::rewrite(std::size_t block, Finding& finding) noexcept {
+  const auto live = image_->block(block);
+  const auto copy = std::span(scratch_).first(live.size());
+  RepairSource source = RepairSource::kNone;
+  if (pool_ != nullptr) {
+    const auto stored = pool_->find_genuine(block);
+    if (!stored.empty()) {
+      std::memcpy(copy.data(), stored.data(), copy.size());
+      source = RepairSource::kSnapshot;
+    }
+  }
+  if (source == RepairSource::kNone && parity_ != nullptr && parity_->reconstruct(block, copy)) {
+    source = RepairSource::kParity;
+  }
+  if (source == RepairSource::kNone && pool_ != nullptr) {
+    // No copy has the keyed hash: perhaps both entries for it are damaged. Golden's own seal and a
+    // checksum that has survived say what the block must be.
+    const auto vouched = pool_->vouched(block, image_->table());
+    if (!vouched.empty()) {
+      std::memcpy(copy.data(), vouched.data(), copy.size());
+      image_->expect(block, image_->seal_of(block, copy));
+      source = RepairSource::kSnapshot;
+    }
+  }
+  if (source == RepairSource::kNone) return source;
+  if (finding.wrong_bits == 0) describe(live, copy, finding);
+  std::memcpy(live.data(), copy.data(), live.size());
+  // Both entries anew: one of them may be damaged as well. True only if the bytes are genuine now.
+  return image_->mend(block) ? source : RepairSource::kNone;
+}
+
+void ImageGuard::describe(std::span<const std::byte> wrong, std::span<const std::byte> right,
+                          Finding& finding) const noexcept {
+  finding.wrong_bytes = finding.wrong_bits = finding.flip_count = 0;
+  for (std::size_t i = 0; i < wrong.size(); ++i) {
+    const auto mask = std::to_integer<std::uint8_t>(wrong[i] ^ right[i]);
+    if (mask == 0) continue;
+    ++finding.wrong_bytes;
+    finding.wrong_bits += static_cast<std::uint32_t>(std::popcount(mask));
+    if (finding.flip_count < Finding::kMaxFlips) {
+      finding.flips[finding.flip_count++] = {static_cast<std::uint16_t>(i), mask};
+    }
+  }
+}
+
+bool ImageGuard::visit_parity(std::size_t number, bool keyed, Finding& finding) noexcept {
+  const BlockState state = parity_->look(number, keyed);
+  if (state == BlockState::kSound) return false;
+  finding.part = DamagedPart::kParity;
+  finding.block = static_cast<std::uint32_t>(number);
+  if (parity_->mend(number)) {
+    finding.source = state == BlockState::kCorrupt ? RepairSource::kParity : RepairSource::kContent;
+    return true;
+  }
+  heal_group(number % parity_->groups());  // a live block is corrupt: that first, then again
+  if (parity_->mend(number)) finding.source = RepairSource::kParity;
+  return true;
+}
+
+bool ImageGuard::visit_golden(std::size_t block, Finding& finding) noexcept {
+  bool is_changed = false;
+  const bool is_sound = pool_->mend_golden(block, &is_changed);
+  if (is_sound && !is_changed) return false;
+  finding.part = DamagedPart::kSnapshot;
+  finding.block = static_cast<std::uint32_t>(block);
+  if (is_sound) finding.source = RepairSource::kLive;
+  return true;
+}
+
+bool ImageGuard::visit_slot(std::size_t slot, Finding& finding) noexcept {
+  bool is_changed = false;
+  std::size_t block = 0;
+  const bool is_sound = pool_->mend_slot(slot, &block, &is_changed);
+  if (is_sound && !is_changed) return false;
+  finding.part = DamagedPart::kSnapshot;
+  finding.block = static_cast<std::uint32_t>(block);
+  if (is_sound) finding.source = RepairSource::kLive;
+  return true;
+}
+
+bool ImageGuard::visit_list(std::size_t entry, Finding& finding) noexcept {
+  bool is_changed = false;
+  const bool is_sound = pool_->mend_list(entry, &is_changed);
+  if (is_sound && !is_changed) return false;
+  finding.part = DamagedPart::kList;
+  finding.block = static_cast<std::uint32_t>(entry);
+  if (is_sound) finding.source = RepairSource::kContent;
+  return true;
+}
+
+RestoreResult ImageGuard::restore(Generation generation, std::size_t offset,
+                                  std::size_t nbytes) noexcept {
+  RestoreResult result;
+  if (!pool_->contains(generation)) {
+    result.status = SnapshotStatus::kUnknownGeneration;
+    return result;
+  }
+  offset = std::min(offset, image_->nbytes());
+  const std::size_t end = offset + std::min(nbytes, image_->nbytes() - offset);
+  if (offset == end) return result;
+  const std::size_t block_bytes = image_->block_bytes();
+  const std::size_t first = offset / block_bytes;
+  const std::size_t last = (end - 1) / block_bytes;
+  pool_->mend_lists();
+  prepare(first, last);
+  for (std::size_t i = first; i <= last; ++i) {
+    Finding finding;
+    const bool is_lost = heal(i, finding) && !finding.is_healed();
+    const bool is_whole =
+        offset <= i * block_bytes && end >= i * block_bytes + image_->block(i).size();
+    if ((is_lost && !is_whole) || !pool_->stored_block(generation, i).is_sound) ++result.refused;
+  }
+  if (result.refused != 0) return result;
+  for (std::size_t i = first; i <= last; ++i) {
+    const std::size_t begin = i * block_bytes;
+    const std::size_t from = std::max(offset, begin) - begin;
+    const std::size_t to = std::min(end, begin + image_->block(i).size()) - begin;
+    const StoredBlock stored = pool_->stored_block(generation, i);
+    const auto part = stored.bytes.subspan(from, to - from);
+    const bool is_equal =
+        std::memcmp(image_->block(i).data() + from, part.data(), part.size()) == 0;
+    if (!stored.is_sound || !image_->write(begin + from, part)) {
+      ++result.refused;  // damaged between the two passes
+    } else if (!is_equal) {
+      ++result.rewritten;
+    }
+  }
+  follow(first, last);
+  return result;
+}
+
+bool ImageGuard::write(std::size_t offset, std::span<const std::byte> bytes) noexcept {
+  if (bytes.empty()) return true;
+  const std::size_t first = offset / image_->block_bytes();
+  const std::size_t last = (offset + bytes.size() - 1) / image_->block_bytes();
+  prepare(first, last);
+  for (const std::size_t i : {first, last}) {
+    Finding ignored;
+    heal(i, ignored);
+  }
+  if (!image_->write(offset, bytes)) return false;
+  follow(first, last);
+  return true;
+}
+
+template <typename Action>
+void ImageGuard::for_groups(std::size_t first, std::size_t last, Action action) noexcept {
+  if (parity_ == nullptr) return;
+  const std::size_t groups = std::min(last - first + 1, parity_->groups());
+  for (std::size_t i = 0; i < groups; ++i) action(parity_->group_of(first + i));
+}
+
+void ImageGuard::heal_group(std::size_t group) noexcept {
+  for (std::size_t i = group; i < image_->block_count(); i += parity_->groups()) {
+    Finding ignored;
+    heal(i, ignored);
+  }
+}
+
+// Before a change on purpose: heals while the parity still fits what the image expects.
+void ImageGuard::prepare(std::size_t first, std::size_t last) noexcept {
+  for_groups(first, last, [this](std::size_t group) noexcept { heal_group(group); });
+}
+
+// After it: encodes the groups anew, from blocks that are all genuine.
+void ImageGuard::follow(std::size_t first, std::size_t last) noexcept {
+  for_groups(first, last, [this](std::size_t group) noexcept {
+    for (int i = 0; i < kTries; ++i) {
+      if (parity_->encode(group)) return;
+      heal_group(group);
+    }
+    parity_->invalidate(group);  // a block cannot be healed: the sweep will come back to this
+  });
+}
+
+}  // namespace selfheal

@@ -1,0 +1,214 @@
+#include "selfheal/guard/parity.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+#include "selfheal/base/argument_error.hpp"
+#include "selfheal/base/crc32c.hpp"
+#include "selfheal/base/gf256.hpp"
+
+namespace selfheal {
+namespace {
+
+using Square =
+    std::array<std::array<std::uint8_t, Parity::kMaxParityBlocks>, Parity::kMaxParityBlocks>;
+
+std::size_t checked(const char* name, std::size_t value, std::size_t most) {
+  if (value < 1 || value > most) {
+    refuse(name, "an integer from 1 to " + std::to_string(most), value);
+  }
+  return value;
+}
+
+// Replaces the top left `size` rows and columns by their inverse (Gauss and Jordan). Every square
+// part of a Cauchy matrix has one.
+void invert(Square& matrix, std::size_t size) noexcept {
+  Square result{};
+  for (std::size_t i = 0; i < size; ++i) result[i][i] = 1;
+  for (std::size_t column = 0; column < size; ++column) {
+    std::size_t pivot = column;
+    while (matrix[pivot][column] == 0) ++pivot;
+    std::swap(matrix[pivot], matrix[column]);
+    std::swap(result[pivot], result[column]);
+    const std::uint8_t scale = gf256::inverse(matrix[column][column]);
+    for (std::size_t j = 0; j < size; ++j) {
+      matrix[column][j] = gf256::multiply(matrix[column][j], scale);
+      result[column][j] = gf256::multiply(result[column][j], scale);
+    }
+    for (std::size_t row = 0; row < size; ++row) {
+      const std::uint8_t factor = matrix[row][column];
+      if (row == column || factor == 0) continue;
+      for (std::size_t j = 0; j < size; ++j) {
+        matrix[row][j] ^= gf256::multiply(factor, matrix[column][j]);
+        result[row][j] ^= gf256::multiply(factor, result[column][j]);
+      }
+    }
+  }
+  matrix = result;
+}
+
+}  // namespace
+
+Parity::Parity(const WeightImage& image, std::size_t group_blocks, std::size_t parity_blocks)
+    : image_(&image),
+      group_blocks_(checked("group_blocks", group_blocks, kMaxGroupBlocks)),
+      parity_blocks_(checked("parity_blocks", parity_blocks, kMaxParityBlocks)),
+      groups_((image.block_count() - 1) / group_blocks + 1),
+      matrix_(parity_blocks * group_blocks),
+      bytes_(groups_ * parity_blocks * image.block_bytes()),
+      scratch_((parity_blocks + 1) * image.block_bytes()),
+      seals_(groups_ * parity_blocks) {
+  for (std::size_t row = 0; row < parity_blocks_; ++row) {
+    for (std::size_t i = 0; i < group_blocks_; ++i) {
+      // 1 / (x_row + y_i) with x_row = row and y_i = 16 + i, each column divided by its first row.
+      const auto y = static_cast<unsigned>(kMaxParityBlocks + i);
+      const auto cauchy = gf256::inverse(static_cast<std::uint8_t>(row ^ y));
+      matrix_[row * group_blocks_ + i] = gf256::multiply(cauchy, static_cast<std::uint8_t>(y));
+    }
+  }
+  for (std::size_t group = 0; group < groups_; ++group) {
+    if (!encode(group)) {
+      throw std::runtime_error("image: expected undamaged bytes to compute parity from, got a " +
+                               std::string("corrupt block in group ") + std::to_string(group));
+    }
+  }
+}
+
+std::size_t Parity::member_count(std::size_t group) const noexcept {
+  return (image_->block_count() - group - 1) / groups_ + 1;
+}
+
+std::uint8_t Parity::coefficient(std::size_t row, std::size_t index) const noexcept {
+  return matrix_[row * group_blocks_ + index];
+}
+
+std::span<std::byte> Parity::parity(std::size_t number) noexcept {
+  return std::span(bytes_).subspan(number * image_->block_bytes(), image_->block_bytes());
+}
+
+std::span<const std::byte> Parity::parity(std::size_t number) const noexcept {
+  return std::span(bytes_).subspan(number * image_->block_bytes(), image_->block_bytes());
+}
+
+std::span<std::byte> Parity::scratch(std::size_t row) noexcept {
+  return std::span(scratch_).subspan(row * image_->block_bytes(), image_->block_bytes());
+}
+
+void Parity::compute(std::size_t group, std::size_t row, std::span<std::byte> sum) noexcept {
+  std::fill(sum.begin(), sum.end(), std::byte{0});
+  for (std::size_t i = 0; i < member_count(group); ++i) {
+    gf256::multiply_add(sum, coefficient(row, i), image_->block(member(group, i)));
+  }
+}
+
+bool Parity::encode(std::size_t group) noexcept {
+  const auto is_sound = [&] {
+    for (std::size_t i = 0; i < member_count(group); ++i) {
+      if (!image_->check_block(member(group, i), true)) return false;
+    }
+    return true;
+  };
+  for (std::size_t row = 0; row < parity_blocks_; ++row) compute(group, row, scratch(row));
+  if (!is_sound()) return false;  // asked after reading: nothing damaged went into the sums
+  for (std::size_t row = 0; row < parity_blocks_; ++row) {
+    const std::size_t number = row * groups_ + group;
+    const auto sum = scratch(row);
+    seals_.put(number, {crc32c(sum), image_->kept_key().hash(tweak(number), sum)});
+    std::memcpy(parity(number).data(), sum.data(), sum.size());
+  }
+  return true;
+}
+
+void Parity::invalidate(std::size_t group) noexcept {
+  for (std::size_t row = 0; row < parity_blocks_; ++row) {
+    const std::size_t number = row * groups_ + group;
+    const Seal seal = seals_.get(number);
+    seals_.put(number, {~seal.crc, ~seal.keyed});
+  }
+}
+
+BlockState Parity::look(std::size_t number, bool keyed) const noexcept {
+  const auto bytes = parity(number);
+  const Seal seal = seals_.get(number);
+  const bool is_plain = crc32c(bytes) == seal.crc && seals_.agrees(number);
+  if (is_plain && !keyed) return BlockState::kSound;
+  const auto is_plain_hash = [&](std::uint64_t value) { return is_plain && value == seal.keyed; };
+  const std::uint64_t hash = image_->kept_key().hash(tweak(number), bytes, is_plain_hash);
+  if (is_plain_hash(hash)) return BlockState::kSound;
+  return seals_.admits(number, hash) ? BlockState::kTableDamaged : BlockState::kCorrupt;
+}
+
+bool Parity::mend(std::size_t number) noexcept {
+  const BlockState state = look(number, true);
+  if (state == BlockState::kCorrupt) {
+    const auto sum = scratch(0);
+    compute(number % groups_, number / groups_, sum);
+    if (!seals_.admits(number, image_->kept_key().hash(tweak(number), sum))) {
+      return encode(number % groups_);  // both entries are gone too: from verified data alone
+    }
+    std::memcpy(parity(number).data(), sum.data(), sum.size());
+  }
+  const auto bytes = parity(number);
+  const Seal seal{crc32c(bytes), image_->kept_key().hash(tweak(number), bytes)};
+  if (!seals_.admits(number, seal.keyed)) return false;
+  seals_.put(number, seal);
+  return true;
+}
+
+bool Parity::reconstruct(std::size_t block, std::span<std::byte> content) noexcept {
+  // By checksum first: that is fast and nearly always enough. What was chosen to keep its checksum
+  // spoils the result, which its keyed hash tells, and then everything is looked at by that.
+  return solve(block, content, false) || solve(block, content, true);
+}
+
+bool Parity::solve(std::size_t block, std::span<std::byte> content, bool keyed) noexcept {
+  const std::size_t group = group_of(block);
+  const std::size_t members = member_count(group);
+  std::array<std::size_t, kMaxParityBlocks> lost{};
+  std::size_t lost_count = 0;
+  std::size_t wanted = 0;
+  for (std::size_t i = 0; i < members; ++i) {
+    const bool is_wanted = member(group, i) == block;
+    if (!is_wanted && image_->check_block(member(group, i), keyed)) continue;
+    if (lost_count == parity_blocks_) return false;
+    if (is_wanted) wanted = lost_count;
+    lost[lost_count++] = i;
+  }
+  Square matrix{};
+  std::size_t rows = 0;
+  for (std::size_t row = 0; row < parity_blocks_ && rows < lost_count; ++row) {
+    const std::size_t number = row * groups_ + group;
+    if (look(number, keyed) == BlockState::kCorrupt) continue;
+    for (std::size_t j = 0; j < lost_count; ++j) matrix[rows][j] = coefficient(row, lost[j]);
+    const auto sum = scratch(rows);
+    std::memcpy(sum.data(), parity(number).data(), sum.size());
+    for (std::size_t i = 0; i < members; ++i) {
+      if (std::find(lost.begin(), lost.begin() + static_cast<std::ptrdiff_t>(lost_count), i) !=
+          lost.begin() + static_cast<std::ptrdiff_t>(lost_count)) {
+        continue;
+      }
+      gf256::multiply_add(sum, coefficient(row, i), image_->block(member(group, i)));
+    }
+    ++rows;
+  }
+  if (rows < lost_count) return false;
+  invert(matrix, lost_count);
+  const auto result = scratch(parity_blocks_);
+  std::fill(result.begin(), result.end(), std::byte{0});
+  for (std::size_t row = 0; row < lost_count; ++row) {
+    gf256::multiply_add(result, matrix[wanted][row], scratch(row));
+  }
+  std::memcpy(content.data(), result.data(), content.size());
+  return image_->is_genuine(block, content);
+}
+
+std::size_t Parity::memory_bytes() const noexcept {
+  return sizeof *this + matrix_.capacity() + bytes_.capacity() + scratch_.capacity() +
+         seals_.memory_bytes();
+}
+
+}  // namespace selfheal

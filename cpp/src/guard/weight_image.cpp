@@ -1,0 +1,193 @@
+#include "selfheal/guard/weight_image.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <limits>
+#include <unordered_set>
+#include <utility>
+
+#include "selfheal/base/argument_error.hpp"
+#include "selfheal/base/crc32c.hpp"
+
+namespace selfheal {
+namespace {
+
+constexpr std::size_t kSmallestBlock = 64;
+constexpr std::size_t kLargestBlock = 65536;
+
+void check_regions(const std::vector<Region>& regions, std::size_t nbytes) {
+  std::unordered_set<std::string> names;
+  for (const Region& region : regions) {
+    if (!names.insert(region.name).second) {
+      refuse("regions", "unique names", quoted(region.name) + " twice");
+    }
+    if (region.offset > nbytes || region.nbytes > nbytes - region.offset) {
+      refuse("regions", "offset + nbytes <= " + std::to_string(nbytes) + ", the size of the image",
+             "offset " + std::to_string(region.offset) + " and nbytes " +
+                 std::to_string(region.nbytes) + " for '" + region.name + "'");
+    }
+  }
+}
+
+std::size_t block_count_of(std::span<std::byte> live, std::size_t block_bytes) {
+  if (block_bytes < kSmallestBlock || block_bytes > kLargestBlock ||
+      (block_bytes & (block_bytes - 1)) != 0) {
+    refuse("block_bytes", "a power of two from 64 to 65536", block_bytes);
+  }
+  if (live.empty()) refuse("buffer", "at least 1 byte", live.size());
+  const std::size_t blocks = (live.size() - 1) / block_bytes + 1;
+  if (blocks > std::numeric_limits<std::uint32_t>::max() / 4) {
+    refuse("buffer", "at most 1073741823 blocks", blocks);
+  }
+  return blocks;
+}
+
+}  // namespace
+
+WeightImage::WeightImage(std::span<std::byte> live, std::vector<Region> regions,
+                         std::size_t block_bytes, HashKey key)
+    : live_(live),
+      regions_(std::move(regions)),
+      block_bytes_(block_bytes),
+      seals_(block_count_of(live, block_bytes)),
+      key_(key),
+      scratch_(block_bytes) {
+  check_regions(regions_, live.size());
+  for (std::size_t i = 0; i < block_count(); ++i) seals_.put(i, seal_of(i, block(i)));
+}
+
+BlockState WeightImage::look(std::size_t index, bool keyed) const noexcept {
+  const auto content = block(index);
+  const Seal seal = seals_.get(index);
+  const bool is_plain = crc32c(content) == seal.crc && seals_.agrees(index);
+  if (is_plain && !keyed) return BlockState::kSound;
+  const auto is_plain_hash = [&](std::uint64_t hash) { return is_plain && hash == seal.keyed; };
+  const std::uint64_t hash = key_.hash(index, content, is_plain_hash);
+  if (is_plain_hash(hash)) return BlockState::kSound;
+  return seals_.admits(index, hash) ? BlockState::kTableDamaged : BlockState::kCorrupt;
+}
+
+std::size_t WeightImage::check(std::size_t first, std::size_t count,
+                               std::span<std::uint32_t> corrupt, bool keyed) const noexcept {
+  first = std::min(first, block_count());
+  const std::size_t end = first + std::min(count, block_count() - first);
+  std::size_t found = 0;
+  constexpr std::size_t kRow = 8;
+  for (std::size_t begin = first; begin < end; begin += kRow) {
+    const std::size_t size = std::min(kRow, end - begin);
+    if (keyed && size == kRow && is_row_genuine(begin)) continue;
+    for (std::size_t i = begin; i < begin + size; ++i) {
+      if (check_block(i, keyed)) continue;
+      if (found < corrupt.size()) corrupt[found] = static_cast<std::uint32_t>(i);
+      ++found;
+    }
+  }
+  return found;
+}
+
+// Whether 8 blocks have the keyed hashes they must have; false also where that is in doubt.
+bool WeightImage::is_row_genuine(std::size_t first) const noexcept {
+  std::array<const std::byte*, 8> blocks{};
+  std::array<std::uint64_t, 8> hashes{};
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    const auto content = block(first + i);
+    if (content.size() != block_bytes_) return false;
+    blocks[i] = content.data();
+  }
+  keyed_hashes(key_.raw_schedule(), first, blocks, block_bytes_, hashes);
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    if (!seals_.admits(first + i, hashes[i])) return false;
+  }
+  return true;
+}
+
+bool WeightImage::is_genuine(std::size_t index, std::span<const std::byte> content) const noexcept {
+  const auto is_admitted = [&](std::uint64_t hash) { return seals_.admits(index, hash); };
+  return content.size() == block(index).size() &&
+         is_admitted(key_.hash(index, content, is_admitted));
+}
+
+Seal WeightImage::seal_of(std::size_t index, std::span<const std::byte> content) const noexcept {
+  return {crc32c(content), key_.hash(index, content)};
+}
+
+bool WeightImage::mend(std::size_t index) noexcept {
+  // One copy of the content decides: it may be written while we look.
+  const auto live = block(index);
+  const auto copy = std::span(scratch_).first(live.size());
+  std::memcpy(copy.data(), live.data(), live.size());
+  const Seal seal = seal_of(index, copy);
+  if (!seals_.admits(index, seal.keyed)) return false;
+  seals_.put(index, seal);
+  return true;
+}
+
+bool WeightImage::write(std::size_t offset, std::span<const std::byte> bytes) noexcept {
+  if (bytes.empty()) return true;
+  const std::size_t end = offset + bytes.size();
+  const std::size_t first = offset / block_bytes_;
+  const std::size_t last = (end - 1) / block_bytes_;
+  const auto is_partial = [&](std::size_t i) {
+    return i * block_bytes_ < offset || i * block_bytes_ + block(i).size() > end;
+  };
+  for (const std::size_t i : {first, last}) {
+    if (is_partial(i) && !check_block(i, true)) return false;
+  }
+  for (std::size_t i = first; i <= last; ++i) {
+    const auto live = block(i);
+    const auto copy = std::span(scratch_).first(live.size());
+    std::memcpy(copy.data(), live.data(), live.size());
+    if (is_partial(i) && !is_genuine(i, copy)) return false;  // damaged since it was checked
+    const std::size_t from = std::max(offset, i * block_bytes_);
+    const std::size_t to = std::min(end, i * block_bytes_ + live.size());
+    std::memcpy(copy.data() + (from - i * block_bytes_), bytes.data() + (from - offset), to - from);
+    seals_.put(i, seal_of(i, copy));
+    std::memcpy(live.data(), copy.data(), live.size());
+  }
+  return true;
+}
+
+bool WeightImage::rebind(std::span<std::byte> live) noexcept {
+  if (live.size() != live_.size()) return false;
+  const std::span<std::byte> old = live_;
+  live_ = live;
+  if (check(0, block_count(), {}, true) == 0) return true;
+  live_ = old;
+  return false;
+}
+
+bool WeightImage::table_ok() const noexcept {
+  for (std::size_t i = 0; i < block_count(); ++i) {
+    if (!seals_.agrees(i)) return false;
+  }
+  return key_.is_whole();
+}
+
+std::size_t WeightImage::regions_of_block(std::size_t index,
+                                          std::span<std::uint32_t> found) const noexcept {
+  std::size_t count = 0;
+  for (std::size_t i = 0; i < regions_.size(); ++i) {
+    const BlockRange blocks = blocks_of_region(i);
+    if (index < blocks.first || index >= blocks.first + blocks.count) continue;
+    if (count < found.size()) found[count] = static_cast<std::uint32_t>(i);
+    ++count;
+  }
+  return count;
+}
+
+BlockRange WeightImage::blocks_of_region(std::size_t index) const noexcept {
+  const Region& region = regions_[index];
+  const std::size_t first = region.offset / block_bytes_;
+  if (region.nbytes == 0) return {first, 0};
+  return {first, (region.offset + region.nbytes - 1) / block_bytes_ - first + 1};
+}
+
+std::size_t WeightImage::memory_bytes() const noexcept {
+  std::size_t bytes = sizeof *this + seals_.memory_bytes() + scratch_.capacity() +
+                      regions_.capacity() * sizeof(Region);
+  for (const Region& region : regions_) bytes += region.name.capacity() + region.module.capacity();
+  return bytes;
+}
+
+}  // namespace selfheal

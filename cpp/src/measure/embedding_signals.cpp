@@ -1,0 +1,116 @@
+#include "measure/embedding_signals.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "measure/measured_tensor.hpp"
+
+namespace selfheal::detail {
+namespace {
+
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+
+// The largest level of a type that is not above zero.
+template <typename T>
+T level_of_zero(std::int32_t zero) noexcept {
+  return static_cast<T>(
+      std::clamp<std::int32_t>(zero, std::numeric_limits<T>::min(), std::numeric_limits<T>::max()));
+}
+
+}  // namespace
+
+EmbeddingSignals::EmbeddingSignals(const SignalPlan& plan, const TensorSums& sums)
+    : layout_(*plan.embedding), sums_(&sums) {
+  if (plan.centroids.empty()) return;
+  const std::size_t width = layout_.elements;
+  const double scale = layout_.quantization.scale;
+  const double zero = layout_.quantization.zero_point;
+  std::size_t known = 0;
+  for (std::size_t row = 0; row < plan.classes; ++row) {
+    known += std::isnan(plan.centroids[row * width]) ? 0U : 1U;
+  }
+  row_of_.assign(plan.classes, -1);
+  centroids_.reserve(known * width);
+  for (std::size_t row = 0; row < plan.classes; ++row) {
+    const float* const centroid = &plan.centroids[row * width];
+    if (std::isnan(centroid[0])) continue;
+    row_of_[row] = static_cast<std::int32_t>(centroids_.size() / width);
+    for (std::size_t i = 0; i < width; ++i) {
+      centroids_.push_back(static_cast<float>(static_cast<double>(centroid[i]) / scale + zero));
+    }
+  }
+  for (const float value : plan.precision) {
+    precision_.push_back(static_cast<float>(static_cast<double>(value) * scale * scale));
+  }
+}
+
+void EmbeddingSignals::measure(const void* embedding, std::int64_t label,
+                               double* row) const noexcept {
+  const std::size_t n = layout_.elements;
+  const bool has_distance = !row_of_.empty();
+  if (has_distance) row[2] = kNan;
+  row[0] = row[1] = kNan;
+  if (embedding == nullptr) return;
+  double squares = 0.0;
+  double active = 0.0;
+  if (layout_.type == ElementType::kFloat32) {
+    const auto* const values = static_cast<const float*>(embedding);
+    FloatSums sums;
+    sums_->floats(values, n, 1, 0.0, nullptr, sums);
+    if (!std::isfinite(sums.sum)) return;
+    squares = sums.squares;
+    active = static_cast<double>(std::count_if(values, values + n, [](float v) { return v > 0; }));
+  } else {
+    IntegerSums sums;
+    if (layout_.type == ElementType::kInt16) {
+      sums_->output16(static_cast<const std::int16_t*>(embedding), n,
+                      level_of_zero<std::int16_t>(layout_.quantization.zero_point), sums);
+    } else {
+      sums_->output8(static_cast<const std::uint8_t*>(embedding), n, flip_of(layout_.type),
+                     level_of_zero<std::uint8_t>(zero_of(layout_)), sums);
+    }
+    const std::int64_t zero = zero_of(layout_);
+    squares = static_cast<double>(sums.squares - 2 * zero * sums.sum +
+                                  static_cast<std::int64_t>(n) * zero * zero);
+    const std::int64_t least = layout_.type == ElementType::kInt16 ? -32768 : 0;
+    active = static_cast<double>(zero < least ? static_cast<std::int64_t>(n) : sums.high);
+  }
+  row[0] = layout_.quantization.scale * std::sqrt(squares);
+  row[1] = active / static_cast<double>(n);
+  if (has_distance && label >= 0) row[2] = distance(embedding, label);
+}
+
+double EmbeddingSignals::distance(const void* embedding, std::int64_t label) const noexcept {
+  const std::int32_t known = row_of_[static_cast<std::size_t>(label)];
+  if (known < 0) return kNan;
+  const std::size_t n = layout_.elements;
+  const float* const centroid = &centroids_[static_cast<std::size_t>(known) * n];
+  const float* const precision = precision_.data();
+  double squared = 0.0;
+  switch (layout_.type) {
+    case ElementType::kInt8:
+      squared =
+          sums_->distance_int8(static_cast<const std::int8_t*>(embedding), n, centroid, precision);
+      break;
+    case ElementType::kUint8:
+      squared = sums_->distance_uint8(static_cast<const std::uint8_t*>(embedding), n, centroid,
+                                      precision);
+      break;
+    case ElementType::kInt16:
+      squared = sums_->distance_int16(static_cast<const std::int16_t*>(embedding), n, centroid,
+                                      precision);
+      break;
+    case ElementType::kFloat32:
+      squared = sums_->distance_float(static_cast<const float*>(embedding), n, centroid, precision);
+      break;
+  }
+  return std::sqrt(squared);
+}
+
+std::size_t EmbeddingSignals::memory_bytes() const noexcept {
+  return row_of_.capacity() * sizeof(std::int32_t) +
+         (centroids_.capacity() + precision_.capacity()) * sizeof(float);
+}
+
+}  // namespace selfheal::detail

@@ -1,0 +1,99 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "measure/tensor_sums.hpp"
+#include "selfheal/measure/signal_pass.hpp"
+
+namespace selfheal::detail {
+
+inline bool is_byte(ElementType type) noexcept {
+  return type == ElementType::kInt8 || type == ElementType::kUint8;
+}
+
+// What makes a byte unsigned, and the zero point of what comes out.
+inline std::uint8_t flip_of(ElementType type) noexcept {
+  return type == ElementType::kInt8 ? 0x80 : 0;
+}
+inline std::int32_t zero_of(const TensorLayout& layout) noexcept {
+  return layout.quantization.zero_point + (layout.type == ElementType::kInt8 ? 128 : 0);
+}
+
+struct Spread {
+  double mean;
+  double std;
+};
+
+// Of integers, given their sums; `zero` belongs to what was summed.
+Spread spread_of(std::int64_t sum, std::int64_t squares, std::int64_t n, double per_element,
+                 double scale, std::int32_t zero) noexcept;
+
+struct InputResult {
+  std::uint64_t nonfinite;
+  bool repeats;
+};
+
+// One input, and a copy of what it was in the inference before.
+class MeasuredInput {
+ public:
+  MeasuredInput(const TensorLayout& layout, std::size_t index, const TensorSums& sums);
+
+  std::size_t index() const noexcept { return index_; }
+  const TensorLayout& layout() const noexcept { return layout_; }
+  std::span<const SignalRole> roles() const noexcept;
+  std::size_t signals() const noexcept { return signals_; }
+
+  // Writes signals() numbers.
+  InputResult measure(const void* tensor, double* row) noexcept;
+  void forget() noexcept { has_previous_ = false; }
+
+  // Of the last inference: its elements (8 bits: u; int16: q), sum and sum of squares (integers).
+  const void* values() const noexcept { return previous_.data(); }
+  std::int64_t sum() const noexcept { return sum_; }
+  std::int64_t squares() const noexcept { return squares_; }
+
+  std::size_t memory_bytes() const noexcept { return sizeof *this + previous_.capacity(); }
+
+ private:
+  InputResult measure_integers(const void* tensor, double* row) noexcept;
+  InputResult measure_floats(const float* tensor, double* row) noexcept;
+
+  TensorLayout layout_;
+  std::size_t index_;
+  const TensorSums* sums_;
+  std::size_t step_;
+  std::size_t signals_;
+  double per_element_;
+  double per_pair_;
+  std::vector<std::byte> previous_;
+  std::int64_t sum_ = 0;
+  std::int64_t squares_ = 0;
+  bool has_previous_ = false;
+};
+
+// One output of a model without classes.
+class MeasuredOutput {
+ public:
+  MeasuredOutput(const TensorLayout& layout, std::size_t index, const TensorSums& sums);
+
+  std::size_t index() const noexcept { return index_; }
+
+  // Writes mean and standard deviation and, if it imitates `input`, the reconstruction error.
+  // False if an element is not finite.
+  bool measure(const void* tensor, const MeasuredInput* input, double* row,
+               double* error) const noexcept;
+
+ private:
+  void measure_bytes(const std::uint8_t* tensor, const MeasuredInput& input, double* row,
+                     double* error) const noexcept;
+
+  TensorLayout layout_;
+  std::size_t index_;
+  const TensorSums* sums_;
+  double per_element_;
+};
+
+}  // namespace selfheal::detail

@@ -1,0 +1,283 @@
+#include "selfheal/measure/signal_pass.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <string>
+#include <utility>
+
+#include "measure/class_scores.hpp"
+#include "measure/embedding_signals.hpp"
+#include "measure/measured_tensor.hpp"
+#include "measure/tensor_sums.hpp"
+#include "selfheal/base/argument_error.hpp"
+
+namespace selfheal {
+namespace {
+
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+
+struct Backends {
+  std::array<std::string_view, 4> names{};
+  std::array<const detail::TensorSums*, 4> sums{};
+  std::size_t count = 0;
+
+  void add(const detail::TensorSums& found) noexcept {
+    names[count] = found.name;
+    sums[count++] = &found;
+  }
+};
+
+const Backends& found_backends() noexcept {
+  static const Backends found = [] {
+    Backends list;
+#if defined(SELFHEAL_AVX512BW)
+    if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")) {
+      list.add(detail::avx512_sums);
+    }
+#endif
+#if defined(SELFHEAL_AVX2)
+    if (__builtin_cpu_supports("avx2")) list.add(detail::avx2_sums);
+#endif
+#if defined(__SSE2__)
+    list.add(detail::sse2_sums);
+#endif
+#if defined(__aarch64__)
+    list.add(detail::neon_sums);
+#endif
+    list.add(detail::portable_sums);
+    return list;
+  }();
+  return found;
+}
+
+const detail::TensorSums& backend_of(std::string_view name) {
+  const Backends& list = found_backends();
+  if (name.empty()) return *list.sums[0];
+  std::string known;
+  for (std::size_t i = 0; i < list.count; ++i) {
+    if (list.names[i] == name) return *list.sums[i];
+    known += (i == 0 ? "" : ", ") + quoted(list.names[i]);
+  }
+  refuse("backend", "one of " + known, std::string_view(quoted(name)));
+}
+
+void check(std::string_view what, const TensorLayout& layout) {
+  const std::string name(what);
+  if (layout.elements < 1 || layout.elements > std::size_t{1} << 31U) {
+    refuse(name + ".elements", "1 to 2^31", layout.elements);
+  }
+  if (layout.channels < 1) refuse(name + ".channels", "at least 1", layout.channels);
+  require_positive(name + ".scale", layout.quantization.scale);
+  // Sums over 2^31 elements around a zero point in this range stay within 64 bits.
+  constexpr std::int32_t kFarthestZero = 1 << 15;
+  if (std::abs(static_cast<std::int64_t>(layout.quantization.zero_point)) > kFarthestZero) {
+    refuse(name + ".zero_point", "-32768 to 32768",
+           static_cast<double>(layout.quantization.zero_point));
+  }
+  if (layout.type == ElementType::kFloat32 &&
+      (layout.quantization.scale != 1.0 || layout.quantization.zero_point != 0)) {
+    refuse(name + ".scale", "1, with zero_point 0, for float32", layout.quantization.scale);
+  }
+}
+
+void check(const SignalPlan& plan) {
+  for (const auto& layout : plan.inputs) {
+    if (layout) check("inputs", *layout);
+  }
+  for (const auto& layout : plan.outputs) {
+    if (layout) check("outputs", *layout);
+  }
+  const bool has_output = !plan.outputs.empty() && plan.outputs[0];
+  if (plan.classifier && !has_output) {
+    refuse("classifier", "an output 0 that is measured", std::string_view("none"));
+  }
+  if (plan.reconstructs) {
+    const bool has_both = has_output && !plan.inputs.empty() && plan.inputs[0];
+    if (plan.classifier || !has_both) {
+      refuse("reconstructs", "false for classifiers and without both tensors measured",
+             std::string_view("true"));
+    }
+    if (plan.inputs[0]->elements != plan.outputs[0]->elements) {
+      refuse("reconstructs",
+             "an output of " + std::to_string(plan.inputs[0]->elements) + " elements",
+             plan.outputs[0]->elements);
+    }
+  }
+  if (plan.embedding) {
+    check("embedding", *plan.embedding);
+  }
+  if (plan.centroids.empty()) return;
+  if (!plan.embedding || !plan.classifier) {
+    refuse("centroids", "none without an embedding and classes", plan.centroids.size());
+  }
+  const std::size_t width = plan.embedding->elements;
+  if (plan.classes != plan.outputs[0]->elements) {
+    refuse("classes", std::to_string(plan.outputs[0]->elements), plan.classes);
+  }
+  if (plan.centroids.size() != plan.classes * width) {
+    refuse("centroids", std::to_string(plan.classes) + " x " + std::to_string(width) + " numbers",
+           plan.centroids.size());
+  }
+  if (plan.precision.size() != width) {
+    refuse("precision", std::to_string(width) + " numbers", plan.precision.size());
+  }
+  for (const float value : plan.precision) require_not_negative("precision", value);
+  for (std::size_t row = 0; row < plan.classes; ++row) {
+    const float* const centroid = &plan.centroids[row * width];
+    if (std::isnan(centroid[0])) continue;
+    for (std::size_t i = 0; i < width; ++i) require_finite("centroids", centroid[i]);
+  }
+}
+
+}  // namespace
+
+struct SignalPass::State {
+  const detail::TensorSums& sums;
+  std::vector<SignalName> names;
+  std::vector<detail::MeasuredInput> inputs;    // the measured ones
+  std::vector<detail::MeasuredOutput> outputs;  // of a model without classes
+  std::optional<detail::ClassScores> scores;
+  std::optional<detail::EmbeddingSignals> embedding;
+  bool reconstructs = false;
+};
+
+SignalPass::SignalPass(SignalPlan plan, std::string_view backend)
+    : state_(std::make_unique<State>(State{backend_of(backend), {}, {}, {}, {}, {}, false})) {
+  check(plan);
+  State& state = *state_;
+  const auto name = [&](SignalRole role, std::size_t tensor) {
+    state.names.push_back({role, tensor});
+  };
+  for (std::size_t i = 0; i < plan.inputs.size(); ++i) {
+    if (!plan.inputs[i]) continue;
+    const detail::MeasuredInput& input = state.inputs.emplace_back(*plan.inputs[i], i, state.sums);
+    for (const SignalRole role : input.roles()) name(role, i);
+  }
+  if (plan.classifier) {
+    state.scores.emplace(*plan.outputs[0], *plan.classifier);
+    for (const SignalRole role :
+         {SignalRole::kConfidence, SignalRole::kMargin, SignalRole::kEntropy}) {
+      name(role, 0);
+    }
+  }
+  state.reconstructs = plan.reconstructs;
+  if (plan.reconstructs) name(SignalRole::kReconstructionError, 0);
+  for (std::size_t i = 0; i < plan.outputs.size(); ++i) {
+    if (plan.classifier || !plan.outputs[i]) continue;
+    state.outputs.emplace_back(*plan.outputs[i], i, state.sums);
+    name(SignalRole::kOutputMean, i);
+    name(SignalRole::kOutputStd, i);
+  }
+  if (plan.embedding) {
+    state.embedding.emplace(plan, state.sums);
+    name(SignalRole::kEmbeddingNorm, 0);
+    name(SignalRole::kEmbeddingActive, 0);
+    if (!plan.centroids.empty()) name(SignalRole::kEmbeddingDistance, 0);
+  }
+}
+
+SignalPass::SignalPass(SignalPass&&) noexcept = default;
+SignalPass& SignalPass::operator=(SignalPass&&) noexcept = default;
+SignalPass::~SignalPass() = default;
+
+std::size_t SignalPass::signals() const noexcept { return state_->names.size(); }
+const std::vector<SignalName>& SignalPass::names() const noexcept { return state_->names; }
+
+PassResult SignalPass::measure(std::span<const void* const> inputs,
+                               std::span<const void* const> outputs, const void* embedding,
+                               std::span<double> row) noexcept {
+  State& state = *state_;
+  double* to = row.data();
+  PassResult result;
+  result.confidence = kNan;
+  result.repeats_previous = !state.inputs.empty();
+  for (detail::MeasuredInput& input : state.inputs) {
+    const detail::InputResult found = input.measure(inputs[input.index()], to);
+    to += input.signals();
+    result.nonfinite += found.nonfinite;
+    result.repeats_previous = result.repeats_previous && found.repeats;
+  }
+  if (state.scores) {
+    detail::ClassSignals found{kNan, kNan, kNan, -1};
+    if (outputs[0] != nullptr) {
+      found = state.scores->measure(outputs[0]);
+      if (found.label < 0) result.nonfinite_outputs = 1;
+    }
+    *to++ = found.confidence;
+    *to++ = found.margin;
+    *to++ = found.entropy;
+    result.label = found.label;
+    result.confidence = found.confidence;
+  }
+  double* const error = to;
+  if (state.reconstructs) *to++ = kNan;
+  for (detail::MeasuredOutput& output : state.outputs) {
+    const bool imitates = state.reconstructs && output.index() == 0;
+    const bool is_finite = output.measure(outputs[output.index()],
+                                          imitates ? &state.inputs.front() : nullptr, to, error);
+    to += 2;
+    if (!is_finite) ++result.nonfinite_outputs;
+  }
+  if (state.embedding) state.embedding->measure(embedding, result.label, to);
+  return result;
+}
+
+void SignalPass::forget() noexcept {
+  for (detail::MeasuredInput& input : state_->inputs) input.forget();
+}
+
+std::size_t SignalPass::memory_bytes() const noexcept {
+  const State& state = *state_;
+  std::size_t bytes = sizeof *this + sizeof state + state.names.capacity() * sizeof(SignalName) +
+                      state.outputs.capacity() * sizeof(detail::MeasuredOutput);
+  for (const detail::MeasuredInput& input : state.inputs) bytes += input.memory_bytes();
+  if (state.scores) bytes += state.scores->memory_bytes();
+  if (state.embedding) bytes += state.embedding->memory_bytes();
+  return bytes;
+}
+
+std::span<const std::string_view> SignalPass::backends() noexcept {
+  return std::span(found_backends().names).first(found_backends().count);
+}
+
+std::string_view role_name(SignalRole role) noexcept {
+  switch (role) {
+    case SignalRole::kInputMean:
+      return "input_mean";
+    case SignalRole::kInputStd:
+      return "input_std";
+    case SignalRole::kInputSaturatedLow:
+      return "input_saturated_low";
+    case SignalRole::kInputSaturatedHigh:
+      return "input_saturated_high";
+    case SignalRole::kInputRoughness:
+      return "input_roughness";
+    case SignalRole::kInputChange:
+      return "input_change";
+    case SignalRole::kConfidence:
+      return "confidence";
+    case SignalRole::kMargin:
+      return "margin";
+    case SignalRole::kEntropy:
+      return "entropy";
+    case SignalRole::kEmbeddingNorm:
+      return "embedding_norm";
+    case SignalRole::kEmbeddingActive:
+      return "embedding_active";
+    case SignalRole::kEmbeddingDistance:
+      return "embedding_distance";
+    case SignalRole::kReconstructionError:
+      return "reconstruction_error";
+    case SignalRole::kOutputMean:
+      return "output_mean";
+    case SignalRole::kOutputStd:
+      break;
+  }
+  return "output_std";
+}
+
+}  // namespace selfheal

@@ -1,0 +1,1 @@
+"""What normal operation looks like, learned once and settled on the device."""

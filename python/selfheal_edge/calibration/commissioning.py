@@ -1,0 +1,45 @@
+"""Known answers, and the coverage table, settled on the instance that runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from selfheal_edge.errors import IntegrityError
+from selfheal_edge.monitoring.baseline import KnownAnswers
+from selfheal_edge.tflite.coverage.flip_check import Finding
+from selfheal_edge.tflite.runtimes.protocol import Array
+from selfheal_edge.tflite.session import Session
+
+__all__ = ["cross_check", "settle"]
+
+
+def settle(
+    session: Session, rebuild: Callable[[], None], questions: tuple[tuple[Array, ...], ...]
+) -> KnownAnswers:
+    """Ask the instance, build another, which must pack the same, and have both agree.
+
+    Raises
+    ------
+    IntegrityError
+        When they do not.
+    """
+    first = session.answers(questions)
+    rebuild()
+    settled = KnownAnswers(questions, tuple(tuple(row) for row in first))
+    if not settled.matches(session.answers(questions)):
+        raise IntegrityError(
+            "model: expected two instances built from the same bytes to agree, "
+            "got different answers"
+        )
+    return settled
+
+
+def cross_check(session: Session, samples: Sequence[Sequence[Array]]) -> str:
+    """Hold the coverage table to flips in instances of their own; say what came of it."""
+    flips = session.cross_check(samples)
+    proven = sum(f.finding is not Finding.UNPROVEN for f in flips)
+    lowered = sum(f.contradicts for f in flips)
+    return (
+        f"flips in {len(flips)} regions of weights: {proven} showed what runs, "
+        f"{lowered} contradicted the table"
+    )

@@ -1,0 +1,111 @@
+"""Choose known answers so that they notice as much damage as they can."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from selfheal_edge.tflite.arrays import Batch
+from selfheal_edge.tflite.runtimes.protocol import Array, Coverage
+from selfheal_edge.tflite.session import Session
+
+__all__ = ["choose_inputs", "choose_questions"]
+
+_CANDIDATES = 32
+_MOST_RUNS = 2048
+
+
+def choose_questions(
+    candidates: Sequence[Sequence[Array]],
+    answer: Callable[[Sequence[Array]], Sequence[Array]],
+    live: npt.NDArray[np.uint8],
+    offsets: npt.NDArray[np.int64],
+    count: int,
+    most_runs: int,
+    rng: np.random.Generator,
+) -> list[int]:
+    """Choose questions whose answers together notice most flips of weight bits.
+
+    Parameters
+    ----------
+    candidates
+        Inputs to choose from; at most 32 of them are tried.
+    answer
+        Runs the model on one of them.
+    live
+        The image that executes, writable; it is as before afterwards.
+    offsets
+        Bytes of weights in it. None: nothing can be tried, and the choice is random.
+    count
+        How many to choose.
+    most_runs
+        Inferences to spend, at most 2048.
+    rng
+        Draws candidates and flips.
+
+    Returns
+    -------
+    list of int
+        Indices into `candidates`: greedily, each next one notices most of what none before it did.
+    """
+    tried = rng.permutation(len(candidates))[:_CANDIDATES]
+    count = min(count, len(tried))
+    flips = min(most_runs, _MOST_RUNS) // len(tried) - 1
+    if flips < 1 or offsets.size == 0:
+        return [int(i) for i in tried[:count]]
+    sound = [_bytes(answer(candidates[i])) for i in tried]
+    notices = np.zeros((len(tried), flips), bool)
+    for n in range(flips):
+        offset = int(rng.choice(offsets))
+        mask = np.uint8(1 << int(rng.integers(8)))
+        live[offset] ^= mask
+        try:
+            for k, i in enumerate(tried):
+                notices[k, n] = _bytes(answer(candidates[i])) != sound[k]
+        finally:
+            live[offset] ^= mask
+    chosen: list[int] = []
+    missed = np.ones(flips, bool)
+    for _ in range(count):
+        gain = (notices & missed).sum(axis=1)
+        gain[chosen] = -1
+        best = int(gain.argmax())
+        chosen.append(best)
+        missed &= ~notices[best]
+    return [int(tried[k]) for k in chosen]
+
+
+def choose_inputs(
+    session: Session, batch: Batch, count: int, rng: np.random.Generator
+) -> list[int]:
+    """Choose inputs of a calibration batch, spending two inferences for each of them at most.
+
+    A recurrent model's are drawn at random, as are those of a model without weights that execute
+    from where they can be seen.
+    """
+    packed = session.instance.images.get("packed")
+    if session.stateful:
+        regions = []
+    elif packed is not None:
+        regions = [r for r in session.instance.image_regions["packed"] if r.kind == "weights"]
+    else:
+        rows = session.coverage.weights
+        regions = [row.region for row in rows if row.coverage is Coverage.EXECUTING]
+    places = [np.arange(r.offset, r.offset + r.nbytes) for r in regions]
+    drawn = rng.permutation(batch.size)[:_CANDIDATES]
+    picked = choose_questions(
+        [[rows[n, ...] for rows in batch.rows] for n in drawn],
+        session.instance.run,
+        np.frombuffer(session.source.view if packed is None else packed, np.uint8),
+        np.concatenate(places) if places else np.empty(0, np.int64),
+        count,
+        2 * batch.size,
+        rng,
+    )
+    return [int(drawn[i]) for i in picked]
+
+
+def _bytes(arrays: Sequence[Array]) -> bytes:
+    return b"".join(a.tobytes() for a in arrays)

@@ -1,0 +1,1 @@
+"""Locks, the worker thread, and processes."""

@@ -1,0 +1,1 @@
+"""One inference with all that surrounds it."""

@@ -1,0 +1,1 @@
+"""The bytes that decide a model's answers: watched, saved, restored."""

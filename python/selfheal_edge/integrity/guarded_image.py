@@ -1,0 +1,232 @@
+"""One stretch of live memory with everything that guards it."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+from selfheal_edge import _core
+from selfheal_edge.tflite.format.records import Region
+from selfheal_edge.tflite.runtimes.protocol import Instance
+
+__all__ = [
+    "CorruptBlock",
+    "GuardOptions",
+    "GuardedImage",
+    "RestoreReport",
+    "guard_instance",
+]
+
+_ARENA_SHARE = 4  # generations share blocks worth a quarter of the image
+
+
+@dataclass(frozen=True, slots=True)
+class CorruptBlock:
+    """Damage to one block: of the image itself or, by `part`, of what guards it."""
+
+    image: str
+    block: int
+    offset: int
+    """Bytes from the start of the image."""
+    nbytes: int
+    regions: tuple[str, ...]
+    """Names of the regions that share bytes with it."""
+    modules: tuple[str, ...]
+    """Modules that read those regions."""
+    part: str = "live"
+    """``"live"`` weights; or ``"table"``, ``"key"``, ``"parity"``, ``"snapshot"``,
+    ``"list"`` (which blocks a generation has)."""
+    source: str | None = None
+    """Where the right bytes came from, once healed: ``"snapshot"``, ``"parity"`` …"""
+    flips: tuple[tuple[int, int], ...] = ()
+    """(offset in the image, xor mask) of the first 16 wrong bytes, once healed."""
+    wrong_bits: int = 0
+    """All bits that were wrong, once healed."""
+    by_key: bool = False
+    """Whether the checksum held and only the keyed hash told: somebody chose these bits."""
+
+    @property
+    def healed(self) -> bool:
+        """Whether it was restored and verified."""
+        return self.source is not None
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreReport:
+    """What restoring did."""
+
+    rewritten: int
+    """Blocks that differed and were written."""
+    refused: int
+    """Saved blocks that were themselves damaged; nothing was written from them."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuardOptions:
+    """What stands behind an image."""
+
+    max_generations: int = 8
+    """Snapshots beside golden."""
+    snapshots: bool = True
+    """Whether there is memory for copies at all, golden included."""
+    parity_blocks: int = 1
+    """Parity blocks for every `parity_group` blocks; 0: none."""
+    parity_group: int = 16
+
+
+class GuardedImage:
+    """Live bytes with their seals, sweeps, snapshots and parity.
+
+    Parameters
+    ----------
+    name
+        ``"source"`` or ``"packed"``.
+    live
+        Writable bytes; kept until `close`. They are golden.
+    regions
+        What lies where in it.
+    options
+        What stands behind it.
+
+    Notes
+    -----
+    The key of the hash and the sweeps' orders are drawn from the operating system here.
+    """
+
+    def __init__(
+        self, name: str, live: memoryview, regions: Sequence[Region], options: GuardOptions
+    ) -> None:
+        self.name = name
+        self.live = live
+        self.nbytes = live.nbytes
+        """Bytes watched: all of the image."""
+        self.regions = {region.name: region for region in regions}
+        table = [(r.name, ",".join(r.modules), r.offset, r.nbytes) for r in regions if r.nbytes]
+        self.image = _core.WeightImage(live, table, key=secrets.token_bytes(16))
+        capacity = max(16, self.image.block_count // _ARENA_SHARE)
+        self.pool = (
+            _core.SnapshotPool(self.image, capacity, options.max_generations + 1)
+            if options.snapshots
+            else None
+        )
+        self.parity = (
+            _core.Parity(self.image, options.parity_group, options.parity_blocks)
+            if options.parity_blocks
+            else None
+        )
+        self.guard = _core.ImageGuard(self.image, self.pool, self.parity, secrets.randbits(64))
+        self._credit = 0  # bytes that are due of a block that is not yet
+        self.scrubber = _core.Scrubber(self.image, secrets.randbits(64))
+
+    @property
+    def sweeps(self) -> int:
+        """Complete fast sweeps."""
+        return max(self.guard.sweeps, self.scrubber.sweeps)
+
+    def describe(self, blocks: Sequence[int]) -> tuple[CorruptBlock, ...]:
+        """Say what the given blocks hold."""
+        return tuple(self._describe(block) for block in blocks)
+
+    def _describe(self, block: int) -> CorruptBlock:
+        names = tuple(self.image.block_regions(block))
+        modules = dict.fromkeys(m for n in names for m in self.regions[n].modules)
+        offset = block * self.image.block_bytes
+        nbytes = min(self.image.block_bytes, self.nbytes - offset)
+        return CorruptBlock(self.name, block, offset, nbytes, names, tuple(modules))
+
+    def report(self, finding: _core.Finding) -> CorruptBlock:
+        """Say what the core found, and what became of it."""
+        part, source = finding.part, finding.source
+        if part in ("live", "table", "snapshot"):
+            where = self._describe(finding.block)
+        else:
+            where = CorruptBlock(self.name, finding.block, 0, 0, (), ())
+        return replace(
+            where,
+            part=part,
+            source=source,
+            flips=tuple((where.offset + at, mask) for at, mask in finding.flips),
+            wrong_bits=finding.wrong_bits,
+            by_key=finding.by_key,
+        )
+
+    def step(self, fast_bytes: int, keyed_bytes: int) -> tuple[CorruptBlock, ...]:
+        """Check the next slices and heal at once; return what was damaged, usually nothing."""
+        found = self.guard.step(fast_bytes, keyed_bytes)
+        return tuple(map(self.report, found)) if found else ()
+
+    def look(self, fast_bytes: int) -> tuple[CorruptBlock, ...]:
+        """Check the next slice by checksum alone, and repair nothing."""
+        self._credit += fast_bytes
+        due = self._credit - self._credit % self.image.block_bytes
+        self._credit -= due
+        return self.describe(self.scrubber.step(due)) if due else ()
+
+    def heal(self, blocks: Sequence[int]) -> tuple[CorruptBlock, ...]:
+        """Heal the given blocks; return those that needed it."""
+        found = (self.guard.heal(block) for block in blocks)
+        return tuple(self.report(finding) for finding in found if finding is not None)
+
+    def ranges_of(self, modules: Collection[str] | None) -> list[tuple[int, int]]:
+        """Return (offset, nbytes) of some modules, to the byte; of everything when None."""
+        if modules is None:
+            return [(0, self.nbytes)]
+        return [
+            (region.offset, region.nbytes)
+            for region in self.regions.values()
+            if region.nbytes and not set(region.modules).isdisjoint(modules)
+        ]
+
+    def restore(self, generation: int, ranges: Sequence[tuple[int, int]]) -> RestoreReport:
+        """Make byte ranges those of `generation`, and expect them from now on."""
+        rewritten = refused = 0
+        for offset, nbytes in ranges:
+            report = self.guard.restore(generation, offset, nbytes)
+            rewritten += report.rewritten
+            refused += report.refused
+        return RestoreReport(rewritten, refused)
+
+    def lost(self, generation: int, ranges: Sequence[tuple[int, int]]) -> int:
+        """Count the blocks of `generation` in these byte ranges whose stored copy is damaged."""
+        assert self.pool is not None
+        damaged = self.pool.verify(generation)
+        size = self.image.block_bytes
+        return sum(
+            any(begin < (b + 1) * size and b * size < begin + nbytes for begin, nbytes in ranges)
+            for b in damaged
+        )
+
+    def follow(self, live: memoryview) -> None:
+        """Watch the same content at another place: the runtime was rebuilt.
+
+        Raises
+        ------
+        RuntimeError, ValueError
+            When the content there is another one; the old place is watched as before.
+        """
+        self.image.rebind(live)
+        self.live = live
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of seals, snapshots, parity and sweeps, without the live bytes."""
+        parts = (self.image, self.guard, self.scrubber, self.pool, self.parity)
+        return sum(part.memory_bytes() for part in parts if part is not None)
+
+    def close(self) -> None:
+        """Let go of the live bytes."""
+        self.image.release()
+        with contextlib.suppress(BufferError):  # somebody's array keeps the memory; it lets go last
+            self.live.release()
+
+
+def guard_instance(
+    source: memoryview, regions: Sequence[Region], instance: Instance, options: GuardOptions
+) -> dict[str, GuardedImage]:
+    """Guard the bytes that an instance was built from, and its own, as they are now, by name."""
+    images = {"source": GuardedImage("source", source, regions, options)}
+    for name, live in instance.images.items():
+        images[name] = GuardedImage(name, live, instance.image_regions[name], options)
+    return images

@@ -1,0 +1,114 @@
+"""Which share of the bytes that can influence an answer is watched, and how that is counted."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from selfheal_edge.tflite.runtimes.protocol import Coverage
+from selfheal_edge.tflite.session import Session
+
+__all__ = ["Exposure", "measure_exposure"]
+
+_LIBRARIES: Final = ("ai_edge_litert", "tflite_runtime", "selfheal_edge")
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """Bytes of this process that can influence a model's answers, by how they are guarded."""
+
+    watched: int
+    """Swept, and restored in place: the images that execute."""
+    copied: int
+    """What the runtime copied when it was built: unseen, renewed by each rebuild."""
+    heap: int | None
+    """Allocations of a fresh instance beside those: arena, kernels' state. Bounded by the rebuild.
+    None where the C library does not tell."""
+    code: int | None
+    """Mapped pages of the runtime's and our libraries: never checked. None without /proc."""
+
+    @property
+    def watched_share(self) -> float:
+        """Watched, of all data that decides; the rest of that is renewed by each rebuild."""
+        return self.watched / (self.watched + self.copied + (self.heap or 0))
+
+    @property
+    def share_with_code(self) -> float:
+        """Watched or renewed by each rebuild, of data and code."""
+        data = self.watched + self.copied + (self.heap or 0)
+        return data / (data + (self.code or 0))
+
+    def __str__(self) -> str:
+        heap = "unknown" if self.heap is None else f"{self.heap}"
+        code = "unknown" if self.code is None else f"{self.code}"
+        return (
+            f"{self.watched} bytes watched ({self.watched_share:.0%} of the data that decides); "
+            f"{self.copied} copied and {heap} of heap, renewed by each rebuild; "
+            f"{code} of code, never checked"
+        )
+
+
+class _MallInfo2(ctypes.Structure):
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()  # noqa: SIM905
+        )
+    ]
+
+
+def _allocated() -> int | None:
+    """Return the bytes that malloc has handed out, or None where it does not tell."""
+    try:
+        mallinfo2 = ctypes.CDLL(None).mallinfo2
+    except (OSError, AttributeError):
+        return None
+    mallinfo2.restype = _MallInfo2
+    info = mallinfo2()
+    return int(info.uordblks + info.hblkhd)
+
+
+def _code() -> int | None:
+    """Return the bytes of executable and read-only pages of the libraries that run a model."""
+    try:
+        lines = Path(f"/proc/{os.getpid()}/maps").read_text().splitlines()
+    except OSError:
+        return None
+    total = 0
+    for line in lines:
+        fields = line.split(maxsplit=5)
+        if len(fields) == 6 and "w" not in fields[1] and any(n in fields[5] for n in _LIBRARIES):
+            begin, end = (int(part, 16) for part in fields[0].split("-"))
+            total += end - begin
+    return total
+
+
+def measure_exposure(session: Session) -> Exposure:
+    """Count the bytes of this process that can influence a session's answers.
+
+    Notes
+    -----
+    Costs one build of the runtime. Counted are the images; what coverage says the runtime has
+    copied; what malloc hands out while a second instance is built and run once (inputs and outputs
+    included; memory mapped directly is not seen); and the libraries' read-only pages.
+    """
+    coverage = session.coverage
+    by_kind = coverage.bytes_by_coverage
+    copied = by_kind[Coverage.DERIVED] + by_kind[Coverage.SOURCE]
+    images = sum(live.nbytes for live in session.instance.images.values())
+    # What is not packed runs from the source, both in one model, too.
+    in_place = (
+        row.region.nbytes
+        for row in coverage.rows
+        if row.coverage is Coverage.EXECUTING and row.image == "source"
+    )
+    watched = images + sum(in_place)
+    before = _allocated()
+    fresh = session.choice.build(session.source)
+    after = _allocated()
+    fresh.close()
+    heap = None if before is None or after is None else max(0, after - before)
+    return Exposure(watched, copied, heap, _code())

@@ -1,0 +1,1 @@
+"""What is up is heard, diagnosed and repaired."""

@@ -1,0 +1,1 @@
+"""What is measured on every inference, and when it is an alarm."""

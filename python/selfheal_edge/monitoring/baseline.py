@@ -1,0 +1,252 @@
+"""What calibration learned about one model, and its file."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, cast, get_args
+
+import numpy as np
+
+from selfheal_edge import _core
+from selfheal_edge.errors import BaselineFormatError, BaselineMismatchError
+from selfheal_edge.monitoring.embedding import Embedding
+from selfheal_edge.monitoring.signals import OutputKind, SignalExtractor
+from selfheal_edge.store.file_format import pack, unpack, write_atomically
+from selfheal_edge.tflite.file.model_file import ModelFile
+from selfheal_edge.tflite.runtimes.protocol import Array, Instance, RuntimeName
+from selfheal_edge.tflite.sandbox.known import KernelsName, mark_known, runtime_version
+from selfheal_edge.tflite.session import Fingerprint
+
+__all__ = ["Baseline", "KnownAnswers"]
+
+_MAGIC: Final = b"SHE-BASE"
+_VERSION: Final = 2
+_EMBEDDING_ARRAYS: Final = ("classes", "centroids", "precision")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KnownAnswers:
+    """A few inputs with the exact outputs that this model gives on one runtime and machine."""
+
+    inputs: tuple[tuple[Array, ...], ...]
+    outputs: tuple[tuple[Array, ...], ...]
+
+    def matches(self, answers: Sequence[Sequence[Array]]) -> bool:
+        """Whether `answers` equal the known ones bit for bit."""
+        return len(answers) == len(self.outputs) and all(
+            got.tobytes() == expected.tobytes()
+            for row, expected_row in zip(answers, self.outputs, strict=True)
+            for got, expected in zip(row, expected_row, strict=True)
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(a.nbytes for rows in (self.inputs, self.outputs) for row in rows for a in row)
+
+
+@dataclass(frozen=True, eq=False)
+class Baseline:
+    """Everything that calibration learned about one model; immutable. Made by `calibrate`."""
+
+    model_sha256: str
+    """Of the user's original file: a baseline belongs to it and to no other."""
+    fingerprint: Fingerprint
+    """Where `known_answers` were taken; another device settles its own at its first start."""
+    false_alarm_interval: float
+    """Wanted mean number of predictions between two false alarms of the whole monitor."""
+    samples: int
+    """Calibration samples."""
+    accuracy: float | None
+    """Share of calibration samples that the model labels right; None without labels."""
+    output_kind: OutputKind | None
+    """What output 0 holds; None for a model without classes."""
+    references: Mapping[str, _core.Reference]
+    """The frozen distribution of every signal, by name."""
+    repeat_share: float
+    """Share of calibration inputs that equal the one before."""
+    known_answers: KnownAnswers
+    built_sha256: str = ""
+    """Of our copy of the file, which is what a runtime is given."""
+    embedding: Embedding | None = None
+    """Which inner tensor is read as well, and where the classes lie in it."""
+    tried_kernels: tuple[KernelsName, ...] = ()
+    """Kernels with which the copy was tried in a child process, where `fingerprint` says."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no calibration gives."""
+        if self.samples < 1 or not 1 <= self.false_alarm_interval < math.inf:
+            raise ValueError(
+                "samples and false_alarm_interval: expected at least 1 and finite, "
+                f"got {self.samples} and {self.false_alarm_interval}"
+            )
+        if not 0 <= self.repeat_share <= 1:
+            raise ValueError(f"repeat_share: expected 0 to 1, got {self.repeat_share}")
+        if self.output_kind not in (None, *get_args(OutputKind)):
+            raise ValueError(
+                f"output_kind: expected one of {get_args(OutputKind)}, got {self.output_kind!r}"
+            )
+
+    def vouch(self) -> None:
+        """Spare a file its trial in a child process, if calibration tried it on such a device."""
+        name = self.fingerprint.runtime
+        if name not in get_args(RuntimeName) or self.fingerprint.machine != platform.machine():
+            return
+        runtime = cast(RuntimeName, name)
+        if runtime_version(runtime) == self.fingerprint.version:
+            for kernels in self.tried_kernels:
+                mark_known(self.built_sha256, runtime, kernels, self.fingerprint.num_threads)
+
+    def save(self, path: str | os.PathLike[str], key: bytes | None = None) -> None:
+        """Write the baseline to a file, replacing an older one atomically.
+
+        Parameters
+        ----------
+        path
+            The file.
+        key
+            At least 16 bytes: signs the file (HMAC-SHA256), and `load` then needs the same key.
+            Without a key the file is protected against damage, not against an attacker.
+
+        Raises
+        ------
+        OSError
+            When it cannot be written; an older file is still whole then.
+        """
+        write_atomically(path, self.to_bytes(key))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], key: bytes | None = None) -> Baseline:
+        """Read a baseline that `save` wrote.
+
+        Raises
+        ------
+        FileNotFoundError
+            When there is no such file.
+        BaselineFormatError
+            When it is damaged, foreign, from a newer release, or signed with another key.
+        """
+        return cls.from_bytes(Path(path).read_bytes(), key, what=os.fspath(path))
+
+    def to_bytes(self, key: bytes | None = None) -> bytes:
+        """Return what `save` writes."""
+        arrays: dict[str, Array] = {
+            f"reference/{name}": np.frombuffer(reference.state(), np.uint8)
+            for name, reference in self.references.items()
+        }
+        if self.embedding is not None:
+            for part in _EMBEDDING_ARRAYS:
+                arrays[f"embedding/{part}"] = getattr(self.embedding, part)
+        for what, rows in (("in", self.known_answers.inputs), ("out", self.known_answers.outputs)):
+            for i, row in enumerate(rows):
+                for j, array in enumerate(row):
+                    arrays[f"known/{what}/{i}/{j}"] = array
+        fields = {
+            "model_sha256": self.model_sha256,
+            "fingerprint": self.fingerprint.to_dict(),
+            "false_alarm_interval": self.false_alarm_interval,
+            "samples": self.samples,
+            "accuracy": self.accuracy,
+            "output_kind": self.output_kind,
+            "signals": list(self.references),
+            "embedding": None if self.embedding is None else self.embedding.tensor,
+            "repeat_share": self.repeat_share,
+            "built_sha256": self.built_sha256,
+            "tried_kernels": list(self.tried_kernels),
+            "known": [len(rows) for rows in self.known_answers.inputs],
+            "known_outputs": [len(rows) for rows in self.known_answers.outputs],
+        }
+        return pack(_MAGIC, _VERSION, fields, arrays, key)
+
+    @classmethod
+    def from_bytes(
+        cls, data: bytes, key: bytes | None = None, *, what: str = "baseline"
+    ) -> Baseline:
+        """Read what `to_bytes` returned; errors as in `load`."""
+        version, fields, arrays = unpack(data, _MAGIC, _VERSION, key, what)
+        if version < _VERSION:
+            raise BaselineFormatError(
+                f"{what}: expected version {_VERSION}, got {version}, which has no references for "
+                "the signals of today: calibrate again"
+            )
+        try:
+            return cls(
+                model_sha256=str(fields["model_sha256"]),
+                fingerprint=Fingerprint(**fields["fingerprint"]),
+                false_alarm_interval=float(fields["false_alarm_interval"]),
+                samples=int(fields["samples"]),
+                accuracy=None if fields["accuracy"] is None else float(fields["accuracy"]),
+                output_kind=fields["output_kind"],
+                references={
+                    name: _core.Reference.from_state(arrays[f"reference/{name}"].tobytes())
+                    for name in fields["signals"]
+                },
+                embedding=_embedding(fields["embedding"], arrays),
+                repeat_share=float(fields["repeat_share"]),
+                built_sha256=str(fields["built_sha256"]),
+                tried_kernels=tuple(fields["tried_kernels"]),
+                known_answers=KnownAnswers(
+                    _rows(arrays, "in", fields["known"]),
+                    _rows(arrays, "out", fields["known_outputs"]),
+                ),
+            )
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise BaselineFormatError(
+                f"{what}: expected a complete baseline, got {error!r}"
+            ) from None
+
+    def with_known_answers(self, answers: KnownAnswers, fingerprint: Fingerprint) -> Baseline:
+        """Return the same baseline with answers settled on another device."""
+        return replace(self, known_answers=answers, fingerprint=fingerprint)
+
+    def check_model(self, sha256: str) -> None:
+        """Refuse another model than the one that was calibrated.
+
+        Raises
+        ------
+        BaselineMismatchError
+            When the hashes differ.
+        """
+        if sha256 != self.model_sha256:
+            raise BaselineMismatchError(
+                f"baseline: expected one for the model {sha256[:16]}…, "
+                f"got one for {self.model_sha256[:16]}…"
+            )
+
+    def taps(self, model: ModelFile) -> tuple[int, ...]:
+        """Return the inner tensors to read after every inference.
+
+        Raises
+        ------
+        BaselineMismatchError
+            When the baseline belongs to another model.
+        """
+        self.check_model(model.sha256)
+        return () if self.embedding is None else (self.embedding.tensor,)
+
+    def extractor(self, instance: Instance) -> SignalExtractor:
+        """Return what measures an instance that was built with `taps`."""
+        tap = instance.taps[0] if instance.taps else None
+        return SignalExtractor(
+            instance.inputs, instance.outputs, self.output_kind, tap, self.embedding
+        )
+
+
+def _embedding(tensor: int | None, arrays: Mapping[str, Array]) -> Embedding | None:
+    if tensor is None:
+        return None
+    return Embedding(int(tensor), *(arrays[f"embedding/{part}"] for part in _EMBEDDING_ARRAYS))
+
+
+def _rows(
+    arrays: Mapping[str, Array], what: str, widths: Sequence[int]
+) -> tuple[tuple[Array, ...], ...]:
+    return tuple(
+        tuple(arrays[f"known/{what}/{i}/{j}"] for j in range(width))
+        for i, width in enumerate(widths)
+    )

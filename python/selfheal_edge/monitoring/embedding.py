@@ -1,0 +1,181 @@
+"""Where the classes lie in the space before the last layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from selfheal_edge.tflite.file.model_file import ModelFile
+from selfheal_edge.tflite.runtimes.protocol import Array, TensorSpec
+
+__all__ = ["Embedding", "find_embedding", "fit_classes"]
+
+_MEASURABLE: Final = frozenset({"int8", "uint8", "int16", "float32"})
+_SHRINKAGE: Final = 0.01
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embedding:
+    """The tensor that is tapped, and what calibration knows of the classes in it."""
+
+    tensor: int
+    """Index in subgraph 0 of the user's file."""
+    classes: npt.NDArray[np.int64]
+    """Classes whose place is known, rising: those that at least two samples belong to."""
+    centroids: npt.NDArray[np.float32]
+    """Their mean embedding, dequantised: shape (known classes, dimensions)."""
+    precision: npt.NDArray[np.float32]
+    """One over the variance around the centroids, pooled over classes: shape (dimensions,)."""
+
+    def __post_init__(self) -> None:
+        """Refuse arrays that do not belong together."""
+        known = len(self.classes)
+        if self.centroids.shape != (known, self.precision.size) or self.precision.ndim != 1:
+            raise ValueError(
+                f"embedding: expected {known} centroids of {self.precision.size} dimensions, "
+                f"got shape {self.centroids.shape}"
+            )
+        if known and (self.classes[0] < 0 or (np.diff(self.classes) <= 0).any()):
+            raise ValueError("embedding: expected classes that rise from 0 on")
+        if not (np.isfinite(self.centroids).all() and np.isfinite(self.precision).all()):
+            raise ValueError("embedding: expected finite numbers")
+        if (self.precision < 0).any():
+            raise ValueError("embedding: expected precisions that are not negative")
+
+    def table(self, classes: int) -> npt.NDArray[np.float32]:
+        """Return a row for each of `classes` classes; NaN where the place is not known."""
+        if len(self.classes) and self.classes[-1] >= classes:
+            raise ValueError(f"embedding: expected classes below {classes}, got {self.classes[-1]}")
+        rows = np.full((classes, self.precision.size), np.nan, np.float32)
+        rows[self.classes] = self.centroids
+        return rows
+
+
+def find_embedding(model: ModelFile, name: str | Literal[False] | None) -> int | None:
+    """Return the index of the tensor to tap, or None where a model has no embedding.
+
+    Parameters
+    ----------
+    model
+        The user's file.
+    name
+        A tensor of subgraph 0 that an operator computes; None for the input of a classifier's last
+        layer, if it has one that can be measured; False for none.
+
+    Raises
+    ------
+    ValueError
+        When the named tensor is missing, not unique, not computed, or of a dtype or shape that is
+        not measured.
+    """
+    tensors = model.subgraphs[0].tensors
+    computed = {i for operator in model.subgraphs[0].operators for i in operator.outputs}
+    if name is None:
+        head = model.head
+        if head is None:
+            return None
+        found = tensors[head.embedding]
+        # One row a sample: with several, which of them the label belongs to cannot be said.
+        fits = found.size == head.embedding_size and found.index in computed
+        return found.index if fits and found.dtype in _MEASURABLE else None
+    if name is False:
+        return None
+    if not isinstance(name, str):
+        raise TypeError(
+            f"embedding: expected a tensor's name, None or False, got {type(name).__name__}"
+        )
+    named = [tensor for tensor in tensors if tensor.name == name]
+    if len(named) != 1:
+        raise ValueError(
+            f"embedding: expected the name of one tensor of the model, got {name!r} ({len(named)})"
+        )
+    found = named[0]
+    if found.index not in computed or found.is_variable:
+        raise ValueError(f"embedding: expected a tensor that an operator computes, got {name!r}")
+    if found.dtype not in _MEASURABLE or found.size < 1:
+        raise ValueError(
+            "embedding: expected int8, uint8, int16 or float32 with a known shape, "
+            f"got {name!r} of {found.dtype} {found.shape}"
+        )
+    return found.index
+
+
+def fit_classes(
+    tensor: int,
+    spec: TensorSpec,
+    raw: Array,
+    members: npt.NDArray[np.int64],
+    predicted: npt.NDArray[np.int64],
+) -> tuple[Embedding, npt.NDArray[np.float64]]:
+    """Learn where the classes lie, and how far from them samples are.
+
+    Parameters
+    ----------
+    tensor, spec
+        What is tapped.
+    raw
+        Embeddings of the calibration samples, shape (n, dimensions).
+    members
+        The class that each sample belongs to; -1 for none.
+    predicted
+        The class that the model names; -1 for none.
+
+    Returns
+    -------
+    Embedding, numpy.ndarray
+        And the distance of every sample to the centroid of its predicted class, NaN where that
+        class has none. A sample that belongs to this class is left out of the centroid that it is
+        compared with: others would be farther away than calibration promised.
+
+    Notes
+    -----
+    Variances are pooled over classes with n - k degrees of freedom. To each are added the variance
+    of a quantisation step and a hundredth of the mean variance, so that a dimension that
+    calibration saw constant does not outweigh all others. Cost: a float64 copy of one class's
+    samples at a time.
+    """
+    known, counts = np.unique(members[members >= 0], return_counts=True)
+    known, counts = known[counts >= 2], counts[counts >= 2]
+    width = raw.shape[1]
+    freedom = int(counts.sum()) - len(known)
+    scale, zero_point = (spec.scale, spec.zero_point) if spec.quantized else (1.0, 0)
+    distances = np.full(len(raw), np.nan)
+    if freedom < 1:
+        return _nothing(tensor, width), distances
+
+    def real(rows: Array) -> npt.NDArray[np.float64]:
+        return scale * (rows.astype(np.float64) - zero_point)
+
+    centroids = np.empty((len(known), width))
+    pooled = np.zeros(width)
+    for row, label in enumerate(known):
+        values = real(raw[members == label])
+        centroids[row] = values.mean(axis=0)
+        pooled += np.square(values - centroids[row]).sum(axis=0)
+    pooled /= freedom
+    step = scale * scale / 12.0 if spec.quantized else 0.0
+    variance = pooled + _SHRINKAGE * pooled.mean() + step
+    if not np.isfinite(centroids).all() or not np.isfinite(variance).all():
+        return _nothing(tensor, width), distances
+    precision = np.divide(1.0, variance, out=np.zeros(width), where=variance > 0.0)
+    precision = np.minimum(precision, np.finfo(np.float32).max)
+    for row, (label, count) in enumerate(zip(known, counts, strict=True)):
+        chosen = predicted == label
+        away = np.square(real(raw[chosen]) - centroids[row]) @ precision
+        left_out = np.where(members[chosen] == label, count / (count - 1.0), 1.0)
+        distances[chosen] = np.sqrt(away) * left_out
+    if np.isfinite(distances).sum() < 2:
+        return _nothing(tensor, width), distances
+    found = Embedding(
+        tensor, known.astype(np.int64), centroids.astype(np.float32), precision.astype(np.float32)
+    )
+    return found, distances
+
+
+def _nothing(tensor: int, width: int) -> Embedding:
+    return Embedding(
+        tensor, np.empty(0, np.int64), np.empty((0, width), np.float32), np.zeros(width, np.float32)
+    )

@@ -1,0 +1,164 @@
+"""Watch the signals of every inference against their references."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from selfheal_edge import _core
+from selfheal_edge.monitoring.baseline import Baseline
+from selfheal_edge.monitoring.signals import Measurement
+
+__all__ = ["SENSOR_ALARMS", "Alarm", "PerformanceMonitor"]
+
+_MIN_REPEATS: Final = 8
+_FLAT_SHARE: Final = 0.25
+
+
+SENSOR_ALARMS: Final = frozenset({"input_repeats", "input_flat", "input_nonfinite"})
+"""Alarms that say by themselves that a sensor is at fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """A signal has left its reference."""
+
+    signal: str
+    direction: int
+    """+1 above the reference, -1 below."""
+    magnitude: float
+    """Estimated shift, in standard deviations of the reference's normal scores."""
+    onset: int
+    """Estimated prediction at which it began, counted like `PerformanceMonitor.count`."""
+    statistic: float
+    threshold: float
+    earliest: int = -1
+    """With 95 % confidence it did not begin before this prediction: what a rollback may trust."""
+
+    def __str__(self) -> str:
+        return f"{self.signal} {self.direction * self.magnitude:+.2f} sd"
+
+
+class PerformanceMonitor:
+    """A bank of charts on the normal scores of every signal, under one false-alarm promise.
+
+    Parameters
+    ----------
+    baseline
+        Frozen references and the wanted mean number of predictions between false alarms.
+
+    Notes
+    -----
+    The charts, and how far the promise goes, are `MonitorBank`'s: CUSUMs for slow, middling and
+    fast shifts and a count of far samples, on either side of every signal. The size of the
+    calibration and the signals' autocorrelation are in the thresholds; calibrate on inputs in the
+    order in which they come.
+
+    Three more alarms need no chart, and name a sensor rather than a distribution:
+    ``input_repeats``, when more inputs in a row are equal to the bit than chance explains,
+    ``input_flat``, when eight in a row have less than a quarter of the least spread that
+    calibration saw, and ``input_nonfinite``.
+
+    Memory is fixed after construction. One thread at a time.
+    """
+
+    def __init__(self, baseline: Baseline) -> None:
+        self.names: tuple[str, ...] = tuple(baseline.references)
+        signals = max(1, len(self.names))
+        share = max(baseline.repeat_share, 1.0 / baseline.samples)
+        self.core = _core.InferenceMonitor(
+            list(baseline.references.values()),
+            min(1e12 / signals, baseline.false_alarm_interval),
+            flat=[
+                (i, _FLAT_SHARE * reference.lowest)
+                for i, (name, reference) in enumerate(baseline.references.items())
+                if name.startswith("input_std")
+            ],
+            # Where inputs are always the same, that they repeat says nothing.
+            max_repeats=(
+                max(
+                    _MIN_REPEATS,
+                    math.ceil(math.log(baseline.false_alarm_interval) / -math.log(share)),
+                )
+                if share < 0.99
+                else 0
+            ),
+        )
+        """For the hot path, which updates it without Python; then `alarms` tells them."""
+        self._row = np.zeros(len(self.names))
+
+    @property
+    def count(self) -> int:
+        """Predictions seen."""
+        return self.core.count
+
+    @property
+    def repeats(self) -> int:
+        """Equal inputs in a row, the latest included."""
+        return self.core.repeats
+
+    @property
+    def nonfinite(self) -> int:
+        """Values that were NaN or infinite, ever."""
+        return self.core.nonfinite
+
+    @property
+    def window(self) -> npt.NDArray[np.float64]:
+        """Normal scores of the latest predictions, oldest first: shape (n <= 256, signals)."""
+        return self.core.window
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of references, charts and history."""
+        return self.core.memory_bytes() + self._row.nbytes
+
+    def update(self, measurement: Measurement) -> tuple[Alarm, ...]:
+        """Take in one inference; return the alarms that it raised, usually none."""
+        self._row[:] = measurement.values
+        raised = self.core.update(self._row, measurement.repeats_previous, measurement.nonfinite)
+        return self.alarms() if raised else ()
+
+    def alarms(self) -> tuple[Alarm, ...]:
+        """Return the alarms that the latest inference raised."""
+        core = self.core
+        alarms: list[Alarm] = []
+        if core.bank is not None and core.bank_alarm:
+            alarms += [self._alarm(core.bank, i) for i in core.bank.alarms]
+        if core.nonfinite_alarm:
+            alarms.append(self._sensor("input_nonfinite", core.last_nonfinite, 0, 0))
+        if core.flat_alarm:
+            alarms.append(self._sensor("input_flat", core.flats, _MIN_REPEATS, core.flats))
+        if core.repeats_alarm:
+            alarms.append(
+                self._sensor("input_repeats", core.repeats, core.max_repeats, core.repeats)
+            )
+        return tuple(alarms)
+
+    def _alarm(self, bank: _core.MonitorBank, signal: int) -> Alarm:
+        # The bank counts since its last reset.
+        before = self.count - bank.count
+        onset, earliest = bank.onset(signal), bank.onset_earliest(signal)
+        return Alarm(
+            self.names[signal],
+            bank.direction(signal),
+            bank.magnitude(signal),
+            before + (bank.count - 1 if onset is None else onset),
+            bank.statistic(signal),
+            1.0,
+            before + (0 if earliest is None else earliest),
+        )
+
+    def _sensor(self, signal: str, value: float, threshold: float, ago: int) -> Alarm:
+        return Alarm(signal, 1, float(value), self.count - ago, float(value), float(threshold))
+
+    def settled(self) -> bool:
+        """Whether the latest 64 predictions raised no alarm and look like the reference again."""
+        return self.core.settled()
+
+    def reset(self) -> None:
+        """Forget charts and history, as after a repair; counters go on."""
+        self.core.reset()

@@ -1,0 +1,146 @@
+"""What is measured on every inference, from its raw tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Literal, NamedTuple
+
+import numpy as np
+
+from selfheal_edge import _core
+from selfheal_edge.monitoring.embedding import Embedding
+from selfheal_edge.tflite.runtimes.protocol import Array, TensorSpec
+
+__all__ = ["Measurement", "OutputKind", "SignalExtractor"]
+
+OutputKind = Literal["probabilities", "logits"]
+
+_MEASURABLE: Final = frozenset({"int8", "uint8", "int16", "float32"})
+_FARTHEST_ZERO: Final = 1 << 15  # beyond any level of these types: what a damaged file says
+
+
+class Measurement(NamedTuple):
+    """The signals of one inference."""
+
+    values: tuple[float, ...]
+    """One number per name in `SignalExtractor.names`."""
+    repeats_previous: bool
+    """Whether the inputs equal the previous inference's to the bit."""
+    nonfinite: int
+    """Input values that were NaN or infinite."""
+    label: int | None
+    """Index of the most likely class, None for a model that has no classes."""
+    confidence: float | None
+    """Its probability."""
+    nonfinite_outputs: int = 0
+    """Outputs that hold NaN or infinity: no answer to rely on."""
+
+
+def _layout(spec: TensorSpec) -> _core.TensorLayout | None:
+    """Return how a tensor is measured; None for one that is not."""
+    if spec.dtype.name not in _MEASURABLE or 0 in spec.shape:
+        return None
+    elements = int(np.prod(spec.shape, dtype=np.int64))
+    channels = spec.shape[-1] if spec.shape else 1
+    scale, zero_point = (spec.scale, spec.zero_point) if spec.quantized else (1.0, 0)
+    if abs(zero_point) > _FARTHEST_ZERO:
+        return None
+    return _core.TensorLayout(spec.dtype.name, elements, channels, scale, zero_point)
+
+
+class SignalExtractor:
+    """Measure one inference after the other; remembers the previous input.
+
+    Parameters
+    ----------
+    inputs, outputs
+        The model's tensors.
+    output_kind
+        What output 0 of a classifier holds; None for a model without classes.
+    tap
+        The embedding's tensor, if there is one.
+    embedding
+        Where calibration found the classes in it; None before calibration.
+
+    Notes
+    -----
+    Signals: mean, spread, saturated shares, change and roughness of each input; confidence, margin
+    and entropy of a classifier's output; of any other model's the reconstruction error, where
+    output 0 has the shape of input 0, and mean and spread of every output; norm, active share and
+    distance to the class of an embedding. `SignalPass` says how each is computed. Tensors that are
+    not int8, uint8, int16 or float32, or that have no element, are not measured. Holds one copy of
+    the inputs. One thread at a time.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        output_kind: OutputKind | None,
+        tap: TensorSpec | None = None,
+        embedding: Embedding | None = None,
+    ) -> None:
+        measured_inputs = [_layout(spec) for spec in inputs]
+        measured_outputs = [_layout(spec) for spec in outputs]
+        kind = output_kind if measured_outputs and measured_outputs[0] is not None else None
+        has_both = all(m and m[0] is not None for m in (measured_inputs, measured_outputs))
+        inner = None if tap is None else _layout(tap)
+        centroids = precision = None
+        if kind and inner is not None and embedding is not None and len(embedding.classes):
+            centroids = embedding.table(int(np.prod(outputs[0].shape, dtype=np.int64)))
+            precision = embedding.precision
+        self.core = _core.SignalPass(
+            measured_inputs,
+            measured_outputs,
+            classifier=kind,
+            reconstructs=kind is None and has_both and inputs[0].shape == outputs[0].shape,
+            embedding=inner,
+            centroids=centroids,
+            precision=precision,
+        )
+        """The pass itself."""
+        self.tap = -1 if inner is None else 0
+        """Which of an instance's taps is the embedding; -1: none."""
+        self._output_sizes = [int(np.prod(spec.shape, dtype=np.int64)) for spec in outputs]
+        several = {
+            "input": (inputs, sum(m is not None for m in measured_inputs) > 1),
+            "output": (outputs, sum(m is not None for m in measured_outputs) > 1),
+        }
+        names = []
+        for role, tensor in self.core.names:
+            specs, is_one_of_several = several.get(role.split("_")[0], ((), False))
+            names.append(f"{role}[{specs[tensor].name}]" if is_one_of_several else role)
+        self.names: tuple[str, ...] = tuple(names)
+        self._row = np.zeros(len(names))
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of the remembered inputs, the tables and the centroids."""
+        return self.core.memory_bytes() + self._row.nbytes
+
+    def forget(self) -> None:
+        """Forget the previous input: the next one repeats nothing."""
+        self.core.forget()
+
+    def measure(
+        self, inputs: Sequence[Array], outputs: Sequence[Array], taps: Sequence[Array] = ()
+    ) -> Measurement:
+        """Measure one inference, given its raw tensors.
+
+        An output whose size depends on the input measures as NaN where it is not the usual one.
+        """
+        usual = [
+            output if output.size == size else None
+            for output, size in zip(outputs, self._output_sizes, strict=True)
+        ]
+        repeats, nonfinite, label, confidence, broken = self.core.measure(
+            inputs, usual, taps[0] if taps else None, self._row
+        )
+        return Measurement(
+            tuple(self._row.tolist()),
+            repeats,
+            nonfinite,
+            label if label >= 0 else None,
+            confidence if label >= 0 else None,
+            broken,
+        )

@@ -1,0 +1,1 @@
+"""What is kept: the file format and the journal."""

@@ -1,0 +1,1 @@
+"""Which bytes of a model are the bytes that run."""

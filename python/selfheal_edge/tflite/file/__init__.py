@@ -1,0 +1,1 @@
+"""One TFLite file: what is where, and our copy of it."""

@@ -1,0 +1,90 @@
+"""Find the last layer of a classifier, and with it the embedding.
+
+The rule. Walk back from output 0 of subgraph 0 through operators that keep one value per class
+(softmax, log-softmax, logistic, reshape, squeeze, expand-dims, quantise, dequantise, cast) to the
+operator behind them. It is a head when all of this holds:
+
+- it is a FULLY_CONNECTED, or a CONV_2D with a 1x1 kernel whose output has one position;
+- its weights are constant, its input is computed, it has no fused activation;
+- it yields one row per sample: as many as the model's first input has, or one;
+- it has two classes or more (a single output is a regression or a score, without classes);
+- the output has not as many elements as the first input (that is an autoencoder).
+
+A regression with several outputs looks like logits to this rule; the embedding can be named by
+hand then. Other kinds of head (pooling after the last convolution, several outputs that matter)
+are not found: None, never a guess.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from selfheal_edge.tflite.format.records import DecodedSubgraph, HeadInfo, OperatorInfo
+
+__all__ = ["find_head"]
+
+_PROBABILITIES: Final = frozenset({"SOFTMAX", "LOGISTIC"})
+_TRANSPARENT: Final = frozenset(
+    {"LOG_SOFTMAX", "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "QUANTIZE", "DEQUANTIZE", "CAST"}
+)
+
+
+def find_head(graph: DecodedSubgraph) -> HeadInfo | None:
+    """Return the last layer before the classes, or None where there is none.
+
+    Parameters
+    ----------
+    graph
+        Subgraph 0 of a validated model.
+    """
+    producers = {out: op for op in graph.operators for out in op.outputs}
+    if not graph.inputs or not graph.outputs:
+        return None
+    output = graph.outputs[0]
+    activation: str | None = None
+    index = output
+    while (operator := producers.get(index)) is not None:
+        if operator.name in _PROBABILITIES:
+            activation = activation or operator.name
+        elif operator.name not in _TRANSPARENT:
+            break
+        index = operator.inputs[0]
+    if operator is None:
+        return None
+    return _head(graph, operator, output, activation)
+
+
+def _head(
+    graph: DecodedSubgraph, operator: OperatorInfo, output: int, activation: str | None
+) -> HeadInfo | None:
+    if operator.name not in ("FULLY_CONNECTED", "CONV_2D") or operator.options.get(
+        "fused_activation_function", 0
+    ):
+        return None
+    tensors = graph.tensors
+    embedding, weights = (tensors[i] for i in operator.inputs[:2])
+    shape = weights.shape
+    if operator.name == "CONV_2D" and (len(shape) != 4 or shape[1:3] != (1, 1)):
+        return None
+    if not weights.is_constant or embedding.is_constant or len(shape) < 2:
+        return None
+    classes, features = shape[0], shape[-1]
+    first = tensors[graph.inputs[0]]
+    batch = first.shape[0] if first.shape else 1
+    rows = tensors[operator.outputs[0]].size // classes if classes else 0
+    if classes < 2 or rows not in (1, batch) or embedding.size != rows * features:
+        return None
+    if tensors[output].size == first.size or tensors[output].size != rows * classes:
+        return None
+    bias = operator.inputs[2] if len(operator.inputs) > 2 and operator.inputs[2] >= 0 else None
+    return HeadInfo(
+        operator=operator.index,
+        embedding=embedding.index,
+        embedding_size=features,
+        weights=weights.index,
+        bias=bias,
+        logits=operator.outputs[0],
+        classes=classes,
+        output="logits" if activation is None else "probabilities",
+        activation=activation,
+    )

@@ -1,0 +1,137 @@
+"""Our copy of a model file: inner tensors as further outputs, and no SignatureDefs.
+
+A runtime computes what the graph's outputs ask for and throws the rest away, so the way to see an
+inner activation at full speed is to make its tensor an output as well. That takes a few bytes in
+a copy: a longer list of outputs is appended to the file, and the one offset that leads to the list
+is redirected. SignatureDefs list outputs too and would contradict it, so the copy drops them; the
+names that users see come from the original. No other byte changes, and no region moves.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from selfheal_edge.errors import ModelFormatError
+from selfheal_edge.tflite.file.model_file import ModelFile
+from selfheal_edge.tflite.format.flatbuffer import Table, root_table
+from selfheal_edge.tflite.format.records import TensorInfo
+from selfheal_edge.tflite.format.schema import TFLITE
+
+__all__ = ["ModelCopy", "copy_model"]
+
+_U16: Final = struct.Struct("<H")
+_U32: Final = struct.Struct("<I")
+_I32: Final = struct.Struct("<i")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelCopy:
+    """A model as it is built, and how its outputs relate to the user's."""
+
+    model: ModelFile
+    """The map of the copy: these bytes belong into the source image."""
+    original: ModelFile
+    """The user's file."""
+    own_outputs: int
+    """How many of the copy's outputs are the user's; they come first."""
+    taps: tuple[int, ...]
+    """For each tap asked for, its position among the copy's outputs."""
+
+    @classmethod
+    def unchanged(cls, model: ModelFile) -> ModelCopy:
+        """Return `model` as its own copy, without taps."""
+        return cls(model, model, len(model.outputs), ())
+
+
+def copy_model(model: ModelFile, taps: Sequence[int | str] = ()) -> ModelCopy:
+    """Copy a model for running it under watch.
+
+    Parameters
+    ----------
+    model
+        The user's file.
+    taps
+        Tensors of the first subgraph to read after every inference, by index or by name, each one
+        that an operator computes. The embedding is ``model.head.embedding``.
+
+    Returns
+    -------
+    ModelCopy
+        With one more output for every tap that is not an output already.
+
+    Raises
+    ------
+    ValueError
+        When a tap is not a computed tensor, or its name is not unique.
+    ModelFormatError
+        When the file leaves no room for the change: two subgraphs that share one table, or none of
+        the outputs listed.
+    """
+    outputs = [tensor.index for tensor in model.outputs]
+    own = len(outputs)
+    positions = []
+    for tap in taps:
+        index = _resolve(model, tap)
+        if index not in outputs:
+            outputs.append(index)
+        positions.append(outputs.index(index))
+    data = bytearray(model.data)
+    root = root_table(model.data, TFLITE)
+    if model.signatures:
+        _drop_signatures(data, root)
+    if len(outputs) > own:
+        _replace_outputs(data, root, outputs)
+    if bytes(data) == model.data:
+        return ModelCopy(model, model, own, tuple(positions))
+    # Everything that was written is read and checked again like a stranger's file.
+    copy = ModelFile.from_bytes(bytes(data), source="our copy of the model")
+    return ModelCopy(copy, model, own, tuple(positions))
+
+
+def _resolve(model: ModelFile, tap: int | str) -> int:
+    tensors = model.subgraphs[0].tensors
+    found: list[TensorInfo]
+    if isinstance(tap, str):
+        found = [tensor for tensor in tensors if tensor.name == tap]
+        if len(found) != 1:
+            raise ValueError(f"taps: expected the name of one tensor, got {tap!r} ({len(found)})")
+    elif isinstance(tap, bool) or not 0 <= tap < len(tensors):
+        raise ValueError(f"taps: expected indices from 0 to {len(tensors) - 1}, got {tap!r}")
+    else:
+        found = [tensors[tap]]
+    tensor = found[0]
+    computed = {i for operator in model.subgraphs[0].operators for i in operator.outputs}
+    if tensor.index not in computed or tensor.is_variable:
+        raise ValueError(f"taps: expected a tensor that an operator computes, got {tensor.name!r}")
+    return tensor.index
+
+
+def _aligned_end(data: bytearray) -> int:
+    data.extend(bytes(-len(data) % 4))
+    return len(data)
+
+
+def _drop_signatures(data: bytearray, root: Table) -> None:
+    # The vtable may serve other tables as well, so the root gets one of its own.
+    entry = root.vtable_entry("signature_defs")
+    assert entry is not None
+    vtable = root.pos - _I32.unpack_from(data, root.pos)[0]
+    size = _U16.unpack_from(data, vtable)[0]
+    fresh = bytearray(data[vtable : vtable + size])
+    _U16.pack_into(fresh, entry - vtable, 0)
+    place = _aligned_end(data)
+    data.extend(fresh)
+    _I32.pack_into(data, root.pos, root.pos - place)
+
+
+def _replace_outputs(data: bytearray, root: Table, outputs: Sequence[int]) -> None:
+    graphs = root.tables("subgraphs")
+    field = graphs[0].position("outputs")
+    if field is None or any(graph.pos == graphs[0].pos for graph in graphs[1:]):
+        raise ModelFormatError("model: expected a first subgraph with outputs of its own")
+    place = _aligned_end(data)
+    data.extend(struct.pack(f"<I{len(outputs)}i", len(outputs), *outputs))
+    _U32.pack_into(data, field, place - field)

@@ -1,0 +1,1 @@
+"""The bytes of a TFLite file, read with bounds checked."""

@@ -1,0 +1,1 @@
+"""Memory files that hold what a runtime maps."""

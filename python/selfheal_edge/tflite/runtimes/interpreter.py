@@ -1,0 +1,269 @@
+"""The `Interpreter` class that both runtimes share, behind the `Instance` protocol."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from selfheal_edge import _core
+from selfheal_edge.errors import ForkedProcessError, ModelClosedError, ModelFormatError
+from selfheal_edge.tflite.coverage.rules import BuiltOperator, cover
+from selfheal_edge.tflite.file.rewrite import ModelCopy
+from selfheal_edge.tflite.format.records import Region
+from selfheal_edge.tflite.runtimes.native_stderr import without_chatter
+from selfheal_edge.tflite.runtimes.protocol import (
+    Array,
+    CoverageTable,
+    KernelsChoice,
+    RuntimeName,
+    TensorSpec,
+)
+
+__all__ = ["InterpreterInstance"]
+
+_living: weakref.WeakSet[InterpreterInstance] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    """Keep every interpreter for ever: its destructor waits for threads that a child has not."""
+    for instance in _living:
+        instance._is_inherited = True
+        instance.keep_for_ever()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
+def _spec(detail: Mapping[str, Any]) -> TensorSpec:
+    scale, zero_point = detail["quantization"]
+    return TensorSpec(
+        name=str(detail["name"]),
+        shape=tuple(int(n) for n in detail["shape"]),
+        dtype=np.dtype(detail["dtype"]),
+        scale=float(scale),
+        zero_point=int(zero_point),
+    )
+
+
+def _specs(details: Sequence[Mapping[str, Any]]) -> tuple[TensorSpec, ...]:
+    """Describe tensors under names that tell them apart, which the file need not give them."""
+    specs = [_spec(detail) for detail in details]
+    names = [spec.name for spec in specs]
+    return tuple(
+        replace(spec, name=f"{spec.name}#{i}") if names.count(spec.name) > 1 else spec
+        for i, spec in enumerate(specs)
+    )
+
+
+class InterpreterInstance:
+    """One plain interpreter.
+
+    Parameters
+    ----------
+    module
+        `ai_edge_litert.interpreter` or `tflite_runtime.interpreter`.
+    runtime
+        Its name in this package.
+    source_path
+        Where the interpreter maps the model from; it keeps the mapping, not the path.
+    copy
+        What those bytes are, for the coverage table and the taps.
+    kernels
+        ``"default"`` lets the runtime apply XNNPACK, ``"builtin"`` does not.
+    num_threads
+        At least 1.
+    note
+        Why this and not a compiled model; empty where there is no other way.
+
+    Raises
+    ------
+    ModelFormatError
+        With the runtime's own words, when it refuses the file.
+    """
+
+    def __init__(
+        self,
+        module: Any,
+        runtime: RuntimeName,
+        source_path: str,
+        *,
+        copy: ModelCopy,
+        kernels: KernelsChoice,
+        num_threads: int,
+        note: str = "",
+    ) -> None:
+        self.runtime = runtime
+        self.kernels = kernels
+        self.num_threads = num_threads
+        self.note = note
+        options: dict[str, Any] = {"num_threads": num_threads}
+        if kernels == "builtin":
+            resolvers = module.OpResolverType
+            options["experimental_op_resolver_type"] = resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        with without_chatter():
+            try:
+                interpreter = module.Interpreter(model_path=source_path, **options)
+                interpreter.allocate_tensors()
+            except (ValueError, RuntimeError) as error:
+                raise ModelFormatError(f"model: {runtime} refuses it: {error}") from None
+        self._interpreter: Any = interpreter
+        self._is_inherited = False
+        self._lock = threading.Lock()
+        _living.add(self)
+        inputs = interpreter.get_input_details()
+        outputs = interpreter.get_output_details()
+        self._input_indices = [int(d["index"]) for d in inputs]
+        self._output_indices = [int(d["index"]) for d in outputs]
+        self.inputs = _specs(inputs)
+        self.outputs = _specs(outputs[: copy.own_outputs])
+        specs = [_spec(d) for d in outputs]
+        self.taps = tuple(specs[i] for i in copy.taps)
+        self._tap_indices = [self._output_indices[i] for i in copy.taps]
+        del self._output_indices[copy.own_outputs :]
+        self.coverage = self._cover(copy.model.regions)
+        self._call = self._fixed_call(copy)
+
+    def _cover(self, regions: Sequence[Region]) -> CoverageTable:
+        # The only door to "which operators did a delegate take"; both runtimes have it.
+        operators = [
+            BuiltOperator(int(op["index"]), str(op["op_name"]), tuple(int(i) for i in op["inputs"]))
+            for op in self._interpreter._get_ops_details()
+        ]
+        dtypes = {
+            int(d["index"]): np.dtype(d["dtype"]).name
+            for d in self._interpreter.get_tensor_details()
+        }
+        has_delegates = self.kernels == "default"
+        return cover(regions, operators, dtypes, self.num_threads, has_delegates=has_delegates)
+
+    @property
+    def engine(self) -> _core.Engine | None:
+        """The short way through fixed addresses, if there is one."""
+        return self._call
+
+    @property
+    def images(self) -> Mapping[str, memoryview]:
+        """None: what a plain interpreter packs, it packs into memory that nobody can see."""
+        return MappingProxyType({})
+
+    @property
+    def image_regions(self) -> Mapping[str, tuple[Region, ...]]:
+        """None either."""
+        return MappingProxyType({})
+
+    def run(self, inputs: Sequence[Array]) -> list[Array]:
+        """Run once on arrays of exactly the inputs' shapes and dtypes; the results are copies."""
+        if self._is_inherited:
+            raise ForkedProcessError(
+                "model: expected use in the process that opened it, got use in a forked child"
+            )
+        with self._lock:  # the runtime's own calls, side by side, take the process down
+            interpreter = self._open()
+            if self._call is not None:
+                return self._call(inputs)
+            for index, array in zip(self._input_indices, inputs, strict=True):
+                interpreter.set_tensor(index, array)
+            interpreter.invoke()
+            # A scalar comes as a NumPy number, not as an array.
+            return [np.asarray(interpreter.get_tensor(index)) for index in self._output_indices]
+
+    def _fixed_call(self, copy: ModelCopy) -> _core.InterpreterCall | None:
+        """Return the short way through fixed addresses; None where a tensor may move.
+
+        `set_tensor` and `get_tensor` look the tensor up, and check and convert arrays, at every
+        call: more than a small model's share. Addresses hold as long as nothing reallocates, and
+        an invoke does so only for tensors whose shape it finds out itself.
+        """
+        every = (*copy.model.inputs, *copy.model.outputs[: copy.own_outputs])
+        if any(t.size == 0 or t.dtype == "string" for t in every):
+            return None
+        if not self._is_static(any(-1 in t.shape_signature for t in every)):
+            return None
+        places: list[list[tuple[int, np.dtype[Any], tuple[int, ...]]]] = []
+        for indices in (self._input_indices, self._output_indices, self._tap_indices):
+            ports = []
+            for index in indices:
+                try:
+                    view = self._interpreter.tensor(index)()
+                except (ValueError, RuntimeError):  # allocated while it runs, if at all
+                    return None
+                if not isinstance(view, np.ndarray) or not view.size:
+                    return None  # a scalar comes as a NumPy number: a copy, with no address to keep
+                address = int(view.__array_interface__["data"][0])
+                if not address:
+                    return None
+                ports.append((address, view.dtype, view.shape))
+            places.append(ports)
+        inner = self._interpreter._interpreter
+        return _core.InterpreterCall(
+            invoke=inner.Invoke, inputs=places[0], outputs=places[1], taps=places[2]
+        )
+
+    def _is_static(self, has_open_axes: bool) -> bool:
+        """Whether every shape is settled: then all that operators write to has its memory now.
+
+        An open axis in the file is settled all the same where nobody resizes the input. What a
+        delegate took has no memory either; it takes static shapes only, but then we rather trust
+        the file.
+        """
+        operators = self._interpreter._get_ops_details()
+        if all(self._has_memory(index) for op in operators for index in op["outputs"]):
+            return True
+        return not has_open_axes and any(op["op_name"] == "DELEGATE" for op in operators)
+
+    def _has_memory(self, index: int) -> bool:
+        try:
+            self._interpreter.tensor(int(index))()
+        except (ValueError, RuntimeError):
+            return False
+        return True
+
+    @property
+    def has_open_outputs(self) -> bool:
+        """Whether the shape of an output or tap follows from values; ask before the first run."""
+        return not all(map(self._has_memory, (*self._output_indices, *self._tap_indices)))
+
+    def tapped(self) -> list[Array]:
+        """Return copies of the taps' values in the last run."""
+        interpreter = self._open()
+        return [interpreter.get_tensor(index) for index in self._tap_indices]
+
+    def _open(self) -> Any:
+        if self._interpreter is None:
+            raise ModelClosedError("model: expected an open model, got a closed one")
+        return self._interpreter
+
+    def reset_variables(self) -> None:
+        """Set the state of a recurrent model to zero."""
+        if self._interpreter is not None:
+            self._interpreter.reset_all_variables()
+
+    def variables(self, indices: Sequence[int]) -> list[Array]:
+        """Return copies of variable tensors: the state of a recurrent model."""
+        interpreter = self._open()
+        return [interpreter.get_tensor(index) for index in indices]
+
+    def set_variables(self, indices: Sequence[int], values: Sequence[Array]) -> None:
+        """Go on from the state that `variables` gave."""
+        interpreter = self._open()
+        for index, value in zip(indices, values, strict=True):
+            interpreter.tensor(index)()[...] = value
+
+    def keep_for_ever(self) -> None:
+        """Let nothing destroy the interpreter any more, the end of the process included."""
+        if self._interpreter is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._interpreter))
+
+    def close(self) -> None:
+        """Release the runtime's memory; calling it again does nothing."""
+        self._call = None
+        self._interpreter = None

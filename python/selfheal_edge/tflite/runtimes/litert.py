@@ -1,0 +1,190 @@
+"""LiteRT (`ai-edge-litert`), today's TFLite runtime."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import numpy as np
+
+from selfheal_edge._core import RuntimeRefusedError, require_litert
+from selfheal_edge.errors import ModelFormatError
+from selfheal_edge.tflite.file.model_file import ModelFile
+from selfheal_edge.tflite.file.rewrite import ModelCopy
+from selfheal_edge.tflite.random_inputs import full_range_input
+from selfheal_edge.tflite.runtimes.compiled import CompiledInstance
+from selfheal_edge.tflite.runtimes.interpreter import InterpreterInstance
+from selfheal_edge.tflite.runtimes.native_stderr import without_chatter
+from selfheal_edge.tflite.runtimes.protocol import (
+    Array,
+    Instance,
+    KernelsChoice,
+    RuntimeName,
+    TensorSpec,
+)
+from selfheal_edge.tflite.sandbox.known import loaded_version
+from selfheal_edge.tflite.sandbox.probe import probe
+
+__all__ = ["LiteRt"]
+
+_FILES_KEPT: Final = 64
+
+_Key: TypeAlias = tuple[str, int]
+
+
+class LiteRt:
+    """The installed LiteRT; `ImportError` when there is none.
+
+    Default kernels run in a compiled model whose packed weights are ours; where that cannot be,
+    in an `Interpreter`, and the instance's `note` says why. The first time that a file is compiled
+    its answers are compared with an interpreter's, bit by bit.
+    """
+
+    name: RuntimeName = "litert"
+
+    def __init__(self) -> None:
+        with without_chatter():
+            self._module = importlib.import_module("ai_edge_litert.interpreter")
+        self.version = loaded_version(importlib.import_module("ai_edge_litert"), self.name)
+        self._library = str(Path(self._module.__file__ or "").with_name("libLiteRt.so"))
+        self._refusals: dict[_Key, str] = {}
+        self._equal: set[_Key] = set()
+
+    def build(
+        self, source_path: str, copy: ModelCopy, kernels: KernelsChoice, num_threads: int
+    ) -> Instance:
+        """Build an instance from the bytes of `copy` as they are at `source_path`, mapping them."""
+        note = ""
+        if kernels == "default":
+            note = self._unsuitable(source_path, copy, num_threads)
+            if not note:
+                try:
+                    return self._compile(source_path, copy, num_threads)
+                except RuntimeRefusedError as error:
+                    # Not remembered: bytes that were damaged meanwhile give another image, and
+                    # the next build from sound ones is a compiled model again.
+                    note = str(error)
+            note = f"packed weights cannot be owned: {note}"
+        return self._interpret(source_path, copy, kernels, num_threads, note)
+
+    def _interpret(
+        self,
+        source_path: str,
+        copy: ModelCopy,
+        kernels: KernelsChoice,
+        num_threads: int,
+        note: str = "",
+    ) -> InterpreterInstance:
+        return InterpreterInstance(
+            self._module,
+            self.name,
+            source_path,
+            copy=copy,
+            kernels=kernels,
+            num_threads=num_threads,
+            note=note,
+        )
+
+    def _compile(self, source_path: str, copy: ModelCopy, num_threads: int) -> CompiledInstance:
+        compiled = CompiledInstance(
+            self._module,
+            self._library,
+            self.version,
+            source_path,
+            copy=copy,
+            num_threads=num_threads,
+        )
+        try:
+            key = _key(copy, num_threads)
+            if key not in self._equal:
+                reference = self._interpret(source_path, copy, "default", num_threads)
+                try:
+                    is_equal = _answers_alike(compiled, reference)
+                finally:
+                    reference.close()
+                if not is_equal:
+                    self._refusals[key] = "compiled, it answers otherwise than the interpreter does"
+                    raise RuntimeRefusedError(self._refusals[key])
+                if len(self._equal) < _FILES_KEPT:
+                    self._equal.add(key)
+        except BaseException:
+            compiled.close()
+            raise
+        return compiled
+
+    def _unsuitable(self, source_path: str, copy: ModelCopy, num_threads: int) -> str:
+        """Return why a model can never be compiled here; empty when it can. Remembered."""
+        key = _key(copy, num_threads)
+        if key in self._refusals:
+            return self._refusals[key]
+        reason = ""
+        try:
+            require_litert(library=self._library, version=self.version)
+            reason = _unlike_compiled(copy.model)
+            if not reason:
+                # Compiling runs other code than the interpreter, some of which aborts the process.
+                probe(copy.model.data, "litert", "compiled", num_threads)
+                if self._has_open_outputs(source_path, copy):
+                    # It would compile, and hand out buffers of which a part was written.
+                    reason = "the shape of an output follows from values"
+        except (RuntimeRefusedError, ModelFormatError) as error:
+            reason = str(error)
+        if len(self._refusals) < _FILES_KEPT:
+            self._refusals[key] = reason
+        return reason
+
+    def _has_open_outputs(self, source_path: str, copy: ModelCopy) -> bool:
+        instance = self._interpret(source_path, copy, "builtin", 1)
+        try:
+            return instance.has_open_outputs
+        finally:
+            instance.close()
+
+
+def _key(copy: ModelCopy, num_threads: int) -> _Key:
+    return copy.model.sha256, num_threads
+
+
+def _unlike_compiled(model: ModelFile) -> str:
+    """Return what a compiled model has no way to do that this model asks for; empty if nothing."""
+    if any(tensor.is_variable for tensor in model.tensors):
+        return "LiteRT compiles no models that keep a state"
+    if model.keeps_resources:
+        return "it keeps a state in resource variables, and compiling runs it once"
+    for tensors in (model.inputs, model.outputs):
+        if len({tensor.name for tensor in tensors}) != len(tensors):
+            return "two inputs or two outputs have the same name, and LiteRT finds them by name"
+    given = {tensor.index for tensor in model.inputs}
+    for tensor in model.outputs:
+        # The one would be read from the output's buffer; the other is a line on stderr at each run.
+        if tensor.index in given or tensor.is_constant:
+            kind = "an input" if tensor.index in given else "a constant"
+            return f"the output {tensor.name!r} is {kind}, which no operator computes"
+    return ""
+
+
+def _answers_alike(compiled: CompiledInstance, reference: InterpreterInstance) -> bool:
+    """Whether both give the same bits: same kernels, so whatever differs was never written."""
+    rng = np.random.default_rng(0)
+    for fill in (np.zeros, np.ones):
+        inputs = [_filled(spec, fill, rng) for spec in reference.inputs]
+        try:
+            expected = reference.run(inputs) + reference.tapped()
+        except (RuntimeError, ValueError):
+            continue  # not every kernel takes noise
+        try:
+            found = compiled.run(inputs) + compiled.tapped()
+        except (RuntimeError, ValueError):
+            return False
+        if any(a.tobytes() != b.tobytes() for a, b in zip(expected, found, strict=True)):
+            return False
+    return True
+
+
+def _filled(spec: TensorSpec, fill: Callable[..., Array], rng: np.random.Generator) -> Array:
+    """Return inputs as the child process has tried them: a loop may count by what comes in."""
+    if fill is np.zeros or spec.dtype.kind not in "iu" or spec.dtype.itemsize > 2:
+        return fill(spec.shape, spec.dtype)
+    return full_range_input(spec, rng)

@@ -1,0 +1,177 @@
+"""What the rest of the package knows of a TFLite runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Literal, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from selfheal_edge import _core
+from selfheal_edge.tflite.file.rewrite import ModelCopy
+from selfheal_edge.tflite.format.records import Region
+
+__all__ = [
+    "Array",
+    "Coverage",
+    "CoverageTable",
+    "Instance",
+    "KernelsChoice",
+    "RegionCoverage",
+    "Runtime",
+    "RuntimeName",
+    "TensorSpec",
+]
+
+Array: TypeAlias = npt.NDArray[Any]
+RuntimeName: TypeAlias = Literal["litert", "tflite_runtime"]
+KernelsChoice: TypeAlias = Literal["default", "builtin"]
+
+
+class Coverage(str, Enum):
+    """How the bytes that are watched relate to the bytes that run."""
+
+    EXECUTING = "executing"
+    """The watched bytes are the ones that the kernels read at every inference."""
+    DERIVED = "derived"
+    """The runtime took what it needs when it was built; a rebuild from verified bytes heals it."""
+    SOURCE = "source"
+    """Watched, but the kernels run on a copy of their own that nobody can see."""
+
+    @property
+    def rank(self) -> int:
+        """0 for the best, 2 for the worst."""
+        return ("executing", "derived", "source").index(self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class RegionCoverage:
+    """One region of the model file, how it is covered, and the rule that says so."""
+
+    region: Region
+    coverage: Coverage
+    reason: str
+    image: Literal["source", "packed"] = "source"
+    """The image whose bytes run; where that is not the source, the source is for rebuilds."""
+
+
+@dataclass(frozen=True, slots=True)
+class CoverageTable:
+    """Coverage of every byte of the model file."""
+
+    rows: tuple[RegionCoverage, ...]
+
+    @property
+    def weights(self) -> tuple[RegionCoverage, ...]:
+        """The rows of weights and biases."""
+        return tuple(r for r in self.rows if r.region.kind in ("weights", "bias"))
+
+    @property
+    def worst(self) -> Coverage:
+        """The worst coverage of any weight; `executing` for a model that has none."""
+        found = (row.coverage for row in self.weights)
+        return max(found, key=lambda c: c.rank, default=Coverage.EXECUTING)
+
+    @property
+    def bytes_by_coverage(self) -> dict[Coverage, int]:
+        """Bytes of the whole file (weights, graph and the rest) under each kind of coverage."""
+        total = dict.fromkeys(Coverage, 0)
+        for row in self.rows:
+            total[row.coverage] += row.region.nbytes
+        return total
+
+    @property
+    def weight_bytes_by_coverage(self) -> dict[Coverage, int]:
+        """The same for weights and biases alone."""
+        total = dict.fromkeys(Coverage, 0)
+        for row in self.weights:
+            total[row.coverage] += row.region.nbytes
+        return total
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TensorSpec:
+    """One input or output as the user sees it."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    scale: float
+    """Real value of one step; 0.0 for a tensor that is not quantised."""
+    zero_point: int
+
+    @property
+    def quantized(self) -> bool:
+        """Whether values are integers that stand for real numbers."""
+        return self.scale != 0.0 and self.dtype.kind in "iu"
+
+
+class Instance(Protocol):
+    """A model built by one runtime, ready to run. One thread at a time."""
+
+    runtime: RuntimeName
+    kernels: KernelsChoice
+    num_threads: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    """The user's own outputs."""
+    taps: tuple[TensorSpec, ...]
+    """Inner tensors that can be read after a run."""
+    coverage: CoverageTable
+    note: str
+    """Why it is not built in the way that was tried first; empty when it is."""
+
+    @property
+    def engine(self) -> _core.Engine | None:
+        """What the hot path runs; None where tensors may move."""
+        ...
+
+    @property
+    def images(self) -> Mapping[str, memoryview]:
+        """Live weight bytes that belong to this instance beside the source: the packed ones."""
+        ...
+
+    @property
+    def image_regions(self) -> Mapping[str, tuple[Region, ...]]:
+        """For each of `images`, a partition into regions that name the modules running on them."""
+        ...
+
+    def run(self, inputs: Sequence[Array]) -> list[Array]:
+        """Run once on arrays of exactly the inputs' shapes and dtypes; the results are copies."""
+        ...
+
+    def tapped(self) -> list[Array]:
+        """Return copies of the taps' values in the last run."""
+        ...
+
+    def reset_variables(self) -> None:
+        """Set the variable tensors of a recurrent model to zero; resource variables stay."""
+        ...
+
+    def variables(self, indices: Sequence[int]) -> list[Array]:
+        """Return copies of variable tensors: the state of a recurrent model."""
+        ...
+
+    def set_variables(self, indices: Sequence[int], values: Sequence[Array]) -> None:
+        """Go on from the state that `variables` gave."""
+        ...
+
+    def close(self) -> None:
+        """Release the runtime's memory; calling it again does nothing."""
+        ...
+
+
+class Runtime(Protocol):
+    """One TFLite runtime, installed and importable."""
+
+    name: RuntimeName
+    version: str
+
+    def build(
+        self, source_path: str, copy: ModelCopy, kernels: KernelsChoice, num_threads: int
+    ) -> Instance:
+        """Build an instance from the bytes of `copy` as they are at `source_path`, mapping them."""
+        ...

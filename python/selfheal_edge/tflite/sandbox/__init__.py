@@ -1,0 +1,1 @@
+"""Trying an unknown file in a child process."""

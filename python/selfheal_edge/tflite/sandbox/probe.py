@@ -1,0 +1,347 @@
+"""Try a model in a child process first: a file that kills the runtime kills only the child.
+
+Validation refuses what is wrong by itself; what a kernel cannot stand, only the kernel knows.
+So a file whose hash is not known is loaded, allocated, invoked and destroyed once in a process
+with limits on time and memory, without core dump or terminal, before this process touches it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, NamedTuple, get_args
+
+from selfheal_edge.errors import (
+    ForkedProcessError,
+    ModelFormatError,
+    ProbeError,
+    RuntimeUnavailableError,
+)
+from selfheal_edge.tflite.memory.anonymous_file import nameless_file
+from selfheal_edge.tflite.sandbox.known import (
+    KernelsName,
+    KnownHash,
+    RuntimeName,
+    known_hashes,
+    mark_known,
+    runtime_version,
+)
+
+__all__ = ["ProbeResult", "Prober", "known_hashes", "mark_known", "probe"]
+
+# To refuse a sound model on a small device that is busy is worse than to wait for a bad one.
+TIMEOUT_S: Final = 60.0
+MEMORY_BYTES: Final = 512 * 2**20
+_START_TIMEOUT_S: Final = 60.0
+_GRACE_S: Final = 5.0
+_CHECKING_HEAP: Final = "libc_malloc_debug.so.0"
+_CHILD: Final = Path(__file__).with_name("probe_child.py")
+_MODULES: Final = {
+    "litert": "ai_edge_litert.interpreter",
+    "tflite_runtime": "tflite_runtime.interpreter",
+}
+_DOING: Final = {
+    "start": "it was starting",
+    "load": "loading the model",
+    "allocate": "allocating tensors",
+    "invoke": "running the model",
+    "destroy": "destroying the interpreter",
+    "done": "ending",
+}
+
+
+class ProbeResult(NamedTuple):
+    """How one trial ended."""
+
+    ok: bool
+    reason: str
+    """Empty when ok; otherwise what happened, and during which step."""
+    seconds: float
+    """Wall time of the trial, without the helper's start."""
+
+
+def probe(
+    data: bytes,
+    runtime: RuntimeName,
+    kernels: KernelsName = "default",
+    num_threads: int = 1,
+    timeout_s: float = TIMEOUT_S,
+) -> None:
+    """Try a model in a child process, unless its hash is known.
+
+    Parameters
+    ----------
+    data
+        The whole file; validate it first (`ModelFile.from_bytes`), that is cheaper and says more.
+    runtime, kernels, num_threads
+        How it is going to be run: another combination runs other code.
+    timeout_s
+        Wall time for the trial, in seconds.
+
+    Raises
+    ------
+    ModelFormatError
+        When the runtime refuses the file, crashes, hangs, or takes more than 512 MiB.
+    RuntimeUnavailableError
+        When the runtime is not installed or cannot be imported.
+    ProbeError
+        When no child could be started: nothing is known about the file then.
+
+    Notes
+    -----
+    About 0.2 s, nearly all of it Python's start and the runtime's import; `Prober` pays that once.
+    """
+    digest = hashlib.sha256(data).hexdigest()
+    if KnownHash(digest, runtime, runtime_version(runtime), kernels, num_threads) in known_hashes:
+        return
+    with Prober(runtime, kernels=kernels, num_threads=num_threads, timeout_s=timeout_s) as prober:
+        result = prober.probe(data)
+    if not result.ok:
+        raise ModelFormatError(f"model: {result.reason}")
+    mark_known(digest, runtime, kernels, num_threads)
+
+
+class Prober:
+    """A warm helper process that tries one model after the other.
+
+    The helper imports the runtime once and forks for each candidate. It starts with the first
+    `probe`, ends with `close` (or the `with` block), and ends by itself when this process does.
+    Threads may share a prober; trials then run one after the other.
+
+    Parameters
+    ----------
+    runtime, kernels, num_threads
+        How the models are going to be run.
+    timeout_s
+        Wall time for each trial, in seconds.
+    memory_bytes
+        What a candidate may use beyond what the imported runtime takes.
+
+    Raises
+    ------
+    ValueError
+        When an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        runtime: RuntimeName,
+        *,
+        kernels: KernelsName = "default",
+        num_threads: int = 1,
+        timeout_s: float = TIMEOUT_S,
+        memory_bytes: int = MEMORY_BYTES,
+    ) -> None:
+        if runtime not in _MODULES:
+            raise ValueError(f"runtime: expected 'litert' or 'tflite_runtime', got {runtime!r}")
+        if kernels not in get_args(KernelsName):
+            raise ValueError(
+                f"kernels: expected {' or '.join(get_args(KernelsName))}, got {kernels!r}"
+            )
+        if num_threads < 1:
+            raise ValueError(f"num_threads: expected at least 1, got {num_threads}")
+        if not 0 < timeout_s <= 3600:
+            raise ValueError(f"timeout_s: expected more than 0 and at most 3600, got {timeout_s}")
+        self._runtime = runtime
+        self._request = {
+            "kernels": kernels,
+            "num_threads": int(num_threads),
+            "timeout_s": float(timeout_s),
+            "memory_bytes": int(memory_bytes),
+        }
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._helper: subprocess.Popen[bytes] | None = None
+        self._channel: socket.socket | None = None
+        self._closed = False
+
+    def __enter__(self) -> Prober:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):
+            self.close()
+
+    def close(self) -> None:
+        """End the helper; safe to call twice."""
+        with self._lock:
+            self._closed = True
+            self._stop()
+
+    def probe(self, data: bytes) -> ProbeResult:
+        """Try one model.
+
+        Parameters
+        ----------
+        data
+            The whole file.
+
+        Raises
+        ------
+        RuntimeUnavailableError
+            When the runtime is not installed or cannot be imported.
+        ProbeError
+            When the helper could not be started or did not answer, or the prober is closed.
+        ForkedProcessError
+            In a child made by `fork` from the process that made the prober.
+        """
+        if os.getpid() != self._pid:
+            raise ForkedProcessError("Prober: belongs to the process that made it, not to a fork")
+        with self._lock:
+            if self._closed:
+                raise ProbeError("Prober: is closed")
+            answer = self._ask(data)
+        return _result(answer, self._request)
+
+    def _ask(self, data: bytes) -> dict[str, Any]:
+        try:
+            channel = self._channel or self._start()
+            fd = _memory_file(data)
+            try:
+                message = json.dumps(self._request).encode() + b"\n"
+                socket.send_fds(channel, [message], [fd])
+            finally:
+                os.close(fd)
+            return _receive(channel, float(self._request["timeout_s"]) + _GRACE_S)
+        except OSError as error:
+            self._stop()
+            raise ProbeError(f"the helper process failed: {error}") from error
+        except BaseException:
+            # Also on KeyboardInterrupt: an answer that nobody read must not meet the next request.
+            self._stop()
+            raise
+
+    def _start(self) -> socket.socket:
+        if not sys.executable or getattr(sys, "frozen", False):
+            raise ProbeError("no Python interpreter to start a child with (sys.executable)")
+        ours, theirs = socket.socketpair()
+        try:
+            # With stdin or stdout closed, new descriptors land on 0 to 2, which the child replaces.
+            inherited = fcntl.fcntl(theirs.fileno(), fcntl.F_DUPFD_CLOEXEC, 3)
+            try:
+                self._helper = subprocess.Popen(  # noqa: S603 — our own script
+                    [sys.executable, "-I", "-S", os.fspath(_CHILD), str(inherited)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    pass_fds=(inherited,),
+                    cwd="/",
+                    start_new_session=True,
+                    env=_environment(),
+                )
+            finally:
+                os.close(inherited)
+                theirs.close()
+            module = _MODULES[self._runtime]
+            setup = {"module": module, "sys_path": [os.path.abspath(p) for p in sys.path]}
+            ours.sendall(json.dumps(setup).encode() + b"\n")
+            answer = _receive(ours, _START_TIMEOUT_S)
+            if "unavailable" in answer:
+                raise RuntimeUnavailableError(
+                    f"runtime: expected {module} to be importable, got {answer['unavailable']}"
+                )
+        except BaseException:
+            ours.close()
+            raise
+        self._channel = ours
+        return ours
+
+    def _stop(self) -> None:
+        channel, helper = self._channel, self._helper
+        self._channel = self._helper = None
+        if channel is not None:
+            channel.close()
+        if helper is None or os.getpid() != self._pid:
+            return
+        if channel is None:
+            helper.kill()
+        try:
+            helper.wait(_GRACE_S)
+        except subprocess.TimeoutExpired:
+            helper.kill()
+            helper.wait()
+
+
+def _environment() -> dict[str, str]:
+    """Return the helper's environment: one thread, and a heap that checks itself.
+
+    A kernel that writes past the end of its memory may live through one trial and kill the next
+    process. glibc's checking heap turns that into an abort here; elsewhere these are ignored.
+    """
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    if sys.platform == "linux":
+        preload = filter(None, [os.environ.get("LD_PRELOAD"), _CHECKING_HEAP])
+        environment |= {"MALLOC_CHECK_": "3", "LD_PRELOAD": ":".join(preload)}
+    return environment
+
+
+def _memory_file(data: bytes) -> int:
+    fd, _ = nameless_file("selfheal-candidate")
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _receive(channel: socket.socket, timeout_s: float) -> dict[str, Any]:
+    channel.settimeout(timeout_s)
+    answer = b""
+    while not answer.endswith(b"\n"):
+        piece = channel.recv(65536)
+        if not piece:
+            raise ProbeError("the helper process ended without an answer")
+        answer += piece
+    decoded: dict[str, Any] = json.loads(answer)
+    return decoded
+
+
+def _result(answer: dict[str, Any], request: dict[str, Any]) -> ProbeResult:
+    ending, stage, seconds = answer["ending"], answer["stage"], float(answer["seconds"])
+    if ending == "exit 0" and stage == "done":
+        return ProbeResult(True, "", seconds)
+    doing = _DOING.get(stage, stage)
+    limit_mib = int(request["memory_bytes"]) // 2**20
+    kind, text = answer["error"] or ("", "")
+    if kind == "refused":
+        reason = f"the runtime refused the file while {doing}: {text[:400]}"
+    elif kind == "memory" or ending == "memory":
+        reason = f"the runtime took more than {limit_mib} MiB while {doing}"
+    elif ending == "timeout":
+        reason = f"the runtime hung: no end within {request['timeout_s']:g} s while {doing}"
+    elif ending.startswith("signal "):
+        reason = f"the runtime crashed with {_signal_name(int(ending[7:]))} while {doing}"
+    else:
+        reason = f"the runtime ended the process ({ending}) while {doing}"
+    last = answer["chatter"].splitlines()[-1:] if kind != "refused" else []
+    if last:
+        reason += f" (it said: {last[0][:300]})"
+    return ProbeResult(False, reason, seconds)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

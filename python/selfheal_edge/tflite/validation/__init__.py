@@ -1,0 +1,1 @@
+"""What must hold for a model file before any runtime sees it."""
