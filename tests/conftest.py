@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,28 @@ import selfheal_edge as she
 from selfheal_edge.assets import DigitsData, digits_model_path, load_digits
 from selfheal_edge.tflite.runtimes.protocol import RuntimeName
 
+STARTED = time.monotonic()
+
 # The same examples everywhere, and a machine that is slow or pauses fails no property. Other ones
 # each time: pytest --hypothesis-profile explore
 PACE: Any = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("same", derandomize=True, **PACE)
 settings.register_profile("explore", **PACE)
 settings.load_profile("same")
+
+
+FAST_TIER_BUDGET_S = 120  # on two cores
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Print what the fast tier took of its budget, so that a slow test is seen when it comes."""
+    if config.args == config.getini("testpaths") and config.option.markexpr == "not long":
+        seconds = time.monotonic() - STARTED
+        terminalreporter.write_line(
+            f"fast tier: {seconds:.0f} s; its budget is {FAST_TIER_BUDGET_S} s on two cores"
+        )
 
 
 @pytest.fixture(params=["litert", "tflite_runtime"])
