@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -215,13 +216,16 @@ def tied_weights(words: int = 8, size: int = 8, seed: int = 0) -> bytes:
     return model.file()
 
 
-def accumulating(size: int = 8, seed: int = 0) -> bytes:
-    """Return a dense layer on the sum of all inputs so far, which a resource variable keeps."""
+def accumulating(size: int = 8, seed: int = 0, handle_shape: Sequence[int] = (1,)) -> bytes:
+    """Return a dense layer on the sum of all inputs so far, which a resource variable keeps.
+
+    Converters write handles of shape ``[]``.
+    """
     builder = Builder()
     graph, start = (_Floats(builder.graph(), np.random.default_rng(seed)) for _ in range(2))
 
     def handle(where: Graph) -> int:
-        made = where.tensor([1], "resource")
+        made = where.tensor(list(handle_shape), "resource")
         names = {"container": "", "shared_name": "sum"}
         where.operator("VAR_HANDLE", [], [made], ("VarHandleOptions", names))
         return made

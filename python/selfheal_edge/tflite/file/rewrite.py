@@ -106,6 +106,8 @@ def _resolve(model: ModelFile, tap: int | str) -> int:
     computed = {i for operator in model.subgraphs[0].operators for i in operator.outputs}
     if tensor.index not in computed or tensor.is_variable:
         raise ValueError(f"taps: expected a tensor that an operator computes, got {tensor.name!r}")
+    if not tensor.bits:
+        raise ValueError(f"taps: expected a tensor of numbers, got {tensor.dtype} {tensor.name!r}")
     return tensor.index
 
 

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -29,6 +29,8 @@ from selfheal_edge.tflite.runtimes.protocol import (
 
 __all__ = ["InterpreterInstance"]
 
+_NUMBERS: Final = "biufc"
+"""Kinds of NumPy dtypes."""
 _living: weakref.WeakSet[InterpreterInstance] = weakref.WeakSet()
 
 
@@ -129,6 +131,11 @@ class InterpreterInstance:
         self.taps = tuple(specs[i] for i in copy.taps)
         self._tap_indices = [self._output_indices[i] for i in copy.taps]
         del self._output_indices[copy.own_outputs :]
+        self._dtypes = {
+            int(d["index"]): np.dtype(d["dtype"]) for d in interpreter.get_tensor_details()
+        }
+        tensors = copy.model.subgraphs[0].tensors
+        self._handles = frozenset(t.index for t in tensors if t.type == "RESOURCE")
         self.coverage = self._cover(copy.model.regions)
         self._call = self._fixed_call(copy)
 
@@ -138,10 +145,7 @@ class InterpreterInstance:
             BuiltOperator(int(op["index"]), str(op["op_name"]), tuple(int(i) for i in op["inputs"]))
             for op in self._interpreter._get_ops_details()
         ]
-        dtypes = {
-            int(d["index"]): np.dtype(d["dtype"]).name
-            for d in self._interpreter.get_tensor_details()
-        }
+        dtypes = {index: dtype.name for index, dtype in self._dtypes.items()}
         has_delegates = self.kernels == "default"
         return cover(regions, operators, dtypes, self.num_threads, has_delegates=has_delegates)
 
@@ -184,7 +188,8 @@ class InterpreterInstance:
         an invoke does so only for tensors whose shape it finds out itself.
         """
         every = (*copy.model.inputs, *copy.model.outputs[: copy.own_outputs])
-        if any(t.size == 0 or t.dtype == "string" for t in every):
+        # Values narrower than a byte are unpacked by `get_tensor`, not where they lie.
+        if any(t.size == 0 or t.bits < 8 for t in every):
             return None
         if not self._is_static(any(-1 in t.shape_signature for t in every)):
             return None
@@ -192,10 +197,7 @@ class InterpreterInstance:
         for indices in (self._input_indices, self._output_indices, self._tap_indices):
             ports = []
             for index in indices:
-                try:
-                    view = self._interpreter.tensor(index)()
-                except (ValueError, RuntimeError):  # allocated while it runs, if at all
-                    return None
+                view = self._view(index)
                 if not isinstance(view, np.ndarray) or not view.size:
                     return None  # a scalar comes as a NumPy number: a copy, with no address to keep
                 address = int(view.__array_interface__["data"][0])
@@ -216,16 +218,26 @@ class InterpreterInstance:
         the file.
         """
         operators = self._interpreter._get_ops_details()
-        if all(self._has_memory(index) for op in operators for index in op["outputs"]):
+        results = {int(index) for op in operators for index in op["outputs"]} - self._handles
+        if all(map(self._has_memory, results)):
             return True
         return not has_open_axes and any(op["op_name"] == "DELEGATE" for op in operators)
 
-    def _has_memory(self, index: int) -> bool:
+    def _view(self, index: int) -> Any:
+        """Return a tensor's memory as an array of numbers; None where it has none, or no numbers.
+
+        What a RESOURCE or a VARIANT holds are pointers of the runtime's own. NumPy would take them
+        for pointers to Python objects, and already the one of a tensor without axes is followed.
+        """
+        if self._dtypes[index].kind not in _NUMBERS:
+            return None
         try:
-            self._interpreter.tensor(int(index))()
-        except (ValueError, RuntimeError):
-            return False
-        return True
+            return self._interpreter.tensor(index)()
+        except (ValueError, RuntimeError):  # allocated while it runs, if at all
+            return None
+
+    def _has_memory(self, index: int) -> bool:
+        return self._view(index) is not None
 
     @property
     def has_open_outputs(self) -> bool:
@@ -254,9 +266,9 @@ class InterpreterInstance:
 
     def set_variables(self, indices: Sequence[int], values: Sequence[Array]) -> None:
         """Go on from the state that `variables` gave."""
-        interpreter = self._open()
+        self._open()
         for index, value in zip(indices, values, strict=True):
-            interpreter.tensor(index)()[...] = value
+            self._view(index)[...] = value
 
     def keep_for_ever(self) -> None:
         """Let nothing destroy the interpreter any more, the end of the process included."""

@@ -32,6 +32,7 @@ _RUNTIMES: Final[dict[RuntimeName, Callable[[], Runtime]]] = {
     "litert": LiteRt,
     "tflite_runtime": TfliteRuntime,
 }
+_HANDLES: Final = frozenset({"RESOURCE", "VARIANT"})
 _loaded: dict[RuntimeName, Runtime] = {}
 
 
@@ -102,6 +103,17 @@ def _reason(asked: KernelsArgument, chosen: KernelsChoice, instance: Instance) -
     return f"builtin kernels: weights are {worst}; default kernels would hide a packed copy"
 
 
+def _check_ends(model: ModelFile) -> None:
+    """Refuse inputs and outputs that are handles, which no array can stand for."""
+    for place, tensors in (("inputs", model.inputs), ("outputs", model.outputs)):
+        for tensor in tensors:
+            if tensor.type in _HANDLES:
+                raise ModelFormatError(
+                    f"model: expected {place} that hold numbers or text, "
+                    f"got {tensor.dtype} ({tensor.name!r})"
+                )
+
+
 def choose(
     model: ModelFile | ModelCopy,
     source: SourceImage,
@@ -140,6 +152,7 @@ def choose(
             f"kernels: expected one of {', '.join(get_args(KernelsArgument))}, got {kernels!r}"
         )
     copy = ModelCopy.unchanged(model) if isinstance(model, ModelFile) else model
+    _check_ends(copy.original)
     chosen = _runtime(runtime)
     candidates: tuple[KernelsChoice, ...] = (
         ("default", "builtin") if kernels == "auto" else (kernels,)
