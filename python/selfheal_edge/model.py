@@ -11,7 +11,7 @@ from typing import Any, Literal, NoReturn
 import numpy as np
 
 from selfheal_edge import _core
-from selfheal_edge.concurrency.locks import Turns
+from selfheal_edge.concurrency.locks import ModelLock
 from selfheal_edge.diagnosis.diagnoser import AttackDiagnoser
 from selfheal_edge.errors import ForkedProcessError, ModelClosedError
 from selfheal_edge.health import CoverageSummary, Health, Prediction
@@ -104,9 +104,9 @@ class SelfHealingModel:
         kit.require(self._policy.strategies())
         baseline.vouch()
         self._journal = Journal(self._policy.max_events, on_event, clock)
-        self._care = Turns(self._journal.deliver)
-        background = self._policy.mode == "background"
-        self._turns = Turns(self._journal.deliver, self._care) if background else self._care
+        self._maintenance_lock = self._inference_lock = ModelLock(self._journal.deliver)
+        if self._policy.mode == "background":
+            self._inference_lock = ModelLock(self._journal.deliver, self._maintenance_lock)
         self._session = Session(model, runtime, kernels, num_threads, baseline.taps)
         try:
             self._exposure = measure_exposure(self._session)
@@ -118,8 +118,8 @@ class SelfHealingModel:
                 kit=kit,
                 monitor=monitor,
                 diagnoser=diagnoser,
-                turns=self._turns,
-                care=self._care,
+                inference_lock=self._inference_lock,
+                maintenance_lock=self._maintenance_lock,
                 clock=clock,
             )
         except BaseException:
@@ -186,7 +186,7 @@ class SelfHealingModel:
         batch = self._read(x)
         if batch.size != 1:
             raise ValueError(f"x: expected one sample, got a batch of {batch.size}")
-        with self._turns:
+        with self._inference_lock:
             self._serving.alarms = ()
             output = self._serving.serve(batch)
             last = self._serving.last
@@ -201,8 +201,8 @@ class SelfHealingModel:
             )
 
     def _read(self, x: Tensors) -> Batch:
-        self._turns.check_process()
-        self._turns.check_open()
+        self._inference_lock.check_process()
+        self._inference_lock.check_open()
         skip = self._policy.nonfinite == "skip"
         return read_batch(self._session.instance.inputs, x, skip_nonfinite=skip)
 
@@ -216,7 +216,7 @@ class SelfHealingModel:
         RuntimeError
             When there is no room for another generation.
         """
-        with self._care:
+        with self._maintenance_lock:
             taken = self._parts.weights.take()
             self._journal.add(
                 "snapshot", self._parts.loop.predictions, outcome=f"generation {taken}"
@@ -248,7 +248,7 @@ class SelfHealingModel:
             When there are no snapshots, or no room for what modules of one generation and the rest
             of another make together: that is a generation of its own.
         """
-        with self._care:
+        with self._maintenance_lock:
             self._parts.healer.roll_back(to, modules, self._parts.loop.predictions)
             self._parts.loop.rolled_back()
 
@@ -269,7 +269,7 @@ class SelfHealingModel:
         IntegrityError
             When the weights are corrupt, or two fresh instances disagree.
         """
-        with self._care:
+        with self._maintenance_lock:
             self._baseline = self._parts.healer.commission(
                 self._baseline, self._parts.loop.predictions, flips=flips
             )
@@ -292,7 +292,7 @@ class SelfHealingModel:
     @property
     def events(self) -> Sequence[Event]:
         """What happened, oldest first; bounded by `Policy.max_events`."""
-        with self._turns.lock():
+        with self._inference_lock.lock():
             return self._journal[:]
 
     @property
@@ -303,11 +303,15 @@ class SelfHealingModel:
     @property
     def health(self) -> Health:
         """The state at this moment."""
-        with self._turns.lock():
+        with self._inference_lock.lock():
             trouble = self._parts.loop.trouble
             trusted = self._parts.trusted
             return Health(
-                state="closed" if self._turns.closed else "healthy" if trusted else "untrusted",
+                state="closed"
+                if self._inference_lock.closed
+                else "healthy"
+                if trusted
+                else "untrusted",
                 trouble=None if trouble is None else trouble.cause.value,
                 generation=self._parts.weights.active,
                 coverage=CoverageSummary.of(self._session.coverage, self._session.choice.reason),
@@ -341,12 +345,12 @@ class SelfHealingModel:
     def close(self) -> None:
         """Release everything; calling it again, or in a forked child, does nothing."""
         try:
-            self._turns.check_process()
+            self._inference_lock.check_process()
             self._parts.response.close()
-            with self._care, self._turns:
+            with self._maintenance_lock, self._inference_lock:
                 self._journal.add("closed", self._parts.loop.predictions)
-                self._turns.close()
-                self._care.close()
+                self._inference_lock.close()
+                self._maintenance_lock.close()
                 self._parts.close()
         except (ModelClosedError, ForkedProcessError):
             return  # what a child holds is its parent's, and goes when the child ends
@@ -359,11 +363,11 @@ class SelfHealingModel:
         seconds
             How long at most; None: as long as it takes. With ``mode="inline"`` it is always so.
         """
-        self._turns.check_process()
+        self._inference_lock.check_process()
         return self._parts.response.wait(seconds)
 
     def __enter__(self) -> SelfHealingModel:
-        with self._turns:
+        with self._inference_lock:
             return self
 
     def __exit__(
@@ -382,7 +386,7 @@ class SelfHealingModel:
         )
 
     def __repr__(self) -> str:
-        state: Any = "closed" if self._turns.closed else self._session.fingerprint
+        state: Any = "closed" if self._inference_lock.closed else self._session.fingerprint
         return f"<SelfHealingModel {self._session.model.sha256[:12]}, {state}>"
 
 

@@ -125,14 +125,14 @@ def test_safe_mode_costs_nothing_and_ends_when_there_is_help(
         looked[0] += 1
         return check(keyed)
 
-    attended = [0]
-    attend = loop.attend
+    handled = [0]
+    handle = loop.handle
 
-    def attend_and_count(notice: Any) -> None:
-        attended[0] += 1
-        attend(notice)
+    def handle_and_count(incident: Any) -> None:
+        handled[0] += 1
+        handle(incident)
 
-    monkeypatch.setattr(loop, "attend", attend_and_count)
+    monkeypatch.setattr(loop, "handle", handle_and_count)
     monkeypatch.setattr(model.weights, "check", count)
     for n in range(2000):
         model.predict(x[n % len(x)])
@@ -140,7 +140,7 @@ def test_safe_mode_costs_nothing_and_ends_when_there_is_help(
     alarms = model.health.alarms
     # Tried again after 32 predictions, 64, 128 …: six times in 2,000.
     assert 3 <= sum(e.strategy == "reload_golden" for e in model.events) - 1 <= 7
-    assert attended[0] <= 20 + alarms
+    assert handled[0] <= 20 + alarms
     file = model._session.copy.model
     file._data = bytes([file.data[0] ^ 1]) + file.data[1:]
     for n in range(4000):

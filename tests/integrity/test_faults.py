@@ -253,7 +253,7 @@ def maintain_once(model: she.SelfHealingModel, number: int) -> None:
     model.rollback(modules=[weights.modules[number % len(weights.modules)]])
     image = weights.images["source"]
     region = max((r for r in image.regions.values() if r.kind == "weights"), key=lambda r: r.nbytes)
-    with model._care:
+    with model._maintenance_lock:
         at = region.offset + 8 * number % (region.nbytes - 8)
         old = np.frombuffer(image.live, np.uint8)[at : at + 8].copy()
         image.guard.write(at, bytes(old ^ np.uint8(1)))

@@ -151,7 +151,7 @@ def test_nobody_waits_for_the_reading_of_arrays(
     read = read_batch
 
     def look(*given: Any, **named: Any) -> Any:
-        has_turn.append(guarded._turns.core.mine)
+        has_turn.append(guarded._inference_lock.core.mine)
         return read(*given, **named)
 
     monkeypatch.setattr("selfheal_edge.model.read_batch", look)

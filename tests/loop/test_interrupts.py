@@ -93,8 +93,8 @@ def test_no_lock_is_left_behind(
 
         for _ in range(20):
             interrupted(act, 10)
-            assert not model._turns.core.mine
-            assert not model._care.core.mine
+            assert not model._inference_lock.core.mine
+            assert not model._maintenance_lock.core.mine
             assert not model._journal._delivering.mine
         assert model._parts.healer.trust.repairing == 0 or mode == "background"
         # Another thread has its turn, heals, and is heard.

@@ -113,20 +113,20 @@ def test_a_batch_lets_others_in(
 def test_a_batch_that_is_watched_lets_others_in(
     digits_baseline: she.Baseline, samples: Array
 ) -> None:
-    """While there is a trouble every inference is attended to, and a worker may want its turn."""
+    """While there is a trouble every inference is handled, and a worker may want its turn."""
     with she.SelfHealingModel(digits_model_path(), digits_baseline) as model:
         expected = answers(model, samples)[0]
-        model._serving.attend_at(None, float("inf"), always=True)
-        attended = 0
+        model._serving.handle_at(None, float("inf"), always=True)
+        handled = 0
 
-        def attend(_notice: object) -> None:
-            nonlocal attended
-            attended += 1
+        def handle(_incident: object) -> None:
+            nonlocal handled
+            handled += 1
 
-        model._serving._attend = attend
+        model._serving._handle = handle
         batch = np.ascontiguousarray(np.resize(samples, (20_000, *samples.shape[1:])))
         serve_beside(model, batch, expected)
-        assert attended > len(batch)
+        assert handled > len(batch)
 
 
 def test_a_batch_ends_when_the_model_is_closed(

@@ -1,4 +1,4 @@
-"""Take turns: one thread at a time, in the process that began, until the end."""
+"""A model's locks: one thread at a time, in the process that began, until the model is closed."""
 
 from __future__ import annotations
 
@@ -9,31 +9,32 @@ from selfheal_edge import _core
 from selfheal_edge.concurrency.process import ProcessGuard
 from selfheal_edge.errors import ModelClosedError
 
-__all__ = ["Turns"]
+__all__ = ["ModelLock"]
 
 
-class Turns(_core.TurnScope):
-    """A re-entrant lock that also knows when nobody may come in any more.
+class ModelLock(_core.TurnScope):
+    """A re-entrant lock that also knows when the model was closed.
 
     Parameters
     ----------
     after
-        Called when a thread's outermost turn has ended and others may have theirs: the place for
+        Called when a thread has given the lock back and others may take it: the place for
         what must not run in the middle of one, as the user's callbacks.
     outer
-        Turns that a thread takes before these, if it takes both: `after` waits for their end, and
-        a thread that has these alone is refused the outer ones rather than left to wait for ever.
+        The lock that a thread takes before this one, if it takes both: `after` waits for its end,
+        and a thread that has this one alone is refused the outer one rather than left to wait for
+        ever.
 
     Notes
     -----
     The process is looked at before the lock: in a forked child the lock may be held for ever by a
-    thread that only the parent has. Threads get their turns in the order in which they came.
+    thread that only the parent has. Threads get the lock in the order in which they came.
 
     The core takes the lock at the beginning of a `with` block and gives it back at its end, so that
     whatever a signal's handler raises (`KeyboardInterrupt`, a time limit) leaves no lock behind.
     """
 
-    def __init__(self, after: Callable[[], None], outer: Turns | None = None) -> None:
+    def __init__(self, after: Callable[[], None], outer: ModelLock | None = None) -> None:
         super().__init__(outer)
         self._process = ProcessGuard()
         self._after = after
@@ -68,14 +69,14 @@ class Turns(_core.TurnScope):
         self.core.close()
 
     def ended(self) -> None:
-        """Do what has to wait for the end of a turn, unless an outer one goes on."""
+        """Do what has to wait until the lock is given back, unless the outer one is still held."""
         if self._outer is None or not self._outer.core.mine:
             self._after()
 
     def give_way(self) -> None:
-        """Let others have their turn in the middle of what may be interrupted.
+        """Let other threads have the lock in the middle of what may be interrupted.
 
-        Not inside another turn of the same thread. Raises `ModelClosedError` if the model was
+        Not where the same thread has taken it twice. Raises `ModelClosedError` if the model was
         closed meanwhile.
         """
         if self.core.give_way():

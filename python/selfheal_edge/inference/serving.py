@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 
 from selfheal_edge import _core
-from selfheal_edge.concurrency.locks import Turns
+from selfheal_edge.concurrency.locks import ModelLock
+from selfheal_edge.inference.incident import Incident
 from selfheal_edge.integrity.weights import CorruptBlock, Weights
 from selfheal_edge.monitoring.monitor import Alarm, PerformanceMonitor
 from selfheal_edge.monitoring.signals import Measurement, SignalExtractor
@@ -20,7 +20,7 @@ from selfheal_edge.tflite.arrays import Batch, join_outputs, shape_outputs
 from selfheal_edge.tflite.runtimes.protocol import Array, Instance, TensorSpec
 from selfheal_edge.tflite.session import Session
 
-__all__ = ["Last", "Notice", "Serving"]
+__all__ = ["Last", "Serving"]
 
 T = TypeVar("T")
 
@@ -29,21 +29,6 @@ _FAILED: Final = _core.ATTENTION["run_failed"]
 _ALARM: Final = _core.ATTENTION["alarm"]
 _MOST_FAST: Final = 1 / 8
 _MOST_KEYED: Final = 1 / 64
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """What came up at an inference."""
-
-    number: int
-    """Predictions so far."""
-    damage: tuple[CorruptBlock, ...] = ()
-    """Found before the inference, which has not run yet."""
-    error: BaseException | None = None
-    """The runtime failed with this; there is no answer yet."""
-    alarms: tuple[Alarm, ...] = ()
-    again: Callable[[], object] | None = None
-    """Takes the answer anew, from a model that was healed meanwhile."""
 
 
 class Last(NamedTuple):
@@ -111,14 +96,14 @@ class Serving:
     ----------
     session, weights, extractor, monitor, policy
         The parts.
-    turns, care
-        Held while an inference runs; held by whoever else works on the images.
+    inference_lock, maintenance_lock
+        Held while an inference runs; held by every other thread that works on the images.
     clock
         Monotonic seconds; None for the core's own.
     at_once
         Whether the core shall repair what its sweep finds.
-    attend
-        Called with what came up, in the turn of the inference.
+    handle
+        Called with what came up, under the inference lock.
     """
 
     def __init__(
@@ -129,19 +114,19 @@ class Serving:
         extractor: SignalExtractor,
         monitor: PerformanceMonitor,
         policy: Policy,
-        turns: Turns,
-        care: Turns,
+        inference_lock: ModelLock,
+        maintenance_lock: ModelLock,
         clock: Callable[[], float] | None,
         at_once: bool,
-        attend: Callable[[Notice], None],
+        handle: Callable[[Incident], None],
     ) -> None:
         self._weights = weights
         self._extractor = extractor
         self._monitor = monitor
-        self._turns = turns
-        self._care = care
+        self._inference_lock = inference_lock
+        self._maintenance_lock = maintenance_lock
         self._at_once = at_once
-        self._attend = attend
+        self._handle = handle
         self._clock = _core.coarse_seconds if clock is None else clock
         self.alarms: tuple[Alarm, ...] = ()
         """Raised by the latest inference that raised any; whoever asks resets it before."""
@@ -158,13 +143,13 @@ class Serving:
         self._hot: _core.HotPath | None = None
         if at_once and type(monitor) is PerformanceMonitor:
             self._hot = _core.HotPath(
-                turn=turns.core,
+                turn=inference_lock.core,
                 signals=extractor.core,
                 monitor=monitor.core,
                 inputs=[_tensor(spec) for spec in instance.inputs],
                 outputs=[_tensor(spec) for spec in instance.outputs],
-                attend=_weakly(self._attend_hot),
-                ended=_weakly(turns.ended),
+                attend=_weakly(self._handle_hot),
+                ended=_weakly(inference_lock.ended),
                 clock=None if clock is None else _weakly(self.now),
                 fast_bytes=fast,
                 keyed_bytes=keyed,
@@ -178,7 +163,7 @@ class Serving:
         self.attach(instance)
 
     def attach(self, instance: Instance, *, spare: bool = False) -> None:
-        """Serve from this instance from now on; to be called in the turn."""
+        """Serve from this instance from now on; to be called under the lock."""
         self._instance, self.on_spare = instance, spare
         if self._hot is None:
             return
@@ -186,7 +171,7 @@ class Serving:
         self._is_hot = instance.engine is not None
 
     def exchange(self, instance: Instance) -> None:
-        """Serve from the model's new instance, unless the spare serves; in the turn as well."""
+        """Serve from the model's new instance, unless the spare serves; likewise."""
         if not self.on_spare:
             self.attach(instance)
 
@@ -194,8 +179,8 @@ class Serving:
         """Sweep the images that there are now."""
         if self._hot is not None:
             images = self._weights.images.values()
-            with self._turns:  # whoever predicts may be about to ask what was found
-                self._hot.guard([image.guard for image in images], self._care.core)
+            with self._inference_lock:  # whoever predicts may be about to ask what was found
+                self._hot.guard([image.guard for image in images], self._maintenance_lock.core)
 
     def release(self) -> None:
         """Let go of the instance; nothing is served any more."""
@@ -214,15 +199,15 @@ class Serving:
         """Predictions so far."""
         return self._slow_number if self._hot is None else self._hot.number
 
-    def attend_at(self, number: int | None, second: float, *, always: bool) -> None:
-        """Attend to the inference of this number or time, or to every one."""
+    def handle_at(self, number: int | None, second: float, *, always: bool) -> None:
+        """Handle the inference of this number or time, or to every one."""
         self._due, self._watched = (number, second), always
         if self._hot is not None:
             self._hot.due_number, self._hot.due_seconds = number, second
             self._hot.watched = always
 
     def now(self) -> float:
-        """Seconds of the clock that `attend_at` means."""
+        """Seconds of the clock that `handle_at` means."""
         return self._clock()
 
     @property
@@ -233,7 +218,7 @@ class Serving:
     def serve(self, batch: Batch) -> Array | dict[str, Array]:
         """Serve n inferences, one after the other.
 
-        In a turn for each if other threads wait, or all in one where the caller has a turn.
+        Under the lock for each if other threads wait, or for all where the caller has it.
         """
         specs = self._specs
         if self._is_hot:
@@ -242,15 +227,15 @@ class Serving:
             try:
                 self._hot.serve(batch.rows, results, batch.nonfinite)
             except RuntimeError:
-                self._turns.check_open()
+                self._inference_lock.check_open()
                 raise
             return join_outputs(specs, results, batch.form, batch.real)
         counts = batch.nonfinite
         answers = []
-        with self._turns:
+        with self._inference_lock:
             for n in range(batch.size):
                 if n:
-                    self._turns.give_way()
+                    self._inference_lock.give_way()
                 inputs = [r[n, ...] for r in batch.rows]
                 answers.append(self._serve_one(inputs, 0 if counts is None else int(counts[n])))
         return shape_outputs(specs, answers, batch.form, batch.real)
@@ -266,28 +251,28 @@ class Serving:
         sound = not (hot.nonfinite or hot.nonfinite_outputs or left_out)
         return Last(label, None if label is None else hot.confidence, sound)
 
-    def _attend_hot(self, up: int, error: BaseException | None) -> None:
+    def _handle_hot(self, up: int, error: BaseException | None) -> None:
         assert self._hot is not None
         number = self._hot.number
         if up & _DAMAGE:
-            self._attend(Notice(number, damage=self._weights.describe(self._hot.findings)))
+            self._handle(Incident(number, damage=self._weights.describe(self._hot.findings)))
         elif up & _FAILED:
-            self._attend(Notice(number, error=error))
+            self._handle(Incident(number, error=error))
         else:
             alarms = self._monitor.alarms() if up & _ALARM else ()
             self.alarms = alarms
-            self._attend(Notice(number, alarms=alarms, again=self._hot.again))
+            self._handle(Incident(number, alarms=alarms, again=self._hot.again))
 
     def _serve_one(self, inputs: list[Array], nonfinite: int) -> Sequence[Array]:
         now = self._clock()
-        self._turns.check_open()  # the clock is the user's
+        self._inference_lock.check_open()  # the clock is the user's
         if found := self._sweep(now):
-            self._attend(Notice(self.number, damage=found))
+            self._handle(Incident(self.number, damage=found))
         run = self._instance.run
         try:
             outputs = run(inputs)
         except Exception as error:  # the input's fault, or that of bytes not swept yet
-            self._attend(Notice(self.number, error=error))
+            self._handle(Incident(self.number, error=error))
             outputs = self._instance.run(inputs)
         if self._hot is None:
             self._slow_number += 1
@@ -307,7 +292,7 @@ class Serving:
             outputs = self._instance.run(inputs)
             self._measure(inputs, outputs, nonfinite)
 
-        self._attend(Notice(number, alarms=alarms, again=again))
+        self._handle(Incident(number, alarms=alarms, again=again))
         return outputs
 
     def _sweep(self, now: float) -> tuple[CorruptBlock, ...]:
@@ -320,7 +305,7 @@ class Serving:
         self._left_out = False
         if not (is_fast_due or is_keyed_due):
             return found
-        with self._care.attempt() as is_mine:
+        with self._maintenance_lock.attempt() as is_mine:
             if not is_mine:
                 self._left_out = True
                 return found

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Final
 
 from selfheal_edge import _core
-from selfheal_edge.concurrency.locks import Turns
+from selfheal_edge.concurrency.locks import ModelLock
 from selfheal_edge.errors import IntegrityError
 from selfheal_edge.integrity.guarded_image import CorruptBlock, GuardedImage, RestoreReport
 from selfheal_edge.tflite.format.records import Region
@@ -33,8 +33,9 @@ class Weights:
         Returns the coverage table of the running instance.
     heal
         Called with the corrupt blocks that `scrub` found.
-    turns
-        Shared with the model: no check while another thread runs, heals or closes it.
+    lock
+        The maintenance lock, shared with the model: no check while another thread heals it or
+        closes it.
     clock
         Monotonic seconds.
     """
@@ -44,13 +45,13 @@ class Weights:
         images: Mapping[str, GuardedImage],
         coverage: Callable[[], CoverageTable],
         heal: Callable[[tuple[CorruptBlock, ...]], None],
-        turns: Turns,
+        lock: ModelLock,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._images = dict(images)
         self._coverage = coverage
         self._heal = heal
-        self._turns = turns
+        self._lock = lock
         self._clock = clock
         self._active = GOLDEN
         self._origins = {GOLDEN: GOLDEN}
@@ -60,7 +61,7 @@ class Weights:
 
     def check_open(self) -> None:
         """Raise `ModelClosedError` after the model was closed, and in a forked child."""
-        with self._turns:
+        with self._lock:
             pass
 
     @property
@@ -96,7 +97,7 @@ class Weights:
     @property
     def generations(self) -> tuple[int, ...]:
         """Saved generations; 0 is golden."""
-        with self._turns:
+        with self._lock:
             pool = self._images["source"].pool
             return () if pool is None else tuple(pool.generations)
 
@@ -113,7 +114,7 @@ class Weights:
             Whether the core repairs at once what it finds; otherwise it is only reported.
         """
         found: tuple[CorruptBlock, ...] = ()
-        with self._turns:
+        with self._lock:
             for image in self._images.values():
                 if heal:
                     found += image.step(fast_bytes, keyed_bytes)
@@ -149,7 +150,7 @@ class Weights:
         end = self._clock() + seconds
         left = 4 * self.nbytes  # no image with all that guards it is larger
         while left > 0 and self._clock() < end:
-            with self._turns:
+            with self._lock:
                 now = self.step(_IDLE_SLICE, _IDLE_SLICE)
                 if now:
                     self._heal(now)
@@ -167,7 +168,7 @@ class Weights:
             faster.
         """
         found: tuple[CorruptBlock, ...] = ()
-        with self._turns:
+        with self._lock:
             for image in self._images.values():
                 found += image.describe(image.image.check(keyed=keyed))
         return found
@@ -178,7 +179,7 @@ class Weights:
         Nothing is written to the journal and no runtime is rebuilt: `scrub` does the whole.
         """
         found: tuple[CorruptBlock, ...] = ()
-        with self._turns:
+        with self._lock:
             for image in self._images.values():
                 found += tuple(map(image.report, image.guard.sweep()))
         return found
@@ -188,7 +189,7 @@ class Weights:
         found: tuple[CorruptBlock, ...] = ()
         live = [b for b in corrupt if b.part == "live"]
         wanted = {name: [b.block for b in live if b.image == name] for name in self._images}
-        with self._turns:
+        with self._lock:
             for name, image in self._images.items():
                 found += image.heal(wanted[name])
         return found
@@ -211,7 +212,7 @@ class Weights:
         Cost: one keyed hash of all images, below 50 µs per 100 kB on a desktop,
         and as much again for what guards them.
         """
-        with self._turns:
+        with self._lock:
             found = self.check()
             if found and repair:
                 self._heal(found)
@@ -245,7 +246,7 @@ class Weights:
         RuntimeError
             When there is no room; drop a generation first.
         """
-        with self._turns:
+        with self._lock:
             found = self.check()
             if found:
                 raise IntegrityError(
@@ -283,7 +284,7 @@ class Weights:
         ValueError
             For golden, for the active generation, for a pinned one, and for one that is not held.
         """
-        with self._turns:
+        with self._lock:
             held = sorted(set(self.generations) - {GOLDEN, self._active})
             if isinstance(generation, bool) or generation not in held:
                 raise ValueError(
@@ -301,7 +302,7 @@ class Weights:
         ValueError
             For golden, which is never dropped, and for a generation that is not held.
         """
-        with self._turns:
+        with self._lock:
             for pool in self._saved(generation):
                 pool.pin(generation)
 
@@ -313,7 +314,7 @@ class Weights:
         ValueError
             As `pin`.
         """
-        with self._turns:
+        with self._lock:
             for pool in self._saved(generation):
                 pool.unpin(generation)
 
@@ -333,18 +334,18 @@ class Weights:
         self, generation: int, ranges: Mapping[str, Sequence[tuple[int, int]]]
     ) -> RestoreReport:
         """Make byte ranges, by image, those of `generation`, and expect them from now on."""
-        with self._turns:
+        with self._lock:
             reports = [self._images[n].restore(generation, r) for n, r in ranges.items()]
         return RestoreReport(sum(r.rewritten for r in reports), sum(r.refused for r in reports))
 
     def lost(self, generation: int, ranges: Mapping[str, Sequence[tuple[int, int]]]) -> int:
         """Count the damaged blocks that keep these ranges of `generation` from being restored."""
-        with self._turns:
+        with self._lock:
             return sum(self._images[n].lost(generation, r) for n, r in ranges.items())
 
     def activate(self, generation: int) -> None:
         """Take note that the live bytes are meant to be this generation."""
-        with self._turns:
+        with self._lock:
             self._active = generation
 
     def follow(self, images: Mapping[str, memoryview]) -> None:
@@ -355,7 +356,7 @@ class Weights:
         IntegrityError
             When it is another one: what the runtime built is not what it had built before.
         """
-        with self._turns:
+        with self._lock:
             expected = self._images.keys() - {"source"}
             if images.keys() != expected:
                 raise IntegrityError(
@@ -372,7 +373,7 @@ class Weights:
 
     def replace(self, images: Mapping[str, GuardedImage]) -> None:
         """Guard other images from now on; their content is golden, and all snapshots are gone."""
-        with self._turns:
+        with self._lock:
             self._images = dict(images)
             self._active = GOLDEN
             self._origins = {GOLDEN: GOLDEN}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from selfheal_edge.concurrency.locks import Turns
+from selfheal_edge.concurrency.locks import ModelLock
 from selfheal_edge.diagnosis.diagnoser import AttackDiagnoser
 from selfheal_edge.errors import BaselineMismatchError
 from selfheal_edge.inference.serving import Serving
@@ -76,8 +76,8 @@ def assemble(
     kit: ModelRepairKit,
     monitor: PerformanceMonitor | None,
     diagnoser: AttackDiagnoser | None,
-    turns: Turns,
-    care: Turns,
+    inference_lock: ModelLock,
+    maintenance_lock: ModelLock,
     clock: Callable[[], float] | None,
 ) -> Parts:
     """Make the parts of one model and join them.
@@ -86,7 +86,7 @@ def assemble(
     ----------
     session
         Closed by whoever opened it if this fails.
-    turns, care
+    inference_lock, maintenance_lock
         Held while an inference runs; held, before these, by whoever works on the images. The same
         object where the call that notices damage heals it.
     """
@@ -102,7 +102,7 @@ def assemble(
             guarded(session.instance),
             lambda: session.coverage,
             lambda corrupt: loop.take_in(corrupt),  # noqa: PLW0108 — made below
-            care,
+            maintenance_lock,
             time.monotonic if clock is None else clock,
         )
         undo.callback(weights.close)
@@ -127,24 +127,24 @@ def assemble(
             healer=healer,
             policy=policy,
             journal=journal,
-            turn=turns,
+            turn=inference_lock,
             spare=spare,
         )
-        response = respond(loop, healer, turns, care)
+        response = respond(loop, healer, inference_lock, maintenance_lock)
         serving = Serving(
             session=session,
             weights=weights,
             extractor=extractor,
             monitor=monitor,
             policy=policy,
-            turns=turns,
-            care=care,
+            inference_lock=inference_lock,
+            maintenance_lock=maintenance_lock,
             clock=clock,
             at_once=healer.heals_at_once,
-            attend=response.attend,
+            handle=response.handle,
         )
         loop.serving = serving
-        session.turn = turns
+        session.inference_lock = inference_lock
         session.exchanged = serving.exchange
         weights.replaced = serving.guard
         undo.pop_all()

@@ -138,7 +138,7 @@ class Healer:
         ranges = {name: image.ranges_of(None) for name, image in weights.images.items()}
         is_sound = False
         try:
-            with self._session.turn:
+            with self._session.inference_lock:
                 report = weights.restore(generation, ranges)
             weights.activate(generation)
             self.rebuild()
@@ -326,7 +326,9 @@ class Healer:
         self, generation: int, ranges: Mapping[str, Sequence[tuple[int, int]]], *, whole: bool
     ) -> str:
         weights = self._weights
-        with self._session.turn:  # no answer from weights that are half one, half the other
+        with (
+            self._session.inference_lock
+        ):  # no answer from weights that are half one, half the other
             report = weights.restore(generation, ranges)
         if report.refused:
             raise IntegrityError(

@@ -13,7 +13,8 @@ from selfheal_edge.diagnosis.diagnoser import (
     diagnose_with,
 )
 from selfheal_edge.errors import IntegrityError
-from selfheal_edge.inference.serving import Notice, Serving
+from selfheal_edge.inference.incident import Incident
+from selfheal_edge.inference.serving import Serving
 from selfheal_edge.inference.spare import Spare
 from selfheal_edge.integrity.weights import CorruptBlock, Weights
 from selfheal_edge.loop.backoff import Retries
@@ -100,7 +101,7 @@ class HealingLoop:
             beat.start(self.predictions, now)
         self._look_again()
 
-    def attend(self, notice: Notice) -> None:
+    def handle(self, incident: Incident) -> None:
         """Take in what came up at an inference, and do what has to be done.
 
         Nothing that predictions depend on is held for longer than one inference takes.
@@ -111,7 +112,7 @@ class HealingLoop:
             The runtime's own, when it failed and no damage explains that.
         """
         try:
-            self._attend(notice)
+            self._handle(incident)
         finally:
             self._serve_again()
             self._look_again()
@@ -121,22 +122,22 @@ class HealingLoop:
         """Whether there is neither a trouble nor an alarm that nobody has explained."""
         return self.trouble is None and not self._pending
 
-    def _attend(self, notice: Notice) -> None:
+    def _handle(self, incident: Incident) -> None:
         self._keep_spare()
-        if notice.damage:
-            self._take_in(notice.damage)
+        if incident.damage:
+            self._take_in(incident.damage)
             return
-        if notice.error is not None:
+        if incident.error is not None:
             corrupt = self._corrupt()
             if not corrupt or not self.heal_corruption(corrupt):
-                raise notice.error
+                raise incident.error
             return
-        self.alarms += len(notice.alarms)
+        self.alarms += len(incident.alarms)
         # Those of before a recovery had waited for it: what was wrong then is known, and healed.
-        alarms = tuple(a for a in notice.alarms if a.onset >= self._recovered_at)
-        if alarms and self._hear(alarms) and notice.again and not self._session.stateful:
+        alarms = tuple(a for a in incident.alarms if a.onset >= self._recovered_at)
+        if alarms and self._hear(alarms) and incident.again and not self._session.stateful:
             # The weights were corrupt: the answer is taken again from the healed model.
-            notice.again()
+            incident.again()
         if self._pending and self.predictions >= self._diagnose_at:
             self._diagnose()
         elif self._is_damaged:
@@ -163,7 +164,7 @@ class HealingLoop:
             numbers.append(self._verify_spare_at)
         second = min(beat.next_second for beat in beats)
         with self._turn:
-            self.serving.attend_at(
+            self.serving.handle_at(
                 min(numbers, default=None),
                 second,
                 always=self.trouble is not None and not self._is_damaged,

@@ -58,4 +58,4 @@ class Trust:
 
     @property
     def _turn(self) -> AbstractContextManager[None]:
-        return self._session.turn
+        return self._session.inference_lock

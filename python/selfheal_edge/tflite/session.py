@@ -83,7 +83,7 @@ class Session:
         self.stateful = self.model.keeps_resources or any(
             tensor.is_variable for tensor in self.model.tensors
         )
-        self.turn: AbstractContextManager[None] = nullcontext()
+        self.inference_lock: AbstractContextManager[None] = nullcontext()
         """To be held while the instance runs or is exchanged."""
         self.exchanged: Callable[[Instance], None] = lambda _: None
         """Called in that turn with the instance that runs from now on."""
@@ -141,7 +141,7 @@ class Session:
         except BaseException:
             fresh.close()
             raise
-        with self.turn:
+        with self.inference_lock:
             old, self.instance = self.instance, fresh
             if keep_state and self.stateful:
                 indices = [t.index for t in self.copy.model.tensors if t.is_variable]
@@ -154,7 +154,7 @@ class Session:
         answers = []
         if not self.stateful:
             for inputs in questions:  # others may have their turn between two
-                with self.turn:
+                with self.inference_lock:
                     answers.append(self.instance.run(inputs))
             return answers
         fresh = self.choice.build(self.source)
