@@ -185,7 +185,7 @@ def soak(case: Case, count: int) -> list[harness.Row]:
             not np.array_equal(np.asarray(serve(x)), y)
             for x, y in zip(inputs, expected, strict=True)
         )
-        corrupt = len(model.weights.check())
+        corrupt = len(model.weights.scrub(repair=False))
         health = model.health
     label = f"{case.label}, soak of {done}"
     return [

@@ -36,6 +36,7 @@ import numpy as np
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path, load_digits
+from selfheal_edge.weights import guarded_weights
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
@@ -74,7 +75,7 @@ class Attack:
             offset, bit = int(rng.choice(places)), int(rng.integers(8))
             # The image that executes now: a repair that rebuilds the runtime moves it. Taken
             # without the model's lock, so that a flip may fall into the middle of anything.
-            memory = np.frombuffer(self.model.weights.images[name].live, np.uint8)
+            memory = np.frombuffer(guarded_weights(self.model.weights).images[name].live, np.uint8)
             self.begun.append(time.perf_counter())
             memory[offset] ^= np.uint8(1 << bit)
             self.done.append(time.perf_counter())

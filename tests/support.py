@@ -13,10 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 import selfheal_edge as she
+from selfheal_edge.integrity.weights import Weights
 from selfheal_edge.repair import RepairCase, RepairOutcome, RepairTarget
 from selfheal_edge.tflite.runtimes.protocol import KernelsChoice, RuntimeName, TensorSpec
 from selfheal_edge.tflite.runtimes.select import available_runtimes
 from selfheal_edge.tflite.session import Session
+from selfheal_edge.weights import guarded_weights
 
 Array = npt.NDArray[Any]
 
@@ -127,6 +129,11 @@ def same(left: list[Array], right: list[Array]) -> bool:
         a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
         for a, b in zip(left, right, strict=True)
     )
+
+
+def internals(model: she.SelfHealingModel) -> Weights:
+    """Return what stands behind `model.weights`: images with their guards, pools and parity."""
+    return guarded_weights(model.weights)
 
 
 def executing(model: she.SelfHealingModel) -> str:

@@ -22,7 +22,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"monitoring", "integrity"}),
     frozenset({"calibration"}),
     frozenset({"diagnosis", "repair", "trial", "policy"}),
-    frozenset({"inference", "health"}),
+    frozenset({"inference", "health", "weights"}),
     frozenset({"loop"}),
     frozenset({"model"}),
     frozenset({"redteam", "cli", "report", "telemetry"}),

@@ -16,7 +16,6 @@ from selfheal_edge.diagnosis.diagnoser import AttackDiagnoser
 from selfheal_edge.errors import ForkedProcessError, ModelClosedError
 from selfheal_edge.health import CoverageSummary, Health, Prediction
 from selfheal_edge.integrity.protected_share import measure_exposure
-from selfheal_edge.integrity.weights import Weights
 from selfheal_edge.loop.assembly import assemble
 from selfheal_edge.monitoring.baseline import Baseline
 from selfheal_edge.monitoring.monitor import PerformanceMonitor
@@ -27,6 +26,7 @@ from selfheal_edge.tflite.arrays import Batch, Tensors, check_out, read_batch
 from selfheal_edge.tflite.runtimes.protocol import Array, TensorSpec
 from selfheal_edge.tflite.runtimes.select import KernelsArgument, RuntimeArgument
 from selfheal_edge.tflite.session import Session
+from selfheal_edge.weights import ModelWeights
 
 __all__ = ["SelfHealingModel"]
 
@@ -126,6 +126,7 @@ class SelfHealingModel:
             self._session.close()
             raise
         self._baseline = baseline
+        self._weights = ModelWeights(self._parts.weights, self._session.copy)
         self._serving = self._parts.serving
         self._hot = self._serving.hot
         rng = random.SystemRandom() if seed is None else random.Random(seed)  # noqa: S311
@@ -296,9 +297,9 @@ class SelfHealingModel:
             return self._journal[:]
 
     @property
-    def weights(self) -> Weights:
-        """The guarded bytes: `images`, `regions`, `coverage`, `scrub()`."""
-        return self._parts.weights
+    def weights(self) -> ModelWeights:
+        """The guarded bytes: `images`, `regions`, `coverage`, `scrub()`, `export()`."""
+        return self._weights
 
     @property
     def health(self) -> Health:

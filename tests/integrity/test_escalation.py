@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.support import Array, answers, executing, flip, run_by, same
+from tests.support import Array, answers, executing, flip, internals, run_by, same
 
 import selfheal_edge as she
 from selfheal_edge.assets import DigitsData, digits_model_path
@@ -58,7 +58,7 @@ def block_inside_a_region(image: GuardedImage) -> int:
 
 def damage_for(step: str, model: she.SelfHealingModel) -> None:
     """Damage that no step before this one repairs."""
-    images = model.weights.images
+    images = internals(model).images
     source = images["source"]
     if step == "rollback_block":
         flip(model, 4000)
@@ -92,7 +92,7 @@ def test_each_step_is_reached_and_helps(
 ) -> None:
     x: Array = digits.heldout_inputs[:20, np.newaxis]
     expected = answers(model, x)
-    content = {name: bytes(image.live) for name, image in model.weights.images.items()}
+    content = {name: bytes(image.live) for name, image in internals(model).images.items()}
     damage_for(step, model)
     assert model.weights.scrub()
     tried = [e for e in model.events if e.kind == "repair" and e.strategy in LADDER]
@@ -105,10 +105,12 @@ def test_each_step_is_reached_and_helps(
     assert "healed" in str(tried[-1].outcome)
     assert state(model) == "healthy"
     assert same(answers(model, x), expected)
-    assert {n: bytes(i.live) for n, i in model.weights.images.items()} == content
+    assert {n: bytes(i.live) for n, i in internals(model).images.items()} == content
     model.weights.scrub()  # and what guards it is mended, from what is right now
     assert model.weights.scrub() == ()
-    assert all(image.pool and not image.pool.verify(0) for image in model.weights.images.values())
+    assert all(
+        image.pool and not image.pool.verify(0) for image in internals(model).images.values()
+    )
 
 
 def test_safe_mode_costs_nothing_and_ends_when_there_is_help(
@@ -119,7 +121,7 @@ def test_safe_mode_costs_nothing_and_ends_when_there_is_help(
     damage_for("mark_untrusted", model)
     model.weights.scrub()
     loop, looked = model._parts.loop, [0]
-    check = model.weights.check
+    check = internals(model).check
 
     def count(keyed: bool = True) -> Any:
         looked[0] += 1
@@ -133,7 +135,7 @@ def test_safe_mode_costs_nothing_and_ends_when_there_is_help(
         handle(incident)
 
     monkeypatch.setattr(loop, "handle", handle_and_count)
-    monkeypatch.setattr(model.weights, "check", count)
+    monkeypatch.setattr(internals(model), "check", count)
     for n in range(2000):
         model.predict(x[n % len(x)])
     assert state(model) == "untrusted"

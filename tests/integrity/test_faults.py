@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 import pytest
-from tests.support import MODELS, SHARED, Array, answers, named, random_batch, same
+from tests.support import MODELS, SHARED, Array, answers, internals, named, random_batch, same
 
 import selfheal_edge as she
 from selfheal_edge import _core
@@ -35,7 +35,7 @@ def guarded(path: Path, runtime: RuntimeName) -> tuple[she.SelfHealingModel, Arr
 
 def executing_image(model: she.SelfHealingModel) -> tuple[GuardedImage, Array]:
     """Return the image that executes and its live bytes."""
-    images = model.weights.images
+    images = internals(model).images
     image = images.get("packed", images["source"])
     return image, np.frombuffer(image.live, np.uint8)
 
@@ -168,7 +168,7 @@ class TestSample:
 
     @pytest.mark.parametrize("name", ["source", "packed"])
     def test_faults(self, small: she.SelfHealingModel, name: str) -> None:
-        images = small.weights.images
+        images = internals(small).images
         if name not in images:
             pytest.skip("the runtime's packed weights are not ours here")
         image = images[name]
@@ -251,7 +251,7 @@ def maintain_once(model: she.SelfHealingModel, number: int) -> None:
     snapshot = model.snapshot()
     model.rollback(to=snapshot)
     model.rollback(modules=[weights.modules[number % len(weights.modules)]])
-    image = weights.images["source"]
+    image = internals(model).images["source"]
     region = max((r for r in image.regions.values() if r.kind == "weights"), key=lambda r: r.nbytes)
     with model._maintenance_lock:
         at = region.offset + 8 * number % (region.nbytes - 8)
@@ -289,9 +289,9 @@ class TestCampaign:
             if stateful:
                 model.rollback()
             expected = answers(model, x)
-            for image in model.weights.images.values():
+            for image in internals(model).images.values():
                 live = np.frombuffer(image.live, np.uint8)
-                share = 4546 // len(model.weights.images) + 1
+                share = 4546 // len(internals(model).images) + 1
                 random_flips(image, live, share, rng)
                 chosen(image, live, 50, rng)
                 bursts(image, live, rng)

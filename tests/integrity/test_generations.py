@@ -8,11 +8,12 @@ from typing import Literal
 
 import numpy as np
 import pytest
-from tests.support import SHARED, Array, answers, same
+from tests.support import SHARED, Array, answers, internals, same
 
 import selfheal_edge as she
 from selfheal_edge.assets import DigitsData, digits_model_path
 from selfheal_edge.errors import IntegrityError
+from selfheal_edge.integrity.guarded_image import CorruptBlock
 from selfheal_edge.loop.healer import Healer
 from selfheal_edge.tflite.runtimes.protocol import RuntimeName
 from selfheal_edge.tflite.session import Session
@@ -36,7 +37,7 @@ def model(
 
 def change(model: she.SelfHealingModel) -> None:
     """Write other weights through the guard: the last layer's signs."""
-    image = model.weights.images["source"]
+    image = internals(model).images["source"]
     region = max((r for r in image.regions.values() if r.kind == "weights"), key=lambda r: r.offset)
     old = np.frombuffer(image.live, np.uint8)[region.offset : region.offset + 64].copy()
     image.guard.write(region.offset, bytes(old ^ np.uint8(0x80)))
@@ -51,7 +52,7 @@ def generations(model: she.SelfHealingModel) -> tuple[int, ...]:
 
 
 def live_of(model: she.SelfHealingModel) -> dict[str, bytes]:
-    return {name: bytes(image.live) for name, image in model.weights.images.items()}
+    return {name: bytes(image.live) for name, image in internals(model).images.items()}
 
 
 def unheard(model: she.SelfHealingModel, x: Array) -> list[Array]:
@@ -60,7 +61,7 @@ def unheard(model: she.SelfHealingModel, x: Array) -> list[Array]:
 
 
 def flip(model: she.SelfHealingModel, rng: np.random.Generator) -> None:
-    for image in model.weights.images.values():
+    for image in internals(model).images.values():
         live = np.frombuffer(image.live, np.uint8)
         live[int(rng.integers(live.size))] ^= np.uint8(1 << int(rng.integers(8)))
 
@@ -121,7 +122,7 @@ def test_damage_to_a_generations_copies_is_found_and_mended(
     x: Array = digits.heldout_inputs[0, np.newaxis]
     change(model)
     generation = healer(model).adopt()
-    image = model.weights.images["source"]
+    image = internals(model).images["source"]
     assert image.pool is not None
     changed = image.pool.changed_blocks(generation)
     assert changed
@@ -142,10 +143,10 @@ def test_damage_during_the_proof(
     """Flips that are younger than a repair are repaired as well, and say nothing against it."""
     x: Array = digits.heldout_inputs[:20, np.newaxis]
     expected, content = answers(model, x), live_of(model)
-    weights, rng = model.weights, np.random.default_rng(2)
+    weights, rng = internals(model), np.random.default_rng(2)
     real, flips = weights.check, [0]
 
-    def check(keyed: bool = True) -> tuple[she.weights.CorruptBlock, ...]:
+    def check(keyed: bool = True) -> tuple[CorruptBlock, ...]:
         if flips[0]:
             flips[0] -= 1
             flip(model, rng)
@@ -209,14 +210,14 @@ def test_a_recurrent_model_is_rebuilt_with_or_without_its_state(
 def test_a_rollback_to_a_damaged_generation_changes_nothing(
     model: she.SelfHealingModel, digits: DigitsData, name: str
 ) -> None:
-    if name not in model.weights.images:
+    if name not in internals(model).images:
         pytest.skip("the runtime's packed weights are not ours here")
     x: Array = digits.heldout_inputs[:20, np.newaxis]
     golden, content = answers(model, x), live_of(model)
     change(model)
     generation = healer(model).adopt()
     model.rollback()
-    image = model.weights.images[name]
+    image = internals(model).images[name]
     assert image.pool is not None
     image.pool.memory()[0][image.image.block_count * 512 + 5] ^= np.uint8(4)
     with pytest.raises(IntegrityError, match=r"1 damaged block.* nothing was changed"):
@@ -225,7 +226,7 @@ def test_a_rollback_to_a_damaged_generation_changes_nothing(
     assert same(answers(model, x), golden)
     assert model.weights.active == 0
     assert model.health.state == "healthy"
-    assert model.weights.check() == ()
+    assert model.weights.scrub(repair=False) == ()
 
 
 def test_a_rollback_that_fails_midway_is_taken_back(
@@ -280,7 +281,7 @@ def test_modules_of_one_generation_with_the_rest_of_another(
 ) -> None:
     x: Array = digits.heldout_inputs[:20, np.newaxis]
     golden = unheard(model, x)
-    source = model.weights.images["source"]
+    source = internals(model).images["source"]
     weights = sorted(
         (r for r in source.regions.values() if r.kind == "weights"), key=lambda r: r.offset
     )
@@ -313,7 +314,7 @@ def test_golden_is_made_anew_from_the_file(model: she.SelfHealingModel, digits: 
     change(model)
     generation = healer(model).adopt()
     for by_sweep in (True, False):
-        for image in model.weights.images.values():
+        for image in internals(model).images.values():
             assert image.pool is not None
             block = image.pool.changed_blocks(generation)[0]
             image.pool.memory()[0][block * 512 + 5] ^= np.uint8(4)
@@ -321,7 +322,7 @@ def test_golden_is_made_anew_from_the_file(model: she.SelfHealingModel, digits: 
             before = model.health.guard_repairs
             model.predict(x[0])
             assert model.health.guard_repairs == before + len(content)
-            assert all(i.pool and not i.pool.verify(0) for i in model.weights.images.values())
+            assert all(i.pool and not i.pool.verify(0) for i in internals(model).images.values())
         model.rollback()
         assert live_of(model) == content
         assert same(answers(model, x), golden)
@@ -334,7 +335,7 @@ def test_damage_that_stays_is_written_down_once(
     change(model)
     generation = healer(model).adopt()
     model.rollback()
-    image = model.weights.images["source"]
+    image = internals(model).images["source"]
     assert image.pool is not None
     image.pool.memory()[0][image.image.block_count * 512 + 5] ^= np.uint8(4)
     for x in digits.heldout_inputs[:50, np.newaxis]:
@@ -353,7 +354,7 @@ def test_images_keep_in_step_when_one_has_no_room(
 ) -> None:
     x: Array = digits.heldout_inputs[:20, np.newaxis]
     expected = answers(model, x)
-    last = list(model.weights.images.values())[-1]
+    last = list(internals(model).images.values())[-1]
     pool = last.pool
 
     class Full:
@@ -369,7 +370,7 @@ def test_images_keep_in_step_when_one_has_no_room(
     monkeypatch.setattr(last, "pool", pool)
     generation = model.snapshot()
     assert all(
-        i.pool and i.pool.generations == [0, generation] for i in model.weights.images.values()
+        i.pool and i.pool.generations == [0, generation] for i in internals(model).images.values()
     )
     model.rollback(to=generation)
     model.rollback()
@@ -410,7 +411,7 @@ def test_damage_that_makes_a_repair_refuse_to_build_is_repaired_first(
     """The repair of bytes that the runtime copied has to rebuild, which asks for sound bytes."""
     x: Array = digits.heldout_inputs[:20, np.newaxis]
     expected, content = answers(model, x), live_of(model)
-    source = model.weights.images["source"]
+    source = internals(model).images["source"]
     live = np.frombuffer(source.live, np.uint8)
     block = 2
     real, flips = healer(model).rebuild, [2]

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from tests.support import RUNTIMES, Array, answers, named, random_batch, same
+from tests.support import RUNTIMES, Array, answers, internals, named, random_batch, same
 
 import selfheal_edge as she
 from selfheal_edge.assets import DigitsData, digits_model_path
@@ -397,12 +397,12 @@ CALLS: dict[str, Call] = {
     "commission": lambda m: m.commission(),
     "enter": lambda m: m.__enter__(),
     "scrub": lambda m: m.weights.scrub(),
-    "check": lambda m: m.weights.check(),
-    "step": lambda m: m.weights.step(512),
-    "take": lambda m: m.weights.take(),
+    "check": lambda m: internals(m).check(),
+    "step": lambda m: internals(m).step(512),
+    "take": lambda m: internals(m).take(),
     "drop": lambda m: m.weights.drop(1),
-    "restore": lambda m: m.weights.restore(0, {"source": [(0, 1)]}),
-    "activate": lambda m: m.weights.activate(0),
+    "restore": lambda m: internals(m).restore(0, {"source": [(0, 1)]}),
+    "activate": lambda m: internals(m).activate(0),
     "generations": lambda m: m.weights.generations,
     "memory": lambda m: she.redteam.inject(m).memory(),
     "flip_bits": lambda m: she.redteam.inject(m).flip_bits(1),

@@ -21,6 +21,7 @@ from tests.support import (
     causes,
     executing,
     flip,
+    internals,
     kinds,
     largest_region,
     named,
@@ -91,7 +92,7 @@ class TestAnyByte:
 
     def test_every_byte_at_once(self, lasting: she.SelfHealingModel, samples: Array) -> None:
         expected = answers(lasting, samples[:50])
-        for name, image in lasting.weights.images.items():
+        for name, image in internals(lasting).images.items():
             she.redteam.inject(lasting).memory(name)[:] ^= np.uint8(0xFF)
             del image
         blocks = [math.ceil(i.nbytes / BLOCK) for i in lasting.weights.images.values()]
@@ -105,7 +106,7 @@ class TestAnyByte:
         assert len(lasting.weights.scrub(repair=False)) == 1
         assert len(lasting.events) == events
         assert len(lasting.weights.scrub()) == 1
-        assert lasting.weights.check() == ()
+        assert lasting.weights.scrub(repair=False) == ()
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/models is absent")
@@ -133,7 +134,7 @@ def test_public_models_heal(shared_models: Path, runtime: RuntimeName, name: str
         expected = answers(model, named(specs, questions))
         everything = [
             (name, region)
-            for name, image in model.weights.images.items()
+            for name, image in internals(model).images.items()
             for region in image.regions.values()
         ]
         for image_name, region in everything:
@@ -213,7 +214,7 @@ class TestSweep:
         policy = she.Policy(scrub_bytes_per_predict=4096)
         with she.SelfHealingModel(digits_model_path(), digits_baseline, policy=policy) as model:
             # Of each image; how large the packed one is depends on the CPU.
-            assert math.ceil(max(i.nbytes for i in model.weights.images.values()) / 4096) < 10
+            assert math.ceil(max(i.nbytes for i in internals(model).images.values()) / 4096) < 10
             x = samples
             expected = answers(model, x)[0]
             for n in range(200):
@@ -411,11 +412,11 @@ class TestDamagedGuard:
     def test_a_damaged_table_is_mended_and_not_taken_for_damaged_weights(
         self, model: she.SelfHealingModel, samples: Array
     ) -> None:
-        guarded = model.weights.images["source"]
+        guarded = internals(model).images["source"]
         for memory in guarded.image.table_memory():
             before = memory.copy()
             memory[::40] ^= np.uint8(1)
-            assert model.weights.check() == ()
+            assert model.weights.scrub(repair=False) == ()
             found = model.weights.scrub()
             assert found
             assert {block.part for block in found} <= {"table", "key"}
@@ -428,7 +429,7 @@ class TestDamagedGuard:
     @pytest.mark.parametrize("everything", [False, True])
     def test_a_damaged_golden_copy(self, model: she.SelfHealingModel, everything: bool) -> None:
         """Parity repairs; without it, the file's bytes do."""
-        guarded = model.weights.images["source"]
+        guarded = internals(model).images["source"]
         offset = guarded.nbytes // 2 // BLOCK * BLOCK
         flip(model, offset, image="source")
         assert guarded.pool is not None
@@ -442,7 +443,7 @@ class TestDamagedGuard:
         repairs = " ".join(str(e) for e in model.events if e.kind == "repair")
         assert ("reload_golden, healed" in repairs) == everything
         assert ("from parity" in repairs) == (not everything)
-        assert model.weights.mend() == ()
+        assert internals(model).mend() == ()
 
     def test_nothing_is_built_from_damaged_bytes(self, model: she.SelfHealingModel) -> None:
         """A module's rollback heals damage elsewhere first, and does not build upon it."""
@@ -476,7 +477,7 @@ class TestGenerations:
         region = largest_region(model)
         flip(model, region.offset + region.nbytes // 2)
         model.rollback(modules=region.modules)
-        assert model.weights.check() == ()
+        assert model.weights.scrub(repair=False) == ()
         assert model.events[-1].strategy == "rollback_module"
 
     def test_damage_is_not_saved(self, model: she.SelfHealingModel) -> None:

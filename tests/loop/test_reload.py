@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.support import Array, answers, bytes_of, executing, pristine, same
+from tests.support import Array, answers, bytes_of, executing, internals, pristine, same
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path
@@ -39,10 +39,10 @@ def place(memory: Any) -> int:
 
 def check_watched(model: she.SelfHealingModel, x: Array, expected: list[Array]) -> None:
     """What runs is guarded: a flip there is found, and healed bit for bit."""
-    watched = model.weights.images
+    watched = internals(model).images
     for name, live in model._session.instance.images.items():
         assert place(watched[name].live) == place(live)
-    assert model.weights.check() == ()
+    assert model.weights.scrub(repair=False) == ()
     golden = pristine(digits_model_path(), model)
     assert bytes_of(model) == golden
     live_bytes(model)[len(golden) // 2] ^= np.uint8(4)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from tests.loop.test_hot_path import Clock, Own
-from tests.support import Array, causes, executing, flip, largest_region, stream
+from tests.support import Array, causes, executing, flip, internals, largest_region, stream
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path
@@ -31,7 +31,7 @@ class TestPace:
     ) -> None:
         """However fast they come: no time passes here."""
         with self.opened(digits_baseline, Clock(), slow, scrub_bytes_per_predict=256) as model:
-            blocks = max(image.guard.fast_blocks for image in model.weights.images.values())
+            blocks = max(image.guard.fast_blocks for image in internals(model).images.values())
             model.predict(stream(samples, 2 * blocks - 1))
             assert model.health.sweeps == 0
             model.predict(samples[0])

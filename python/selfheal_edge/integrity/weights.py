@@ -128,22 +128,7 @@ class Weights:
         return tuple(images[index].report(finding) for index, finding in findings)
 
     def idle(self, seconds: float) -> tuple[CorruptBlock, ...]:
-        """Use idle time for both sweeps; heal what they find.
-
-        Parameters
-        ----------
-        seconds
-            How long at most; it ends earlier when every byte has been checked by keyed hash.
-
-        Returns
-        -------
-        tuple of CorruptBlock
-            What was found, also when it has been healed.
-
-        Notes
-        -----
-        May be called from another thread; predictions wait for one slice at most, some 100 µs.
-        """
+        """Use idle time for both sweeps, so many seconds at most; heal what they find."""
         if not seconds >= 0:
             raise ValueError(f"seconds: expected a number of at least 0, got {seconds!r}")
         found: tuple[CorruptBlock, ...] = ()
@@ -173,6 +158,23 @@ class Weights:
                 found += image.describe(image.image.check(keyed=keyed))
         return found
 
+    def sound_bytes(self, name: str) -> bytes:
+        """Return a copy of an image's live bytes.
+
+        Raises
+        ------
+        IntegrityError
+            While a block of it is corrupt.
+        """
+        with self._lock:
+            image = self._images[name]
+            copy = bytes(image.live)  # first, and then checked: nothing damaged can be in it
+            if corrupt := image.image.check(keyed=True):
+                raise IntegrityError(
+                    f"weights: expected sound bytes to export, got {len(corrupt)} corrupt block(s)"
+                )
+            return copy
+
     def mend(self) -> tuple[CorruptBlock, ...]:
         """Check every byte of the images and of all that guards them, and heal at once.
 
@@ -195,23 +197,7 @@ class Weights:
         return found
 
     def scrub(self, repair: bool = True) -> tuple[CorruptBlock, ...]:
-        """Check every byte now, and heal what is corrupt.
-
-        Parameters
-        ----------
-        repair
-            False only reports.
-
-        Returns
-        -------
-        tuple of CorruptBlock
-            What was found, also when it has been healed.
-
-        Notes
-        -----
-        Cost: one keyed hash of all images, below 50 µs per 100 kB on a desktop,
-        and as much again for what guards them.
-        """
+        """Check every byte now by keyed hash; with `repair`, heal what is corrupt."""
         with self._lock:
             found = self.check()
             if found and repair:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selfheal_edge.model import SelfHealingModel
+from selfheal_edge.weights import guarded_weights
 
 __all__ = ["Flip", "Injector", "inject"]
 
@@ -44,8 +45,9 @@ class Injector:
         ModelClosedError
             When the model is closed.
         """
-        self._model.weights.check_open()
-        images = self._model.weights.images
+        weights = guarded_weights(self._model.weights)
+        weights.check_open()
+        images = weights.images
         if image not in images:
             raise ValueError(f"image: expected one of {sorted(images)}, got {image!r}")
         return np.frombuffer(images[image].live, np.uint8)
