@@ -71,7 +71,9 @@ py::object quick_method(const py::type& cls, py::object slow, const std::string&
   way.slow = std::move(slow);
   way.hot_name = py::reinterpret_steal<py::object>(PyUnicode_InternFromString(attribute.c_str()));
   way.out_name = py::reinterpret_steal<py::object>(PyUnicode_InternFromString("out"));
-  way.doc = "predict($self, x, out=None)\n--\n\n" + way.slow.attr("__doc__").cast<std::string>();
+  const py::object text = way.slow.attr("__doc__");  // none under python -OO
+  way.doc = "predict($self, x, out=None)\n--\n\n";
+  if (!text.is_none()) way.doc += text.cast<std::string>();
   way.method = {"predict",
                 reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&predict_of_model)),
                 METH_FASTCALL | METH_KEYWORDS, way.doc.c_str()};

@@ -1,4 +1,5 @@
 #include "bindings.hpp"
+#include "pickled.hpp"
 #include "selfheal/measure/inference_monitor.hpp"
 
 namespace {
@@ -46,10 +47,10 @@ py::array_t<double> window(const InferenceMonitor& self) {
 }  // namespace
 
 void bind_inference_monitor(py::module_& m) {
-  py::class_<InferenceMonitor>(m, "InferenceMonitor",
-                               "A bank of charts, and what needs no chart: repeats, flat inputs.")
-      .def(py::init(&make), py::arg("references"), py::arg("arl0"), py::kw_only(), py::arg("flat"),
-           py::arg("max_repeats"))
+  py::class_<InferenceMonitor> cls(
+      m, "InferenceMonitor", "A bank of charts, and what needs no chart: repeats, flat inputs.");
+  cls.def(py::init(&make), py::arg("references"), py::arg("arl0"), py::kw_only(), py::arg("flat"),
+          py::arg("max_repeats"))
       .def("update", &update, py::arg("values"), py::arg("repeats_previous"), py::arg("nonfinite"),
            "Take one inference; say whether it raises any alarm.")
       .def("settled", &InferenceMonitor::settled,
@@ -77,6 +78,7 @@ void bind_inference_monitor(py::module_& m) {
       .def_property_readonly("nonfinite", &InferenceMonitor::nonfinite,
                              "Values that were NaN or infinite, ever.")
       .def_property_readonly("last_nonfinite", &InferenceMonitor::last_nonfinite,
-                             "Values of the last update that were.")
-      .def("memory_bytes", &InferenceMonitor::memory_bytes, "Bytes held, fixed at construction.");
+                             "Values of the last update that were.");
+  define_state<InferenceMonitor>(cls);
+  define_pickle<InferenceMonitor>(cls);
 }

@@ -1,4 +1,6 @@
 #include "bindings.hpp"
+#include "number.hpp"
+#include "pickled.hpp"
 #include "selfheal/base/moments.hpp"
 
 void bind_moments(py::module_& m) {
@@ -9,7 +11,9 @@ void bind_moments(py::module_& m) {
             return Moments(window ? to_size("window", *window, 1) : 0);
           }),
           py::arg("window") = py::none())
-      .def("update", &Moments::update, py::arg("x"), "Take one sample.")
+      .def(
+          "update", [](Moments& self, py::handle x) { self.update(to_number(x)); }, py::arg("x"),
+          "Take one sample.")
       .def(
           "update_many",
           [](Moments& self, py::handle samples) {
@@ -33,4 +37,5 @@ void bind_moments(py::module_& m) {
       .def_property_readonly("std", &Moments::std, "Square root of the variance.")
       .def("reset", &Moments::reset, "Start as new.");
   define_state<Moments>(cls);
+  define_pickle<Moments>(cls);
 }

@@ -1,5 +1,6 @@
 #include "bindings.hpp"
 #include "detector.hpp"
+#include "pickled.hpp"
 #include "selfheal/detect/monitor_bank.hpp"
 
 namespace {
@@ -193,6 +194,7 @@ void bind_monitor_bank(py::module_& m) {
       .def_property_readonly("count", &MonitorBank::count, "Updates.")
       .def("reset", &MonitorBank::reset, "Start as new.");
   define_state<MonitorBank>(bank);
+  define_pickle<MonitorBank>(bank);
 
   py::class_<SignalMonitor> monitor(m, "SignalMonitor", "The default bank on one signal.");
   monitor

@@ -1,4 +1,6 @@
 #include "bindings.hpp"
+#include "number.hpp"
+#include "pickled.hpp"
 #include "selfheal/detect/reference.hpp"
 
 void bind_reference(py::module_& m) {
@@ -12,7 +14,9 @@ void bind_reference(py::module_& m) {
             });
           }),
           py::arg("samples"))
-      .def("score", &Reference::score, py::arg("x"), "Give the normal score of one value.")
+      .def(
+          "score", [](const Reference& self, py::handle x) { return self.score(to_number(x)); },
+          py::arg("x"), "Give the normal score of one value.")
       .def(
           "score_many",
           [](const Reference& self, py::handle samples) {
@@ -35,4 +39,5 @@ void bind_reference(py::module_& m) {
       .def_property_readonly("lowest", &Reference::lowest, "Smallest calibration sample.")
       .def_property_readonly("highest", &Reference::highest, "Largest calibration sample.");
   define_state<Reference>(cls);
+  define_pickle<Reference>(cls);
 }

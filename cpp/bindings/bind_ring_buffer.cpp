@@ -1,6 +1,7 @@
 #include <variant>
 
 #include "bindings.hpp"
+#include "number.hpp"
 #include "selfheal/base/ring_buffer.hpp"
 
 namespace {
@@ -57,7 +58,7 @@ void push(AnyRingBuffer& self, py::handle x) {
   std::visit(
       [&]<typename T>(RingBuffer<T>& buffer) {
         if (buffer.is_scalar()) {
-          buffer.push(static_cast<T>(x.cast<double>()));
+          buffer.push(static_cast<T>(to_number(x)));
         } else {
           buffer.push(rows_of(buffer, x, "x", 1));
         }
@@ -162,6 +163,11 @@ void bind_ring_buffer(py::module_& m) {
           },
           "Give the whole state as a versioned, checksummed blob.")
       .def_static("from_state", &from_state, py::arg("state"), "Restore a buffer.")
+      .def(py::pickle(
+          [](const AnyRingBuffer& self) {
+            return visit(self, [](const auto& buffer) { return to_bytes(buffer.state()); });
+          },
+          &from_state))
       .def(
           "memory_bytes",
           [](const AnyRingBuffer& self) {

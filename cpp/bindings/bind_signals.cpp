@@ -33,11 +33,20 @@ std::vector<float> numbers(const py::object& object, const char* name, py::ssize
   return {values.begin(), values.end()};
 }
 
+SignalRole role_of(const std::string& name) {
+  for (int role = 0; role <= static_cast<int>(SignalRole::kOutputStd); ++role) {
+    if (role_name(static_cast<SignalRole>(role)) == name) return static_cast<SignalRole>(role);
+  }
+  refuse("left_out", "names of signals", std::string_view(quoted(name)));
+}
+
 BoundPass make_pass(std::vector<std::optional<TensorLayout>> inputs,
                     std::vector<std::optional<TensorLayout>> outputs,
                     const std::optional<std::string>& classifier, bool reconstructs,
                     std::optional<TensorLayout> embedding, const py::object& centroids,
-                    const py::object& precision, const std::optional<std::string>& backend) {
+                    const py::object& precision,
+                    const std::vector<std::pair<std::string, std::size_t>>& left_out,
+                    const std::optional<std::string>& backend) {
   SignalPlan plan;
   plan.inputs = std::move(inputs);
   plan.outputs = std::move(outputs);
@@ -53,6 +62,7 @@ BoundPass make_pass(std::vector<std::optional<TensorLayout>> inputs,
   std::size_t ignored = 0;
   plan.centroids = numbers(centroids, "centroids", 2, plan.classes);
   plan.precision = numbers(precision, "precision", 1, ignored);
+  for (const auto& [role, tensor] : left_out) plan.left_out.push_back({role_of(role), tensor});
   return {std::move(plan), backend.value_or("")};
 }
 
@@ -71,7 +81,9 @@ void bind_signals(py::module_& m) {
       .def(py::init(&make_pass), py::arg("inputs"), py::arg("outputs"), py::kw_only(),
            py::arg("classifier") = py::none(), py::arg("reconstructs") = false,
            py::arg("embedding") = py::none(), py::arg("centroids") = py::none(),
-           py::arg("precision") = py::none(), py::arg("backend") = py::none())
+           py::arg("precision") = py::none(),
+           py::arg("left_out") = std::vector<std::pair<std::string, std::size_t>>{},
+           py::arg("backend") = py::none())
       .def_property_readonly(
           "names",
           [](const BoundPass& self) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "arrays.hpp"
+#include "number.hpp"
 
 namespace selfheal::python {
 
@@ -17,12 +18,7 @@ Chart* instance_of(PyObject* self) {
 template <typename Chart>
 PyObject* fast_update(PyObject* self, PyObject* argument) {
   double x = 0.0;
-  if (PyFloat_CheckExact(argument)) {
-    x = PyFloat_AS_DOUBLE(argument);
-  } else {
-    x = PyFloat_AsDouble(argument);
-    if (x == -1.0 && PyErr_Occurred() != nullptr) return nullptr;
-  }
+  if (!read_number(argument, x)) return nullptr;
   Chart* chart = nullptr;
   try {
     chart = instance_of<Chart>(self);

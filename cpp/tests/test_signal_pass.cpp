@@ -236,8 +236,51 @@ TEST_CASE("classes: probabilities, logits, ties, one class, no answer") {
   plan.outputs = {layout_of<std::uint8_t>(1, 1, {1.0 / 256, 0})};
   SignalPass single(plan);
   const std::vector<std::uint8_t> one{200};
-  measure(single, one, one, row);
-  CHECK(row[1] == doctest::Approx(200.0 / 256));
+  CHECK(measure(single, one, one, row).label == 1);
+  CHECK(row[0] == doctest::Approx(200.0 / 256));
+  CHECK(row[1] == doctest::Approx(144.0 / 256));
+  const std::vector<std::uint8_t> half{128};
+  CHECK(measure(single, half, half, row).label == 0);
+  CHECK(row[2] == doctest::Approx(std::log(2.0)));
+  plan.outputs = {layout_of<float>(1)};
+  SignalPass sigmoid(plan);
+  const std::vector<float> low{0.1F};
+  CHECK(measure(sigmoid, low, low, row).label == 0);
+  CHECK(row[0] == doctest::Approx(0.9));
+  CHECK(row[1] == doctest::Approx(0.8));
+  CHECK(row[2] == doctest::Approx(0.3250829733914482));
+  const std::vector<float> broken{std::nanf("")};
+  CHECK(measure(sigmoid, broken, broken, row).label == -1);
+}
+
+TEST_CASE("signals that are left out shorten the row and change no other") {
+  SignalPlan plan;
+  plan.inputs = {layout_of<float>(4), layout_of<float>(2)};
+  plan.outputs = {layout_of<float>(3)};
+  plan.classifier = OutputKind::kProbabilities;
+  SignalPass whole(plan);
+  plan.left_out = {
+      {SignalRole::kInputMean, 1}, {SignalRole::kMargin, 0}, {SignalRole::kOutputStd, 9}};
+  SignalPass part(plan);
+  REQUIRE(part.signals() == whole.signals() - 2);
+  const std::vector<float> a{1.0F, 2.0F, 3.0F, 4.0F};
+  const std::vector<float> b{5.0F, 7.0F};
+  const std::vector<float> p{0.2F, 0.5F, 0.3F};
+  const std::array<const void*, 2> inputs{a.data(), b.data()};
+  const std::array<const void*, 1> outputs{p.data()};
+  std::vector<double> all(whole.signals());
+  std::vector<double> some(part.signals());
+  for (int i = 0; i < 2; ++i) {
+    CHECK(whole.measure(inputs, outputs, nullptr, all).label == 1);
+    CHECK(part.measure(inputs, outputs, nullptr, some).label == 1);
+  }
+  std::size_t n = 0;
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const SignalName name = whole.names()[i];
+    if (name == plan.left_out[0] || name == plan.left_out[1]) continue;
+    CHECK(part.names()[n] == name);
+    CHECK(some[n++] == all[i]);
+  }
 }
 
 TEST_CASE("embedding: length, active share, distance to the class that is named") {

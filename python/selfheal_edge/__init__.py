@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from selfheal_edge.policy import Policy
     from selfheal_edge.repair import ModelRepairKit
     from selfheal_edge.store.journal import Event
+    from selfheal_edge.tflite.sandbox.policy import ProbePolicy
 
     __version__: str
 
@@ -69,6 +70,7 @@ __all__ = [
     "PerformanceMonitor",
     "Policy",
     "Prediction",
+    "ProbePolicy",
     "Reference",
     "RingBuffer",
     "SelfHealingModel",
@@ -100,6 +102,7 @@ _LAZY = {
     "PerformanceMonitor": "monitoring.monitor",
     "Policy": "policy",
     "Prediction": "health",
+    "ProbePolicy": "tflite.sandbox.policy",
     "SelfHealingModel": "model",
     "calibrate": "calibration.calibrate",
 }

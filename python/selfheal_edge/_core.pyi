@@ -120,6 +120,12 @@ class RingBuffer(metaclass=_Pybind11Type):
     def from_state(state: bytes) -> RingBuffer:
         """Restore a buffer; raise StateError if the blob is refused."""
 
+    def __getstate__(self) -> bytes:
+        """As `state`: for copy and pickle."""
+
+    def __setstate__(self, state: bytes, /) -> None:
+        """As `from_state`: for copy and pickle."""
+
     def memory_bytes(self) -> int:
         """Bytes held, fixed at construction."""
 
@@ -192,6 +198,12 @@ class Moments(metaclass=_Pybind11Type):
     @staticmethod
     def from_state(state: bytes) -> Moments:
         """Restore; raise StateError if the blob is refused."""
+
+    def __getstate__(self) -> bytes:
+        """As `state`: for copy and pickle."""
+
+    def __setstate__(self, state: bytes, /) -> None:
+        """As `from_state`: for copy and pickle."""
 
     def memory_bytes(self) -> int:
         """Bytes held, fixed at construction."""
@@ -1467,6 +1479,12 @@ class Reference(metaclass=_Pybind11Type):
     def from_state(state: bytes) -> Reference:
         """Restore; raise StateError if the blob is refused."""
 
+    def __getstate__(self) -> bytes:
+        """As `state`: for copy and pickle."""
+
+    def __setstate__(self, state: bytes, /) -> None:
+        """As `from_state`: for copy and pickle."""
+
     def memory_bytes(self) -> int:
         """Bytes held, fixed at construction."""
 
@@ -1585,6 +1603,12 @@ class MonitorBank(metaclass=_Pybind11Type):
     def from_state(state: bytes) -> MonitorBank:
         """Restore one that continues bit for bit; raise StateError if the blob is refused."""
 
+    def __getstate__(self) -> bytes:
+        """As `state`: for copy and pickle."""
+
+    def __setstate__(self, state: bytes, /) -> None:
+        """As `from_state`: for copy and pickle."""
+
     def memory_bytes(self) -> int:
         """Bytes held, fixed at construction."""
 
@@ -1684,6 +1708,19 @@ class InferenceMonitor(metaclass=_Pybind11Type):
     @property
     def last_nonfinite(self) -> int:
         """Values of the last update that were."""
+
+    def state(self) -> bytes:
+        """Give the bank, the window and all counters as a versioned, checksummed blob."""
+
+    @staticmethod
+    def from_state(state: bytes) -> InferenceMonitor:
+        """Restore one that continues bit for bit; raise StateError if the blob is refused."""
+
+    def __getstate__(self) -> bytes:
+        """As `state`: for copy and pickle."""
+
+    def __setstate__(self, state: bytes, /) -> None:
+        """As `from_state`: for copy and pickle."""
 
     def memory_bytes(self) -> int:
         """Bytes held, fixed at construction."""
@@ -1819,7 +1856,8 @@ class SignalPass(metaclass=_Pybind11Type):
     inputs, outputs : sequence of TensorLayout or None
         None: a tensor that is not measured.
     classifier : {"probabilities", "logits"}, optional
-        What output 0 holds, one value a class; None for a model without classes.
+        What output 0 holds, one value a class, or a single probability of class 1 of two; None for
+        a model without classes.
     reconstructs : bool
         Output 0 imitates input 0: equally many elements, and no classes.
     embedding : TensorLayout, optional
@@ -1828,6 +1866,8 @@ class SignalPass(metaclass=_Pybind11Type):
         Where the classes lie in it, dequantised; a row that begins with NaN has no known place.
     precision : ndarray of float32, shape (elements,), optional
         One over the variance around the centroids.
+    left_out : sequence of (str, int)
+        Role and tensor of signals that rows shall not have, as in `names`.
     backend : str, optional
         One of `signal_backends`; the fastest by default. All give the same integers.
 
@@ -1863,6 +1903,7 @@ class SignalPass(metaclass=_Pybind11Type):
         embedding: TensorLayout | None = None,
         centroids: npt.NDArray[np.float32] | None = None,
         precision: npt.NDArray[np.float32] | None = None,
+        left_out: Sequence[tuple[str, int]] = (),
         backend: str | None = None,
     ) -> None: ...
     @property

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from selfheal_edge.diagnosis.diagnoser import Cause
+from selfheal_edge.tflite.sandbox.policy import ProbePolicy
 
 __all__ = ["Policy"]
 
@@ -79,6 +80,9 @@ class Policy:
     """Events kept in memory; older ones are dropped."""
     max_generations: int = 8
     """Snapshots of the weights beside golden."""
+    probe: ProbePolicy = field(default_factory=ProbePolicy)
+    """What the trial of an unknown model file in a child process may cost, and which files the user
+    vouches for."""
     rediagnose_after: int = 256
     """Predictions after which a trouble that goes on is looked at again; doubles each time."""
 
@@ -115,6 +119,8 @@ class Policy:
             raise ValueError(
                 "snapshots, parity_blocks: expected at least one source of repair, got none"
             )
+        if not isinstance(self.probe, ProbePolicy):
+            raise TypeError(f"probe: expected a ProbePolicy, got {self.probe!r}")
         if self.nonfinite not in ("raise", "skip"):
             raise ValueError(f"nonfinite: expected 'raise' or 'skip', got {self.nonfinite!r}")
         for cause, strategies in self.responses.items():

@@ -71,6 +71,13 @@ def class_signals(tensor: Tensor, raw: Array, kind: str) -> tuple[int, dict[str,
     values = tensor.real(raw)
     if not np.isfinite(values).all():
         return -1, dict.fromkeys(("confidence", "margin", "entropy"), float("nan"))
+    if kind == "probabilities" and values.size == 1:  # a sigmoid: the probability of class 1
+        p = float(values[0])
+        label, confidence, margin = int(p > 0.5), max(p, 1 - p), abs(2 * p - 1)
+        both = np.clip([p, 1 - p], 0.0, 1.0)
+        both = both[both > 0]
+        entropy = max(0.0, float(-(both * np.log(both)).sum()))
+        return label, {"confidence": confidence, "margin": margin, "entropy": entropy}
     label = int(np.argmax(values))
     if kind == "logits":
         weights = np.exp(values - values.max())

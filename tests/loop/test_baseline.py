@@ -122,15 +122,15 @@ class TestRefused:
         path.write_bytes(b"PK\3\4" + bytes(100))
         with pytest.raises(BaselineFormatError, match=rf"{path}: expected it to begin with b'SHE-"):
             she.Baseline.load(path)
-        path.write_bytes(plain[:8] + struct.pack("<I", 3) + plain[12:])
+        path.write_bytes(plain[:8] + struct.pack("<I", 4) + plain[12:])
         with pytest.raises(
-            BaselineFormatError, match=r"expected version 2 or older, got 3, which a"
+            BaselineFormatError, match=r"expected version 3 or older, got 4, which a"
         ):
             she.Baseline.load(path)
         older = plain[:8] + struct.pack("<I", 1) + plain[12:-32]
         path.write_bytes(older + hashlib.sha256(older).digest())
         with pytest.raises(
-            BaselineFormatError, match=r"expected version 2, got 1, .*: calibrate again"
+            BaselineFormatError, match=r"expected version 3, got 1, .*: calibrate again"
         ):
             she.Baseline.load(path)
 

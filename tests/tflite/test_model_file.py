@@ -179,7 +179,7 @@ def test_no_head_where_there_are_no_classes(features: int, classes: int) -> None
 def test_identity_and_immutability() -> None:
     data = builder.dense_model().file()
     mutable = bytearray(data)
-    model = ModelFile.from_bytes(mutable)  # type: ignore[arg-type]
+    model = ModelFile.from_bytes(mutable)
     mutable[:] = bytes(len(mutable))
     assert model.data == data
     assert model.sha256 == hashlib.sha256(data).hexdigest()

@@ -71,6 +71,18 @@ double ClassScores::logarithm(std::int64_t steps) const noexcept {
 }
 
 ClassSignals ClassScores::measure(const void* output) const noexcept {
+  if (is_sigmoid()) {
+    switch (layout_.type) {
+      case ElementType::kInt8:
+        return measure_sigmoid(static_cast<const std::int8_t*>(output));
+      case ElementType::kUint8:
+        return measure_sigmoid(static_cast<const std::uint8_t*>(output));
+      case ElementType::kInt16:
+        return measure_sigmoid(static_cast<const std::int16_t*>(output));
+      case ElementType::kFloat32:
+        return measure_sigmoid(static_cast<const float*>(output));
+    }
+  }
   switch (layout_.type) {
     case ElementType::kInt8:
     case ElementType::kUint8: {
@@ -110,8 +122,7 @@ ClassSignals ClassScores::measure_probabilities(const std::uint8_t* output) cons
   ClassSignals signals{};
   signals.label = top.label;
   signals.confidence = scale * (static_cast<double>(top.first) - zero_);
-  signals.margin =
-      n == 1 ? signals.confidence : scale * static_cast<double>(top.first - top.second);
+  signals.margin = scale * static_cast<double>(top.first - top.second);
   signals.entropy =
       steps > 0
           ? std::max(0.0, logarithm(steps) - (even + odd) / (scale * static_cast<double>(steps)))
@@ -135,6 +146,21 @@ ClassSignals ClassScores::measure_logits(const std::uint8_t* output) const noexc
   signals.confidence = share;
   signals.margin = n == 1 ? 1.0 : (1.0 - first_[top.first - top.second]) * share;
   signals.entropy = std::max(0.0, std::log(sum) - weighted * share);
+  return signals;
+}
+
+template <typename T>
+ClassSignals ClassScores::measure_sigmoid(const T* output) const noexcept {
+  const double p =
+      layout_.quantization.scale * (static_cast<double>(*output) - layout_.quantization.zero_point);
+  if (!std::isfinite(p)) return {kNan, kNan, kNan, -1};
+  const auto weighted = [](double share) { return share > 0.0 ? share * std::log(share) : 0.0; };
+  const double clipped = std::clamp(p, 0.0, 1.0);
+  ClassSignals signals{};
+  signals.label = p > 0.5 ? 1 : 0;
+  signals.confidence = std::max(p, 1.0 - p);
+  signals.margin = std::fabs(2.0 * p - 1.0);
+  signals.entropy = std::max(0.0, -(weighted(clipped) + weighted(1.0 - clipped)));
   return signals;
 }
 
@@ -177,13 +203,12 @@ ClassSignals ClassScores::measure_any(const T* output) const noexcept {
   ClassSignals signals{};
   signals.label = label;
   signals.entropy = sum > 0.0 ? std::max(0.0, std::log(sum) - weighted / sum) : kNan;
-  const bool is_single = layout_.elements == 1;
   if (kind_ == OutputKind::kLogits) {
     signals.confidence = 1.0 / sum;
-    signals.margin = is_single ? 1.0 : (1.0 - std::exp(second - first)) / sum;
+    signals.margin = layout_.elements == 1 ? 1.0 : (1.0 - std::exp(second - first)) / sum;
   } else {
     signals.confidence = first;
-    signals.margin = is_single ? first : first - second;
+    signals.margin = first - second;
   }
   return signals;
 }

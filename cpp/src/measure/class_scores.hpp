@@ -15,12 +15,13 @@ struct ClassSignals {
 };
 
 // What is measured on a classifier's output. For 8 bits by tables, made here; a logarithm or
-// exponential per class for other types.
+// exponential per class for other types, and two logarithms for a single sigmoid.
 class ClassScores {
  public:
   ClassScores(const TensorLayout& layout, OutputKind kind);
 
   ClassSignals measure(const void* output) const noexcept;
+  std::size_t classes() const noexcept { return is_sigmoid() ? 2 : layout_.elements; }
   std::size_t memory_bytes() const noexcept {
     return (first_.capacity() + second_.capacity() + logarithms_.capacity()) * sizeof(double);
   }
@@ -28,6 +29,11 @@ class ClassScores {
  private:
   template <typename T>
   ClassSignals measure_any(const T* output) const noexcept;
+  template <typename T>
+  ClassSignals measure_sigmoid(const T* output) const noexcept;
+  bool is_sigmoid() const noexcept {
+    return layout_.elements == 1 && kind_ == OutputKind::kProbabilities;
+  }
   ClassSignals measure_probabilities(const std::uint8_t* output) const noexcept;
   ClassSignals measure_logits(const std::uint8_t* output) const noexcept;
   double logarithm(std::int64_t steps) const noexcept;

@@ -4,7 +4,27 @@
 #include <cmath>
 #include <utility>
 
+#include "selfheal/base/state_codec.hpp"
+
 namespace selfheal {
+namespace {
+
+constexpr StateTag kTag = state_tag("INFM");
+
+void write(StateWriter& writer, std::span<const std::byte> blob) {
+  writer.u64(blob.size());
+  for (const std::byte byte : blob) writer.u8(std::to_integer<std::uint8_t>(byte));
+}
+
+std::vector<std::byte> read(StateReader& reader) {
+  const std::uint64_t size = reader.u64();
+  StateReader::require(size <= reader.remaining(), "a part longer than the whole");
+  std::vector<std::byte> blob(static_cast<std::size_t>(size));
+  for (std::byte& byte : blob) byte = static_cast<std::byte>(reader.u8());
+  return blob;
+}
+
+}  // namespace
 
 InferenceMonitor::InferenceMonitor(std::optional<MonitorBank> bank, std::vector<Flat> flat,
                                    std::uint64_t max_repeats)
@@ -78,6 +98,57 @@ void InferenceMonitor::reset() noexcept {
   window_.clear();
   alarms_ = {};
   repeats_ = flats_ = since_alarm_ = 0;
+}
+
+std::vector<std::byte> InferenceMonitor::state() const {
+  StateWriter writer(kTag, 1);
+  writer.u8(bank_ ? 1 : 0);
+  if (bank_) write(writer, bank_->state());
+  writer.u64(flat_.size());
+  for (const Flat& rule : flat_) {
+    writer.u64(rule.index);
+    writer.f64(rule.least);
+  }
+  write(writer, window_.state());
+  for (const std::uint64_t number :
+       {max_repeats_, count_, repeats_, flats_, nonfinite_, last_nonfinite_, since_alarm_}) {
+    writer.u64(number);
+  }
+  for (const bool alarm : {alarms_.bank, alarms_.nonfinite, alarms_.flat, alarms_.repeats}) {
+    writer.u8(alarm ? 1 : 0);
+  }
+  return std::move(writer).finish();
+}
+
+InferenceMonitor InferenceMonitor::from_state(std::span<const std::byte> blob) {
+  StateReader reader(blob, kTag, 1);
+  std::optional<MonitorBank> bank;
+  if (reader.u8() != 0) bank = MonitorBank::from_state(read(reader));
+  const std::uint64_t rules = reader.u64();
+  StateReader::require(rules <= reader.remaining() / 16, "more rules than there is room for");
+  const std::size_t signals = bank ? bank->signals() : 0;
+  std::vector<Flat> flat;
+  for (std::uint64_t i = 0; i < rules; ++i) {
+    const std::uint64_t index = reader.u64();
+    StateReader::require(index < signals, "a rule for a signal that is not there");
+    flat.push_back({static_cast<std::size_t>(index), reader.f64()});
+  }
+  RingBuffer<double> window = RingBuffer<double>::from_state(read(reader));
+  InferenceMonitor restored(std::move(bank), std::move(flat), reader.u64());
+  StateReader::require(window.capacity() == kWindow && window.width() == restored.window_.width(),
+                       "a window of another size");
+  restored.window_ = std::move(window);
+  for (std::uint64_t* const number :
+       {&restored.count_, &restored.repeats_, &restored.flats_, &restored.nonfinite_,
+        &restored.last_nonfinite_, &restored.since_alarm_}) {
+    *number = reader.u64();
+  }
+  for (bool* const alarm : {&restored.alarms_.bank, &restored.alarms_.nonfinite,
+                            &restored.alarms_.flat, &restored.alarms_.repeats}) {
+    *alarm = reader.u8() != 0;
+  }
+  reader.finish();
+  return restored;
 }
 
 std::size_t InferenceMonitor::memory_bytes() const noexcept {

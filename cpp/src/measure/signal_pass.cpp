@@ -115,9 +115,8 @@ void check(const SignalPlan& plan) {
     refuse("centroids", "none without an embedding and classes", plan.centroids.size());
   }
   const std::size_t width = plan.embedding->elements;
-  if (plan.classes != plan.outputs[0]->elements) {
-    refuse("classes", std::to_string(plan.outputs[0]->elements), plan.classes);
-  }
+  const std::size_t classes = detail::ClassScores(*plan.outputs[0], *plan.classifier).classes();
+  if (plan.classes != classes) refuse("classes", std::to_string(classes), plan.classes);
   if (plan.centroids.size() != plan.classes * width) {
     refuse("centroids", std::to_string(plan.classes) + " x " + std::to_string(width) + " numbers",
            plan.centroids.size());
@@ -143,10 +142,14 @@ struct SignalPass::State {
   std::optional<detail::ClassScores> scores;
   std::optional<detail::EmbeddingSignals> embedding;
   bool reconstructs = false;
+  // Where signals are left out: those of a whole row that stay, and the whole row.
+  std::vector<std::size_t> kept;
+  std::vector<double> whole;
 };
 
 SignalPass::SignalPass(SignalPlan plan, std::string_view backend)
-    : state_(std::make_unique<State>(State{backend_of(backend), {}, {}, {}, {}, {}, false})) {
+    : state_(
+          std::make_unique<State>(State{backend_of(backend), {}, {}, {}, {}, {}, false, {}, {}})) {
   check(plan);
   State& state = *state_;
   const auto name = [&](SignalRole role, std::size_t tensor) {
@@ -178,6 +181,24 @@ SignalPass::SignalPass(SignalPlan plan, std::string_view backend)
     name(SignalRole::kEmbeddingActive, 0);
     if (!plan.centroids.empty()) name(SignalRole::kEmbeddingDistance, 0);
   }
+  leave_out(plan.left_out);
+}
+
+void SignalPass::leave_out(const std::vector<SignalName>& left_out) {
+  State& state = *state_;
+  std::vector<SignalName> names;
+  for (std::size_t i = 0; i < state.names.size(); ++i) {
+    const SignalName& name = state.names[i];
+    if (std::find(left_out.begin(), left_out.end(), name) != left_out.end()) continue;
+    state.kept.push_back(i);
+    names.push_back(name);
+  }
+  if (names.size() == state.names.size()) {
+    state.kept.clear();
+    return;
+  }
+  state.whole.resize(state.names.size());
+  state.names = std::move(names);
 }
 
 SignalPass::SignalPass(SignalPass&&) noexcept = default;
@@ -191,7 +212,16 @@ PassResult SignalPass::measure(std::span<const void* const> inputs,
                                std::span<const void* const> outputs, const void* embedding,
                                std::span<double> row) noexcept {
   State& state = *state_;
-  double* to = row.data();
+  if (state.whole.empty()) return measure_all(inputs, outputs, embedding, row.data());
+  const PassResult result = measure_all(inputs, outputs, embedding, state.whole.data());
+  for (std::size_t i = 0; i < state.kept.size(); ++i) row[i] = state.whole[state.kept[i]];
+  return result;
+}
+
+PassResult SignalPass::measure_all(std::span<const void* const> inputs,
+                                   std::span<const void* const> outputs, const void* embedding,
+                                   double* to) noexcept {
+  State& state = *state_;
   PassResult result;
   result.confidence = kNan;
   result.repeats_previous = !state.inputs.empty();
@@ -233,7 +263,9 @@ void SignalPass::forget() noexcept {
 std::size_t SignalPass::memory_bytes() const noexcept {
   const State& state = *state_;
   std::size_t bytes = sizeof *this + sizeof state + state.names.capacity() * sizeof(SignalName) +
-                      state.outputs.capacity() * sizeof(detail::MeasuredOutput);
+                      state.outputs.capacity() * sizeof(detail::MeasuredOutput) +
+                      state.kept.capacity() * sizeof(std::size_t) +
+                      state.whole.capacity() * sizeof(double);
   for (const detail::MeasuredInput& input : state.inputs) bytes += input.memory_bytes();
   if (state.scores) bytes += state.scores->memory_bytes();
   if (state.embedding) bytes += state.embedding->memory_bytes();

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-import os
+from array import array
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from selfheal_edge import _core
-from selfheal_edge.calibration.known_answers import choose_inputs
+from selfheal_edge.calibration.known_answers import Reservoir, choose_inputs
 from selfheal_edge.monitoring.baseline import Baseline, KnownAnswers
 from selfheal_edge.monitoring.embedding import Embedding, find_embedding, fit_classes
 from selfheal_edge.monitoring.interval import predictions
 from selfheal_edge.monitoring.signals import OutputKind, SignalExtractor
-from selfheal_edge.tflite.arrays import Tensors, read_batch
+from selfheal_edge.text import quoted
+from selfheal_edge.tflite.arrays import Batch, Tensors, read_batch
 from selfheal_edge.tflite.file.model_file import ModelFile
+from selfheal_edge.tflite.file.rewrite import CopyOptions
+from selfheal_edge.tflite.fixed_shapes import fix_shapes
 from selfheal_edge.tflite.runtimes.protocol import Array
 from selfheal_edge.tflite.runtimes.select import KernelsArgument, RuntimeArgument
 from selfheal_edge.tflite.sandbox.known import tried_kernels
-from selfheal_edge.tflite.session import Session
+from selfheal_edge.tflite.sandbox.policy import ProbePolicy
+from selfheal_edge.tflite.session import ModelSource, Session
 
 __all__ = ["calibrate", "output_kind"]
 
 _MIN_SAMPLES: Final = 50
 _KNOWN_ANSWERS: Final = 4
+_ALARMS: Final = ("input_flat", "input_repeats")
+"""What can be left out beside signals."""
 
 
 def output_kind(session: Session) -> OutputKind | None:
@@ -33,36 +40,108 @@ def output_kind(session: Session) -> OutputKind | None:
     return None if head is None else head.output
 
 
-def _check_labels(labels: Any, samples: int, classes: int | None) -> npt.NDArray[np.int64]:
+def _check_labels(labels: Any, classes: int | None) -> npt.NDArray[np.int64]:
     if classes is None:
         raise ValueError(
             "labels: expected None, because no classes were found in this model "
             "(no dense layer before its output), got labels"
         )
-    array = np.asarray(labels)
-    if array.shape != (samples,) or array.dtype.kind not in "iu":
+    given = np.asarray(labels)
+    if given.ndim != 1 or given.dtype.kind not in "iu":
         raise ValueError(
-            f"labels: expected {samples} integers, one per input, "
-            f"got shape {array.shape} and dtype {array.dtype.name}"
+            "labels: expected integers in one dimension, one per input, "
+            f"got shape {given.shape} and dtype {given.dtype.name}"
         )
-    if array.min() < 0 or array.max() >= classes:
+    if given.size and (given.min() < 0 or given.max() >= classes):
         raise ValueError(
-            f"labels: expected classes 0 to {classes - 1}, got {array.min()} to {array.max()}"
+            f"labels: expected classes 0 to {classes - 1}, got {given.min()} to {given.max()}"
         )
-    return array.astype(np.int64)
+    return given.astype(np.int64)
+
+
+def _batches(session: Session, inputs: Any) -> Iterator[Batch]:
+    """Yield the calibration in parts: all of an array at once, of an iterable one by one."""
+    specs = session.instance.inputs
+    if isinstance(inputs, (np.ndarray, Mapping)):
+        yield read_batch(specs, session.names.inward(inputs)[0], argument="inputs")
+        return
+    if isinstance(inputs, (str, bytes)) or not isinstance(inputs, Iterable):
+        raise TypeError(
+            "inputs: expected an array, a dict of arrays or an iterable of samples, "
+            f"got {type(inputs).__name__}"
+        )
+    for n, sample in enumerate(inputs):
+        yield read_batch(specs, session.names.inward(sample)[0], argument=f"inputs[{n}]")
+
+
+def _observe(
+    session: Session,
+    extractor: SignalExtractor,
+    inputs: Any,
+    truth: npt.NDArray[np.int64] | None,
+    sample: Reservoir,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], list[Array], int]:
+    """Run the calibration; return signals, classes, embeddings, and how often an input repeated."""
+    values = array("d")
+    predicted = array("q")
+    inside: list[Array] = []
+    repeats = 0
+    for batch in _batches(session, inputs):
+        if isinstance(inputs, (np.ndarray, Mapping)):
+            _check_size(batch.size, truth)  # before anything runs
+        for n in range(batch.size):
+            row = [rows[n, ...] for rows in batch.rows]
+            outputs = session.instance.run(row)
+            tapped = session.instance.tapped()
+            measured = extractor.measure(row, outputs, tapped)
+            values.extend(measured.values)
+            repeats += measured.repeats_previous
+            predicted.append(-1 if measured.label is None else measured.label)
+            inside += [tensor.reshape(-1) for tensor in tapped]
+            sample.offer(row)
+    _check_size(len(predicted), truth)
+    signals = np.frombuffer(values, np.float64) if values else np.empty(0)
+    shape = len(predicted), len(extractor.names)
+    return signals.reshape(shape), np.frombuffer(predicted, np.int64), inside, repeats
+
+
+def _check_size(samples: int, truth: npt.NDArray[np.int64] | None) -> None:
+    if samples < _MIN_SAMPLES:
+        raise ValueError(
+            f"inputs: expected a batch of at least {_MIN_SAMPLES} samples, got {samples}"
+        )
+    if truth is not None and len(truth) != samples:
+        raise ValueError(
+            f"labels: expected {samples} integers, one per input, got shape {truth.shape}"
+        )
+
+
+def _check_ignored(ignore: Collection[str], measurable: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(ignore, str) or not isinstance(ignore, Collection):
+        raise TypeError(f"ignore: expected a tuple of names of signals, got {ignore!r}")
+    known = (*measurable, "embedding_distance", *_ALARMS)
+    for name in ignore:
+        if name not in known:
+            expected = ", ".join(map(quoted, known))
+            raise ValueError(f"ignore: expected names of signals ({expected}), got {quoted(name)}")
+    return tuple(dict.fromkeys(ignore))
 
 
 def calibrate(
-    model: str | os.PathLike[str],
-    inputs: Tensors,
+    model: ModelSource,
+    inputs: Tensors | Iterable[Tensors],
     labels: npt.ArrayLike | None = None,
     *,
     false_alarm_interval: float | str = 1_000_000,
     rate_hz: float | None = None,
     embedding: str | Literal[False] | None = None,
+    ignore: Collection[str] = (),
+    state: Literal["carried", "reset"] = "carried",
+    shapes: Mapping[str, Sequence[int]] | None = None,
     runtime: RuntimeArgument = "auto",
     kernels: KernelsArgument = "auto",
     num_threads: int = 1,
+    probe: ProbePolicy | None = None,
     seed: int | None = None,
 ) -> Baseline:
     """Learn what normal operation of a model looks like.
@@ -70,14 +149,17 @@ def calibrate(
     Parameters
     ----------
     model
-        The TFLite file.
+        The TFLite file, or its bytes.
     inputs
-        A batch of at least 50 inputs from normal operation, in the order in which a device sees
-        them (a stuck sensor is told from repeated calibration inputs); a dict for several inputs.
+        At least 50 inputs from normal operation, in the order in which a device sees them (a stuck
+        sensor is told from repeated calibration inputs; the charts learn the signals' memory). A
+        batch; a dict of batches by tensor name, or by the names of a SignatureDef, for several
+        inputs; or an iterable of samples, such as a generator, of which one at a time is held.
         A thousand and more make alarms sharper.
     labels
         Their classes, shape (n,), integers: for the accuracy, and for where the classes lie in the
-        embedding. Without them a sample belongs to the class that the model names.
+        embedding. Without them a sample belongs to the class that the model names. A single
+        sigmoid has the classes 0 and 1.
     false_alarm_interval
         How many predictions shall lie, on average, between two false alarms of the whole monitor;
         or a duration such as ``"30 d"`` together with `rate_hz`.
@@ -86,12 +168,25 @@ def calibrate(
     embedding
         Name of the inner tensor to watch; None takes the input of a classifier's last layer, where
         there is one; False watches none, which saves its signals and their cost.
+    ignore
+        Signals that shall raise no alarm, by name, such as ``("input_mean[week]",)`` for an input
+        that counts; also ``"input_repeats"`` and ``"input_flat"``. They are not watched at all.
+    state
+        Of a recurrent model. ``"carried"``: the samples are one stream, the state goes on from one
+        to the next, and `predict` does the same; `SelfHealingModel.reset_state` starts it anew.
+        ``"reset"``: each sample is a sequence of its own, and the state starts anew before each,
+        here and in every `predict`.
+    shapes
+        Shapes by input name, for inputs with open axes; None takes those in the file, where an
+        open axis has one element. The model is served with these shapes.
     runtime
         ``"auto"`` takes LiteRT where it is installed, else tflite-runtime.
     kernels
         ``"auto"`` takes the fastest kernels under which all weights can be guarded.
     num_threads
         Threads of the runtime.
+    probe
+        What the trial of an unknown file in a child process may cost; None: a minute and 512 MiB.
     seed
         Chooses the known answers; None draws from the operating system.
 
@@ -111,9 +206,17 @@ def calibrate(
     -----
     Cost: three inferences per input, and one child process that tries the file. Two of the three,
     at most 2048, go into choosing the known answers: inputs that notice most of single flips of
-    weight bits, which are tried on this session's own copy of the weights.
+    weight bits, which are tried on this session's own copy of the weights. Memory: a batch of reals
+    for a quantised model is held quantised as well; of an iterable 32 samples are held.
     """
     interval = predictions(false_alarm_interval, rate_hz)
+    trial = ProbePolicy() if probe is None else probe
+    if not isinstance(trial, ProbePolicy):
+        raise TypeError(f"probe: expected a ProbePolicy, got {type(probe).__name__}")
+    if state not in ("carried", "reset"):
+        raise ValueError(f"state: expected 'carried' or 'reset', got {state!r}")
+    file = ModelFile.of(model)
+    fixed = fix_shapes(file, shapes, runtime, trial)
     tap: int | None = None
 
     def taps(file: ModelFile) -> tuple[int, ...]:
@@ -121,53 +224,36 @@ def calibrate(
         tap = find_embedding(file, embedding)
         return () if tap is None else (tap,)
 
-    session = Session(model, runtime, kernels, num_threads, taps)
+    made = CopyOptions(fixed, starts_anew=state == "reset")
+    session = Session(file, runtime, kernels, num_threads, taps, made, trial)
     try:
-        batch = read_batch(session.instance.inputs, inputs, argument="inputs")
-        if batch.size < _MIN_SAMPLES:
-            raise ValueError(
-                f"inputs: expected a batch of at least {_MIN_SAMPLES} samples, got {batch.size}"
-            )
         head = session.model.head
         kind = output_kind(session)
-        truth = (
-            None
-            if labels is None
-            else _check_labels(labels, batch.size, None if head is None else head.classes)
-        )
+        classes = None if head is None else head.classes
+        truth = None if labels is None else _check_labels(labels, classes)
         inner = None if tap is None else session.instance.taps[0]
-        extractor = SignalExtractor(session.instance.inputs, session.instance.outputs, kind, inner)
-        values = np.empty((batch.size, len(extractor.names)))
-        predicted = np.full(batch.size, -1, np.int64)
-        inside: list[Array] = []
-        repeats = 0
-        for n in range(batch.size):
-            row = [rows[n, ...] for rows in batch.rows]
-            if session.stateful:
-                session.instance.reset_variables()
-            outputs = session.instance.run(row)
-            tapped = session.instance.tapped()
-            measured = extractor.measure(row, outputs, tapped)
-            values[n] = measured.values
-            repeats += measured.repeats_previous
-            if measured.label is not None:
-                predicted[n] = measured.label
-            inside += [tensor.reshape(-1) for tensor in tapped]
+        extractor = SignalExtractor(
+            session.instance.inputs, session.instance.outputs, kind, inner, ignore=ignore
+        )
+        ignored = _check_ignored(ignore, extractor.measurable)
+        rng = np.random.default_rng(seed)
+        sample = Reservoir(rng)
+        values, predicted, inside, repeats = _observe(session, extractor, inputs, truth, sample)
         signals = dict(zip(extractor.names, values.T, strict=True))
         found: Embedding | None = None
         if tap is not None and inner is not None:
             members = predicted if truth is None else truth
             found, distances = fit_classes(tap, inner, np.stack(inside), members, predicted)
-            if len(found.classes):
+            if len(found.classes) and "embedding_distance" not in ignored:
                 signals["embedding_distance"] = distances
-        chosen = choose_inputs(session, batch, _KNOWN_ANSWERS, np.random.default_rng(seed))
-        questions = tuple(tuple(rows[n, ...].copy() for rows in batch.rows) for n in chosen)
+        chosen = choose_inputs(session, sample, _KNOWN_ANSWERS, rng)
+        questions = tuple(tuple(sample.held[n]) for n in chosen)
         answers = tuple(tuple(row) for row in session.answers(questions))
         return Baseline(
             model_sha256=session.model.sha256,
             fingerprint=session.fingerprint,
             false_alarm_interval=interval,
-            samples=batch.size,
+            samples=sample.seen,
             accuracy=None if truth is None else float(np.mean(predicted == truth)),
             output_kind=kind,
             references={
@@ -175,12 +261,15 @@ def calibrate(
                 for name, column in signals.items()
             },
             embedding=found,
-            repeat_share=repeats / batch.size,
+            repeat_share=repeats / sample.seen,
             known_answers=KnownAnswers(questions, answers),
             built_sha256=session.copy.model.sha256,
             tried_kernels=tried_kernels(
                 session.copy.model.sha256, session.choice.runtime.name, num_threads
             ),
+            state=state,
+            ignore=ignored,
+            shapes=fixed,
         )
     finally:
         session.close()

@@ -7,11 +7,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from selfheal_edge.tflite.arrays import Batch
 from selfheal_edge.tflite.runtimes.protocol import Array, Coverage
 from selfheal_edge.tflite.session import Session
 
-__all__ = ["choose_inputs", "choose_questions"]
+__all__ = ["Reservoir", "choose_inputs", "choose_questions"]
 
 _CANDIDATES = 32
 _MOST_RUNS = 2048
@@ -77,10 +76,37 @@ def choose_questions(
     return [int(tried[k]) for k in chosen]
 
 
+class Reservoir:
+    """A fair sample of at most 32 of the inputs that come by, held as copies.
+
+    Parameters
+    ----------
+    rng
+        Draws them.
+    """
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+        self.seen = 0
+        """Inputs that came by."""
+        self.held: list[list[Array]] = []
+        """Those that are in the sample."""
+
+    def offer(self, inputs: Sequence[Array]) -> None:
+        """Let one input come by."""
+        self.seen += 1
+        place = len(self.held)
+        if place == _CANDIDATES:
+            place = int(self._rng.integers(self.seen))
+            if place >= _CANDIDATES:
+                return
+        self.held[place : place + 1] = [[array.copy() for array in inputs]]
+
+
 def choose_inputs(
-    session: Session, batch: Batch, count: int, rng: np.random.Generator
+    session: Session, sample: Reservoir, count: int, rng: np.random.Generator
 ) -> list[int]:
-    """Choose inputs of a calibration batch, spending two inferences for each of them at most.
+    """Choose of a sample of the calibration, spending two inferences for each input at most.
 
     A recurrent model's are drawn at random, as are those of a model without weights that execute
     from where they can be seen.
@@ -94,17 +120,15 @@ def choose_inputs(
         rows = session.coverage.weights
         regions = [row.region for row in rows if row.coverage is Coverage.EXECUTING]
     places = [np.arange(r.offset, r.offset + r.nbytes) for r in regions]
-    drawn = rng.permutation(batch.size)[:_CANDIDATES]
-    picked = choose_questions(
-        [[rows[n, ...] for rows in batch.rows] for n in drawn],
+    return choose_questions(
+        sample.held,
         session.instance.run,
         np.frombuffer(session.source.view if packed is None else packed, np.uint8),
         np.concatenate(places) if places else np.empty(0, np.int64),
         count,
-        2 * batch.size,
+        2 * sample.seen,
         rng,
     )
-    return [int(drawn[i]) for i in picked]
 
 
 def _bytes(arrays: Sequence[Array]) -> bytes:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hmac
+import json
 import math
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, cast, get_args
+from typing import Any, Final, Literal, cast, get_args
 
 import numpy as np
 
@@ -16,8 +18,10 @@ from selfheal_edge import _core
 from selfheal_edge.errors import BaselineFormatError, BaselineMismatchError
 from selfheal_edge.monitoring.embedding import Embedding
 from selfheal_edge.monitoring.signals import OutputKind, SignalExtractor
+from selfheal_edge.store.device_mark import device_mark
 from selfheal_edge.store.file_format import pack, unpack, write_atomically
 from selfheal_edge.tflite.file.model_file import ModelFile
+from selfheal_edge.tflite.file.rewrite import CopyOptions
 from selfheal_edge.tflite.runtimes.protocol import Array, Instance, RuntimeName
 from selfheal_edge.tflite.sandbox.known import KernelsName, mark_known, runtime_version
 from selfheal_edge.tflite.session import Fingerprint
@@ -25,7 +29,8 @@ from selfheal_edge.tflite.session import Fingerprint
 __all__ = ["Baseline", "KnownAnswers"]
 
 _MAGIC: Final = b"SHE-BASE"
-_VERSION: Final = 2
+_VERSION: Final = 3
+_OLDEST: Final = 2
 _EMBEDDING_ARRAYS: Final = ("classes", "centroids", "precision")
 
 
@@ -76,7 +81,15 @@ class Baseline:
     embedding: Embedding | None = None
     """Which inner tensor is read as well, and where the classes lie in it."""
     tried_kernels: tuple[KernelsName, ...] = ()
-    """Kernels with which the copy was tried in a child process, where `fingerprint` says."""
+    """Kernels with which the copy was tried in a child process, where `fingerprint` says. A file
+    brings them only where it was signed, or where this device wrote it."""
+    state: Literal["carried", "reset"] = "carried"
+    """Whether a recurrent model's state goes on from sample to sample, or starts anew before each:
+    in calibration, and in serving."""
+    ignore: tuple[str, ...] = ()
+    """Signals and alarms that are left out."""
+    shapes: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    """Shapes of tensors of the first subgraph, by index, where calibration settled open axes."""
 
     def __post_init__(self) -> None:
         """Refuse numbers that no calibration gives."""
@@ -92,8 +105,17 @@ class Baseline:
                 f"output_kind: expected one of {get_args(OutputKind)}, got {self.output_kind!r}"
             )
 
+        if self.state not in ("carried", "reset"):
+            raise ValueError(f"state: expected 'carried' or 'reset', got {self.state!r}")
+        for index, shape in self.shapes.items():
+            if index < 0 or not all(0 <= n < 2**31 for n in shape):
+                raise ValueError(f"shapes: expected shapes by index, got {index}: {shape}")
+
     def vouch(self) -> None:
-        """Spare a file its trial in a child process, if calibration tried it on such a device."""
+        """Spare a file its trial in a child process, if calibration tried it on such a device.
+
+        `tried_kernels` is taken at its word: `from_bytes` drops what it cannot rely on.
+        """
         name = self.fingerprint.runtime
         if name not in get_args(RuntimeName) or self.fingerprint.machine != platform.machine():
             return
@@ -158,9 +180,14 @@ class Baseline:
             "repeat_share": self.repeat_share,
             "built_sha256": self.built_sha256,
             "tried_kernels": list(self.tried_kernels),
+            "state": self.state,
+            "ignore": list(self.ignore),
+            "shapes": [[index, list(shape)] for index, shape in self.shapes.items()],
             "known": [len(rows) for rows in self.known_answers.inputs],
             "known_outputs": [len(rows) for rows in self.known_answers.outputs],
         }
+        if key is None and self.tried_kernels:
+            fields["made_here"] = device_mark(_trial(fields), create=True)
         return pack(_MAGIC, _VERSION, fields, arrays, key)
 
     @classmethod
@@ -169,7 +196,7 @@ class Baseline:
     ) -> Baseline:
         """Read what `to_bytes` returned; errors as in `load`."""
         version, fields, arrays = unpack(data, _MAGIC, _VERSION, key, what)
-        if version < _VERSION:
+        if version < _OLDEST:
             raise BaselineFormatError(
                 f"{what}: expected version {_VERSION}, got {version}, which has no references for "
                 "the signals of today: calibrate again"
@@ -189,7 +216,13 @@ class Baseline:
                 embedding=_embedding(fields["embedding"], arrays),
                 repeat_share=float(fields["repeat_share"]),
                 built_sha256=str(fields["built_sha256"]),
-                tried_kernels=tuple(fields["tried_kernels"]),
+                tried_kernels=_tried(fields, is_signed=key is not None),
+                state=fields.get("state", "carried"),
+                ignore=tuple(str(name) for name in fields.get("ignore", ())),
+                shapes={
+                    int(index): tuple(int(n) for n in shape)
+                    for index, shape in fields.get("shapes", ())
+                },
                 known_answers=KnownAnswers(
                     _rows(arrays, "in", fields["known"]),
                     _rows(arrays, "out", fields["known_outputs"]),
@@ -229,12 +262,38 @@ class Baseline:
         self.check_model(model.sha256)
         return () if self.embedding is None else (self.embedding.tensor,)
 
+    @property
+    def made(self) -> CopyOptions:
+        """How the copy that runs differs from the user's file."""
+        return CopyOptions(self.shapes, starts_anew=self.state == "reset")
+
     def extractor(self, instance: Instance) -> SignalExtractor:
         """Return what measures an instance that was built with `taps`."""
         tap = instance.taps[0] if instance.taps else None
         return SignalExtractor(
-            instance.inputs, instance.outputs, self.output_kind, tap, self.embedding
+            instance.inputs, instance.outputs, self.output_kind, tap, self.embedding, self.ignore
         )
+
+
+def _trial(fields: Mapping[str, Any]) -> bytes:
+    """Return what a mark of the device stands for: which file was tried, how and where."""
+    told = [fields[name] for name in ("built_sha256", "tried_kernels", "fingerprint")]
+    return json.dumps(told, sort_keys=True).encode()
+
+
+def _tried(fields: Mapping[str, Any], *, is_signed: bool) -> tuple[KernelsName, ...]:
+    """Return the kernels that a file says were tried, if it may say so.
+
+    A file that anyone can write must not switch the trial of a hostile model off.
+    """
+    told = tuple(fields["tried_kernels"])
+    mark = fields.get("made_here")
+    if is_signed:
+        return told
+    ours = device_mark(_trial(fields)) if isinstance(mark, str) else None
+    return (
+        told if ours is not None and hmac.compare_digest(str(mark).encode(), ours.encode()) else ()
+    )
 
 
 def _embedding(tensor: int | None, arrays: Mapping[str, Array]) -> Embedding | None:

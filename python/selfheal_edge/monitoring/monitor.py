@@ -76,7 +76,7 @@ class PerformanceMonitor:
             flat=[
                 (i, _FLAT_SHARE * reference.lowest)
                 for i, (name, reference) in enumerate(baseline.references.items())
-                if name.startswith("input_std")
+                if name.startswith("input_std") and "input_flat" not in baseline.ignore
             ],
             # Where inputs are always the same, that they repeat says nothing.
             max_repeats=(
@@ -84,7 +84,7 @@ class PerformanceMonitor:
                     _MIN_REPEATS,
                     math.ceil(math.log(baseline.false_alarm_interval) / -math.log(share)),
                 )
-                if share < 0.99
+                if share < 0.99 and "input_repeats" not in baseline.ignore
                 else 0
             ),
         )

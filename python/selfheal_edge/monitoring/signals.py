@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from functools import partial
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
@@ -61,6 +62,8 @@ class SignalExtractor:
         The embedding's tensor, if there is one.
     embedding
         Where calibration found the classes in it; None before calibration.
+    ignore
+        Names of signals to leave out; those that are not there anyway may be named.
 
     Notes
     -----
@@ -79,6 +82,7 @@ class SignalExtractor:
         output_kind: OutputKind | None,
         tap: TensorSpec | None = None,
         embedding: Embedding | None = None,
+        ignore: Collection[str] = (),
     ) -> None:
         measured_inputs = [_layout(spec) for spec in inputs]
         measured_outputs = [_layout(spec) for spec in outputs]
@@ -87,9 +91,12 @@ class SignalExtractor:
         inner = None if tap is None else _layout(tap)
         centroids = precision = None
         if kind and inner is not None and embedding is not None and len(embedding.classes):
-            centroids = embedding.table(int(np.prod(outputs[0].shape, dtype=np.int64)))
+            elements = int(np.prod(outputs[0].shape, dtype=np.int64))
+            is_sigmoid = elements == 1 and kind == "probabilities"
+            centroids = embedding.table(2 if is_sigmoid else elements)
             precision = embedding.precision
-        self.core = _core.SignalPass(
+        signal_pass = partial(
+            _core.SignalPass,
             measured_inputs,
             measured_outputs,
             classifier=kind,
@@ -98,6 +105,7 @@ class SignalExtractor:
             centroids=centroids,
             precision=precision,
         )
+        self.core: _core.SignalPass = signal_pass()
         """The pass itself."""
         self.tap = -1 if inner is None else 0
         """Which of an instance's taps is the embedding; -1: none."""
@@ -110,8 +118,14 @@ class SignalExtractor:
         for role, tensor in self.core.names:
             specs, is_one_of_several = several.get(role.split("_")[0], ((), False))
             names.append(f"{role}[{specs[tensor].name}]" if is_one_of_several else role)
-        self.names: tuple[str, ...] = tuple(names)
-        self._row = np.zeros(len(names))
+        self.measurable: tuple[str, ...] = tuple(names)
+        """All that could be measured, what is left out included."""
+        if left_out := [
+            signal for signal, name in zip(self.core.names, names, strict=True) if name in ignore
+        ]:
+            self.core = signal_pass(left_out=left_out)
+        self.names: tuple[str, ...] = tuple(name for name in names if name not in ignore)
+        self._row = np.zeros(len(self.names))
 
     @property
     def memory_bytes(self) -> int:

@@ -69,6 +69,11 @@ class InferenceMonitor {
   std::uint64_t last_nonfinite() const noexcept { return last_nonfinite_; }
   std::size_t memory_bytes() const noexcept;
 
+  /// The bank, the window and all counters; what is restored continues bit for bit.
+  std::vector<std::byte> state() const;
+  /// Throws a StateError for a blob that no monitor can have given.
+  static InferenceMonitor from_state(std::span<const std::byte> blob);
+
  private:
   std::optional<MonitorBank> bank_;
   std::vector<Flat> flat_;

@@ -34,27 +34,10 @@ struct TensorLayout {
 };
 
 enum class OutputKind : std::uint8_t {
-  kProbabilities,  ///< values are probabilities that sum to about 1
-  kLogits,         ///< values go through a softmax first
-};
-
-struct SignalPlan {
-  /// nullopt: a tensor that is not measured.
-  std::vector<std::optional<TensorLayout>> inputs;
-  std::vector<std::optional<TensorLayout>> outputs;
-  /// What output 0 holds, one value a class; nullopt: a model without classes.
-  std::optional<OutputKind> classifier;
-  /// Output 0 imitates input 0: both measured, with equally many elements, and no classes.
-  bool reconstructs = false;
-  /// The input of a classifier's last layer, or what any other model has in its middle.
-  std::optional<TensorLayout> embedding;
-  /// Of a classifier: where the classes lie, classes x embedding elements, dequantised, row by row;
-  /// a row that begins with NaN: a class without a known place. Empty: no distance is measured.
-  std::vector<float> centroids;
-  /// One over the variance of each dimension of the embedding around its class's centroid, >= 0.
-  std::vector<float> precision;
-  /// As many as output 0 has elements.
-  std::size_t classes = 0;
+  /// Values are probabilities that sum to about 1. A single one is a sigmoid's: of class 1, where
+  /// class 0 has the rest.
+  kProbabilities,
+  kLogits,  ///< values go through a softmax first
 };
 
 /// What one number of a row is.
@@ -71,7 +54,7 @@ enum class SignalRole : std::uint8_t {
   kInputRoughness,
   /// Largest probability, as dequantised (probabilities) or after the softmax (logits).
   kConfidence,
-  /// Confidence minus the second largest probability; with one class the confidence itself.
+  /// Confidence minus the second largest probability; of a single logit 1.
   kMargin,
   /// Entropy in nats, 0 to ln(classes), of the probabilities clipped at 0 and divided by their
   /// sum; NaN if that sum is 0 (quantised answers over very many classes).
@@ -93,6 +76,29 @@ struct SignalName {
   SignalRole role;
   /// Of which input or output; 0 for what there is only once.
   std::size_t tensor;
+
+  friend bool operator==(const SignalName&, const SignalName&) = default;
+};
+
+struct SignalPlan {
+  /// nullopt: a tensor that is not measured.
+  std::vector<std::optional<TensorLayout>> inputs;
+  std::vector<std::optional<TensorLayout>> outputs;
+  /// What output 0 holds, one value a class; nullopt: a model without classes.
+  std::optional<OutputKind> classifier;
+  /// Output 0 imitates input 0: both measured, with equally many elements, and no classes.
+  bool reconstructs = false;
+  /// The input of a classifier's last layer, or what any other model has in its middle.
+  std::optional<TensorLayout> embedding;
+  /// Of a classifier: where the classes lie, classes x embedding elements, dequantised, row by row;
+  /// a row that begins with NaN: a class without a known place. Empty: no distance is measured.
+  std::vector<float> centroids;
+  /// One over the variance of each dimension of the embedding around its class's centroid, >= 0.
+  std::vector<float> precision;
+  /// As many as output 0 has elements; 2 where that is a single sigmoid.
+  std::size_t classes = 0;
+  /// Signals to leave out of the rows; one that is not measured anyway may be named.
+  std::vector<SignalName> left_out;
 };
 
 /// "input_mean", "input_std" and so on.
@@ -103,8 +109,8 @@ struct PassResult {
   bool repeats_previous = false;
   /// Elements of measured inputs that are NaN or infinite.
   std::uint64_t nonfinite = 0;
-  /// Index of the largest value of output 0, the first among equals; -1 without classes, or when
-  /// an element of output 0 is not finite.
+  /// Index of the largest value of output 0, the first among equals (of a single sigmoid: whether
+  /// it is above 0.5); -1 without classes, or when an element of output 0 is not finite.
   std::int64_t label = -1;
   /// NaN where label is -1.
   double confidence = 0.0;
@@ -119,7 +125,7 @@ struct PassResult {
 /// (saturation of integers only, roughness where there is more than one element); for a classifier
 /// kConfidence to kEntropy, for any other model kReconstructionError, if it reconstructs, then
 /// kOutputMean and kOutputStd of every measured output; with an embedding kEmbeddingNorm and
-/// kEmbeddingActive, and with centroids kEmbeddingDistance.
+/// kEmbeddingActive, and with centroids kEmbeddingDistance; without those that the plan leaves out.
 ///
 /// Integer tensors are summed in integers, exactly, so that every backend gives the same signals to
 /// the bit; floats in eight sums of doubles around their first element. Probabilities and
@@ -164,6 +170,10 @@ class SignalPass {
 
  private:
   struct State;
+  void leave_out(const std::vector<SignalName>& left_out);
+  PassResult measure_all(std::span<const void* const> inputs, std::span<const void* const> outputs,
+                         const void* embedding, double* to) noexcept;
+
   std::unique_ptr<State> state_;
 };
 

@@ -7,7 +7,8 @@ operator behind them. It is a head when all of this holds:
 - it is a FULLY_CONNECTED, or a CONV_2D with a 1x1 kernel whose output has one position;
 - its weights are constant, its input is computed, it has no fused activation;
 - it yields one row per sample: as many as the model's first input has, or one;
-- it has two classes or more (a single output is a regression or a score, without classes);
+- it has two classes or more, or a single output that is a LOGISTIC's: the probability of class 1
+  of two (any other single output is a regression or a score, without classes);
 - the output has not as many elements as the first input (that is an autoencoder).
 
 A regression with several outputs looks like logits to this rule; the embedding can be named by
@@ -72,7 +73,9 @@ def _head(
     first = tensors[graph.inputs[0]]
     batch = first.shape[0] if first.shape else 1
     rows = tensors[operator.outputs[0]].size // classes if classes else 0
-    if classes < 2 or rows not in (1, batch) or embedding.size != rows * features:
+    is_sigmoid = classes == 1 and activation == "LOGISTIC" and rows == 1
+    has_classes = classes >= 2 or is_sigmoid
+    if not has_classes or rows not in (1, batch) or embedding.size != rows * features:
         return None
     if tensors[output].size == first.size or tensors[output].size != rows * classes:
         return None
@@ -84,7 +87,7 @@ def _head(
         weights=weights.index,
         bias=bias,
         logits=operator.outputs[0],
-        classes=classes,
+        classes=2 if is_sigmoid else classes,
         output="logits" if activation is None else "probabilities",
         activation=activation,
     )

@@ -81,7 +81,26 @@ class ModelFile:
         return cls.from_bytes(_read(path), source=os.fspath(path))
 
     @classmethod
-    def from_bytes(cls, data: bytes, *, source: str = "model") -> ModelFile:
+    def of(cls, model: str | os.PathLike[str] | bytes | bytearray | memoryview) -> ModelFile:
+        """Read a model from a file, or from its bytes; errors as of `from_path` and `from_bytes`.
+
+        Raises
+        ------
+        TypeError
+            For anything else.
+        """
+        if isinstance(model, (bytes, bytearray, memoryview)):
+            return cls.from_bytes(model)
+        if not isinstance(model, (str, os.PathLike)):
+            raise TypeError(
+                f"model: expected a path or the bytes of a TFLite file, got {type(model).__name__}"
+            )
+        return cls.from_path(model)
+
+    @classmethod
+    def from_bytes(
+        cls, data: bytes | bytearray | memoryview, *, source: str = "model"
+    ) -> ModelFile:
         """Validate and map a model in memory.
 
         Parameters
@@ -129,6 +148,11 @@ class ModelFile:
     def keeps_resources(self) -> bool:
         """Whether it has a state in resource variables, which cannot be read, written or reset."""
         return any(operator.name == "VAR_HANDLE" for operator in self.operators)
+
+    @cached_property
+    def keeps_variables(self) -> bool:
+        """Whether it has a state in variable tensors."""
+        return any(tensor.is_variable for tensor in self.tensors)
 
     @cached_property
     def sha256(self) -> str:

@@ -10,17 +10,19 @@ names that users see come from the original. No other byte changes, and no regio
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from selfheal_edge.errors import ModelFormatError
+from selfheal_edge.text import quoted
 from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.format.flatbuffer import Table, root_table
 from selfheal_edge.tflite.format.records import TensorInfo
 from selfheal_edge.tflite.format.schema import TFLITE
 
-__all__ = ["ModelCopy", "copy_model"]
+__all__ = ["CopyOptions", "ModelCopy", "copy_model"]
 
 _U16: Final = struct.Struct("<H")
 _U32: Final = struct.Struct("<I")
@@ -39,6 +41,8 @@ class ModelCopy:
     """How many of the copy's outputs are the user's; they come first."""
     taps: tuple[int, ...]
     """For each tap asked for, its position among the copy's outputs."""
+    starts_anew: bool = False
+    """Whether a recurrent model's state is zero before every inference."""
 
     @classmethod
     def unchanged(cls, model: ModelFile) -> ModelCopy:
@@ -46,7 +50,21 @@ class ModelCopy:
         return cls(model, model, len(model.outputs), ())
 
 
-def copy_model(model: ModelFile, taps: Sequence[int | str] = ()) -> ModelCopy:
+class CopyOptions(NamedTuple):
+    """How a copy of a model differs from the user's file, beside what is read from it."""
+
+    shapes: Mapping[int, Sequence[int]] = MappingProxyType({})
+    """Shapes of tensors of the first subgraph, by index, in place of those in the file; none of
+    that subgraph's axes is open then."""
+    starts_anew: bool = False
+    """Whether a recurrent model's state is to be zero before every inference."""
+
+
+def copy_model(
+    model: ModelFile,
+    taps: Sequence[int | str] = (),
+    options: CopyOptions = CopyOptions(),  # noqa: B008 — immutable
+) -> ModelCopy:
     """Copy a model for running it under watch.
 
     Parameters
@@ -56,6 +74,8 @@ def copy_model(model: ModelFile, taps: Sequence[int | str] = ()) -> ModelCopy:
     taps
         Tensors of the first subgraph to read after every inference, by index or by name, each one
         that an operator computes. The embedding is ``model.head.embedding``.
+    options
+        What else is to be different.
 
     Returns
     -------
@@ -67,8 +87,8 @@ def copy_model(model: ModelFile, taps: Sequence[int | str] = ()) -> ModelCopy:
     ValueError
         When a tap is not a computed tensor, or its name is not unique.
     ModelFormatError
-        When the file leaves no room for the change: two subgraphs that share one table, or none of
-        the outputs listed.
+        When the file leaves no room for the change: two subgraphs that share one table, none of
+        the outputs listed, or a tensor without a shape.
     """
     outputs = [tensor.index for tensor in model.outputs]
     own = len(outputs)
@@ -84,11 +104,13 @@ def copy_model(model: ModelFile, taps: Sequence[int | str] = ()) -> ModelCopy:
         _drop_signatures(data, root)
     if len(outputs) > own:
         _replace_outputs(data, root, outputs)
+    if options.shapes:
+        _fix_shapes(data, model, root, options.shapes)
     if bytes(data) == model.data:
-        return ModelCopy(model, model, own, tuple(positions))
+        return ModelCopy(model, model, own, tuple(positions), options.starts_anew)
     # Everything that was written is read and checked again like a stranger's file.
     copy = ModelFile.from_bytes(bytes(data), source="our copy of the model")
-    return ModelCopy(copy, model, own, tuple(positions))
+    return ModelCopy(copy, model, own, tuple(positions), options.starts_anew)
 
 
 def _resolve(model: ModelFile, tap: int | str) -> int:
@@ -134,6 +156,33 @@ def _replace_outputs(data: bytearray, root: Table, outputs: Sequence[int]) -> No
     field = graphs[0].position("outputs")
     if field is None or any(graph.pos == graphs[0].pos for graph in graphs[1:]):
         raise ModelFormatError("model: expected a first subgraph with outputs of its own")
+    _redirect(data, field, outputs)
+
+
+def _redirect(data: bytearray, field: int, numbers: Sequence[int]) -> None:
+    """Append a vector, and lead the offset at `field` to it."""
     place = _aligned_end(data)
-    data.extend(struct.pack(f"<I{len(outputs)}i", len(outputs), *outputs))
+    data.extend(struct.pack(f"<I{len(numbers)}i", len(numbers), *numbers))
     _U32.pack_into(data, field, place - field)
+
+
+def _fix_shapes(
+    data: bytearray, model: ModelFile, root: Table, shapes: Mapping[int, Sequence[int]]
+) -> None:
+    """Write shapes, and close the open axes of all others.
+
+    A vector may serve several tensors, so that none is changed where it stands.
+    """
+    tables = root.tables("subgraphs")[0].tables("tensors")
+    for tensor, table in zip(model.subgraphs[0].tensors, tables, strict=True):
+        shape = tuple(shapes.get(tensor.index, tensor.shape))
+        if shape != tensor.shape:
+            field = table.position("shape")
+            if field is None or tensor.is_constant:
+                raise ModelFormatError(
+                    f"model: expected a tensor whose shape may change, got {quoted(tensor.name)}"
+                )
+            _redirect(data, field, shape)
+        signature = table.position("shape_signature")
+        if signature is not None and -1 in tensor.shape_signature:
+            _redirect(data, signature, shape)

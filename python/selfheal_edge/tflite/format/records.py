@@ -145,6 +145,7 @@ class HeadInfo:
     logits: int
     """Tensor index of the layer's output."""
     classes: int
+    """One a row of the weights; 2 for a single row behind a sigmoid."""
     output: Literal["probabilities", "logits"]
     """Whether output 0 has gone through a softmax (or a logistic) or not."""
     activation: str | None

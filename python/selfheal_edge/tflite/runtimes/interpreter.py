@@ -6,8 +6,9 @@ import ctypes
 import os
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -66,6 +67,21 @@ def _specs(details: Sequence[Mapping[str, Any]]) -> tuple[TensorSpec, ...]:
     )
 
 
+def _build(module: Any, runtime: RuntimeName, path: str, options: Mapping[str, Any]) -> Any:
+    with without_chatter():
+        try:
+            interpreter = module.Interpreter(model_path=path, **options)
+            interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise ModelFormatError(f"model: {runtime} refuses it: {error}") from None
+    return interpreter
+
+
+def _invoke_anew(inner: Any) -> Any:
+    inner.ResetVariableTensors()
+    return inner.Invoke()
+
+
 class InterpreterInstance:
     """One plain interpreter.
 
@@ -111,13 +127,10 @@ class InterpreterInstance:
         if kernels == "builtin":
             resolvers = module.OpResolverType
             options["experimental_op_resolver_type"] = resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-        with without_chatter():
-            try:
-                interpreter = module.Interpreter(model_path=source_path, **options)
-                interpreter.allocate_tensors()
-            except (ValueError, RuntimeError) as error:
-                raise ModelFormatError(f"model: {runtime} refuses it: {error}") from None
-        self._interpreter: Any = interpreter
+        self._build: Callable[[], Any] = partial(_build, module, runtime, source_path, options)
+        interpreter = self._interpreter = self._build()
+        self._renews = copy.starts_anew and copy.model.keeps_resources
+        self._resets = copy.starts_anew and not self._renews and copy.model.keeps_variables
         self._is_inherited = False
         self._lock = threading.Lock()
         _living.add(self)
@@ -174,6 +187,10 @@ class InterpreterInstance:
             interpreter = self._open()
             if self._call is not None:
                 return self._call(inputs)
+            if self._renews:  # resource variables start anew with their interpreter alone
+                interpreter = self._interpreter = self._build()
+            if self._resets:
+                interpreter.reset_all_variables()
             for index, array in zip(self._input_indices, inputs, strict=True):
                 interpreter.set_tensor(index, array)
             interpreter.invoke()
@@ -189,7 +206,7 @@ class InterpreterInstance:
         """
         every = (*copy.model.inputs, *copy.model.outputs[: copy.own_outputs])
         # Values narrower than a byte are unpacked by `get_tensor`, not where they lie.
-        if any(t.size == 0 or t.bits < 8 for t in every):
+        if self._renews or any(t.size == 0 or t.bits < 8 for t in every):
             return None
         if not self._is_static(any(-1 in t.shape_signature for t in every)):
             return None
@@ -206,8 +223,9 @@ class InterpreterInstance:
                 ports.append((address, view.dtype, view.shape))
             places.append(ports)
         inner = self._interpreter._interpreter
+        invoke = partial(_invoke_anew, inner) if self._resets else inner.Invoke
         return _core.InterpreterCall(
-            invoke=inner.Invoke, inputs=places[0], outputs=places[1], taps=places[2]
+            invoke=invoke, inputs=places[0], outputs=places[1], taps=places[2]
         )
 
     def _is_static(self, has_open_axes: bool) -> bool:
@@ -238,6 +256,11 @@ class InterpreterInstance:
 
     def _has_memory(self, index: int) -> bool:
         return self._view(index) is not None
+
+    def shapes(self) -> dict[int, tuple[int, ...]]:
+        """Return the shape of every tensor of the first subgraph, as the runtime found it."""
+        details = self._open().get_tensor_details()
+        return {int(d["index"]): tuple(int(n) for n in d["shape"]) for d in details}
 
     @property
     def has_open_outputs(self) -> bool:

@@ -25,7 +25,8 @@ from selfheal_edge.tflite.runtimes.protocol import (
     TensorSpec,
 )
 from selfheal_edge.tflite.sandbox.known import loaded_version
-from selfheal_edge.tflite.sandbox.probe import probe
+from selfheal_edge.tflite.sandbox.policy import ProbePolicy
+from selfheal_edge.tflite.sandbox.probe import probe_copy
 
 __all__ = ["LiteRt"]
 
@@ -53,12 +54,17 @@ class LiteRt:
         self._equal: set[_Key] = set()
 
     def build(
-        self, source_path: str, copy: ModelCopy, kernels: KernelsChoice, num_threads: int
+        self,
+        source_path: str,
+        copy: ModelCopy,
+        kernels: KernelsChoice,
+        num_threads: int,
+        trial: ProbePolicy = ProbePolicy(),  # noqa: B008 — immutable
     ) -> Instance:
         """Build an instance from the bytes of `copy` as they are at `source_path`, mapping them."""
         note = ""
         if kernels == "default":
-            note = self._unsuitable(source_path, copy, num_threads)
+            note = self._unsuitable(source_path, copy, num_threads, trial)
             if not note:
                 try:
                     return self._compile(source_path, copy, num_threads)
@@ -114,7 +120,9 @@ class LiteRt:
             raise
         return compiled
 
-    def _unsuitable(self, source_path: str, copy: ModelCopy, num_threads: int) -> str:
+    def _unsuitable(
+        self, source_path: str, copy: ModelCopy, num_threads: int, trial: ProbePolicy
+    ) -> str:
         """Return why a model can never be compiled here; empty when it can. Remembered."""
         key = _key(copy, num_threads)
         if key in self._refusals:
@@ -125,7 +133,7 @@ class LiteRt:
             reason = _unlike_compiled(copy.model)
             if not reason:
                 # Compiling runs other code than the interpreter, some of which aborts the process.
-                probe(copy.model.data, "litert", "compiled", num_threads)
+                probe_copy(copy, "litert", "compiled", num_threads, trial)
                 if self._has_open_outputs(source_path, copy):
                     # It would compile, and hand out buffers of which a part was written.
                     reason = "the shape of an output follows from values"

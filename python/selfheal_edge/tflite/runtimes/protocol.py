@@ -13,6 +13,7 @@ import numpy.typing as npt
 from selfheal_edge import _core
 from selfheal_edge.tflite.file.rewrite import ModelCopy
 from selfheal_edge.tflite.format.records import Region
+from selfheal_edge.tflite.sandbox.policy import ProbePolicy
 
 __all__ = [
     "Array",
@@ -171,7 +172,15 @@ class Runtime(Protocol):
     version: str
 
     def build(
-        self, source_path: str, copy: ModelCopy, kernels: KernelsChoice, num_threads: int
+        self,
+        source_path: str,
+        copy: ModelCopy,
+        kernels: KernelsChoice,
+        num_threads: int,
+        trial: ProbePolicy = ...,
     ) -> Instance:
-        """Build an instance from the bytes of `copy` as they are at `source_path`, mapping them."""
+        """Build an instance from the bytes of `copy` as they are at `source_path`, mapping them.
+
+        What has not been tried before is tried in a child process first, as `trial` says.
+        """
         ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias, get_args
 
 from selfheal_edge.errors import ModelFormatError, RuntimeUnavailableError
@@ -21,7 +21,8 @@ from selfheal_edge.tflite.runtimes.protocol import (
     RuntimeName,
 )
 from selfheal_edge.tflite.runtimes.tflite_runtime import TfliteRuntime
-from selfheal_edge.tflite.sandbox.probe import probe
+from selfheal_edge.tflite.sandbox.policy import ProbePolicy
+from selfheal_edge.tflite.sandbox.probe import probe_copy
 
 __all__ = ["Choice", "KernelsArgument", "RuntimeArgument", "available_runtimes", "choose"]
 
@@ -88,10 +89,13 @@ class Choice:
     num_threads: int
     reason: str
     copy: ModelCopy
+    trial: ProbePolicy = field(default_factory=ProbePolicy)
 
     def build(self, source: SourceImage) -> Instance:
         """Build a fresh instance from the live bytes of `source`."""
-        return self.runtime.build(source.path, self.copy, self.kernels, self.num_threads)
+        return self.runtime.build(
+            source.path, self.copy, self.kernels, self.num_threads, self.trial
+        )
 
 
 def _reason(asked: KernelsArgument, chosen: KernelsChoice, instance: Instance) -> str:
@@ -120,6 +124,7 @@ def choose(
     runtime: RuntimeArgument = "auto",
     kernels: KernelsArgument = "auto",
     num_threads: int = 1,
+    trial: ProbePolicy = ProbePolicy(),  # noqa: B008 — immutable
 ) -> tuple[Choice, Instance]:
     """Choose what runs `model`, and build it.
 
@@ -136,6 +141,8 @@ def choose(
         are none, those with the best coverage.
     num_threads
         At least 1.
+    trial
+        What the trial of a file that is not known may cost.
 
     Raises
     ------
@@ -162,8 +169,8 @@ def choose(
     notes: list[str] = []
     for candidate in candidates:  # fastest first
         try:
-            probe(copy.model.data, chosen.name, candidate, num_threads)
-            instance = chosen.build(source.path, copy, candidate, num_threads)
+            probe_copy(copy, chosen.name, candidate, num_threads, trial)
+            instance = chosen.build(source.path, copy, candidate, num_threads, trial)
         except ModelFormatError as error:
             refusal = error
             continue
@@ -181,4 +188,4 @@ def choose(
         assert refusal is not None
         raise refusal
     reason = "; ".join([_reason(kernels, *best), *notes])
-    return Choice(chosen, best[0], num_threads, reason, copy), best[1]
+    return Choice(chosen, best[0], num_threads, reason, copy, trial), best[1]

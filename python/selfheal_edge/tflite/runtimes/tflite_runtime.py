@@ -11,6 +11,7 @@ from selfheal_edge.tflite.runtimes.interpreter import InterpreterInstance
 from selfheal_edge.tflite.runtimes.native_stderr import without_chatter
 from selfheal_edge.tflite.runtimes.protocol import Instance, KernelsChoice, RuntimeName
 from selfheal_edge.tflite.sandbox.known import loaded_version
+from selfheal_edge.tflite.sandbox.policy import ProbePolicy
 
 __all__ = ["TfliteRuntime"]
 
@@ -32,7 +33,12 @@ class TfliteRuntime:
             self._module = importlib.import_module("tflite_runtime.interpreter")
 
     def build(
-        self, source_path: str, copy: ModelCopy, kernels: KernelsChoice, num_threads: int
+        self,
+        source_path: str,
+        copy: ModelCopy,
+        kernels: KernelsChoice,
+        num_threads: int,
+        trial: ProbePolicy = ProbePolicy(),  # noqa: ARG002, B008 — nothing more is to be tried
     ) -> Instance:
         """Build an instance from the bytes of `copy` as they are at `source_path`, mapping them."""
         return InterpreterInstance(

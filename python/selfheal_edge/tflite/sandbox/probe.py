@@ -27,7 +27,10 @@ from selfheal_edge.errors import (
     ProbeError,
     RuntimeUnavailableError,
 )
+from selfheal_edge.text import quoted, shown
+from selfheal_edge.tflite.file.rewrite import ModelCopy
 from selfheal_edge.tflite.memory.anonymous_file import nameless_file
+from selfheal_edge.tflite.sandbox.interpreter import ADVICE, child_environment, find_interpreter
 from selfheal_edge.tflite.sandbox.known import (
     KernelsName,
     KnownHash,
@@ -36,15 +39,19 @@ from selfheal_edge.tflite.sandbox.known import (
     mark_known,
     runtime_version,
 )
+from selfheal_edge.tflite.sandbox.policy import MEMORY_BYTES, MOST_SECONDS, TIMEOUT_S, ProbePolicy
 
-__all__ = ["ProbeResult", "Prober", "known_hashes", "mark_known", "probe"]
+__all__ = [
+    "ProbeResult",
+    "Prober",
+    "known_hashes",
+    "mark_known",
+    "probe",
+    "probe_copy",
+]
 
-# To refuse a sound model on a small device that is busy is worse than to wait for a bad one.
-TIMEOUT_S: Final = 60.0
-MEMORY_BYTES: Final = 512 * 2**20
 _START_TIMEOUT_S: Final = 60.0
 _GRACE_S: Final = 5.0
-_CHECKING_HEAP: Final = "libc_malloc_debug.so.0"
 _CHILD: Final = Path(__file__).with_name("probe_child.py")
 _MODULES: Final = {
     "litert": "ai_edge_litert.interpreter",
@@ -75,7 +82,7 @@ def probe(
     runtime: RuntimeName,
     kernels: KernelsName = "default",
     num_threads: int = 1,
-    timeout_s: float = TIMEOUT_S,
+    policy: ProbePolicy = ProbePolicy(),  # noqa: B008 — immutable
 ) -> None:
     """Try a model in a child process, unless its hash is known.
 
@@ -85,13 +92,13 @@ def probe(
         The whole file; validate it first (`ModelFile.from_bytes`), that is cheaper and says more.
     runtime, kernels, num_threads
         How it is going to be run: another combination runs other code.
-    timeout_s
-        Wall time for the trial, in seconds.
+    policy
+        Its limits.
 
     Raises
     ------
     ModelFormatError
-        When the runtime refuses the file, crashes, hangs, or takes more than 512 MiB.
+        When the runtime refuses the file, crashes, hangs, or reaches a limit.
     RuntimeUnavailableError
         When the runtime is not installed or cannot be imported.
     ProbeError
@@ -104,11 +111,30 @@ def probe(
     digest = hashlib.sha256(data).hexdigest()
     if KnownHash(digest, runtime, runtime_version(runtime), kernels, num_threads) in known_hashes:
         return
-    with Prober(runtime, kernels=kernels, num_threads=num_threads, timeout_s=timeout_s) as prober:
+    with Prober(
+        runtime,
+        kernels=kernels,
+        num_threads=num_threads,
+        timeout_s=policy.seconds,
+        memory_bytes=policy.memory_bytes,
+        python=policy.python,
+    ) as prober:
         result = prober.probe(data)
     if not result.ok:
         raise ModelFormatError(f"model: {result.reason}")
     mark_known(digest, runtime, kernels, num_threads)
+
+
+def probe_copy(
+    copy: ModelCopy,
+    runtime: RuntimeName,
+    kernels: KernelsName,
+    num_threads: int,
+    policy: ProbePolicy,
+) -> None:
+    """Try our copy of a model as `probe` does, unless the user vouches for the file."""
+    if copy.original.sha256 not in policy.vouched:
+        probe(copy.model.data, runtime, kernels, num_threads, policy)
 
 
 class Prober:
@@ -126,6 +152,8 @@ class Prober:
         Wall time for each trial, in seconds.
     memory_bytes
         What a candidate may use beyond what the imported runtime takes.
+    python
+        As `ProbePolicy.python`.
 
     Raises
     ------
@@ -141,6 +169,7 @@ class Prober:
         num_threads: int = 1,
         timeout_s: float = TIMEOUT_S,
         memory_bytes: int = MEMORY_BYTES,
+        python: str | None = None,
     ) -> None:
         if runtime not in _MODULES:
             raise ValueError(f"runtime: expected 'litert' or 'tflite_runtime', got {runtime!r}")
@@ -150,9 +179,12 @@ class Prober:
             )
         if num_threads < 1:
             raise ValueError(f"num_threads: expected at least 1, got {num_threads}")
-        if not 0 < timeout_s <= 3600:
-            raise ValueError(f"timeout_s: expected more than 0 and at most 3600, got {timeout_s}")
+        if not 0 < timeout_s <= MOST_SECONDS:
+            raise ValueError(
+                f"timeout_s: expected more than 0 and at most {MOST_SECONDS}, got {timeout_s}"
+            )
         self._runtime = runtime
+        self._python = python
         self._request = {
             "kernels": kernels,
             "num_threads": int(num_threads),
@@ -230,30 +262,28 @@ class Prober:
             raise
 
     def _start(self) -> socket.socket:
-        if not sys.executable or getattr(sys, "frozen", False):
-            raise ProbeError("no Python interpreter to start a child with (sys.executable)")
+        python = find_interpreter(self._python)
         ours, theirs = socket.socketpair()
         try:
             # With stdin or stdout closed, new descriptors land on 0 to 2, which the child replaces.
             inherited = fcntl.fcntl(theirs.fileno(), fcntl.F_DUPFD_CLOEXEC, 3)
             try:
                 self._helper = subprocess.Popen(  # noqa: S603 — our own script
-                    [sys.executable, "-I", "-S", os.fspath(_CHILD), str(inherited)],
+                    [python, "-I", "-S", os.fspath(_CHILD), str(inherited)],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                     pass_fds=(inherited,),
                     cwd="/",
                     start_new_session=True,
-                    env=_environment(),
+                    env=child_environment(),
                 )
             finally:
                 os.close(inherited)
                 theirs.close()
             module = _MODULES[self._runtime]
             setup = {"module": module, "sys_path": [os.path.abspath(p) for p in sys.path]}
-            ours.sendall(json.dumps(setup).encode() + b"\n")
-            answer = _receive(ours, _START_TIMEOUT_S)
+            answer = _first_answer(ours, setup, python)
             if "unavailable" in answer:
                 raise RuntimeUnavailableError(
                     f"runtime: expected {module} to be importable, got {answer['unavailable']}"
@@ -280,17 +310,14 @@ class Prober:
             helper.wait()
 
 
-def _environment() -> dict[str, str]:
-    """Return the helper's environment: one thread, and a heap that checks itself.
-
-    A kernel that writes past the end of its memory may live through one trial and kill the next
-    process. glibc's checking heap turns that into an abort here; elsewhere these are ignored.
-    """
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    if sys.platform == "linux":
-        preload = filter(None, [os.environ.get("LD_PRELOAD"), _CHECKING_HEAP])
-        environment |= {"MALLOC_CHECK_": "3", "LD_PRELOAD": ":".join(preload)}
-    return environment
+def _first_answer(channel: socket.socket, setup: dict[str, Any], python: str) -> dict[str, Any]:
+    try:
+        channel.sendall(json.dumps(setup).encode() + b"\n")
+        return _receive(channel, _START_TIMEOUT_S)
+    except (OSError, ValueError, ProbeError) as error:
+        raise ProbeError(
+            f"expected {quoted(python)} to run as a Python interpreter, got {error}: {ADVICE}"
+        ) from error
 
 
 def _memory_file(data: bytes) -> int:
@@ -322,21 +349,27 @@ def _result(answer: dict[str, Any], request: dict[str, Any]) -> ProbeResult:
     if ending == "exit 0" and stage == "done":
         return ProbeResult(True, "", seconds)
     doing = _DOING.get(stage, stage)
-    limit_mib = int(request["memory_bytes"]) // 2**20
+    limit_mib = int(request["memory_bytes"]) / 2**20
     kind, text = answer["error"] or ("", "")
-    if kind == "refused":
-        reason = f"the runtime refused the file while {doing}: {text[:400]}"
-    elif kind == "memory" or ending == "memory":
-        reason = f"the runtime took more than {limit_mib} MiB while {doing}"
+    if kind == "memory" or ending == "memory":
+        reason = (
+            f"the runtime took more than {limit_mib:g} MiB while {doing}, the limit of a trial: "
+            "ProbePolicy(memory_bytes=...) raises it"
+        )
     elif ending == "timeout":
-        reason = f"the runtime hung: no end within {request['timeout_s']:g} s while {doing}"
+        reason = (
+            f"the runtime hung: no end within {request['timeout_s']:g} s while {doing}, the limit "
+            "of a trial: ProbePolicy(seconds=...) raises it"
+        )
+    elif kind == "refused":
+        reason = f"the runtime refused the file while {doing}: {shown(text, 400)}"
     elif ending.startswith("signal "):
         reason = f"the runtime crashed with {_signal_name(int(ending[7:]))} while {doing}"
     else:
         reason = f"the runtime ended the process ({ending}) while {doing}"
     last = answer["chatter"].splitlines()[-1:] if kind != "refused" else []
     if last:
-        reason += f" (it said: {last[0][:300]})"
+        reason += f" (it said: {shown(last[0], 300)})"
     return ProbeResult(False, reason, seconds)
 
 

@@ -26,6 +26,7 @@ from typing import Any, NoReturn
 
 _CHATTER_KEPT = 8000
 _TICK_S = 0.02
+_SHORT_TICK_S = 0.002
 _PR_SET_PDEATHSIG = 1
 
 
@@ -77,7 +78,27 @@ def _open_pidfd(pid: int) -> list[int]:
 
 
 def _try(module: Any, request: dict[str, Any], model_fd: int, owner: list[Any]) -> dict[str, Any]:
-    """Run one candidate under watch; return how it ended."""
+    """Run one candidate under watch; return how it ended.
+
+    Where memory is refused it, a runtime raises what it likes, or crashes. So one that fails runs
+    once more with its memory watched and not limited: if it gets further, that was the reason.
+    """
+    answer = _attempt(module, request, model_fd, owner)
+    if answer["ending"] in ("memory", "timeout") or _is_well(answer):
+        return answer
+    again = _attempt(module, {**request, "is_watched": True}, model_fd, owner)
+    if again["ending"] == "memory" or _is_well(again):
+        answer["ending"] = "memory"
+    return answer
+
+
+def _is_well(answer: dict[str, Any]) -> bool:
+    return bool(answer["ending"] == "exit 0" and answer["stage"] == "done")
+
+
+def _attempt(
+    module: Any, request: dict[str, Any], model_fd: int, owner: list[Any]
+) -> dict[str, Any]:
     start = time.monotonic()
     status_r, status_w = os.pipe()
     chatter_r, chatter_w = os.pipe()
@@ -114,8 +135,9 @@ def _watch(
     kept = dict.fromkeys(pipes, b"")
     verdict = ""
     open_ends = list(pipes)
+    tick = _SHORT_TICK_S if request.get("is_watched") else _TICK_S
     while open_ends:  # both close when the candidate ends
-        ready, _, _ = select.select([*open_ends, *owner], [], [], _TICK_S)
+        ready, _, _ = select.select([*open_ends, *owner], [], [], tick)
         if any(end in ready for end in owner):  # nobody waits for this answer any more
             os.kill(pid, signal.SIGKILL)
             os._exit(1)
@@ -198,7 +220,8 @@ def _confine(request: dict[str, Any], chatter: int) -> None:
     cpu = int(request["timeout_s"]) * max(1, request["num_threads"]) + 1
     _lower(resource.RLIMIT_CPU, cpu)
     # Not RLIMIT_AS: that counts the address space which malloc only reserves for each thread.
-    _lower(resource.RLIMIT_DATA, _data_bytes() + request["memory_bytes"])
+    if not request.get("is_watched"):
+        _lower(resource.RLIMIT_DATA, _data_bytes() + request["memory_bytes"])
     with contextlib.suppress(OSError):
         os.nice(10)
 
