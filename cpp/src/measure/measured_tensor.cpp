@@ -214,7 +214,7 @@ bool MeasuredOutput::measure(const void* tensor, const MeasuredInput* input, dou
     measure_bytes(static_cast<const std::uint8_t*>(tensor), *input, row, error);
     return true;
   }
-  if (input != nullptr) *error = imitation_error(layout_, tensor, *input);
+  if (input != nullptr) *error = error_against(*input, tensor);
   const std::size_t n = layout_.elements;
   if (layout_.type == ElementType::kFloat32) {
     const auto* const values = static_cast<const float*>(tensor);
@@ -243,6 +243,18 @@ bool MeasuredOutput::measure(const void* tensor, const MeasuredInput* input, dou
   row[0] = spread.mean;
   row[1] = spread.std;
   return true;
+}
+
+double MeasuredOutput::error_against(const MeasuredInput& input,
+                                     const void* tensor) const noexcept {
+  if (layout_.type == ElementType::kFloat32 && input.layout().type == ElementType::kFloat32) {
+    const double sum =
+        sums_->float_errors(static_cast<const float*>(tensor),
+                            static_cast<const float*>(input.values()), layout_.elements);
+    if (std::isfinite(sum)) [[likely]]
+      return sum * per_element_;
+  }
+  return imitation_error(layout_, tensor, input);
 }
 
 void MeasuredOutput::measure_bytes(const std::uint8_t* tensor, const MeasuredInput& input,

@@ -87,6 +87,7 @@ class MeasuredOutput {
                double* error) const noexcept;
 
  private:
+  double error_against(const MeasuredInput& input, const void* tensor) const noexcept;
   void measure_bytes(const std::uint8_t* tensor, const MeasuredInput& input, double* row,
                      double* error) const noexcept;
 

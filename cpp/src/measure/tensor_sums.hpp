@@ -54,6 +54,8 @@ struct TensorSums {
   // Not finite as soon as an element is not. `previous` may be null: then only sum and squares.
   void (*floats)(const float* x, std::size_t n, std::size_t step, double pivot,
                  const float* previous, FloatSums& sums) noexcept;
+  // The sum of (x - other)^2; not finite as soon as an element is not.
+  double (*float_errors)(const float* x, const float* other, std::size_t n) noexcept;
   // The sum of precision * (x - centroid)^2, in sixteen sums of floats.
   double (*distance_int8)(const std::int8_t* x, std::size_t n, const float* centroid,
                           const float* precision) noexcept;

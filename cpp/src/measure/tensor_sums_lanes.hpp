@@ -21,50 +21,81 @@ double total(const std::array<T, kLanes>& lanes) noexcept {
   return sum;
 }
 
-inline void sum_floats(const float* x, std::size_t n, std::size_t step, double pivot,
-                       const float* previous, FloatSums& sums) noexcept {
-  constexpr std::size_t kLanes = 8;
+// What one pass over floats adds up, eight sums each.
+struct FloatLanes {
+  static constexpr std::size_t kLanes = 8;
   std::array<double, kLanes> sum{};
   std::array<double, kLanes> squares{};
   std::array<double, kLanes> rough{};
   std::array<double, kLanes> change{};
+
+  // One element of a lane, compared with its neighbour and with its previous value where there are
+  // such.
+  template <bool kHasNext, bool kHasPrevious>
+  void take(std::size_t lane, const float* x, std::size_t step, double pivot,
+            const float* previous) noexcept {
+    const auto value = static_cast<double>(*x);
+    const double offset = value - pivot;
+    sum[lane] += offset;
+    squares[lane] += offset * offset;
+    if constexpr (kHasNext) rough[lane] += std::fabs(static_cast<double>(x[step]) - value);
+    if constexpr (kHasPrevious) change[lane] += std::fabs(value - static_cast<double>(*previous));
+  }
+
+  // Elements from `i` to `end`; `i` is a multiple of kLanes.
+  template <bool kHasNext, bool kHasPrevious>
+  void take_all(std::size_t i, std::size_t end, const float* x, std::size_t step, double pivot,
+                const float* previous) noexcept {
+    const auto before = [&](std::size_t at) { return kHasPrevious ? previous + at : nullptr; };
+    for (; i + kLanes <= end; i += kLanes) {
+      for (std::size_t lane = 0; lane < kLanes; ++lane) {
+        take<kHasNext, kHasPrevious>(lane, x + i + lane, step, pivot, before(i + lane));
+      }
+    }
+    for (; i < end; ++i) {
+      take<kHasNext, kHasPrevious>(i % kLanes, x + i, step, pivot, before(i));
+    }
+  }
+};
+
+inline void sum_floats(const float* x, std::size_t n, std::size_t step, double pivot,
+                       const float* previous, FloatSums& sums) noexcept {
+  FloatLanes lanes;
+  if (previous == nullptr) {
+    lanes.take_all<false, false>(0, n, x, step, pivot, nullptr);
+  } else {
+    // Memory is read once for all four sums. Elements of the last, incomplete eight that has a
+    // neighbour go one by one, so that what follows begins at a multiple of the lanes.
+    const std::size_t pairs = step < n ? n - step : 0;
+    const std::size_t whole_pairs = pairs - pairs % FloatLanes::kLanes;
+    lanes.take_all<true, true>(0, whole_pairs, x, step, pivot, previous);
+    std::size_t i = whole_pairs;
+    for (; i < pairs; ++i) {
+      lanes.take<true, true>(i % FloatLanes::kLanes, x + i, step, pivot, previous + i);
+    }
+    for (; i < n && i % FloatLanes::kLanes != 0; ++i) {
+      lanes.take<false, true>(i % FloatLanes::kLanes, x + i, step, pivot, previous + i);
+    }
+    lanes.take_all<false, true>(i, n, x, step, pivot, previous);
+  }
+  sums = {total(lanes.sum), total(lanes.squares), total(lanes.rough), total(lanes.change)};
+}
+
+inline double sum_squared_errors(const float* x, const float* other, std::size_t n) noexcept {
+  constexpr std::size_t kLanes = 8;
+  std::array<double, kLanes> sum{};
   const std::size_t whole = n - n % kLanes;
   for (std::size_t i = 0; i < whole; i += kLanes) {
     for (std::size_t lane = 0; lane < kLanes; ++lane) {
-      const double offset = static_cast<double>(x[i + lane]) - pivot;
-      sum[lane] += offset;
-      squares[lane] += offset * offset;
+      const double error = static_cast<double>(x[i + lane]) - static_cast<double>(other[i + lane]);
+      sum[lane] += error * error;
     }
   }
   for (std::size_t i = whole; i < n; ++i) {
-    const double offset = static_cast<double>(x[i]) - pivot;
-    sum[i % kLanes] += offset;
-    squares[i % kLanes] += offset * offset;
+    const double error = static_cast<double>(x[i]) - static_cast<double>(other[i]);
+    sum[i % kLanes] += error * error;
   }
-  if (previous != nullptr) {
-    const std::size_t pairs = step < n ? n - step : 0;
-    const std::size_t whole_pairs = pairs - pairs % kLanes;
-    const float* const next = x + step;
-    for (std::size_t i = 0; i < whole_pairs; i += kLanes) {
-      for (std::size_t lane = 0; lane < kLanes; ++lane) {
-        rough[lane] +=
-            std::fabs(static_cast<double>(next[i + lane]) - static_cast<double>(x[i + lane]));
-      }
-    }
-    for (std::size_t i = whole_pairs; i < pairs; ++i) {
-      rough[i % kLanes] += std::fabs(static_cast<double>(next[i]) - static_cast<double>(x[i]));
-    }
-    for (std::size_t i = 0; i < whole; i += kLanes) {
-      for (std::size_t lane = 0; lane < kLanes; ++lane) {
-        change[lane] +=
-            std::fabs(static_cast<double>(x[i + lane]) - static_cast<double>(previous[i + lane]));
-      }
-    }
-    for (std::size_t i = whole; i < n; ++i) {
-      change[i % kLanes] += std::fabs(static_cast<double>(x[i]) - static_cast<double>(previous[i]));
-    }
-  }
-  sums = {total(sum), total(squares), total(rough), total(change)};
+  return total(sum);
 }
 
 template <typename T>
