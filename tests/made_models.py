@@ -15,6 +15,7 @@ __all__ = [
     "halved_weights",
     "int16_classifier",
     "mirror",
+    "open_batch",
     "tied_weights",
     "with_operands",
 ]
@@ -240,4 +241,111 @@ def accumulating(size: int = 8, seed: int = 0, handle_shape: Sequence[int] = (1,
     model.tree.update(inputs=[x], outputs=[graph.dense(total, size, size)])
     operands = [handle(start.graph), start.constant(np.zeros((1, size)))]
     start.graph.operator("ASSIGN_VARIABLE", operands, [], ("AssignVariableOptions", {}))
+    return builder.file()
+
+
+class _Open(_Floats):
+    """A graph whose batch is left open, as Keras' converter writes it."""
+
+    def __init__(self, graph: Graph, rng: np.random.Generator, *, is_folded: bool) -> None:
+        super().__init__(graph, rng)
+        self.is_folded = is_folded
+
+    def tensor(self, *shape: int) -> int:
+        return self.graph.tensor([1, *shape], shape_signature=[-1, *shape])
+
+    def shape_of(self, source: int, *rest: int) -> int:
+        """Return the operand (batch of `source`, *rest)."""
+        if self.is_folded:
+            return self.constant([1, *rest], "int32")
+        rank = len(self.graph.tree["tensors"][source]["shape"])
+        sizes, batch = self.graph.tensor([rank], "int32"), self.graph.tensor([], "int32")
+        self.graph.operator("SHAPE", [source], [sizes], ("ShapeOptions", {"out_type": 2}))
+        ends = [self.constant([n], "int32") for n in (0, 1, 1)]
+        options = ("StridedSliceOptions", {"shrink_axis_mask": 1})
+        self.graph.operator("STRIDED_SLICE", [sizes, *ends], [batch], options)
+        parts = [batch, *(self.constant(n, "int32") for n in rest)]
+        packed = self.graph.tensor([len(parts)], "int32")
+        count = {"values_count": len(parts), "axis": 0}
+        self.graph.operator("PACK", parts, [packed], ("PackOptions", count))
+        return packed
+
+    def flatten(self, source: int) -> tuple[int, int]:
+        size = int(np.prod(self.graph.tree["tensors"][source]["shape"]))
+        flat = self.tensor(size)
+        shape = self.shape_of(source, size)
+        self.graph.operator("RESHAPE", [source, shape], [flat], ("ReshapeOptions", {}))
+        return flat, size
+
+    def convolution(self, source: int, width: int, *, depthwise: bool = False) -> int:
+        _, height, _, channels = self.graph.tree["tensors"][source]["shape"]
+        axes = [1, 3, 3, channels] if depthwise else [width, 3, 3, channels]
+        operands = [source, self.constant(self.rng.normal(0, 0.3, axes))]
+        operands.append(self.constant(self.rng.normal(0, 0.1, width)))
+        result = self.tensor(height, height, width)
+        window = {"padding": 0, "stride_w": 1, "stride_h": 1, "fused_activation_function": 1}
+        if depthwise:
+            options = ("DepthwiseConv2DOptions", {**window, "depth_multiplier": 1})
+            self.graph.operator("DEPTHWISE_CONV_2D", operands, [result], options)
+        else:
+            self.graph.operator("CONV_2D", operands, [result], ("Conv2DOptions", window))
+        return result
+
+    def wide(self, source: int, size: int, width: int, *, activation: int = 0) -> int:
+        result = self.dense(source, size, width, activation=activation)
+        self.graph.tree["tensors"][result]["shape_signature"] = [-1, width]
+        return result
+
+
+def open_batch(kind: str, *, is_folded: bool = False, seed: int = 0) -> bytes:
+    """Return a Keras-like classifier or generator of 8x8 images whose batch is left open.
+
+    Parameters
+    ----------
+    kind
+        ``"dense"``: Flatten and dense layers; ``"convolutional"``; ``"branches"``: two of them,
+        each with a Flatten; ``"upsampling"``: a size that is twice what came; ``"transposed"``: a
+        transposed convolution, whose shape is an operand.
+    is_folded
+        Whether constants stand where the converter leaves arithmetic on shapes: the same model.
+    """
+    builder = Builder()
+    graph = _Open(builder.graph(), np.random.default_rng(seed), is_folded=is_folded)
+    model = graph.graph
+    x = graph.tensor(8, 8, 2)
+    if kind == "upsampling":
+        y = graph.convolution(x, 4)
+        twice = graph.constant([16, 16], "int32")
+        if not is_folded:
+            sizes, two = model.tensor([4], "int32"), model.tensor([2], "int32")
+            model.operator("SHAPE", [y], [sizes], ("ShapeOptions", {"out_type": 2}))
+            ends = [graph.constant([n], "int32") for n in (1, 3, 1)]
+            model.operator("STRIDED_SLICE", [sizes, *ends], [two], ("StridedSliceOptions", {}))
+            factor, twice = graph.constant([2, 2], "int32"), model.tensor([2], "int32")
+            model.operator("MUL", [two, factor], [twice], ("MulOptions", {}))
+        result = graph.tensor(16, 16, 4)
+        options: Any = ("ResizeNearestNeighborOptions", {})
+        model.operator("RESIZE_NEAREST_NEIGHBOR", [y, twice], [result], options)
+    elif kind == "transposed":
+        shape = graph.shape_of(x, 16, 16, 3)
+        weights = graph.constant(graph.rng.normal(0, 0.3, (3, 3, 3, 2)))
+        result = graph.tensor(16, 16, 3)
+        options = ("TransposeConvOptions", {"padding": 0, "stride_w": 2, "stride_h": 2})
+        model.operator("TRANSPOSE_CONV", [shape, weights, x], [result], options)
+    else:
+        if kind == "dense":
+            flat, size = graph.flatten(x)
+            flat, size = graph.wide(flat, size, 64, activation=1), 64
+        elif kind == "convolutional":
+            hidden = graph.convolution(graph.convolution(x, 8), 8, depthwise=True)
+            flat, size = graph.flatten(hidden)
+        else:
+            parts = [graph.flatten(graph.convolution(x, width)) for width in (4, 8)]
+            parts = [(graph.wide(y, n, 16, activation=1), 16) for y, n in parts]
+            flat, size = graph.tensor(32), 32
+            options = ("ConcatenationOptions", {"axis": 1})
+            model.operator("CONCATENATION", [y for y, _ in parts], [flat], options)
+        logits, result = graph.wide(flat, size, 10), graph.tensor(10)
+        model.operator("SOFTMAX", [logits], [result], ("SoftmaxOptions", {"beta": 1.0}))
+    model.tree.update(inputs=[x], outputs=[result])
     return builder.file()

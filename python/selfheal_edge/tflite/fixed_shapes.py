@@ -58,7 +58,7 @@ def fix_shapes(
     for name, shape in shapes.items():
         tensor = _input(model, name)
         wanted[tensor.index] = _checked(tensor, name, shape)
-    copy = copy_model(model, options=CopyOptions(wanted))
+    copy = copy_model(model, options=CopyOptions(wanted, folds=False))
     source = SourceImage(copy.model.data)
     try:
         _, instance = choose(copy, source, runtime, "builtin", 1, probe)

@@ -9,9 +9,10 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
+from selfheal_edge.errors import ModelFormatError
 from selfheal_edge.tflite.coverage.flip_check import RegionFlips, check_coverage, never_better_than
 from selfheal_edge.tflite.file.model_file import ModelFile
-from selfheal_edge.tflite.file.rewrite import CopyOptions, copy_model
+from selfheal_edge.tflite.file.rewrite import CopyOptions, ModelCopy, copy_model
 from selfheal_edge.tflite.memory.source_image import SourceImage
 from selfheal_edge.tflite.runtimes.protocol import Array, CoverageTable, Instance
 from selfheal_edge.tflite.runtimes.select import Choice, KernelsArgument, RuntimeArgument, choose
@@ -79,17 +80,19 @@ class Session:
         probe: ProbePolicy = ProbePolicy(),  # noqa: B008 — immutable
     ) -> None:
         self.model = model if isinstance(model, ModelFile) else ModelFile.of(model)
-        self.copy = copy_model(self.model, taps(self.model), made)
-        self.source = SourceImage(self.copy.model.data)
+        wanted = taps(self.model)
+        self.copy: ModelCopy
+        self.source: SourceImage
         self.choice: Choice
         self.instance: Instance
+        where = (runtime, kernels, num_threads, probe)
         try:
-            self.choice, self.instance = choose(
-                self.copy, self.source, runtime, kernels, num_threads, probe
-            )
-        except BaseException:
-            self.source.close()
-            raise
+            self._open(copy_model(self.model, wanted, made), *where)
+        except ModelFormatError:
+            if not self.copy.assumed:
+                raise
+            # What was folded was not what the runtime finds: then it has to compute it itself.
+            self._open(copy_model(self.model, wanted, made._replace(folds=False)), *where)
         self._flips: tuple[RegionFlips, ...] = ()
         self.stateful = self.model.keeps_resources or self.model.keeps_variables
         self.names = SignatureNames(self.model, self.instance.inputs, self.instance.outputs)
@@ -98,6 +101,24 @@ class Session:
         """To be held while the instance runs or is exchanged."""
         self.exchanged: Callable[[Instance], None] = lambda _: None
         """Called in that turn with the instance that runs from now on."""
+
+    def _open(
+        self,
+        copy: ModelCopy,
+        runtime: RuntimeArgument,
+        kernels: KernelsArgument,
+        num_threads: int,
+        probe: ProbePolicy,
+    ) -> None:
+        self.copy = copy
+        self.source = SourceImage(copy.model.data)
+        try:
+            self.choice, self.instance = choose(
+                copy, self.source, runtime, kernels, num_threads, probe
+            )
+        except BaseException:
+            self.source.close()
+            raise
 
     @property
     def fingerprint(self) -> Fingerprint:

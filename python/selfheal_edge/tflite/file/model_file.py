@@ -6,6 +6,8 @@ import errno
 import hashlib
 import os
 import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -99,7 +101,11 @@ class ModelFile:
 
     @classmethod
     def from_bytes(
-        cls, data: bytes | bytearray | memoryview, *, source: str = "model"
+        cls,
+        data: bytes | bytearray | memoryview,
+        *,
+        source: str = "model",
+        operator_numbers: Sequence[int] | None = None,
     ) -> ModelFile:
         """Validate and map a model in memory.
 
@@ -109,6 +115,9 @@ class ModelFile:
             The file's bytes; a `bytearray` or `memoryview` is copied, so that nobody changes it.
         source
             Name for messages.
+        operator_numbers
+            For each operator of subgraph 0, the number that its module is named by; None for its
+            own index. A copy with fewer operators keeps the names of the file this way.
 
         Raises
         ------
@@ -123,9 +132,12 @@ class ModelFile:
             raise TypeError(f"data: expected bytes, got {type(data).__name__}")
         data = bytes(data)
         try:
-            return cls(data, validate(data))
+            decoded = validate(data)
         except ModelFormatError as error:
             raise ModelFormatError(f"{source}: {error}") from None
+        if operator_numbers is not None:
+            decoded = _renumbered(decoded, operator_numbers)
+        return cls(data, decoded)
 
     def __repr__(self) -> str:
         graph = self._decoded.subgraphs[0]
@@ -213,6 +225,11 @@ class ModelFile:
         """Named entry points; often none."""
         return self._decoded.signatures
 
+    @property
+    def metadata(self) -> Mapping[str, int]:
+        """Index of the buffer that holds it, by name of the metadata."""
+        return self._decoded.metadata
+
     @cached_property
     def custom_ops(self) -> tuple[str, ...]:
         """Names of custom operators in use; a runtime may not have them."""
@@ -245,6 +262,15 @@ class ModelFile:
             raise ValueError(f"tensor: {tensor.dtype} has no NumPy dtype") from None
         flat = np.frombuffer(self._data, dtype, tensor.size, tensor.offset)
         return flat.reshape(tensor.shape)
+
+
+def _renumbered(model: DecodedModel, numbers: Sequence[int]) -> DecodedModel:
+    first, *others = model.subgraphs
+    operators = []
+    for operator, number in zip(first.operators, numbers, strict=True):
+        label = operator.module.split("/", 2)[2]
+        operators.append(replace(operator, module=f"{operator.subgraph}/{number}/{label}"))
+    return replace(model, subgraphs=(replace(first, operators=tuple(operators)), *others))
 
 
 def _read(path: str | os.PathLike[str]) -> bytes:

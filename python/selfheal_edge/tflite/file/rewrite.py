@@ -1,23 +1,25 @@
-"""Our copy of a model file: inner tensors as further outputs, and no SignatureDefs.
+"""Our copy of a model file: inner tensors as further outputs, no SignatureDefs, settled shapes.
 
 A runtime computes what the graph's outputs ask for and throws the rest away, so the way to see an
 inner activation at full speed is to make its tensor an output as well. That takes a few bytes in
 a copy: a longer list of outputs is appended to the file, and the one offset that leads to the list
 is redirected. SignatureDefs list outputs too and would contradict it, so the copy drops them; the
-names that users see come from the original. No other byte changes, and no region moves.
+names that users see come from the original. What the graph computes from shapes alone becomes
+constants (`shape_folding`). No other byte changes, and no constant moves.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from selfheal_edge.errors import ModelFormatError
 from selfheal_edge.text import quoted
 from selfheal_edge.tflite.file.model_file import ModelFile
+from selfheal_edge.tflite.file.shape_folding import fold_shapes
 from selfheal_edge.tflite.format.flatbuffer import Table, root_table
 from selfheal_edge.tflite.format.records import TensorInfo
 from selfheal_edge.tflite.format.schema import TFLITE
@@ -43,6 +45,8 @@ class ModelCopy:
     """For each tap asked for, its position among the copy's outputs."""
     starts_anew: bool = False
     """Whether a recurrent model's state is zero before every inference."""
+    assumed: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    """Shapes of tensors of subgraph 0 that have to be the real ones: constants follow from them."""
 
     @classmethod
     def unchanged(cls, model: ModelFile) -> ModelCopy:
@@ -58,6 +62,9 @@ class CopyOptions(NamedTuple):
     that subgraph's axes is open then."""
     starts_anew: bool = False
     """Whether a recurrent model's state is to be zero before every inference."""
+    folds: bool = True
+    """Whether arithmetic on shapes is folded. The copy is right only where the shapes that the file
+    declares are those that the runtime finds: `choose` compares them."""
 
 
 def copy_model(
@@ -106,11 +113,18 @@ def copy_model(
         _replace_outputs(data, root, outputs)
     if options.shapes:
         _fix_shapes(data, model, root, options.shapes)
-    if bytes(data) == model.data:
-        return ModelCopy(model, model, own, tuple(positions), options.starts_anew)
     # Everything that was written is read and checked again like a stranger's file.
-    copy = ModelFile.from_bytes(bytes(data), source="our copy of the model")
-    return ModelCopy(copy, model, own, tuple(positions), options.starts_anew)
+    source = "our copy of the model"
+    copy = model
+    if bytes(data) != model.data:
+        copy = ModelFile.from_bytes(bytes(data), source=source)
+    assumed: Mapping[int, tuple[int, ...]] = {}
+    if (folded := fold_shapes(copy) if options.folds else None) is not None:
+        numbers, assumed = folded.operators, folded.assumed
+        copy = ModelFile.from_bytes(folded.data, source=source, operator_numbers=numbers)
+    return ModelCopy(
+        copy, model, own, tuple(positions), options.starts_anew, MappingProxyType(assumed)
+    )
 
 
 def _resolve(model: ModelFile, tap: int | str) -> int:
@@ -153,10 +167,10 @@ def _drop_signatures(data: bytearray, root: Table) -> None:
 
 def _replace_outputs(data: bytearray, root: Table, outputs: Sequence[int]) -> None:
     graphs = root.tables("subgraphs")
-    field = graphs[0].position("outputs")
-    if field is None or any(graph.pos == graphs[0].pos for graph in graphs[1:]):
+    at = graphs[0].position("outputs")
+    if at is None or any(graph.pos == graphs[0].pos for graph in graphs[1:]):
         raise ModelFormatError("model: expected a first subgraph with outputs of its own")
-    _redirect(data, field, outputs)
+    _redirect(data, at, outputs)
 
 
 def _redirect(data: bytearray, field: int, numbers: Sequence[int]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -132,6 +132,10 @@ class CompiledInstance:
     def tapped(self) -> list[Array]:
         """Return copies of the taps' values in the last run."""
         return [self._compiled.read(index) for index in self._taps]
+
+    def settled_shapes(self, indices: Iterable[int]) -> Mapping[int, tuple[int, ...]]:  # noqa: ARG002 — as the protocol says
+        """Return nothing: inner tensors of a compiled model cannot be asked for."""
+        return MappingProxyType({})
 
     def reset_variables(self) -> None:
         """Do nothing: models with variables are not compiled."""

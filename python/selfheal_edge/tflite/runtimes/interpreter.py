@@ -6,7 +6,7 @@ import ctypes
 import os
 import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
@@ -18,7 +18,7 @@ from selfheal_edge import _core
 from selfheal_edge.errors import ForkedProcessError, ModelClosedError, ModelFormatError
 from selfheal_edge.tflite.coverage.rules import BuiltOperator, cover
 from selfheal_edge.tflite.file.rewrite import ModelCopy
-from selfheal_edge.tflite.format.records import Region
+from selfheal_edge.tflite.format.records import Region, TensorInfo
 from selfheal_edge.tflite.runtimes.native_stderr import without_chatter
 from selfheal_edge.tflite.runtimes.protocol import (
     Array,
@@ -32,6 +32,9 @@ __all__ = ["InterpreterInstance"]
 
 _NUMBERS: Final = "biufc"
 """Kinds of NumPy dtypes."""
+_FILES_KEPT: Final = 64
+_settled: dict[tuple[RuntimeName, str], bool] = {}
+"""What builtin kernels said of files with open axes."""
 _living: weakref.WeakSet[InterpreterInstance] = weakref.WeakSet()
 
 
@@ -80,6 +83,26 @@ def _build(module: Any, runtime: RuntimeName, path: str, options: Mapping[str, A
 def _invoke_anew(inner: Any) -> Any:
     inner.ResetVariableTensors()
     return inner.Invoke()
+
+
+def _has_open_axes(tensors: Iterable[TensorInfo]) -> bool:
+    return any(-1 in tensor.shape_signature for tensor in tensors)
+
+
+def _settled_by_builtin(
+    module: Any, runtime: RuntimeName, source_path: str, copy: ModelCopy
+) -> bool:
+    """Whether builtin kernels, which hide nothing, have every shape before the first run."""
+    key = (runtime, copy.model.sha256)
+    if key not in _settled:
+        twin = InterpreterInstance(
+            module, runtime, source_path, copy=copy, kernels="builtin", num_threads=1
+        )
+        if len(_settled) >= _FILES_KEPT:
+            _settled.clear()
+        _settled[key] = twin._is_static(lambda: False)
+        twin.close()
+    return _settled[key]
 
 
 class InterpreterInstance:
@@ -150,7 +173,9 @@ class InterpreterInstance:
         tensors = copy.model.subgraphs[0].tensors
         self._handles = frozenset(t.index for t in tensors if t.type == "RESOURCE")
         self.coverage = self._cover(copy.model.regions)
-        self._call = self._fixed_call(copy)
+        self._call = self._fixed_call(
+            copy, lambda: _settled_by_builtin(module, runtime, source_path, copy)
+        )
 
     def _cover(self, regions: Sequence[Region]) -> CoverageTable:
         # The only door to "which operators did a delegate take"; both runtimes have it.
@@ -197,7 +222,9 @@ class InterpreterInstance:
             # A scalar comes as a NumPy number, not as an array.
             return [np.asarray(interpreter.get_tensor(index)) for index in self._output_indices]
 
-    def _fixed_call(self, copy: ModelCopy) -> _core.InterpreterCall | None:
+    def _fixed_call(
+        self, copy: ModelCopy, is_settled: Callable[[], bool]
+    ) -> _core.InterpreterCall | None:
         """Return the short way through fixed addresses; None where a tensor may move.
 
         `set_tensor` and `get_tensor` look the tensor up, and check and convert arrays, at every
@@ -208,7 +235,7 @@ class InterpreterInstance:
         # Values narrower than a byte are unpacked by `get_tensor`, not where they lie.
         if self._renews or any(t.size == 0 or t.bits < 8 for t in every):
             return None
-        if not self._is_static(any(-1 in t.shape_signature for t in every)):
+        if not self._is_static(is_settled if _has_open_axes(every) else lambda: True):
             return None
         places: list[list[tuple[int, np.dtype[Any], tuple[int, ...]]]] = []
         for indices in (self._input_indices, self._output_indices, self._tap_indices):
@@ -228,18 +255,17 @@ class InterpreterInstance:
             invoke=invoke, inputs=places[0], outputs=places[1], taps=places[2]
         )
 
-    def _is_static(self, has_open_axes: bool) -> bool:
+    def _is_static(self, is_settled: Callable[[], bool]) -> bool:
         """Whether every shape is settled: then all that operators write to has its memory now.
 
-        An open axis in the file is settled all the same where nobody resizes the input. What a
-        delegate took has no memory either; it takes static shapes only, but then we rather trust
-        the file.
+        What a delegate took has no memory either. It takes static shapes only, but an open axis in
+        the file may hide one that is not: `is_settled` tells.
         """
         operators = self._interpreter._get_ops_details()
         results = {int(index) for op in operators for index in op["outputs"]} - self._handles
         if all(map(self._has_memory, results)):
             return True
-        return not has_open_axes and any(op["op_name"] == "DELEGATE" for op in operators)
+        return any(op["op_name"] == "DELEGATE" for op in operators) and is_settled()
 
     def _view(self, index: int) -> Any:
         """Return a tensor's memory as an array of numbers; None where it has none, or no numbers.
@@ -261,6 +287,11 @@ class InterpreterInstance:
         """Return the shape of every tensor of the first subgraph, as the runtime found it."""
         details = self._open().get_tensor_details()
         return {int(d["index"]): tuple(int(n) for n in d["shape"]) for d in details}
+
+    def settled_shapes(self, indices: Iterable[int]) -> Mapping[int, tuple[int, ...]]:
+        """Return the shapes of those tensors that have their memory before the first run."""
+        views = {index: self._view(index) for index in indices}
+        return {i: tuple(np.shape(view)) for i, view in views.items() if view is not None}
 
     @property
     def has_open_outputs(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal, Protocol, TypeAlias
@@ -146,6 +146,10 @@ class Instance(Protocol):
 
     def tapped(self) -> list[Array]:
         """Return copies of the taps' values in the last run."""
+        ...
+
+    def settled_shapes(self, indices: Iterable[int]) -> Mapping[int, tuple[int, ...]]:
+        """Return the shapes of those tensors that have their memory before the first run."""
         ...
 
     def reset_variables(self) -> None:

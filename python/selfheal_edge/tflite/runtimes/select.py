@@ -33,6 +33,8 @@ _RUNTIMES: Final[dict[RuntimeName, Callable[[], Runtime]]] = {
     "litert": LiteRt,
     "tflite_runtime": TfliteRuntime,
 }
+_as_assumed: set[tuple[str, RuntimeName]] = set()
+"""Copies whose shapes were compared, by hash and runtime."""
 _HANDLES: Final = frozenset({"RESOURCE", "VARIANT"})
 _loaded: dict[RuntimeName, Runtime] = {}
 
@@ -118,6 +120,28 @@ def _check_ends(model: ModelFile) -> None:
                 )
 
 
+def _check_assumed(runtime: Runtime, source_path: str, copy: ModelCopy, trial: ProbePolicy) -> None:
+    """Compare the shapes that constants of the copy follow from with those that the runtime finds.
+
+    Builtin kernels settle every shape before the first run; what they do not settle is not known.
+    """
+    key = (copy.model.sha256, runtime.name)
+    if not copy.assumed or key in _as_assumed:
+        return
+    instance = runtime.build(source_path, copy, "builtin", 1, trial)
+    try:
+        found = instance.settled_shapes(copy.assumed)
+    finally:
+        instance.close()
+    for index, shape in copy.assumed.items():
+        if found.get(index) != shape:
+            raise ModelFormatError(
+                f"model: expected the shape {list(shape)} of tensor {index}, which the file "
+                f"declares, got {found.get(index)} from {runtime.name}"
+            )
+    _as_assumed.add(key)
+
+
 def choose(
     model: ModelFile | ModelCopy,
     source: SourceImage,
@@ -150,7 +174,7 @@ def choose(
         When no such runtime can be imported.
     ModelFormatError
         When the runtime refuses the file, or dies of it (tried in a child process first, unless
-        this file is known).
+        this file is known); and when it finds other shapes than the copy was made for.
     """
     if isinstance(num_threads, bool) or not isinstance(num_threads, int) or num_threads < 1:
         raise ValueError(f"num_threads: expected an integer of at least 1, got {num_threads!r}")
@@ -170,6 +194,7 @@ def choose(
     for candidate in candidates:  # fastest first
         try:
             probe_copy(copy, chosen.name, candidate, num_threads, trial)
+            _check_assumed(chosen, source.path, copy, trial)
             instance = chosen.build(source.path, copy, candidate, num_threads, trial)
         except ModelFormatError as error:
             refusal = error
