@@ -9,9 +9,9 @@ using namespace selfheal::python;
 
 using FlatRule = std::pair<std::int64_t, double>;
 
-std::unique_ptr<InferenceMonitor> make(const std::vector<Reference>& references, double arl0,
-                                       const std::vector<FlatRule>& flat,
-                                       std::int64_t max_repeats) {
+std::unique_ptr<InferenceMonitor> make_monitor(const std::vector<Reference>& references,
+                                               double arl0, const std::vector<FlatRule>& flat,
+                                               std::int64_t max_repeats) {
   std::vector<InferenceMonitor::Flat> rules;
   rules.reserve(flat.size());
   for (const auto& [index, least] : flat) rules.push_back({to_size("flat", index), least});
@@ -49,8 +49,8 @@ py::array_t<double> window(const InferenceMonitor& self) {
 void bind_inference_monitor(py::module_& m) {
   py::class_<InferenceMonitor> cls(
       m, "InferenceMonitor", "A bank of charts, and what needs no chart: repeats, flat inputs.");
-  cls.def(py::init(&make), py::arg("references"), py::arg("arl0"), py::kw_only(), py::arg("flat"),
-          py::arg("max_repeats"))
+  cls.def(py::init(&make_monitor), py::arg("references"), py::arg("arl0"), py::kw_only(),
+          py::arg("flat"), py::arg("max_repeats"))
       .def("update", &update, py::arg("values"), py::arg("repeats_previous"), py::arg("nonfinite"),
            "Take one inference; say whether it raises any alarm.")
       .def("settled", &InferenceMonitor::settled,

@@ -63,10 +63,6 @@ auto of_pool(const HeldPool& self) {
   return (self.pool.*kMember)();
 }
 
-std::size_t found_bytes(const std::vector<std::uint32_t>& found) {
-  return found.capacity() * sizeof(std::uint32_t);
-}
-
 }  // namespace
 
 void bind_snapshot_pool(py::module_& m) {

@@ -96,10 +96,6 @@ auto of_scrubber(const HeldScrubber& self) {
   return (self.scrubber.*kMember)();
 }
 
-std::size_t found_bytes(const std::vector<std::uint32_t>& found) {
-  return found.capacity() * sizeof(std::uint32_t);
-}
-
 }  // namespace
 
 void bind_weight_image(py::module_& m) {

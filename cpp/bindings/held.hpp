@@ -92,6 +92,10 @@ void check_byte_range(const WeightImage& image, std::size_t offset, std::size_t 
 /// What the core says in a status, Python raises.
 void require_ok(SnapshotStatus status, Generation generation);
 
+inline std::size_t found_bytes(const std::vector<std::uint32_t>& found) {
+  return found.capacity() * sizeof(std::uint32_t);
+}
+
 /// A writable array of memory that `owner` keeps, for tests that damage it.
 inline py::array_t<std::uint8_t> writable(std::span<std::byte> bytes, py::handle owner) {
   return py::array_t<std::uint8_t>(static_cast<py::ssize_t>(bytes.size()),
