@@ -36,7 +36,9 @@ inline bool read_number(PyObject* object, double& x) {
   }
   if (is_number) {
     x = PyFloat_AsDouble(object);
-    return x != -1.0 || PyErr_Occurred() == nullptr;
+    if (x != -1.0 || PyErr_Occurred() == nullptr) return true;
+    if (PyErr_ExceptionMatches(PyExc_TypeError) == 0) return false;
+    PyErr_Clear();
   }
   PyErr_Format(PyExc_TypeError, "x: expected a real number, got %.100s", Py_TYPE(object)->tp_name);
   return false;

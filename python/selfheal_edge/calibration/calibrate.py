@@ -117,8 +117,6 @@ def _check_size(samples: int, truth: npt.NDArray[np.int64] | None) -> None:
 
 
 def _check_ignored(ignore: Collection[str], measurable: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(ignore, str) or not isinstance(ignore, Collection):
-        raise TypeError(f"ignore: expected a tuple of names of signals, got {ignore!r}")
     known = (*measurable, "embedding_distance", *_ALARMS)
     for name in ignore:
         if name not in known:
@@ -210,6 +208,8 @@ def calibrate(
     for a quantised model is held quantised as well; of an iterable 32 samples are held.
     """
     interval = predictions(false_alarm_interval, rate_hz)
+    if isinstance(ignore, str) or not isinstance(ignore, Collection):
+        raise TypeError(f"ignore: expected a tuple of names of signals, got {ignore!r}")
     trial = ProbePolicy() if probe is None else probe
     if not isinstance(trial, ProbePolicy):
         raise TypeError(f"probe: expected a ProbePolicy, got {type(probe).__name__}")

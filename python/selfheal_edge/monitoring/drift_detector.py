@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,20 @@ from selfheal_edge.monitoring.interval import predictions
 __all__ = ["DriftDetector"]
 
 _MIN_SAMPLES = 50
+
+
+def _real_numbers(normal: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return samples as float64: complex numbers, dates, texts and records are none."""
+    try:
+        given = np.asarray(normal)
+        is_real = given.dtype.kind in "biuf" or (
+            given.dtype.kind == "O" and all(isinstance(x, Real) for x in given.flat)
+        )
+        if is_real:
+            return np.ascontiguousarray(given, np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"normal: expected numbers, got {type(normal).__name__}") from error
+    raise TypeError(f"normal: expected numbers, got {given.dtype}")
 
 
 class DriftDetector(_core.SignalMonitor):
@@ -59,10 +74,7 @@ class DriftDetector(_core.SignalMonitor):
         arl0 = predictions(false_alarm_interval, rate_hz)
         if isinstance(normal, np.ma.MaskedArray):
             normal = np.where(normal.mask, np.nan, normal.data)
-        try:
-            samples = np.ascontiguousarray(normal, np.float64)
-        except (TypeError, ValueError) as error:
-            raise TypeError(f"normal: expected numbers, got {type(normal).__name__}") from error
+        samples = _real_numbers(normal)
         usable = np.count_nonzero(np.isfinite(samples))
         if np.ndim(normal) != 1 or usable < _MIN_SAMPLES:
             raise ValueError(

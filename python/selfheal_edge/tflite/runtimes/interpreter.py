@@ -283,9 +283,23 @@ class InterpreterInstance:
     def _has_memory(self, index: int) -> bool:
         return self._view(index) is not None
 
-    def shapes(self) -> dict[int, tuple[int, ...]]:
-        """Return the shape of every tensor of the first subgraph, as the runtime found it."""
-        details = self._open().get_tensor_details()
+    def resized(self, shapes: Mapping[int, tuple[int, ...]]) -> dict[int, tuple[int, ...]]:
+        """Return what shapes all tensors of subgraph 0 have if inputs have these.
+
+        Raises
+        ------
+        ModelFormatError
+            When the runtime refuses them. The instance is of no use afterwards, either way.
+        """
+        self._call = None
+        interpreter = self._open()
+        try:
+            for index, shape in shapes.items():
+                interpreter.resize_tensor_input(index, shape)
+            interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise ModelFormatError(f"model: {self.runtime} refuses {shapes}: {error}") from None
+        details = interpreter.get_tensor_details()
         return {int(d["index"]): tuple(int(n) for n in d["shape"]) for d in details}
 
     def settled_shapes(self, indices: Iterable[int]) -> Mapping[int, tuple[int, ...]]:

@@ -24,7 +24,14 @@ from selfheal_edge.tflite.runtimes.tflite_runtime import TfliteRuntime
 from selfheal_edge.tflite.sandbox.policy import ProbePolicy
 from selfheal_edge.tflite.sandbox.probe import probe_copy
 
-__all__ = ["Choice", "KernelsArgument", "RuntimeArgument", "available_runtimes", "choose"]
+__all__ = [
+    "Choice",
+    "KernelsArgument",
+    "RuntimeArgument",
+    "available_runtimes",
+    "choose",
+    "load_runtime",
+]
 
 RuntimeArgument: TypeAlias = Literal["auto", "litert", "tflite_runtime"]
 KernelsArgument: TypeAlias = Literal["auto", "default", "builtin"]
@@ -67,7 +74,8 @@ def _unavailable(wanted: str, reasons: Sequence[str]) -> RuntimeUnavailableError
     return RuntimeUnavailableError(text)
 
 
-def _runtime(argument: str) -> Runtime:
+def load_runtime(argument: str) -> Runtime:
+    """Return the runtime of this name, or with ``"auto"`` the fastest one that is here."""
     if argument != "auto" and argument not in _RUNTIMES:
         raise ValueError(
             f"runtime: expected one of {', '.join(get_args(RuntimeArgument))}, got {argument!r}"
@@ -184,7 +192,7 @@ def choose(
         )
     copy = ModelCopy.unchanged(model) if isinstance(model, ModelFile) else model
     _check_ends(copy.original)
-    chosen = _runtime(runtime)
+    chosen = load_runtime(runtime)
     candidates: tuple[KernelsChoice, ...] = (
         ("default", "builtin") if kernels == "auto" else (kernels,)
     )

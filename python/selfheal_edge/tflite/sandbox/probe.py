@@ -17,8 +17,9 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Final, NamedTuple, get_args
 
 from selfheal_edge.errors import (
@@ -75,6 +76,8 @@ class ProbeResult(NamedTuple):
     """Empty when ok; otherwise what happened, and during which step."""
     seconds: float
     """Wall time of the trial, without the helper's start."""
+    shapes: dict[int, tuple[int, ...]] = {}  # noqa: RUF012 — never changed
+    """Of all tensors of subgraph 0, where inputs were given shapes."""
 
 
 def probe(
@@ -218,13 +221,17 @@ class Prober:
             self._closed = True
             self._stop()
 
-    def probe(self, data: bytes) -> ProbeResult:
+    def probe(
+        self, data: bytes, shapes: Mapping[int, Sequence[int]] = MappingProxyType({})
+    ) -> ProbeResult:
         """Try one model.
 
         Parameters
         ----------
         data
             The whole file.
+        shapes
+            Shapes to try it with, by the index of inputs; the result then tells all others.
 
         Raises
         ------
@@ -240,19 +247,20 @@ class Prober:
         with self._lock:
             if self._closed:
                 raise ProbeError("Prober: is closed")
-            answer = self._ask(data)
-        return _result(answer, self._request)
+            request = {**self._request, "shapes": [[i, list(s)] for i, s in shapes.items()]}
+            answer = self._ask(data, request)
+        return _result(answer, request)
 
-    def _ask(self, data: bytes) -> dict[str, Any]:
+    def _ask(self, data: bytes, request: dict[str, Any]) -> dict[str, Any]:
         try:
             channel = self._channel or self._start()
             fd = _memory_file(data)
             try:
-                message = json.dumps(self._request).encode() + b"\n"
+                message = json.dumps(request).encode() + b"\n"
                 socket.send_fds(channel, [message], [fd])
             finally:
                 os.close(fd)
-            return _receive(channel, float(self._request["timeout_s"]) + _GRACE_S)
+            return _receive(channel, 2 * float(request["timeout_s"]) + _GRACE_S)
         except OSError as error:
             self._stop()
             raise ProbeError(f"the helper process failed: {error}") from error
@@ -347,7 +355,8 @@ def _receive(channel: socket.socket, timeout_s: float) -> dict[str, Any]:
 def _result(answer: dict[str, Any], request: dict[str, Any]) -> ProbeResult:
     ending, stage, seconds = answer["ending"], answer["stage"], float(answer["seconds"])
     if ending == "exit 0" and stage == "done":
-        return ProbeResult(True, "", seconds)
+        found = {int(index): tuple(shape) for index, shape in answer["shapes"]}
+        return ProbeResult(True, "", seconds, found)
     doing = _DOING.get(stage, stage)
     limit_mib = int(request["memory_bytes"]) / 2**20
     kind, text = answer["error"] or ("", "")

@@ -24,7 +24,7 @@ import sys
 import time
 from typing import Any, NoReturn
 
-_CHATTER_KEPT = 8000
+_KEPT = (1 << 22, 8000)  # bytes of the candidate's status, and of what it says
 _TICK_S = 0.02
 _SHORT_TICK_S = 0.002
 _PR_SET_PDEATHSIG = 1
@@ -116,11 +116,15 @@ def _attempt(
         os.close(chatter_r)
     lines = status.decode("utf-8", "replace").splitlines()
     error = next((json.loads(line[6:]) for line in lines if line.startswith("error ")), None)
-    stages = [line for line in lines if not line.startswith("error ")]
+    shapes: list[Any] = next(
+        (json.loads(line[7:]) for line in lines if line.startswith("shapes ")), []
+    )
+    stages = [line for line in lines if not line.startswith(("error ", "shapes "))]
     return {
         "ending": "error" if error and ending == "exit 0" else ending,
         "stage": stages[-1] if stages else "start",
         "error": error,
+        "shapes": shapes,
         "chatter": chatter.decode("utf-8", "replace").strip(),
         "seconds": time.monotonic() - start,
     }
@@ -143,7 +147,7 @@ def _watch(
             os._exit(1)
         for fd in ready:
             piece = os.read(fd, 65536)
-            kept[fd] = (kept[fd] + piece)[-_CHATTER_KEPT:]
+            kept[fd] = (kept[fd] + piece)[-_KEPT[pipes.index(fd)] :]
             if not piece:
                 open_ends.remove(fd)
         if verdict:
@@ -253,7 +257,7 @@ def _run(module: Any, request: dict[str, Any], model_fd: int, status: int) -> No
     os.write(status, b"load\n")
     interpreter = module.Interpreter(**options)
     os.write(status, b"allocate\n")
-    interpreter.allocate_tensors()
+    _allocate(interpreter, request["shapes"], status)
     os.write(status, b"invoke\n")
     rng = np.random.default_rng(0)
     for fill in ("zeros", "noise"):
@@ -282,6 +286,17 @@ def _run(module: Any, request: dict[str, Any], model_fd: int, status: int) -> No
     del interpreter
     gc.collect()
     os.write(status, b"done\n")
+
+
+def _allocate(interpreter: Any, shapes: list[Any], status: int) -> None:
+    """Allocate tensors, for inputs of other shapes if there are any; then tell all shapes."""
+    for index, shape in shapes:
+        interpreter.resize_tensor_input(index, shape)
+    interpreter.allocate_tensors()
+    if shapes:
+        found = [[int(d["index"]), d["shape"].tolist()] for d in interpreter.get_tensor_details()]
+        with open(status, "wb", closefd=False) as pipe:  # more than a pipe takes at once
+            pipe.write(b"shapes " + json.dumps(found).encode() + b"\n")
 
 
 def _run_compiled(path: str, num_threads: int, status: int) -> None:
