@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from selfheal_edge.model import SelfHealingModel
+from selfheal_edge.text import quoted
+from selfheal_edge.tflite.format.records import Region
+from selfheal_edge.tflite.runtimes.protocol import Coverage
 from selfheal_edge.weights import guarded_weights
 
 __all__ = ["Flip", "Injector", "inject"]
@@ -67,32 +70,57 @@ class Injector:
         count
             Bits to flip.
         image
-            Where; None for the image that executes: the packed one where weights are packed.
+            Where; None for every byte that executes, in whichever image it lies: packed weights,
+            and operands that the kernels read from the source. Of a model of which nothing is
+            known to execute, the source.
         kinds
             Kinds of regions: ``"weights"``, ``"bias"``, ``"other"``, ``"graph"``.
         seed
             None draws from the operating system.
+
+        Raises
+        ------
+        ValueError
+            When the model has no such bytes, or fewer bits than `count`.
         """
-        images = self._model.weights.images
-        if image is None:
-            packs = "packed" in images and any(
-                region.kind == "weights" for region in images["packed"].regions.values()
+        places = self._executing(kinds) if image is None else self._regions(image, kinds)
+        if not places:
+            where = "" if image is None else f" in the image {quoted(image)}"
+            raise ValueError(
+                f"kinds: expected kinds of bytes that the model has{where}, got {kinds}: "
+                "there are none of them"
             )
-            image = "packed" if packs else "source"
-        memory = self.memory(image)
-        regions = images[image].regions.values()
-        offsets: list[Any] = [
-            np.arange(r.offset, r.offset + r.nbytes) for r in regions if r.kind in kinds
-        ]
-        candidates = np.concatenate(offsets) if offsets else np.empty(0, np.int64)
-        if not 1 <= count <= candidates.size * 8:
-            raise ValueError(f"count: expected 1 to {candidates.size * 8} bits, got {count}")
-        rng = np.random.default_rng(seed)
-        chosen = rng.choice(candidates.size * 8, count, replace=False)
-        flips = tuple(Flip(image, int(candidates[i // 8]), int(i % 8)) for i in chosen)
+        ends = np.cumsum([8 * region.nbytes for _, region in places])
+        if not 1 <= count <= ends[-1]:
+            raise ValueError(f"count: expected 1 to {ends[-1]} bits, got {count}")
+        chosen = np.random.default_rng(seed).choice(int(ends[-1]), count, replace=False)
+        flips = []
+        for bit, place in zip(chosen, np.searchsorted(ends, chosen, side="right"), strict=True):
+            name, region = places[place]
+            within = int(bit - ends[place]) + 8 * region.nbytes
+            flips.append(Flip(name, region.offset + within // 8, within % 8))
+        memory = {name: self.memory(name) for name in {flip.image for flip in flips}}
         for flip in flips:
-            memory[flip.offset] ^= np.uint8(1 << flip.bit)
-        return flips
+            memory[flip.image][flip.offset] ^= np.uint8(1 << flip.bit)
+        return tuple(flips)
+
+    def _regions(self, image: str, kinds: tuple[str, ...]) -> list[tuple[str, Region]]:
+        self.memory(image)  # says which images there are
+        regions = self._model.weights.images[image].regions.values()
+        return [(image, r) for r in regions if r.kind in kinds and r.nbytes]
+
+    def _executing(self, kinds: tuple[str, ...]) -> list[tuple[str, Region]]:
+        packed = "packed" in self._model.weights.images
+        places = self._regions("packed", kinds) if packed else []
+        places += [
+            ("source", row.region)
+            for row in self._model.weights.coverage.rows
+            if row.image == "source"
+            and row.coverage is Coverage.EXECUTING
+            and row.region.kind in kinds
+            and row.region.nbytes
+        ]
+        return places or self._regions("source", kinds)
 
 
 def inject(model: SelfHealingModel) -> Injector:
