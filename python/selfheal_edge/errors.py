@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from selfheal_edge.text import MESSAGE, shown
+
 __all__ = [
     "BaselineFormatError",
     "BaselineMismatchError",
@@ -19,7 +21,13 @@ __all__ = [
 
 
 class SelfHealError(Exception):
-    """Root of all errors of this package; never raised itself."""
+    """Root of all errors of this package; never raised itself.
+
+    Its text is fit to be shown, whatever a file has brought into it: see `selfheal_edge.text`.
+    """
+
+    def __str__(self) -> str:
+        return shown(super().__str__(), MESSAGE)
 
 
 class ModelFormatError(SelfHealError, ValueError):

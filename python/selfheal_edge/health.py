@@ -7,6 +7,7 @@ from typing import Literal
 
 from selfheal_edge.integrity.protected_share import Exposure
 from selfheal_edge.monitoring.monitor import Alarm
+from selfheal_edge.text import MESSAGE, shown
 from selfheal_edge.tflite.runtimes.protocol import Array, Coverage, CoverageTable
 from selfheal_edge.tflite.session import Fingerprint
 
@@ -33,7 +34,8 @@ class CoverageSummary:
 
     def __str__(self) -> str:
         parts = [f"{n} bytes {c.value}" for c, n in self.weight_bytes.items() if n]
-        return f"{self.worst.value}: weights {', '.join(parts) or 'none'}; {self.reason}"
+        reason = shown(self.reason, MESSAGE)
+        return f"{self.worst.value}: weights {', '.join(parts) or 'none'}; {reason}"
 
 
 @dataclass(frozen=True, slots=True)

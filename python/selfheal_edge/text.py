@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["MESSAGE", "NAME", "quoted", "shown"]
+__all__ = ["LIST", "MESSAGE", "NAME", "quoted", "shown"]
 
 NAME: Final = 96
 """Characters that are shown of a name."""
+LIST: Final = 600
+"""Characters that are shown of a list of names."""
 MESSAGE: Final = 2000
 """Characters that are shown of a message."""
 _GAP: Final = "..."

@@ -15,7 +15,7 @@ from selfheal_edge.monitoring.baseline import Baseline, KnownAnswers
 from selfheal_edge.monitoring.embedding import Embedding, find_embedding, fit_classes
 from selfheal_edge.monitoring.interval import predictions
 from selfheal_edge.monitoring.signals import OutputKind, SignalExtractor
-from selfheal_edge.text import quoted
+from selfheal_edge.text import LIST, quoted, shown
 from selfheal_edge.tflite.arrays import Batch, Tensors, read_batch
 from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.file.rewrite import CopyOptions
@@ -120,7 +120,7 @@ def _check_ignored(ignore: Collection[str], measurable: Sequence[str]) -> tuple[
     known = (*measurable, "embedding_distance", *_ALARMS)
     for name in ignore:
         if name not in known:
-            expected = ", ".join(map(quoted, known))
+            expected = shown(", ".join(map(quoted, known)), LIST)
             raise ValueError(f"ignore: expected names of signals ({expected}), got {quoted(name)}")
     return tuple(dict.fromkeys(ignore))
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from selfheal_edge import __version__
 from selfheal_edge.errors import SelfHealError
+from selfheal_edge.text import MESSAGE, shown
 
 __all__ = ["main"]
 
@@ -65,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return run_inspect(arguments.model, arguments.runtime, arguments.kernels, arguments.threads)
     except (SelfHealError, OSError, ValueError) as error:
-        print(f"selfheal-edge: {error}", file=sys.stderr)
+        print(f"selfheal-edge: {shown(error, MESSAGE)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -6,6 +6,7 @@ from typing import Final
 
 from selfheal_edge.health import CoverageSummary
 from selfheal_edge.integrity.protected_share import measure_exposure
+from selfheal_edge.text import LIST, MESSAGE, shown
 from selfheal_edge.tflite.runtimes.protocol import TensorSpec
 from selfheal_edge.tflite.runtimes.select import (
     KernelsArgument,
@@ -22,15 +23,7 @@ _NAME_WIDTH: Final = 48
 def _tensor(spec: TensorSpec) -> str:
     shape = "x".join(str(n) for n in spec.shape) or "scalar"
     scale = f", scale {spec.scale:.6g}, zero point {spec.zero_point}" if spec.quantized else ""
-    return f"{spec.name}: {spec.dtype.name}[{shape}]{scale}"
-
-
-def _shortened(name: str) -> str:
-    """Return a name that leaves room for its row: converters join the names of what they fuse."""
-    if len(name) <= _NAME_WIDTH:
-        return name
-    end = _NAME_WIDTH // 2
-    return f"{name[: _NAME_WIDTH - end - 3]}...{name[-end:]}"
+    return f"{shown(spec.name)}: {spec.dtype.name}[{shape}]{scale}"
 
 
 def run_inspect(
@@ -40,7 +33,7 @@ def run_inspect(
     session = Session(path, runtime, kernels, num_threads)
     try:
         model = session.model
-        print(f"file       {path}")
+        print(f"file       {shown(path, MESSAGE)}")
         print(f"sha256     {model.sha256}")
         print(
             f"size       {model.nbytes} bytes, {len(model.operators)} operators, "
@@ -64,14 +57,14 @@ def run_inspect(
         print(f"exposed    {measure_exposure(session)}")
         print()
         rest = "(graph: shapes, scales, options)"
-        names = [_shortened(row.region.name) for row in session.coverage.rows]
+        names = [shown(row.region.name, _NAME_WIDTH) for row in session.coverage.rows]
         width = max(len(name) for name in (rest, *names))
         print(f"{'region':{width}}  {'bytes':>8}  {'kind':8}  {'coverage':10}  why")
         for row, name in zip(session.coverage.rows, names, strict=True):
             if row.region.kind != "graph":
                 print(
                     f"{name:{width}}  {row.region.nbytes:8}  {row.region.kind:8}  "
-                    f"{row.coverage.value:10}  {row.reason}"
+                    f"{row.coverage.value:10}  {shown(row.reason, LIST)}"
                 )
         graph = [r for r in session.coverage.rows if r.region.kind == "graph"]
         total = sum(r.region.nbytes for r in graph)

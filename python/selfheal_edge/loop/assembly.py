@@ -23,6 +23,7 @@ from selfheal_edge.monitoring.signals import SignalExtractor
 from selfheal_edge.policy import Policy
 from selfheal_edge.repair import ModelRepairKit
 from selfheal_edge.store.journal import Journal
+from selfheal_edge.text import LIST, shown
 from selfheal_edge.tflite.runtimes.protocol import Instance
 from selfheal_edge.tflite.session import Session
 
@@ -62,7 +63,8 @@ def _extractor(session: Session, baseline: Baseline) -> SignalExtractor:
     extractor = baseline.extractor(session.instance)
     if extractor.names != tuple(baseline.references):
         raise BaselineMismatchError(
-            f"baseline: expected the signals {extractor.names}, got {tuple(baseline.references)}"
+            f"baseline: expected the signals {shown(extractor.names, LIST)}, "
+            f"got {shown(tuple(baseline.references), LIST)}"
         )
     return extractor
 

@@ -24,6 +24,7 @@ from selfheal_edge.policy import Policy
 from selfheal_edge.repair import ModelRepairKit, RepairCase
 from selfheal_edge.repair.rollback import Rollback
 from selfheal_edge.store.journal import Journal
+from selfheal_edge.text import LIST, shown
 from selfheal_edge.tflite.runtimes.protocol import Instance
 from selfheal_edge.tflite.session import Session
 from selfheal_edge.trial.proof import REPEATS, Proof, Trials, prove_restored
@@ -298,7 +299,8 @@ class Healer:
         unknown = sorted(set(modules or ()) - set(weights.modules), key=str)
         if unknown:
             raise ValueError(
-                f"modules: expected names among {list(weights.modules)}, got {unknown}"
+                f"modules: expected names among {shown(list(weights.modules), LIST)}, "
+                f"got {shown(unknown, LIST)}"
             )
         weights.mend()  # nothing is built upon damage, wherever it is
         ranges = {n: i.ranges_of(modules) for n, i in weights.images.items()}

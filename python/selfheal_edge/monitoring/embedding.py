@@ -8,6 +8,7 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
+from selfheal_edge.text import quoted
 from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.runtimes.protocol import Array, TensorSpec
 
@@ -90,15 +91,18 @@ def find_embedding(model: ModelFile, name: str | Literal[False] | None) -> int |
     named = [tensor for tensor in tensors if tensor.name == name]
     if len(named) != 1:
         raise ValueError(
-            f"embedding: expected the name of one tensor of the model, got {name!r} ({len(named)})"
+            "embedding: expected the name of one tensor of the model, "
+            f"got {quoted(name)} ({len(named)})"
         )
     found = named[0]
     if found.index not in computed or found.is_variable:
-        raise ValueError(f"embedding: expected a tensor that an operator computes, got {name!r}")
+        raise ValueError(
+            f"embedding: expected a tensor that an operator computes, got {quoted(name)}"
+        )
     if found.dtype not in _MEASURABLE or found.size < 1:
         raise ValueError(
             "embedding: expected int8, uint8, int16 or float32 with a known shape, "
-            f"got {name!r} of {found.dtype} {found.shape}"
+            f"got {quoted(name)} of {found.dtype} {found.shape}"
         )
     return found.index
 

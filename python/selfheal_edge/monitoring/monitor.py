@@ -12,6 +12,7 @@ import numpy.typing as npt
 from selfheal_edge import _core
 from selfheal_edge.monitoring.baseline import Baseline
 from selfheal_edge.monitoring.signals import Measurement
+from selfheal_edge.text import shown
 
 __all__ = ["SENSOR_ALARMS", "Alarm", "PerformanceMonitor"]
 
@@ -40,7 +41,7 @@ class Alarm:
     """With 95 % confidence it did not begin before this prediction: what a rollback may trust."""
 
     def __str__(self) -> str:
-        return f"{self.signal} {self.direction * self.magnitude:+.2f} sd"
+        return f"{shown(self.signal)} {self.direction * self.magnitude:+.2f} sd"
 
 
 class PerformanceMonitor:

@@ -52,7 +52,7 @@ class Injector:
         weights.check_open()
         images = weights.images
         if image not in images:
-            raise ValueError(f"image: expected one of {sorted(images)}, got {image!r}")
+            raise ValueError(f"image: expected one of {sorted(images)}, got {quoted(image)}")
         return np.frombuffer(images[image].live, np.uint8)
 
     def flip_bits(

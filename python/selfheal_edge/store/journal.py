@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, overload
 
 from selfheal_edge import _core
+from selfheal_edge.text import MESSAGE, shown
 
 __all__ = ["Event", "EventKind", "Journal"]
 
@@ -38,6 +39,14 @@ class Event:
     outcome: str | None = None
     prediction: int = 0
     """Predictions before it."""
+
+    def __post_init__(self) -> None:
+        """Make all texts fit to be shown: they name what files name."""
+        texts = {name: getattr(self, name) for name in ("kind", "cause", "strategy", "outcome")}
+        clean = {name: shown(text, MESSAGE) for name, text in texts.items() if text is not None}
+        for name, text in clean.items():
+            object.__setattr__(self, name, text)
+        object.__setattr__(self, "evidence", tuple(shown(t, MESSAGE) for t in self.evidence))
 
     def __str__(self) -> str:
         parts = [f"#{self.seq} after {self.prediction} predictions: {self.kind}"]

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from selfheal_edge.text import LIST, quoted, shown
 from selfheal_edge.tflite.runtimes.protocol import Array, TensorSpec
 
 __all__ = [
@@ -169,7 +170,7 @@ def read_batch(
     """
     if not isinstance(value, Mapping):
         if len(specs) != 1:
-            names = ", ".join(repr(s.name) for s in specs)
+            names = shown(", ".join(quoted(s.name) for s in specs), LIST)
             raise TypeError(
                 f"{argument}: expected a dict of arrays by name ({names}), "
                 f"got {type(value).__name__}"
@@ -178,9 +179,14 @@ def read_batch(
         return Batch([rows], form, real, nonfinite)
     expected = [s.name for s in specs]
     if set(value) != set(expected):
-        got = sorted(map(str, value))
-        raise ValueError(f"{argument}: expected the names {expected}, got {got}")
-    parts = [_read_one(s, value[s.name], f"{argument}[{s.name!r}]", skip_nonfinite) for s in specs]
+        wanted, got = (
+            shown(", ".join(map(quoted, names)), LIST)
+            for names in (expected, sorted(value, key=str))
+        )
+        raise ValueError(f"{argument}: expected the names [{wanted}], got [{got}]")
+    parts = [
+        _read_one(s, value[s.name], f"{argument}[{quoted(s.name)}]", skip_nonfinite) for s in specs
+    ]
     forms = {form for _, form, _, _ in parts}
     sizes = {len(rows) for rows, _, _, _ in parts}
     if len(sizes) != 1:
@@ -218,8 +224,8 @@ def shape_outputs(
         shapes = {r[i].shape for r in results}
         if len(shapes) > 1:
             raise ValueError(
-                f"x: expected one sample, because the shape of the output {spec.name!r} depends on "
-                f"the sample, got a batch of {len(results)}"
+                f"x: expected one sample, because the shape of the output {quoted(spec.name)} "
+                f"depends on the sample, got a batch of {len(results)}"
             )
         if form == "single":
             array = results[0][i]

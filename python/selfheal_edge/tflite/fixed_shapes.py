@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 
 from selfheal_edge.errors import ModelFormatError
-from selfheal_edge.text import quoted
+from selfheal_edge.text import LIST, quoted, shown
 from selfheal_edge.tflite.file.model_file import ModelFile, TensorInfo
 from selfheal_edge.tflite.file.rewrite import CopyOptions, copy_model
 from selfheal_edge.tflite.memory.source_image import SourceImage
@@ -113,7 +113,7 @@ def _input(model: ModelFile, name: str) -> TensorInfo:
             for alias, index in signature.inputs.items():
                 named.setdefault(alias, model.tensor(index))
     if name not in named:
-        expected = ", ".join(map(quoted, named))
+        expected = shown(", ".join(map(quoted, named)), LIST)
         raise ValueError(f"shapes: expected names of inputs ({expected}), got {quoted(name)}")
     return named[name]
 

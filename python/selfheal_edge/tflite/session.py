@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
 from selfheal_edge.errors import ModelFormatError
+from selfheal_edge.text import shown
 from selfheal_edge.tflite.coverage.flip_check import RegionFlips, check_coverage, never_better_than
 from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.file.rewrite import CopyOptions, ModelCopy, copy_model
@@ -36,7 +37,7 @@ class Fingerprint:
     machine: str
 
     def __str__(self) -> str:
-        return (
+        return shown(
             f"{self.runtime} {self.version}, {self.kernels} kernels, "
             f"{self.num_threads} thread(s), {self.machine}"
         )

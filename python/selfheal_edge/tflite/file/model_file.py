@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selfheal_edge.errors import ModelFormatError
+from selfheal_edge.text import quoted
 from selfheal_edge.tflite.file.head import find_head
 from selfheal_edge.tflite.file.regions import file_regions
 from selfheal_edge.tflite.format.flatbuffer import MAX_BYTES
@@ -255,7 +256,7 @@ class ModelFile:
             When the tensor has no data in the file, is sparse, or has no NumPy dtype.
         """
         if tensor.offset is None or tensor.nbytes is None or tensor.is_sparse:
-            raise ValueError(f"tensor: {tensor.name!r} has no dense data in the file")
+            raise ValueError(f"tensor: {quoted(tensor.name)} has no dense data in the file")
         try:
             dtype = np.dtype(tensor.dtype).newbyteorder("<")
         except TypeError:

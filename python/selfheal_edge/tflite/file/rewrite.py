@@ -133,7 +133,9 @@ def _resolve(model: ModelFile, tap: int | str) -> int:
     if isinstance(tap, str):
         found = [tensor for tensor in tensors if tensor.name == tap]
         if len(found) != 1:
-            raise ValueError(f"taps: expected the name of one tensor, got {tap!r} ({len(found)})")
+            raise ValueError(
+                f"taps: expected the name of one tensor, got {quoted(tap)} ({len(found)})"
+            )
     elif isinstance(tap, bool) or not 0 <= tap < len(tensors):
         raise ValueError(f"taps: expected indices from 0 to {len(tensors) - 1}, got {tap!r}")
     else:
@@ -141,9 +143,13 @@ def _resolve(model: ModelFile, tap: int | str) -> int:
     tensor = found[0]
     computed = {i for operator in model.subgraphs[0].operators for i in operator.outputs}
     if tensor.index not in computed or tensor.is_variable:
-        raise ValueError(f"taps: expected a tensor that an operator computes, got {tensor.name!r}")
+        raise ValueError(
+            f"taps: expected a tensor that an operator computes, got {quoted(tensor.name)}"
+        )
     if not tensor.bits:
-        raise ValueError(f"taps: expected a tensor of numbers, got {tensor.dtype} {tensor.name!r}")
+        raise ValueError(
+            f"taps: expected a tensor of numbers, got {tensor.dtype} {quoted(tensor.name)}"
+        )
     return tensor.index
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from selfheal_edge import _core
+from selfheal_edge.text import quoted
 from selfheal_edge.tflite.coverage.packed_coverage import cover_packed
 from selfheal_edge.tflite.coverage.packed_index import PackedBuffer, packed_regions, read_index
 from selfheal_edge.tflite.file.rewrite import ModelCopy
@@ -158,7 +159,7 @@ def _specs(tensors: Sequence[TensorInfo], found: Sequence[Any]) -> tuple[TensorS
     for tensor, (dtype, shape) in zip(tensors, found, strict=True):
         if np.dtype(tensor.dtype) != dtype or tensor.shape != shape:
             raise _core.RuntimeRefusedError(
-                f"{tensor.name}: the file says {tensor.dtype} {tensor.shape}, "
+                f"{quoted(tensor.name)}: the file says {tensor.dtype} {tensor.shape}, "
                 f"the runtime {dtype} {shape}"
             )
         per_tensor = len(tensor.scales) == 1

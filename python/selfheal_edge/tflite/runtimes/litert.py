@@ -11,6 +11,7 @@ import numpy as np
 
 from selfheal_edge._core import RuntimeRefusedError, require_litert
 from selfheal_edge.errors import ModelFormatError
+from selfheal_edge.text import quoted
 from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.file.rewrite import ModelCopy
 from selfheal_edge.tflite.random_inputs import full_range_input
@@ -169,7 +170,7 @@ def _unlike_compiled(model: ModelFile) -> str:
         # The one would be read from the output's buffer; the other is a line on stderr at each run.
         if tensor.index in given or tensor.is_constant:
             kind = "an input" if tensor.index in given else "a constant"
-            return f"the output {tensor.name!r} is {kind}, which no operator computes"
+            return f"the output {quoted(tensor.name)} is {kind}, which no operator computes"
     return ""
 
 

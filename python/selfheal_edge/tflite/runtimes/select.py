@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias, get_args
 
 from selfheal_edge.errors import ModelFormatError, RuntimeUnavailableError
+from selfheal_edge.text import quoted
 from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.file.rewrite import ModelCopy
 from selfheal_edge.tflite.memory.source_image import SourceImage
@@ -124,7 +125,7 @@ def _check_ends(model: ModelFile) -> None:
             if tensor.type in _HANDLES:
                 raise ModelFormatError(
                     f"model: expected {place} that hold numbers or text, "
-                    f"got {tensor.dtype} ({tensor.name!r})"
+                    f"got {tensor.dtype} ({quoted(tensor.name)})"
                 )
 
 
