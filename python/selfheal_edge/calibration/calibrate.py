@@ -11,10 +11,12 @@ import numpy.typing as npt
 
 from selfheal_edge import _core
 from selfheal_edge.calibration.known_answers import Reservoir, choose_inputs
+from selfheal_edge.errors import ModelFormatError
 from selfheal_edge.monitoring.baseline import Baseline, KnownAnswers
 from selfheal_edge.monitoring.embedding import Embedding, find_embedding, fit_classes
 from selfheal_edge.monitoring.interval import predictions
 from selfheal_edge.monitoring.signals import OutputKind, SignalExtractor
+from selfheal_edge.store.file_format import is_storable
 from selfheal_edge.text import LIST, quoted, shown
 from selfheal_edge.tflite.arrays import Batch, Tensors, read_batch
 from selfheal_edge.tflite.file.model_file import ModelFile
@@ -72,6 +74,18 @@ def _batches(session: Session, inputs: Any) -> Iterator[Batch]:
         )
     for n, sample in enumerate(inputs):
         yield read_batch(specs, session.names.inward(sample)[0], argument=f"inputs[{n}]")
+
+
+def _check_storable(session: Session) -> None:
+    """Refuse a model whose known answers no baseline could hold, before anything has run."""
+    instance = session.instance
+    for what, specs in (("inputs", instance.inputs), ("outputs", instance.outputs)):
+        for spec in specs:
+            if not is_storable(spec.dtype):
+                raise ModelFormatError(
+                    f"model: expected {what} that hold numbers, got {spec.dtype.name} "
+                    f"({quoted(spec.name)})"
+                )
 
 
 def _observe(
@@ -227,6 +241,7 @@ def calibrate(
     made = CopyOptions(fixed, starts_anew=state == "reset")
     session = Session(file, runtime, kernels, num_threads, taps, made, trial)
     try:
+        _check_storable(session)
         head = session.model.head
         kind = output_kind(session)
         classes = None if head is None else head.classes

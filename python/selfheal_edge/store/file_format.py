@@ -24,15 +24,21 @@ import numpy as np
 
 from selfheal_edge.errors import BaselineFormatError
 
-__all__ = ["pack", "unpack", "write_atomically"]
+__all__ = ["is_storable", "pack", "unpack", "write_atomically"]
 
 _HEAD: Final = struct.Struct("<8sII")
 _TAG_BYTES: Final = 32
 _UNFINISHED: Final = ".unfinished"
 _SECONDS_TO_LOCK: Final = 60
 _DTYPES: Final = frozenset(
-    {"bool", "int8", "uint8", "int16", "int32", "int64", "float32", "float64"}
+    {"bool", "complex64", "complex128", "float16", "float32", "float64"}
+    | {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
 )
+
+
+def is_storable(dtype: np.dtype[Any]) -> bool:
+    """Whether a file can hold arrays of this type: numbers of a fixed size."""
+    return dtype.name in _DTYPES
 
 
 def _tag(body: bytes, key: bytes | None) -> bytes:
@@ -62,7 +68,7 @@ def pack(
     chunks = []
     offset = 0
     for name, array in arrays.items():
-        if array.dtype.name not in _DTYPES:
+        if not is_storable(array.dtype):
             raise TypeError(f"{name}: expected a plain numeric dtype, got {array.dtype.name}")
         data = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes()
         table[name] = {"dtype": array.dtype.name, "shape": array.shape, "offset": offset}

@@ -286,6 +286,8 @@ class Prober:
                     start_new_session=True,
                     env=child_environment(),
                 )
+            except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+                raise _no_python(python, error) from error
             finally:
                 os.close(inherited)
                 theirs.close()
@@ -323,9 +325,13 @@ def _first_answer(channel: socket.socket, setup: dict[str, Any], python: str) ->
         channel.sendall(json.dumps(setup).encode() + b"\n")
         return _receive(channel, _START_TIMEOUT_S)
     except (OSError, ValueError, ProbeError) as error:
-        raise ProbeError(
-            f"expected {quoted(python)} to run as a Python interpreter, got {error}: {ADVICE}"
-        ) from error
+        raise _no_python(python, error) from error
+
+
+def _no_python(python: str, error: Exception) -> ProbeError:
+    return ProbeError(
+        f"expected {quoted(python)} to run as a Python interpreter, got {error}: {ADVICE}"
+    )
 
 
 def _memory_file(data: bytes) -> int:
