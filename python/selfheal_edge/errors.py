@@ -13,6 +13,7 @@ __all__ = [
     "ModelClosedError",
     "ModelFormatError",
     "ProbeError",
+    "ProbeLimitError",
     "RuntimeUnavailableError",
     "SelfHealError",
     "StoreError",
@@ -35,6 +36,10 @@ class ModelFormatError(SelfHealError, ValueError):
 
     The message names the place in the file, what was expected and what was found.
     """
+
+
+class ProbeLimitError(ModelFormatError):
+    """A model file's trial in a child process reached a limit; `ProbePolicy` may allow more."""
 
 
 class RuntimeUnavailableError(SelfHealError, ImportError):

@@ -8,12 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from tests.support import RUNTIMES
 from tests.tflite import builder
 from tests.tflite.test_probe import _huge_model, _loop_model
 
 import selfheal_edge as she
-from selfheal_edge.errors import ModelFormatError, ProbeError
+from selfheal_edge.errors import ModelFormatError, ProbeError, ProbeLimitError
 from selfheal_edge.tflite.runtimes.protocol import RuntimeName
 from selfheal_edge.tflite.sandbox.known import known_hashes
 from selfheal_edge.tflite.sandbox.probe import Prober, probe
@@ -35,7 +37,7 @@ def test_the_memory_limit_is_named_and_can_be_raised(runtime: RuntimeName, kerne
     data = sized_model(90)
     small = she.ProbePolicy(memory_bytes=48 * 2**20)
     message = r"took more than 48 MiB while .*: ProbePolicy\(memory_bytes=\.\.\.\) raises it"
-    with pytest.raises(ModelFormatError, match=message):
+    with pytest.raises(ProbeLimitError, match=message):
         probe(data, runtime, kernels, policy=small)
     before = set(known_hashes)
     try:
@@ -54,7 +56,7 @@ def test_memory_that_no_machine_has(runtime: RuntimeName) -> None:
 
 def test_the_time_limit_is_named(runtime: RuntimeName) -> None:
     message = r"no end within 1 s while running the model.*ProbePolicy\(seconds=\.\.\.\) raises it"
-    with pytest.raises(ModelFormatError, match=message):
+    with pytest.raises(ProbeLimitError, match=message):
         probe(_loop_model(), runtime, policy=she.ProbePolicy(seconds=1.0))
 
 
@@ -155,3 +157,24 @@ def test_bad_policies(options: dict[str, Any], error: type[Exception], message: 
         she.ProbePolicy(**options)
     with pytest.raises(TypeError, match="probe: expected a ProbePolicy"):
         she.Policy(probe=options)  # type: ignore[arg-type]
+
+
+def test_a_raised_limit_is_tried_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that was too large to be compiled once is compiled under a larger limit."""
+    if "litert" not in RUNTIMES:
+        pytest.skip("the runtime litert cannot be imported here")
+    from selfheal_edge.tflite.runtimes import litert
+
+    data = builder.dense_model(9, 3).file()
+    x = iter(np.zeros((60, 1, 9), np.float32))
+
+    def small(*_: Any) -> None:
+        raise ProbeLimitError("the runtime took more than 1 MiB")
+
+    with monkeypatch.context() as limited:
+        limited.setattr(litert, "probe_copy", small)
+        first = she.calibrate(data, iter(np.zeros((60, 1, 9), np.float32)), runtime="litert")
+        with she.SelfHealingModel(data, first, runtime="litert") as model:
+            assert "packed" not in model.weights.images
+    with she.SelfHealingModel(data, she.calibrate(data, x, runtime="litert")) as model:
+        assert "packed" in model.weights.images

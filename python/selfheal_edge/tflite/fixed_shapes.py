@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 
-from selfheal_edge.errors import ModelFormatError
+from selfheal_edge.errors import ModelFormatError, ProbeLimitError
 from selfheal_edge.text import LIST, quoted, shown
 from selfheal_edge.tflite.file.model_file import ModelFile, TensorInfo
 from selfheal_edge.tflite.file.rewrite import CopyOptions, copy_model
@@ -86,7 +86,8 @@ def _in_a_child(
     ) as prober:
         result = prober.probe(copy_model(model, options=_UNFOLDED).model.data, wanted)
     if not result.ok:
-        raise ModelFormatError(f"model: with shapes {wanted}, {result.reason}")
+        kind = ProbeLimitError if result.at_limit else ModelFormatError
+        raise kind(f"model: with shapes {wanted}, {result.reason}")
     return result.shapes
 
 

@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from selfheal_edge._core import RuntimeRefusedError, require_litert
-from selfheal_edge.errors import ModelFormatError
+from selfheal_edge.errors import ModelFormatError, ProbeLimitError
 from selfheal_edge.text import quoted
 from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.file.rewrite import ModelCopy
@@ -138,6 +138,8 @@ class LiteRt:
                 if self._has_open_outputs(source_path, copy):
                     # It would compile, and hand out buffers of which a part was written.
                     reason = "the shape of an output follows from values"
+        except ProbeLimitError as error:
+            return str(error)  # not remembered: it may pass under another limit
         except (RuntimeRefusedError, ModelFormatError) as error:
             reason = str(error)
         if len(self._refusals) < _FILES_KEPT:

@@ -46,7 +46,9 @@ class ProbePolicy:
             raise TypeError(f"memory_bytes: expected an integer, got {size!r}")
         if size < _LEAST_BYTES:
             raise ValueError(f"memory_bytes: expected at least {_LEAST_BYTES}, got {size}")
-        if isinstance(self.vouched, str) or not all(isinstance(s, str) for s in self.vouched):
+        if not isinstance(self.vouched, (tuple, list, set, frozenset)) or not all(
+            isinstance(digest, str) for digest in self.vouched
+        ):
             raise TypeError(f"vouched: expected a tuple of SHA-256 sums, got {self.vouched!r}")
         for digest in self.vouched:
             if len(digest) != _DIGITS or not set(digest) <= set("0123456789abcdef"):

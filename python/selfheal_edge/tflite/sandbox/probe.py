@@ -19,13 +19,14 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple, get_args
 
 from selfheal_edge.errors import (
     ForkedProcessError,
     ModelFormatError,
     ProbeError,
+    ProbeLimitError,
     RuntimeUnavailableError,
 )
 from selfheal_edge.text import quoted, shown
@@ -78,6 +79,8 @@ class ProbeResult(NamedTuple):
     """Wall time of the trial, without the helper's start."""
     shapes: dict[int, tuple[int, ...]] = {}  # noqa: RUF012 — never changed
     """Of all tensors of subgraph 0, where inputs were given shapes."""
+    at_limit: bool = False
+    """Whether a limit of the trial ended it."""
 
 
 def probe(
@@ -124,7 +127,8 @@ def probe(
     ) as prober:
         result = prober.probe(data)
     if not result.ok:
-        raise ModelFormatError(f"model: {result.reason}")
+        kind = ProbeLimitError if result.at_limit else ModelFormatError
+        raise kind(f"model: {result.reason}")
     mark_known(digest, runtime, kernels, num_threads)
 
 
@@ -203,12 +207,7 @@ class Prober:
     def __enter__(self) -> Prober:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __del__(self) -> None:
@@ -385,7 +384,8 @@ def _result(answer: dict[str, Any], request: dict[str, Any]) -> ProbeResult:
     last = answer["chatter"].splitlines()[-1:] if kind != "refused" else []
     if last:
         reason += f" (it said: {shown(last[0], 300)})"
-    return ProbeResult(False, reason, seconds)
+    at_limit = kind == "memory" or ending in ("memory", "timeout")
+    return ProbeResult(False, reason, seconds, at_limit=at_limit)
 
 
 def _signal_name(number: int) -> str:
