@@ -204,7 +204,8 @@ def test_our_errors_and_events_whatever_they_are_made_of() -> None:
         BaselineFormatError(LONG),
     ):
         check(str(error))
-    event = Event(0, 0.0, 0.0, "alarm", HOSTILE, (LONG, HOSTILE), LONG, LONG, 3)
+    facts = (LONG, HOSTILE)
+    event = Event(0, 0.0, 0.0, she.EventKind.ALARM, None, facts, LONG, LONG, 3)
     check(str(event), 5 * MOST)
     check(event.outcome or "")
     assert not re.search("\x1b", repr(event))

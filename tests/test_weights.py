@@ -53,7 +53,7 @@ def test_changed_weights_are_exported_and_answer_alike(
     )
     old = np.frombuffer(source.live, np.uint8)[region.offset : region.offset + 32].copy()
     source.guard.write(region.offset, bytes(old ^ np.uint8(0x80)))
-    model._parts.healer.adopt()
+    model._parts.loop.repairs.adopt()
     changed = answers(model, x)
     assert not same(changed, golden)
     path = tmp_path / "changed.tflite"

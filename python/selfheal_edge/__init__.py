@@ -33,15 +33,25 @@ from selfheal_edge._core import (
 if TYPE_CHECKING:
     from selfheal_edge import redteam
     from selfheal_edge.calibration.calibrate import calibrate
-    from selfheal_edge.diagnosis.diagnoser import AttackDiagnoser, Cause, Diagnosis
-    from selfheal_edge.health import Health, Prediction
+    from selfheal_edge.causes import Cause
+    from selfheal_edge.diagnosis.diagnoser import AttackDiagnoser, Diagnoser
+    from selfheal_edge.diagnosis.registry import Question
+    from selfheal_edge.diagnosis.symptoms import Diagnosis, Evidence, Symptoms
+    from selfheal_edge.health import Health, HealthState, Prediction
     from selfheal_edge.model import SelfHealingModel
     from selfheal_edge.monitoring.baseline import Baseline
     from selfheal_edge.monitoring.drift_detector import DriftDetector
-    from selfheal_edge.monitoring.monitor import Alarm, PerformanceMonitor
+    from selfheal_edge.monitoring.monitor import Alarm, Monitor, PerformanceMonitor
+    from selfheal_edge.monitoring.signals import Measurement
     from selfheal_edge.policy import Policy
-    from selfheal_edge.repair import ModelRepairKit
-    from selfheal_edge.store.journal import Event
+    from selfheal_edge.repair import (
+        ModelRepairKit,
+        RepairCase,
+        RepairOutcome,
+        RepairTarget,
+        Strategy,
+    )
+    from selfheal_edge.store.journal import Event, EventKind
     from selfheal_edge.tflite.sandbox.policy import ProbePolicy
 
     __version__: str
@@ -54,26 +64,38 @@ __all__ = [
     "Cause",
     "Cusum",
     "Ddm",
+    "Diagnoser",
     "Diagnosis",
     "DriftDetector",
     "Eddm",
     "Event",
+    "EventKind",
+    "Evidence",
     "Ewma",
     "HddmA",
     "HddmW",
     "Health",
+    "HealthState",
     "Kswin",
+    "Measurement",
     "ModelRepairKit",
     "Moments",
+    "Monitor",
     "MonitorBank",
     "PageHinkley",
     "PerformanceMonitor",
     "Policy",
     "Prediction",
     "ProbePolicy",
+    "Question",
     "Reference",
+    "RepairCase",
+    "RepairOutcome",
+    "RepairTarget",
     "RingBuffer",
     "SelfHealingModel",
+    "Strategy",
+    "Symptoms",
     "__version__",
     "average_run_length",
     "calibrate",
@@ -93,17 +115,29 @@ _LAZY = {
     "Alarm": "monitoring.monitor",
     "AttackDiagnoser": "diagnosis.diagnoser",
     "Baseline": "monitoring.baseline",
-    "Cause": "diagnosis.diagnoser",
-    "Diagnosis": "diagnosis.diagnoser",
+    "Cause": "causes",
+    "Diagnoser": "diagnosis.diagnoser",
+    "Diagnosis": "diagnosis.symptoms",
     "DriftDetector": "monitoring.drift_detector",
     "Event": "store.journal",
+    "EventKind": "store.journal",
+    "Evidence": "diagnosis.symptoms",
     "Health": "health",
+    "HealthState": "health",
+    "Measurement": "monitoring.signals",
     "ModelRepairKit": "repair",
+    "Monitor": "monitoring.monitor",
     "PerformanceMonitor": "monitoring.monitor",
     "Policy": "policy",
     "Prediction": "health",
     "ProbePolicy": "tflite.sandbox.policy",
+    "Question": "diagnosis.registry",
+    "RepairCase": "repair",
+    "RepairOutcome": "repair",
+    "RepairTarget": "repair",
     "SelfHealingModel": "model",
+    "Strategy": "repair",
+    "Symptoms": "diagnosis.symptoms",
     "calibrate": "calibration.calibrate",
 }
 

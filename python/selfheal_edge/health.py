@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from enum import Enum
+from typing import Any
 
+from selfheal_edge.causes import Cause
 from selfheal_edge.integrity.protected_share import Exposure
 from selfheal_edge.monitoring.monitor import Alarm
 from selfheal_edge.text import MESSAGE, shown
 from selfheal_edge.tflite.runtimes.protocol import Array, Coverage, CoverageTable
 from selfheal_edge.tflite.session import Fingerprint
 
-__all__ = ["CoverageSummary", "Health", "Prediction"]
+__all__ = ["CoverageSummary", "Health", "HealthState", "Prediction"]
+
+
+class HealthState(str, Enum):
+    """Whether a model's answers may be relied on."""
+
+    HEALTHY = "healthy"
+    UNTRUSTED = "untrusted"
+    CLOSED = "closed"
+
+    def __str__(self) -> str:
+        return str(self.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +45,15 @@ class CoverageSummary:
         """Sum up a table."""
         return cls(table.worst, table.weight_bytes_by_coverage, table.bytes_by_coverage, reason)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, with coverages by name."""
+        return {
+            "worst": self.worst.value,
+            "weight_bytes": {c.value: n for c, n in self.weight_bytes.items()},
+            "bytes": {c.value: n for c, n in self.bytes.items()},
+            "reason": self.reason,
+        }
+
     def __str__(self) -> str:
         parts = [f"{n} bytes {c.value}" for c, n in self.weight_bytes.items() if n]
         reason = shown(self.reason, MESSAGE)
@@ -42,9 +64,9 @@ class CoverageSummary:
 class Health:
     """A model's state at one moment."""
 
-    state: Literal["healthy", "untrusted", "closed"]
-    trouble: str | None
-    """Cause of the trouble that goes on, by name."""
+    state: HealthState
+    trouble: Cause | None
+    """Cause of the trouble that goes on."""
     generation: int
     """The saved state of the weights that is active; 0 is golden."""
     coverage: CoverageSummary
@@ -66,6 +88,18 @@ class Health:
     """Complete sweeps over all guarded bytes."""
     nonfinite: int
     """Input values that were NaN or infinite."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, with enumerations by name."""
+        data = {name: getattr(self, name) for name in self.__slots__}
+        return {
+            **data,
+            "state": self.state.value,
+            "trouble": None if self.trouble is None else self.trouble.value,
+            "coverage": self.coverage.to_dict(),
+            "exposure": asdict(self.exposure),
+            "fingerprint": self.fingerprint.to_dict(),
+        }
 
 
 @dataclass(frozen=True, slots=True, eq=False)

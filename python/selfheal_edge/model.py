@@ -10,16 +10,16 @@ import numpy as np
 
 from selfheal_edge import _core
 from selfheal_edge.concurrency.locks import ModelLock
-from selfheal_edge.diagnosis.diagnoser import AttackDiagnoser
+from selfheal_edge.diagnosis.diagnoser import Diagnoser
 from selfheal_edge.errors import ForkedProcessError, ModelClosedError
-from selfheal_edge.health import CoverageSummary, Health, Prediction
+from selfheal_edge.health import CoverageSummary, Health, HealthState, Prediction
 from selfheal_edge.integrity.protected_share import measure_exposure
 from selfheal_edge.loop.assembly import assemble
 from selfheal_edge.monitoring.baseline import Baseline
-from selfheal_edge.monitoring.monitor import PerformanceMonitor
+from selfheal_edge.monitoring.monitor import Monitor
 from selfheal_edge.policy import Policy
 from selfheal_edge.repair import ModelRepairKit
-from selfheal_edge.store.journal import Event, Journal
+from selfheal_edge.store.journal import Event, EventKind, Journal
 from selfheal_edge.tflite.arrays import Batch, Tensors, check_out, read_batch
 from selfheal_edge.tflite.runtimes.protocol import Array, TensorSpec
 from selfheal_edge.tflite.runtimes.select import KernelsArgument, RuntimeArgument
@@ -39,7 +39,7 @@ class SelfHealingModel:
         The TFLite file, or its bytes.
     baseline
         From `calibrate`, for the same file. It may come from another machine or runtime: the
-        first start here settles the known answers anew and says so in `events`.
+        first start here records the known answers anew and says so in `events`.
     policy
         Budgets and responses; the defaults suit most devices.
     monitor, diagnoser, repair_kit
@@ -86,8 +86,8 @@ class SelfHealingModel:
         baseline: Baseline,
         *,
         policy: Policy | None = None,
-        monitor: PerformanceMonitor | None = None,
-        diagnoser: AttackDiagnoser | None = None,
+        monitor: Monitor | None = None,
+        diagnoser: Diagnoser | None = None,
         repair_kit: ModelRepairKit | None = None,
         on_event: Callable[[Event], None] | None = None,
         runtime: RuntimeArgument = "auto",
@@ -107,7 +107,7 @@ class SelfHealingModel:
         if self._policy.mode == "background":
             self._inference_lock = ModelLock(self._journal.deliver, self._maintenance_lock)
         how = (runtime, kernels, num_threads, baseline.taps, baseline.made, self._policy.probe)
-        self._session = Session(model, *how)
+        self._session = Session(model, *how, inference_lock=self._inference_lock)
         try:
             self._exposure = measure_exposure(self._session)
             self._parts = assemble(
@@ -126,19 +126,22 @@ class SelfHealingModel:
             self._session.close()
             raise
         self._baseline = baseline
-        self._weights = ModelWeights(self._parts.weights, self._session.copy)
-        self._serving = self._parts.serving
+        self._weights = ModelWeights(
+            self._parts.weights, self._session.copy, self._parts.loop.found
+        )
+        self._loop = self._parts.loop
+        self._serving = self._loop.serving
         self._hot = self._serving.hot
         rng = random.SystemRandom() if seed is None else random.Random(seed)  # noqa: S311
         self._first_id = rng.getrandbits(62) << 48
         try:
             same_place = baseline.fingerprint == self._session.fingerprint
-            if not (same_place and self._parts.healer.known_answers_right()):
+            if not (same_place and self._loop.repairs.known_answers_right()):
                 self.commission(flips=False)
         except BaseException:
             self._parts.close()
             raise
-        self._parts.loop.start()
+        self._loop.start()
 
     def predict(self, x: Tensors, out: Array | None = None) -> Array | dict[str, Array]:
         """Return the model's answer.
@@ -196,7 +199,7 @@ class SelfHealingModel:
                 output=output,
                 label=last.label,
                 confidence=last.confidence,
-                trusted=last.sound and self._parts.trusted,
+                trusted=last.sound and self._loop.is_trusted,
                 quarantined=False,
                 alarms=self._serving.alarms,
             )
@@ -215,7 +218,7 @@ class SelfHealingModel:
         """
         keeps_resources = self._session.model.keeps_resources
         with self._maintenance_lock if keeps_resources else self._inference_lock:
-            self._session.reset_state()
+            self._session.reset_state(self._serving.exchange)
 
     def snapshot(self) -> int:
         """Save the weights as they are; return the generation's number.
@@ -230,7 +233,7 @@ class SelfHealingModel:
         with self._maintenance_lock:
             taken = self._parts.weights.take()
             self._journal.add(
-                "snapshot", self._parts.loop.predictions, outcome=f"generation {taken}"
+                EventKind.SNAPSHOT, self._loop.predictions, outcome=f"generation {taken}"
             )
             return taken
 
@@ -260,11 +263,11 @@ class SelfHealingModel:
             of another make together: that is a generation of its own.
         """
         with self._maintenance_lock:
-            self._parts.healer.roll_back(to, modules, self._parts.loop.predictions)
-            self._parts.loop.rolled_back()
+            self._loop.repairs.roll_back(to, modules, self._loop.predictions)
+            self._loop.rolled_back()
 
     def commission(self, *, flips: bool = True) -> None:
-        """Settle the known answers on this device, from bytes that are proven to be the file's.
+        """Record the known answers on this device, from bytes that are proven to be the file's.
 
         Runs by itself, without `flips`, at a start on another runtime, kernel choice or machine.
         The state of a recurrent model starts anew.
@@ -281,13 +284,13 @@ class SelfHealingModel:
             When the weights are corrupt, or two fresh instances disagree.
         """
         with self._maintenance_lock:
-            self._baseline = self._parts.healer.commission(
-                self._baseline, self._parts.loop.predictions, flips=flips
+            self._baseline = self._loop.repairs.commission(
+                self._baseline, self._loop.predictions, flips=flips
             )
 
     @property
     def baseline(self) -> Baseline:
-        """The baseline, with the known answers as settled on this device."""
+        """The baseline, with the known answers as recorded on this device."""
         return self._baseline
 
     @property
@@ -315,25 +318,21 @@ class SelfHealingModel:
     def health(self) -> Health:
         """The state at this moment."""
         with self._inference_lock.lock():
-            trouble = self._parts.loop.trouble
-            trusted = self._parts.trusted
+            loop, count = self._loop.state, self._loop.state.count
+            state = HealthState.HEALTHY if self._loop.is_trusted else HealthState.UNTRUSTED
             return Health(
-                state="closed"
-                if self._inference_lock.closed
-                else "healthy"
-                if trusted
-                else "untrusted",
-                trouble=None if trouble is None else trouble.cause.value,
+                state=HealthState.CLOSED if self._inference_lock.closed else state,
+                trouble=None if loop.trouble is None else loop.trouble.cause,
                 generation=self._parts.weights.active,
                 coverage=CoverageSummary.of(self._session.coverage, self._session.choice.reason),
                 exposure=self._exposure,
                 fingerprint=self._session.fingerprint,
-                predictions=self._parts.loop.predictions,
-                alarms=self._parts.loop.alarms,
-                corrupt_blocks=self._parts.loop.corrupt_blocks,
-                guard_repairs=self._parts.loop.guards.mended,
-                repairs=self._parts.healer.repairs,
-                failed_repairs=self._parts.healer.failed,
+                predictions=self._loop.predictions,
+                alarms=count.alarms,
+                corrupt_blocks=count.corrupt_blocks,
+                guard_repairs=count.guards_mended,
+                repairs=count.repairs,
+                failed_repairs=count.failed,
                 sweeps=self._parts.weights.sweeps,
                 nonfinite=self._parts.monitor.nonfinite,
             )
@@ -357,9 +356,9 @@ class SelfHealingModel:
         """Release everything; calling it again, or in a forked child, does nothing."""
         try:
             self._inference_lock.check_process()
-            self._parts.response.close()
+            self._loop.dispatcher.close()
             with self._maintenance_lock, self._inference_lock:
-                self._journal.add("closed", self._parts.loop.predictions)
+                self._journal.add(EventKind.CLOSED, self._loop.predictions)
                 self._inference_lock.close()
                 self._maintenance_lock.close()
                 self._parts.close()
@@ -375,7 +374,7 @@ class SelfHealingModel:
             How long at most; None: as long as it takes. With ``mode="inline"`` it is always so.
         """
         self._inference_lock.check_process()
-        return self._parts.response.wait(seconds)
+        return self._loop.dispatcher.wait(seconds)
 
     def __enter__(self) -> SelfHealingModel:
         with self._inference_lock:

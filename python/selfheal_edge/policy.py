@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from selfheal_edge.diagnosis.diagnoser import Cause
+from selfheal_edge.causes import Cause
 from selfheal_edge.tflite.sandbox.policy import ProbePolicy
 
 __all__ = ["Policy"]

@@ -10,7 +10,7 @@ from types import MappingProxyType
 import numpy as np
 
 from selfheal_edge.integrity.guarded_image import CorruptBlock, GuardedImage
-from selfheal_edge.integrity.weights import Weights
+from selfheal_edge.integrity.weights import Heal, Weights
 from selfheal_edge.store.file_format import write_atomically
 from selfheal_edge.tflite.file.rewrite import ModelCopy
 from selfheal_edge.tflite.format.records import Region
@@ -50,10 +50,13 @@ class ModelWeights:
         The images with all that guards them.
     copy
         The model as it is built, and the user's file.
+    heal
+        Handles what a check found.
     """
 
-    def __init__(self, weights: Weights, copy: ModelCopy) -> None:
+    def __init__(self, weights: Weights, copy: ModelCopy, heal: Heal) -> None:
         self._weights = weights
+        self._heal = heal
         self._copy = copy
 
     @property
@@ -116,7 +119,7 @@ class ModelWeights:
         Cost: one keyed hash of all images, below 50 µs per 100 kB on a desktop, and as much again
         for what guards them.
         """
-        return self._weights.scrub(repair)
+        return self._weights.scrub(self._heal if repair else None)
 
     def idle(self, seconds: float) -> tuple[CorruptBlock, ...]:
         """Use idle time for both sweeps; heal what they find.
@@ -141,7 +144,7 @@ class ModelWeights:
         -----
         May be called from another thread; predictions wait for one slice at most, some 100 µs.
         """
-        return self._weights.idle(seconds)
+        return self._weights.idle(seconds, self._heal)
 
     def pin(self, generation: int) -> None:
         """Forbid dropping a saved generation. Pins are not counted.

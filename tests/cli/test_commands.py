@@ -41,7 +41,7 @@ def test_demo_heals(seed: int) -> None:
 def test_demo_fails_when_nothing_heals(monkeypatch: pytest.MonkeyPatch) -> None:
     """A guard that does not restore must not end with exit code 0."""
     from selfheal_edge.cli import main
-    from selfheal_edge.loop.healer import Healer
+    from selfheal_edge.loop import assembly
     from selfheal_edge.repair import RepairOutcome
     from selfheal_edge.repair.rebuild import Rebuild
     from selfheal_edge.repair.reload import ReloadGolden
@@ -54,7 +54,7 @@ def test_demo_fails_when_nothing_heals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Rebuild, "apply", do_nothing)  # heals what the runtime packs
     monkeypatch.setattr(ReloadGolden, "apply", do_nothing)
     monkeypatch.setattr(Rebuild, "apply", do_nothing)
-    monkeypatch.setattr(Healer, "heals_at_once", property(lambda _: False))
+    monkeypatch.setattr(assembly, "core_heals_at_once", lambda *_: False)
     assert main(["demo", "--plain"]) == 1
 
 

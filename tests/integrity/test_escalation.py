@@ -216,14 +216,14 @@ def test_the_runtime_is_rebuilt_and_asked_while_a_drift_goes_on(
     with she.SelfHealingModel(
         digits_model_path(), digits_baseline, policy=policy, clock=lambda: now[0]
     ) as model:
-        healer, rebuilt = model._parts.healer, [0]
-        rebuild = healer.rebuild
+        repairs, rebuilt = model._parts.loop.repairs, [0]
+        rebuild = repairs.rebuild
 
         def count(*args: Any, **kwargs: Any) -> None:
             rebuilt[0] += 1
             rebuild(*args, **kwargs)
 
-        monkeypatch.setattr(healer, "rebuild", count)
+        monkeypatch.setattr(repairs, "rebuild", count)
         for n in range(1000):
             now[0] += 1
             model.predict(x[n % len(x)])

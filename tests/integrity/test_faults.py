@@ -257,7 +257,7 @@ def maintain_once(model: she.SelfHealingModel, number: int) -> None:
         at = region.offset + 8 * number % (region.nbytes - 8)
         old = np.frombuffer(image.live, np.uint8)[at : at + 8].copy()
         image.guard.write(at, bytes(old ^ np.uint8(1)))
-        changed = model._parts.healer.adopt()
+        changed = model._parts.loop.repairs.adopt()
     weights.idle(0.01)
     model.rollback()
     model.rollback(to=changed)

@@ -14,7 +14,7 @@ import selfheal_edge as she
 from selfheal_edge.assets import DigitsData, digits_model_path
 from selfheal_edge.errors import IntegrityError
 from selfheal_edge.integrity.guarded_image import CorruptBlock
-from selfheal_edge.loop.healer import Healer
+from selfheal_edge.loop.repair_executor import RepairExecutor
 from selfheal_edge.tflite.runtimes.protocol import RuntimeName
 from selfheal_edge.tflite.session import Session
 
@@ -43,8 +43,8 @@ def change(model: she.SelfHealingModel) -> None:
     image.guard.write(region.offset, bytes(old ^ np.uint8(0x80)))
 
 
-def healer(model: she.SelfHealingModel) -> Healer:
-    return model._parts.healer
+def repairs_of(model: she.SelfHealingModel) -> RepairExecutor:
+    return model._parts.loop.repairs
 
 
 def generations(model: she.SelfHealingModel) -> tuple[int, ...]:
@@ -71,7 +71,7 @@ def test_a_generation_is_what_it_was_made(model: she.SelfHealingModel, digits: D
     rng = np.random.default_rng(4)
     golden, golden_bytes = answers(model, x), live_of(model)
     change(model)
-    generation = healer(model).adopt()
+    generation = repairs_of(model).adopt()
     changed, changed_bytes = answers(model, x), live_of(model)
     assert model.weights.active == generation
     assert not same(changed, golden)
@@ -110,7 +110,7 @@ def test_a_change_that_nobody_made_is_not_adopted(
     change(model)
     flip(model, np.random.default_rng(1))
     with pytest.raises(IntegrityError, match="corrupt"):
-        healer(model).adopt()
+        repairs_of(model).adopt()
     assert model.weights.active == 0
     assert live_of(model) == content
     assert same(answers(model, x), golden)
@@ -121,7 +121,7 @@ def test_damage_to_a_generations_copies_is_found_and_mended(
 ) -> None:
     x: Array = digits.heldout_inputs[0, np.newaxis]
     change(model)
-    generation = healer(model).adopt()
+    generation = repairs_of(model).adopt()
     image = internals(model).images["source"]
     assert image.pool is not None
     changed = image.pool.changed_blocks(generation)
@@ -153,8 +153,8 @@ def test_damage_during_the_proof(
         return real(keyed)
 
     monkeypatch.setattr(weights, "check", check)
-    apply = healer(model)._kit.strategies["rollback_block"].apply
-    repeated = healer(model).repeated
+    apply = repairs_of(model)._kit.strategies["rollback_block"].apply
+    repeated = model._parts.loop.state.count.repeated
     flip(model, rng)
 
     def apply_then_damage(target: object, case: object) -> object:
@@ -163,9 +163,11 @@ def test_damage_during_the_proof(
         return outcome
 
     damages = [2, 1]  # after each repair: so many of the next looks come with a new flip
-    monkeypatch.setattr(healer(model)._kit.strategies["rollback_block"], "apply", apply_then_damage)
+    monkeypatch.setattr(
+        repairs_of(model)._kit.strategies["rollback_block"], "apply", apply_then_damage
+    )
     model.weights.scrub()
-    assert healer(model).repeated > repeated
+    assert model._parts.loop.state.count.repeated > repeated
     assert model.health.failed_repairs == 0
     assert model.health.repairs == 1
     assert live_of(model) == content
@@ -215,7 +217,7 @@ def test_a_rollback_to_a_damaged_generation_changes_nothing(
     x: Array = digits.heldout_inputs[:20, np.newaxis]
     golden, content = answers(model, x), live_of(model)
     change(model)
-    generation = healer(model).adopt()
+    generation = repairs_of(model).adopt()
     model.rollback()
     image = internals(model).images[name]
     assert image.pool is not None
@@ -234,7 +236,7 @@ def test_a_rollback_that_fails_midway_is_taken_back(
 ) -> None:
     x: Array = digits.heldout_inputs[:20, np.newaxis]
     change(model)
-    generation = healer(model).adopt()
+    generation = repairs_of(model).adopt()
     changed, content = unheard(model, x), live_of(model)
     rebuild, failures = model._session.rebuild, [1]
 
@@ -259,8 +261,8 @@ def test_damage_during_the_proof_of_a_rollback(
     x: Array = digits.heldout_inputs[:20, np.newaxis]
     golden, content = answers(model, x), live_of(model)
     change(model)
-    healer(model).adopt()
-    prove, flips = healer(model).prove, [2]
+    repairs_of(model).adopt()
+    prove, flips = repairs_of(model).prove, [2]
 
     def prove_damaged() -> object:
         if flips[0]:
@@ -268,7 +270,7 @@ def test_damage_during_the_proof_of_a_rollback(
             flip(model, np.random.default_rng(flips[0]))
         return prove()
 
-    monkeypatch.setattr(healer(model), "prove", prove_damaged)
+    monkeypatch.setattr(repairs_of(model), "prove", prove_damaged)
     model.rollback()
     assert flips == [0]
     assert model.weights.active == 0
@@ -288,7 +290,7 @@ def test_modules_of_one_generation_with_the_rest_of_another(
     for region in (weights[0], weights[-1]):  # two modules change
         old = np.frombuffer(source.live, np.uint8)[region.offset : region.offset + 64].copy()
         source.guard.write(region.offset, bytes(old ^ np.uint8(0x80)))
-    both = healer(model).adopt()
+    both = repairs_of(model).adopt()
     changed = unheard(model, x)
     model.rollback(modules=weights[0].modules)
     mixed, content = unheard(model, x), live_of(model)
@@ -312,7 +314,7 @@ def test_golden_is_made_anew_from_the_file(model: she.SelfHealingModel, digits: 
     x: Array = digits.heldout_inputs[:20, np.newaxis]
     golden, content = answers(model, x), live_of(model)
     change(model)
-    generation = healer(model).adopt()
+    generation = repairs_of(model).adopt()
     for by_sweep in (True, False):
         for image in internals(model).images.values():
             assert image.pool is not None
@@ -333,7 +335,7 @@ def test_damage_that_stays_is_written_down_once(
     model: she.SelfHealingModel, digits: DigitsData
 ) -> None:
     change(model)
-    generation = healer(model).adopt()
+    generation = repairs_of(model).adopt()
     model.rollback()
     image = internals(model).images["source"]
     assert image.pool is not None
@@ -414,7 +416,7 @@ def test_damage_that_makes_a_repair_refuse_to_build_is_repaired_first(
     source = internals(model).images["source"]
     live = np.frombuffer(source.live, np.uint8)
     block = 2
-    real, flips = healer(model).rebuild, [2]
+    real, flips = repairs_of(model).rebuild, [2]
 
     def rebuild_damaged(*args: object, **kwargs: object) -> None:
         if flips[0]:
@@ -422,7 +424,7 @@ def test_damage_that_makes_a_repair_refuse_to_build_is_repaired_first(
             live[512 * (block + 3 + flips[0]) + 9] ^= np.uint8(1)
         real(*args, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(healer(model), "rebuild", rebuild_damaged)
+    monkeypatch.setattr(repairs_of(model), "rebuild", rebuild_damaged)
     monkeypatch.setattr("selfheal_edge.repair.rollback._needs_rebuild", lambda *_: True)
     live[512 * block] ^= np.uint8(4)
     model.weights.scrub()

@@ -31,7 +31,7 @@ from tests.support import (
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path
-from selfheal_edge.diagnosis.diagnoser import Diagnosis, Symptoms
+from selfheal_edge.diagnosis.symptoms import Diagnosis, Symptoms
 from selfheal_edge.monitoring.signals import Measurement
 from selfheal_edge.repair import RepairCase, RepairOutcome, RepairTarget
 
@@ -304,7 +304,7 @@ class TestTheLoop:
             for _ in range(200):
                 with pytest.raises(OSError, match=r"no luck with 1 input"):
                     model.predict(samples[0])
-                assert len(model._parts.response._worker._jobs) <= 3  # type: ignore[attr-defined]
+                assert len(model._parts.loop.dispatcher._worker._jobs) <= 3  # type: ignore[attr-defined]
             assert model.wait_healed(SOON)
             damage(model)
             model._session.instance = working

@@ -26,7 +26,7 @@ from tests.support import (
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path
-from selfheal_edge.diagnosis.diagnoser import Symptoms
+from selfheal_edge.diagnosis.symptoms import Symptoms
 from selfheal_edge.monitoring.signals import Measurement
 from selfheal_edge.tflite.runtimes.protocol import Coverage
 
@@ -558,7 +558,7 @@ class TestReports:
         assert health.sweeps > 0
         assert "bytes" in str(health.coverage)
         with pytest.raises(dataclasses.FrozenInstanceError):
-            health.state = "closed"  # type: ignore[misc]
+            health.state = "closed"  # type: ignore[assignment,misc]
 
     def test_names(self, model: she.SelfHealingModel) -> None:
         images = model.weights.images

@@ -23,7 +23,7 @@ from tests.support import (
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path
-from selfheal_edge.diagnosis.diagnoser import Diagnosis, Symptoms
+from selfheal_edge.diagnosis.symptoms import Diagnosis, Symptoms
 from selfheal_edge.errors import ModelClosedError
 from selfheal_edge.repair import RepairCase, RepairOutcome, RepairTarget
 
@@ -66,9 +66,10 @@ def is_hot(model: she.SelfHealingModel, x: Array, out: Array | None = None) -> b
 
 
 def bank_state(model: she.SelfHealingModel) -> bytes:
-    bank = model._parts.monitor.core.bank
-    assert bank is not None
-    return bank.state()
+    monitor = model._parts.monitor
+    assert isinstance(monitor, she.PerformanceMonitor)
+    assert monitor.core.bank is not None
+    return monitor.core.bank.state()
 
 
 def condition(model: she.SelfHealingModel) -> dict[str, Any]:

@@ -173,7 +173,9 @@ def test_derived_regions_heal_by_rebuild(shared_models: Path, runtime: RuntimeNa
         for row in rows:
             region = row.region
             she.redteam.inject(model).memory()[region.offset :][: region.nbytes] ^= np.uint8(0x55)
-        model._session.rebuild()  # as a runtime that was built from damaged bytes
+        model._session.rebuild(
+            exchange=model._serving.exchange
+        )  # as a runtime that was built from damaged bytes
         # Without the loop, whose monitor may notice at once.
         raw = np.stack([model._session.instance.run([one])[0] for one in x[:4]])
         assert not np.array_equal(raw, expected[0])

@@ -96,7 +96,7 @@ def test_no_lock_is_left_behind(
             assert not model._inference_lock.core.mine
             assert not model._maintenance_lock.core.mine
             assert not model._journal._delivering.mine
-        assert model._parts.healer.trust.repairing == 0 or mode == "background"
+        assert model._parts.loop.state.repair is None or mode == "background"
         # Another thread has its turn, heals, and is heard.
         given: list[Any] = []
 
@@ -111,7 +111,7 @@ def test_no_lock_is_left_behind(
         assert not thread.is_alive()
         assert same(given[0], expected)
         assert model.wait_healed(60)
-        assert model._parts.healer.trust.repairing == 0
+        assert model._parts.loop.state.repair is None
         assert told[-1] == model.events[-1]
 
 

@@ -55,7 +55,7 @@ def check_watched(model: she.SelfHealingModel, x: Array, expected: list[Array]) 
 def test_a_reload_guards_the_new_instance(quiet: she.SelfHealingModel, samples: Array) -> None:
     expected = answers(quiet, samples[:20])
     instance = quiet._session.instance
-    quiet._parts.healer.reload()
+    quiet._parts.loop.repairs.reload()
     assert quiet._session.instance is not instance
     check_watched(quiet, samples[:20], expected)
 
@@ -66,10 +66,10 @@ def test_a_failed_reload_leaves_the_old_instance_watched(
 ) -> None:
     """A fault hits the new instance while its guard is made: before it is sealed, or after."""
     expected = answers(quiet, samples[:20])
-    healer, instance = quiet._parts.healer, quiet._session.instance
+    repairs, instance = quiet._parts.loop.repairs, quiet._session.instance
     if when != "no memory" and executing(quiet) == "source":
         pytest.skip("nothing but the source runs here, and that is written anew")
-    make = healer._guard
+    make = repairs._guard
 
     def hit(fresh: Any) -> Any:
         if when == "no memory":
@@ -82,13 +82,13 @@ def test_a_failed_reload_leaves_the_old_instance_watched(
         live[1000] ^= np.uint8(1)
         return guarded
 
-    monkeypatch.setattr(healer, "_guard", hit)
+    monkeypatch.setattr(repairs, "_guard", hit)
     with pytest.raises(MemoryError if when == "no memory" else IntegrityError):
-        healer.reload()
+        repairs.reload()
     assert quiet._session.instance is instance
     check_watched(quiet, samples[:20], expected)
     monkeypatch.undo()
-    healer.reload()
+    repairs.reload()
     assert quiet._session.instance is not instance
     check_watched(quiet, samples[:20], expected)
 
@@ -105,7 +105,7 @@ def test_a_reload_does_not_settle_for_less(
     monkeypatch.setattr(runtime, "version", "9.9.9")
     monkeypatch.setattr(runtime, "_refusals", {})
     with pytest.raises(IntegrityError, match=r"expected the images \['packed', 'source'\]"):
-        quiet._parts.healer.reload()
+        quiet._parts.loop.repairs.reload()
     monkeypatch.undo()
     assert quiet._session.instance is instance
     check_watched(quiet, samples[:20], expected)

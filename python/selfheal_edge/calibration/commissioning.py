@@ -1,4 +1,4 @@
-"""Known answers, and the coverage table, settled on the instance that runs."""
+"""Known answers, and the coverage table, recorded on the instance that runs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from selfheal_edge.tflite.coverage.flip_check import Finding
 from selfheal_edge.tflite.runtimes.protocol import Array
 from selfheal_edge.tflite.session import Session
 
-__all__ = ["cross_check", "settle"]
+__all__ = ["cross_check", "record_known_answers"]
 
 
-def settle(
+def record_known_answers(
     session: Session, rebuild: Callable[[], None], questions: tuple[tuple[Array, ...], ...]
 ) -> KnownAnswers:
     """Ask the instance, build another, which must pack the same, and have both agree.
@@ -25,13 +25,13 @@ def settle(
     """
     first = session.answers(questions)
     rebuild()
-    settled = KnownAnswers(questions, tuple(tuple(row) for row in first))
-    if not settled.matches(session.answers(questions)):
+    recorded = KnownAnswers(questions, tuple(tuple(row) for row in first))
+    if not recorded.matches(session.answers(questions)):
         raise IntegrityError(
             "model: expected two instances built from the same bytes to agree, "
             "got different answers"
         )
-    return settled
+    return recorded
 
 
 def cross_check(session: Session, samples: Sequence[Sequence[Array]]) -> str:

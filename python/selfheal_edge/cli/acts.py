@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selfheal_edge.assets import DigitsData, digits_model_path
-from selfheal_edge.diagnosis.diagnoser import Cause
+from selfheal_edge.causes import Cause
 from selfheal_edge.model import SelfHealingModel
 from selfheal_edge.redteam.inject import Flip, inject
 from selfheal_edge.tflite.runtimes.select import KernelsArgument, RuntimeArgument

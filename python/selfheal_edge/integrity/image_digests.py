@@ -11,14 +11,14 @@ from selfheal_edge.integrity.weights import GOLDEN, Weights
 from selfheal_edge.tflite.memory.source_image import SourceImage
 from selfheal_edge.tflite.session import Session
 
-__all__ = ["Birth"]
+__all__ = ["ImageDigests"]
 
 
 def _digest(live: memoryview) -> bytes:
     return hashlib.sha256(live).digest()
 
 
-class Birth:
+class ImageDigests:
     """Digests of all images as they were built from a file whose hash is known.
 
     Parameters

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeAlias
 
 from selfheal_edge import _core
 from selfheal_edge.concurrency.locks import ModelLock
@@ -14,7 +14,10 @@ from selfheal_edge.integrity.guarded_image import CorruptBlock, GuardedImage, Re
 from selfheal_edge.tflite.format.records import Region
 from selfheal_edge.tflite.runtimes.protocol import CoverageTable
 
-__all__ = ["GOLDEN", "CorruptBlock", "GuardedImage", "RestoreReport", "Weights"]
+__all__ = ["GOLDEN", "CorruptBlock", "GuardedImage", "Heal", "RestoreReport", "Weights"]
+
+Heal: TypeAlias = Callable[[tuple[CorruptBlock, ...]], None]
+"""Handles what a sweep found."""
 
 GOLDEN: Final = 0
 """The generation that is always there."""
@@ -31,8 +34,6 @@ class Weights:
         By name.
     coverage
         Returns the coverage table of the running instance.
-    heal
-        Called with the corrupt blocks that `scrub` found.
     lock
         The maintenance lock, shared with the model: no check while another thread heals it or
         closes it.
@@ -44,20 +45,16 @@ class Weights:
         self,
         images: Mapping[str, GuardedImage],
         coverage: Callable[[], CoverageTable],
-        heal: Callable[[tuple[CorruptBlock, ...]], None],
         lock: ModelLock,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._images = dict(images)
         self._coverage = coverage
-        self._heal = heal
         self._lock = lock
         self._clock = clock
         self._active = GOLDEN
         self._origins = {GOLDEN: GOLDEN}
         self._sweeps_when_closed: int | None = None
-        self.replaced: Callable[[], None] = lambda: None
-        """Called when other images are guarded from now on."""
 
     def check_open(self) -> None:
         """Raise `ModelClosedError` after the model was closed, and in a forked child."""
@@ -127,7 +124,7 @@ class Weights:
         images = tuple(self._images.values())
         return tuple(images[index].report(finding) for index, finding in findings)
 
-    def idle(self, seconds: float) -> tuple[CorruptBlock, ...]:
+    def idle(self, seconds: float, heal: Heal) -> tuple[CorruptBlock, ...]:
         """Use idle time for both sweeps, so many seconds at most; heal what they find."""
         if not seconds >= 0:
             raise ValueError(f"seconds: expected a number of at least 0, got {seconds!r}")
@@ -138,7 +135,7 @@ class Weights:
             with self._lock:
                 now = self.step(_IDLE_SLICE, _IDLE_SLICE)
                 if now:
-                    self._heal(now)
+                    heal(now)
             found += now
             left -= _IDLE_SLICE
         return found
@@ -196,16 +193,16 @@ class Weights:
                 found += image.heal(wanted[name])
         return found
 
-    def scrub(self, repair: bool = True) -> tuple[CorruptBlock, ...]:
-        """Check every byte now by keyed hash; with `repair`, heal what is corrupt."""
+    def scrub(self, heal: Heal | None) -> tuple[CorruptBlock, ...]:
+        """Check every byte now by keyed hash; have what is corrupt healed, or only report it."""
         with self._lock:
             found = self.check()
-            if found and repair:
-                self._heal(found)
-            if repair:
-                guards = self._mend_guards()
-                if guards:
-                    self._heal(guards)
+            if heal is None:
+                return found
+            if found:
+                heal(found)
+            if guards := self._mend_guards():
+                heal(guards)
                 found += guards
             return found
 
@@ -363,7 +360,6 @@ class Weights:
             self._images = dict(images)
             self._active = GOLDEN
             self._origins = {GOLDEN: GOLDEN}
-            self.replaced()
 
     @property
     def sweeps(self) -> int:

@@ -6,28 +6,29 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
+from selfheal_edge.causes import Cause
 from selfheal_edge.concurrency.locks import ModelLock
-from selfheal_edge.diagnosis.diagnoser import AttackDiagnoser
+from selfheal_edge.diagnosis.diagnoser import AttackDiagnoser, Diagnoser
 from selfheal_edge.errors import BaselineMismatchError
 from selfheal_edge.inference.serving import Serving
 from selfheal_edge.inference.spare import Spare
 from selfheal_edge.integrity.guarded_image import GuardedImage, GuardOptions, guard_instance
 from selfheal_edge.integrity.weights import Weights
-from selfheal_edge.loop.dispatcher import Response, respond
-from selfheal_edge.loop.healer import Healer
-from selfheal_edge.loop.healing_loop import HealingLoop
+from selfheal_edge.loop.executor import LoopExecutor
 from selfheal_edge.monitoring.baseline import Baseline
-from selfheal_edge.monitoring.monitor import PerformanceMonitor
+from selfheal_edge.monitoring.monitor import Monitor, PerformanceMonitor
 from selfheal_edge.monitoring.signals import SignalExtractor
 from selfheal_edge.policy import Policy
 from selfheal_edge.repair import ModelRepairKit
+from selfheal_edge.repair.rollback import Rollback
 from selfheal_edge.store.journal import Journal
 from selfheal_edge.text import LIST, shown
 from selfheal_edge.tflite.runtimes.protocol import Instance
 from selfheal_edge.tflite.session import Session
 
-__all__ = ["Parts", "assemble"]
+__all__ = ["Parts", "assemble", "core_heals_at_once"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,17 +38,9 @@ class Parts:
     session: Session
     weights: Weights
     extractor: SignalExtractor
-    monitor: PerformanceMonitor
-    healer: Healer
+    monitor: Monitor
     spare: Spare | None
-    loop: HealingLoop
-    response: Response
-    serving: Serving
-
-    @property
-    def trusted(self) -> bool:
-        """Whether answers may be relied on."""
-        return self.healer.trust.holds or self.serving.on_spare
+    loop: LoopExecutor
 
     def close(self) -> None:
         """Release everything, also where a part of it fails."""
@@ -56,7 +49,7 @@ class Parts:
                 rest.callback(self.spare.close)
             rest.callback(self.session.close)
             rest.callback(self.weights.close)
-            self.serving.release()
+            self.loop.serving.release()
 
 
 def _extractor(session: Session, baseline: Baseline) -> SignalExtractor:
@@ -76,8 +69,8 @@ def assemble(
     policy: Policy,
     journal: Journal,
     kit: ModelRepairKit,
-    monitor: PerformanceMonitor | None,
-    diagnoser: AttackDiagnoser | None,
+    monitor: Monitor | None,
+    diagnoser: Diagnoser | None,
     inference_lock: ModelLock,
     maintenance_lock: ModelLock,
     clock: Callable[[], float] | None,
@@ -87,9 +80,10 @@ def assemble(
     Parameters
     ----------
     session
-        Closed by whoever opened it if this fails.
+        Its owner closes it if this fails.
     inference_lock, maintenance_lock
-        Held while an inference runs; held, before these, by whoever works on the images. The same
+        Held while an inference runs; held, before that one, by the thread that works
+        on the images. The same
         object where the call that notices damage heals it.
     """
     extractor = _extractor(session, baseline)
@@ -103,51 +97,48 @@ def assemble(
         weights = Weights(
             guarded(session.instance),
             lambda: session.coverage,
-            lambda corrupt: loop.take_in(corrupt),  # noqa: PLW0108 — made below
             maintenance_lock,
             time.monotonic if clock is None else clock,
         )
         undo.callback(weights.close)
-        healer = Healer(
-            session=session,
-            weights=weights,
-            guard=guarded,
-            known=baseline.known_answers,
-            kit=kit,
-            policy=policy,
-            journal=journal,
-        )
         spare = Spare(session) if policy.hot_spare else None
         if spare is not None:
             undo.callback(spare.close)
         monitor = PerformanceMonitor(baseline) if monitor is None else monitor
-        loop = HealingLoop(
+        loop = LoopExecutor(
             session=session,
             weights=weights,
+            guard=guarded,
             monitor=monitor,
             diagnoser=AttackDiagnoser() if diagnoser is None else diagnoser,
-            healer=healer,
+            kit=kit,
             policy=policy,
+            known=baseline.known_answers,
             journal=journal,
-            turn=inference_lock,
-            spare=spare,
-        )
-        response = respond(loop, healer, inference_lock, maintenance_lock)
-        serving = Serving(
-            session=session,
-            weights=weights,
-            extractor=extractor,
-            monitor=monitor,
-            policy=policy,
             inference_lock=inference_lock,
             maintenance_lock=maintenance_lock,
-            clock=clock,
-            at_once=healer.heals_at_once,
-            handle=response.handle,
+            spare=spare,
+            serve=partial(
+                Serving,
+                session=session,
+                weights=weights,
+                extractor=extractor,
+                monitor=monitor,  # type: ignore[arg-type]
+                policy=policy,
+                inference_lock=inference_lock,
+                maintenance_lock=maintenance_lock,
+                clock=clock,
+                at_once=core_heals_at_once(policy, kit),
+            ),
         )
-        loop.serving = serving
-        session.inference_lock = inference_lock
-        session.exchanged = serving.exchange
-        weights.replaced = serving.guard
         undo.pop_all()
-    return Parts(session, weights, extractor, monitor, healer, spare, loop, response, serving)
+    return Parts(session, weights, extractor, monitor, spare, loop)
+
+
+def core_heals_at_once(policy: Policy, kit: ModelRepairKit) -> bool:
+    """Whether the core shall repair what its sweep finds: when the first response is just that.
+
+    A user who replaces our strategy, or puts another one first, gets the first word.
+    """
+    first = policy.response(Cause.WEIGHT_CORRUPTION)[:1]
+    return first == ("rollback_block",) and isinstance(kit.strategies[first[0]], Rollback)

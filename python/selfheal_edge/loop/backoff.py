@@ -3,42 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Final
 
 from selfheal_edge.integrity.weights import CorruptBlock
 
-__all__ = ["Retries"]
+__all__ = ["Backoff"]
+
+_MOST: Final = 64
 
 
-class Retries:
-    """Pauses that double from try to try, counted in predictions.
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Pauses between tries, in predictions: each twice as long as the one before, up to 64 times.
 
-    Parameters
-    ----------
-    pause
-        The first one.
+    What a repair lacked (memory, a descriptor) may come back at any time, so they do not grow
+    without end.
     """
 
+    first: int
+    """The first pause."""
+    pause: int
+    """The next one."""
     at: int = 0
     """The prediction of the next try."""
+    resisting: frozenset[tuple[str, int]] = frozenset()
+    """Image and block of what the latest try could not restore."""
 
-    def __init__(self, pause: int) -> None:
-        self._first = self._pause = pause
-        self._resisting: frozenset[tuple[str, int]] = frozenset()  # image and block
+    @classmethod
+    def starting_with(cls, pause: int) -> Backoff:
+        """Return one that has put off nothing."""
+        return cls(pause, pause)
 
-    def put_off(self, prediction: int, corrupt: Iterable[CorruptBlock] | None = None) -> None:
-        """Take note of a try that failed; `corrupt` is what it could not restore, if new."""
+    def put_off(self, prediction: int, corrupt: Iterable[CorruptBlock] | None = None) -> Backoff:
+        """Return what follows a try that failed; `corrupt` is what resisted it, if that is new."""
+        resisting = self.resisting
         if corrupt is not None:
-            self._resisting = frozenset((b.image, b.block) for b in corrupt)
-        self.at = prediction + self._pause
-        self._pause *= 2
+            resisting = frozenset((b.image, b.block) for b in corrupt)
+        longer = min(2 * self.pause, _MOST * self.first)
+        return Backoff(self.first, longer, prediction + self.pause, resisting)
 
-    def wait_for(self, corrupt: Iterable[CorruptBlock], prediction: int) -> bool:
+    def holds(self, corrupt: Iterable[CorruptBlock], prediction: int) -> bool:
         """Whether all of these blocks are known to resist, and it is too early to try again."""
-        return prediction < self.at and self._resisting.issuperset(
+        return prediction < self.at and self.resisting.issuperset(
             (b.image, b.block) for b in corrupt
         )
 
-    def clear(self) -> None:
-        """Take note that nothing resists any more."""
-        self._resisting = frozenset()
-        self._pause = self._first
+    def cleared(self) -> Backoff:
+        """Return what follows when nothing resists any more."""
+        return replace(self, resisting=frozenset(), pause=self.first)

@@ -1,8 +1,7 @@
-"""Who does what came up: the call that incidentd, or a thread of its own."""
+"""Who handles an incident: the calling thread, or a worker."""
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -10,15 +9,32 @@ from selfheal_edge.concurrency.locks import ModelLock
 from selfheal_edge.concurrency.worker import Worker
 from selfheal_edge.errors import ModelClosedError
 from selfheal_edge.inference.incident import Incident
-from selfheal_edge.loop.healer import Healer
-from selfheal_edge.loop.healing_loop import HealingLoop
+from selfheal_edge.loop.incidents import AnyIncident, Looked, Posted
+from selfheal_edge.loop.state import LoopState
 
-__all__ = ["Response", "respond"]
+__all__ = ["Dispatcher", "dispatcher_for"]
 
 _MOST_MERGED: Final = 64
 
 
-class Response(Protocol):
+class Handler(Protocol):
+    """What incidents are dispatched to."""
+
+    @property
+    def state(self) -> LoopState:
+        """What it knows."""
+        ...
+
+    def handle(self, incident: AnyIncident) -> None:
+        """Do what has to be done about an incident."""
+        ...
+
+    def note(self, incident: AnyIncident) -> LoopState:
+        """Know of an incident that nothing is to be done about now."""
+        ...
+
+
+class Dispatcher(Protocol):
     """What is done with incidents."""
 
     def handle(self, incident: Incident) -> None:
@@ -35,36 +51,13 @@ class Response(Protocol):
 
 
 class _Inline:
-    """Does at once what came up.
+    """Has the calling thread handle what it noticed, before it answers."""
 
-    What comes up while that is done, since a strategy or a diagnoser predicts, waits for its end:
-    or damage that is being healed would be found, and healed, without end.
-    """
-
-    def __init__(self, loop: HealingLoop) -> None:
-        self._loop = loop
-        self._is_busy = False
-        self._later: deque[Incident] = deque(maxlen=_MOST_MERGED)
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
 
     def handle(self, incident: Incident) -> None:
-        if self._is_busy:
-            self._put_off(incident)
-            return
-        self._is_busy = True
-        try:
-            self._loop.handle(incident)
-            while self._later:
-                self._loop.handle(self._later.popleft())
-        finally:
-            self._is_busy = False
-
-    def _put_off(self, incident: Incident) -> None:
-        if incident.error is not None:
-            raise incident.error
-        # What is still corrupt is what is being healed, or is found again.
-        damage = tuple(b for b in incident.damage if b.healed or b.part != "live")
-        if damage or incident.alarms:
-            self._later.append(replace(incident, damage=damage, again=None))
+        self._handler.handle(incident)
 
     def wait(self, seconds: float | None) -> bool:  # noqa: ARG002 — there is nothing to wait for
         return True
@@ -95,32 +88,29 @@ class _Background:
     """
 
     def __init__(
-        self,
-        loop: HealingLoop,
-        healer: Healer,
-        inference_lock: ModelLock,
-        maintenance_lock: ModelLock,
+        self, handler: Handler, inference_lock: ModelLock, maintenance_lock: ModelLock
     ) -> None:
-        self._loop = loop
-        self._healer = healer
+        self._handler = handler
         self._inference_lock = inference_lock
         self._maintenance_lock = maintenance_lock
         self._worker: Worker[Incident] = Worker(self._work, _merge, "selfheal-edge healing")
 
     def handle(self, incident: Incident) -> None:
-        is_live = any(block.part == "live" for block in incident.damage)
-        if is_live or incident.error is not None or (incident.alarms and self._loop.is_calm):
-            self._healer.trust.doubt()
+        self._handler.note(Posted(incident))
         self._worker.post(replace(incident, again=None))
         if incident.error is not None:
             raise incident.error
 
     def _work(self, incident: Incident) -> None:
         try:
-            # What was doubted is so until sweeps go on: under the maintenance lock they do not.
-            with self._healer.trust.look(), self._maintenance_lock.lock():
-                if not self._maintenance_lock.closed:
-                    self._loop.handle(incident)
+            suspicions = self._handler.state.trust.suspicions
+            try:
+                # Under the maintenance lock there are no sweeps: what is suspected is so meanwhile.
+                with self._maintenance_lock.lock():
+                    if not self._maintenance_lock.closed:
+                        self._handler.handle(incident)
+            finally:
+                self._handler.note(Looked(suspicions))
         except Exception as error:
             is_told = error is incident.error  # its caller has got it
             if not is_told and not isinstance(error, ModelClosedError):
@@ -139,12 +129,10 @@ class _Background:
         return self._maintenance_lock.core.mine or self._inference_lock.core.mine
 
 
-def respond(
-    loop: HealingLoop, healer: Healer, inference_lock: ModelLock, maintenance_lock: ModelLock
-) -> Response:
-    """Return what the policy asks for."""
-    return (
-        _Inline(loop)
-        if maintenance_lock is inference_lock
-        else _Background(loop, healer, inference_lock, maintenance_lock)
-    )
+def dispatcher_for(
+    handler: Handler, inference_lock: ModelLock, maintenance_lock: ModelLock
+) -> Dispatcher:
+    """Return what the policy's mode asks for: with one lock for both, no worker could use it."""
+    if maintenance_lock is inference_lock:
+        return _Inline(handler)
+    return _Background(handler, inference_lock, maintenance_lock)

@@ -2,60 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-
-from selfheal_edge.tflite.session import Session
+from dataclasses import dataclass, replace
 
 __all__ = ["Trust"]
 
 
+@dataclass(frozen=True, slots=True)
 class Trust:
-    """Why answers are flagged, if they are: a verdict, a doubt that waits, or a repair that runs.
+    """Why answers are flagged, if they are: a verdict, or a suspicion not looked at yet."""
 
-    Parameters
-    ----------
-    session
-        Whose turn the answers are given in.
-    """
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._is_marked = False
-        self._doubts = self._cleared = 0
-        self.repairing = 0
-        """Repairs that go on: answers given meanwhile are flagged, that of the turn at their end
-        too. Raised before a `try`, lowered in its `finally`: what a signal's handler raises comes
-        between the calls of a context manager written in Python, and would leave it raised."""
+    is_marked: bool = False
+    """A trouble goes on, or a repair could not be proven."""
+    suspicions: int = 0
+    """Incidents, ever, that a worker has to look at before answers are trusted again."""
+    cleared: int = 0
+    """How many of these have been looked at; what was wrong then is marked by now."""
 
     @property
     def holds(self) -> bool:
         """Whether answers may be relied on."""
-        return not (self._is_marked or self.repairing) and self._cleared == self._doubts
+        return not self.is_marked and self.cleared == self.suspicions
 
-    def mark(self) -> None:
+    def marked(self) -> Trust:
         """Flag every answer from now on."""
-        self._is_marked = True
+        return replace(self, is_marked=True)
 
-    def restore(self) -> None:
-        """Flag answers no more: the model is proven to be what it was, or the trouble is over."""
-        self._is_marked = False
+    def restored(self) -> Trust:
+        """Flag no more: the model is proven to be what it was, or the trouble is over."""
+        return replace(self, is_marked=False)
 
-    def doubt(self) -> None:
-        """Flag every answer until `look` has ended that begins after this; in the turn."""
-        self._doubts += 1
+    def suspecting(self) -> Trust:
+        """Flag every answer until a look has ended that begins after this."""
+        return replace(self, suspicions=self.suspicions + 1)
 
-    @contextmanager
-    def look(self) -> Iterator[None]:
-        """Look at all that is doubted up to now; what is wrong then is marked meanwhile."""
-        with self._turn:
-            seen = self._doubts
-        try:
-            yield
-        finally:
-            with self._turn:
-                self._cleared = seen
-
-    @property
-    def _turn(self) -> AbstractContextManager[None]:
-        return self._session.inference_lock
+    def looked(self, suspicions: int) -> Trust:
+        """Take note that the first so many suspicions have been looked at."""
+        return replace(self, cleared=max(self.cleared, suspicions))

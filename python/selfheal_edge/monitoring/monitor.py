@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from selfheal_edge.monitoring.baseline import Baseline
 from selfheal_edge.monitoring.signals import Measurement
 from selfheal_edge.text import shown
 
-__all__ = ["SENSOR_ALARMS", "Alarm", "PerformanceMonitor"]
+__all__ = ["SENSOR_ALARMS", "Alarm", "Monitor", "PerformanceMonitor"]
 
 _MIN_REPEATS: Final = 8
 _FLAT_SHARE: Final = 0.25
@@ -42,6 +42,52 @@ class Alarm:
 
     def __str__(self) -> str:
         return f"{shown(self.signal)} {self.direction * self.magnitude:+.2f} sd"
+
+
+class Monitor(Protocol):
+    """What hears every inference: `PerformanceMonitor`, or the user's own."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Signals, in the order of `Measurement.values`."""
+        ...
+
+    @property
+    def count(self) -> int:
+        """Predictions seen, which alarms count by."""
+        ...
+
+    @property
+    def repeats(self) -> int:
+        """Equal inputs in a row, the latest included."""
+        ...
+
+    @property
+    def nonfinite(self) -> int:
+        """Values that were NaN or infinite, ever."""
+        ...
+
+    @property
+    def window(self) -> npt.NDArray[np.float64]:
+        """Normal scores of the latest predictions, oldest first: shape (n, signals)."""
+        ...
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes held."""
+        ...
+
+    def update(self, measurement: Measurement) -> tuple[Alarm, ...]:
+        """Take in one inference; return the alarms that it raised; its errors are `predict`'s."""
+        ...
+
+    def settled(self) -> bool:
+        """Whether the signals look like their references again, so that a trouble is over."""
+        ...
+
+    def reset(self) -> None:
+        """Forget charts and history, as after a repair; counters go on."""
+        ...
 
 
 class PerformanceMonitor:

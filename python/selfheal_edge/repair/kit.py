@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from selfheal_edge.repair.mark_untrusted import MarkUntrusted
-from selfheal_edge.repair.protocol import RepairCase, RepairOutcome, RepairTarget, Strategy
+from selfheal_edge.repair.protocol import Strategy
 from selfheal_edge.repair.rebuild import Rebuild
 from selfheal_edge.repair.reload import ReloadGolden
 from selfheal_edge.repair.rollback import Rollback
@@ -57,7 +57,3 @@ class ModelRepairKit:
             raise ValueError(
                 f"policy: expected strategies among {sorted(self._strategies)}, got {unknown}"
             )
-
-    def apply(self, name: str, target: RepairTarget, case: RepairCase) -> RepairOutcome:
-        """Apply one strategy."""
-        return self._strategies[name].apply(target, case)

@@ -7,18 +7,32 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, overload
+from enum import Enum
+from typing import Any, overload
 
 from selfheal_edge import _core
+from selfheal_edge.causes import Cause
 from selfheal_edge.text import MESSAGE, shown
 
 __all__ = ["Event", "EventKind", "Journal"]
 
 _log = logging.getLogger("selfheal_edge")
 
-EventKind: TypeAlias = Literal[
-    "commissioned", "alarm", "diagnosis", "repair", "rollback", "snapshot", "recovered", "closed"
-]
+
+class EventKind(str, Enum):
+    """What an event tells of."""
+
+    COMMISSIONED = "commissioned"
+    ALARM = "alarm"
+    DIAGNOSIS = "diagnosis"
+    REPAIR = "repair"
+    ROLLBACK = "rollback"
+    SNAPSHOT = "snapshot"
+    RECOVERED = "recovered"
+    CLOSED = "closed"
+
+    def __str__(self) -> str:
+        return str(self.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +46,8 @@ class Event:
     wall: float
     """Seconds since 1970 on a clock that may."""
     kind: EventKind
-    cause: str | None = None
-    """The diagnosis' cause, by name."""
+    cause: Cause | None = None
+    """What the diagnosis named."""
     evidence: tuple[str, ...] = ()
     strategy: str | None = None
     outcome: str | None = None
@@ -42,7 +56,7 @@ class Event:
 
     def __post_init__(self) -> None:
         """Make all texts fit to be shown: they name what files name."""
-        texts = {name: getattr(self, name) for name in ("kind", "cause", "strategy", "outcome")}
+        texts = {name: getattr(self, name) for name in ("strategy", "outcome")}
         clean = {name: shown(text, MESSAGE) for name, text in texts.items() if text is not None}
         for name, text in clean.items():
             object.__setattr__(self, name, text)
@@ -50,8 +64,22 @@ class Event:
 
     def __str__(self) -> str:
         parts = [f"#{self.seq} after {self.prediction} predictions: {self.kind}"]
-        parts += [p for p in (self.cause, self.strategy, self.outcome) if p]
+        parts += [str(p) for p in (self.cause, self.strategy, self.outcome) if p]
         return ", ".join(parts) + (f" ({'; '.join(self.evidence)})" if self.evidence else "")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, with kind and cause by name."""
+        return {
+            "seq": self.seq,
+            "monotonic": self.monotonic,
+            "wall": self.wall,
+            "kind": self.kind.value,
+            "cause": None if self.cause is None else self.cause.value,
+            "evidence": list(self.evidence),
+            "strategy": self.strategy,
+            "outcome": self.outcome,
+            "prediction": self.prediction,
+        }
 
 
 class Journal:
@@ -95,17 +123,12 @@ class Journal:
     def __getitem__(self, index: int | slice) -> Event | tuple[Event, ...]:
         return tuple(self._events)[index]
 
-    @property
-    def dropped(self) -> int:
-        """Events that are no longer kept."""
-        return self._next - len(self._events)
-
     def add(
         self,
         kind: EventKind,
         prediction: int,
         *,
-        cause: str | None = None,
+        cause: Cause | None = None,
         evidence: tuple[str, ...] = (),
         strategy: str | None = None,
         outcome: str | None = None,

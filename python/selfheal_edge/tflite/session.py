@@ -79,6 +79,8 @@ class Session:
         taps: Callable[[ModelFile], Sequence[int]] = lambda _: (),
         made: CopyOptions = CopyOptions(),  # noqa: B008 — immutable
         probe: ProbePolicy = ProbePolicy(),  # noqa: B008 — immutable
+        *,
+        inference_lock: AbstractContextManager[None] | None = None,
     ) -> None:
         self.model = model if isinstance(model, ModelFile) else ModelFile.of(model)
         wanted = taps(self.model)
@@ -98,10 +100,7 @@ class Session:
         self.stateful = self.model.keeps_resources or self.model.keeps_variables
         self.names = SignatureNames(self.model, self.instance.inputs, self.instance.outputs)
         """Of inputs and outputs, in SignatureDefs."""
-        self.inference_lock: AbstractContextManager[None] = nullcontext()
-        """To be held while the instance runs or is exchanged."""
-        self.exchanged: Callable[[Instance], None] = lambda _: None
-        """Called in that turn with the instance that runs from now on."""
+        self._inference_lock = nullcontext() if inference_lock is None else inference_lock
 
     def _open(
         self,
@@ -149,18 +148,24 @@ class Session:
         return self._flips
 
     def rebuild(
-        self, accept: Callable[[Instance], None] = lambda _: None, *, keep_state: bool = False
+        self,
+        accept: Callable[[Instance], None] = lambda _: None,
+        *,
+        exchange: Callable[[Instance], None] = lambda _: None,
+        keep_state: bool = False,
     ) -> None:
         """Replace the instance by one built from the source's live bytes; all or nothing.
 
-        Nobody has to wait for the building: the turn is taken for the exchange alone. The state of
-        a recurrent model starts again at zero, unless it is to be kept.
+        The building holds up no inference: the lock is taken for the exchange alone. The state of a
+        recurrent model starts again at zero, unless it is to be kept.
 
         Parameters
         ----------
         accept
             Sees the fresh instance before it replaces the old one, which stays if this raises.
             What watches the instance has to turn to the new one in here, last.
+        exchange
+            Called under the lock with the instance that runs from now on.
         keep_state
             Whether a recurrent model goes on where it is: right where nothing was damaged, wrong
             where damage may have gone into the state. A state in resource variables cannot be
@@ -174,32 +179,32 @@ class Session:
         except BaseException:
             fresh.close()
             raise
-        with self.inference_lock:
+        with self._inference_lock:
             old, self.instance = self.instance, fresh
             if keep_state and self.stateful:
                 indices = [t.index for t in self.copy.model.tensors if t.is_variable]
                 fresh.set_variables(indices, old.variables(indices))
-            self.exchanged(fresh)
+            exchange(fresh)
         old.close()
 
-    def reset_state(self) -> None:
+    def reset_state(self, exchange: Callable[[Instance], None] = lambda _: None) -> None:
         """Start the state of a recurrent model anew; a model without one stays as it is.
 
         Resource variables start anew with a fresh instance alone, which is built from the source's
         live bytes: 0.3 to 2 ms for a small model, and nothing changes if that fails.
         """
         if self.model.keeps_resources:
-            self.rebuild()
+            self.rebuild(exchange=exchange)
             return
-        with self.inference_lock:
+        with self._inference_lock:
             self.instance.reset_variables()
 
     def answers(self, questions: Sequence[Sequence[Array]]) -> list[list[Array]]:
         """Return the outputs for each list of inputs; a recurrent model's state stays untouched."""
         answers = []
         if not self.stateful:
-            for inputs in questions:  # others may have their turn between two
-                with self.inference_lock:
+            for inputs in questions:  # other threads may have the lock between two
+                with self._inference_lock:
                     answers.append(self.instance.run(inputs))
             return answers
         fresh = self.choice.build(self.source)

@@ -12,7 +12,7 @@ from selfheal_edge.monitoring.baseline import KnownAnswers
 from selfheal_edge.repair import RepairCase, RepairOutcome, RepairTarget, Strategy
 from selfheal_edge.tflite.runtimes.protocol import Array
 
-__all__ = ["REPEATS", "Proof", "Trials", "prove_restored"]
+__all__ = ["REPEATS", "Proof", "RepairAttempts", "prove_restored"]
 
 REPEATS: Final = 3
 """Times that a repair is applied again because new damage came."""
@@ -50,7 +50,7 @@ def prove_restored(
     return Proof(True, f"every checksum holds and {len(known.inputs)} known answers are exact")
 
 
-class Trials:
+class RepairAttempts:
     """Applies strategies and has them proven.
 
     While bits go on flipping, a strategy or its proof sees flips that are younger than the repair.

@@ -1,50 +1,38 @@
-"""Carry a diagnosis out: try the policy's strategies in order until one is proven."""
+"""What repairs are made of: strategies with their proof, rebuilds, reloads, rollbacks."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
 from typing import Literal
 
-from selfheal_edge.calibration.commissioning import cross_check, settle
-from selfheal_edge.diagnosis.diagnoser import Cause, Diagnosis
+from selfheal_edge.calibration.commissioning import cross_check, record_known_answers
 from selfheal_edge.errors import (
     ForkedProcessError,
     IntegrityError,
     ModelClosedError,
     ModelFormatError,
 )
+from selfheal_edge.inference.serving import Serving
 from selfheal_edge.integrity.guarded_image import GuardedImage
-from selfheal_edge.integrity.image_digests import Birth
+from selfheal_edge.integrity.image_digests import ImageDigests
 from selfheal_edge.integrity.weights import GOLDEN, Weights
-from selfheal_edge.loop.trust import Trust
+from selfheal_edge.loop.incidents import StrategyTried
 from selfheal_edge.monitoring.baseline import Baseline, KnownAnswers
-from selfheal_edge.policy import Policy
 from selfheal_edge.repair import ModelRepairKit, RepairCase
-from selfheal_edge.repair.rollback import Rollback
-from selfheal_edge.store.journal import Journal
+from selfheal_edge.store.journal import EventKind, Journal
 from selfheal_edge.text import LIST, shown
 from selfheal_edge.tflite.runtimes.protocol import Instance
 from selfheal_edge.tflite.session import Session
-from selfheal_edge.trial.proof import REPEATS, Proof, Trials, prove_restored
+from selfheal_edge.trial.proof import REPEATS, Proof, RepairAttempts, prove_restored
 
-__all__ = ["Healer", "Healing"]
+__all__ = ["RepairExecutor"]
 
 _log = logging.getLogger("selfheal_edge")
 
 
-@dataclass(frozen=True, slots=True)
-class Healing:
-    """How a response ended."""
-
-    strategy: str | None
-    """The strategy that was proven or, if none was, the last one applied."""
-    restored: bool
-    """Whether the model is proven to be what it was."""
-
-
-class Healer:
+class RepairExecutor:
     """One model's repairs; the `RepairTarget` that strategies see.
 
     Parameters
@@ -55,8 +43,14 @@ class Healer:
         Makes guarded images of the session's source and of an instance built from it.
     known
         Known answers of golden.
-    kit, policy, journal
-        What can be done, what shall be done, and where it is written down.
+    kit, journal
+        What can be done, and where it is written down.
+    serving
+        Serves from the session's instance, which is exchanged here.
+    inference_lock
+        Held while an inference runs.
+    mark_untrusted
+        Has every answer flagged from now on.
     """
 
     def __init__(
@@ -67,33 +61,22 @@ class Healer:
         guard: Callable[[Instance], Mapping[str, GuardedImage]],
         known: KnownAnswers,
         kit: ModelRepairKit,
-        policy: Policy,
         journal: Journal,
+        serving: Serving,
+        inference_lock: AbstractContextManager[None],
+        mark_untrusted: Callable[[], None],
     ) -> None:
         self._session = session
         self._guard = guard
         self._weights = weights
         self._kit = kit
-        self._policy = policy
         self._journal = journal
-        self._birth = Birth({name: image.live for name, image in weights.images.items()})
+        self._serving = serving
+        self._inference_lock = inference_lock
+        self._mark_untrusted = mark_untrusted
+        self._digests = ImageDigests({name: image.live for name, image in weights.images.items()})
         self._known = {GOLDEN: known}  # by origin
-        self.trust = Trust(session)
-        """Whether answers may be relied on."""
-        self.repairs = 0
-        """Repairs that were proven."""
-        self.failed = 0
-        """Repairs that were applied and did not hold."""
-        self._trials = Trials(self, self.prove)
-
-    @property
-    def heals_at_once(self) -> bool:
-        """Whether the core shall repair what its sweep finds: when the first response is just that.
-
-        A user who replaces our strategy, or puts another one first, gets the first word.
-        """
-        first = self._policy.response(Cause.WEIGHT_CORRUPTION)[:1]
-        return first == ("rollback_block",) and isinstance(self._kit.strategies[first[0]], Rollback)
+        self._attempts = RepairAttempts(self, self.prove)
 
     @property
     def known(self) -> KnownAnswers:
@@ -125,11 +108,11 @@ class Healer:
     def _adopt(self) -> int:
         questions = self.known.inputs
         self.rebuild(self._renew)
-        settled = settle(self._session, self.rebuild, questions)
+        answers = record_known_answers(self._session, self.rebuild, questions)
         generation = self._weights.take(changed=True)
         held = {self._weights.origin(g) for g in self._weights.generations}
         self._known = {g: known for g, known in self._known.items() if g in held}
-        self._known[generation] = settled
+        self._known[generation] = answers
         self._weights.activate(generation)
         return generation
 
@@ -139,7 +122,7 @@ class Healer:
         ranges = {name: image.ranges_of(None) for name, image in weights.images.items()}
         is_sound = False
         try:
-            with self._session.inference_lock:
+            with self._inference_lock:
                 report = weights.restore(generation, ranges)
             weights.activate(generation)
             self.rebuild()
@@ -150,19 +133,14 @@ class Healer:
             self.mark_untrusted()
 
     def renew_golden(self) -> int:
-        """As `Birth.renew_golden`."""
-        return self._birth.renew_golden(self._session, self._weights)
+        """As `ImageDigests.renew_golden`."""
+        return self._digests.renew_golden(self._session, self._weights)
 
     def _renew(self, fresh: Mapping[str, memoryview]) -> None:
         """Expect what the runtime has packed from changed weights, where it did before."""
         for name, live in fresh.items():
             self._weights.images[name].guard.write(0, live)
         self._weights.follow(fresh)
-
-    @property
-    def repeated(self) -> int:
-        """Times that a repair met new damage, and was applied again."""
-        return self._trials.repeated
 
     @property
     def weights(self) -> Weights:
@@ -196,7 +174,11 @@ class Healer:
             )
         take_over = follow or self._weights.follow
         try:
-            self._session.rebuild(lambda fresh: take_over(fresh.images), keep_state=keep_state)
+            self._session.rebuild(
+                lambda fresh: take_over(fresh.images),
+                exchange=self._serving.exchange,
+                keep_state=keep_state,
+            )
         except ModelFormatError as error:  # the file was accepted when the model was opened
             raise IntegrityError(
                 f"weights: expected sound bytes to build from, got damage meanwhile: {error}"
@@ -214,24 +196,25 @@ class Healer:
             came while the new instance was built and guarded.
         """
         data = self._session.copy.model.data
-        self._birth.require({"source": memoryview(data)})  # or a runtime would parse damage
+        self._digests.require({"source": memoryview(data)})  # or a runtime would parse damage
         self._session.source.view[:] = data
-        self._session.rebuild(self._guard_anew)
+        self._session.rebuild(self._guard_anew, exchange=self._serving.exchange)
 
     def _guard_anew(self, fresh: Instance) -> None:
         """Guard an instance that is about to serve, if it is what the model was born as."""
-        self._birth.require_all({"source": self._session.source.view, **fresh.images})
+        self._digests.require_all({"source": self._session.source.view, **fresh.images})
         guarded = self._guard(fresh)
         # The guard has sealed what it found: that must be what the model was born with, and still.
-        self._birth.require_all({name: image.live for name, image in guarded.items()})
+        self._digests.require_all({name: image.live for name, image in guarded.items()})
         if any(image.image.check() for image in guarded.values()):
             raise IntegrityError("weights: expected sound bytes to guard, got others meanwhile")
         self._weights.replace(guarded)
+        self._serving.guard()
         self._known = {GOLDEN: self._known[GOLDEN]}
 
     def mark_untrusted(self) -> None:
         """Flag every answer from now on."""
-        self.trust.mark()
+        self._mark_untrusted()
 
     def prove(self) -> Proof:
         """Check every byte and every known answer."""
@@ -250,36 +233,29 @@ class Healer:
             _log.warning("the known answers could not be asked", exc_info=True)
             return False
 
-    def respond(self, diagnosis: Diagnosis, case: RepairCase, prediction: int) -> Healing:
-        """Apply the response to a diagnosis; every step goes to the journal."""
-        last: str | None = None
-        for name in self._policy.response(diagnosis.cause):
-            strategy = self._kit.strategies[name]
-            try:
-                outcome, case = self._trials.apply(strategy, case)
-                proof = None
-                if outcome.applied and strategy.heals:
-                    proof = self._trials.prove(strategy, case)
-            except Exception as error:  # a strategy that breaks down is one that did not help
-                _log.warning("%s failed", name, exc_info=error)
-                text = f"failed: {type(error).__name__}: {error}"
-                self._record(diagnosis, name, text, prediction)
-                self.failed += 1
-                continue
-            if not outcome.applied:
-                self._record(diagnosis, name, f"not applied: {outcome.text}", prediction)
-                continue
-            last = name
-            if proof is None:
-                self._record(diagnosis, name, outcome.text, prediction)
-                return Healing(name, restored=False)
-            if proof.held:
-                self.repairs += 1
-                self._record(diagnosis, name, f"healed: {outcome.text}; {proof.text}", prediction)
-                return Healing(name, restored=True)
-            self.failed += 1
-            self._record(diagnosis, name, f"not proven: {proof.text}", prediction)
-        return Healing(last, restored=False)
+    def try_strategy(self, name: str, case: RepairCase) -> StrategyTried:
+        """Apply a strategy and have its claim proven; what it raises is told, not passed on."""
+        strategy = self._kit.strategies[name]
+        before = self._attempts.repeated
+        try:
+            outcome, case = self._attempts.apply(strategy, case)
+            proof = None
+            if outcome.applied and strategy.heals:
+                proof = self._attempts.prove(strategy, case)
+        except Exception as error:
+            _log.warning("%s failed", name, exc_info=error)
+            repeats = self._attempts.repeated - before
+            text = f"{type(error).__name__}: {error}"
+            return StrategyTried(name, False, text, case, failed=True, repeats=repeats)
+        return StrategyTried(
+            name,
+            outcome.applied,
+            outcome.text,
+            case,
+            held=None if proof is None else proof.held,
+            proof="" if proof is None else proof.text,
+            repeats=self._attempts.repeated - before,
+        )
 
     def roll_back(
         self,
@@ -318,7 +294,7 @@ class Healer:
             self._return_to(active)
             raise
         self._journal.add(
-            "rollback",
+            EventKind.ROLLBACK,
             prediction,
             strategy="rollback_model" if modules is None else "rollback_module",
             outcome=text,
@@ -328,9 +304,7 @@ class Healer:
         self, generation: int, ranges: Mapping[str, Sequence[tuple[int, int]]], *, whole: bool
     ) -> str:
         weights = self._weights
-        with (
-            self._session.inference_lock
-        ):  # no answer from weights that are half one, half the other
+        with self._inference_lock:  # no answer from weights that are half one, half the other
             report = weights.restore(generation, ranges)
         if report.refused:
             raise IntegrityError(
@@ -354,29 +328,20 @@ class Healer:
         return f"{done}; {proof.text}"
 
     def commission(self, baseline: Baseline, prediction: int, *, flips: bool) -> Baseline:
-        """Do what `SelfHealingModel.commission` says; return the baseline as settled here."""
+        """Do what `SelfHealingModel.commission` says; return the baseline as recorded here."""
         self.rebuild()
         questions = baseline.known_answers.inputs
-        settled = settle(self._session, self.rebuild, questions)
-        same = settled.matches(baseline.known_answers.outputs)
+        answers = record_known_answers(self._session, self.rebuild, questions)
+        same = answers.matches(baseline.known_answers.outputs)
         there, here = baseline.fingerprint, self._session.fingerprint
         evidence = [f"calibrated on {there}", f"runs on {here}"]
         if flips:
             evidence.append(cross_check(self._session, questions))
-        self._known[self._weights.origin(self._weights.active)] = settled
+        self._known[self._weights.origin(self._weights.active)] = answers
         self._journal.add(
-            "commissioned",
+            EventKind.COMMISSIONED,
             prediction,
             evidence=tuple(evidence),
             outcome=f"known answers {'are the same' if same else 'differ and were settled'}",
         )
-        return baseline.with_known_answers(settled, here)
-
-    def _record(self, diagnosis: Diagnosis, strategy: str, outcome: str, prediction: int) -> None:
-        self._journal.add(
-            "repair",
-            prediction,
-            cause=diagnosis.cause.value,
-            strategy=strategy,
-            outcome=outcome,
-        )
+        return baseline.with_known_answers(answers, here)

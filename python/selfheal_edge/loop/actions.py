@@ -1,0 +1,140 @@
+"""What the loop can do. Each is carried out by `loop.executor`; most report back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from selfheal_edge.causes import Cause
+from selfheal_edge.diagnosis.symptoms import Symptoms
+from selfheal_edge.integrity.weights import CorruptBlock
+from selfheal_edge.loop.incidents import Step
+from selfheal_edge.loop.state import Why
+from selfheal_edge.repair.protocol import RepairCase
+from selfheal_edge.store.journal import EventKind
+
+__all__ = [
+    "Action",
+    "AnswerAgain",
+    "AskKnownAnswers",
+    "CheckWeights",
+    "FailBack",
+    "FailOver",
+    "NameCause",
+    "Proceed",
+    "RaiseError",
+    "ReadSignals",
+    "RebuildRuntime",
+    "Record",
+    "RenewGolden",
+    "ResetMonitor",
+    "TryStrategy",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckWeights:
+    """Compare every byte with its keyed hash → `WeightsChecked`."""
+
+    why: Why
+
+
+@dataclass(frozen=True, slots=True)
+class AskKnownAnswers:
+    """Ask the running instance the known answers → `KnownAnswersAsked`."""
+
+    why: Why
+
+
+@dataclass(frozen=True, slots=True)
+class NameCause:
+    """Ask the diagnoser → `CauseNamed`; where there are alarms, with the monitor's scores."""
+
+    symptoms: Symptoms
+
+
+@dataclass(frozen=True, slots=True)
+class TryStrategy:
+    """Apply a strategy and have it proven → `StrategyTried`."""
+
+    name: str
+    case: RepairCase
+
+
+@dataclass(frozen=True, slots=True)
+class FailOver:
+    """Have the spare serve, if it is proven sound → `FailedOver`."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailBack:
+    """Have the model itself serve again."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadSignals:
+    """Ask the monitor whether the signals have settled → `SignalsRead`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResetMonitor:
+    """Have the charts begin anew → `MonitorReset`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildRuntime:
+    """Build the runtime anew from verified bytes; a state is kept → `RuntimeRebuilt`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RenewGolden:
+    """Write golden's damaged copies anew from the file, if asked to → `GoldenRenewed`."""
+
+    guards: tuple[CorruptBlock, ...]
+    is_needed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerAgain:
+    """Take the answer anew, which came from a model that was damaged and is healed."""
+
+
+@dataclass(frozen=True, slots=True)
+class RaiseError:
+    """Have the caller hear the runtime's own error: no damage explains it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Write to the journal."""
+
+    kind: EventKind
+    cause: Cause | None = None
+    evidence: tuple[str, ...] = ()
+    strategy: str | None = None
+    outcome: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Proceed:
+    """Go on with a step → `NextStep`."""
+
+    step: Step
+
+
+Action: TypeAlias = (
+    CheckWeights
+    | AskKnownAnswers
+    | NameCause
+    | TryStrategy
+    | FailOver
+    | FailBack
+    | ReadSignals
+    | ResetMonitor
+    | RebuildRuntime
+    | RenewGolden
+    | AnswerAgain
+    | RaiseError
+    | Record
+    | Proceed
+)

@@ -1,0 +1,488 @@
+"""What a self-healing model does: this file, from top to bottom.
+
+`decide` is told what happened and says what to do. It calls nothing that acts: it takes the state
+of the loop and an incident, and returns the next state and a list of actions. The executor carries
+the actions out, one after the other; what an action finds out is the next incident, decided before
+the action that follows. So everything that happens between an alarm and its proof is in here:
+
+1.  An inference reports damage, an error, alarms, or that something is due (`_reported`).
+2.  Corrupt weights are repaired at once: nothing else that they make the model do means anything.
+3.  Alarms wait until the shape of a shift shows, and then their cause is named.
+4.  The policy's strategies for that cause are tried in order until one is proven.
+5.  A trouble of the weights or the runtime ends by proof, any other when the signals settle.
+
+Answers are flagged from the first suspicion to that end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final, NamedTuple, TypeAlias
+
+from selfheal_edge.causes import Cause
+from selfheal_edge.diagnosis.symptoms import Diagnosis, Symptoms
+from selfheal_edge.inference.incident import Incident
+from selfheal_edge.integrity.weights import CorruptBlock
+from selfheal_edge.loop.actions import (
+    Action,
+    AnswerAgain,
+    AskKnownAnswers,
+    CheckWeights,
+    FailBack,
+    FailOver,
+    NameCause,
+    Proceed,
+    RaiseError,
+    ReadSignals,
+    RebuildRuntime,
+    Record,
+    RenewGolden,
+    ResetMonitor,
+    TryStrategy,
+)
+from selfheal_edge.loop.incidents import (
+    AnyIncident,
+    CauseNamed,
+    DamageFound,
+    Ended,
+    FailedOver,
+    GoldenRenewed,
+    Interrupted,
+    KnownAnswersAsked,
+    Looked,
+    MarkedUntrusted,
+    MonitorReset,
+    NextStep,
+    Posted,
+    RolledBack,
+    RuntimeRebuilt,
+    SignalsRead,
+    Started,
+    Step,
+    StrategyTried,
+    WeightsChecked,
+)
+from selfheal_edge.loop.state import LoopState, Repair, Why
+from selfheal_edge.monitoring.monitor import SENSOR_ALARMS, Alarm
+from selfheal_edge.repair.protocol import RepairCase
+from selfheal_edge.store.journal import EventKind
+
+__all__ = ["Decision", "Wake", "decide", "wake_at"]
+
+Decision: TypeAlias = tuple[LoopState, tuple[Action, ...]]
+
+_SAMPLES_FOR_DIAGNOSIS: Final = 32
+"""The shape of a shift does not show in fewer."""
+
+
+def decide(state: LoopState, incident: AnyIncident) -> Decision:  # noqa: PLR0911, PLR0912 — a case each
+    """Return what the loop knows after an incident, and what it does about it.
+
+    Parameters
+    ----------
+    state
+        What it knew before, with `LoopState.now` at this moment.
+    incident
+        What happened: reported by an inference, asked for by the user, or found by an action.
+    """
+    match incident:
+        # From outside: inferences, sweeps and the user.
+        case Started():
+            return _started(state), ()
+        case Posted(reported):
+            return _suspect(state, reported), ()
+        case Incident():
+            return _reported(state, incident)
+        case DamageFound(blocks):
+            return _damaged(state, blocks)
+        case RolledBack():
+            return _restored(state)
+        case MarkedUntrusted():
+            return replace(state, trust=state.trust.marked()), ()
+        # From our own actions.
+        case WeightsChecked(why, corrupt):
+            return _weights_checked(state, why, corrupt)
+        case KnownAnswersAsked(why, are_right):
+            return _known_answers_asked(state, why, are_right)
+        case CauseNamed(diagnosis):
+            return _cause_named(state, diagnosis)
+        case StrategyTried():
+            return _strategy_tried(state, incident)
+        case SignalsRead(settled):
+            return _recovered(state) if settled else (state, ())
+        case MonitorReset(sample):
+            return replace(state, recovered_at=sample), ()
+        case RuntimeRebuilt():
+            return _runtime_rebuilt(state, incident)
+        case GoldenRenewed():
+            return _guards_mended(state, incident)
+        case FailedOver(is_sound):
+            return _failed_over(state, is_sound)
+        case NextStep(step):
+            return _next_step(state, step)
+        case Looked(suspicions):
+            return replace(state, trust=state.trust.looked(suspicions)), ()
+        case Interrupted():
+            return _interrupted(state), ()
+        case Ended():
+            return state, (FailBack(),) if state.now.on_spare and not state.is_damaged else ()
+
+
+class Wake(NamedTuple):
+    """Which inference the loop wants to hear of, if nothing else comes up."""
+
+    prediction: int | None
+    second: float
+    always: bool
+
+
+def wake_at(state: LoopState) -> Wake:
+    """Return when the loop has to look again: at the first thing that is due, or always."""
+    triggers = (state.known_answers, state.rebuild)
+    due = [t.next_prediction for t in triggers if t.next_prediction is not None]
+    if state.pending:
+        due.append(state.diagnose_at)
+    if state.is_damaged:
+        due.append(state.backoff.at)
+    if state.now.on_spare:
+        due.append(state.verify_spare_at)
+    waits_for_signals = state.trouble is not None and not state.is_damaged
+    second = min(trigger.next_second for trigger in triggers)
+    return Wake(min(due, default=None), second, waits_for_signals)
+
+
+# ---- 1. What is reported
+
+
+def _started(state: LoopState) -> LoopState:
+    at = (state.now.prediction, state.now.second)
+    return replace(
+        state,
+        known_answers=state.known_answers.restarted(*at),
+        rebuild=state.rebuild.restarted(*at),
+    )
+
+
+def _suspect(state: LoopState, reported: Incident) -> LoopState:
+    """Flag answers until a worker has looked, where what it will look at is news."""
+    is_live = any(block.part == "live" for block in reported.damage)
+    if is_live or reported.error is not None or (reported.alarms and state.is_calm):
+        return replace(state, trust=state.trust.suspecting())
+    return state
+
+
+def _reported(state: LoopState, reported: Incident) -> Decision:
+    """Hear what an inference reports: damage before it, no answer, or what came with the answer."""
+    actions: tuple[Action, ...] = ()
+    if state.now.on_spare and state.now.prediction >= state.verify_spare_at:
+        actions = (FailBack(), FailOver())  # nothing sweeps a spare that serves
+    if reported.damage:
+        state, more = _damaged(state, reported.damage)
+        return state, (*actions, *more)
+    if reported.error is not None:
+        return state, (*actions, CheckWeights(Why.FAILED_RUN))
+    state = state.counting(alarms=len(reported.alarms))
+    # Alarms of before a recovery had waited for it: what was wrong then is known, and healed.
+    alarms = tuple(a for a in reported.alarms if a.onset >= state.recovered_at)
+    if alarms:
+        state, more = _alarmed(state, alarms)
+        actions = (*actions, *more)
+    return state, (*actions, Proceed(Step.TROUBLE), Proceed(Step.SCHEDULE))
+
+
+def _alarmed(state: LoopState, alarms: tuple[Alarm, ...]) -> Decision:
+    """Doubt the answers, look at the weights at once, and wait for what the shift looks like."""
+    actions: tuple[Action, ...] = ()
+    if state.is_calm:
+        seen = state.now.sample - min(a.onset for a in alarms)
+        wait = max(0, _SAMPLES_FOR_DIAGNOSIS - seen)
+        state = replace(state, diagnose_at=state.now.prediction + wait, trust=state.trust.marked())
+        evidence = tuple(f"alarm: {a}" for a in alarms)
+        actions = (Record(EventKind.ALARM, evidence=evidence), CheckWeights(Why.ALARM))
+    known = {a.signal for a in state.pending}
+    news = {a.signal: a for a in reversed(alarms) if a.signal not in known}
+    state = replace(state, pending=(*state.pending, *reversed(news.values())))
+    is_known = state.trouble is not None and state.trouble.cause is Cause.SENSOR_FAULT
+    if not is_known and any(a.signal in SENSOR_ALARMS for a in state.pending):
+        state = replace(state, diagnose_at=state.now.prediction)  # such an alarm says it all
+    return state, actions
+
+
+def _next_step(state: LoopState, step: Step) -> Decision:  # noqa: PLR0911
+    number, second = state.now.prediction, state.now.second
+    match step:
+        case Step.TROUBLE:
+            if state.pending and number >= state.diagnose_at:
+                return state, (CheckWeights(Why.DIAGNOSIS),)
+            if state.is_damaged:
+                return state, (CheckWeights(Why.RETRY),) if number >= state.backoff.at else ()
+            return state, (ReadSignals(),) if state.trouble is not None else ()
+        case Step.HEALED_FIRST:
+            if state.is_damaged:  # what a damaged model is heard to do says nothing else
+                return replace(state, pending=()), ()
+            return _ask_for_a_cause(state)
+        case Step.SCHEDULE:
+            ask = state.known_answers.is_due(number, second)
+            rebuild = state.rebuild.is_due(number, second)
+            if ask:
+                again = state.known_answers.restarted(number, second)
+                state = replace(state, known_answers=again)
+            if rebuild:
+                state = replace(state, rebuild=state.rebuild.restarted(number, second))
+            if state.is_damaged:  # its repair is tried again by itself
+                return state, ()
+            if rebuild:
+                return state, (RebuildRuntime(),)
+            return state, (AskKnownAnswers(Why.SCHEDULE),) if ask else ()
+
+
+# ---- 2. Weights and runtime are looked at
+
+
+def _damaged(state: LoopState, found: tuple[CorruptBlock, ...]) -> Decision:
+    """Take in what a sweep found, some of which the core has healed already."""
+    live = tuple(block for block in found if block.part == "live")
+    guards = tuple(block for block in found if block.part != "live")
+    actions: tuple[Action, ...] = ()
+    if guards:
+        is_lost = any(b.part == "snapshot" and not b.healed for b in guards)
+        actions = (RenewGolden(guards, is_lost),)
+    if live and not state.backoff.holds(live, state.now.prediction):
+        state, more = _repair_corruption(state, live, Why.SWEEP)
+        actions = (*actions, *more)
+    return state, actions
+
+
+def _weights_checked(  # noqa: PLR0911
+    state: LoopState, why: Why, corrupt: tuple[CorruptBlock, ...]
+) -> Decision:
+    """Go on with what every byte was checked for; whatever it was, corruption comes first."""
+    match why:
+        case Why.REPAIR:
+            return _case_complete(state, corrupt)
+        case Why.DIAGNOSIS:
+            if not corrupt:
+                return _ask_for_a_cause(state)
+            actions: tuple[Action, ...] = ()
+            if not state.backoff.holds(corrupt, state.now.prediction):
+                state, actions = _repair_corruption(state, corrupt, why)
+            return state, (*actions, Proceed(Step.HEALED_FIRST))
+        case Why.RUNTIME_FAULT if not corrupt:
+            return state, (NameCause(Symptoms(known_answers_right=False)),)
+        case Why.RETRY if not corrupt:
+            return state, (AskKnownAnswers(why),)
+        case Why.FAILED_RUN if not corrupt:
+            return state, (RaiseError(),)
+        case Why.ALARM if corrupt:
+            state = replace(state, pending=())  # a damaged model was heard
+    return _repair_corruption(state, corrupt, why) if corrupt else (state, ())
+
+
+def _known_answers_asked(state: LoopState, why: Why, are_right: bool) -> Decision:
+    if why is Why.DIAGNOSIS:
+        alarms = state.pending
+        state = replace(state, pending=(), repair=Repair(why))
+        return state, (NameCause(Symptoms(alarms, known_answers_right=are_right)),)
+    if not are_right:  # either the weights are corrupt after all, or the runtime is at fault
+        state = replace(state, repair=Repair(Why.RUNTIME_FAULT))
+        return state, (*_fail_over(state), CheckWeights(Why.RUNTIME_FAULT))
+    return _restored(state) if why is Why.RETRY else (state, ())
+
+
+def _runtime_rebuilt(state: LoopState, rebuilt: RuntimeRebuilt) -> Decision:
+    if rebuilt.refused:  # there is no room to build anything now, and nothing is known to be wrong
+        outcome = f"put off: {rebuilt.refused}"
+        return state, (Record(EventKind.REPAIR, strategy="rebuild", outcome=outcome),)
+    if not rebuilt.is_sound:  # damage that the sweep has not reached
+        return state, (CheckWeights(Why.REBUILD),)
+    return state, (AskKnownAnswers(Why.SCHEDULE),)
+
+
+def _guards_mended(state: LoopState, mended: GoldenRenewed) -> Decision:
+    """Count damage to what guards the weights; write down once what could not be mended."""
+    lost = set(state.lost if mended.generations == state.lost_of else ())
+    actions: list[Action] = []
+    for block in mended.guards:
+        name = (block.image, block.part, block.block)
+        # If the copy was not golden's, the next sweep finds it again.
+        is_mended = block.healed or (mended.renewed and block.part == "snapshot")
+        if is_mended:
+            state = state.counting(guards_mended=1)
+            lost.discard(name)
+        elif name in lost:
+            continue
+        else:
+            lost.add(name)
+        outcome = (
+            f"{'healed' if is_mended else 'not healed'}: damage to the {block.part} that guards "
+            f"block {block.block} of the {block.image} image"
+        )
+        actions.append(
+            Record(
+                EventKind.REPAIR, Cause.WEIGHT_CORRUPTION, strategy="mend_guard", outcome=outcome
+            )
+        )
+    return replace(state, lost=frozenset(lost), lost_of=mended.generations), tuple(actions)
+
+
+# ---- 3. The cause is named
+
+
+def _repair_corruption(state: LoopState, corrupt: tuple[CorruptBlock, ...], why: Why) -> Decision:
+    """Begin the repair of corrupt weights; answers are flagged, or the spare's, until its end."""
+    state = replace(state, repair=Repair(why, corrupt)).counting(corrupt_blocks=len(corrupt))
+    regions = tuple(dict.fromkeys(name for block in corrupt for name in block.regions))
+    symptoms = Symptoms(corrupt_blocks=len(corrupt), corrupt_regions=regions)
+    return state, (*_fail_over(state), NameCause(symptoms))
+
+
+def _ask_for_a_cause(state: LoopState) -> Decision:
+    """Begin the diagnosis of what is pending, if there is still something."""
+    return state, (AskKnownAnswers(Why.DIAGNOSIS),) if state.pending else ()
+
+
+def _cause_named(state: LoopState, diagnosis: Diagnosis) -> Decision:
+    """Choose the strategies for a cause, unless it is that of the trouble that goes on."""
+    repair = state.repair
+    assert repair is not None
+    if repair.why is Why.DIAGNOSIS and not repair.corrupt:
+        is_known = state.trouble is not None and state.trouble.cause is diagnosis.cause
+        pause = 2 * state.pause if is_known else state.policy.rediagnose_after
+        state = replace(state, pause=pause, diagnose_at=state.now.prediction + pause)
+        if is_known:
+            return replace(state, repair=None), ()
+    ladder = state.policy.response(diagnosis.cause)
+    state = replace(state, repair=replace(repair, diagnosis=diagnosis, ladder=ladder))
+    record = Record(
+        EventKind.DIAGNOSIS,
+        diagnosis.cause,
+        tuple(str(fact) for fact in diagnosis.evidence),
+        outcome=f"confidence {diagnosis.confidence:.2f}",
+    )
+    if repair.corrupt:  # one corrupt block seldom comes alone, and proof needs all of them healed
+        return state, (record, CheckWeights(Why.REPAIR))
+    state, actions = _try_next(state)
+    return state, (record, *actions)
+
+
+def _case_complete(state: LoopState, left: tuple[CorruptBlock, ...]) -> Decision:
+    repair = state.repair
+    assert repair is not None
+    seen = {(b.image, b.block) for b in left}
+    healed = tuple(b for b in repair.corrupt if (b.image, b.block) not in seen)
+    case = RepairCase((*left, *healed))
+    return _try_next(replace(state, repair=replace(repair, case=case, first_case=case)))
+
+
+# ---- 4. Strategies are tried until one is proven
+
+
+def _try_next(state: LoopState) -> Decision:
+    repair = state.repair
+    assert repair is not None
+    if not repair.ladder:
+        return _repair_ended(state, is_restored=False)
+    name, *later = repair.ladder
+    state = replace(state, repair=replace(repair, ladder=tuple(later)))
+    return state, (TryStrategy(name, repair.case),)
+
+
+def _strategy_tried(state: LoopState, tried: StrategyTried) -> Decision:
+    repair = state.repair
+    assert repair is not None
+    assert repair.diagnosis is not None
+    state = replace(state, repair=replace(repair, case=tried.case))
+    if tried.failed:  # one that breaks down is one that did not help
+        outcome, state = f"failed: {tried.text}", state.counting(failed=1)
+    elif not tried.applied:
+        outcome = f"not applied: {tried.text}"
+    elif tried.held is None:
+        outcome = tried.text
+    elif tried.held:
+        outcome, state = f"healed: {tried.text}; {tried.proof}", state.counting(repairs=1)
+    else:
+        outcome, state = f"not proven: {tried.proof}", state.counting(failed=1)
+    state = state.counting(repeated=tried.repeats)
+    record = Record(EventKind.REPAIR, repair.diagnosis.cause, strategy=tried.name, outcome=outcome)
+    is_last_word = tried.applied and not tried.failed and tried.held is not False
+    if is_last_word:
+        state, actions = _repair_ended(state, is_restored=bool(tried.held))
+    else:
+        state, actions = _try_next(state)
+    return state, (record, *actions)
+
+
+# ---- 5. A trouble begins or ends
+
+
+def _repair_ended(state: LoopState, *, is_restored: bool) -> Decision:
+    repair = state.repair
+    assert repair is not None
+    assert repair.diagnosis is not None
+    state = replace(state, repair=None)
+    actions: tuple[Action, ...] = ()
+    if not is_restored:
+        state = replace(state, trouble=repair.diagnosis)
+        if repair.corrupt or repair.why is not Why.DIAGNOSIS or state.is_damaged:
+            # Whatever the policy did: nothing may rely on a damaged model.
+            resisting = repair.first_case.corrupt if repair.corrupt else None
+            backoff = state.backoff.put_off(state.now.prediction, resisting)
+            state = replace(state, trust=state.trust.marked(), backoff=backoff)
+    elif repair.corrupt:
+        state, actions = _restored(state)
+    elif repair.why is Why.DIAGNOSIS:
+        state, actions = _recovered(replace(state, trouble=repair.diagnosis))
+    else:  # a drift that goes on is one still
+        state, actions = _restored(replace(state, trouble=state.trouble or repair.diagnosis))
+    if repair.why is Why.FAILED_RUN and not is_restored:
+        return state, (*actions, RaiseError())
+    if repair.why is Why.ALARM and is_restored:
+        return state, (*actions, AnswerAgain())
+    if repair.why is Why.REBUILD and is_restored:
+        return state, (*actions, AskKnownAnswers(Why.SCHEDULE))
+    return state, actions
+
+
+def _restored(state: LoopState) -> Decision:
+    """Take note that weights and runtime are proven to be what they were."""
+    state = replace(state, backoff=state.backoff.cleared())
+    if state.trouble is None or state.is_damaged:
+        return _recovered(state)
+    return state, ()
+
+
+def _recovered(state: LoopState) -> Decision:
+    """Begin anew: the charts have heard what is over; what else was wrong will be heard again."""
+    trouble = state.trouble
+    state = replace(
+        state,
+        trouble=None,
+        pending=(),
+        pause=state.policy.rediagnose_after,
+        trust=state.trust.restored(),
+    )
+    if trouble is None:
+        return state, (ResetMonitor(),)
+    return state, (ResetMonitor(), Record(EventKind.RECOVERED, trouble.cause))
+
+
+def _interrupted(state: LoopState) -> LoopState:
+    """Forget a repair that an exception has ended: what it was begun for is found again."""
+    repair, state = state.repair, replace(state, repair=None)
+    if repair is not None and repair.why is Why.ALARM and state.is_calm:
+        return replace(state, trust=state.trust.restored())
+    return state
+
+
+# ---- The spare
+
+
+def _fail_over(state: LoopState) -> tuple[Action, ...]:
+    return (FailOver(),) if state.has_spare and not state.now.on_spare else ()
+
+
+def _failed_over(state: LoopState, is_sound: bool) -> Decision:
+    if not is_sound:
+        return state, ()
+    later = state.now.prediction + state.policy.rediagnose_after
+    return replace(state, verify_spare_at=later), ()

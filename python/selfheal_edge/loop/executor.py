@@ -1,0 +1,313 @@
+"""Carry out what the loop decides, and tell it what came of it."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Final, Protocol
+
+from selfheal_edge.concurrency.locks import ModelLock
+from selfheal_edge.diagnosis.diagnoser import Diagnoser, diagnose_with
+from selfheal_edge.diagnosis.symptoms import Symptoms
+from selfheal_edge.errors import ForkedProcessError, IntegrityError, ModelClosedError
+from selfheal_edge.inference.incident import Incident
+from selfheal_edge.inference.serving import Serving
+from selfheal_edge.inference.spare import Spare
+from selfheal_edge.integrity.guarded_image import GuardedImage
+from selfheal_edge.integrity.weights import CorruptBlock, Weights
+from selfheal_edge.loop import actions as do
+from selfheal_edge.loop import incidents as heard
+from selfheal_edge.loop.decision import decide, wake_at
+from selfheal_edge.loop.dispatcher import Dispatcher, dispatcher_for
+from selfheal_edge.loop.incidents import AnyIncident
+from selfheal_edge.loop.repair_executor import RepairExecutor
+from selfheal_edge.loop.state import LoopState, Moment
+from selfheal_edge.monitoring.baseline import KnownAnswers
+from selfheal_edge.monitoring.monitor import Monitor
+from selfheal_edge.policy import Policy
+from selfheal_edge.repair import ModelRepairKit
+from selfheal_edge.store.journal import Journal
+from selfheal_edge.tflite.runtimes.protocol import Instance
+from selfheal_edge.tflite.session import Session
+
+__all__ = ["LoopExecutor", "ServingMaker"]
+
+_log = logging.getLogger("selfheal_edge")
+
+_MOST_PUT_OFF: Final = 64
+
+
+class ServingMaker(Protocol):
+    """Makes what serves, given where to report."""
+
+    def __call__(self, *, handle: Callable[[Incident], None]) -> Serving:
+        """Return it."""
+        ...
+
+
+class LoopExecutor:
+    """One model's loop: the state, and the hands of `decide`.
+
+    The state is read by every thread and replaced under the inference lock; all else is done by
+    one thread at a time, which has the maintenance lock.
+
+    Parameters
+    ----------
+    session, weights, guard
+        What runs, its bytes, and what makes guarded images of them.
+    monitor, diagnoser, kit, policy, known, journal
+        The parts of the loop, what shall be done, and where it is written down.
+    inference_lock, maintenance_lock
+        The same object where the call that notices damage heals it.
+    spare
+        Serves while the model is being healed.
+    serve
+        Makes what serves; it reports here.
+    """
+
+    def __init__(
+        self,
+        *,
+        session: Session,
+        weights: Weights,
+        guard: Callable[[Instance], Mapping[str, GuardedImage]],
+        monitor: Monitor,
+        diagnoser: Diagnoser,
+        kit: ModelRepairKit,
+        policy: Policy,
+        known: KnownAnswers,
+        journal: Journal,
+        inference_lock: ModelLock,
+        maintenance_lock: ModelLock,
+        spare: Spare | None,
+        serve: ServingMaker,
+    ) -> None:
+        self._session = session
+        self._weights = weights
+        self._monitor = monitor
+        self._diagnoser = diagnoser
+        self._journal = journal
+        self._inference_lock = inference_lock
+        self._spare = spare
+        self._state = LoopState.first(policy, has_spare=spare is not None)
+        self._second = 0.0
+        self._is_busy = False
+        self._later: deque[AnyIncident] = deque(maxlen=_MOST_PUT_OFF)
+        self.dispatcher: Dispatcher = dispatcher_for(self, inference_lock, maintenance_lock)
+        """Has incidents handled: by the calling thread, or by a worker."""
+        self.serving = serve(handle=self.dispatcher.handle)
+        """Serves the inferences, and reports here."""
+        self.repairs = RepairExecutor(
+            session=session,
+            weights=weights,
+            guard=guard,
+            known=known,
+            kit=kit,
+            journal=journal,
+            serving=self.serving,
+            inference_lock=inference_lock,
+            mark_untrusted=self._mark_untrusted,
+        )
+        """What strategies see, and what the user asks for."""
+
+    @property
+    def state(self) -> LoopState:
+        """What the loop knows."""
+        return self._state
+
+    @property
+    def predictions(self) -> int:
+        """Predictions so far."""
+        return self.serving.number
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether answers may be relied on: the model's own, or those of a proven spare."""
+        return self._state.is_trusted or self.serving.on_spare
+
+    def start(self) -> None:
+        """Begin to count what is done every so often."""
+        self.handle(heard.Started())
+
+    def found(self, blocks: tuple[CorruptBlock, ...]) -> None:
+        """Handle what a sweep found beside the inferences."""
+        self.handle(heard.DamageFound(blocks))
+
+    def rolled_back(self) -> None:
+        """Take note that the user has rolled back, and that the result was proven."""
+        self.handle(heard.RolledBack())
+
+    def note(self, incident: AnyIncident) -> LoopState:
+        """Let the state know of something that nothing is to be done about; return the next one."""
+        with self._inference_lock:
+            self._decide(incident)
+            return self._state
+
+    def handle(self, incident: AnyIncident) -> None:
+        """Take in what came up, and do what has to be done.
+
+        Nothing that predictions depend on is held for longer than one inference takes. What comes
+        up meanwhile in the same thread, since a strategy or a diagnoser predicts, waits for the
+        end: or damage that is being healed would be found, and healed, without end.
+
+        Raises
+        ------
+        Exception
+            The runtime's own, when it failed and no damage explains that.
+        """
+        if self._is_busy:
+            self._put_off(incident)
+            return
+        try:
+            self._is_busy = True
+            self._handle(incident)
+            while self._later:
+                self._handle(self._later.popleft())
+        finally:
+            self._is_busy = False
+
+    def _put_off(self, incident: AnyIncident) -> None:
+        if isinstance(incident, Incident):
+            if incident.error is not None:
+                raise incident.error
+            # What is still corrupt is what is being healed, or is found again.
+            damage = _but_live(incident.damage)
+            if damage or incident.alarms:
+                self._later.append(replace(incident, damage=damage, again=None))
+        elif isinstance(incident, heard.DamageFound):
+            if blocks := _but_live(incident.blocks):
+                self._later.append(heard.DamageFound(blocks))
+        else:
+            self._later.append(incident)
+
+    def _handle(self, incident: AnyIncident) -> None:
+        self._second = self.serving.now()  # the user's clock, read once an incident
+        try:
+            self._follow(incident, incident)
+        except BaseException:
+            self._follow(heard.Interrupted(), incident)
+            raise
+        finally:
+            self._follow(heard.Ended(), incident)
+            with self._inference_lock:
+                self._tell_time()
+                wake = wake_at(self._state)
+                self.serving.handle_at(wake.prediction, wake.second, always=wake.always)
+
+    def _follow(self, incident: AnyIncident, about: AnyIncident) -> None:
+        """Decide, act, and decide on what came of it before the next action is carried out."""
+        left = list(reversed(self._decide(incident)))
+        while left:
+            result = self._carry_out(left.pop(), about)
+            if result is not None:
+                left += reversed(self._decide(result))
+
+    def _decide(self, incident: AnyIncident) -> tuple[do.Action, ...]:
+        with self._inference_lock:
+            self._tell_time()
+            self._state, actions = decide(self._state, incident)
+            return actions
+
+    def _tell_time(self) -> None:
+        serving = self.serving
+        now = Moment(serving.number, self._second, self._monitor.count, serving.on_spare)
+        self._state = replace(self._state, now=now)
+
+    def _mark_untrusted(self) -> None:
+        self.note(heard.MarkedUntrusted())
+
+    def _carry_out(  # noqa: PLR0911, PLR0912 — a case each
+        self, action: do.Action, about: AnyIncident
+    ) -> AnyIncident | None:
+        match action:
+            case do.CheckWeights(why):
+                return heard.WeightsChecked(why, self._weights.check())
+            case do.AskKnownAnswers(why):
+                return heard.KnownAnswersAsked(why, self.repairs.known_answers_right())
+            case do.NameCause(symptoms):
+                return heard.CauseNamed(diagnose_with(self._diagnoser, self._complete(symptoms)))
+            case do.TryStrategy(name, case):
+                return self.repairs.try_strategy(name, case)
+            case do.RebuildRuntime():
+                return self._rebuild()
+            case do.RenewGolden(guards, is_needed):
+                renewed = is_needed and self._renew_golden()
+                return heard.GoldenRenewed(guards, renewed, self._weights.generations)
+            case do.FailOver():
+                return self._fail_over()
+            case do.FailBack():
+                with self._inference_lock:
+                    self.serving.attach(self._session.instance)
+            case do.ReadSignals():
+                with self._inference_lock:
+                    return heard.SignalsRead(self._monitor.settled())
+            case do.ResetMonitor():
+                with self._inference_lock:
+                    self._monitor.reset()
+                    return heard.MonitorReset(self._monitor.count)
+            case do.Record(kind, cause, evidence, strategy, outcome):
+                self._journal.add(
+                    kind,
+                    self.predictions,
+                    cause=cause,
+                    evidence=evidence,
+                    strategy=strategy,
+                    outcome=outcome,
+                )
+            case do.AnswerAgain():
+                # A recurrent model's state would go on twice.
+                if isinstance(about, Incident) and about.again and not self._session.stateful:
+                    about.again()
+            case do.RaiseError():
+                assert isinstance(about, Incident)
+                assert about.error is not None
+                raise about.error
+            case do.Proceed(step):
+                return heard.NextStep(step)
+        return None
+
+    def _complete(self, symptoms: Symptoms) -> Symptoms:
+        """Add what the monitor knows, where it is its alarms that are to be explained."""
+        if not symptoms.alarms:
+            return symptoms
+        monitor = self._monitor
+        with self._inference_lock:
+            return replace(
+                symptoms,
+                signals=monitor.names,
+                scores=monitor.window,
+                count=monitor.count,
+                repeats=monitor.repeats,
+            )
+
+    def _fail_over(self) -> AnyIncident:
+        if self._spare is None or not self._spare.verify(self.repairs.known):
+            return heard.FailedOver(False)
+        with self._inference_lock:
+            self.serving.attach(self._spare.instance, spare=True)
+        return heard.FailedOver(True)
+
+    def _rebuild(self) -> AnyIncident:
+        try:
+            self.repairs.rebuild(keep_state=True)
+        except (ModelClosedError, ForkedProcessError):
+            raise
+        except IntegrityError:
+            return heard.RuntimeRebuilt(False)
+        except Exception as error:  # there is no memory, no descriptor …
+            _log.warning("the runtime could not be rebuilt now", exc_info=True)
+            return heard.RuntimeRebuilt(True, f"{type(error).__name__}: {error}")
+        return heard.RuntimeRebuilt(True)
+
+    def _renew_golden(self) -> bool:
+        try:
+            return self.repairs.renew_golden() > 0
+        except Exception:  # the file's bytes are damaged as well, or nothing can be built now
+            _log.warning("golden could not be renewed", exc_info=True)
+            return False
+
+
+def _but_live(blocks: tuple[CorruptBlock, ...]) -> tuple[CorruptBlock, ...]:
+    return tuple(block for block in blocks if block.healed or block.part != "live")

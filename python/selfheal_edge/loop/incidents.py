@@ -1,0 +1,204 @@
+"""What the loop hears beside `Incident`, mostly what came of its own actions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TypeAlias
+
+from selfheal_edge.diagnosis.symptoms import Diagnosis
+from selfheal_edge.inference.incident import Incident
+from selfheal_edge.integrity.weights import CorruptBlock
+from selfheal_edge.loop.state import Why
+from selfheal_edge.repair.protocol import RepairCase
+
+__all__ = [
+    "AnyIncident",
+    "CauseNamed",
+    "DamageFound",
+    "Ended",
+    "FailedOver",
+    "GoldenRenewed",
+    "Interrupted",
+    "KnownAnswersAsked",
+    "Looked",
+    "MarkedUntrusted",
+    "MonitorReset",
+    "NextStep",
+    "Posted",
+    "RolledBack",
+    "RuntimeRebuilt",
+    "SignalsRead",
+    "Started",
+    "Step",
+    "StrategyTried",
+    "WeightsChecked",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The model is open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """A worker will look at this; the inference that reported it goes on."""
+
+    incident: Incident
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """The worker has looked at the first so many suspicions."""
+
+    suspicions: int
+
+
+@dataclass(frozen=True, slots=True)
+class DamageFound:
+    """A sweep beside the inferences (`scrub`, `idle`) found damage."""
+
+    blocks: tuple[CorruptBlock, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RolledBack:
+    """The user has rolled back, and the result was proven."""
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedUntrusted:
+    """A strategy, or a rollback that failed, says that answers cannot be relied on."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsChecked:
+    """Every byte was compared with its keyed hash."""
+
+    why: Why
+    corrupt: tuple[CorruptBlock, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownAnswersAsked:
+    """The known answers were asked of the running instance."""
+
+    why: Why
+    are_right: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CauseNamed:
+    """The diagnoser has answered."""
+
+    diagnosis: Diagnosis
+
+
+@dataclass(frozen=True, slots=True)
+class StrategyTried:
+    """A strategy was applied and, if it claims to heal, held to its proof."""
+
+    name: str
+    applied: bool
+    text: str
+    """What was done, or why not."""
+    case: RepairCase = field(default_factory=RepairCase)
+    """What was repaired: new damage may have come meanwhile."""
+    held: bool | None = None
+    """What the proof said; None for a strategy that claims nothing."""
+    proof: str = ""
+    failed: bool = False
+    """Whether it raised, which `text` tells."""
+    repeats: int = 0
+    """Times that it was applied again."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailedOver:
+    """The spare was verified and, if sound, serves."""
+
+    is_sound: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SignalsRead:
+    """The monitor says whether the signals look like their references again."""
+
+    settled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorReset:
+    """The charts begin anew."""
+
+    sample: int
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeRebuilt:
+    """The runtime was built anew, on schedule."""
+
+    is_sound: bool
+    """False: the source bytes are damaged."""
+    refused: str = ""
+    """Why it could not be built now, where that says nothing of its bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenRenewed:
+    """Golden's damaged copies were written anew, where they could."""
+
+    guards: tuple[CorruptBlock, ...]
+    """The damage to what guards the weights that this was done for."""
+    renewed: bool
+    generations: tuple[int, ...]
+    """Those that are held."""
+
+
+class Step(Enum):
+    """What is decided after what came before is done."""
+
+    TROUBLE = "look at the trouble that goes on"
+    HEALED_FIRST = "corruption was repaired: name what else there is"
+    SCHEDULE = "do what is due"
+
+
+@dataclass(frozen=True, slots=True)
+class NextStep:
+    """It is this step's turn."""
+
+    step: Step
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """An action raised: nothing follows from what was decided before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """All is done that followed from an incident."""
+
+
+AnyIncident: TypeAlias = (
+    Incident
+    | Started
+    | Posted
+    | Looked
+    | DamageFound
+    | RolledBack
+    | MarkedUntrusted
+    | WeightsChecked
+    | KnownAnswersAsked
+    | CauseNamed
+    | StrategyTried
+    | FailedOver
+    | SignalsRead
+    | MonitorReset
+    | RuntimeRebuilt
+    | GoldenRenewed
+    | NextStep
+    | Interrupted
+    | Ended
+)
