@@ -51,18 +51,27 @@ class Worker(Generic[Job]):
         self._latches: list[threading.Lock] = []  # of those who wait, locked until all is done
         self._busy = False
         self._closed = False
+        self._is_refused = False
         self._thread: threading.Thread | None = None
         weakref.finalize(self, self._wake.put, None).atexit = False
 
-    def post(self, job: Job) -> None:
-        """Have a job done; returns at once. After `close` it is dropped."""
+    def post(self, job: Job) -> bool:
+        """Have a job done; returns at once. After `close` it is dropped.
+
+        Returns
+        -------
+        bool
+            Whether there is a thread to do it. Where none can be had now the job waits: the next
+            `post` tries again, and `wait` does it in the thread that waits.
+        """
         with self._lock:
             if self._closed:
-                return
-            self._start()
-            if self._wake.empty():  # first: whoever is interrupted here has posted nothing, or all
+                return True
+            has_thread = self._start()
+            if self._wake.empty():  # first: an interrupted caller has posted nothing, or all
                 self._wake.put(None)
             self._queue(job)
+            return has_thread
 
     # A function of its own, as `Journal._deliver` is: its loop is not right inside of a `with`.
     def _queue(self, job: Job) -> None:
@@ -86,6 +95,9 @@ class Worker(Generic[Job]):
             if not (self._jobs or self._busy):
                 return True
             self._latches.append(latch)
+            has_thread = self._busy or self._start()
+        if not has_thread:
+            self._do_all()
         longest = threading.TIMEOUT_MAX
         if latch.acquire(timeout=longest if seconds is None else min(max(0.0, seconds), longest)):
             return True
@@ -109,13 +121,22 @@ class Worker(Generic[Job]):
         if thread.ident is not None:
             thread.join()
 
-    def _start(self) -> None:
-        # A thread may fail to start, and is tried again with the next job.
+    def _start(self) -> bool:
+        """Start the thread unless it runs; return whether it does."""
         if self._thread is None or self._thread.ident is None:
             self._thread = threading.Thread(
                 target=_run, args=(weakref.ref(self), self._wake), name=self._name, daemon=True
             )
-            self._thread.start()
+            try:
+                self._thread.start()
+            except (RuntimeError, MemoryError):  # no more threads, or no memory for its stack
+                self._thread = None
+                if not self._is_refused:
+                    self._is_refused = True
+                    _log.warning("%s: no thread can be started now", self._name, exc_info=True)
+                return False
+            self._is_refused = False
+        return True
 
     def _all_done(self) -> None:
         while self._latches:

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 from selfheal_edge.integrity.guarded_image import GuardedImage, GuardOptions, guard_instance
 from selfheal_edge.monitoring.baseline import KnownAnswers
+from selfheal_edge.tflite.float_environment import UsualFloats
 from selfheal_edge.tflite.memory.source_image import SourceImage
 from selfheal_edge.tflite.runtimes.protocol import Instance
 from selfheal_edge.tflite.session import Session
@@ -88,7 +89,8 @@ class Spare:
         if any(image.image.check(keyed=True) for image in images.values()):
             return False
         try:
-            return known.matches([instance.run(inputs) for inputs in known.inputs])
+            with UsualFloats():
+                return known.matches([instance.run(inputs) for inputs in known.inputs])
         except Exception:
             return False
 

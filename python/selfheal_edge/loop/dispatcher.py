@@ -29,6 +29,10 @@ class Handler(Protocol):
         """Do what has to be done about an incident."""
         ...
 
+    def handle_next(self) -> None:
+        """Have the next inference handled, whatever it reports; called under the inference lock."""
+        ...
+
     def note(self, incident: AnyIncident) -> LoopState:
         """Know of an incident that nothing is to be done about now."""
         ...
@@ -97,7 +101,8 @@ class _Background:
 
     def handle(self, incident: Incident) -> None:
         self._handler.note(Posted(incident))
-        self._worker.post(replace(incident, again=None))
+        if not self._worker.post(replace(incident, again=None)):
+            self._handler.handle_next()  # no thread can be had now: the next inference asks again
         if incident.error is not None:
             raise incident.error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -138,6 +139,10 @@ class LoopExecutor:
     def rolled_back(self) -> None:
         """Take note that the user has rolled back, and that the result was proven."""
         self.handle(heard.RolledBack())
+
+    def handle_next(self) -> None:
+        """Have the next inference handled, whatever it reports; called under the inference lock."""
+        self.serving.handle_at(None, math.inf, always=True)
 
     def note(self, incident: AnyIncident) -> LoopState:
         """Let the state know of something that nothing is to be done about; return the next one."""

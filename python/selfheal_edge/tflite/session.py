@@ -14,6 +14,7 @@ from selfheal_edge.text import shown
 from selfheal_edge.tflite.coverage.flip_check import RegionFlips, check_coverage, never_better_than
 from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.file.rewrite import CopyOptions, ModelCopy, copy_model
+from selfheal_edge.tflite.float_environment import UsualFloats
 from selfheal_edge.tflite.memory.source_image import SourceImage
 from selfheal_edge.tflite.runtimes.protocol import Array, CoverageTable, Instance
 from selfheal_edge.tflite.runtimes.select import Choice, KernelsArgument, RuntimeArgument, choose
@@ -113,9 +114,10 @@ class Session:
         self.copy = copy
         self.source = SourceImage(copy.model.data)
         try:
-            self.choice, self.instance = choose(
-                copy, self.source, runtime, kernels, num_threads, probe
-            )
+            with UsualFloats():
+                self.choice, self.instance = choose(
+                    copy, self.source, runtime, kernels, num_threads, probe
+                )
         except BaseException:
             self.source.close()
             raise
@@ -200,7 +202,14 @@ class Session:
             self.instance.reset_variables()
 
     def answers(self, questions: Sequence[Sequence[Array]]) -> list[list[Array]]:
-        """Return the outputs for each list of inputs; a recurrent model's state stays untouched."""
+        """Return the outputs for each list of inputs; a recurrent model's state stays untouched.
+
+        Computed in the usual floating-point environment, whatever the calling thread has set.
+        """
+        with UsualFloats():
+            return self._answers(questions)
+
+    def _answers(self, questions: Sequence[Sequence[Array]]) -> list[list[Array]]:
         answers = []
         if not self.stateful:
             for inputs in questions:  # other threads may have the lock between two

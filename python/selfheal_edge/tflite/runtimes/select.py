@@ -12,6 +12,7 @@ from selfheal_edge.errors import ModelFormatError, RuntimeUnavailableError
 from selfheal_edge.text import quoted
 from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.file.rewrite import ModelCopy
+from selfheal_edge.tflite.float_environment import UsualFloats
 from selfheal_edge.tflite.memory.source_image import SourceImage
 from selfheal_edge.tflite.runtimes.litert import LiteRt
 from selfheal_edge.tflite.runtimes.protocol import (
@@ -104,9 +105,10 @@ class Choice:
 
     def build(self, source: SourceImage) -> Instance:
         """Build a fresh instance from the live bytes of `source`."""
-        return self.runtime.build(
-            source.path, self.copy, self.kernels, self.num_threads, self.trial
-        )
+        with UsualFloats():  # weights are packed, and threads started, as for every instance
+            return self.runtime.build(
+                source.path, self.copy, self.kernels, self.num_threads, self.trial
+            )
 
 
 def _reason(asked: KernelsArgument, chosen: KernelsChoice, instance: Instance) -> str:

@@ -1,0 +1,413 @@
+"""`decide` without any runtime: every order of what may happen, and what must hold after each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import settings
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+import selfheal_edge as she
+from selfheal_edge.inference.incident import Incident
+from selfheal_edge.integrity.weights import CorruptBlock
+from selfheal_edge.loop import actions as do
+from selfheal_edge.loop import incidents as heard
+from selfheal_edge.loop.decision import decide, wake_at
+from selfheal_edge.loop.incidents import AnyIncident
+from selfheal_edge.loop.state import LoopState, Moment, Why
+
+INTEGRITY = (she.Cause.WEIGHT_CORRUPTION, she.Cause.RUNTIME_FAULT)
+MOST_ACTIONS = 200
+
+
+class InterruptionError(Exception):
+    """An action that raises: a signal's handler, or a model that was closed meanwhile."""
+
+
+def block(number: int, part: str = "live", source: str | None = None) -> CorruptBlock:
+    return CorruptBlock("source", number, 512 * number, 512, ("w",), ("m",), part, source)
+
+
+def alarm(signal: str, onset: int) -> she.Alarm:
+    return she.Alarm(signal, 1, 2.0, onset, 9.0, 5.0)
+
+
+class World:
+    """What the loop acts upon: a model that may be damaged, and an executor for its actions."""
+
+    def __init__(self, policy: she.Policy, *, has_spare: bool) -> None:
+        self.state = LoopState.first(policy, has_spare=has_spare)
+        self.corrupt: set[int] = set()
+        self.answers_are_right = True
+        self.resists = False
+        self.is_spare_sound = True
+        self.is_settled = False
+        self.has_room = True
+        self.on_spare = False
+        self.prediction = 0
+        self.second = 0.0
+        self.interrupt_at: int | None = None
+        self.records: list[do.Record] = []
+        self.tried: list[str] = []
+        self.raised = 0
+        self.handle(heard.Started())
+
+    @property
+    def is_sound(self) -> bool:
+        return not self.corrupt and self.answers_are_right
+
+    def decide(self, incident: AnyIncident) -> tuple[do.Action, ...]:
+        now = Moment(self.prediction, self.second, self.prediction, self.on_spare)
+        before = replace(self.state, now=now)
+        self.state, actions = decide(before, incident)
+        again, same = decide(before, incident)
+        assert again == self.state, "it depends on something else than what it is given"
+        assert [type(a) for a in same] == [type(a) for a in actions]
+        hash(tuple(type(a) for a in actions))
+        return actions
+
+    def handle(self, incident: AnyIncident) -> None:
+        """Do as `LoopExecutor`."""
+        try:
+            self.follow(incident)
+        except InterruptionError:
+            self.interrupt_at = None
+            self.follow(heard.Interrupted())
+        finally:
+            self.interrupt_at = None
+            self.follow(heard.Ended())
+
+    def follow(self, incident: AnyIncident) -> None:
+        left = list(reversed(self.decide(incident)))
+        for _ in range(MOST_ACTIONS):
+            if not left:
+                return
+            result = self.act(left.pop())
+            if result is not None:
+                left += reversed(self.decide(result))
+        pytest.fail("it does not end")
+
+    def act(self, action: do.Action) -> AnyIncident | None:
+        if self.interrupt_at is not None:
+            self.interrupt_at -= 1
+            if self.interrupt_at < 0:
+                raise InterruptionError
+        match action:
+            case do.CheckWeights(why):
+                return heard.WeightsChecked(why, tuple(map(block, sorted(self.corrupt))))
+            case do.AskKnownAnswers(why):
+                return heard.KnownAnswersAsked(why, self.is_sound)
+            case do.NameCause(symptoms):
+                return heard.CauseNamed(self.diagnose(symptoms))
+            case do.TryStrategy(name, case):
+                return self.try_strategy(name, case)
+            case do.RebuildRuntime():
+                if not self.has_room:
+                    return heard.RuntimeRebuilt(True, "MemoryError: no room")
+                self.answers_are_right = self.answers_are_right or not self.corrupt
+                return heard.RuntimeRebuilt(not self.corrupt)
+            case do.RenewGolden(guards, is_needed):
+                return heard.GoldenRenewed(guards, is_needed and self.has_room, (0,))
+            case do.FailOver():
+                assert self.state.has_spare
+                assert not self.on_spare
+                self.on_spare = self.is_spare_sound
+                return heard.FailedOver(self.is_spare_sound)
+            case do.FailBack():
+                assert self.on_spare
+                self.on_spare = False
+            case do.ReadSignals():
+                return heard.SignalsRead(self.is_settled)
+            case do.ResetMonitor():
+                return heard.MonitorReset(self.prediction)
+            case do.Record():
+                self.records.append(action)
+            case do.RaiseError():
+                self.raised += 1
+            case do.Proceed(step):
+                return heard.NextStep(step)
+        return None
+
+    def diagnose(self, symptoms: she.Symptoms) -> she.Diagnosis:
+        found = she.AttackDiagnoser().diagnose(symptoms)
+        moved = {a.signal for a in symptoms.alarms}
+        if found.cause is she.Cause.UNKNOWN and "input_mean" in moved:
+            return she.Diagnosis(she.Cause.COVARIATE_DRIFT, 1.0)
+        return found
+
+    def try_strategy(self, name: str, case: she.RepairCase) -> AnyIncident:
+        self.tried.append(name)
+        if name == "mark_untrusted":
+            self.decide(heard.MarkedUntrusted())
+            return heard.StrategyTried(name, True, "marked", case)
+        if not self.has_room and name in ("rebuild", "reload_golden"):
+            return heard.StrategyTried(name, False, "MemoryError: no room", case, failed=True)
+        if name == "rollback_block" and not case.corrupt:
+            return heard.StrategyTried(name, False, "no block is corrupt", case)
+        if not self.resists:
+            if name.startswith(("rollback", "reload")):
+                self.corrupt.clear()
+            if name in ("rebuild", "reload_golden", "rollback_model") and not self.corrupt:
+                self.answers_are_right = True
+        return heard.StrategyTried(name, True, "done", case, held=self.is_sound, proof="looked")
+
+    def predict(self, count: int, *alarms: she.Alarm) -> None:
+        """Serve inferences, and report those that the loop wants to hear of, as the core does."""
+        for _ in range(count):
+            self.prediction += 1
+            self.second += 0.1
+            wake = wake_at(self.state)
+            due = wake.prediction is not None and self.prediction >= wake.prediction
+            if alarms or due or wake.always or self.second >= wake.second:
+                self.handle(Incident(self.prediction, alarms=alarms))
+
+
+def policy(**changes: Any) -> she.Policy:
+    return she.Policy(
+        **{
+            "known_answers_every": 50,
+            "rebuild_after_seconds": 20.0,
+            "rediagnose_after": 8,
+            **changes,
+        }
+    )
+
+
+NUMBERS = st.integers(0, 5)
+SIGNALS = st.sampled_from(["input_mean", "confidence", "input_repeats", "input_nonfinite"])
+
+
+class Loop(RuleBasedStateMachine):
+    """Damage, alarms, time and the user, in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World(policy(), has_spare=True)
+
+    @rule(number=NUMBERS)
+    def a_bit_flips(self, number: int) -> None:
+        self.world.corrupt.add(number)
+
+    @rule(blocks=st.sets(NUMBERS, min_size=1), inside=st.booleans())
+    def a_sweep_finds_damage(self, blocks: set[int], inside: bool) -> None:
+        self.world.corrupt |= blocks
+        found = tuple(map(block, sorted(blocks)))
+        at = self.world.prediction
+        self.world.handle(Incident(at, found) if inside else heard.DamageFound(found))
+
+    @rule(number=NUMBERS)
+    def the_core_heals_what_it_finds(self, number: int) -> None:
+        found = block(number, source="snapshot")
+        self.world.handle(Incident(self.world.prediction, (found,)))
+
+    @rule(part=st.sampled_from(["table", "parity", "snapshot"]), healed=st.booleans())
+    def a_guard_is_damaged(self, part: str, healed: bool) -> None:
+        mended = self.world.state.count.guards_mended
+        found = block(3, part, "snapshot" if healed else None)
+        self.world.handle(heard.DamageFound((found,)))
+        assert self.world.state.count.guards_mended - mended <= 1
+
+    @rule(signals=st.sets(SIGNALS, min_size=1), ago=st.integers(0, 40))
+    def alarms_are_raised(self, signals: set[str], ago: int) -> None:
+        onset = max(0, self.world.prediction + 1 - ago)
+        raised = tuple(alarm(signal, onset) for signal in sorted(signals))
+        was_calm, heard_before = self.world.state.is_calm, self.world.state.recovered_at
+        self.world.predict(1, *raised)
+        if was_calm and onset >= heard_before and not self.world.state.is_calm:
+            assert not self.world.state.is_trusted, "an alarm is a doubt at once"
+
+    @rule()
+    def the_runtime_breaks(self) -> None:
+        self.world.answers_are_right = False
+
+    @rule()
+    def a_run_fails(self) -> None:
+        raised, was_corrupt = self.world.raised, bool(self.world.corrupt)
+        self.world.handle(Incident(self.world.prediction, error=RuntimeError("invoke")))
+        assert self.world.raised - raised <= 1
+        if not was_corrupt:
+            assert self.world.raised == raised + 1, "no damage explains it: the caller hears it"
+
+    @rule(resists=st.booleans(), room=st.booleans())
+    def repairs_are_refused_or_not(self, resists: bool, room: bool) -> None:
+        self.world.resists, self.world.has_room = resists, room
+
+    @rule(sound=st.booleans())
+    def the_spare_is_damaged_or_not(self, sound: bool) -> None:
+        self.world.is_spare_sound = sound
+
+    @rule(settled=st.booleans())
+    def signals_move_or_settle(self, settled: bool) -> None:
+        self.world.is_settled = settled
+
+    @rule(count=st.integers(1, 70))
+    def predictions_go_on(self, count: int) -> None:
+        self.world.predict(count)
+
+    @rule()
+    def the_user_rolls_back(self) -> None:
+        self.world.corrupt.clear()
+        self.world.answers_are_right = True
+        self.world.handle(heard.RolledBack())
+
+    @rule()
+    def a_rollback_fails(self) -> None:
+        self.world.decide(heard.MarkedUntrusted())
+        assert not self.world.state.is_trusted
+
+    @rule(live=st.booleans())
+    def a_worker_looks_later(self, live: bool) -> None:
+        reported = Incident(self.world.prediction, (block(1),) if live else ())
+        if live:
+            self.world.corrupt.add(1)
+        before = self.world.state.is_trusted
+        assert self.world.decide(heard.Posted(reported)) == ()
+        seen = self.world.state.trust.suspicions
+        assert self.world.state.is_trusted == (before and not live)
+        self.world.handle(reported)
+        assert not (live and self.world.state.is_trusted), "not looked at to the end"
+        self.world.decide(heard.Looked(seen))
+
+    @rule(after=st.integers(0, 12))
+    def something_interrupts(self, after: int) -> None:
+        self.world.interrupt_at = after
+        self.world.corrupt.add(2)
+        self.world.handle(heard.DamageFound((block(2),)))
+        self.world.interrupt_at = None
+
+    @invariant()
+    def no_repair_is_left_half_done(self) -> None:
+        assert self.world.state.repair is None
+
+    @invariant()
+    def what_is_known_to_be_damaged_is_not_trusted(self) -> None:
+        if self.world.state.is_damaged:
+            assert not self.world.state.is_trusted
+
+    @invariant()
+    def the_spare_serves_only_while_there_is_damage(self) -> None:
+        assert not self.world.on_spare or self.world.state.is_damaged
+
+    @invariant()
+    def the_loop_will_look_again(self) -> None:
+        wake, state = wake_at(self.world.state), self.world.state
+        if state.is_damaged or state.pending:
+            assert wake.prediction is not None
+            # Never later than the longest pause.
+            longest = 64 * state.policy.rediagnose_after + 64
+            assert wake.prediction <= self.world.prediction + longest
+        elif state.trouble is not None:
+            assert wake.always
+
+    @invariant()
+    def what_recovers_was_named(self) -> None:
+        kinds = [r.kind.value for r in self.world.records if r.kind.value in ("diagnosis",)]
+        ended = sum(r.kind is she.EventKind.RECOVERED for r in self.world.records)
+        assert ended <= len(kinds)
+
+    def teardown(self) -> None:
+        """Whatever happened: where nothing is wrong and nothing refused, trust comes back."""
+        world = self.world
+        world.resists, world.has_room, world.is_settled = False, True, True
+        world.handle(heard.DamageFound(tuple(map(block, sorted(world.corrupt)))))
+        failed_by_user = world.state.is_calm and not world.state.is_trusted
+        world.predict(600)
+        assert world.is_sound
+        assert world.state.trouble is None
+        assert not world.state.pending
+        if not failed_by_user:
+            assert world.state.is_trusted
+        world.handle(heard.RolledBack())
+        assert world.state.is_trusted
+        assert not world.on_spare
+
+
+Loop.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestLoop = Loop.TestCase
+
+
+class TestOneByOne:
+    def test_a_flip_is_healed_by_the_first_strategy(self) -> None:
+        world = World(policy(), has_spare=False)
+        world.corrupt = {4}
+        world.handle(Incident(1, (block(4),)))
+        assert world.tried == ["rollback_block"]
+        assert [str(r.kind) for r in world.records] == ["diagnosis", "repair"]
+        assert world.state.is_trusted
+        assert world.state.count.repairs == 1
+
+    def test_damage_that_resists_goes_down_the_ladder_and_is_tried_again(self) -> None:
+        world = World(policy(known_answers_every=None), has_spare=False)
+        world.corrupt, world.resists = {4}, True
+        world.handle(Incident(1, (block(4),)))
+        ladder = list(she.Policy().responses[she.Cause.WEIGHT_CORRUPTION])
+        assert world.tried == ladder
+        assert not world.state.is_trusted
+        tries = []
+        for _ in range(200):
+            before = len(world.tried)
+            world.predict(1)
+            if len(world.tried) > before:
+                tries.append(world.prediction)
+        assert tries == [8, 24, 56, 120]
+        world.resists = False
+        world.predict(200)
+        assert world.state.is_trusted
+        assert world.records[-1].kind is she.EventKind.RECOVERED
+
+    def test_pauses_end_at_64_times_the_first(self) -> None:
+        world = World(policy(), has_spare=False)
+        world.corrupt, world.resists = {4}, True
+        world.handle(Incident(1, (block(4),)))
+        for _ in range(40):
+            world.prediction = world.state.backoff.at
+            world.predict(1)
+        assert world.state.backoff.pause == 64 * 8
+
+    def test_alarms_wait_for_the_shape_of_the_shift(self) -> None:
+        world = World(policy(), has_spare=False)
+        world.predict(100)
+        world.predict(1, alarm("input_mean", 98))
+        assert world.state.diagnose_at == 101 + 32 - 3
+        assert world.state.trouble is None
+        assert not world.state.is_trusted
+        world.predict(29)
+        assert world.state.trouble is not None
+        assert world.state.trouble.cause is she.Cause.COVARIATE_DRIFT
+        world.is_settled = True
+        world.predict(1)
+        assert world.state.is_trusted
+
+    def test_corrupt_weights_explain_a_first_alarm(self) -> None:
+        world = World(policy(), has_spare=False)
+        world.corrupt = {1}
+        world.predict(1, alarm("confidence", 1))
+        assert world.state.is_trusted
+        assert world.state.is_calm
+        assert world.state.recovered_at == 1
+
+    def test_a_drift_survives_a_runtime_fault(self) -> None:
+        world = World(policy(), has_spare=False)
+        world.predict(1, alarm("input_mean", 1))
+        world.predict(40)
+        world.answers_are_right = False
+        world.predict(60)
+        assert world.is_sound
+        assert world.state.trouble is not None
+        assert world.state.trouble.cause is she.Cause.COVARIATE_DRIFT
+
+    def test_a_rebuild_that_is_refused_is_no_fault(self) -> None:
+        world = World(policy(), has_spare=False)
+        world.has_room = False
+        world.predict(300)
+        assert world.state.is_trusted
+        assert "put off: MemoryError" in str(world.records[-1].outcome)
+
+    def test_every_reason_says_what_follows(self) -> None:
+        state = LoopState.first(policy())
+        for why in set(Why) - {Why.REPAIR}:
+            _, actions = decide(state, heard.WeightsChecked(why, (block(1),)))
+            assert any(isinstance(a, do.NameCause) for a in actions), why

@@ -1,0 +1,146 @@
+"""What healing needs is refused: answers go on, nothing is lost, and trust comes back."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from tests.support import ROOT
+
+BEGIN = """
+import os, resource, sys, threading, logging
+import numpy as np
+import selfheal_edge as she
+from selfheal_edge.assets import digits_model_path, load_digits
+from selfheal_edge.redteam import inject
+logging.disable(logging.CRITICAL)
+digits = load_digits()
+x = digits.heldout_inputs[:, np.newaxis]
+baseline = she.calibrate(digits_model_path(), digits.calibration_inputs)
+def opened(**changes):
+    changes = {"scrub_bytes_per_predict": 1 << 30, "rediagnose_after": 8, **changes}
+    return she.SelfHealingModel(digits_model_path(), baseline, policy=she.Policy(**changes), seed=1)
+def refuse(what, limit):
+    before = resource.getrlimit(what)
+    resource.setrlimit(what, (limit, before[1]))
+    return before
+def restored(model, expected):
+    assert model.wait_healed(30)
+    for n in range(800):
+        model.predict(x[n % len(x)])
+        model.wait_healed(30)
+        if model.health.state == "healthy":
+            break
+    assert model.health.state == "healthy", (model.health.trouble, model.events[-3:])
+    assert np.array_equal(model.predict(x[:50]), expected)
+    assert model.weights.scrub() == ()
+"""
+
+
+def run(code: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BEGIN + textwrap.dedent(code)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_no_thread_for_the_worker() -> None:
+    """The kernel refuses the thread: predictions go on, and what was found waits for one."""
+    run("""
+    import _thread
+    with opened(mode="background") as model:
+        expected = model.predict(x[:50])
+        # Root has no limit on threads, so the stack of a thread gets no room instead.
+        threading.stack_size(1 << 38)
+        before = refuse(resource.RLIMIT_AS, 1 << 37)
+        try:
+            threading.Thread(target=print).start()
+        except (RuntimeError, MemoryError):
+            pass
+        else:
+            raise SystemExit("a thread was to be had after all")
+        inject(model).flip_bits(3, seed=1)
+        assert not model.infer(x[0]).trusted
+        for n in range(100):
+            model.predict(x[n])
+        assert not model.infer(x[0]).trusted, "it was not looked at"
+        assert model.health.state == "untrusted"
+        resource.setrlimit(resource.RLIMIT_AS, before)
+        threading.stack_size(0)
+        model.predict(x[0])  # asks again
+        assert any(t.name == "selfheal-edge healing" for t in threading.enumerate())
+        restored(model, expected)
+        assert model.health.corrupt_blocks >= 1
+        assert "weight_corruption" in [e.cause for e in model.events]
+    """)
+
+
+def test_no_thread_and_somebody_waits() -> None:
+    """A thread that waits for the healing does it, where no other can be had."""
+    run("""
+    with opened(mode="background") as model:
+        expected = model.predict(x[:50])
+        threading.stack_size(1 << 38)
+        before = refuse(resource.RLIMIT_AS, 1 << 37)
+        inject(model).flip_bits(3, seed=1)
+        model.predict(x[0])
+        assert model.wait_healed(30)
+        assert model.health.state == "healthy"
+        assert model.health.repairs == 1
+        resource.setrlimit(resource.RLIMIT_AS, before)
+        threading.stack_size(0)
+        restored(model, expected)
+    """)
+
+
+@pytest.mark.parametrize("mode", ["inline", "background"])
+@pytest.mark.parametrize("hot_spare", [False, True])
+def test_no_descriptor(mode: str, hot_spare: bool) -> None:
+    """Nothing can be opened, so nothing can be built: what needs no building is healed."""
+    run(f"""
+    with opened(mode="{mode}", hot_spare={hot_spare}, known_answers_every=20,
+                rebuild_after_predictions=30) as model:
+        expected = model.predict(x[:50])
+        assert model.wait_healed(30)
+        used = max(int(n) for n in os.listdir("/proc/self/fd"))
+        taken = [os.dup(0) for _ in range(8)]
+        before = refuse(resource.RLIMIT_NOFILE, max(taken) + 1)
+        inject(model).flip_bits(3, seed=1)
+        for n in range(200):
+            model.predict(x[n])
+        assert model.wait_healed(30)
+        assert model.health.corrupt_blocks >= 1
+        assert "diagnosis" in [e.kind for e in model.events]
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        restored(model, expected)
+    """)
+
+
+@pytest.mark.parametrize("mode", ["inline", "background"])
+def test_no_memory_to_build(mode: str) -> None:
+    run(f"""
+    with opened(mode="{mode}", known_answers_every=20, rebuild_after_predictions=30) as model:
+        expected = model.predict(x[:50])
+        inject(model).flip_bits(1, seed=1)  # so that a worker is there
+        model.predict(x[0])
+        assert model.wait_healed(30)
+        used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        before = refuse(resource.RLIMIT_AS, used + (1 << 16))
+        inject(model).flip_bits(3, seed=2)
+        answered = 0
+        for n in range(200):
+            model.predict(x[n])
+            answered += 1
+        assert answered == 200
+        assert model.wait_healed(30)
+        resource.setrlimit(resource.RLIMIT_AS, before)
+        assert model.health.corrupt_blocks >= 2
+        restored(model, expected)
+    """)
