@@ -1,0 +1,750 @@
+"""One SQLite file that holds rows, blocks and the journal, authenticated as a whole at each commit.
+
+It knows rows, not meanings: what is in an area is the affair of whoever named it. After a crash or
+a power cut the file holds exactly the last commit or the one before it; what is neither, because a
+medium lied or somebody wrote there, does not verify and is refused.
+
+How it is kept
+--------------
+Write-ahead log, one connection that holds the file for itself (``locking_mode=EXCLUSIVE``), and
+``synchronous=FULL``. A commit then writes each changed page once, to the log's end, where a
+rollback journal writes it twice and in place; there is no shared-memory file; and the fault by
+which SQLite before 3.51.3 may reset a log under two connections cannot happen. Pages of 1 KiB,
+since a commit writes whole pages and most rows are small. The log is written back when it has
+256 KiB, after it was synchronised *twice*: cards exist whose synchronisation ends before the data
+is safe, and only the next one makes it so. Readers take a copy of the file and its log, and take it again when
+it does not verify because the writer was in the middle: they hold no lock and disturb nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sqlite3
+import tempfile
+import urllib.parse
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+from selfheal_edge.errors import IntegrityError, StoreError, StoreVersionError
+from selfheal_edge.store.seal import TAG_BYTES, Seal
+from selfheal_edge.store.writer_lock import WriterLock
+
+__all__ = ["SCHEMA_VERSION", "Changes", "Database", "JournalState", "Record", "Row"]
+
+SCHEMA_VERSION: Final = 1
+_APPLICATION_ID: Final = 0x53484C31
+_PAGE_BYTES: Final = 1024
+_LEAST_BYTES: Final = 64 * 1024
+_MOST_BYTES: Final = 1 << 40
+_LOG_BYTES: Final = 256 * 1024
+_ATTEMPTS_TO_COPY: Final = 8
+_MOST_NAME: Final = 256
+_SCHEMA: Final = (
+    "CREATE TABLE root (id INTEGER PRIMARY KEY CHECK (id = 1), "
+    "body BLOB NOT NULL, tag BLOB NOT NULL)",
+    "CREATE TABLE item (id INTEGER PRIMARY KEY, area TEXT NOT NULL, name TEXT NOT NULL, "
+    "value BLOB NOT NULL, tag BLOB NOT NULL, UNIQUE (area, name))",
+    "CREATE TABLE block (name BLOB PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE journal (seq INTEGER PRIMARY KEY, body BLOB NOT NULL, hash BLOB NOT NULL)",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A value under a name; None as the value removes the row."""
+
+    area: str
+    name: str
+    value: bytes | None
+
+    def __post_init__(self) -> None:
+        """Check the names' lengths."""
+        for argument, text in (("area", self.area), ("name", self.name)):
+            if not 0 < len(text) <= _MOST_NAME:
+                raise ValueError(
+                    f"{argument}: expected 1 to {_MOST_NAME} characters, got {len(text)}"
+                )
+
+
+@dataclass(slots=True)
+class Changes:
+    """What one commit does: all of it or nothing."""
+
+    rows: list[Row] = field(default_factory=list)
+    journal: list[bytes] = field(default_factory=list)
+    """Bodies of records to append."""
+    blocks: list[bytes] = field(default_factory=list)
+    """Contents of blocks to keep, under `Seal.block`."""
+    dropped_blocks: list[bytes] = field(default_factory=list)
+    """Names of blocks to drop."""
+
+    def __bool__(self) -> bool:
+        return bool(self.rows or self.journal or self.blocks or self.dropped_blocks)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record of the journal."""
+
+    seq: int
+    body: bytes
+    hash: bytes
+    """Of this record and all before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class JournalState:
+    """Where the journal begins and ends."""
+
+    first: int
+    """Number of the oldest record that is kept."""
+    next: int
+    """Number of the next record; `next - first` are kept."""
+    before: bytes
+    """Hash before the oldest record that is kept."""
+    head: bytes
+    """Hash after the newest record."""
+    nbytes: int
+    """Bytes of all bodies that are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Root:
+    commit: int
+    anchor: int
+    areas: dict[str, tuple[int, int]]
+    journal: JournalState
+
+    def encode(self, keyed: bool) -> bytes:
+        fields = {
+            "schema": SCHEMA_VERSION,
+            "keyed": keyed,
+            "commit": self.commit,
+            "anchor": self.anchor,
+            "areas": {a: [n, f"{s:064x}"] for a, (n, s) in sorted(self.areas.items())},
+            "journal": [
+                self.journal.first,
+                self.journal.next,
+                self.journal.before.hex(),
+                self.journal.head.hex(),
+                self.journal.nbytes,
+            ],
+        }
+        return json.dumps(fields, separators=(",", ":")).encode()
+
+    @classmethod
+    def decode(cls, body: bytes) -> _Root:
+        fields = json.loads(body)
+        first, following, before, head, nbytes = fields["journal"]
+        return cls(
+            int(fields["commit"]),
+            int(fields["anchor"]),
+            {a: (int(n), int(s, 16)) for a, (n, s) in fields["areas"].items()},
+            JournalState(
+                int(first), int(following), bytes.fromhex(before), bytes.fromhex(head), int(nbytes)
+            ),
+        )
+
+
+_EMPTY: Final = _Root(0, 0, {}, JournalState(0, 0, bytes(TAG_BYTES), bytes(TAG_BYTES), 0))
+
+
+class Database:
+    """An open store file; its one writer, or a reader of a copy.
+
+    Use `create_or_open` or `read_copy`. One thread at a time.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        connection: sqlite3.Connection,
+        seal: Seal,
+        lock: WriterLock | None,
+        max_bytes: int,
+    ) -> None:
+        self.path = path
+        self._db = connection
+        self._seal = seal
+        self._lock = lock
+        self._max_bytes = max_bytes
+        self._root = _EMPTY
+        self._log_bytes = 0
+        self.bytes_written = 0
+        """Bytes given to the medium since the opening: the log's pages and those written back."""
+
+    # ---------------------------------------------------------------- opening
+
+    @classmethod
+    def create_or_open(
+        cls, path: str | os.PathLike[str], key: bytes | None, *, max_bytes: int
+    ) -> Database:
+        """Open the store for writing; make it where there is none.
+
+        Parameters
+        ----------
+        path
+            The file. Beside it there are ``-wal`` (SQLite's log) and ``.lock``.
+        key
+            From `keys.read_key`; None seals by a plain hash, which finds accidents alone.
+        max_bytes
+            What file and log may come to together, at least 64 KiB.
+
+        Raises
+        ------
+        StoreVersionError
+            When a newer release wrote it; the file is untouched.
+        IntegrityError
+            When something does not verify: a wrong key, or rows that were changed, exchanged,
+            removed or are of another commit.
+        StoreError
+            When it has another writer, is no store, is damaged, or cannot be read or written.
+        """
+        if isinstance(max_bytes, bool) or not _LEAST_BYTES <= max_bytes <= _MOST_BYTES:
+            raise ValueError(f"max_bytes: expected at least {_LEAST_BYTES}, got {max_bytes!r}")
+        place = Path(path)
+        try:
+            lock = WriterLock(place)
+        except OSError as error:
+            if isinstance(error, StoreError):
+                raise
+            raise StoreError(f"{place}: expected a folder to write in: {error}") from None
+        try:
+            if not place.exists():
+                _make(place, Seal(key))
+            _look_at_header(place)
+            return cls._open(place, key, lock, max_bytes)
+        except BaseException:
+            lock.close()
+            raise
+
+    @classmethod
+    @contextlib.contextmanager
+    def read_copy(cls, path: str | os.PathLike[str], key: bytes | None) -> Iterator[Database]:
+        """Open a verified copy of a store that another process may be writing.
+
+        The copy lies in a private temporary folder and goes with the `with` block.
+
+        Raises
+        ------
+        StoreVersionError, IntegrityError, StoreError
+            As `create_or_open`.
+        """
+        place = Path(path)
+        for attempt in range(_ATTEMPTS_TO_COPY):
+            with tempfile.TemporaryDirectory(prefix="selfheal-") as folder:
+                copy = Path(folder) / "store"
+                try:
+                    shutil.copyfile(place, copy)
+                    with contextlib.suppress(FileNotFoundError):
+                        shutil.copyfile(f"{place}-wal", f"{copy}-wal")
+                except OSError as error:
+                    raise StoreError(f"{place}: expected a store to read: {error}") from None
+                try:
+                    _look_at_header(copy)
+                    database = cls._open(copy, key, None, _MOST_BYTES)
+                except StoreVersionError:
+                    raise
+                except (StoreError, IntegrityError):
+                    if attempt + 1 < _ATTEMPTS_TO_COPY:
+                        continue  # caught in the middle of a write, or damaged: the last look says
+                    raise
+                with database:
+                    yield database
+                return
+
+    @classmethod
+    def _open(cls, path: Path, key: bytes | None, lock: WriterLock | None, most: int) -> Database:
+        with _sqlite_errors(path):
+            connection = _connect(path, most)
+            try:
+                database = cls(path, connection, Seal(key), lock, most)
+                database._verify_schema()
+                database._load_root()
+                database._verify_items()
+                database._verify_ends()
+            except BaseException:
+                connection.close()
+                raise
+        database._log_bytes = database._log_size()
+        return database
+
+    def _verify_schema(self) -> None:
+        found = self._db.execute(
+            "SELECT type, substr(sql, 1, 1000) FROM sqlite_master WHERE sql IS NOT NULL"
+        )
+        if sorted(found) != sorted(("table", sql) for sql in _SCHEMA):
+            raise StoreError(f"{self.path}: expected our tables and nothing else in the schema")
+
+    def _load_root(self) -> None:
+        rows = self._db.execute("SELECT length(body), length(tag) FROM root").fetchall()
+        if len(rows) != 1 or rows[0][0] > self._max_bytes or rows[0][1] != TAG_BYTES:
+            raise IntegrityError(f"{self.path}: expected one root, got {rows!r:.100}")
+        body, tag = self._db.execute("SELECT body, tag FROM root").fetchone()
+        if not isinstance(body, bytes) or not isinstance(tag, bytes):
+            raise IntegrityError(f"{self.path}: expected bytes in the root")
+        if not Seal.same(self._seal.root(body), tag):
+            raise IntegrityError(
+                f"{self.path}: the root does not verify: the store was sealed with another key or "
+                "with none, or it was damaged or changed"
+            )
+        try:
+            self._root = _Root.decode(body)
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise IntegrityError(f"{self.path}: expected a readable root: {error!r}") from None
+
+    def _verify_items(self) -> None:
+        sums: dict[str, tuple[int, int]] = {}
+        for area, name, value, tag in self._rows():
+            if not Seal.same(self._seal.row(area, name, value), tag):
+                raise IntegrityError(
+                    f"{self.path}: the row {name!r:.80} of {area!r:.80} was damaged or changed"
+                )
+            count, total = sums.get(area, (0, 0))
+            sums[area] = (count + 1, Seal.added(total, tag))
+        expected = {area: held for area, held in self._root.areas.items() if held[0]}
+        for area in sorted(expected.keys() | sums.keys()):
+            if expected.get(area) != sums.get(area):
+                raise IntegrityError(
+                    f"{self.path}: the rows of {area!r:.80} are not those of the last commit: "
+                    "some were removed, added, or replaced by older ones"
+                )
+
+    def _rows(
+        self, where: str = "", given: Sequence[str] = ()
+    ) -> Iterator[tuple[str, str, bytes, bytes]]:
+        query = f"SELECT area, name, value, tag FROM item {where}"  # noqa: S608 — ours alone
+        for area, name, value, tag in self._db.execute(query, given):
+            if not (
+                isinstance(area, str)
+                and isinstance(name, str)
+                and isinstance(value, bytes)
+                and isinstance(tag, bytes)
+            ):
+                raise IntegrityError(f"{self.path}: expected text and bytes in a row")
+            yield area, name, value, tag
+
+    def _verify_ends(self) -> None:
+        """Compare the journal's ends with the root: this finds a cut, `records` finds an edit."""
+        state = self._root.journal
+        count, first, last = self._db.execute(
+            "SELECT count(*), min(seq), max(seq) FROM journal"
+        ).fetchone()
+        kept = state.next - state.first
+        if count != kept or (kept and (first, last) != (state.first, state.next - 1)):
+            raise IntegrityError(
+                f"{self.path}: expected the journal's records {state.first} to {state.next - 1}, "
+                f"got {count} from {first} to {last}: it was cut"
+            )
+        if kept:
+            head = self._db.execute("SELECT hash FROM journal WHERE seq = ?", (last,)).fetchone()[0]
+            if head != state.head:
+                raise IntegrityError(f"{self.path}: the journal's last record was changed")
+
+    # ---------------------------------------------------------------- reading
+
+    @property
+    def commits(self) -> int:
+        """Commits since the store was made."""
+        return self._root.commit
+
+    @property
+    def anchor(self) -> int:
+        """The value of the counter outside that this state belongs to."""
+        return self._root.anchor
+
+    @property
+    def journal(self) -> JournalState:
+        """Where the journal begins and ends."""
+        return self._root.journal
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the file and its log."""
+        total = 0
+        for suffix in ("", "-wal"):
+            with contextlib.suppress(OSError):
+                total += os.stat(f"{self.path}{suffix}").st_size
+        return total
+
+    def get(self, area: str, name: str) -> bytes | None:
+        """Return a row's value, or None.
+
+        Raises
+        ------
+        IntegrityError
+            When it was damaged since it was opened.
+        StoreError
+            When the file cannot be read.
+        """
+        with _sqlite_errors(self.path):
+            for found in self._rows("WHERE area = ? AND name = ?", (area, name)):
+                return self._checked(*found)
+        return None
+
+    def items(self, area: str) -> dict[str, bytes]:
+        """Return all rows of an area, by name.
+
+        Raises
+        ------
+        IntegrityError, StoreError
+            As `get`.
+        """
+        with _sqlite_errors(self.path):
+            found = self._rows("WHERE area = ? ORDER BY id", (area,))
+            return {row[1]: self._checked(*row) for row in found}
+
+    def _checked(self, area: str, name: str, value: bytes, tag: bytes) -> bytes:
+        if not Seal.same(self._seal.row(area, name, value), tag):
+            raise IntegrityError(f"{self.path}: the row {name!r:.80} of {area!r:.80} was damaged")
+        return value
+
+    def block(self, name: bytes) -> bytes | None:
+        """Return a block's bytes, or None where it is not held.
+
+        Raises
+        ------
+        IntegrityError, StoreError
+            As `get`.
+        """
+        with _sqlite_errors(self.path):
+            row = self._db.execute("SELECT data FROM block WHERE name = ?", (name,)).fetchone()
+        if row is None:
+            return None
+        data = row[0]
+        if not isinstance(data, bytes) or Seal.block(data) != name:
+            raise IntegrityError(f"{self.path}: the block {name.hex()[:16]} was damaged")
+        return data
+
+    def block_names(self) -> set[bytes]:
+        """Return the names of all blocks that are held."""
+        with _sqlite_errors(self.path):
+            return {row[0] for row in self._db.execute("SELECT name FROM block")}
+
+    def records(self, first: int = 0) -> Iterator[Record]:
+        """Yield the journal's records from number `first` on, each verified along the chain.
+
+        Raises
+        ------
+        IntegrityError
+            At the first record that was changed, removed, inserted or moved.
+        """
+        state = self._root.journal
+        before = state.before
+        expected = state.first
+        with _sqlite_errors(self.path):
+            for seq, body, found in self._db.execute(
+                "SELECT seq, body, hash FROM journal ORDER BY seq"
+            ):
+                if seq != expected or not isinstance(body, bytes):
+                    raise IntegrityError(
+                        f"{self.path}: record {expected} is missing, got {seq!r:.40}"
+                    )
+                before = self._seal.link(before, seq, body)
+                if found != before:
+                    raise IntegrityError(
+                        f"{self.path}: the chain of the journal breaks at record {seq}"
+                    )
+                expected += 1
+                if seq >= first:
+                    yield Record(seq, body, before)
+        if expected != state.next or before != state.head:
+            raise IntegrityError(
+                f"{self.path}: expected the journal to end with record {state.next - 1}, got "
+                f"{expected - 1}: its end was cut or changed"
+            )
+
+    def verify(self) -> None:
+        """Read everything and check it; `create_or_open` has checked the rows alone.
+
+        Raises
+        ------
+        IntegrityError, StoreError
+            Naming the first thing that does not verify.
+        """
+        with _sqlite_errors(self.path):
+            answer = self._db.execute("PRAGMA integrity_check(1)").fetchone()[0]
+            if answer != "ok":
+                raise StoreError(f"{self.path}: SQLite finds the file damaged: {answer!r:.200}")
+        self._verify_items()
+        for _ in self.records():
+            pass
+        for name in self.block_names():
+            self.block(name)
+
+    # ---------------------------------------------------------------- writing
+
+    def commit(
+        self, changes: Changes, *, keep_journal_bytes: int, anchor: int | None = None
+    ) -> None:
+        """Make changes durable, all or none; returns when the medium says that it has them.
+
+        Parameters
+        ----------
+        changes
+            Rows, records and blocks.
+        keep_journal_bytes
+            What the journal's bodies may come to; the oldest records go first, a tenth at a time.
+        anchor
+            The value of the counter outside that the new state belongs to; None: as before.
+
+        Raises
+        ------
+        StoreError
+            When the medium is full, read-only or fails, and in a copy: nothing has changed then.
+        """
+        if self._lock is None:
+            raise StoreError(f"{self.path}: this is a reader's copy")
+        with _sqlite_errors(self.path):
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                areas = dict(self._root.areas)
+                for row in changes.rows:
+                    self._apply(row, areas)
+                for data in changes.blocks:
+                    self._db.execute(
+                        "INSERT OR IGNORE INTO block VALUES (?, ?)", (Seal.block(data), data)
+                    )
+                for name in changes.dropped_blocks:
+                    self._db.execute("DELETE FROM block WHERE name = ?", (name,))
+                root = _Root(
+                    self._root.commit + 1,
+                    self._root.anchor if anchor is None else anchor,
+                    areas,
+                    self._append(changes.journal, keep_journal_bytes),
+                )
+                _write_root(self._db, self._seal, root)
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    with contextlib.suppress(sqlite3.Error):
+                        self._db.execute("ROLLBACK")
+                raise
+            self._root = root
+            grown = self._log_size()
+            self.bytes_written += max(0, grown - self._log_bytes)
+            self._log_bytes = grown
+        forgets = bool(changes.dropped_blocks) or any(r.value is None for r in changes.rows)
+        if grown > _LOG_BYTES or forgets:
+            self.write_back()
+
+    def _apply(self, row: Row, areas: dict[str, tuple[int, int]]) -> None:
+        count, total = areas.get(row.area, (0, 0))
+        held = self._db.execute(
+            "SELECT id, tag FROM item WHERE area = ? AND name = ?", (row.area, row.name)
+        ).fetchone()
+        if held is not None:
+            count, total = count - 1, Seal.taken(total, held[1])
+        if row.value is not None:
+            tag = self._seal.row(row.area, row.name, row.value)
+            count, total = count + 1, Seal.added(total, tag)
+            if held is None:
+                self._db.execute(
+                    "INSERT INTO item (area, name, value, tag) VALUES (?, ?, ?, ?)",
+                    (row.area, row.name, row.value, tag),
+                )
+            else:
+                self._db.execute(
+                    "UPDATE item SET value = ?, tag = ? WHERE id = ?", (row.value, tag, held[0])
+                )
+        elif held is not None:
+            self._db.execute("DELETE FROM item WHERE id = ?", (held[0],))
+        areas[row.area] = (count, total)
+
+    def _append(self, bodies: Sequence[bytes], keep_bytes: int) -> JournalState:
+        state = self._root.journal
+        head, following, nbytes = state.head, state.next, state.nbytes
+        for body in bodies:
+            head = self._seal.link(head, following, body)
+            self._db.execute("INSERT INTO journal VALUES (?, ?, ?)", (following, body, head))
+            following += 1
+            nbytes += len(body)
+        first, before = state.first, state.before
+        if nbytes > keep_bytes:
+            wanted = keep_bytes * 9 // 10
+            oldest = self._db.execute("SELECT seq, length(body), hash FROM journal ORDER BY seq")
+            for seq, length, after in oldest:
+                if nbytes <= wanted or seq == following - 1:
+                    break
+                first, before, nbytes = seq + 1, after, nbytes - length
+            oldest.close()
+            self._db.execute("DELETE FROM journal WHERE seq < ?", (first,))
+        return JournalState(first, following, before, head, nbytes)
+
+    def write_back(self) -> None:
+        """Bring the log's pages into the file, and empty the log; what was removed is gone then.
+
+        Raises
+        ------
+        StoreError
+            When the medium fails; nothing is lost then.
+        """
+        if self._lock is None:
+            return
+        with _sqlite_errors(self.path):
+            # Twice (SQLite does so once): a card may keep what it said to be safe until the next.
+            with contextlib.suppress(FileNotFoundError):
+                log = os.open(f"{self.path}-wal", os.O_RDWR | os.O_CLOEXEC)
+                try:
+                    os.fsync(log)
+                finally:
+                    os.close(log)
+            busy, frames, done = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if busy:
+                raise StoreError(
+                    f"{self.path}: expected the log to be written back: {frames}, {done}"
+                )
+        # Each page goes back once, however often the log has it.
+        with contextlib.suppress(OSError):
+            self.bytes_written += min(self._log_bytes, os.stat(self.path).st_size)
+        self._log_bytes = self._log_size()
+
+    def _log_size(self) -> int:
+        try:
+            return os.stat(f"{self.path}-wal").st_size
+        except OSError:
+            return 0
+
+    def close(self) -> None:
+        """Write the log back, if that can be done, and let go; calling it again does nothing."""
+        try:
+            with contextlib.suppress(StoreError):
+                self.write_back()
+            self._db.close()
+        finally:
+            if self._lock is not None:
+                self._lock.close()
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _connect(path: Path, max_bytes: int) -> sqlite3.Connection:
+    place = urllib.parse.quote(os.path.abspath(path))
+    connection = sqlite3.connect(
+        f"file:{place}?mode=rw", uri=True, isolation_level=None, check_same_thread=False, timeout=0
+    )
+    try:
+        for setting in (
+            "locking_mode = EXCLUSIVE",
+            "trusted_schema = OFF",
+            "cell_size_check = ON",
+            "mmap_size = 0",
+            "synchronous = FULL",
+            "secure_delete = ON",
+            "temp_store = MEMORY",
+            "cache_size = -256",
+            "wal_autocheckpoint = 0",
+            f"max_page_count = {max(1, (max_bytes - _LOG_BYTES // 2) // _PAGE_BYTES)}",
+        ):
+            connection.execute(f"PRAGMA {setting}").close()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _write_root(connection: sqlite3.Connection, seal: Seal, root: _Root) -> None:
+    body = root.encode(seal.keyed)
+    connection.execute(
+        "INSERT INTO root VALUES (1, ?, ?) ON CONFLICT (id) DO UPDATE SET body = excluded.body, "
+        "tag = excluded.tag",
+        (body, seal.root(body)),
+    )
+
+
+def _make(path: Path, seal: Seal) -> None:
+    """Make an empty store under another name, and give it its own once it is whole."""
+    unfinished = path.with_name(path.name + ".unfinished")
+    with _sqlite_errors(path):
+        for suffix in ("", "-wal", "-journal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{unfinished}{suffix}")
+        # A log of another store, left where a file was removed by hand, must not become ours.
+        for suffix in ("-wal", "-journal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{path}{suffix}")
+        os.close(os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        connection = sqlite3.connect(unfinished, isolation_level=None)
+        try:
+            connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE").close()
+            connection.execute("PRAGMA journal_mode = WAL").close()
+            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            connection.execute("BEGIN")
+            for statement in _SCHEMA:
+                connection.execute(statement)
+            _write_root(connection, seal, _EMPTY)
+            connection.execute("COMMIT")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
+        finally:
+            connection.close()
+        _synchronise(unfinished)
+        os.replace(unfinished, path)
+        _synchronise(path.parent)
+
+
+def _synchronise(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _look_at_header(path: Path) -> None:
+    """Refuse what is not ours before SQLite opens it (nothing is written, no lock taken)."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(100)
+    except OSError as error:
+        raise StoreError(f"{path}: expected a store to read: {error}") from None
+    if len(head) < 100 or head[:16] != b"SQLite format 3\0":
+        raise StoreError(f"{path}: expected a store, got a file that does not begin like one")
+    if int.from_bytes(head[68:72], "big") != _APPLICATION_ID:
+        raise StoreError(f"{path}: expected a store of selfheal-edge, got another SQLite file")
+    version = int.from_bytes(head[60:64], "big")
+    if version > SCHEMA_VERSION:
+        raise StoreVersionError(
+            f"{path}: expected schema version {SCHEMA_VERSION} or older, got {version}, which a "
+            "newer release of selfheal-edge wrote"
+        )
+    if version < 1:
+        raise StoreError(f"{path}: expected a schema version of at least 1, got {version}")
+
+
+@contextlib.contextmanager
+def _sqlite_errors(path: Path) -> Iterator[None]:
+    """Turn what SQLite and the file system raise into ours, with the file's name."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StoreError(f"{path}: {error}") from error
+    except UnicodeDecodeError as error:
+        raise IntegrityError(f"{path}: expected readable text in a row: {error}") from None
+    except StoreError:
+        raise
+    except OSError as error:
+        raise StoreError(f"{path}: {error}") from error
+
+
+def sqlite_facts() -> dict[str, Any]:
+    """Return the version of SQLite here, and whether the fault of its log's reset is in it."""
+    version = sqlite3.sqlite_version
+    parts = tuple(int(part) for part in version.split("."))
+    return {"version": version, "wal_reset_fault": parts < (3, 51, 3), "connections": 1}

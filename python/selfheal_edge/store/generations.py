@@ -1,0 +1,189 @@
+"""Saved states of a model file's bytes, in blocks that generations share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from selfheal_edge.errors import IntegrityError
+from selfheal_edge.store.database import Changes, Row
+from selfheal_edge.store.seal import TAG_BYTES, Seal
+from selfheal_edge.store.store import Store
+
+__all__ = ["AREA", "StoredGeneration", "StoredGenerations"]
+
+AREA: Final = "generation"
+BLOCK_BYTES: Final = 4096
+_LENGTH: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class StoredGeneration:
+    """What the store says of one generation."""
+
+    number: int
+    """0 is golden."""
+    nbytes: int
+    digest: str
+    """SHA-256 of the bytes, in hexadecimal: that of the file that `export` would write."""
+    fields: Mapping[str, Any]
+    """What the one who saved it wrote to it: its origin, its state, when."""
+    blocks: tuple[bytes, ...]
+
+    def encode(self) -> bytes:
+        """Return the row's value."""
+        head = json.dumps(
+            {
+                "number": self.number,
+                "nbytes": self.nbytes,
+                "digest": self.digest,
+                "fields": dict(self.fields),
+            },
+            separators=(",", ":"),
+        ).encode()
+        return len(head).to_bytes(_LENGTH, "little") + head + b"".join(self.blocks)
+
+    @classmethod
+    def decode(cls, value: bytes) -> StoredGeneration:
+        """Read a row's value.
+
+        Raises
+        ------
+        IntegrityError
+            When it is not one.
+        """
+        try:
+            length = int.from_bytes(value[:_LENGTH], "little")
+            head = json.loads(value[_LENGTH : _LENGTH + length])
+            names = value[_LENGTH + length :]
+            if len(names) % TAG_BYTES:
+                raise ValueError(f"{len(names)} bytes of names")
+            blocks = tuple(names[i : i + TAG_BYTES] for i in range(0, len(names), TAG_BYTES))
+            return cls(
+                int(head["number"]), int(head["nbytes"]), head["digest"], head["fields"], blocks
+            )
+        except (ValueError, LookupError, TypeError) as error:
+            raise IntegrityError(f"generation: expected a readable row: {error!r}") from None
+
+
+class StoredGenerations:
+    """The generations in a store.
+
+    Parameters
+    ----------
+    store
+        Where they are; two generations share each block that is the same in both.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def all(self) -> tuple[StoredGeneration, ...]:
+        """Return all of them, by number."""
+        rows = map(StoredGeneration.decode, self._store.items(AREA).values())
+        return tuple(sorted(rows, key=lambda row: row.number))
+
+    def find(self, number: int) -> StoredGeneration | None:
+        """Return one, or None."""
+        value = self._store.get(AREA, str(number))
+        return None if value is None else StoredGeneration.decode(value)
+
+    def save(
+        self,
+        number: int,
+        data: bytes | memoryview,
+        fields: Mapping[str, Any],
+        also: Iterable[Row] = (),
+    ) -> None:
+        """Save a generation, with rows that belong to it, in one commit; return when it is safe.
+
+        Raises
+        ------
+        StoreError
+            When it cannot be written; nothing is changed then.
+        """
+        view = memoryview(data)
+        chunks = [bytes(view[i : i + BLOCK_BYTES]) for i in range(0, len(view), BLOCK_BYTES)]
+        names = tuple(map(Seal.block, chunks))
+        held = self._store.block_names()
+        new = {name: chunk for name, chunk in zip(names, chunks, strict=True) if name not in held}
+        row = StoredGeneration(number, len(view), hashlib.sha256(view).hexdigest(), fields, names)
+        self._store.commit(
+            Changes(
+                rows=[Row(AREA, str(number), row.encode()), *also],
+                blocks=list(new.values()),
+                dropped_blocks=self._unused(names, leaving_out=number),
+            )
+        )
+
+    def mark(self, number: int, fields: Mapping[str, Any], also: Iterable[Row] = ()) -> None:
+        """Change what is written to a generation; return when it is safe.
+
+        Raises
+        ------
+        ValueError
+            When it is not held.
+        StoreError
+            When it cannot be written; nothing is changed then.
+        """
+        found = self.find(number)
+        if found is None:
+            raise ValueError(f"generation: expected one that the store holds, got {number}")
+        changed = StoredGeneration(number, found.nbytes, found.digest, fields, found.blocks)
+        self._store.commit(Changes(rows=[Row(AREA, str(number), changed.encode()), *also]))
+
+    def load(self, number: int) -> bytes:
+        """Return a generation's bytes, each block and the whole verified.
+
+        Raises
+        ------
+        ValueError
+            When it is not held.
+        IntegrityError
+            When a block is missing or damaged.
+        StoreError
+            When the file cannot be read.
+        """
+        found = self.find(number)
+        if found is None:
+            raise ValueError(f"generation: expected one that the store holds, got {number}")
+        parts = []
+        for name in found.blocks:
+            data = self._store.block(name)
+            if data is None:
+                raise IntegrityError(f"generation {number}: the block {name.hex()[:16]} is missing")
+            parts.append(data)
+        whole = b"".join(parts)
+        if len(whole) != found.nbytes or hashlib.sha256(whole).hexdigest() != found.digest:
+            raise IntegrityError(f"generation {number}: expected the bytes that were saved")
+        return whole
+
+    def drop(self, number: int) -> None:
+        """Remove a generation and the blocks that no other one has; return when it is safe.
+
+        Raises
+        ------
+        ValueError
+            For golden.
+        StoreError
+            When it cannot be written; nothing is changed then.
+        """
+        if number == 0:
+            raise ValueError("generation: golden cannot be dropped")
+        self._store.commit(
+            Changes(
+                rows=[Row(AREA, str(number), None)],
+                dropped_blocks=self._unused((), leaving_out=number),
+            )
+        )
+
+    def _unused(self, kept: Iterable[bytes], *, leaving_out: int) -> list[bytes]:
+        """Return the blocks that nothing names once `leaving_out` is replaced."""
+        used = set(kept)
+        for row in self.all():
+            if row.number != leaving_out:
+                used.update(row.blocks)
+        return sorted(self._store.block_names() - used)

@@ -1,0 +1,133 @@
+"""Requests to a model that serves, left by other processes in a folder beside its store.
+
+A command that changes something (answers a question, releases a sample, revokes a source) cannot
+write the store, whose one writer is the serving process. It leaves a signed file; the serving
+process takes it in, in order, and removes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from selfheal_edge.errors import IntegrityError
+from selfheal_edge.store.file_format import write_atomically
+from selfheal_edge.store.seal import TAG_BYTES, Seal
+
+__all__ = ["Inbox", "Request"]
+
+_MOST_BYTES: Final = 64 * 1024
+_MOST_WAITING: Final = 256
+_MOST_REMEMBERED: Final = 1024
+_NAME: Final = re.compile(r"[0-9]{20}-[0-9a-f]{16}\.request\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request."""
+
+    id: str
+    """Unique; the same request is taken in once."""
+    kind: str
+    fields: Mapping[str, Any]
+    wall: float
+    """Seconds since 1970 when it was left."""
+
+
+class Inbox:
+    """The folder of requests of one store.
+
+    Parameters
+    ----------
+    store_path
+        The store's file; the folder is ``PATH.inbox``.
+    key
+        The store's key: a request that it did not sign is refused. Without one anybody who may
+        write in the folder can leave requests, which is as good as the folder's permissions.
+    """
+
+    def __init__(self, store_path: str | os.PathLike[str], key: bytes | None) -> None:
+        self._folder = Path(f"{os.fspath(store_path)}.inbox")
+        self._seal = Seal(key)
+        self._seen: dict[str, None] = {}
+
+    def leave(self, kind: str, fields: Mapping[str, Any]) -> str:
+        """Leave a request; return its id.
+
+        Raises
+        ------
+        ValueError
+            When it is larger than 64 KiB, or 256 requests wait already.
+        OSError
+            When the folder cannot be written.
+        """
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        if len(list(self._folder.iterdir())) >= _MOST_WAITING:
+            raise ValueError(f"requests: expected at most {_MOST_WAITING} that wait: is it served?")
+        name = f"{time.time_ns():020d}-{os.urandom(8).hex()}.request"
+        body = json.dumps(
+            {"id": name, "kind": kind, "fields": dict(fields), "wall": time.time()}
+        ).encode()
+        if len(body) > _MOST_BYTES:
+            raise ValueError(f"fields: expected at most {_MOST_BYTES} bytes, got {len(body)}")
+        write_atomically(self._folder / name, body + self._seal.request(body))
+        return name
+
+    def take(self) -> tuple[list[Request], list[str]]:
+        """Take in all requests that wait, oldest first, and remove their files.
+
+        Returns
+        -------
+        list of Request, list of str
+            Those that verify, and why others were refused; both are bounded.
+        """
+        taken: list[Request] = []
+        refused: list[str] = []
+        try:
+            names = sorted(n for n in os.listdir(self._folder) if _NAME.match(n))
+        except OSError:
+            return taken, refused
+        for name in names[:_MOST_WAITING]:
+            path = self._folder / name
+            try:
+                request = self._read(path)
+            except (OSError, IntegrityError) as error:
+                refused.append(f"{name}: {error}")
+            else:
+                if name not in self._seen:
+                    taken.append(request)
+            try:
+                os.unlink(path)
+            except OSError:
+                # It stays: it is remembered, so that it is not done again and again.
+                self._seen[name] = None
+                while len(self._seen) > _MOST_REMEMBERED:
+                    self._seen.pop(next(iter(self._seen)))
+        return taken, refused
+
+    def _read(self, path: Path) -> Request:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with contextlib.closing(os.fdopen(descriptor, "rb")) as file:
+            data = file.read(_MOST_BYTES + TAG_BYTES + 1)
+        body, tag = data[:-TAG_BYTES], data[-TAG_BYTES:]
+        if not Seal.same(self._seal.request(body), tag):
+            raise IntegrityError("expected a request signed with the store's key")
+        try:
+            fields = json.loads(body)
+            if fields["id"] != path.name:
+                raise ValueError("its name is not that of the request")
+            return Request(
+                str(fields["id"]),
+                str(fields["kind"]),
+                dict(fields["fields"]),
+                float(fields["wall"]),
+            )
+        except (ValueError, LookupError, TypeError) as error:
+            raise IntegrityError(f"expected a readable request: {error!r}") from None

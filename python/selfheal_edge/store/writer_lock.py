@@ -1,0 +1,63 @@
+"""One writer for a file: the second process is told who the first is."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from pathlib import Path
+from typing import Final
+
+from selfheal_edge.errors import StoreError
+
+__all__ = ["WriterLock"]
+
+# A POSIX record lock belongs to the process: it ends with it, however it ends, and a child of
+# `fork` does not have it. It does not keep the same process out, so that is counted here.
+_HELD: Final[set[tuple[int, int, int]]] = set()
+
+
+class WriterLock:
+    """The right to write `path`, held until `close` or the end of the process.
+
+    Parameters
+    ----------
+    path
+        The file that is written. The lock is a file of its own beside it, with ``.lock`` behind.
+
+    Raises
+    ------
+    StoreError
+        When another process, or another object of this one, has the lock: with its process id.
+    OSError
+        When the lock's file cannot be made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.with_name(path.name + ".lock")
+        # Not opened before this is known: closing any descriptor of the file ends the lock.
+        with contextlib.suppress(FileNotFoundError):
+            there = os.stat(self._path)
+            if (os.getpid(), there.st_dev, there.st_ino) in _HELD:
+                raise StoreError(f"{path}: expected one writer, but this process has it open")
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        found = os.fstat(self._fd)
+        self._place = (os.getpid(), found.st_dev, found.st_ino)
+        try:
+            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip()
+            os.close(self._fd)
+            raise StoreError(
+                f"{path}: expected one writer, but the process {holder or 'unknown'} has it open"
+            ) from None
+        _HELD.add(self._place)
+        with contextlib.suppress(OSError):  # a full disk: the lock holds without a name in it
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+
+    def close(self) -> None:
+        """Give the right back; calling it again, or in a child of `fork`, does nothing."""
+        if self._place in _HELD and self._place[0] == os.getpid():
+            _HELD.discard(self._place)
+            os.close(self._fd)

@@ -1,0 +1,162 @@
+"""Power cuts at every write and every synchronisation of every commit, and of the recovery."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from tests.store import power
+from tests.store.workload import KEY, MAX_BYTES, after, differences, steps
+
+from selfheal_edge.errors import IntegrityError, StoreError
+from selfheal_edge.store.database import Database
+
+WORKLOAD = Path(__file__).with_name("workload.py")
+
+
+@pytest.fixture(scope="module")
+def recorder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if shutil.which("cc") is None:
+        pytest.skip("no C compiler, so writes cannot be recorded")
+    return power.build_recorder(tmp_path_factory.mktemp("recorder"))
+
+
+def recorded(recorder: Path, folder: Path, commits: int) -> list[power.Entry]:
+    folder.mkdir()
+    record = folder.parent / f"{folder.name}.record"
+    done = power.run(recorder, folder, record, str(WORKLOAD), str(folder), str(commits))
+    assert done.returncode == 0, done.stderr
+    return power.entries(record)
+
+
+def put_back(contents: dict[str, bytes], recorded_in: Path, folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for name, content in contents.items():
+        (folder / Path(name).relative_to(recorded_in)).write_bytes(content)
+
+
+def is_marker(entry: power.Entry, markers: set[int]) -> bool:
+    if entry.kind == "O" and entry.data.endswith(b"/marker"):
+        markers.add(entry.file)
+    return entry.file in markers
+
+
+class Verdicts:
+    """What came of the cuts."""
+
+    def __init__(self, commits: int) -> None:
+        self._models = [after(commits, n) for n in range(commits + 1)]
+        self.seen: Counter[str] = Counter()
+
+    def judge(self, folder: Path, safe: int, how: str, *, lying: bool) -> None:
+        """Open what is left: the last commit that was safe or the one after it, or refused."""
+        there = (folder / "store").exists()
+        if not there and safe:
+            assert lying, f"{how}: the store is gone after {safe} commits"
+        try:
+            with Database.create_or_open(folder / "store", KEY, max_bytes=MAX_BYTES) as database:
+                commits = database.commits
+                found = differences(database, self._models[commits])
+        except (IntegrityError, StoreError) as error:
+            if not lying:
+                raise AssertionError(f"{how}: after {safe} commits") from error
+            self.seen["refused, golden serves"] += 1
+            return
+        assert found == [], f"{how}: after {safe} commits, {commits} found: {found}"
+        if not lying:
+            assert commits in (safe, safe + 1), f"{how}: {safe} were safe, {commits} found"
+        self.seen["new" if commits > safe else "old" if commits == safe else "older"] += 1
+
+
+def cut_everywhere(
+    recorder: Path, tmp_path: Path, commits: int, *, lying: bool, recovery_every: int
+) -> Counter[str]:
+    record_folder = tmp_path / "recorded"
+    medium = power.Medium(lying=lying)
+    verdicts = Verdicts(commits)
+    rng = random.Random(11)
+    safe = cuts = 0
+    markers: set[int] = set()
+    for entry in recorded(recorder, record_folder, commits):
+        if is_marker(entry, markers):
+            if entry.kind == "W":
+                safe = int(entry.data)
+            continue
+        medium.take(entry)
+        for how, contents in medium.after_a_cut(rng):
+            cuts += 1
+            folder = tmp_path / "cut"
+            put_back(contents, record_folder, folder)
+            if recovery_every and cuts % recovery_every == 0:
+                cut_recovery(recorder, tmp_path, folder, safe, verdicts, lying=lying)
+                put_back(contents, record_folder, folder)
+            verdicts.judge(folder, safe, f"entry {entry.kind} {entry.offset}, {how}", lying=lying)
+    verdicts.seen["cut points with their variants"] = cuts
+    return verdicts.seen
+
+
+def cut_recovery(
+    recorder: Path,
+    tmp_path: Path,
+    found: Path,
+    safe: int,
+    verdicts: Verdicts,
+    *,
+    lying: bool,
+) -> None:
+    """Cut the power again at every write of the start that follows a cut."""
+    start = tmp_path / "start"
+    shutil.rmtree(start, ignore_errors=True)
+    shutil.copytree(found, start)
+    medium = power.Medium(lying=lying)
+    for path in start.iterdir():
+        number = path.stat().st_ino
+        medium.files[number] = bytearray(path.read_bytes())
+        medium.names[str(path)] = medium.known[str(path)] = number
+    record = tmp_path / "start.record"
+    record.unlink(missing_ok=True)
+    done = power.run(recorder, start, record, str(WORKLOAD), str(start), "0")
+    if done.returncode != 0:
+        assert lying, done.stderr
+    if not record.exists():
+        return
+    rng = random.Random(12)
+    markers: set[int] = set()
+    for entry in power.entries(record):
+        if is_marker(entry, markers):
+            continue
+        medium.take(entry)
+        for how, contents in medium.after_a_cut(rng):
+            verdicts.seen["cuts in a recovery"] += 1
+            again = tmp_path / "again"
+            put_back(contents, start, again)
+            place = f"recovery, {entry.kind} {entry.offset}, {how}"
+            verdicts.judge(again, safe, place, lying=lying)
+
+
+@pytest.mark.parametrize("lying", [False, True], ids=["honest", "lying"])
+def test_cuts_of_a_short_life(recorder: Path, tmp_path: Path, lying: bool) -> None:
+    seen = cut_everywhere(recorder, tmp_path, 5, lying=lying, recovery_every=300)
+    print(dict(seen))
+    assert seen["old"]
+    assert seen["new"]
+    assert seen["cuts in a recovery"]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("lying", [False, True], ids=["honest", "lying"])
+def test_cuts_of_a_long_life(recorder: Path, tmp_path: Path, lying: bool) -> None:
+    seen = cut_everywhere(recorder, tmp_path, 40, lying=lying, recovery_every=25)
+    print(dict(seen))
+    assert seen["cut points with their variants"] > 2000
+
+
+def test_the_workload_ends_as_its_model(recorder: Path, tmp_path: Path) -> None:
+    recorded(recorder, tmp_path / "whole", 12)
+    with Database.create_or_open(tmp_path / "whole/store", KEY, max_bytes=MAX_BYTES) as database:
+        assert database.commits == len(steps(12)) == 12
+        assert differences(database, after(12, 12)) == []
