@@ -11,9 +11,9 @@ Write-ahead log, one connection that holds the file for itself (``locking_mode=E
 rollback journal writes it twice and in place; there is no shared-memory file; and the fault by
 which SQLite before 3.51.3 may reset a log under two connections cannot happen. Pages of 1 KiB,
 since a commit writes whole pages and most rows are small. The log is written back when it has
-256 KiB, after it was synchronised *twice*: cards exist whose synchronisation ends before the data
-is safe, and only the next one makes it so. Readers take a copy of the file and its log, and take it again when
-it does not verify because the writer was in the middle: they hold no lock and disturb nothing.
+128 KiB, and emptied only after a second synchronisation: cards exist whose first one ends before
+the data is safe. Readers take a copy of the file and its log, and take it again when it does not
+verify because the writer was in the middle: they hold no lock and disturb nothing.
 """
 
 from __future__ import annotations
@@ -40,9 +40,10 @@ __all__ = ["SCHEMA_VERSION", "Changes", "Database", "JournalState", "Record", "R
 SCHEMA_VERSION: Final = 1
 _APPLICATION_ID: Final = 0x53484C31
 _PAGE_BYTES: Final = 1024
-_LEAST_BYTES: Final = 64 * 1024
+_LEAST_BYTES: Final = 256 * 1024
 _MOST_BYTES: Final = 1 << 40
-_LOG_BYTES: Final = 256 * 1024
+_LOG_BYTES: Final = 128 * 1024
+_ONE_COMMIT_BYTES: Final = 64 * 1024
 _ATTEMPTS_TO_COPY: Final = 8
 _MOST_NAME: Final = 256
 _SCHEMA: Final = (
@@ -194,7 +195,7 @@ class Database:
         key
             From `keys.read_key`; None seals by a plain hash, which finds accidents alone.
         max_bytes
-            What file and log may come to together, at least 64 KiB.
+            What file and log may come to together, at least 256 KiB.
 
         Raises
         ------
@@ -588,13 +589,10 @@ class Database:
         if self._lock is None:
             return
         with _sqlite_errors(self.path):
-            # Twice (SQLite does so once): a card may keep what it said to be safe until the next.
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").close()
+            # SQLite has synchronised the file, but a card may keep that until the next one.
             with contextlib.suppress(FileNotFoundError):
-                log = os.open(f"{self.path}-wal", os.O_RDWR | os.O_CLOEXEC)
-                try:
-                    os.fsync(log)
-                finally:
-                    os.close(log)
+                _synchronise(Path(f"{self.path}-wal"))
             busy, frames, done = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             if busy:
                 raise StoreError(
@@ -634,6 +632,7 @@ class Database:
 
 
 def _connect(path: Path, max_bytes: int) -> sqlite3.Connection:
+    pages = (max_bytes - _LOG_BYTES - _ONE_COMMIT_BYTES) // _PAGE_BYTES
     place = urllib.parse.quote(os.path.abspath(path))
     connection = sqlite3.connect(
         f"file:{place}?mode=rw", uri=True, isolation_level=None, check_same_thread=False, timeout=0
@@ -649,7 +648,7 @@ def _connect(path: Path, max_bytes: int) -> sqlite3.Connection:
             "temp_store = MEMORY",
             "cache_size = -256",
             "wal_autocheckpoint = 0",
-            f"max_page_count = {max(1, (max_bytes - _LOG_BYTES // 2) // _PAGE_BYTES)}",
+            f"max_page_count = {pages}",
         ):
             connection.execute(f"PRAGMA {setting}").close()
     except BaseException:

@@ -33,6 +33,8 @@ _LONGEST_PAUSE: Final = 300.0
 _MOST_WAITING_RECORDS: Final = 4096
 _MOST_WAITING_BYTES: Final = 4 << 20
 _JOURNAL_SHARE: Final = 4
+# The rest is for what must be safe before it acts, and for writing the log back.
+_USUAL_SHARE: Final = 0.9
 # What a commit writes beside its rows: the root, and the pages' unused ends.
 _COMMIT_OVERHEAD: Final = 3 * 1024
 
@@ -415,7 +417,7 @@ class Store:
         """Write what waits, if the cap allows; return whether the medium is well."""
         with self._mutex:
             now = self._clock()
-            rate = self._bytes_per_day / _DAY_SECONDS
+            rate = _USUAL_SHARE * self._bytes_per_day / _DAY_SECONDS
             self._tokens += max(0.0, now - self._refilled) * rate
             self._tokens = min(self._tokens, float(self._bytes_per_day))
             self._refilled = now
