@@ -13,7 +13,6 @@ import numpy as np
 
 import harness
 import selfheal_edge as she
-from selfheal_edge.tflite.runtimes.native_stderr import without_chatter
 from selfheal_edge.tflite.runtimes.protocol import Array
 
 MODULES: Final = {
@@ -88,9 +87,8 @@ class Case:
         if kernels == "builtin":
             resolver = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
             options["experimental_op_resolver_type"] = resolver
-        with without_chatter():
-            interpreter = module.Interpreter(model_path=str(self.path), num_threads=1, **options)
-            interpreter.allocate_tensors()
+        interpreter = module.Interpreter(model_path=str(self.path), num_threads=1, **options)
+        interpreter.allocate_tensors()
         return interpreter
 
 

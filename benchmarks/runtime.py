@@ -25,7 +25,6 @@ from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.file.rewrite import copy_model
 from selfheal_edge.tflite.memory.source_image import SourceImage
 from selfheal_edge.tflite.random_inputs import full_range_input
-from selfheal_edge.tflite.runtimes.native_stderr import without_chatter
 from selfheal_edge.tflite.runtimes.protocol import Array, Instance, RuntimeName
 from selfheal_edge.tflite.runtimes.select import available_runtimes, choose
 from windows import ratio_bounds, take_turns
@@ -44,9 +43,8 @@ def raw_window(
     if kernels == "builtin":
         resolver = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         options["experimental_op_resolver_type"] = resolver
-    with without_chatter():
-        interpreter = module.Interpreter(model_path=str(path), num_threads=num_threads, **options)
-        interpreter.allocate_tensors()
+    interpreter = module.Interpreter(model_path=str(path), num_threads=num_threads, **options)
+    interpreter.allocate_tensors()
     sources = [detail["index"] for detail in interpreter.get_input_details()]
     sinks = [detail["index"] for detail in interpreter.get_output_details()]
     if len(sources) == len(sinks) == 1:

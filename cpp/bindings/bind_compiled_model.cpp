@@ -10,6 +10,7 @@
 #include "bindings.hpp"
 #include "compiled_model.hpp"
 #include "engine.hpp"
+#include "quiet_stderr.hpp"
 #include "refusal.hpp"
 #include "tensor_port.hpp"
 
@@ -22,6 +23,18 @@ struct Bytes {
   std::shared_ptr<void> owner;
   std::byte* data;
   std::size_t nbytes;
+};
+
+// A QuietStderr for each of the blocks that an object is entered for, in one thread.
+class QuietPart {
+ public:
+  void begin() { parts_.push_back(std::make_unique<QuietStderr>()); }
+  void end() {
+    if (!parts_.empty()) parts_.pop_back();
+  }
+
+ private:
+  std::vector<std::unique_ptr<QuietStderr>> parts_;
 };
 
 // NumPy's code of a LiteRT element type; CompiledModel has refused the others.
@@ -229,6 +242,16 @@ void bind_compiled_model(py::module_& m) {
           "outputs", [](const Held& h) { return describe_ports(h.output_ports()); },
           "Dtype and shape of each output.")
       .def("memory_bytes", &Held::memory_bytes, "Bytes of tensors and packed weights.");
+
+  py::class_<QuietPart>(m, "QuietStderr", R"doc(
+Hold back what a runtime's own logger notifies of in this thread, within a ``with`` block.
+
+Lines that are no notices follow when it ends. No file descriptor is touched, so neither other
+threads nor other processes lose anything.
+)doc")
+      .def(py::init<>())
+      .def("__enter__", [](QuietPart& part) { part.begin(); })
+      .def("__exit__", [](QuietPart& part, const py::args&) { part.end(); });
 
   m.def(
       "require_litert",

@@ -6,6 +6,7 @@
 #include <new>
 #include <utility>
 
+#include "quiet_stderr.hpp"
 #include "refusal.hpp"
 
 namespace selfheal::runtime {
@@ -191,6 +192,7 @@ class CompiledModel::Build {
 CompiledModel::CompiledModel(const LiteRtApi& api, const std::string& source_path, int num_threads)
     : api_(api), source_(Mapping::of_path(source_path)) {
   if (num_threads < 1) throw Refusal("num_threads: expected at least 1");
+  const QuietStderr quiet;
   auto first = std::make_unique<Build>(api_, source_->bytes(), num_threads);
   inputs_ = first->describe(true);
   outputs_ = first->describe(false);
@@ -227,6 +229,7 @@ std::size_t CompiledModel::memory_bytes() const noexcept {
 
 std::vector<std::byte> pack_weights(const LiteRtApi& api, std::span<const std::byte> source,
                                     int num_threads) {
+  const QuietStderr quiet;
   CompiledModel::Build build(api, source, num_threads);
   const std::shared_ptr<Mapping> image = build.file().map();
   if (!image) return {};

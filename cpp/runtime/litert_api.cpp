@@ -18,6 +18,12 @@ namespace {
 
 constexpr std::array<std::string_view, 2> kTestedVersions = {"2.2.0", "2.3.0"};
 
+// Only errors are printed, and no library of an accelerator that we never use is looked for.
+constexpr std::array<LiteRtEnvironmentOption, 2> kQuietCpu{{
+    {.tag = kLiteRtMinimumSeverity, .value = kLiteRtErrors},
+    {.tag = kLiteRtRegisteredAccelerators, .value = kLiteRtCpu},
+}};
+
 template <typename Function>
 void bind(void* library, const char* name, Function*& function) {
   void* const symbol = dlsym(library, name);
@@ -96,7 +102,9 @@ LiteRtEnvironment litert_environment(const LiteRtApi& api) {
   auto found = environments.find(&api);
   if (found == environments.end() || found->second.first.forked()) {
     LiteRtEnvironment environment = nullptr;
-    require_ok(api.create_environment(0, nullptr, &environment), "creating an environment");
+    const auto count = static_cast<int>(kQuietCpu.size());
+    require_ok(api.create_environment(count, kQuietCpu.data(), &environment),
+               "creating an environment");
     found = environments.insert_or_assign(&api, std::pair(ForkGuard(), environment)).first;
   }
   return found->second.second;

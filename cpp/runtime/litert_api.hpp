@@ -45,12 +45,26 @@ struct LiteRtTensorType {
 static_assert(sizeof(LiteRtTensorType) == 72);
 
 inline constexpr int kLiteRtCpu = 1;
+
+/// A setting of an environment, laid out as the library has it; our settings are integers.
+struct LiteRtEnvironmentOption {
+  static constexpr std::int32_t kInteger = 2;
+
+  std::int32_t tag = 0;
+  alignas(8) std::int32_t type = kInteger;
+  alignas(8) std::int64_t value = 0;
+};
+static_assert(sizeof(LiteRtEnvironmentOption) == 24);
+
+inline constexpr std::int32_t kLiteRtRegisteredAccelerators = 24;
+inline constexpr std::int32_t kLiteRtMinimumSeverity = 25;
+inline constexpr std::int64_t kLiteRtErrors = 3;
 /// Alignment that the library asks of memory it is given for tensors, in bytes.
 inline constexpr std::size_t kLiteRtAlignment = 64;
 
 /// Functions of the installed library; names as there, without the prefix. Indices count from 0.
 struct LiteRtApi {
-  LiteRtStatus (*create_environment)(int, const void*, LiteRtEnvironment*);
+  LiteRtStatus (*create_environment)(int, const LiteRtEnvironmentOption*, LiteRtEnvironment*);
   LiteRtStatus (*create_model_from_buffer)(LiteRtEnvironment, const void*, std::size_t,
                                            LiteRtModel*);
   void (*destroy_model)(LiteRtModel);

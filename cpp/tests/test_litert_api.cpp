@@ -64,7 +64,7 @@ TEST_CASE("an environment that cannot be made is refused and asked for again") {
   static int asked = 0;
   static int made = 0;
   static LiteRtApi api{};
-  api.create_environment = [](int, const void*, LiteRtEnvironment* environment) {
+  api.create_environment = [](int, const LiteRtEnvironmentOption*, LiteRtEnvironment* environment) {
     if (asked++ == 0) return 2;
     *environment = reinterpret_cast<LiteRtEnvironment>(&made);
     ++made;

@@ -2490,6 +2490,13 @@ class CompiledModel(Engine):
     def memory_bytes(self) -> int:
         """Bytes of tensors and packed weights."""
 
+class QuietStderr:
+    """Hold back what a runtime's own logger notifies of in this thread, in a ``with`` block."""
+
+    def __init__(self) -> None: ...
+    def __enter__(self) -> None: ...
+    def __exit__(self, *args: object) -> None: ...
+
 def require_litert(*, library: str, version: str) -> None:
     """Raise RuntimeRefusedError unless this LiteRT can be used, and files in memory."""
 

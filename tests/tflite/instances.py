@@ -18,7 +18,6 @@ from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.file.rewrite import ModelCopy, copy_model
 from selfheal_edge.tflite.memory.source_image import SourceImage
 from selfheal_edge.tflite.random_inputs import full_range_input
-from selfheal_edge.tflite.runtimes.native_stderr import without_chatter
 from selfheal_edge.tflite.runtimes.protocol import Array, Instance, KernelsChoice, RuntimeName
 from selfheal_edge.tflite.runtimes.select import Choice, choose
 
@@ -79,9 +78,8 @@ def raw_interpreter(
     if kernels == "builtin":
         resolver = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         options["experimental_op_resolver_type"] = resolver
-    with without_chatter():
-        interpreter = module.Interpreter(model_content=data, num_threads=num_threads, **options)
-        interpreter.allocate_tensors()
+    interpreter = module.Interpreter(model_content=data, num_threads=num_threads, **options)
+    interpreter.allocate_tensors()
     return interpreter
 
 

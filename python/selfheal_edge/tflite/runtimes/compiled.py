@@ -15,7 +15,6 @@ from selfheal_edge.tflite.coverage.packed_index import PackedBuffer, packed_regi
 from selfheal_edge.tflite.file.rewrite import ModelCopy
 from selfheal_edge.tflite.format.records import Region, TensorInfo
 from selfheal_edge.tflite.runtimes.interpreter import InterpreterInstance
-from selfheal_edge.tflite.runtimes.native_stderr import without_chatter
 from selfheal_edge.tflite.runtimes.protocol import (
     Array,
     CoverageTable,
@@ -80,15 +79,14 @@ class CompiledInstance:
         self.num_threads = num_threads
         self.note = ""
         model = copy.model
-        with without_chatter():
-            self._compiled = _core.CompiledModel(
-                library=library,
-                version=version,
-                source_path=source_path,
-                num_threads=num_threads,
-                own_outputs=copy.own_outputs,
-                taps=copy.taps,
-            )
+        self._compiled = _core.CompiledModel(
+            library=library,
+            version=version,
+            source_path=source_path,
+            num_threads=num_threads,
+            own_outputs=copy.own_outputs,
+            taps=copy.taps,
+        )
         self.run = self._compiled.run
         try:
             self.inputs = _specs(model.inputs, self._compiled.inputs)
@@ -196,13 +194,12 @@ class _Witness:
         self._num_threads = num_threads
 
     def pack(self, source: bytes) -> bytes:
-        with without_chatter():
-            return _core.pack_weights(
-                library=self._library,
-                version=self._version,
-                source=source,
-                num_threads=self._num_threads,
-            )
+        return _core.pack_weights(
+            library=self._library,
+            version=self._version,
+            source=source,
+            num_threads=self._num_threads,
+        )
 
     def interpreted(self) -> CoverageTable:
         instance = InterpreterInstance(

@@ -19,7 +19,6 @@ from selfheal_edge.errors import ForkedProcessError, ModelClosedError, ModelForm
 from selfheal_edge.tflite.coverage.rules import BuiltOperator, cover
 from selfheal_edge.tflite.file.rewrite import ModelCopy
 from selfheal_edge.tflite.format.records import Region, TensorInfo
-from selfheal_edge.tflite.runtimes.native_stderr import without_chatter
 from selfheal_edge.tflite.runtimes.protocol import (
     Array,
     CoverageTable,
@@ -71,12 +70,12 @@ def _specs(details: Sequence[Mapping[str, Any]]) -> tuple[TensorSpec, ...]:
 
 
 def _build(module: Any, runtime: RuntimeName, path: str, options: Mapping[str, Any]) -> Any:
-    with without_chatter():
-        try:
+    try:
+        with _core.QuietStderr():
             interpreter = module.Interpreter(model_path=path, **options)
             interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
-            raise ModelFormatError(f"model: {runtime} refuses it: {error}") from None
+    except (ValueError, RuntimeError) as error:
+        raise ModelFormatError(f"model: {runtime} refuses it: {error}") from None
     return interpreter
 
 

@@ -17,7 +17,6 @@ from selfheal_edge.tflite.file.rewrite import ModelCopy
 from selfheal_edge.tflite.random_inputs import full_range_input
 from selfheal_edge.tflite.runtimes.compiled import CompiledInstance
 from selfheal_edge.tflite.runtimes.interpreter import InterpreterInstance
-from selfheal_edge.tflite.runtimes.native_stderr import without_chatter
 from selfheal_edge.tflite.runtimes.protocol import (
     Array,
     Instance,
@@ -47,8 +46,7 @@ class LiteRt:
     name: RuntimeName = "litert"
 
     def __init__(self) -> None:
-        with without_chatter():
-            self._module = importlib.import_module("ai_edge_litert.interpreter")
+        self._module = importlib.import_module("ai_edge_litert.interpreter")
         self.version = loaded_version(importlib.import_module("ai_edge_litert"), self.name)
         self._library = str(Path(self._module.__file__ or "").with_name("libLiteRt.so"))
         self._refusals: dict[_Key, str] = {}

@@ -8,7 +8,6 @@ import numpy as np
 
 from selfheal_edge.tflite.file.rewrite import ModelCopy
 from selfheal_edge.tflite.runtimes.interpreter import InterpreterInstance
-from selfheal_edge.tflite.runtimes.native_stderr import without_chatter
 from selfheal_edge.tflite.runtimes.protocol import Instance, KernelsChoice, RuntimeName
 from selfheal_edge.tflite.sandbox.known import loaded_version
 from selfheal_edge.tflite.sandbox.policy import ProbePolicy
@@ -29,8 +28,7 @@ class TfliteRuntime:
                 f"tflite-runtime {self.version} needs numpy < 2, got numpy {np.__version__}; "
                 "install 'selfheal-edge[tflite-runtime]'"
             )
-        with without_chatter():
-            self._module = importlib.import_module("tflite_runtime.interpreter")
+        self._module = importlib.import_module("tflite_runtime.interpreter")
 
     def build(
         self,

@@ -1,0 +1,111 @@
+#include "quiet_stderr.hpp"
+
+#include <cstdio>  // says whether it is glibc
+
+#ifdef __GLIBC__
+
+#include <sys/types.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <mutex>
+#include <new>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace selfheal::runtime {
+
+namespace {
+
+constexpr std::array<std::string_view, 3> kNotices = {"VERBOSE:", "INFO:", "WARNING:"};
+
+thread_local int depth = 0;
+thread_local std::string held;  // what this thread has printed
+
+void write_all(std::string_view text) noexcept {
+  while (!text.empty()) {
+    const ssize_t written = write(STDERR_FILENO, text.data(), text.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written <= 0) return;  // as for any line that nobody can read
+    text.remove_prefix(static_cast<std::size_t>(written));
+  }
+}
+
+ssize_t print(void*, const char* text, std::size_t size) {
+  if (depth > 0) {
+    held.append(text, size);
+  } else {
+    write_all({text, size});
+  }
+  return static_cast<ssize_t>(size);
+}
+
+void pass_on(std::string_view text) {
+  std::string kept;
+  while (!text.empty()) {
+    const std::size_t end = text.find('\n');
+    const std::string_view line = text.substr(0, end == text.npos ? text.size() : end + 1);
+    text.remove_prefix(line.size());
+    bool is_notice = false;
+    for (const std::string_view notice : kNotices) is_notice |= line.starts_with(notice);
+    if (!is_notice) kept += line;
+  }
+  write_all(kept);
+}
+
+// The stream is never closed: a thread may have read the pointer, and print a moment later.
+std::FILE* own_stream() {
+  static std::FILE* const stream = [] {
+    std::FILE* const made = fopencookie(nullptr, "w", {nullptr, &print, nullptr, nullptr});
+    if (made != nullptr) std::setvbuf(made, nullptr, _IONBF, 0);
+    return made;
+  }();
+  return stream;
+}
+
+std::mutex& mutex() {
+  static auto& instance = *new std::mutex();
+  return instance;
+}
+
+int users = 0;
+std::FILE* replaced = nullptr;
+
+}  // namespace
+
+QuietStderr::QuietStderr() {
+  const std::lock_guard lock(mutex());
+  ++depth;
+  if (users++ == 0) {
+    replaced = stderr;
+    if (std::FILE* const stream = own_stream(); stream != nullptr) stderr = stream;
+  }
+}
+
+QuietStderr::~QuietStderr() {
+  {
+    const std::lock_guard lock(mutex());
+    if (--users == 0) stderr = replaced;
+  }
+  if (--depth > 0) return;
+  try {
+    pass_on(std::exchange(held, {}));
+  } catch (const std::bad_alloc&) {  // then there is nothing to say it with
+  }
+}
+
+}  // namespace selfheal::runtime
+
+#else
+
+namespace selfheal::runtime {
+
+QuietStderr::QuietStderr() = default;
+QuietStderr::~QuietStderr() = default;
+
+}  // namespace selfheal::runtime
+
+#endif
