@@ -18,8 +18,9 @@ from selfheal_edge.tflite.format.records import (
 from selfheal_edge.tflite.format.schema import (
     BUILTIN_OPERATORS,
     MODEL_VERSION,
-    TENSOR_TYPES,
     TFLITE,
+    operator_name,
+    tensor_type,
 )
 
 __all__ = ["decode"]
@@ -93,15 +94,12 @@ def _operator_code(index: int, table: Table) -> tuple[str, str | None, int]:
     # Files older than code 127 hold it in the byte; newer ones hold the larger of both.
     code = max(table.scalar("deprecated_builtin_code"), table.scalar("builtin_code"))
     place = f"Model.operator_codes[{index}]"
-    if not 0 <= code < len(BUILTIN_OPERATORS) or code == _PLACEHOLDER:
-        raise ModelFormatError(
-            f"{place}: expected a builtin operator from 0 to {len(BUILTIN_OPERATORS) - 1}, "
-            f"got {code} (the file may be newer than this library)"
-        )
+    if code < 0 or code == _PLACEHOLDER:
+        raise ModelFormatError(f"{place}: expected the code of a builtin operator, got {code}")
     custom = table.string("custom_code")
     if code == _CUSTOM and not custom:
         raise ModelFormatError(f"{place}.custom_code: expected a custom operator's name, got none")
-    return BUILTIN_OPERATORS[code], custom if code == _CUSTOM else None, table.scalar("version")
+    return operator_name(code), custom if code == _CUSTOM else None, table.scalar("version")
 
 
 def _subgraph(
@@ -127,11 +125,8 @@ def _tensor(
 ) -> TensorInfo:
     place = f"Model.subgraphs[{subgraph}].tensors[{index}]"
     code = table.scalar("type")
-    if not 0 <= code < len(TENSOR_TYPES):
-        raise ModelFormatError(
-            f"{place}.type: expected 0 to {len(TENSOR_TYPES) - 1}, got {code} "
-            "(the file may be newer than this library)"
-        )
+    if code < 0:
+        raise ModelFormatError(f"{place}.type: expected at least 0, got {code}")
     buffer = table.scalar("buffer")
     if buffer >= max(len(buffers), 1):  # 0 means "no data" even where there are no buffers
         raise ModelFormatError(f"{place}.buffer: expected less than {len(buffers)}, got {buffer}")
@@ -140,7 +135,7 @@ def _tensor(
     rank = max((table.span(f) or (0, 0))[1] for f in ("shape", "shape_signature"))
     if rank > MAX_RANK:
         raise ModelFormatError(f"{place}.shape: expected at most {MAX_RANK} axes, got {rank}")
-    kind = TENSOR_TYPES[code]
+    kind = tensor_type(code)
     data = buffers[buffer] if buffers else None
     params = table.table("quantization") or _NoQuantization(table)
     scales, zeros = params.span("scale"), params.span("zero_point")

@@ -182,10 +182,12 @@ class _Verifier:
 
     def union(self, target: int, field: Field, member: int, place: Place, depth: int) -> None:
         members = self.schema.unions[field.target]
-        if not 1 <= member <= len(members):
-            raise self.fail(
-                place, f"expected a {field.target} type from 1 to {len(members)}, got {member}"
-            )
+        if not member:
+            raise self.fail(place, f"expected the type of a {field.target}, got 0")
+        if member > len(members):  # newer than this schema: readers without it skip it as well
+            if not 0 <= target <= self.size - 4:
+                raise self.fail(place, f"expected a table inside {self.size} bytes, got {target}")
+            return
         self.table(target, members[member - 1], place, depth + 1)
 
     def vtable(self, pos: int, name: str, place: Place) -> tuple[int, list[tuple[Field, int]]]:

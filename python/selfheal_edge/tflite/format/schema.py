@@ -36,6 +36,18 @@ class TensorType(NamedTuple):
     bits: int
 
 
+def tensor_type(code: int) -> TensorType:
+    """Return the type of this code; of one that is newer than this table, what is known of it."""
+    if code < len(TENSOR_TYPES):
+        return TENSOR_TYPES[code]
+    return TensorType(f"UNKNOWN_{code}", f"unknown_{code}", 0)
+
+
+def operator_name(code: int) -> str:
+    """Return the name of a builtin operator; one that is newer than this table gets a number."""
+    return BUILTIN_OPERATORS[code] if code < len(BUILTIN_OPERATORS) else f"UNKNOWN_{code}"
+
+
 TENSOR_TYPES: Final = (
     TensorType("FLOAT32", "float32", 32),
     TensorType("FLOAT16", "float16", 16),
@@ -89,7 +101,7 @@ TABLES: Final[dict[str, str]] = {
     "QuantizationParameters": "min:[f4] max:[f4] scale:[f4] zero_point:[i8] "
     "details:<QuantizationDetails> quantized_dimension:i4",
     "CustomQuantization": "custom:[u1]",
-    "BlockwiseQuantization": "scales:i4 zero_points:i4 block_size:i4",
+    "BlockwiseQuantization": "scales:i4 zero_points:i4 block_size:i4 block_shape:[i4]",
     "MultiAxisQuantization": "scales:i4 zero_points:i4 block_size:i4 quantized_dimensions:[i4]",
     "SparsityParameters": "traversal_order:[i4] block_map:[i4] dim_metadata:[DimensionMetadata]",
     "DimensionMetadata": "format:i1 dense_size:i4 array_segments:<SparseIndexVector> "

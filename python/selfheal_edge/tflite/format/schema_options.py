@@ -94,7 +94,7 @@ _WITH_FIELDS: Final[dict[str, str]] = {
     "BidirectionalSequenceRNNOptions": f"time_major:b1 {_ACTIVATION} merge_outputs:b1 "
     "asymmetric_quantize_inputs:b1",
     "FullyConnectedOptions": f"{_ACTIVATION} weights_format:i1 keep_num_dims:b1 "
-    "asymmetric_quantize_inputs:b1 quantized_bias_type:i1",
+    "asymmetric_quantize_inputs:b1 quantized_bias_type:i1 quant_spec:[u1]",
     "SoftmaxOptions": "beta:f4",
     "ConcatenationOptions": f"axis:i4 {_ACTIVATION}",
     "AddOptions": f"{_ACTIVATION} pot_scale_int16:b1=1",

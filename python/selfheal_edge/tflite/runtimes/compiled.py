@@ -155,7 +155,7 @@ class CompiledInstance:
 def _specs(tensors: Sequence[TensorInfo], found: Sequence[Any]) -> tuple[TensorSpec, ...]:
     specs = []
     for tensor, (dtype, shape) in zip(tensors, found, strict=True):
-        if np.dtype(tensor.dtype) != dtype or tensor.shape != shape:
+        if tensor.dtype != np.dtype(dtype).name or tensor.shape != shape:
             raise _core.RuntimeRefusedError(
                 f"{quoted(tensor.name)}: the file says {tensor.dtype} {tensor.shape}, "
                 f"the runtime {dtype} {shape}"
@@ -165,7 +165,7 @@ def _specs(tensors: Sequence[TensorInfo], found: Sequence[Any]) -> tuple[TensorS
             TensorSpec(
                 name=tensor.name,
                 shape=tensor.shape,
-                dtype=np.dtype(tensor.dtype),
+                dtype=np.dtype(dtype),
                 scale=float(tensor.scales[0]) if per_tensor else 0.0,
                 zero_point=int(tensor.zero_points[0]) if per_tensor else 0,
             )

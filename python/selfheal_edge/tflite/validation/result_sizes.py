@@ -75,8 +75,10 @@ def _window(size: int, window: int, stride: int, dilation: int, padding: int) ->
     return max(0, (size - reach) // stride + 1)
 
 
-def _windows(operator: OperatorInfo, image: TensorInfo, height: int, width: int) -> int:
+def _windows(operator: OperatorInfo, image: TensorInfo, height: int, width: int) -> int | None:
     options = operator.options
+    if options["padding"] not in (0, 1):
+        return None
     rows, columns = (
         _window(
             image.shape[axis],
@@ -96,7 +98,8 @@ def _convolution(channels_axis: int) -> _Rule:
         if image is None or weights is None or len(image.shape) != 4:
             return None
         height, width = weights.shape[1:3]
-        return _windows(operator, image, height, width) * weights.shape[channels_axis]
+        positions = _windows(operator, image, height, width)
+        return None if positions is None else positions * weights.shape[channels_axis]
 
     return rule
 
@@ -106,7 +109,8 @@ def _pool(_: bytes, operator: OperatorInfo, inputs: _Inputs) -> int | None:
     if image is None:
         return None
     height, width = options["filter_height"], options["filter_width"]
-    return _windows(operator, image, height, width) * image.shape[3]
+    positions = _windows(operator, image, height, width)
+    return None if positions is None else positions * image.shape[3]
 
 
 def _fully_connected(_: bytes, operator: OperatorInfo, inputs: _Inputs) -> int | None:

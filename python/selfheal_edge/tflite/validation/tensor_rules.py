@@ -24,6 +24,7 @@ _ZERO_POINT_RANGE: Final = {
     "int16": (-32768, 32767),
     "uint16": (0, 65535),
 }
+_WITHOUT_DATA: Final = frozenset({"RESOURCE", "VARIANT"})
 _NUMPY_INTEGERS: Final = ("int8", "uint8", "int16", "int32", "int64")
 _INT32_RANGE: Final = (-(2**31), 2**31 - 1)
 
@@ -46,9 +47,10 @@ def check_tensors(data: bytes, graph: DecodedSubgraph, table: Table) -> None:
             _check_details(tensor, params, len(tables))
         if tensor.is_sparse:
             sparsity = entry.table("sparsity")
-            if not tensor.is_constant or sparsity is None or not tensor.bits:
+            if not tensor.is_constant or sparsity is None:
                 raise _fail(tensor, "sparsity", "a sparse tensor with constant data", "none")
-            _check_nbytes(tensor, stored_values(sparsity, tensor.shape, _place(tensor)))
+            if tensor.bits:
+                _check_nbytes(tensor, stored_values(sparsity, tensor.shape, _place(tensor)))
         elif tensor.is_constant:
             _check_constant(data, tensor)
 
@@ -123,7 +125,8 @@ def _check_details(tensor: TensorInfo, params: Table, count: int) -> None:
     if not -1 <= details.scalar("zero_points") < count:
         raise _fail(tensor, "quantization.details.zero_points", f"-1 to {count - 1}", "another")
     block = details.scalar("block_size")
-    if block < (1 if details.name == "BlockwiseQuantization" else 0):
+    is_blockwise = details.name == "BlockwiseQuantization"
+    if block < (1 if is_blockwise and not details.vector("block_shape") else 0):
         raise _fail(tensor, "quantization.details.block_size", "a positive size", block)
     if details.name == "MultiAxisQuantization":
         axes = details.vector("quantized_dimensions")
@@ -145,8 +148,10 @@ def _check_constant(data: bytes, tensor: TensorInfo) -> None:
         raise _fail(tensor, "is_variable", "a variable without data", f"buffer {tensor.buffer}")
     if tensor.type == "STRING":
         _check_strings(data, tensor)
-    elif not tensor.bits:
+    elif tensor.type in _WITHOUT_DATA:
         raise _fail(tensor, "buffer", f"no data for a {tensor.dtype}", f"{tensor.nbytes} bytes")
+    elif not tensor.bits:
+        return  # a type newer than this library: how many bytes it takes, only the runtime knows
     else:
         _check_nbytes(tensor, tensor.size)
         # Runtimes read values in place. Files promise 16; four is what kernels rely on.
