@@ -21,6 +21,7 @@ from selfheal_edge.policy import Policy
 from selfheal_edge.repair import ModelRepairKit
 from selfheal_edge.store.journal import Event, EventKind, Journal
 from selfheal_edge.tflite.arrays import Batch, Tensors, check_out, read_batch
+from selfheal_edge.tflite.coverage.flip_check import FlipEffort
 from selfheal_edge.tflite.runtimes.protocol import Array, TensorSpec
 from selfheal_edge.tflite.runtimes.select import KernelsArgument, RuntimeArgument
 from selfheal_edge.tflite.session import ModelSource, Session
@@ -266,7 +267,7 @@ class SelfHealingModel:
             self._loop.repairs.roll_back(to, modules, self._loop.predictions)
             self._loop.rolled_back()
 
-    def commission(self, *, flips: bool = True) -> None:
+    def commission(self, *, flips: bool | FlipEffort = True) -> None:
         """Record the known answers on this device, from bytes that are proven to be the file's.
 
         Runs by itself, without `flips`, at a start on another runtime, kernel choice or machine.
@@ -276,7 +277,7 @@ class SelfHealingModel:
         ----------
         flips
             Also cross-check the coverage table by changing weights of instances made for it, and
-            lower what flips contradict: 0.1 s for a small model, seconds for a large one.
+            lower what flips contradict: for a minute at most, or as a `FlipEffort` says.
 
         Raises
         ------

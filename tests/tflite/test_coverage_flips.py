@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,17 +17,25 @@ from tests.made_models import (
     tied_weights,
     with_operands,
 )
+from tests.tflite.builder import Builder
 from tests.tflite.instances import SETUPS, all_models, built, same
+from tests.tflite.operand_cases import CASES, FEW
 
 from selfheal_edge.assets import digits_model_path
+from selfheal_edge.errors import ModelFormatError
 from selfheal_edge.tflite.coverage.flip_check import (
     Finding,
+    FlipEffort,
     RegionFlips,
     check_coverage,
     never_better_than,
 )
+from selfheal_edge.tflite.file.model_file import ModelFile
+from selfheal_edge.tflite.memory.source_image import SourceImage
 from selfheal_edge.tflite.runtimes.compiled import CompiledInstance
 from selfheal_edge.tflite.runtimes.protocol import Coverage
+from selfheal_edge.tflite.runtimes.select import choose
+from selfheal_edge.tflite.sandbox.known import KernelsName, mark_known
 
 
 @pytest.mark.parametrize(("num_threads"), [1, pytest.param(4, marks=pytest.mark.long)])
@@ -129,3 +138,73 @@ def test_a_table_that_is_too_good_is_lowered() -> None:
         assert lowered.worst is Coverage.DERIVED
         assert len(lowered.rows) == len(table.rows)
         assert never_better_than(table, []) == table
+
+
+@pytest.mark.parametrize("setup", SETUPS)
+@pytest.mark.parametrize("cases", [FEW, pytest.param(CASES, marks=pytest.mark.long)])
+@pytest.mark.parametrize("operator", sorted({name.split("-")[0] for name in CASES}))
+def test_every_operator_and_kind_of_operand(
+    operator: str, cases: dict[str, bytes], setup: Any
+) -> None:
+    """Nothing is called executing that flips show to be a copy made when the model was built."""
+    runtime, kernels = setup
+    tried = 0
+    for name, data in cases.items():
+        if name.split("-")[0] != operator:
+            continue
+        model = ModelFile.from_bytes(data)
+        source = SourceImage(data)
+        ways: tuple[KernelsName, ...] = ("default", "builtin", "compiled")
+        for way in ways:  # ours, so that no trial is needed
+            mark_known(model.sha256, runtime, way, 1)
+        try:
+            choice, instance = choose(model, source, runtime, kernels, 1)
+        except ModelFormatError:
+            continue  # the runtime has no such kernel
+        finally:
+            source.close()
+        instance.close()
+        for found in check_coverage(choice, seed=0, max_inputs=16):
+            assert not found.contradicts, (name, found)
+            tried += 1
+    assert tried
+
+
+@pytest.mark.skipif(not isinstance(SETUPS[0], tuple), reason="no TFLite runtime")
+def test_time_bounds_the_check_and_progress_shows_it() -> None:
+    """What there is no time for is untried, and leaves the table as it is."""
+    setup: Any = SETUPS[0]
+    with built(digits_model_path(), *setup) as ours:
+        regions = ours.instance.coverage.weights
+        seen: list[tuple[int, int]] = []
+        flips = check_coverage(
+            ours.choice,
+            effort=FlipEffort(progress=lambda done, total: seen.append((done, total))),
+            seed=0,
+        )
+        assert seen == [(n, len(regions)) for n in range(1, len(regions) + 1)]
+        assert [f.region.name for f in flips] == [row.region.name for row in regions]
+        begin = time.monotonic()
+        flips = check_coverage(ours.choice, effort=FlipEffort(seconds=0), seed=0)
+        assert time.monotonic() - begin < 5
+        assert {f.finding for f in flips} == {Finding.UNTRIED}
+        assert not any(f.contradicts for f in flips)
+        assert never_better_than(ours.instance.coverage, flips) == ours.instance.coverage
+
+
+@pytest.mark.parametrize("setup", SETUPS)
+def test_inputs_that_the_runtime_refuses_are_passed_over(tmp_path: Path, setup: Any) -> None:
+    """A quantised division by the level of zero is an error of the kernel, not of the check."""
+    levels: Any = {"quantization": {"scale": [0.05], "zero_point": [125]}}
+    graph = Builder().graph()
+    x, divisor = graph.tensor([1, 4], "uint8", **levels), graph.tensor([1, 4], "uint8", **levels)
+    weights = graph.tensor([1, 4], "uint8", bytes([130, 140, 150, 160]), **levels)
+    between, y = (graph.tensor([1, 4], "uint8", **levels) for _ in range(2))
+    graph.operator("ADD", [x, weights], [between], ("AddOptions", {}))
+    graph.operator("DIV", [between, divisor], [y], ("DivOptions", {}))
+    graph.tree.update(inputs=[x, divisor], outputs=[y])
+    path = tmp_path / "model"
+    path.write_bytes(graph.file())
+    zeros = [np.full((1, 4), 125, np.uint8)] * 2
+    with built(path, *setup) as ours:
+        assert len(check_coverage(ours.choice, [zeros], seed=0)) == 1

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from selfheal_edge.errors import IntegrityError
 from selfheal_edge.monitoring.baseline import KnownAnswers
-from selfheal_edge.tflite.coverage.flip_check import Finding
+from selfheal_edge.tflite.coverage.flip_check import Finding, FlipEffort
 from selfheal_edge.tflite.runtimes.protocol import Array
 from selfheal_edge.tflite.session import Session
 
@@ -34,12 +34,14 @@ def record_known_answers(
     return recorded
 
 
-def cross_check(session: Session, samples: Sequence[Sequence[Array]]) -> str:
+def cross_check(session: Session, samples: Sequence[Sequence[Array]], effort: FlipEffort) -> str:
     """Hold the coverage table to flips in instances of their own; say what came of it."""
-    flips = session.cross_check(samples)
-    proven = sum(f.finding is not Finding.UNPROVEN for f in flips)
+    flips = session.cross_check(samples, effort)
+    silent = sum(f.finding is Finding.UNPROVEN for f in flips)
+    untried = sum(f.finding is Finding.UNTRIED for f in flips)
     lowered = sum(f.contradicts for f in flips)
-    return (
-        f"flips in {len(flips)} regions of weights: {proven} showed what runs, "
-        f"{lowered} contradicted the table"
+    text = (
+        f"flips in {len(flips)} regions of weights: {len(flips) - silent - untried} showed what "
+        f"runs, {lowered} contradicted the table"
     )
+    return text + f", {untried} untried after {effort.seconds:g} s" if untried else text

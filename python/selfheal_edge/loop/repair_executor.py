@@ -23,6 +23,7 @@ from selfheal_edge.monitoring.baseline import Baseline, KnownAnswers
 from selfheal_edge.repair import ModelRepairKit, RepairCase
 from selfheal_edge.store.journal import EventKind, Journal
 from selfheal_edge.text import LIST, shown
+from selfheal_edge.tflite.coverage.flip_check import FlipEffort
 from selfheal_edge.tflite.runtimes.protocol import Instance
 from selfheal_edge.tflite.session import Session
 from selfheal_edge.trial.proof import REPEATS, Proof, RepairAttempts, prove_restored
@@ -327,7 +328,9 @@ class RepairExecutor:
             raise IntegrityError(f"to: expected a sound model afterwards, got: {proof.text}")
         return f"{done}; {proof.text}"
 
-    def commission(self, baseline: Baseline, prediction: int, *, flips: bool) -> Baseline:
+    def commission(
+        self, baseline: Baseline, prediction: int, *, flips: bool | FlipEffort
+    ) -> Baseline:
         """Do what `SelfHealingModel.commission` says; return the baseline as recorded here."""
         self.rebuild()
         questions = baseline.known_answers.inputs
@@ -336,7 +339,8 @@ class RepairExecutor:
         there, here = baseline.fingerprint, self._session.fingerprint
         evidence = [f"calibrated on {there}", f"runs on {here}"]
         if flips:
-            evidence.append(cross_check(self._session, questions))
+            effort = flips if isinstance(flips, FlipEffort) else FlipEffort()
+            evidence.append(cross_check(self._session, questions, effort))
         self._known[self._weights.origin(self._weights.active)] = answers
         self._journal.add(
             EventKind.COMMISSIONED,

@@ -11,7 +11,12 @@ from typing import Any, TypeAlias
 
 from selfheal_edge.errors import ModelFormatError
 from selfheal_edge.text import shown
-from selfheal_edge.tflite.coverage.flip_check import RegionFlips, check_coverage, never_better_than
+from selfheal_edge.tflite.coverage.flip_check import (
+    FlipEffort,
+    RegionFlips,
+    check_coverage,
+    never_better_than,
+)
 from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.file.rewrite import CopyOptions, ModelCopy, copy_model
 from selfheal_edge.tflite.float_environment import UsualFloats
@@ -138,15 +143,21 @@ class Session:
         """Coverage of the running instance, never better than flips have shown."""
         return never_better_than(self.instance.coverage, self._flips)
 
-    def cross_check(self, samples: Sequence[Sequence[Array]]) -> tuple[RegionFlips, ...]:
+    def cross_check(
+        self,
+        samples: Sequence[Sequence[Array]],
+        effort: FlipEffort = FlipEffort(),  # noqa: B008
+    ) -> tuple[RegionFlips, ...]:
         """Flip every region of weights in instances of its own, and hold the table to the result.
 
         Parameters
         ----------
         samples
             Inputs to try first; full-range random ones follow.
+        effort
+            How long it may take, and who is told how far it is.
         """
-        self._flips = check_coverage(self.choice, samples)
+        self._flips = check_coverage(self.choice, samples, effort)
         return self._flips
 
     def rebuild(

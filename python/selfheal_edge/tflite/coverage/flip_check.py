@@ -10,10 +10,12 @@ bytes do.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -23,8 +25,10 @@ from selfheal_edge.tflite.random_inputs import full_range_input
 from selfheal_edge.tflite.runtimes.protocol import Array, Coverage, CoverageTable, Instance
 from selfheal_edge.tflite.runtimes.select import Choice
 
-__all__ = ["Finding", "RegionFlips", "check_coverage", "never_better_than"]
+__all__ = ["Finding", "FlipEffort", "RegionFlips", "check_coverage", "never_better_than"]
 
+Progress: TypeAlias = Callable[[int, int], object]
+Answer: TypeAlias = "list[Array] | None"
 _FIRST_INPUTS: Final = 4
 _PATTERNS: Final = 3
 
@@ -40,6 +44,8 @@ class Finding(Enum):
     """It changed nothing: what runs is a copy made when building."""
     UNPROVEN = "unproven"
     """No input was found that shows a change of these bytes, not even after a rebuild."""
+    UNTRIED = "untried"
+    """There was no time left for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +67,19 @@ class RegionFlips:
         return not self.restored or (claimed and self.finding is Finding.BUILT)
 
 
+class FlipEffort(NamedTuple):
+    """What a cross-check may cost, and who is told how far it is."""
+
+    seconds: float = 60.0
+    """The largest regions come first; those that it does not get to are untried."""
+    progress: Progress = lambda _done, _total: None
+    """Called after every region with the number of those that are done, and of all."""
+
+
 def check_coverage(
     choice: Choice,
     samples: Sequence[Sequence[Array]] = (),
+    effort: FlipEffort = FlipEffort(math.inf),  # noqa: B008 — immutable
     *,
     seed: int | None = None,
     max_inputs: int = 256,
@@ -78,6 +94,8 @@ def check_coverage(
     samples
         Inputs to try first, such as calibration data; each a list with one array per input.
         Full-range random ones follow.
+    effort
+        How long it may take, and who is told how far it is.
     seed
         For tests; None draws from the operating system.
     max_inputs
@@ -94,14 +112,20 @@ def check_coverage(
     seconds for a large one on slow kernels. A model with a state in resource variables gives no
     answer twice: all its regions are unproven.
     """
-    check = _Check(choice, samples, np.random.default_rng(seed), max_inputs)
+    check = _Check(choice, samples, np.random.default_rng(seed), max_inputs, effort.seconds)
     try:
+        rows = check.live.coverage.weights
         if choice.copy.model.keeps_resources:
             return tuple(
-                RegionFlips(row.region, row.coverage, Finding.UNPROVEN, True, 0)
-                for row in check.live.coverage.weights
+                RegionFlips(row.region, row.coverage, Finding.UNPROVEN, True, 0) for row in rows
             )
-        return tuple(check.region(row.region, row.coverage) for row in check.live.coverage.weights)
+        largest_first = sorted(range(len(rows)), key=lambda i: -rows[i].region.nbytes)
+        found: dict[int, RegionFlips] = {}
+        for done, index in enumerate(largest_first, 1):
+            row = rows[index]
+            found[index] = check.region(row.region, row.coverage)
+            effort.progress(done, len(rows))
+        return tuple(found[index] for index in range(len(rows)))
     finally:
         check.close()
 
@@ -127,14 +151,16 @@ class _Check:
         samples: Sequence[Sequence[Array]],
         rng: np.random.Generator,
         max_inputs: int,
+        seconds: float,
     ) -> None:
+        self._end = time.monotonic() + seconds
         self._choice = choice
         self._rng = rng
         self._max_inputs = max_inputs
         self._source = SourceImage(choice.copy.model.data)
         self._bytes = np.frombuffer(self._source.view, np.uint8)
         self._inputs: list[list[Array]] = [list(sample) for sample in samples][:max_inputs]
-        self._golden: list[list[Array]] = []
+        self._golden: list[Answer] = []
         self.live: Instance = choice.build(self._source)
         self._grow(_FIRST_INPUTS)
 
@@ -149,6 +175,10 @@ class _Check:
         for inputs in self._inputs[len(self._golden) :]:
             self._golden.append(_answer(self.live, inputs))
 
+    @property
+    def _is_late(self) -> bool:
+        return time.monotonic() >= self._end
+
     def region(self, region: Region, claimed: Coverage) -> RegionFlips:
         span = self._bytes[region.offset : region.offset + region.nbytes]
         before = span.copy()
@@ -156,12 +186,15 @@ class _Check:
         worst = RegionFlips(region, claimed, Finding.UNPROVEN, True, 0)
         while True:
             for pattern in range(_PATTERNS):
+                if self._is_late:
+                    untried = worst.finding is Finding.UNPROVEN
+                    return replace(worst, finding=Finding.UNTRIED) if untried else worst
                 span[:] = self._pattern(region, before, pattern)
                 rebuilt = self._choice.build(self._source)
                 try:
                     changed = [_answer(rebuilt, inputs) for inputs in self._inputs[:count]]
                     span[:] = before
-                    sensitive = [i for i in range(count) if not _same(changed[i], self._golden[i])]
+                    sensitive = [i for i in range(count) if self._shows(changed, i)]
                     if sensitive:
                         finding, restored = self._compare(
                             region, pattern, before, rebuilt, sensitive, changed
@@ -179,6 +212,11 @@ class _Check:
             count = min(4 * count, self._max_inputs)
             self._grow(count)
 
+    def _shows(self, changed: Sequence[Answer], index: int) -> bool:
+        """Whether an input that the sound model answers is answered otherwise."""
+        golden = self._golden[index]
+        return golden is not None and not _same(changed[index], golden)
+
     def _compare(
         self,
         region: Region,
@@ -186,7 +224,7 @@ class _Check:
         before: Array,
         rebuilt: Instance,
         sensitive: Sequence[int],
-        changed: Sequence[list[Array]],
+        changed: Sequence[Answer],
     ) -> tuple[Finding, bool]:
         live = [self._bytes[region.offset : region.offset + region.nbytes]]
         ours = [self._pattern(region, before, pattern)]
@@ -242,11 +280,17 @@ _PATTERN_OF: Final[dict[str, Callable[[Array, int], Array]]] = {
 }
 
 
-def _answer(instance: Instance, inputs: Sequence[Array]) -> list[Array]:
+def _answer(instance: Instance, inputs: Sequence[Array]) -> Answer:
+    """Return outputs and taps; None where the runtime fails, as on a division by zero."""
     instance.reset_variables()
-    return instance.run(inputs) + instance.tapped()
+    try:
+        return instance.run(inputs) + instance.tapped()
+    except (RuntimeError, ValueError):
+        return None
 
 
-def _same(left: Sequence[Array], right: Sequence[Array]) -> bool:
-    """Whether all bits agree, so that NaN equals itself."""
+def _same(left: Answer, right: Answer) -> bool:
+    """Whether all bits agree, so that NaN equals itself, or both have failed."""
+    if left is None or right is None:
+        return left is right
     return all(a.tobytes() == b.tobytes() for a, b in zip(left, right, strict=True))

@@ -10,7 +10,7 @@ import numpy as np
 from selfheal_edge.tflite.coverage.packed_index import PackedBuffer, packed_for, unfolded
 from selfheal_edge.tflite.coverage.rules import READ_IN_PLACE
 from selfheal_edge.tflite.file.model_file import ModelFile
-from selfheal_edge.tflite.format.records import Region, RegionUse
+from selfheal_edge.tflite.format.records import OperatorInfo, Region, RegionUse, TensorInfo
 from selfheal_edge.tflite.runtimes.protocol import Coverage, CoverageTable, RegionCoverage
 
 __all__ = ["Witness", "cover_packed"]
@@ -18,7 +18,19 @@ __all__ = ["Witness", "cover_packed"]
 _TABLES_KEPT: Final = 16
 _IN_PLACE_DTYPES: Final = frozenset({"float32", "int8", "uint8"})
 _CLAMPS: Final = frozenset({"MAXIMUM", "MINIMUM"})
+_FUSED_WITH_BOUNDS: Final = frozenset({"ADD", "SUB", "MUL", "DIV"})
 _tables: dict[tuple[str, tuple[PackedBuffer, ...], int], CoverageTable] = {}
+
+
+def _is_taken_at_build(operator: OperatorInfo, number: TensorInfo) -> bool:
+    """Whether XNNPACK copies a single number when it is built.
+
+    That of a MINIMUM or MAXIMUM becomes a bound; that of arithmetic on 8 bits goes into the
+    parameters of the kernel where the operator has bounds of its own.
+    """
+    has_bounds = bool(operator.options.get("fused_activation_function", 0))
+    is_arithmetic = operator.name in _FUSED_WITH_BOUNDS and has_bounds
+    return operator.name in _CLAMPS or (is_arithmetic and number.dtype != "float32")
 
 
 class Witness(Protocol):
@@ -133,8 +145,8 @@ class _Rows:
         tensor = self._model.tensor(use.tensor, use.subgraph)
         if tensor.dtype not in _IN_PLACE_DTYPES:
             return False
-        if operator.name in _CLAMPS and tensor.size == 1:
-            return False  # XNNPACK makes a bound of it when it is built
+        if tensor.size == 1 and _is_taken_at_build(operator, tensor):
+            return False
         places = [place for place, i in enumerate(operator.inputs) if i == use.tensor]
         readable = READ_IN_PLACE.get(operator.name, ())
         return bool(places) and all(place in readable for place in places)
