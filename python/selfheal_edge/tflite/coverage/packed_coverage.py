@@ -8,8 +8,8 @@ from typing import Final, Protocol
 import numpy as np
 
 from selfheal_edge.tflite.coverage.packed_index import PackedBuffer, packed_for, unfolded
-from selfheal_edge.tflite.coverage.rules import READ_IN_PLACE
 from selfheal_edge.tflite.file.model_file import ModelFile
+from selfheal_edge.tflite.format.operators import operator_known_as
 from selfheal_edge.tflite.format.records import OperatorInfo, Region, RegionUse, TensorInfo
 from selfheal_edge.tflite.runtimes.protocol import Coverage, CoverageTable, RegionCoverage
 
@@ -17,8 +17,6 @@ __all__ = ["Witness", "cover_packed"]
 
 _TABLES_KEPT: Final = 16
 _IN_PLACE_DTYPES: Final = frozenset({"float32", "int8", "uint8"})
-_CLAMPS: Final = frozenset({"MAXIMUM", "MINIMUM"})
-_FUSED_WITH_BOUNDS: Final = frozenset({"ADD", "SUB", "MUL", "DIV"})
 _tables: dict[tuple[str, tuple[PackedBuffer, ...], int], CoverageTable] = {}
 
 
@@ -29,8 +27,9 @@ def _is_taken_at_build(operator: OperatorInfo, number: TensorInfo) -> bool:
     parameters of the kernel where the operator has bounds of its own.
     """
     has_bounds = bool(operator.options.get("fused_activation_function", 0))
-    is_arithmetic = operator.name in _FUSED_WITH_BOUNDS and has_bounds
-    return operator.name in _CLAMPS or (is_arithmetic and number.dtype != "float32")
+    known = operator_known_as(operator.name)
+    is_fused = known.fuses_bounds and has_bounds and number.dtype != "float32"
+    return known.bounds or is_fused
 
 
 class Witness(Protocol):
@@ -148,7 +147,7 @@ class _Rows:
         if tensor.size == 1 and _is_taken_at_build(operator, tensor):
             return False
         places = [place for place, i in enumerate(operator.inputs) if i == use.tensor]
-        readable = READ_IN_PLACE.get(operator.name, ())
+        readable = operator_known_as(operator.name).in_place
         return bool(places) and all(place in readable for place in places)
 
     def _is_folded(self, region: Region, used: Sequence[RegionUse]) -> bool:

@@ -16,6 +16,7 @@ from typing import Final
 
 from selfheal_edge.errors import ModelFormatError
 from selfheal_edge.tflite.format.flatbuffer import Schema, root_table, verify
+from selfheal_edge.tflite.format.operators import operator_known_as
 from selfheal_edge.tflite.format.records import DecodedSubgraph, OperatorInfo, Region, RegionUse
 
 __all__ = ["PackedBuffer", "packed_for", "packed_regions", "read_index", "unfolded"]
@@ -23,7 +24,6 @@ __all__ = ["PackedBuffer", "packed_for", "packed_regions", "read_index", "unfold
 _HEADER: Final = struct.Struct("<QQQB")
 _VERSION: Final = 4
 _NONE: Final = 2**64 - 1
-_UNFOLD: Final = frozenset({"DEQUANTIZE", "DENSIFY"})
 _SCHEMA: Final = Schema(
     {
         "BufferList": "fingerprints:[u8] buffers:[Buffer] base_offset:u8",
@@ -165,7 +165,7 @@ def unfolded(graph: DecodedSubgraph) -> dict[int, int]:
     """
     found: dict[int, int] = {}
     for operator in graph.operators:
-        if operator.name in _UNFOLD:
+        if operator_known_as(operator.name).unfolds:
             origin = found.get(operator.inputs[0], operator.inputs[0])
             if graph.tensors[origin].is_constant:
                 found[operator.outputs[0]] = origin

@@ -1,20 +1,22 @@
 """Rules that tell which bytes of a model file are the bytes that run.
 
 A rule may be too cautious, never too optimistic: what is not listed as read at every inference
-counts as `derived`, and a rebuild heals it. Each entry was found by flipping the tensor's bytes
-under a running interpreter, on both runtimes, and seeing the next answer change and come back.
+counts as `derived`, and a rebuild heals it. Each entry of the catalogue of operators was found by
+flipping the tensor's bytes under a running interpreter, on both runtimes, and seeing the next
+answer change and come back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from selfheal_edge.tflite.format.operators import operator_known_as
 from selfheal_edge.tflite.format.records import Region
 from selfheal_edge.tflite.runtimes.protocol import Coverage, CoverageTable, RegionCoverage
 
-__all__ = ["READ_IN_PLACE", "BuiltOperator", "cover"]
+__all__ = ["BuiltOperator", "cover"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,29 +28,6 @@ class BuiltOperator:
     inputs: tuple[int, ...]
 
 
-READ_IN_PLACE: Final[Mapping[str, Collection[int]]] = {
-    "ADD": (0, 1),
-    "SUB": (0, 1),
-    "MUL": (0, 1),
-    "DIV": (0, 1),
-    "MAXIMUM": (0, 1),
-    "MINIMUM": (0, 1),
-    "SQUARED_DIFFERENCE": (0, 1),
-    "PRELU": (1,),
-    "CONCATENATION": range(256),
-    "GATHER": (0,),
-    "EMBEDDING_LOOKUP": (1,),
-}
-"""Operands that nobody prepares: every inference reads them as they lie in the file."""
-# Positions of the operands that builtin kernels read from the model's buffer at every inference.
-_READ_EACH_TIME: Final[Mapping[str, Collection[int]]] = {
-    **READ_IN_PLACE,
-    "CONV_2D": (1, 2),
-    "DEPTHWISE_CONV_2D": (1, 2),
-    "FULLY_CONNECTED": (1, 2),
-    # Input, recurrent and peephole weights; the biases are folded into zero points when built.
-    "UNIDIRECTIONAL_SEQUENCE_LSTM": range(1, 12),
-}
 _DTYPES: Final = frozenset({"int8", "uint8", "float32", "int32", "int64"})
 
 
@@ -56,7 +35,8 @@ def _builtin(
     operator: BuiltOperator, tensor: int, dtype: str, activation: str, num_threads: int
 ) -> tuple[Coverage, str]:
     positions = [i for i, t in enumerate(operator.inputs) if t == tensor]
-    readable = _READ_EACH_TIME.get(operator.name, ())
+    known = operator_known_as(operator.name)
+    readable = known.in_place | known.builtin_reads
     if dtype not in _DTYPES or not positions or not all(p in readable for p in positions):
         return Coverage.DERIVED, f"{operator.name} prepares this operand when it is built"
     is_weights = 1 in positions and dtype == "float32"

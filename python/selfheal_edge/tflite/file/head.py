@@ -18,16 +18,10 @@ are not found: None, never a guess.
 
 from __future__ import annotations
 
-from typing import Final
-
+from selfheal_edge.tflite.format.operators import operator_known_as
 from selfheal_edge.tflite.format.records import DecodedSubgraph, HeadInfo, OperatorInfo
 
 __all__ = ["find_head"]
-
-_PROBABILITIES: Final = frozenset({"SOFTMAX", "LOGISTIC"})
-_TRANSPARENT: Final = frozenset(
-    {"LOG_SOFTMAX", "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "QUANTIZE", "DEQUANTIZE", "CAST"}
-)
 
 
 def find_head(graph: DecodedSubgraph) -> HeadInfo | None:
@@ -45,9 +39,10 @@ def find_head(graph: DecodedSubgraph) -> HeadInfo | None:
     activation: str | None = None
     index = output
     while (operator := producers.get(index)) is not None:
-        if operator.name in _PROBABILITIES:
+        known = operator_known_as(operator.name)
+        if known.probabilities:
             activation = activation or operator.name
-        elif operator.name not in _TRANSPARENT:
+        elif not known.keeps_classes:
             break
         index = operator.inputs[0]
     if operator is None:

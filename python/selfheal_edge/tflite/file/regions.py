@@ -1,11 +1,10 @@
 """Which bytes of the file are whose: a partition of the file into regions."""
 
-# ruff: noqa: SIM905 — names as text stay short
-
 from __future__ import annotations
 
 from typing import Final
 
+from selfheal_edge.tflite.format.operators import operator_known_as
 from selfheal_edge.tflite.format.records import (
     DecodedModel,
     OperatorInfo,
@@ -17,46 +16,16 @@ from selfheal_edge.tflite.format.records import (
 
 __all__ = ["file_regions"]
 
-_BIAS_INPUTS: Final[dict[str, tuple[int, ...]]] = {
-    "CONV_2D": (2,),
-    "DEPTHWISE_CONV_2D": (2,),
-    "FULLY_CONNECTED": (2,),
-    "CONV_3D": (2,),
-    "CONV_3D_TRANSPOSE": (3,),
-    "TRANSPOSE_CONV": (3,),
-    "SVDF": (3,),
-    "RNN": (3,),
-    "UNIDIRECTIONAL_SEQUENCE_RNN": (3,),
-    "BIDIRECTIONAL_SEQUENCE_RNN": (3, 7),
-    "LSTM": (12, 13, 14, 15, 17),
-    "UNIDIRECTIONAL_SEQUENCE_LSTM": (12, 13, 14, 15, 17),
-    "BIDIRECTIONAL_SEQUENCE_LSTM": (12, 13, 14, 15, 17, 29, 30, 31, 32, 34),
-}
-_PARAMETER_INPUTS: Final[dict[str, tuple[int, ...]]] = {
-    # Inputs beyond these are shapes, axes or indices, whatever their type.
-    "TRANSPOSE_CONV": (1,),
-    "CONV_3D_TRANSPOSE": (1,),
-    "GATHER": (0,),
-    "EMBEDDING_LOOKUP": (1,),
-    "PRELU": (1,),
-}
-_NOT_PARAMETERS: Final = frozenset(
-    """
-    RESHAPE PAD PADV2 MIRROR_PAD MEAN SUM REDUCE_MAX REDUCE_MIN REDUCE_PROD REDUCE_ANY REDUCE_ALL
-    TRANSPOSE STRIDED_SLICE SLICE SPLIT SPLIT_V TILE EXPAND_DIMS RESIZE_BILINEAR
-    RESIZE_NEAREST_NEIGHBOR ARG_MAX ARG_MIN TOPK_V2 SHAPE FILL RANGE ONE_HOT REVERSE_V2 CUMSUM
-    BATCH_TO_SPACE_ND SPACE_TO_BATCH_ND BROADCAST_TO BROADCAST_ARGS SQUEEZE IF WHILE
-    """.split()
-)
 _PRIORITY: Final[dict[RegionKind, int]] = {"weights": 2, "bias": 1, "other": 0, "graph": -1}
 
 
 def _kind(operator: OperatorInfo, position: int, tensor: TensorInfo) -> RegionKind:
-    if position in _BIAS_INPUTS.get(operator.name, ()):
+    known = operator_known_as(operator.name)
+    if position in known.bias:
         return "bias"
-    if operator.name in _PARAMETER_INPUTS:
-        return "weights" if position in _PARAMETER_INPUTS[operator.name] else "other"
-    if operator.name in _NOT_PARAMETERS or tensor.dtype in ("string", "bool", "int32", "int64"):
+    if known.weights:
+        return "weights" if position in known.weights else "other"
+    if known.weights is not None or tensor.dtype in ("string", "bool", "int32", "int64"):
         return "other"
     return "weights"
 

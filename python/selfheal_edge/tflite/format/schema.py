@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from selfheal_edge.tflite.format import schema_options as _options
 from selfheal_edge.tflite.format.flatbuffer import Schema
+from selfheal_edge.tflite.format.operators import OPERATORS
 
 __all__ = [
     "BUILTIN_OPERATORS",
@@ -74,7 +75,8 @@ TENSOR_TYPES: Final = (
     TensorType("FLOAT8_E5M2", "float8_e5m2", 8),
 )
 
-BUILTIN_OPERATORS: Final = _options.BUILTIN_OPERATORS
+BUILTIN_OPERATORS: Final = tuple(OPERATORS)
+"""Names of the builtin operators; the index is the code."""
 
 UNIONS: Final[dict[str, tuple[str, ...]]] = {
     "QuantizationDetails": (

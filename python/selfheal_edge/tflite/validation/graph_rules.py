@@ -3,31 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
 
 from selfheal_edge.errors import ModelFormatError
+from selfheal_edge.tflite.format.operators import operator_known_as
 from selfheal_edge.tflite.format.records import DecodedModel, DecodedSubgraph, OperatorInfo
 from selfheal_edge.tflite.validation.operator_rules import check_operator
 from selfheal_edge.tflite.validation.result_sizes import check_result_sizes
 
 __all__ = ["check_graph", "check_subgraph_references"]
-
-_LSTM_OPTIONAL: Final = frozenset(range(1, 48))
-_OPTIONAL_INPUTS: Final[dict[str, frozenset[int]]] = {
-    # Kernels ask for these inputs knowing that they may be absent. To all others a -1 is an index.
-    "CONV_2D": frozenset({2}),
-    "DEPTHWISE_CONV_2D": frozenset({2}),
-    "FULLY_CONNECTED": frozenset({2}),
-    "CONV_3D": frozenset({2}),
-    "CONV_3D_TRANSPOSE": frozenset({3}),
-    "TRANSPOSE_CONV": frozenset({3}),
-    "SVDF": frozenset({3}),
-    "LSTM": _LSTM_OPTIONAL - {2, 3, 4, 6, 7, 8, 13, 14, 15, 18, 19},
-    "UNIDIRECTIONAL_SEQUENCE_LSTM": _LSTM_OPTIONAL - {2, 3, 4, 6, 7, 8, 13, 14, 15, 18, 19},
-    "BIDIRECTIONAL_SEQUENCE_LSTM": _LSTM_OPTIONAL,
-    "BIDIRECTIONAL_SEQUENCE_RNN": frozenset({9, 10, 11}),
-    "CUSTOM": frozenset(range(256)),
-}
 
 
 def check_graph(data: bytes, number: int, graph: DecodedSubgraph) -> None:
@@ -99,7 +82,7 @@ def _check_data_flow(data: bytes, place: str, graph: DecodedSubgraph) -> None:
 
 
 def _check_indices(where: str, operator: OperatorInfo, count: int) -> None:
-    optional = _OPTIONAL_INPUTS.get(operator.name, frozenset())
+    optional = operator_known_as(operator.name).absent
     for position, index in enumerate(operator.inputs):
         if not (0 <= index < count or (index == -1 and position in optional)):
             lowest = -1 if position in optional else 0
@@ -118,33 +101,8 @@ def _check_indices(where: str, operator: OperatorInfo, count: int) -> None:
             )
 
 
-_REFERENCES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
-    "IF": ("IfOptions", ("then_subgraph_index", "else_subgraph_index")),
-    "WHILE": ("WhileOptions", ("cond_subgraph_index", "body_subgraph_index")),
-    "CALL_ONCE": ("CallOnceOptions", ("init_subgraph_index",)),
-    "CALL": ("CallOptions", ("subgraph",)),
-    "STABLEHLO_WHILE": (
-        "StablehloWhileOptions",
-        ("cond_subgraph_index", "body_subgraph_index"),
-    ),
-    "STABLEHLO_REDUCE": ("StablehloReduceOptions", ("body_subgraph_index",)),
-    "STABLEHLO_REDUCE_WINDOW": ("StablehloReduceWindowOptions", ("body_subgraph_index",)),
-    "STABLEHLO_SORT": ("StablehloSortOptions", ("comparator_subgraph_index",)),
-    "STABLEHLO_SCATTER": ("StablehloScatterOptions", ("update_computation_subgraph_index",)),
-    "STABLEHLO_COMPOSITE": ("StableHLOCompositeOptions", ("decomposition_subgraph_index",)),
-    "STABLEHLO_CASE": ("StablehloCaseOptions", ("branch_subgraph_indices",)),
-    "STABLEHLO_CUSTOM_CALL": ("StablehloCustomCallOptions", ("called_computations",)),
-}
-
-
 def _references(operator: OperatorInfo) -> Iterator[int]:
-    options, fields = _REFERENCES[operator.name]
-    if operator.options_type != options:
-        raise ModelFormatError(
-            f"Model.subgraphs[{operator.subgraph}].operators[{operator.index}] ({operator.name}): "
-            f"expected {options}, got {operator.options_type}"
-        )
-    for field in fields:
+    for field in operator_known_as(operator.name).calls:
         value = operator.options[field]
         yield from value if isinstance(value, tuple) else (value,)
 
@@ -160,7 +118,7 @@ def check_subgraph_references(model: DecodedModel) -> None:
     calls: dict[int, set[int]] = {i: set() for i in range(len(model.subgraphs))}
     for number, graph in enumerate(model.subgraphs):
         for operator in graph.operators:
-            if operator.name not in _REFERENCES:
+            if not operator_known_as(operator.name).calls:
                 continue
             place = f"Model.subgraphs[{number}].operators[{operator.index}] ({operator.name})"
             targets = tuple(_references(operator))

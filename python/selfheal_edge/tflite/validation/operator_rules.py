@@ -12,38 +12,13 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from selfheal_edge.errors import ModelFormatError
+from selfheal_edge.tflite.format.operators import operator_known_as
 from selfheal_edge.tflite.format.records import OperatorInfo, TensorInfo
-from selfheal_edge.tflite.validation.arity import ARITY
 from selfheal_edge.tflite.validation.result_sizes import settled
 
 __all__ = ["check_operator"]
 
 _LARGEST_WINDOW: Final = 2**16
-_REQUIRED_OPTIONS: Final = {
-    "CONV_2D": "Conv2DOptions",
-    "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
-    "TRANSPOSE_CONV": "TransposeConvOptions",
-    "CONV_3D": "Conv3DOptions",
-    "CONV_3D_TRANSPOSE": "Conv3DOptions",
-    "AVERAGE_POOL_2D": "Pool2DOptions",
-    "MAX_POOL_2D": "Pool2DOptions",
-    "L2_POOL_2D": "Pool2DOptions",
-    "SPACE_TO_DEPTH": "SpaceToDepthOptions",
-    "DEPTH_TO_SPACE": "DepthToSpaceOptions",
-    "SPLIT": "SplitOptions",
-    "SPLIT_V": "SplitVOptions",
-    "PACK": "PackOptions",
-    "UNPACK": "UnpackOptions",
-    "FULLY_CONNECTED": "FullyConnectedOptions",
-    "SVDF": "SVDFOptions",
-    "SOFTMAX": "SoftmaxOptions",
-    "CONCATENATION": "ConcatenationOptions",
-    "UNIDIRECTIONAL_SEQUENCE_LSTM": "UnidirectionalSequenceLSTMOptions",
-    "BIDIRECTIONAL_SEQUENCE_LSTM": "BidirectionalSequenceLSTMOptions",
-    "LSTM": "LSTMOptions",
-}
-"""Operators whose kernels have no sane behaviour under defaults, with their options."""
-
 _WINDOWS: Final = frozenset(
     {f"stride_{axis}" for axis in "whd"}
     | {f"dilation_{axis}_factor" for axis in "whd"}
@@ -84,20 +59,18 @@ def check_operator(place: str, operator: OperatorInfo, tensors: tuple[TensorInfo
         With the operator's place, what was expected and what was found.
     """
     case = _Case(place, operator, tensors)
-    fewest, most, results = ARITY.get(operator.name, (0, None, None))
+    known = operator_known_as(operator.name)
     given, taken = len(operator.inputs), len(operator.outputs)
-    if given < fewest or (most is not None and given > most):
-        raise case.refuse("inputs", f"{fewest} to {most or 'any number of'}", given)
-    if results is not None and taken != results:
-        raise case.refuse("outputs", results, taken)
-    required = _REQUIRED_OPTIONS.get(operator.name)
-    if required and operator.options_type != required:
-        raise case.refuse("builtin_options", required, operator.options_type)
+    if given < known.fewest or (known.most is not None and given > known.most):
+        raise case.refuse("inputs", f"{known.fewest} to {known.most or 'any number of'}", given)
+    if known.gives is not None and taken != known.gives:
+        raise case.refuse("outputs", known.gives, taken)
+    if known.options and operator.options_type != known.options:
+        raise case.refuse("builtin_options", known.options, operator.options_type)
     if operator.options:
         _check_options(case)
-    rule = _RULES.get(operator.name)
-    if rule is not None:
-        rule(case)
+    if known.rule:
+        _RULES[known.rule](case)
 
 
 def _check_options(case: _Case) -> None:
@@ -247,16 +220,14 @@ def _unpack(case: _Case) -> None:
 
 
 _RULES: Final[dict[str, Callable[[_Case], Any]]] = {
-    "CONV_2D": _conv_2d,
-    "DEPTHWISE_CONV_2D": _depthwise,
-    "TRANSPOSE_CONV": _transpose_conv,
-    "AVERAGE_POOL_2D": _pool,
-    "MAX_POOL_2D": _pool,
-    "L2_POOL_2D": _pool,
-    "FULLY_CONNECTED": _fully_connected,
-    "SVDF": _svdf,
-    "SPLIT": _split,
-    "SPLIT_V": _split,
-    "PACK": _pack,
-    "UNPACK": _unpack,
+    "conv_2d": _conv_2d,
+    "depthwise": _depthwise,
+    "transpose_conv": _transpose_conv,
+    "pool": _pool,
+    "fully_connected": _fully_connected,
+    "svdf": _svdf,
+    "split": _split,
+    "pack": _pack,
+    "unpack": _unpack,
 }
+"""As rows of the catalogue name them."""

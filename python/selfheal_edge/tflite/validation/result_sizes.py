@@ -5,8 +5,6 @@ the declared shape of a result for the size of its memory, and write past its en
 says otherwise. So declared sizes must agree wherever they are settled, operator by operator.
 """
 
-# ruff: noqa: SIM905 — names as text stay short
-
 from __future__ import annotations
 
 import math
@@ -16,6 +14,7 @@ from typing import Final
 import numpy as np
 
 from selfheal_edge.errors import ModelFormatError
+from selfheal_edge.tflite.format.operators import operator_known_as
 from selfheal_edge.tflite.format.records import OperatorInfo, TensorInfo
 
 __all__ = ["check_result_sizes", "settled"]
@@ -44,10 +43,11 @@ def check_result_sizes(
     ModelFormatError
         When they differ. Operators and shapes that are not understood pass.
     """
-    rule = _RULES.get(operator.name)
+    known = operator_known_as(operator.name)
+    rule = _RULES.get(known.size)
     inputs = tuple(tensors[i] if i >= 0 else None for i in operator.inputs)
     outputs = tuple(tensors[i] for i in operator.outputs)
-    any_batch = operator.name not in _MIXES_BATCH
+    any_batch = not known.mixes_batch
     involved = [t for t in inputs + outputs if t is not None]
     if rule is None or not all(settled(t, any_batch=any_batch) for t in involved):
         return
@@ -239,47 +239,21 @@ def _matmul(_: bytes, operator: OperatorInfo, inputs: _Inputs) -> int | None:
     return math.prod(batch) * rows * columns
 
 
-_UNCHANGED: Final = """
-    FLOOR CEIL ROUND LOGISTIC RELU RELU_N1_TO_1 RELU6 RELU_0_TO_1 TANH SOFTMAX LOG_SOFTMAX EXP LOG
-    SIN COS SQRT RSQRT SQUARE ABS NEG ELU GELU HARD_SWISH LEAKY_RELU SIGN LOGICAL_NOT ZEROS_LIKE
-    DEQUANTIZE QUANTIZE CAST FAKE_QUANT L2_NORMALIZATION LOCAL_RESPONSE_NORMALIZATION
-    SPACE_TO_DEPTH DEPTH_TO_SPACE RESHAPE SQUEEZE EXPAND_DIMS TRANSPOSE REVERSE_V2 CUMSUM
-    REVERSE_SEQUENCE UNPACK DYNAMIC_UPDATE_SLICE PRELU
-"""
-_BROADCASTING: Final = """
-    ADD SUB MUL DIV FLOOR_DIV FLOOR_MOD POW MAXIMUM MINIMUM SQUARED_DIFFERENCE ATAN2 LESS LESS_EQUAL
-    GREATER GREATER_EQUAL EQUAL NOT_EQUAL LOGICAL_AND LOGICAL_OR BITWISE_XOR RIGHT_SHIFT SELECT_V2
-"""
-_REDUCING: Final = "MEAN SUM REDUCE_MAX REDUCE_MIN REDUCE_PROD REDUCE_ANY REDUCE_ALL"
-
-_MIXES_BATCH: Final = frozenset(
-    """
-    RESHAPE SQUEEZE EXPAND_DIMS TRANSPOSE UNPACK PACK CONCATENATION SPLIT SPLIT_V SLICE
-    STRIDED_SLICE BATCH_MATMUL DYNAMIC_UPDATE_SLICE TRANSPOSE_CONV
-    """.split()
-)
-
 _RULES: Final[dict[str, _Rule]] = {
-    **dict.fromkeys(_UNCHANGED.split(), _same),
-    **dict.fromkeys(_BROADCASTING.split(), _broadcast),
-    **dict.fromkeys(_REDUCING.split(), _reduce),
-    "CONV_2D": _convolution(0),
-    "DEPTHWISE_CONV_2D": _convolution(3),
-    "TRANSPOSE_CONV": _given_shape,
-    "AVERAGE_POOL_2D": _pool,
-    "MAX_POOL_2D": _pool,
-    "L2_POOL_2D": _pool,
-    "FULLY_CONNECTED": _fully_connected,
-    "CONCATENATION": _sum,
-    "PACK": _sum,
-    "SPLIT": _split,
-    "SPLIT_V": _split,
-    "PAD": _pad,
-    "PADV2": _pad,
-    "MIRROR_PAD": _pad,
-    "RESIZE_BILINEAR": _resize,
-    "RESIZE_NEAREST_NEIGHBOR": _resize,
-    "SLICE": _slice,
-    "STRIDED_SLICE": _strided_slice,
-    "BATCH_MATMUL": _matmul,
+    "same": _same,
+    "sum": _sum,
+    "broadcast": _broadcast,
+    "reduce": _reduce,
+    "convolution": _convolution(0),
+    "depthwise": _convolution(3),
+    "given_shape": _given_shape,
+    "pool": _pool,
+    "fully_connected": _fully_connected,
+    "split": _split,
+    "pad": _pad,
+    "resize": _resize,
+    "slice": _slice,
+    "strided_slice": _strided_slice,
+    "matmul": _matmul,
 }
+"""As rows of the catalogue name them."""
