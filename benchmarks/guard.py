@@ -14,12 +14,13 @@ import sys
 
 import guard_tails
 import harness
-from guard_cases import MODELS, Case, Raw, window_of
+from guard_cases import MODELS, OTHERS, Case, Raw, window_of
 from guard_python import like_in_python
 from selfheal_edge.tflite.runtimes.select import available_runtimes
 from windows import Timing, ratio_bounds, take_turns
 
 TARGET = 1.02
+EVERY = (*MODELS, *OTHERS)
 
 
 def ratios(label: str, ours: Timing, raw: Timing, target: float | None) -> list[harness.Row]:
@@ -86,7 +87,7 @@ def against_python(case: Case, seconds: float) -> list[harness.Row]:
 def arguments() -> argparse.Namespace:
     """Parse the options."""
     parser = harness.parser(__doc__)
-    parser.add_argument("--models", nargs="+", default=None, metavar="NAME", choices=MODELS)
+    parser.add_argument("--models", nargs="+", default=None, metavar="NAME", choices=EVERY)
     parser.add_argument("--runtime", choices=("litert", "tflite_runtime"), default=None)
     parser.add_argument(
         "--parts", nargs="+", choices=("raw", "python", "tails"), default=("raw", "python", "tails")
@@ -99,7 +100,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     options = arguments()
     seconds = 0.1 if options.quick else options.seconds
-    chosen = options.models or (("ad_autoencoder_int8",) if options.soak else MODELS)
+    chosen = options.models or (("ad_autoencoder_int8",) if options.soak else EVERY)
     found = available_runtimes() if options.runtime is None else (options.runtime,)
     rows: list[harness.Row] = []
     for case in (Case(runtime, model) for runtime in found for model in chosen):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib
+import shutil
+import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -20,10 +24,31 @@ MODULES: Final = {
     "tflite_runtime": "tflite_runtime.interpreter",
 }
 MODELS: Final = (*harness.TINY_MODELS, "mobilenet_v1_025_128_uint8")
+MADE: Final = ("dense", "convolutional", "branches", "upsampling", "transposed")
+OTHERS: Final = (
+    "resnet8_cifar10_float32",
+    "kws_dscnn_dynamic_range",
+    "hello_world_int8",
+    *(f"open_batch_{kind}" for kind in MADE),
+)
+"""What users bring beside: float models, hybrid ones, and Keras' with an open batch, made here."""
 INPUTS: Final = 256
 
 Runtime = Literal["litert", "tflite_runtime"]
 Serve = Callable[[Array], object]
+
+
+@cache
+def _made(kind: str) -> Path:
+    """Write a model of the tests' into a folder that goes with this process."""
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    from tests.made_models import open_batch  # noqa: PLC0415 — beside the benchmarks, not installed
+
+    folder = Path(tempfile.mkdtemp(prefix="selfheal-made-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = folder / f"{kind}.tflite"
+    path.write_bytes(open_batch(kind))
+    return path
 
 
 @dataclass(frozen=True)
@@ -36,6 +61,8 @@ class Case:
     @property
     def path(self) -> Path:
         """The model's file."""
+        if self.model.startswith("open_batch_"):
+            return _made(self.model.removeprefix("open_batch_"))
         return harness.SHARED / "models" / f"{self.model}.tflite"
 
     @property
@@ -47,8 +74,11 @@ class Case:
     def inputs(self) -> list[Array]:
         """Different inputs, to be taken in order: the same few again and again are an alarm."""
         details = self.interpreter().get_input_details()[0]
-        limits = np.iinfo(details["dtype"])
         rng = np.random.default_rng(0)
+        if np.dtype(details["dtype"]).kind == "f":
+            shape = (INPUTS, *details["shape"])
+            return list(rng.standard_normal(shape).astype(details["dtype"]))
+        limits = np.iinfo(details["dtype"])
         rows = rng.integers(
             limits.min, limits.max + 1, (INPUTS, *details["shape"]), dtype=details["dtype"]
         )
