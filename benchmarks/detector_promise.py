@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 import signals_for_detectors as signals
+from exact_run_length import Source, bank_rate
 from selfheal_edge import _core
 
 
@@ -70,6 +71,81 @@ def kept(cell: Cell, arl0: float, calibrations: int, alarms: int, seed: int) -> 
             seen += len(part)
         good += seen >= arl0 * max(found, 1)
     return good / calibrations
+
+
+SMALL_CALIBRATIONS: Final = (50, 80, 120, 200, 400)
+LONG_INTERVALS: Final = (1e5, 1e6, 2.6e7)
+
+
+def sources() -> dict[str, Source]:
+    """Return sources that no constant of the thresholds was tuned on."""
+    return {
+        "continuous": _continuous(),
+        "seven levels, phi = 0.3": _quantised(0.3),
+        "seven levels, phi = 0.6": _quantised(0.6),
+        "counts": _counts(0.7),
+        "halves": Source(np.arange(40.0), _normed(0.5 ** np.arange(1.0, 41.0))),
+        "one in a hundred": Source(np.array([0.0, 1.0]), np.array([0.99, 0.01])),
+        "one in five hundred": Source(np.array([0.0, 1.0]), np.array([0.998, 0.002])),
+        "nine tenths on one level": _mostly_one(),
+    }
+
+
+def kept_exactly(
+    source: Source, n0: int, arl0: float, calibrations: int, seed: int = 1
+) -> tuple[float, float]:
+    """Return the share of calibrations on `n0` samples that keep `arl0`, and charts a bank."""
+    rng = np.random.default_rng((seed, n0))
+    good = charts = 0
+    for _ in range(calibrations):
+        reference = _core.Reference(source.draw(rng, n0))
+        monitor = _core.SignalMonitor(reference, arl0=arl0)
+        charts += 8 - len(monitor.left_out)
+        good += bank_rate(monitor, reference, source) * arl0 <= 1
+    return good / calibrations, charts / calibrations
+
+
+def _normed(shares: signals.Samples) -> signals.Samples:
+    return np.asarray(shares / shares.sum())
+
+
+def _continuous() -> Source:
+    """Scores are ranks: every continuous distribution is this one."""
+    far = np.logspace(-7, -3, 60)
+    p = np.concatenate([far, np.linspace(1e-3, 1 - 1e-3, 500)[1:-1], 1 - far[::-1]])
+    edges = np.concatenate([[0.0], 0.5 * (p[1:] + p[:-1]), [1.0]])
+    return Source(p, _normed(np.diff(edges)))
+
+
+def _counts(mean: float) -> Source:
+    shares = np.array([math.exp(-mean) * mean**k / math.factorial(k) for k in range(12)])
+    return Source(np.arange(12.0), _normed(shares))
+
+
+def _mostly_one() -> Source:
+    tail = _continuous()
+    return Source(
+        np.concatenate([[0.0], 1 + tail.values]), np.concatenate([[0.9], 0.1 * tail.shares])
+    )
+
+
+def _quantised(phi: float) -> Source:
+    """Seven levels of a first-order autoregression; what follows from the level before, alone."""
+    nodes = np.linspace(-6, 6, 1201)
+    level = np.searchsorted(np.linspace(-1.8, 1.8, 6), nodes)
+    density = np.exp(-0.5 * nodes**2)
+    moves = np.zeros((7, 7))
+    spread = math.sqrt(1 - phi * phi)
+    for x, weight in zip(nodes, density, strict=True):
+        after = np.exp(-0.5 * ((nodes - phi * x) / spread) ** 2)
+        moves[np.searchsorted(np.linspace(-1.8, 1.8, 6), x)] += weight * np.bincount(
+            level, after / after.sum(), 7
+        )
+    moves /= moves.sum(axis=1, keepdims=True)
+    shares = np.full(7, 1 / 7)
+    for _ in range(200):
+        shares = shares @ moves
+    return Source(np.arange(7.0), shares, moves)
 
 
 def _draw(cell: Cell, rng: np.random.Generator, count: int) -> signals.Samples:

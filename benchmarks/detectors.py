@@ -173,6 +173,21 @@ def promise(options: argparse.Namespace) -> list[harness.Row]:
     return rows
 
 
+def small_calibrations(options: argparse.Namespace) -> list[harness.Row]:
+    """Share of small calibrations that keep long intervals, by exact Markov chains."""
+    rows = []
+    for name, source in detector_promise.sources().items():
+        for n0 in detector_promise.SMALL_CALIBRATIONS:
+            for interval in detector_promise.LONG_INTERVALS:
+                share, charts = detector_promise.kept_exactly(
+                    source, n0, interval, 10 if options.quick else 60
+                )
+                cell = f"{name} n0={n0} interval={interval:g}"
+                rows.append(harness.Row(f"promise kept: {cell}", share, "share", 0.9, True))
+                rows.append(harness.Row(f"charts: {cell}", charts, "of 8", None, True))
+    return rows
+
+
 def delay(options: argparse.Namespace) -> list[harness.Row]:
     """Delays at equal hazard, known reference and against the peers."""
     rows = []
@@ -281,6 +296,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], list[harness.Row]]] = {
     "series": series,
     "delay": delay,
     "promise": promise,
+    "small": small_calibrations,
 }
 
 

@@ -1,13 +1,14 @@
 #include "bindings.hpp"
 #include "detector.hpp"
 #include "pickled.hpp"
-#include "selfheal/detect/monitor_bank.hpp"
+#include "selfheal/detect/signal_monitor.hpp"
 
 namespace {
 
 using namespace selfheal;
 using namespace selfheal::python;
 
+constexpr const char* kSamples = "a 1-D float64 array";
 constexpr const char* kRows = "a float32 or float64 array, one value a signal";
 
 // Calls f with the values of an array whose last axis has one value a signal.
@@ -80,41 +81,13 @@ py::dict thresholds(const MonitorBank& bank, std::size_t signal) {
   return result;
 }
 
-// A bank of one signal, with the face of a detector.
-class SignalMonitor {
- public:
-  SignalMonitor(Reference reference, double arl0)
-      : bank_(std::vector<std::vector<Reference>>{{std::move(reference)}}, arl0) {}
-  explicit SignalMonitor(MonitorBank bank) : bank_(std::move(bank)) {}
-
-  bool update(double x) noexcept { return bank_.update(std::span<const double>(&x, 1)); }
-  template <typename T, typename OnAlarm>
-  void update_many(std::span<const T> samples, OnAlarm&& on_alarm) {
-    for (std::size_t i = 0; i < samples.size(); ++i) {
-      if (update(static_cast<double>(samples[i]))) on_alarm(i);
-    }
+std::vector<std::size_t> left_out(const MonitorBank& bank, std::size_t signal) {
+  std::vector<std::size_t> charts;
+  for (std::size_t chart = 0; chart < MonitorBank::kCharts; ++chart) {
+    if (is_left_out(bank.thresholds(signal), chart)) charts.push_back(chart);
   }
-  bool drift_detected() const { return bank_.drift_detected(0); }
-  double statistic() const { return bank_.statistic(0); }
-  int direction() const { return bank_.direction(0); }
-  double magnitude() const { return std::fabs(bank_.change(0).shift); }
-  std::int64_t onset() const { return bank_.change(0).estimate; }
-  std::int64_t onset_earliest() const { return bank_.change(0).earliest; }
-  std::uint64_t count() const { return bank_.count(); }
-  std::uint64_t skipped() const { return bank_.skipped(0); }
-  void reset() { bank_.reset(); }
-  std::size_t memory_bytes() const { return bank_.memory_bytes(); }
-  std::vector<std::byte> state() const { return bank_.state(); }
-  static SignalMonitor from_state(std::span<const std::byte> blob) {
-    MonitorBank bank = MonitorBank::from_state(blob);
-    if (bank.signals() != 1) throw StateTypeError("state: expected a bank of one signal");
-    return SignalMonitor(std::move(bank));
-  }
-  const MonitorBank& bank() const { return bank_; }
-
- private:
-  MonitorBank bank_;
-};
+  return charts;
+}
 
 }  // namespace
 
@@ -176,6 +149,8 @@ void bind_monitor_bank(py::module_& m) {
            py::arg("signal"), "Chart with the largest statistic: 4 * side + k.")
       .def("thresholds", of_signal(&thresholds), py::arg("signal"),
            "Thresholds of one signal's charts, by name.")
+      .def("left_out", of_signal(&left_out), py::arg("signal"),
+           "Charts that the calibration cannot support: 4 * side + k. They never alarm.")
       .def("skipped", of_signal([](const MonitorBank& b, std::size_t i) { return b.skipped(i); }),
            py::arg("signal"), "Values with NaN or infinity.")
       .def_property(
@@ -202,6 +177,17 @@ void bind_monitor_bank(py::module_& m) {
              return SignalMonitor(reference, arl0);
            }),
            py::arg("reference"), py::kw_only(), py::arg("arl0"))
+      .def(py::init([](py::handle normal, double arl0, std::vector<std::size_t> periods) {
+             const py::array array = require_array(normal, "normal", kSamples);
+             if (!has_dtype<double>(array) || array.ndim() != 1) {
+               refuse_type("normal", kSamples, describe(array));
+             }
+             require_contiguous(array, "normal");
+             const std::span<const double> samples = as_span<double>(array);
+             const selfheal::python::ReleasedGil released;
+             return SignalMonitor(samples, arl0, std::move(periods));
+           }),
+           py::arg("normal"), py::kw_only(), py::arg("arl0"), py::arg("periods"))
       .def_property_readonly(
           "arl0", [](const SignalMonitor& self) { return self.bank().arl0(); },
           "Updates between false alarms.")
@@ -209,7 +195,33 @@ void bind_monitor_bank(py::module_& m) {
           "thresholds", [](const SignalMonitor& self) { return thresholds(self.bank(), 0); },
           "Thresholds of the charts, by name.")
       .def_property_readonly(
-          "phi", [](const SignalMonitor& self) { return self.bank().reference(0).phi(); },
+          "left_out", [](const SignalMonitor& self) { return left_out(self.bank(), 0); },
+          "Charts that the calibration cannot support: 4 * side + k. They never alarm.")
+      .def_property_readonly(
+          "samples", [](const SignalMonitor& self) { return self.bank().reference(0).count(); },
+          "Calibration samples used.")
+      .def_property_readonly(
+          "samples_needed",
+          [](const SignalMonitor& self) {
+            return samples_needed(self.bank().reference(0), self.bank().arl0());
+          },
+          "Calibration samples that would do for a chart on either side; 0: no number would.")
+      .def_property_readonly(
+          "wander",
+          [](const SignalMonitor& self) { return self.bank().reference(0).preparation().wander(); },
+          "How far the level may stray from the calibration's, in standard deviations.")
+      .def_property_readonly(
+          "trend",
+          [](const SignalMonitor& self) { return self.bank().reference(0).preparation().trend(); },
+          "Share of that wander which a straight line explains.")
+      .def_property_readonly(
+          "periods", [](const SignalMonitor& self) { return self.periodic().periods(); },
+          "Periods that are taken out, in samples.")
+      .def_property_readonly("unnamed_period", &SignalMonitor::unnamed_period,
+                             "A period that the calibration shows beside those; 0 if none.")
+      .def_property_readonly(
+          "phi",
+          [](const SignalMonitor& self) { return self.bank().reference(0).preparation().phi(); },
           "Lag-1 autocorrelation that is taken out.");
   define_detector(monitor);
 }

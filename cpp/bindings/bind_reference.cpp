@@ -32,8 +32,18 @@ void bind_reference(py::module_& m) {
           py::arg("samples"), "Give the normal scores of an array, as float64.")
       .def_static("normal", &Reference::normal, py::arg("mean"), py::arg("std"),
                   "Make the reference of a normal distribution that is known for certain.")
-      .def_property_readonly("phi", &Reference::phi, "Lag-1 autocorrelation that is taken out.")
-      .def_property_readonly("limit", &Reference::limit, "Where charts clip scores.")
+      .def_property_readonly(
+          "phi", [](const Reference& self) { return self.preparation().phi(); },
+          "Lag-1 autocorrelation that is taken out.")
+      .def_property_readonly(
+          "limit", [](const Reference& self) { return self.preparation().limit(); },
+          "Where charts clip scores.")
+      .def_property_readonly(
+          "offset", [](const Reference& self) { return self.preparation().offset(); },
+          "What is taken off a whitened score before charts take it.")
+      .def_property_readonly(
+          "scale", [](const Reference& self) { return self.preparation().scale(); },
+          "What it is multiplied by after that.")
       .def_property_readonly("count", &Reference::count, "Calibration samples used.")
       .def_property_readonly("skipped", &Reference::skipped, "Calibration samples not finite.")
       .def_property_readonly("lowest", &Reference::lowest, "Smallest calibration sample.")

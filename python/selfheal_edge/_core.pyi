@@ -7,7 +7,7 @@ accumulates.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Literal, SupportsFloat, SupportsIndex, final
+from typing import Any, Final, Literal, SupportsFloat, SupportsIndex, final, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -1465,6 +1465,14 @@ class Reference(metaclass=_Pybind11Type):
         """Calibration samples that were not finite."""
 
     @property
+    def offset(self) -> float:
+        """What is taken off a whitened score before charts take it."""
+
+    @property
+    def scale(self) -> float:
+        """What it is multiplied by after that."""
+
+    @property
     def lowest(self) -> float:
         """Smallest calibration sample."""
 
@@ -1567,6 +1575,9 @@ class MonitorBank(metaclass=_Pybind11Type):
         the calibration costs, in samples of delay about (upper - certain_upper) / k at the shift
         of 2 k. Infinite: a chart that the calibration cannot support.
         """
+
+    def left_out(self, signal: SupportsIndex) -> list[int]:
+        """Charts of one signal that its calibration cannot support, 4 * side + k."""
 
     def skipped(self, signal: SupportsIndex) -> int:
         """Give how many values of a signal were NaN or infinite."""
@@ -1732,20 +1743,28 @@ class SignalMonitor(metaclass=_Pybind11Type):
     ----------
     reference : Reference
         Normal operation of the signal.
+    normal : numpy.ndarray
+        Or samples of it: 1-D float64, in order; the stream goes on right after them.
     arl0 : float
         Wanted mean number of samples between false alarms, 10 to 1e12.
+    periods : sequence of int
+        Samples in what repeats, up to four, each at most half of `normal`: taken out.
 
     Raises
     ------
     ValueError
-        If `arl0` is out of range.
+        If `arl0` or a period is out of range.
     """
 
+    @overload
+    def __init__(self, reference: Reference, *, arl0: SupportsFloat) -> None: ...
+    @overload
     def __init__(
         self,
-        reference: Reference,
+        normal: npt.NDArray[np.float64],
         *,
         arl0: SupportsFloat,
+        periods: Sequence[int],
     ) -> None: ...
     def update(self, x: SupportsFloat, /) -> bool:
         """Take one sample; say whether it raises the alarm."""
@@ -1817,6 +1836,34 @@ class SignalMonitor(metaclass=_Pybind11Type):
     @property
     def thresholds(self) -> dict[str, list[float]]:
         """As `MonitorBank.thresholds`."""
+
+    @property
+    def left_out(self) -> list[int]:
+        """Charts that the calibration cannot support, 4 * side + k: they never alarm."""
+
+    @property
+    def samples(self) -> int:
+        """Calibration samples used."""
+
+    @property
+    def samples_needed(self) -> int:
+        """Calibration samples that would do for a chart on either side; 0: no number would."""
+
+    @property
+    def wander(self) -> float:
+        """How far the level may stray from the calibration's, in standard deviations."""
+
+    @property
+    def trend(self) -> float:
+        """Share of that wander which a straight line explains."""
+
+    @property
+    def periods(self) -> list[int]:
+        """Periods that are taken out, in samples."""
+
+    @property
+    def unnamed_period(self) -> int:
+        """A period that the calibration shows beside those; 0 if none."""
 
     @property
     def phi(self) -> float:

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "detect/lundberg.hpp"
@@ -16,14 +17,18 @@ namespace {
 // together, but for a large sd the mean of their log-normal rates is ruled by its largest. Set by
 // simulation on the six distributions of benchmarks/signals_for_detectors.py.
 double allowance_for(double sd) noexcept { return 0.5 + 0.33 * sd; }
-constexpr double kTailQuantile = 2.0;
+// Upper limits of the share of far samples hold in this many of a hundred calibrations, those of
+// how many come in a row in so many.
+constexpr double kTailDoubt = 0.025;
+constexpr double kRowDoubt = 0.2;
+constexpr double kBunchedDoubt = 0.05;       // where they do come in rows
+constexpr double kLargestShare = 0.35;       // of far samples that leaves something to be found
 constexpr double kSmallestShare = 0.25;      // of theta that uncertainty must leave
 constexpr double kSmallestDependent = 0.01;  // and memory
 constexpr std::size_t kLattice = 96;
-constexpr double kTailShare = 0.001;   // of scores beyond the cut
-constexpr double kTailSamples = 20.0;  // calibration samples that must be there
 constexpr double kTailExtra = 0.01;    // share of far samples to be found fastest
-constexpr double kLargestTail = 1e6;
+constexpr double kTailMultiple = 3.0;  // of the share that is possible
+constexpr std::uint32_t kLargestTail = 8192;
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 // Log run length of a CUSUM with these steps, from 0, on a lattice: each step is shared between
@@ -127,11 +132,19 @@ struct Solved {
   double certain;
 };
 
-// One side of one CUSUM. `samples` is what calibration had; infinite if it knew.
-Solved solve_cusum(const std::vector<Step>& steps, const Reference::Dependence& dependence,
-                   double samples, double log_arl0) {
+// One side of one CUSUM. `samples` is what calibration had; infinite if it knew. `wander`: how far
+// the level may rise for long.
+Solved solve_cusum(std::vector<Step> steps, const Preparation::Dependence& dependence,
+                   double samples, double wander, double log_arl0) {
+  const double calm_theta = lundberg(steps);
+  if (calm_theta == 0.0) return {kInfinity, kInfinity};
+  double certain = 0.0;
+  if (wander > 0.0) {
+    certain = solve_cusum(steps, dependence, samples, 0.0, log_arl0).certain;
+    for (Step& step : steps) step.value += wander;
+  }
   const double theta = lundberg(steps);
-  if (theta == 0.0) return {kInfinity, kInfinity};
+  if (theta == 0.0) return {kInfinity, certain};
   if (theta == kInfinity) return {std::numeric_limits<double>::min(), 0.0};
   double spread = 0.0;
   double slope = 0.0;
@@ -145,9 +158,11 @@ Solved solve_cusum(const std::vector<Step>& steps, const Reference::Dependence& 
   const double at_small = log_lattice(steps, small);
   const double overshoot = 1.166;
   // Steps that come in bunches: the excess of their products, which falls with theta's square.
-  const double dependent =
-      lundberg(steps, [&](double at) { return dependence.excess * (at / theta) * (at / theta); });
-  if (!(dependent > kSmallestDependent * theta)) return {kInfinity, kInfinity};
+  const double dependent = lundberg(
+      steps, [&](double at) { return dependence.excess * (at / calm_theta) * (at / calm_theta); });
+  if (!(dependent > kSmallestDependent * theta)) {
+    return {kInfinity, wander > 0.0 ? certain : kInfinity};
+  }
   // With r what memory leaves of theta, the inputs' variance over long spans is 1 / r: the mean's
   // error moves the exponent by sqrt(r) of what it would without memory, that of the memory by r^2.
   const double left = dependent / theta;
@@ -170,7 +185,7 @@ Solved solve_cusum(const std::vector<Step>& steps, const Reference::Dependence& 
     return solve_stair(tilted(steps, theta, exponent), from, log_arl0);
   };
   double h = solve(dependent);
-  const double certain = stair(h, dependent);
+  if (!(wander > 0.0)) certain = stair(h, dependent);
   double pessimistic = dependent;
   for (int i = 0; i < 6; ++i) {
     const double allowance = allowance_for((h + overshoot) * deviation);
@@ -213,65 +228,176 @@ double log_tail_run(double p, std::uint32_t rise, std::uint32_t limit) {
   return std::log((1.0 + p * spent) / p) - std::log(alarm);
 }
 
-TailChart solve_tail(const std::vector<Step>& scores, double samples, double log_arl0) {
-  const double wanted = std::max(kTailShare, kTailSamples / samples);
-  double beyond = 0.0;
-  double cut = kInfinity;
-  for (std::size_t i = scores.size(); i-- > 0;) {  // from the highest down
-    if (beyond + scores[i].weight > wanted) break;
-    beyond += scores[i].weight;
-    cut = i == 0 ? -kInfinity : 0.5 * (scores[i].value + scores[i - 1].value);
+// The share that `count` of `samples` leave possible: more than that would have shown more in all
+// but `doubt` of calibrations (Clopper and Pearson 1934; Wilson 1927 where the counts are large).
+double largest_share(double count, double samples, double doubt, double doubt_z) noexcept {
+  const double seen = std::ceil(count - 1e-9);
+  if (!(seen < samples)) return 1.0;
+  if (seen > 200.0) {
+    const double z2 = doubt_z * doubt_z / samples;
+    const double p = seen / samples;
+    return (p + 0.5 * z2 + doubt_z * std::sqrt(p * (1.0 - p) / samples + 0.25 * z2 / samples)) /
+           (1.0 + z2);
   }
-  const double counted = beyond * samples;
+  double low = seen / samples;
+  double high = 1.0;
+  for (int i = 0; i < 40; ++i) {
+    const double p = 0.5 * (low + high);
+    double term = samples * std::log1p(-p);  // log of the probability to see 0, 1, 2 ...
+    double sum = std::exp(term);
+    for (double k = 1.0; k <= seen; k += 1.0) {
+      term += std::log((samples - k + 1.0) / k) + std::log(p) - std::log1p(-p);
+      sum += std::exp(term);
+    }
+    (sum > doubt ? low : high) = p;
+  }
+  return high;
+}
+
+// The share with which independent far samples would grow the chart as fast as these do, of which
+// `p` are far and `again` of those that follow a far one: Lundberg's exponent of the two-state
+// chain, and the independent share that has it. 1 if the chart rises on average.
+double share_alone(double p, double again, double rise) noexcept {
+  if (!(again > p)) return p;
+  const double enter = p * (1.0 - again) / (1.0 - p);
+  const auto falls = [&](double theta) {
+    const double up = std::exp(rise * theta);
+    const double down = std::exp(-theta);
+    return (1.0 - (1.0 - enter) * down) * (1.0 - again * up) - enter * (1.0 - again) * up * down >
+           0.0;
+  };
+  double high = -std::log(again) / rise;
+  double low = 1e-6 * high;
+  if (!falls(low)) return 1.0;
+  for (int i = 0; i < 50; ++i) {
+    const double middle = 0.5 * (low + high);
+    (falls(middle) ? low : high) = middle;
+  }
+  return -std::expm1(-low) / (std::exp(rise * low) - std::exp(-low));
+}
+
+// How many of those that follow a far sample, of which `p` are, may be far as well.
+double most_in_a_row(const Preparation::FarSamples& held, double p) noexcept {
+  const double rest = held.followed - held.by_far;
+  const double least = 1.0 - largest_share(rest, held.followed, kBunchedDoubt, 1.645);
+  return least > p ? largest_share(held.by_far, held.followed, kBunchedDoubt, 1.645)
+                   : largest_share(held.by_far, held.followed, kRowDoubt, 0.842);
+}
+
+constexpr TailChart kNoTail{kInfinity, 1, 1};
+
+std::uint32_t rise_of(double p, double p1) noexcept {
+  const double ratio = std::log(p1 / p) / std::log((1.0 - p) / (1.0 - p1));
+  return static_cast<std::uint32_t>(std::clamp(std::ceil(ratio), 1.0, 2000.0));
+}
+
+TailChart solve_tail(const std::vector<Step>& scores, const FarCut& far,
+                     const Preparation::FarSamples& in_a_row, double samples, double wander,
+                     bool keep, double log_arl0) {
+  if (!std::isfinite(far.cut)) return kNoTail;
+  double beyond = 0.0;  // of a level that has wandered towards the cut
+  for (const Step& score : scores) beyond += score.value > far.cut - wander ? score.weight : 0.0;
   double p = beyond;
+  double again = 0.0;
   double sd = 0.0;
   if (std::isfinite(samples)) {
-    sd = std::sqrt(counted + 1.0) / samples;
-    p = (counted + 1.0) / samples + kTailQuantile * sd;
+    p = largest_share(beyond * samples, samples, kTailDoubt, 1.96);
+    sd = 0.5 * (p - beyond);
+    again = in_a_row.followed > 0.0 ? most_in_a_row(in_a_row, p) : p;
   }
-  p = std::clamp(p, 1e-9, 0.25);
+  p = std::max(p, 1e-9);
+  const bool is_kept = keep && wander > 0.0;
+  if (is_kept) {
+    p = std::min(p, kLargestShare);
+    again = std::min(again, kLargestShare);
+  }
+  if (p > kLargestShare) return kNoTail;
   // Nothing is gained by looking for less than what calibration cannot tell from normal.
-  const double p1 = std::min(0.5, p + std::max(kTailExtra, 4.0 * sd));
-  const double ratio = std::log(p1 / p) / std::log((1.0 - p) / (1.0 - p1));
-  TailChart chart{cut, static_cast<std::uint32_t>(std::clamp(std::ceil(ratio), 1.0, 2000.0)), 0};
+  // The few samples of a small calibration leave slow shifts to the CUSUMs.
+  const auto sought = [&](double share) {
+    return std::max(share + std::max(kTailExtra, 4.0 * sd), kTailMultiple * share);
+  };
+  double alone = share_alone(p, again, rise_of(p, std::min(0.6, sought(p))));
+  if (alone > kLargestShare) return kNoTail;
+  TailChart chart{far.cut, rise_of(alone, std::min(0.6, sought(alone))), 0};
+  alone = share_alone(p, again, chart.rise);
+  if (alone > kLargestShare) return kNoTail;
   std::uint32_t low = 0;
   std::uint32_t high = chart.rise;
-  while (log_tail_run(p, chart.rise, high) < log_arl0 && high < kLargestTail) {
+  while (log_tail_run(alone, chart.rise, high) < log_arl0) {
     low = high;
     high *= 2;
+    if (high > kLargestTail) return kNoTail;
   }
   while (high - low > 1) {
     const std::uint32_t middle = low + (high - low) / 2;
-    (log_tail_run(p, chart.rise, middle) < log_arl0 ? low : high) = middle;
+    (log_tail_run(alone, chart.rise, middle) < log_arl0 ? low : high) = middle;
   }
   chart.limit = high;
   return chart;
 }
 
-}  // namespace
-
-BankThresholds solve_bank_thresholds(const Reference& reference, double arl0) {
-  require_arl0(arl0);
+BankThresholds solve(const Preparation& learned, double samples, double arl0, bool keep_far) {
   const double log_arl0 = std::log(arl0) + std::log(static_cast<double>(BankCharts::kCharts));
-  const double samples = reference.is_exact() ? kInfinity : static_cast<double>(reference.count());
   BankThresholds solved;
   for (std::size_t side = 0; side < BankCharts::kSides; ++side) {
     std::vector<Step> scores;
-    for (std::size_t i = 0; i < reference.levels(); ++i) {
-      const double value = reference.level(i);
-      scores.push_back({side == 0 ? value : -value, reference.level_share(i)});
+    for (std::size_t i = 0; i < learned.levels(); ++i) {
+      const double value = learned.level(i);
+      scores.push_back({side == 0 ? value : -value, learned.level_share(i)});
     }
     if (side == 1) std::reverse(scores.begin(), scores.end());
     for (std::size_t k = 0; k < BankCharts::kAllowances; ++k) {
       std::vector<Step> steps = scores;
       for (Step& step : steps) step.value -= BankCharts::kAllowance[k];
-      const Solved one = solve_cusum(steps, reference.dependence(side, k), samples, log_arl0);
+      const Solved one = solve_cusum(std::move(steps), learned.dependence(side, k), samples,
+                                     learned.wander(), log_arl0);
       solved.cusum[side][k] = one.h;
       solved.certain[side][k] = one.certain;
     }
-    solved.tail[side] = solve_tail(scores, samples, log_arl0);
+    solved.tail[side] = solve_tail(scores, far_cut(learned, side, samples), learned.far(side),
+                                   samples, learned.wander(), keep_far, log_arl0);
   }
   return solved;
+}
+
+bool has_both_sides(const BankThresholds& solved) noexcept {
+  constexpr std::size_t kCharts = BankCharts::kAllowances + 1;
+  std::size_t held[BankCharts::kSides] = {0, 0};
+  for (std::size_t chart = 0; chart < BankCharts::kCharts; ++chart) {
+    if (!is_left_out(solved, chart)) ++held[chart / kCharts];
+  }
+  return held[0] > 0 && held[1] > 0;
+}
+
+}  // namespace
+
+bool is_left_out(const BankThresholds& thresholds, std::size_t chart) noexcept {
+  constexpr std::size_t kCharts = BankCharts::kAllowances + 1;
+  const std::size_t side = chart / kCharts;
+  const std::size_t k = chart % kCharts;
+  return !std::isfinite(k < BankCharts::kAllowances ? thresholds.cusum[side][k]
+                                                    : thresholds.tail[side].cut);
+}
+
+BankThresholds solve_bank_thresholds(const Reference& reference, double arl0, bool keep_far) {
+  require_arl0(arl0);
+  const Preparation& learned = reference.preparation();
+  return solve(learned, learned.is_exact() ? kInfinity : static_cast<double>(reference.count()),
+               arl0, keep_far);
+}
+
+std::uint64_t samples_needed(const Reference& reference, double arl0) {
+  require_arl0(arl0);
+  if (reference.preparation().is_exact()) return 0;
+  double samples = static_cast<double>(reference.count());
+  for (int i = 0; i < 24; ++i) {
+    if (has_both_sides(solve(reference.preparation(), samples, arl0, false))) {
+      return static_cast<std::uint64_t>(samples);
+    }
+    samples = std::ceil(1.5 * samples);
+  }
+  return 0;
 }
 
 }  // namespace selfheal

@@ -43,7 +43,7 @@ const detail::BankStep chosen_step = detail::available_bank_steps().front();
 
 }  // namespace
 
-MonitorBank::MonitorBank(std::vector<std::vector<Reference>> references, double arl0)
+MonitorBank::MonitorBank(std::vector<std::vector<Reference>> references, double arl0, bool keep_far)
     : references_(std::move(references)), arl0_(arl0) {
   if (references_.empty() || references_.front().empty()) {
     refuse("references", "at least 1 regime of at least 1 signal", std::string_view("none"));
@@ -59,9 +59,9 @@ MonitorBank::MonitorBank(std::vector<std::vector<Reference>> references, double 
     refuse("arl0", "a number from 10 to 1e12 over the number of signals", arl0);
   }
   for (std::size_t signal = 0; signal < signals_; ++signal) {
-    BankThresholds solved = solve_bank_thresholds(references_[0][signal], wanted);
+    BankThresholds solved = solve_bank_thresholds(references_[0][signal], wanted, keep_far);
     for (std::size_t regime = 1; regime < references_.size(); ++regime) {
-      widen(solved, solve_bank_thresholds(references_[regime][signal], wanted));
+      widen(solved, solve_bank_thresholds(references_[regime][signal], wanted, keep_far));
     }
     thresholds_.push_back(solved);
   }
@@ -91,13 +91,13 @@ void MonitorBank::allocate() {
       charts.raised[side] = tail.rise + 1.0;
     }
     for (std::size_t regime = 0; regime < references_.size(); ++regime) {
-      const Reference& reference = references_[regime][signal];
+      const Preparation& learned = references_[regime][signal].preparation();
       detail::BankPreparation& preparation = preparations_[regime * groups + signal / kLanes];
-      preparation.limit[at] = reference.limit();
-      preparation.phi[at] = reference.phi();
-      preparation.sqrt_whitened[at] = reference.sqrt_whitened();
-      preparation.offset[at] = reference.offset();
-      preparation.scale[at] = reference.scale();
+      preparation.limit[at] = learned.limit();
+      preparation.phi[at] = learned.phi();
+      preparation.sqrt_whitened[at] = learned.sqrt_whitened();
+      preparation.offset[at] = learned.offset();
+      preparation.scale[at] = learned.scale();
     }
   }
 }
@@ -244,7 +244,7 @@ Onset MonitorBank::change(std::size_t signal) const noexcept {
   const int side = direction(signal);
   if (side == 0) return {};
   Onset onset = settled(signal).since_standard(side);
-  onset.shift /= references_[regime_][signal].gain();
+  onset.shift /= references_[regime_][signal].preparation().gain();
   return onset;
 }
 

@@ -17,6 +17,7 @@ import numpy as np
 from selfheal_edge import _core
 from selfheal_edge.errors import BaselineFormatError, BaselineMismatchError
 from selfheal_edge.monitoring.embedding import Embedding
+from selfheal_edge.monitoring.promise import chart_names
 from selfheal_edge.monitoring.signals import OutputKind, SignalExtractor
 from selfheal_edge.store.device_mark import device_mark
 from selfheal_edge.store.file_format import pack, unpack, write_atomically
@@ -123,6 +124,22 @@ class Baseline:
         if runtime_version(runtime) == self.fingerprint.version:
             for kernels in self.tried_kernels:
                 mark_known(self.built_sha256, runtime, kernels, self.fingerprint.num_threads)
+
+    @property
+    def charts_left_out(self) -> dict[str, tuple[str, ...]]:
+        """Charts that cannot keep the interval, by signal, such as ``"slow shifts up"``.
+
+        They are not used: more calibration samples bring them back. Solves for all thresholds,
+        about 5 ms a signal.
+        """
+        if not self.references:
+            return {}
+        signals = len(self.references)
+        bank = _core.MonitorBank(
+            list(self.references.values()), min(1e12 / signals, self.false_alarm_interval)
+        )
+        found = {name: chart_names(bank.left_out(i)) for i, name in enumerate(self.references)}
+        return {name: charts for name, charts in found.items() if charts}
 
     def save(self, path: str | os.PathLike[str], key: bytes | None = None) -> None:
         """Write the baseline to a file, replacing an older one atomically.

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from selfheal_edge import _core
 from selfheal_edge.monitoring.baseline import Baseline
+from selfheal_edge.monitoring.promise import chart_names
 from selfheal_edge.monitoring.signals import Measurement
 from selfheal_edge.text import shown
 
@@ -201,6 +202,15 @@ class PerformanceMonitor:
 
     def _sensor(self, signal: str, value: float, threshold: float, ago: int) -> Alarm:
         return Alarm(signal, 1, float(value), self.count - ago, float(value), float(threshold))
+
+    @property
+    def left_out(self) -> dict[str, tuple[str, ...]]:
+        """Charts that a signal's calibration cannot support, by signal: they never alarm."""
+        bank = self.core.bank
+        if bank is None:
+            return {}
+        found = {name: chart_names(bank.left_out(i)) for i, name in enumerate(self.names)}
+        return {name: charts for name, charts in found.items() if charts}
 
     def settled(self) -> bool:
         """Whether the latest 64 predictions raised no alarm and look like the reference again."""

@@ -24,6 +24,9 @@ struct BankThresholds {
   std::array<std::array<double, BankCharts::kAllowances>, BankCharts::kSides> certain{};
 };
 
+/// Whether a chart (side * 4 + k, k = 3 the count of far samples) is left out: it can never alarm.
+bool is_left_out(const BankThresholds& thresholds, std::size_t chart) noexcept;
+
 /// Solves for thresholds under which the charts of one signal together raise a false alarm every
 /// `arl0` samples at most often, in at least 90 % of calibrations like this one.
 ///
@@ -36,10 +39,26 @@ struct BankThresholds {
 /// sqrt(n)), m = E v exp(theta v). Steps that whitening left dependent come in bunches: the mean
 /// products of (exp(theta v) - 1) of two, neighbours and further apart (bunching.hpp), count as
 /// growth. With s the standard deviation that this means for the log run length, the thresholds
-/// take theta 0.5 + 0.33 s standard deviations lower. A chart that calibration cannot support
-/// (theta would fall below a quarter, or a hundredth by memory) gets an infinite threshold.
+/// take theta 0.5 + 0.33 s standard deviations lower. Where the level wanders, all steps are taken
+/// as that much higher. A chart that calibration cannot support (theta would fall below a quarter,
+/// or a hundredth by memory) is left out: its threshold is infinite.
+///
+/// The count of far samples needs no formula for their distribution: how many of n lay beyond the
+/// cut bounds their share (Clopper and Pearson 1934), how many of those that followed a far one
+/// were far bounds how they come in rows, and the run length of that is solved exactly. It is left
+/// out (cut infinite) where more than a third may be far.
+///
+/// Chosen by simulation (docs/detectors.md): 0.5 + 0.33 s, the quarter and the hundredth.
 ///
 /// arl0: 10 to 1e12. About 5 ms. Allocates: set-up only.
-BankThresholds solve_bank_thresholds(const Reference& reference, double arl0);
+///
+/// keep_far: where the level wanders so far that nothing keeps the promise, the count of far
+/// samples stays, as cautious as it can be, so that a large change is found all the same.
+BankThresholds solve_bank_thresholds(const Reference& reference, double arl0,
+                                     bool keep_far = false);
+
+/// How many calibration samples would do for a chart on either side, were they like these; 0 if
+/// none would. About 100 ms.
+std::uint64_t samples_needed(const Reference& reference, double arl0);
 
 }  // namespace selfheal

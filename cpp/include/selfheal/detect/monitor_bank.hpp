@@ -41,7 +41,8 @@ class MonitorBank {
 
   /// references[regime][signal]; all regimes have the same number of signals, at least one.
   /// arl0: updates between false alarms, 10 to 1e12 over the number of signals.
-  MonitorBank(std::vector<std::vector<Reference>> references, double arl0);
+  /// keep_far: as in bank_thresholds.hpp.
+  MonitorBank(std::vector<std::vector<Reference>> references, double arl0, bool keep_far = false);
 
   std::size_t signals() const noexcept { return signals_; }
   std::size_t regimes() const noexcept { return references_.size(); }

@@ -1,13 +1,12 @@
 #pragma once
 
-#include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
 
-#include "selfheal/detect/bank_charts.hpp"
+#include "selfheal/detect/preparation.hpp"
 
 namespace selfheal {
 
@@ -46,13 +45,7 @@ struct ReferenceTable {
 /// NaN scores NaN. With a constant reference every other value scores +-kBound: there is no scale
 /// to tell near from far.
 ///
-/// For charts the scores are prepared further, all from the same samples, which must be in the
-/// order in which they came. Clipped to +-limit(), the score of the most extreme sample: how far
-/// out a rarer value lies, calibration cannot know. Whitened: e = (z - phi z_before) /
-/// sqrt(1 - phi^2), phi the scores' lag-1 autocorrelation, its bias taken off, at most 0.995; 0 if
-/// it is within two standard errors of it. Standardised to mean 0 and variance 1, the variance
-/// including autocorrelations at lags 2 to 10 that stand out of the noise. Their distribution is
-/// kept as up to 256 levels with shares.
+/// For charts the scores are prepared further: preparation.hpp.
 ///
 /// Fitting sorts a copy, O(n log n), and allocates; after that nothing does. score: 32
 /// comparisons, no libm, so that scores are the same on any machine that holds the same state. 10
@@ -71,39 +64,8 @@ class Reference {
 
   double score(double x) const noexcept;
 
-  /// The chart's input for a clipped score after another one; `before` NaN: after a gap.
-  double prepared(double clipped, double before) const noexcept {
-    const double e = std::isnan(before) ? clipped * sqrt_whitened_ : clipped - phi_ * before;
-    return (e - offset_) * scale_;
-  }
-  double clip(double score) const noexcept {
-    return score > limit_ ? limit_ : (score < -limit_ ? -limit_ : score);
-  }
-  /// Lag-1 autocorrelation that is taken out; 0 if none stood out.
-  double phi() const noexcept { return phi_; }
-  /// What prepared() computes with.
-  double sqrt_whitened() const noexcept { return sqrt_whitened_; }
-  double offset() const noexcept { return offset_; }
-  double scale() const noexcept { return scale_; }
-  double limit() const noexcept { return limit_; }
-  /// How many standard deviations of the chart's input a lasting shift of one score makes.
-  double gain() const noexcept { return (1.0 - phi_) * scale_; }
-  /// What steps of one chart have in common beyond chance, neighbours and those far apart, at the
-  /// theta of bank_thresholds.hpp: log of the growth that it adds, and its variance times samples,
-  /// in which the error of phi counts for as long as a chart takes on its way to the threshold.
-  struct Dependence {
-    double excess = 0.0;
-    double variance = 0.0;
-  };
-  const Dependence& dependence(std::size_t side, std::size_t k) const noexcept {
-    return dependence_[side][k];
-  }
-  /// Whether the distribution was given, not estimated.
-  bool is_exact() const noexcept { return is_exact_; }
-  /// The distribution of the chart's input.
-  std::size_t levels() const noexcept { return levels_; }
-  double level(std::size_t i) const noexcept { return level_[i]; }
-  double level_share(std::size_t i) const noexcept { return level_share_[i]; }
+  /// What charts do with the scores.
+  const Preparation& preparation() const noexcept { return preparation_; }
 
   /// scores.size() >= samples.size().
   template <typename T>
@@ -126,24 +88,12 @@ class Reference {
   static Reference from_state(std::span<const std::byte> blob);
 
  private:
-  Reference() = default;
+  Reference() : preparation_(Preparation::normal()) {}
   void fit(std::vector<double> samples);
-  void prepare(const std::vector<double>& samples);
-  void keep_levels(std::vector<double> inputs);
-  void measure_dependence(const std::vector<double>& inputs);
   void finish_table() noexcept;
 
   ReferenceTable table_{};
-  double limit_ = kBound;
-  double phi_ = 0.0;
-  double sqrt_whitened_ = 1.0;  // sqrt(1 - phi^2)
-  double offset_ = 0.0;
-  double scale_ = 1.0;
-  bool is_exact_ = false;
-  std::size_t levels_ = 0;
-  std::array<double, kKnots> level_{};  // increasing
-  std::array<double, kKnots> level_share_{};
-  std::array<std::array<Dependence, BankCharts::kAllowances>, BankCharts::kSides> dependence_{};
+  Preparation preparation_;
   std::uint64_t count_ = 0;
   std::uint64_t skipped_ = 0;
 };

@@ -1,0 +1,68 @@
+#include "selfheal/detect/signal_monitor.hpp"
+
+#include "selfheal/detect/seen_period.hpp"
+
+namespace selfheal {
+namespace {
+
+constexpr StateTag kTag = state_tag("SIGM");
+
+struct Learned {
+  Reference reference;
+  PeriodicLevel periodic;
+  std::size_t unnamed_period;
+};
+
+Learned learn(std::span<const double> samples, std::vector<std::size_t> periods) {
+  std::vector<double> residuals(samples.begin(), samples.end());
+  PeriodicLevel periodic;
+  if (!periods.empty()) periodic = PeriodicLevel(samples, std::move(periods), residuals);
+  Reference reference{std::span<const double>(residuals)};
+  for (double& x : residuals) x = std::isfinite(x) ? reference.score(x) : std::nan("");
+  const std::size_t seen = seen_period(residuals);
+  return {std::move(reference), std::move(periodic), seen};
+}
+
+}  // namespace
+
+SignalMonitor::SignalMonitor(std::span<const double> samples, double arl0,
+                             std::vector<std::size_t> periods)
+    : SignalMonitor([&] {
+        Learned learned = learn(samples, std::move(periods));
+        return SignalMonitor(MonitorBank(one(std::move(learned.reference)), arl0, true),
+                             std::move(learned.periodic), learned.unnamed_period);
+      }()) {}
+
+std::vector<std::byte> SignalMonitor::state() const {
+  StateWriter writer(kTag, 1);
+  const std::vector<std::byte> bank = bank_.state();
+  writer.u64(bank.size());
+  for (const std::byte byte : bank) writer.u8(std::to_integer<std::uint8_t>(byte));
+  periodic_.write(writer);
+  writer.u64(unnamed_period_);
+  return std::move(writer).finish();
+}
+
+SignalMonitor SignalMonitor::from_state(std::span<const std::byte> blob) {
+  const auto monitor = [](std::span<const std::byte> bytes, PeriodicLevel periodic,
+                          std::size_t unnamed_period) {
+    MonitorBank bank = MonitorBank::from_state(bytes);
+    if (bank.signals() != 1) throw StateTypeError("state: expected a bank of one signal");
+    return SignalMonitor(std::move(bank), std::move(periodic), unnamed_period);
+  };
+  try {
+    StateReader reader(blob, kTag, 1);
+    const std::uint64_t size = reader.u64();
+    StateReader::require(size <= reader.remaining(), "a bank that ends too early");
+    std::vector<std::byte> bank(static_cast<std::size_t>(size));
+    for (std::byte& byte : bank) byte = std::byte{reader.u8()};
+    PeriodicLevel periodic = PeriodicLevel::read(reader);
+    const auto unnamed_period = static_cast<std::size_t>(reader.u64());
+    reader.finish();
+    return monitor(bank, std::move(periodic), unnamed_period);
+  } catch (const StateTypeError&) {  // as written before periods could be named
+    return monitor(blob, PeriodicLevel(), 0);
+  }
+}
+
+}  // namespace selfheal

@@ -1,0 +1,100 @@
+"""What a calibration lets a detector promise, in words and numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from selfheal_edge import _core
+
+__all__ = ["Promise", "chart_names", "promise_of"]
+
+_ALLOWANCES: Final = ("slow shifts", "middling shifts", "fast shifts", "far samples")
+_TREND: Final = 0.7
+_LEAST_MEMORIES: Final = 50  # lengths of a signal's memory that a calibration has to hold
+_WANDER_SD: Final = 2.5  # of the level are allowed for
+
+
+def chart_names(charts: list[int]) -> tuple[str, ...]:
+    """Return what charts of a bank watch for, such as ``"slow shifts up"``."""
+    return tuple(f"{_ALLOWANCES[chart % 4]} {'down' if chart >= 4 else 'up'}" for chart in charts)
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """How often a detector is wrong, and what of its calibration may break that."""
+
+    interval: float
+    """Samples between two false alarms, on average, that were asked for."""
+    broken_by: tuple[str, ...]
+    """What the calibration shows that no threshold can answer for; empty: the promise is kept."""
+    advice: tuple[str, ...]
+    """What would help, one sentence for each of `broken_by`."""
+    left_out: tuple[str, ...]
+    """Charts that the calibration cannot support, and that are therefore not used."""
+    price: float
+    """How much larger thresholds are than a known distribution would need."""
+
+    @property
+    def kept(self) -> bool:
+        """Whether 90 of 100 calibrations like this one keep the interval."""
+        return not self.broken_by
+
+    def __str__(self) -> str:
+        words = f"1 in {self.interval:,.0f}"
+        if self.kept:
+            words += ", kept for 90 of 100 calibrations like this one"
+        else:
+            words += f"; not kept: {', '.join(self.broken_by)}. {' '.join(self.advice)}"
+        if self.left_out:
+            words += f" (not watched for: {', '.join(self.left_out)})"
+        return words
+
+
+def promise_of(monitor: _core.SignalMonitor, price: float) -> Promise:
+    """Return what the calibration of a monitor of one signal lets it promise."""
+    found: list[tuple[str, str]] = []
+    n = monitor.samples
+    sd = monitor.wander / _WANDER_SD
+    if monitor.trend > _TREND:
+        found.append(
+            (
+                "level follows a trend",
+                "A trend has no normal level: watch the differences between samples.",
+            )
+        )
+    elif monitor.wander > 0:
+        found.append(
+            (
+                f"level wanders by {sd:.2g} sd from one eighth of the calibration to the next",
+                "Calibrate over all levels that are normal, or keep a reference for each "
+                "(MonitorBank.regime).",
+            )
+        )
+    if monitor.unnamed_period:
+        found.append(
+            (
+                f"period of about {monitor.unnamed_period} samples",
+                f"Name it: period={_named(monitor)}.",
+            )
+        )
+    length = (1 + monitor.phi) / (1 - monitor.phi)
+    if n < _LEAST_MEMORIES * length and monitor.phi > 0:
+        found.append(
+            (
+                f"{n} samples are too few for a memory of {length:.0f}",
+                f"Calibrate on {_LEAST_MEMORIES * length:.0f} samples and more.",
+            )
+        )
+    return Promise(
+        interval=monitor.arl0,
+        broken_by=tuple(what for what, _ in found),
+        advice=tuple(how for _, how in found),
+        left_out=chart_names(monitor.left_out),
+        price=price,
+    )
+
+
+def _named(monitor: _core.SignalMonitor) -> str:
+    periods = [*monitor.periods, monitor.unnamed_period]
+    return str(periods[0]) if len(periods) == 1 else str(tuple(sorted(periods)))
