@@ -60,8 +60,7 @@ class World:
         return not self.corrupt and self.answers_are_right
 
     def decide(self, incident: AnyIncident) -> tuple[do.Action, ...]:
-        now = Moment(self.prediction, self.second, self.prediction, self.on_spare)
-        before = replace(self.state, now=now)
+        before = self.state
         self.state, actions = decide(before, incident)
         again, same = decide(before, incident)
         assert again == self.state, "it depends on something else than what it is given"
@@ -71,6 +70,8 @@ class World:
 
     def handle(self, incident: AnyIncident) -> None:
         """Do as `LoopExecutor`."""
+        now = Moment(self.prediction, self.second, self.prediction, self.on_spare)
+        self.state = replace(self.state, now=now)
         try:
             self.follow(incident)
         except InterruptionError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -65,7 +66,7 @@ class Symptoms:
     alarms: tuple[Alarm, ...] = ()
     signals: tuple[str, ...] = ()
     """Names of the columns of `scores`."""
-    scores: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
+    scores: npt.NDArray[np.float64] = field(default_factory=partial(np.empty, (0, 0)))
     """Normal scores of the latest predictions, oldest first, shape (n, signals)."""
     count: int = 0
     """Predictions so far; the last row of `scores` is number `count`."""

@@ -125,7 +125,7 @@ def decide(state: LoopState, incident: AnyIncident) -> Decision:  # noqa: PLR091
         case Interrupted():
             return _interrupted(state), ()
         case Ended():
-            return state, (FailBack(),) if state.now.on_spare and not state.is_damaged else ()
+            return _ended(state)
 
 
 class Wake(NamedTuple):
@@ -152,6 +152,11 @@ def wake_at(state: LoopState) -> Wake:
 
 
 # ---- 1. What is reported
+
+
+def _counted(state: LoopState, **more: int) -> LoopState:
+    raised = {name: getattr(state.count, name) + n for name, n in more.items()}
+    return replace(state, count=replace(state.count, **raised))
 
 
 def _started(state: LoopState) -> LoopState:
@@ -181,7 +186,7 @@ def _reported(state: LoopState, reported: Incident) -> Decision:
         return state, (*actions, *more)
     if reported.error is not None:
         return state, (*actions, CheckWeights(Why.FAILED_RUN))
-    state = state.counting(alarms=len(reported.alarms))
+    state = _counted(state, alarms=len(reported.alarms))
     # Alarms of before a recovery had waited for it: what was wrong then is known, and healed.
     alarms = tuple(a for a in reported.alarms if a.onset >= state.recovered_at)
     if alarms:
@@ -307,7 +312,7 @@ def _guards_mended(state: LoopState, mended: GoldenRenewed) -> Decision:
         # If the copy was not golden's, the next sweep finds it again.
         is_mended = block.healed or (mended.renewed and block.part == "snapshot")
         if is_mended:
-            state = state.counting(guards_mended=1)
+            state = _counted(state, guards_mended=1)
             lost.discard(name)
         elif name in lost:
             continue
@@ -330,7 +335,8 @@ def _guards_mended(state: LoopState, mended: GoldenRenewed) -> Decision:
 
 def _repair_corruption(state: LoopState, corrupt: tuple[CorruptBlock, ...], why: Why) -> Decision:
     """Begin the repair of corrupt weights; answers are flagged, or the spare's, until its end."""
-    state = replace(state, repair=Repair(why, corrupt)).counting(corrupt_blocks=len(corrupt))
+    state = _counted(state, corrupt_blocks=len(corrupt))
+    state = replace(state, repair=Repair(why, corrupt))
     regions = tuple(dict.fromkeys(name for block in corrupt for name in block.regions))
     symptoms = Symptoms(corrupt_blocks=len(corrupt), corrupt_regions=regions)
     return state, (*_fail_over(state), NameCause(symptoms))
@@ -356,7 +362,7 @@ def _cause_named(state: LoopState, diagnosis: Diagnosis) -> Decision:
     record = Record(
         EventKind.DIAGNOSIS,
         diagnosis.cause,
-        tuple(str(fact) for fact in diagnosis.evidence),
+        tuple(fact.text for fact in diagnosis.evidence),
         outcome=f"confidence {diagnosis.confidence:.2f}",
     )
     if repair.corrupt:  # one corrupt block seldom comes alone, and proof needs all of them healed
@@ -393,16 +399,16 @@ def _strategy_tried(state: LoopState, tried: StrategyTried) -> Decision:
     assert repair.diagnosis is not None
     state = replace(state, repair=replace(repair, case=tried.case))
     if tried.failed:  # one that breaks down is one that did not help
-        outcome, state = f"failed: {tried.text}", state.counting(failed=1)
+        outcome, state = f"failed: {tried.text}", _counted(state, failed=1)
     elif not tried.applied:
         outcome = f"not applied: {tried.text}"
     elif tried.held is None:
         outcome = tried.text
     elif tried.held:
-        outcome, state = f"healed: {tried.text}; {tried.proof}", state.counting(repairs=1)
+        outcome, state = f"healed: {tried.text}; {tried.proof}", _counted(state, repairs=1)
     else:
-        outcome, state = f"not proven: {tried.proof}", state.counting(failed=1)
-    state = state.counting(repeated=tried.repeats)
+        outcome, state = f"not proven: {tried.proof}", _counted(state, failed=1)
+    state = _counted(state, repeated=tried.repeats)
     record = Record(EventKind.REPAIR, repair.diagnosis.cause, strategy=tried.name, outcome=outcome)
     is_last_word = tried.applied and not tried.failed and tried.held is not False
     if is_last_word:
@@ -482,7 +488,12 @@ def _fail_over(state: LoopState) -> tuple[Action, ...]:
 
 
 def _failed_over(state: LoopState, is_sound: bool) -> Decision:
-    if not is_sound:
-        return state, ()
+    state = replace(state, now=replace(state.now, on_spare=is_sound))
     later = state.now.prediction + state.policy.rediagnose_after
-    return replace(state, verify_spare_at=later), ()
+    return replace(state, verify_spare_at=later) if is_sound else state, ()
+
+
+def _ended(state: LoopState) -> Decision:
+    if not state.now.on_spare or state.is_damaged:
+        return state, ()
+    return replace(state, now=replace(state.now, on_spare=False)), (FailBack(),)

@@ -189,6 +189,7 @@ class LoopExecutor:
 
     def _handle(self, incident: AnyIncident) -> None:
         self._second = self.serving.now()  # the user's clock, read once an incident
+        self._tell_time()
         try:
             self._follow(incident, incident)
         except BaseException:
@@ -197,7 +198,8 @@ class LoopExecutor:
         finally:
             self._follow(heard.Ended(), incident)
             with self._inference_lock:
-                self._tell_time()
+                now = replace(self._state.now, on_spare=self.serving.on_spare)
+                self._state = replace(self._state, now=now)
                 wake = wake_at(self._state)
                 self.serving.handle_at(wake.prediction, wake.second, always=wake.always)
 
@@ -211,14 +213,15 @@ class LoopExecutor:
 
     def _decide(self, incident: AnyIncident) -> tuple[do.Action, ...]:
         with self._inference_lock:
-            self._tell_time()
             self._state, actions = decide(self._state, incident)
             return actions
 
     def _tell_time(self) -> None:
-        serving = self.serving
-        now = Moment(serving.number, self._second, self._monitor.count, serving.on_spare)
-        self._state = replace(self._state, now=now)
+        """Say where the stream of inferences is; it goes on while a worker handles an incident."""
+        with self._inference_lock:
+            number, sample = self.serving.number, self._monitor.count
+            now = Moment(number, self._second, sample, self.serving.on_spare)
+            self._state = replace(self._state, now=now)
 
     def _mark_untrusted(self) -> None:
         self.note(heard.MarkedUntrusted())
@@ -234,7 +237,9 @@ class LoopExecutor:
             case do.NameCause(symptoms):
                 return heard.CauseNamed(diagnose_with(self._diagnoser, self._complete(symptoms)))
             case do.TryStrategy(name, case):
-                return self.repairs.try_strategy(name, case)
+                tried = self.repairs.try_strategy(name, case)
+                self._tell_time()  # that may have taken long
+                return tried
             case do.RebuildRuntime():
                 return self._rebuild()
             case do.RenewGolden(guards, is_needed):
@@ -255,7 +260,7 @@ class LoopExecutor:
             case do.Record(kind, cause, evidence, strategy, outcome):
                 self._journal.add(
                     kind,
-                    self.predictions,
+                    self._state.now.prediction,
                     cause=cause,
                     evidence=evidence,
                     strategy=strategy,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
 
 from selfheal_edge.causes import Cause
 from selfheal_edge.diagnosis.symptoms import Diagnosis
@@ -145,8 +144,3 @@ class LoopState:
     def is_damaged(self) -> bool:
         """Whether there is damage that no strategy could repair."""
         return self.trouble is not None and self.trouble.cause in INTEGRITY
-
-    def counting(self, **more: int) -> LoopState:
-        """Return this state with counters raised."""
-        raised: dict[str, Any] = {n: getattr(self.count, n) + k for n, k in more.items()}
-        return replace(self, count=replace(self.count, **raised))
