@@ -30,7 +30,7 @@ def _real_numbers(normal: npt.ArrayLike) -> npt.NDArray[np.float64]:
             return np.ascontiguousarray(given, np.float64)
     except (TypeError, ValueError) as error:
         raise TypeError(f"normal: expected numbers, got {type(normal).__name__}") from error
-    raise TypeError(f"normal: expected numbers, got {given.dtype}")
+    raise TypeError(f"normal: expected numbers, got {type(normal).__name__} of {given.dtype}")
 
 
 def _periods(period: int | Sequence[int] | None) -> list[int]:
