@@ -14,6 +14,8 @@ import numpy.typing as npt
 from _typeshed import structseq
 from typing_extensions import Buffer, Never, Self
 
+from selfheal_edge.errors import SelfHealError
+
 _Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 _Buffer = Buffer | npt.NDArray[Any]  # NumPy declares itself a Buffer from Python 3.12 on
 _Sides = Literal["both", "upper", "lower"]
@@ -22,7 +24,7 @@ __version__: str
 
 class _Pybind11Type(type): ...
 
-class StateError(ValueError):
+class StateError(SelfHealError, ValueError):
     """A state blob was refused; the subclass says why."""
 
 class StateTruncatedError(StateError):

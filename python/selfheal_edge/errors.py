@@ -16,6 +16,7 @@ __all__ = [
     "ProbeLimitError",
     "RuntimeUnavailableError",
     "SelfHealError",
+    "StateError",
     "StoreError",
     "StoreVersionError",
 ]
@@ -83,3 +84,7 @@ class ProbeError(SelfHealError, RuntimeError):
 
     This says nothing about the model: it was not tried.
     """
+
+
+# At the end: the core's own errors are built on the root above.
+from selfheal_edge._core import StateError  # noqa: E402

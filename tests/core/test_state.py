@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import selfheal_edge as she
 from selfheal_edge import _core
 
 
@@ -94,3 +95,10 @@ def test_a_newer_version_is_refused(name: str) -> None:
         blob += _core.crc32c(blob).to_bytes(4, "little")
         with pytest.raises(_core.StateVersionError):
             type(EXAMPLES[name]).from_state(bytes(blob))
+
+
+def test_a_bad_state_raises_an_error_of_ours() -> None:
+    with pytest.raises(she.errors.StateError) as caught:
+        she.Cusum.from_state(b"no state")
+    assert isinstance(caught.value, she.errors.SelfHealError)
+    assert isinstance(caught.value, ValueError)
