@@ -165,7 +165,7 @@ def _run(reference: Callable[[], Worker[Any] | None], wake: SimpleQueue[None]) -
     while True:
         wake.get()
         worker = reference()
-        if worker is None or not worker._do_all():
+        if worker is None or not worker._do_all():  # noqa: SLF001 — its own thread
             wake.put(None)
             return
         del worker
