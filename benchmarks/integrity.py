@@ -292,9 +292,58 @@ def model_rows(name: str, quick: bool) -> list[harness.Row]:
     return rows
 
 
+def large_rows(quick: bool) -> list[harness.Row]:
+    """Sweep an image of 8 MiB with eight generations, and restore all of them.
+
+    A visit of the keyed sweep must not depend on how much there is, nor a restore on which
+    generation it goes to. Every generation differs from golden in 256 blocks of its own.
+    """
+    rng = np.random.default_rng(5)
+    live = bytearray(rng.bytes(8 << 20))
+    memory = np.frombuffer(live, np.uint8)
+    image = _core.WeightImage(live, key=KEY)
+    pool = _core.SnapshotPool(image, 8 * 256, 9)
+    guard = _core.ImageGuard(image, pool, _core.Parity(image), 1)
+    calls = 3 if quick else 9
+
+    def sweep() -> None:
+        assert not guard.step(0, 1 << 40)
+
+    def take(number: int) -> None:
+        assert guard.restore(0).refused == 0
+        for block in range(number * 256, number * 256 + 256):
+            guard.write(512 * block, bytes(memory[512 * block : 512 * block + 8] ^ np.uint8(1)))
+        assert pool.take() == number
+
+    take(1)
+    one = median_seconds(sweep, lambda: None, calls)
+    for number in range(2, 9):
+        take(number)
+    eight = median_seconds(sweep, lambda: None, calls)
+    restores = each_seconds(
+        [partial(guard.restore, number) for number in range(9)],
+        lambda: guard.restore(0),
+        calls,
+    )
+    assert not image.check(keyed=True)
+    label = "8 MiB, 8 generations"
+    rows = [
+        harness.Row(f"{label}: full keyed sweep", eight * 1e3, "ms", None, False),
+        harness.Row(f"{label}: keyed sweep / with 1", eight / one, "ratio", 1.5, False),
+        harness.Row(
+            f"{label}: one visit of it", eight / guard.keyed_blocks * 1e6, "us", 1.0, False
+        ),
+        harness.Row(f"{label}: restore golden", restores[0] * 1e3, "ms", None, False),
+    ]
+    for number in range(1, 9):
+        ratio = restores[number] / restores[0]
+        rows.append(harness.Row(f"{label}: restore {number} / golden", ratio, "ratio", 1.5, False))
+    return rows
+
+
 def main() -> None:
     options = harness.arguments(__doc__)
-    rows = checksums(options.quick)
+    rows = checksums(options.quick) + large_rows(options.quick)
     for name in harness.TINY_MODELS:
         rows += model_rows(name, options.quick)
     print(f"selfheal-edge {she.__version__}, crc32c by {_core.crc32c_backend()}")

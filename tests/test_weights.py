@@ -58,6 +58,10 @@ def test_changed_weights_are_exported_and_answer_alike(
     assert not same(changed, golden)
     path = tmp_path / "changed.tflite"
     model.weights.export(path)
+    model.weights.export(tmp_path / "golden.tflite", generation=0)
+    assert (tmp_path / "golden.tflite").read_bytes() == digits_model_path().read_bytes()
+    with pytest.raises(ValueError, match="generation: expected one of"):
+        model.weights.export(tmp_path / "none.tflite", generation=99)
     baseline = she.calibrate(path, digits.calibration_inputs)
     with she.SelfHealingModel(path, baseline) as again:
         assert same(answers(again, x), changed)

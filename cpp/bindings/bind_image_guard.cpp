@@ -53,8 +53,6 @@ std::shared_ptr<HeldGuard> make_guard(const std::shared_ptr<HeldImage>& image,
                                       const std::shared_ptr<HeldParity>& parity,
                                       std::uint64_t seed) {
   WeightImage& live = image->get();
-  if (pool && pool->image != image) refuse("pool", "one of the same image", "another one's");
-  if (parity && parity->image != image) refuse("parity", "one of the same image", "another one's");
   ImageGuard guard(live, pool ? &pool->pool : nullptr, parity ? &parity->parity : nullptr, seed);
   std::vector<Finding> found(guard.keyed_blocks() + 1);
   return std::make_shared<HeldGuard>(

@@ -37,6 +37,16 @@ std::size_t renew_golden(HeldPool& self, py::handle data) {
   return pool.renew_golden(buffer.bytes());
 }
 
+py::bytes read_generation(HeldPool& self, Generation generation) {
+  SnapshotPool& pool = self.get();
+  if (!pool.contains(generation)) require_ok(SnapshotStatus::kUnknownGeneration, generation);
+  std::vector<std::byte> content(self.image->get().nbytes());
+  if (!pool.read(generation, content)) {
+    throw std::runtime_error("generation: expected undamaged stored blocks, got a damaged one");
+  }
+  return {reinterpret_cast<const char*>(content.data()), content.size()};
+}
+
 using BlockQuery = SnapshotStatus (SnapshotPool::*)(Generation, std::span<std::uint32_t>,
                                                     std::size_t*) const noexcept;
 
@@ -86,6 +96,8 @@ void bind_snapshot_pool(py::module_& m) {
                              "The number that the next generation gets at least.")
       .def("restore", &restore, py::arg("generation"), py::arg("first_block") = 0,
            py::arg("count") = py::none(), "Make live blocks those of a generation.")
+      .def("read", &read_generation, py::arg("generation"),
+           "Return the bytes of a generation, verified.")
       .def("drop", &change<&SnapshotPool::drop>, py::arg("generation"), "Forget a generation.")
       .def("pin", &change<&SnapshotPool::pin>, py::arg("generation"), "Forbid dropping it.")
       .def("unpin", &change<&SnapshotPool::unpin>, py::arg("generation"), "Allow dropping it.")

@@ -12,6 +12,7 @@ void bind_inference_monitor(py::module_& m);
 void bind_interpreter_call(py::module_& m);
 void bind_learning_detectors(py::module_& m);
 void bind_image_guard(py::module_& m);
+void bind_image_set(py::module_& m);
 void bind_moments(py::module_& m);
 void bind_monitor_bank(py::module_& m);
 void bind_reference(py::module_& m);

@@ -85,6 +85,12 @@ void require_ok(SnapshotStatus status, Generation generation) {
       throw std::runtime_error("take: expected fewer than max_generations, got as many; drop one");
     case SnapshotStatus::kCorrupt:
       throw std::runtime_error("take: expected genuine bytes to store, got a corrupt block");
+    case SnapshotStatus::kActive:
+      refuse("generation", "any but the active one", std::to_string(generation) + ", which is");
+    case SnapshotStatus::kNoSnapshots:
+      throw std::runtime_error("generation: expected images with a pool, got some without");
+    case SnapshotStatus::kBadRange:
+      refuse("changes", "stretches inside the images, ascending, not overlapping", "others");
   }
 }
 

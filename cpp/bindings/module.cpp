@@ -20,6 +20,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   bind_weight_image(m);
   bind_snapshot_pool(m);
   bind_image_guard(m);
+  bind_image_set(m);
   bind_engine(m);
   bind_interpreter_call(m);
   bind_compiled_model(m);

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <optional>
 #include <random>
+#include <stdexcept>
 #include <vector>
 
 #include "samples.hpp"
@@ -137,24 +139,42 @@ TEST_CASE("every bit of another generation's copies is found in one keyed sweep 
   CHECK(try_all(g.pool->stored_bytes().subspan(arena, 128), 1) == 128 * 8);
   CHECK(try_all(g.pool->stored_bytes().subspan(arena + 128, 64), 1) == 55 * 8);  // the last block
   CHECK(try_all(g.pool->stored_bytes().subspan(arena + 192, 64), 1) == 0);       // not in use
-  // Both hashes, block and references of three slots; their last word links free ones.
-  CHECK(try_all(g.pool->slot_records().first(3 * 32), 1) == 3 * (16 + 8) * 8);
-  // Lists of golden and two generations, twice; places that hold no generation mean nothing.
+  // Both hashes and both numbers of blocks of three slots, and of the free ones.
+  CHECK(try_all(g.pool->slot_records(), 1) == 30 * 24 * 8);
+  // Lists of two generations, twice; places that hold no generation mean nothing.
   const auto lists = g.pool->list_bytes();
   const std::vector<std::byte> before(lists.begin(), lists.end());
   const std::size_t list_bytes = 4 * kBlocks;
   for (std::size_t bit = 0; bit < lists.size() * 8; bit += 7) {
-    const std::size_t entry = bit / 8 / list_bytes % 4;
+    const std::size_t place = 1 + bit / 8 / list_bytes % 3;
     lists[bit / 8] ^= static_cast<std::byte>(1 << (bit % 8));
-    REQUIRE(g.keyed_sweep() == (entry < 3));
-    if (entry == 3) {
+    REQUIRE(g.keyed_sweep() == (place < 3));
+    if (place == 3) {
       lists[bit / 8] ^= static_cast<std::byte>(1 << (bit % 8));
       continue;
     }
     REQUIRE(g.found[0].part == DamagedPart::kList);
-    REQUIRE(g.found[0].block == entry);
+    REQUIRE(g.found[0].block == place);
     REQUIRE(g.found[0].is_healed());
     REQUIRE(std::equal(before.begin(), before.end(), lists.begin()));
+  }
+  // Their numbers, pins and hashes, each kept twice: two generations of three.
+  for (const auto bytes : {g.pool->lists().entry_bytes(), g.pool->lists().hash_bytes()}) {
+    const std::vector<std::byte> right(bytes.begin(), bytes.end());
+    std::size_t found = 0;
+    for (std::size_t bit = 0; bit < bytes.size() / 3 * 2 * 8; ++bit) {
+      bytes[bit / 8] ^= static_cast<std::byte>(1 << (bit % 8));
+      const std::size_t count = g.keyed_sweep();
+      REQUIRE(count <= 1);
+      found += count;
+      REQUIRE(g.pool->contains(1));
+      REQUIRE(g.pool->contains(2));
+      if (count == 0) bytes[bit / 8] ^= static_cast<std::byte>(1 << (bit % 8));  // means nothing
+      if (std::equal(right.begin(), right.end(), bytes.begin())) continue;
+      REQUIRE(g.pool->is_pinned(1 + bit / 8 / (bytes.size() / 3)));  // in doubt nothing is dropped
+      std::copy(right.begin(), right.end(), bytes.begin());
+    }
+    CHECK(found >= 2 * 16 * 8);
   }
   // A copy that the live bytes are not, since the image is at golden: found, named, not healed.
   REQUIRE(g.guard->restore(0, 0, kBytes).refused == 0);
@@ -308,4 +328,117 @@ TEST_CASE("both keyed entries of a block are lost: golden's seal and a checksum 
   CHECK(g.found[0].is_healed());
   CHECK(g.live == g.golden);
   CHECK(g.keyed_sweep() == 0);
+}
+
+TEST_CASE("without a pool no generation is held, and no block is beyond the image") {
+  for (const std::size_t parity_blocks : {0U, 2U}) {
+    Guarded g(false, parity_blocks);
+    const auto before = g.live;
+    for (const Generation generation : {0U, 1U}) {
+      const auto result = g.guard->restore(generation, 0, kBytes);
+      CHECK(result.status == SnapshotStatus::kUnknownGeneration);
+      CHECK(result.rewritten + result.refused == 0);
+    }
+    Finding finding;
+    CHECK_FALSE(g.guard->heal(kBlocks, finding));
+    CHECK_FALSE(g.guard->heal(~std::size_t{0}, finding));
+    const std::array<std::byte, 2> bytes{};
+    CHECK_FALSE(g.guard->write(kBytes - 1, bytes));
+    CHECK_FALSE(g.guard->write(~std::size_t{0}, bytes));
+    CHECK(g.guard->write(kBytes, {}));
+    CHECK(g.guard->step(kBytes, kBytes, {}) == 0);
+    CHECK(g.guard->sweep({}) == 0);
+    CHECK(g.live == before);
+  }
+}
+
+TEST_CASE("a pool or a parity of another image is refused at construction") {
+  Guarded g;
+  Guarded other;
+  CHECK_THROWS_AS(ImageGuard(g.image, &*other.pool, nullptr, 1), std::invalid_argument);
+  CHECK_THROWS_AS(ImageGuard(g.image, nullptr, &*other.parity, 1), std::invalid_argument);
+}
+
+TEST_CASE(
+    "chosen flips in what the key is expanded to: found, mended, and nothing sealed by them") {
+  Guarded g;
+  const std::vector<std::byte> before(g.image.kept_key().schedule().begin(),
+                                      g.image.kept_key().schedule().end());
+  for (std::size_t bit = 0; bit < before.size() * 8 - 64; bit += 97) {
+    testing::flip_keeping_crc(g.image.kept_key().schedule(), bit);
+    CHECK_FALSE(g.image.table_ok());
+    if (bit % 2 == 0) {  // what is written meanwhile is sealed by the right key
+      const std::array<std::byte, 1> byte{g.live[bit % kBytes] ^ std::byte{1}};
+      REQUIRE(g.guard->write(bit % kBytes, byte));
+      g.golden = g.live;
+    }
+    REQUIRE(g.keyed_sweep() == 1);
+    REQUIRE(g.found[0].part == DamagedPart::kKey);
+    REQUIRE(g.found[0].is_healed());
+    REQUIRE(g.live == g.golden);
+    const auto now = g.image.kept_key().schedule();
+    REQUIRE(std::equal(before.begin(), before.end(), now.begin()));
+  }
+  CHECK(g.keyed_sweep() == 0);
+}
+
+TEST_CASE("chosen flips in a generation's list are found in one keyed sweep and mended") {
+  Guarded g;
+  const std::array<std::byte, 1> byte{g.live[640] ^ std::byte{1}};
+  REQUIRE(g.guard->write(640, byte));
+  REQUIRE(g.pool->take().generation == 1);
+  const auto lists = g.pool->list_bytes();
+  const std::vector<std::byte> before(lists.begin(), lists.end());
+  // Where the one slot in use is listed for the first time.
+  const auto first = std::find_if(before.begin(), before.end(),
+                                  [](std::byte value) { return value != std::byte{0xFF}; });
+  const std::size_t size = 4 * kBlocks;
+  const std::size_t begin = static_cast<std::size_t>(first - before.begin()) / size * size;
+  for (std::size_t bit = 0; bit + 64 < size * 8; bit += 41) {
+    testing::flip_keeping_crc(lists.subspan(begin, size), bit);
+    REQUIRE(g.keyed_sweep() == 1);
+    REQUIRE(g.found[0].part == DamagedPart::kList);
+    REQUIRE(g.found[0].is_healed());
+    REQUIRE(std::equal(before.begin(), before.end(), lists.begin()));
+  }
+}
+
+TEST_CASE("a keyed sweep and a rollback cost no more with eight generations than with one") {
+  using Clock = std::chrono::steady_clock;
+  constexpr std::size_t kSize = std::size_t{1} << 20;
+  std::vector<std::byte> live(kSize);
+  for (std::size_t i = 0; i < kSize; ++i) live[i] = static_cast<std::byte>(i * i >> 7);
+  WeightImage image(live, {}, 512, {1, 2});
+  SnapshotPool pool(image, 512, 9);
+  ImageGuard guard(image, &pool, nullptr, 3);
+  std::array<Finding, 4> found{};
+  const auto fastest = [&](auto work) {
+    auto best = Clock::duration::max();
+    for (int i = 0; i < 5; ++i) {
+      const auto start = Clock::now();
+      work();
+      best = std::min(best, Clock::now() - start);
+    }
+    return best;
+  };
+  const auto sweep = [&] { REQUIRE(guard.step(0, guard.keyed_blocks() * 512, found) == 0); };
+  const auto take = [&](std::size_t number) {
+    for (std::size_t block = number; block < 400; block += 8) {
+      const std::array<std::byte, 1> byte{live[block * 512] ^ std::byte{1}};
+      REQUIRE(guard.write(block * 512, byte));
+    }
+    REQUIRE(pool.take().generation == number);
+  };
+  take(1);
+  const auto one = fastest(sweep);
+  for (std::size_t number = 2; number <= 8; ++number) take(number);
+  const auto eight = fastest(sweep);
+  CHECK(eight < 3 * one);
+  const auto restore = [&](Generation generation) {
+    return fastest([&] { REQUIRE(guard.restore(generation, 0, kSize).refused == 0); });
+  };
+  const auto golden = restore(0);
+  for (Generation generation = 1; generation <= 8; ++generation) {
+    CHECK(restore(generation) < 2 * golden);
+  }
 }

@@ -21,6 +21,7 @@
 #include "selfheal/detect/page_hinkley_compat.hpp"
 #include "selfheal/detect/reference.hpp"
 #include "selfheal/guard/image_guard.hpp"
+#include "selfheal/guard/image_set.hpp"
 #include "selfheal/guard/scrubber.hpp"
 #include "selfheal/guard/snapshot_pool.hpp"
 #include "selfheal/measure/signal_pass.hpp"
@@ -104,10 +105,16 @@ TEST_CASE("no class allocates in its loop") {
   SnapshotPool pool(image, 20, 4);
   Parity parity(image, 16, 2);
   ImageGuard guard(image, &pool, &parity, 7);
+  const std::array<ImageGuard*, 1> guards{&guard};
+  ImageSet set(guards);
+  const auto patch = testing::random_bytes(3000, 8);
+  const std::array<ImageChange, 1> changes{{{0, 90, patch}}};
+  const std::array<ImageRange, 1> ranges{{{0, 90, 3000}}};
   std::vector<Finding> findings(8);
 
   std::size_t alarms = 0;
   std::size_t stored = 0;
+  std::size_t patched = 0;
   std::size_t healed = 0;
   const std::size_t count = allocations_in([&] {
     ring.push_many(view);
@@ -156,11 +163,16 @@ TEST_CASE("no class allocates in its loop") {
     guard.write(100, std::as_bytes(std::span(scores)).first(3000));
     parity.stored_bytes()[7] ^= std::byte{1};
     healed += guard.sweep(findings);
+    patched += set.patch(changes).status == SnapshotStatus::kOk ? 1 : 0;
+    patched += set.restore(0, ranges).rewritten;
+    set.activate(0);
+    patched += set.take().status == SnapshotStatus::kOk ? 1 : 0;
   });
   CHECK(count == 0);
   CHECK(healed == 3);
   CHECK(alarms > 0);
   CHECK(stored == 1);
+  CHECK(patched == 2 + 7);
 }
 
 namespace {

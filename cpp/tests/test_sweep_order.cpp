@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 #include <set>
+#include <stdexcept>
 #include <vector>
 
 #include "selfheal/guard/sweep_order.hpp"
@@ -58,4 +59,9 @@ TEST_CASE(
     chi_squared += (static_cast<double>(n) - 4) * (static_cast<double>(n) - 4) / 4;
   }
   CHECK(chi_squared < 700);  // 499 degrees of freedom: mean 499, standard deviation 32
+}
+
+TEST_CASE("an order of nothing, or of more than it can count, is refused") {
+  CHECK_THROWS_AS(SweepOrder(0, 1), std::invalid_argument);
+  CHECK_THROWS_AS(SweepOrder(std::uint64_t{1} << 32, 1), std::invalid_argument);
 }

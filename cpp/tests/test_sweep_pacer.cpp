@@ -1,5 +1,8 @@
 #include <doctest/doctest.h>
 
+#include <limits>
+#include <stdexcept>
+
 #include "selfheal/guard/sweep_pacer.hpp"
 
 using selfheal::SweepPacer;
@@ -67,4 +70,14 @@ TEST_CASE("a clock that jumps back, or begins below zero") {
   CHECK(pacer.due(kRound) == 0);
   CHECK(pacer.tick(-999.5, kBlock));
   CHECK(pacer.due(kRound) == kRound / 2);
+}
+
+TEST_CASE("constructor refuses paces that are none") {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  for (const double seconds : {-1.0, nan}) {
+    CHECK_THROWS_AS(SweepPacer(64, seconds, 1.0), std::invalid_argument);
+  }
+  for (const double most : {0.0, -0.5, 1.5, nan}) {
+    CHECK_THROWS_AS(SweepPacer(64, 1.0, most), std::invalid_argument);
+  }
 }

@@ -2213,7 +2213,7 @@ class SnapshotPool(metaclass=_Pybind11Type):
 
     Notes
     -----
-    Holds the image's size and 24 bytes a block, ``capacity_blocks * (block_bytes + 32)`` and 8
+    Holds the image's size and 24 bytes a block, ``capacity_blocks * (block_bytes + 24)`` and 8.25
     bytes a block and generation. Methods that take a generation raise KeyError if it is not held.
     """
 
@@ -2241,6 +2241,9 @@ class SnapshotPool(metaclass=_Pybind11Type):
 
         Each stored block is verified before it is written, and the image expects it from then on.
         """
+
+    def read(self, generation: SupportsIndex) -> bytes:
+        """Return the bytes of a generation; RuntimeError if a stored block is damaged."""
 
     def drop(self, generation: SupportsIndex) -> None:
         """Forget a generation; ValueError for golden and for pinned ones."""
@@ -2308,7 +2311,7 @@ def keyed_hash(key: bytes, buffer: _Buffer, tweak: SupportsIndex = 0) -> int:
     """
 
 def keyed_hash_backend() -> str:
-    """Name the backend in use, `"clnh-avx512"` or `"nh"`, say; keyed_hash.hpp has them all."""
+    """Name the backend in use, `"clnh-aesni"` or `"nh"`, say; keyed_hash.hpp has them all."""
 
 class Parity(metaclass=_Pybind11Type):
     """An erasure code over an image's blocks, where there is no memory for copies.
@@ -2396,6 +2399,72 @@ class Finding(metaclass=_Pybind11Type):
     @property
     def flips(self) -> list[tuple[int, int]]:
         """(offset in the block, xor mask) of the first 16 wrong bytes."""
+
+class ImageSet(metaclass=_Pybind11Type):
+    """All images of a model as one: changed in each of them or in none.
+
+    Parameters
+    ----------
+    guards : sequence of ImageGuard
+        1 to 8, of different images, all with a pool or none; the pools hold the same generations.
+
+    Raises
+    ------
+    ValueError
+        If they cannot be one.
+
+    Notes
+    -----
+    Images are named by their place. A change is stored in all pools before a live byte moves.
+    """
+
+    def __init__(self, guards: Sequence[ImageGuard]) -> None: ...
+    def take(self, changed: bool = False) -> int:
+        """Store the live bytes of all images as one generation and give its number.
+
+        With `changed` they are no longer the active generation's, on purpose. RuntimeError, and
+        nothing stored, as for `SnapshotPool.take`.
+        """
+
+    def patch(self, changes: Sequence[tuple[SupportsIndex, SupportsIndex, _Buffer]]) -> int:
+        """Make (image, offset, bytes) a new generation, live and active; give its number.
+
+        Those of an image come ascending and do not overlap, or ValueError. Nothing has changed if
+        it raises.
+        """
+
+    def restore(
+        self,
+        generation: SupportsIndex,
+        ranges: Sequence[tuple[SupportsIndex, SupportsIndex, SupportsIndex]],
+    ) -> RestoreReport:
+        """Make (image, offset, nbytes) those of a generation, in all images or in none."""
+
+    def activate(self, generation: SupportsIndex) -> None:
+        """Say which generation the live bytes are meant to be."""
+
+    def drop(self, generation: SupportsIndex) -> None:
+        """Forget a generation; ValueError for golden, the active one and pinned ones."""
+
+    def pin(self, generation: SupportsIndex) -> None:
+        """Forbid dropping a generation."""
+
+    def unpin(self, generation: SupportsIndex) -> None:
+        """Allow dropping a generation; ValueError for golden."""
+
+    def origin(self, generation: SupportsIndex) -> int:
+        """Give the first generation with the same content on purpose."""
+
+    @property
+    def active(self) -> int:
+        """The generation that the live bytes are meant to be."""
+
+    @property
+    def generations(self) -> list[int]:
+        """Generations held, oldest first; none without pools."""
+
+    def memory_bytes(self) -> int:
+        """Bytes held, fixed at construction."""
 
 class ImageGuard(metaclass=_Pybind11Type):
     """Find damage to an image and to all that protects it, and heal it at once.

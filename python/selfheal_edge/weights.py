@@ -176,10 +176,10 @@ class ModelWeights:
         """
         self._weights.drop(generation)
 
-    def export(self, path: str | os.PathLike[str]) -> None:
-        """Write the model as it serves now to a TFLite file of the user's own kind.
+    def export(self, path: str | os.PathLike[str], generation: int | None = None) -> None:
+        """Write the model as it serves now, or as it was saved, to a TFLite file.
 
-        The user's file with the weights of the active generation: SignatureDefs and names are as
+        The user's file with the weights of that generation: SignatureDefs and names are as
         they were, and what we added for watching is not in it. After a crash the old file or the
         new one is there, whole.
 
@@ -187,13 +187,17 @@ class ModelWeights:
         ----------
         path
             Replaced if it exists.
+        generation
+            One of `generations`; None for the live bytes.
 
         Raises
         ------
         IntegrityError
             While a block is corrupt: a damaged model is not worth keeping.
+        ValueError
+            For a generation that is not held.
         """
-        source = self._weights.sound_bytes("source")
+        source = self._weights.sound_bytes("source", generation)
         data = np.frombuffer(self._copy.original.data, np.uint8).copy()
         built = np.frombuffer(self._copy.model.data, np.uint8)[: data.size]
         live = np.frombuffer(source, np.uint8)[: data.size]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,7 @@ from selfheal_edge.assets import DigitsData, digits_model_path
 from selfheal_edge.errors import IntegrityError
 from selfheal_edge.integrity.guarded_image import CorruptBlock
 from selfheal_edge.loop.repair_executor import RepairExecutor
+from selfheal_edge.tflite.memory.source_image import SourceImage
 from selfheal_edge.tflite.runtimes.protocol import RuntimeName
 from selfheal_edge.tflite.session import Session
 
@@ -352,24 +354,16 @@ def test_damage_that_stays_is_written_down_once(
 
 
 def test_images_keep_in_step_when_one_has_no_room(
-    model: she.SelfHealingModel, digits: DigitsData, monkeypatch: pytest.MonkeyPatch
+    model: she.SelfHealingModel, digits: DigitsData
 ) -> None:
     x: Array = digits.heldout_inputs[:20, np.newaxis]
-    expected = answers(model, x)
+    expected, content = answers(model, x), live_of(model)
     last = list(internals(model).images.values())[-1]
-    pool = last.pool
-
-    class Full:
-        def __getattr__(self, name: str) -> object:
-            return getattr(pool, name)
-
-        def take(self, at_least: int = 0) -> int:
-            raise RuntimeError(f"take: expected room for {at_least}, got a full arena")
-
-    monkeypatch.setattr(last, "pool", Full())
+    last.guard.write(0, bytes(np.frombuffer(last.live, np.uint8) ^ np.uint8(1)))
     with pytest.raises(RuntimeError, match="full arena"):
         model.snapshot()
-    monkeypatch.setattr(last, "pool", pool)
+    last.guard.write(0, content[last.name])
+    assert all(i.pool and i.pool.generations == [0] for i in internals(model).images.values())
     generation = model.snapshot()
     assert all(
         i.pool and i.pool.generations == [0, generation] for i in internals(model).images.values()
@@ -379,6 +373,61 @@ def test_images_keep_in_step_when_one_has_no_room(
     model.weights.drop(generation)
     assert model.weights.generations == (0,)
     assert same(answers(model, x), expected)
+
+
+def packed_of(model: she.SelfHealingModel, source: bytes) -> dict[str, bytes]:
+    """Return what the runtime packs from other bytes of the file."""
+    with ExitStack() as undo:
+        memory = SourceImage(source)
+        undo.callback(memory.close)
+        instance = model._session.choice.build(memory)
+        undo.callback(instance.close)
+        return {name: bytes(live) for name, live in instance.images.items()}
+
+
+def changes_to(old: bytes, new: bytes) -> list[tuple[int, bytes]]:
+    """Return the stretches that differ, as `Weights.patch` takes them."""
+    places = np.flatnonzero(np.frombuffer(old, np.uint8) != np.frombuffer(new, np.uint8))
+    return [(int(at), new[at : at + 1]) for at in places]
+
+
+def test_a_patch_of_both_images_is_one_generation(
+    model: she.SelfHealingModel, digits: DigitsData
+) -> None:
+    x: Array = digits.heldout_inputs[:20, np.newaxis]
+    golden, content, weights = unheard(model, x), live_of(model), internals(model)
+    regions = weights.images["source"].regions.values()
+    region = max((r for r in regions if r.kind == "weights"), key=lambda r: r.offset)
+    source = np.frombuffer(content["source"], np.uint8).copy()
+    source[region.offset : region.offset + 64] ^= np.uint8(0x80)
+    wanted = {"source": source.tobytes(), **packed_of(model, source.tobytes())}
+    assert wanted.keys() == content.keys()
+    flip(model, np.random.default_rng(3))
+    with pytest.raises(IntegrityError, match="expected sound bytes to save"):
+        weights.patch({n: changes_to(content[n], wanted[n]) for n in wanted})
+    assert weights.active == 0
+    assert weights.generations == (0,)
+    model.weights.scrub()
+    assert live_of(model) == content
+    generation = weights.patch({n: changes_to(content[n], wanted[n]) for n in wanted})
+    assert live_of(model) == wanted
+    assert weights.active == weights.origin(generation) == generation
+    patched = unheard(model, x)
+    assert not same(patched, golden)
+    flip(model, np.random.default_rng(3))
+    assert len(weights.mend()) == len(wanted)
+    assert live_of(model) == wanted
+    everything = {name: image.ranges_of(None) for name, image in weights.images.items()}
+    assert weights.restore(0, everything).refused == 0
+    weights.activate(0)
+    assert live_of(model) == content
+    assert same(unheard(model, x), golden)
+    for bad in ({"other": [(0, b"1")]}, {"source": [(len(source), b"1")]}):
+        with pytest.raises(ValueError, match="changes: expected"):
+            weights.patch(bad)
+    with pytest.raises(ValueError, match="changes: expected"):
+        weights.patch({"source": [(0, b"12"), (1, b"3")]})
+    assert tuple(model.weights.generations) == (0, generation)
 
 
 def test_pinned_generations_stay(model: she.SelfHealingModel) -> None:

@@ -8,14 +8,11 @@
 namespace selfheal {
 namespace {
 
-using Backends = detail::BackendList<detail::Crc32cFunction, 4>;
+using Backends = detail::BackendList<detail::Crc32cFunction, 3>;
 
 const Backends& backends() noexcept {
   static const Backends found = [] {
     Backends list;
-#if defined(SELFHEAL_CRC32C_AVX512)
-    if (detail::crc32c_avx512_runs()) list.add("avx512", &detail::crc32c_avx512);
-#endif
 #if defined(SELFHEAL_CRC32C_SSE42)
     if (detail::crc32c_sse42_runs()) list.add("sse4.2", &detail::crc32c_sse42);
 #endif

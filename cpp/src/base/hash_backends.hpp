@@ -37,12 +37,5 @@ void clnh_eight_aesni(const HashSchedule& schedule, std::uint64_t first_tweak,
                       const std::byte* const* blocks, std::size_t size,
                       std::uint64_t* hashes) noexcept;
 #endif
-#if defined(SELFHEAL_CLNH_AVX512)
-std::uint64_t clnh_hash_avx512(const HashSchedule& schedule, std::uint64_t tweak,
-                               std::span<const std::byte> bytes) noexcept;
-void clnh_eight_avx512(const HashSchedule& schedule, std::uint64_t first_tweak,
-                       const std::byte* const* blocks, std::size_t size,
-                       std::uint64_t* hashes) noexcept;
-#endif
 
 }  // namespace selfheal::detail

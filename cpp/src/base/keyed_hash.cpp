@@ -7,11 +7,6 @@
 #include "base/backend_list.hpp"
 #include "base/hash_backends.hpp"
 #include "base/siphash.hpp"
-#include "selfheal/base/crc32c.hpp"
-
-#if defined(SELFHEAL_CLNH_AVX512)
-#include <cpuid.h>
-#endif
 
 namespace selfheal {
 namespace {
@@ -26,28 +21,11 @@ struct Functions {
 };
 using HashBackends = detail::BackendList<Functions, 3>;
 
-#if defined(SELFHEAL_CLNH_AVX512)
-// Clang 14 does not know the name.
-bool has_vaes() noexcept {
-  unsigned a = 0;
-  unsigned b = 0;
-  unsigned c = 0;
-  unsigned d = 0;
-  return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (c >> 9 & 1U) != 0;
-}
-#endif
-
 const HashBackends& backends() noexcept {
   static const HashBackends found = [] {
     HashBackends list;
 #if defined(SELFHEAL_CLNH_AESNI)
     if (__builtin_cpu_supports("aes") != 0 && __builtin_cpu_supports("pclmul") != 0) {
-#if defined(SELFHEAL_CLNH_AVX512)
-      if (__builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("vpclmulqdq") != 0 &&
-          has_vaes()) {
-        list.add("clnh-avx512", {&detail::clnh_hash_avx512, &detail::clnh_eight_avx512});
-      }
-#endif
       list.add("clnh-aesni", {&detail::clnh_hash_aesni, &detail::clnh_eight_aesni});
     }
 #endif
@@ -135,21 +113,15 @@ bool set_keyed_hash_backend(std::string_view name) noexcept {
   return true;
 }
 
-KeptKey::KeptKey(HashKey key) noexcept : copies_{key, key, key}, schedule_(key) {
-  schedule_crc_ = crc32c(schedule_.bytes());
-}
+KeptKey::KeptKey(HashKey key) noexcept : copies_{key, key, key}, schedule_(key) {}
 
 HashKey KeptKey::get() const noexcept {
   return {majority(copies_[0].k0, copies_[1].k0, copies_[2].k0),
           majority(copies_[0].k1, copies_[1].k1, copies_[2].k1)};
 }
 
-bool KeptKey::is_schedule_whole() const noexcept {
-  return crc32c(schedule_.bytes()) == schedule_crc_;
-}
-
 bool KeptKey::is_whole() const noexcept {
-  return copies_[0] == copies_[1] && copies_[1] == copies_[2] && is_schedule_whole();
+  return copies_[0] == copies_[1] && copies_[1] == copies_[2] && schedule_ == fresh();
 }
 
 bool KeptKey::mend() noexcept {
@@ -159,8 +131,7 @@ bool KeptKey::mend() noexcept {
 }
 
 std::uint64_t KeptKey::hash(std::uint64_t tweak, std::span<const std::byte> bytes) const noexcept {
-  if (is_schedule_whole()) return keyed_hash(schedule_, tweak, bytes);
-  return keyed_hash(HashSchedule(get()), tweak, bytes);
+  return keyed_hash(fresh(), tweak, bytes);
 }
 
 }  // namespace selfheal

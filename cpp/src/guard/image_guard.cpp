@@ -4,10 +4,24 @@
 #include <bit>
 #include <cstring>
 
+#include "selfheal/base/argument_error.hpp"
+#include "selfheal/base/crc32c.hpp"
+
 namespace selfheal {
 namespace {
 
 constexpr int kTries = 3;
+
+// Items of the keyed sweep. In 64 bits: their number may be more than 32 hold.
+std::uint64_t keyed_items(const WeightImage& image, const SnapshotPool* pool,
+                          const Parity* parity) noexcept {
+  std::uint64_t items = image.block_count();
+  if (parity != nullptr) items += parity->count();
+  if (pool != nullptr) {
+    items += std::uint64_t{image.block_count()} + pool->capacity_blocks() + pool->list_pieces();
+  }
+  return items;
+}
 
 }  // namespace
 
@@ -18,21 +32,25 @@ ImageGuard::ImageGuard(WeightImage& image, SnapshotPool* pool, Parity* parity, s
       fast_{0, SweepOrder(image.block_count(), seed)},
       parity_pace_{image.block_count(),
                    SweepOrder(parity == nullptr ? 1 : parity->count(), seed + 1)},
-      keyed_{0, SweepOrder(image.block_count() + (parity == nullptr ? 0 : parity->count()) +
-                               (pool == nullptr ? 0
-                                                : image.block_count() + pool->capacity_blocks() +
-                                                      pool->max_generations()),
-                           ~seed)},
-      scratch_(image.block_bytes()) {}
+      keyed_{0, SweepOrder(keyed_items(image, pool, parity), ~seed)},
+      scratch_(image.block_bytes()) {
+  if (pool != nullptr && &pool->image() != &image) {
+    refuse("pool", "one of the same image", "another one's");
+  }
+  if (parity != nullptr && &parity->image() != &image) {
+    refuse("parity", "one of the same image", "another one's");
+  }
+}
 
 std::size_t ImageGuard::step(std::size_t fast_bytes, std::size_t keyed_bytes,
                              std::span<Finding> found) noexcept {
   std::size_t count = advance(fast_, fast_bytes, false, found);
   if (parity_ != nullptr && count < found.size()) {
-    const std::size_t blocks = fast_.order.size();
-    const std::size_t bytes = std::min(fast_bytes, blocks * image_->block_bytes());
-    const std::size_t share = (bytes * parity_->count() + blocks - 1) / blocks;
-    count += advance(parity_pace_, share, false, found.subspan(count));
+    // In 64 bits: the product is larger than 32 hold from 17 MB on.
+    const std::uint64_t blocks = fast_.order.size();
+    const std::uint64_t bytes = std::min<std::uint64_t>(fast_bytes, blocks * image_->block_bytes());
+    const std::uint64_t share = (bytes * parity_->count() + blocks - 1) / blocks;
+    count += advance(parity_pace_, static_cast<std::size_t>(share), false, found.subspan(count));
   }
   if (count == found.size()) return count;
   return count + advance(keyed_, keyed_bytes, true, found.subspan(count));
@@ -96,7 +114,7 @@ bool ImageGuard::visit(std::size_t item, bool keyed, Finding& finding) noexcept 
 }
 
 bool ImageGuard::heal(std::size_t block, Finding& finding) noexcept {
-  return visit_live(block, true, finding);
+  return block < image_->block_count() && visit_live(block, true, finding);
 }
 
 bool ImageGuard::visit_live(std::size_t block, bool keyed, Finding& finding) noexcept {
@@ -199,51 +217,85 @@ bool ImageGuard::visit_slot(std::size_t slot, Finding& finding) noexcept {
   return true;
 }
 
-bool ImageGuard::visit_list(std::size_t entry, Finding& finding) noexcept {
+bool ImageGuard::visit_list(std::size_t piece, Finding& finding) noexcept {
   bool is_changed = false;
-  const bool is_sound = pool_->mend_list(entry, &is_changed);
+  std::size_t place = 0;
+  const bool is_sound = pool_->mend_list(piece, &place, &is_changed);
   if (is_sound && !is_changed) return false;
   finding.part = DamagedPart::kList;
-  finding.block = static_cast<std::uint32_t>(entry);
+  finding.block = static_cast<std::uint32_t>(place);
   if (is_sound) finding.source = RepairSource::kContent;
   return true;
 }
 
+ImageGuard::Span ImageGuard::clipped(std::size_t offset, std::size_t nbytes) const noexcept {
+  const std::size_t begin = std::min(offset, image_->nbytes());
+  const std::size_t end = begin + std::min(nbytes, image_->nbytes() - begin);
+  const std::size_t size = image_->block_bytes();
+  return {begin, end, begin / size, end == begin ? begin / size : (end - 1) / size};
+}
+
 RestoreResult ImageGuard::restore(Generation generation, std::size_t offset,
                                   std::size_t nbytes) noexcept {
+  const RestoreResult result = examine(generation, offset, nbytes);
+  if (result.status != SnapshotStatus::kOk || result.refused != 0) return result;
+  return put_back(generation, offset, nbytes);
+}
+
+RestoreResult ImageGuard::examine(Generation generation, std::size_t offset,
+                                  std::size_t nbytes) noexcept {
   RestoreResult result;
-  if (!pool_->contains(generation)) {
+  if (pool_ == nullptr || !pool_->contains(generation)) {
     result.status = SnapshotStatus::kUnknownGeneration;
     return result;
   }
-  offset = std::min(offset, image_->nbytes());
-  const std::size_t end = offset + std::min(nbytes, image_->nbytes() - offset);
-  if (offset == end) return result;
-  const std::size_t block_bytes = image_->block_bytes();
-  const std::size_t first = offset / block_bytes;
-  const std::size_t last = (end - 1) / block_bytes;
-  pool_->mend_lists();
+  const auto [begin, end, first, last] = clipped(offset, nbytes);
+  if (begin == end) return result;
+  const std::size_t place = pool_->mended_place(generation);
+  const bool is_lost = place == pool_->generation_count();
   prepare(first, last);
+  const std::size_t size = image_->block_bytes();
   for (std::size_t i = first; i <= last; ++i) {
     Finding finding;
-    const bool is_lost = heal(i, finding) && !finding.is_healed();
-    const bool is_whole =
-        offset <= i * block_bytes && end >= i * block_bytes + image_->block(i).size();
-    if ((is_lost && !is_whole) || !pool_->stored_block(generation, i).is_sound) ++result.refused;
+    const bool is_dead = heal(i, finding) && !finding.is_healed();
+    const bool is_whole = begin <= i * size && end >= i * size + image_->block(i).size();
+    if ((is_dead && !is_whole) || is_lost || !pool_->stored_at(place, i).is_sound) {
+      ++result.refused;
+    }
   }
-  if (result.refused != 0) return result;
+  return result;
+}
+
+RestoreResult ImageGuard::put_back(Generation generation, std::size_t offset,
+                                   std::size_t nbytes) noexcept {
+  RestoreResult result;
+  const auto [begin, end, first, last] = clipped(offset, nbytes);
+  if (begin == end) return result;
+  const std::size_t place = pool_ == nullptr ? 0 : pool_->mended_place(generation);
+  if (pool_ == nullptr || place == pool_->generation_count()) {
+    result.status = SnapshotStatus::kUnknownGeneration;
+    return result;
+  }
+  const std::size_t size = image_->block_bytes();
   for (std::size_t i = first; i <= last; ++i) {
-    const std::size_t begin = i * block_bytes;
-    const std::size_t from = std::max(offset, begin) - begin;
-    const std::size_t to = std::min(end, begin + image_->block(i).size()) - begin;
-    const StoredBlock stored = pool_->stored_block(generation, i);
+    const auto live = image_->block(i);
+    const std::size_t from = std::max(begin, i * size) - i * size;
+    const std::size_t to = std::min(end, i * size + live.size()) - i * size;
+    const StoredBlock stored = pool_->stored_at(place, i);
+    if (!stored.is_sound) {
+      ++result.refused;
+      continue;
+    }
     const auto part = stored.bytes.subspan(from, to - from);
-    const bool is_equal =
-        std::memcmp(image_->block(i).data() + from, part.data(), part.size()) == 0;
-    if (!stored.is_sound || !image_->write(begin + from, part)) {
-      ++result.refused;  // damaged between the two passes
-    } else if (!is_equal) {
-      ++result.rewritten;
+    if (std::memcmp(live.data() + from, part.data(), part.size()) != 0) ++result.rewritten;
+    if (part.size() != live.size()) {
+      if (!image_->write(i * size + from, part)) ++result.refused;
+    } else {
+      // The copy's hash is verified and the seal follows it; the bytes are not hashed once more.
+      if (!image_->table().admits(i, stored.keyed)) {
+        image_->expect(i, {crc32c(part), stored.keyed});
+      }
+      std::memcpy(live.data(), part.data(), part.size());
     }
   }
   follow(first, last);
@@ -251,9 +303,9 @@ RestoreResult ImageGuard::restore(Generation generation, std::size_t offset,
 }
 
 bool ImageGuard::write(std::size_t offset, std::span<const std::byte> bytes) noexcept {
+  if (offset > image_->nbytes() || bytes.size() > image_->nbytes() - offset) return false;
   if (bytes.empty()) return true;
-  const std::size_t first = offset / image_->block_bytes();
-  const std::size_t last = (offset + bytes.size() - 1) / image_->block_bytes();
+  const auto [begin, end, first, last] = clipped(offset, bytes.size());
   prepare(first, last);
   for (const std::size_t i : {first, last}) {
     Finding ignored;
@@ -285,9 +337,11 @@ void ImageGuard::prepare(std::size_t first, std::size_t last) noexcept {
 
 // After it: encodes the groups anew, from blocks that are all genuine.
 void ImageGuard::follow(std::size_t first, std::size_t last) noexcept {
-  for_groups(first, last, [this](std::size_t group) noexcept {
+  if (parity_ == nullptr) return;
+  const HashSchedule schedule = image_->kept_key().fresh();
+  for_groups(first, last, [&](std::size_t group) noexcept {
     for (int i = 0; i < kTries; ++i) {
-      if (parity_->encode(group)) return;
+      if (parity_->encode(group, schedule)) return;
       heal_group(group);
     }
     parity_->invalidate(group);  // a block cannot be healed: the sweep will come back to this

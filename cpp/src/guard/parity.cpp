@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "guard/sizes.hpp"
 #include "selfheal/base/argument_error.hpp"
 #include "selfheal/base/crc32c.hpp"
 #include "selfheal/base/gf256.hpp"
@@ -22,6 +23,14 @@ std::size_t checked(const char* name, std::size_t value, std::size_t most) {
     refuse(name, "an integer from 1 to " + std::to_string(most), value);
   }
   return value;
+}
+
+// 1 / (x_row + y_i) with x_row = row and y_i = 16 + i, each column divided by its first row.
+// Computed where it is needed: a matrix in memory would be one more thing that damage could change.
+std::uint8_t coefficient(std::size_t row, std::size_t index) noexcept {
+  const auto y = static_cast<unsigned>(Parity::kMaxParityBlocks + index);
+  const auto cauchy = gf256::inverse(static_cast<std::uint8_t>(row ^ y));
+  return gf256::multiply(cauchy, static_cast<std::uint8_t>(y));
 }
 
 // Replaces the top left `size` rows and columns by their inverse (Gauss and Jordan). Every square
@@ -55,23 +64,16 @@ void invert(Square& matrix, std::size_t size) noexcept {
 
 Parity::Parity(const WeightImage& image, std::size_t group_blocks, std::size_t parity_blocks)
     : image_(&image),
-      group_blocks_(checked("group_blocks", group_blocks, kMaxGroupBlocks)),
       parity_blocks_(checked("parity_blocks", parity_blocks, kMaxParityBlocks)),
-      groups_((image.block_count() - 1) / group_blocks + 1),
-      matrix_(parity_blocks * group_blocks),
-      bytes_(groups_ * parity_blocks * image.block_bytes()),
+      groups_((image.block_count() - 1) / checked("group_blocks", group_blocks, kMaxGroupBlocks) +
+              1),
+      bytes_(detail::product("parity_blocks", parity_blocks,
+                             detail::product("image", groups_, image.block_bytes()))),
       scratch_((parity_blocks + 1) * image.block_bytes()),
       seals_(groups_ * parity_blocks) {
-  for (std::size_t row = 0; row < parity_blocks_; ++row) {
-    for (std::size_t i = 0; i < group_blocks_; ++i) {
-      // 1 / (x_row + y_i) with x_row = row and y_i = 16 + i, each column divided by its first row.
-      const auto y = static_cast<unsigned>(kMaxParityBlocks + i);
-      const auto cauchy = gf256::inverse(static_cast<std::uint8_t>(row ^ y));
-      matrix_[row * group_blocks_ + i] = gf256::multiply(cauchy, static_cast<std::uint8_t>(y));
-    }
-  }
+  const HashSchedule schedule = image.kept_key().fresh();
   for (std::size_t group = 0; group < groups_; ++group) {
-    if (!encode(group)) {
+    if (!encode(group, schedule)) {
       throw std::runtime_error("image: expected undamaged bytes to compute parity from, got a " +
                                std::string("corrupt block in group ") + std::to_string(group));
     }
@@ -80,10 +82,6 @@ Parity::Parity(const WeightImage& image, std::size_t group_blocks, std::size_t p
 
 std::size_t Parity::member_count(std::size_t group) const noexcept {
   return (image_->block_count() - group - 1) / groups_ + 1;
-}
-
-std::uint8_t Parity::coefficient(std::size_t row, std::size_t index) const noexcept {
-  return matrix_[row * group_blocks_ + index];
 }
 
 std::span<std::byte> Parity::parity(std::size_t number) noexcept {
@@ -105,7 +103,7 @@ void Parity::compute(std::size_t group, std::size_t row, std::span<std::byte> su
   }
 }
 
-bool Parity::encode(std::size_t group) noexcept {
+bool Parity::encode(std::size_t group, const HashSchedule& schedule) noexcept {
   const auto is_sound = [&] {
     for (std::size_t i = 0; i < member_count(group); ++i) {
       if (!image_->check_block(member(group, i), true)) return false;
@@ -117,7 +115,7 @@ bool Parity::encode(std::size_t group) noexcept {
   for (std::size_t row = 0; row < parity_blocks_; ++row) {
     const std::size_t number = row * groups_ + group;
     const auto sum = scratch(row);
-    seals_.put(number, {crc32c(sum), image_->kept_key().hash(tweak(number), sum)});
+    seals_.put(number, {crc32c(sum), keyed_hash(schedule, tweak(number), sum)});
     std::memcpy(parity(number).data(), sum.data(), sum.size());
   }
   return true;
@@ -131,15 +129,18 @@ void Parity::invalidate(std::size_t group) noexcept {
   }
 }
 
+std::uint64_t Parity::hash_of(std::size_t number, std::span<const std::byte> bytes) const noexcept {
+  const auto is_admitted = [&](std::uint64_t hash) { return seals_.admits(number, hash); };
+  return image_->kept_key().hash(tweak(number), bytes, is_admitted);
+}
+
 BlockState Parity::look(std::size_t number, bool keyed) const noexcept {
   const auto bytes = parity(number);
   const Seal seal = seals_.get(number);
   const bool is_plain = crc32c(bytes) == seal.crc && seals_.agrees(number);
   if (is_plain && !keyed) return BlockState::kSound;
-  const auto is_plain_hash = [&](std::uint64_t value) { return is_plain && value == seal.keyed; };
-  const std::uint64_t hash = image_->kept_key().hash(tweak(number), bytes, is_plain_hash);
-  if (is_plain_hash(hash)) return BlockState::kSound;
-  return seals_.admits(number, hash) ? BlockState::kTableDamaged : BlockState::kCorrupt;
+  if (!seals_.admits(number, hash_of(number, bytes))) return BlockState::kCorrupt;
+  return is_plain ? BlockState::kSound : BlockState::kTableDamaged;
 }
 
 bool Parity::mend(std::size_t number) noexcept {
@@ -147,13 +148,13 @@ bool Parity::mend(std::size_t number) noexcept {
   if (state == BlockState::kCorrupt) {
     const auto sum = scratch(0);
     compute(number % groups_, number / groups_, sum);
-    if (!seals_.admits(number, image_->kept_key().hash(tweak(number), sum))) {
+    if (!seals_.admits(number, hash_of(number, sum))) {
       return encode(number % groups_);  // both entries are gone too: from verified data alone
     }
     std::memcpy(parity(number).data(), sum.data(), sum.size());
   }
   const auto bytes = parity(number);
-  const Seal seal{crc32c(bytes), image_->kept_key().hash(tweak(number), bytes)};
+  const Seal seal{crc32c(bytes), hash_of(number, bytes)};
   if (!seals_.admits(number, seal.keyed)) return false;
   seals_.put(number, seal);
   return true;
@@ -207,8 +208,7 @@ bool Parity::solve(std::size_t block, std::span<std::byte> content, bool keyed) 
 }
 
 std::size_t Parity::memory_bytes() const noexcept {
-  return sizeof *this + matrix_.capacity() + bytes_.capacity() + scratch_.capacity() +
-         seals_.memory_bytes();
+  return sizeof *this + bytes_.capacity() + scratch_.capacity() + seals_.memory_bytes();
 }
 
 }  // namespace selfheal

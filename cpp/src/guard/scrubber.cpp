@@ -4,7 +4,7 @@
 
 namespace selfheal {
 
-Scrubber::Scrubber(const WeightImage& image, std::uint64_t seed, bool keyed) noexcept
+Scrubber::Scrubber(const WeightImage& image, std::uint64_t seed, bool keyed)
     : image_(&image), order_(image.block_count(), seed), is_keyed_(keyed) {}
 
 std::size_t Scrubber::step(std::size_t budget_bytes, std::span<std::uint32_t> corrupt) noexcept {

@@ -6,6 +6,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "guard/sizes.hpp"
 #include "selfheal/base/argument_error.hpp"
 #include "selfheal/base/crc32c.hpp"
 
@@ -26,61 +27,69 @@ bool equal(std::span<const std::byte> a, std::span<const std::byte> b) noexcept 
   return std::memcmp(a.data(), b.data(), a.size()) == 0;
 }
 
+std::size_t checked_places(std::size_t max_generations) {
+  if (max_generations < 1 || max_generations > SnapshotPool::kMaxGenerations) {
+    refuse("max_generations", "an integer from 1 to 4096", max_generations);
+  }
+  return max_generations;
+}
+
+// Goes through blocks in order, with the changes that touch each.
+class ChangedBlocks {
+ public:
+  explicit ChangedBlocks(std::span<const ByteChange> changes) noexcept : changes_(changes) {}
+
+  // Whether a change touches the block at `begin`; calls come with ascending begins.
+  bool touches(std::size_t begin, std::size_t size) noexcept {
+    while (next_ < changes_.size() &&
+           changes_[next_].offset + changes_[next_].bytes.size() <= begin) {
+      ++next_;
+    }
+    return next_ < changes_.size() && changes_[next_].offset < begin + size;
+  }
+  // Writes them over `content`, the block at `begin`.
+  void apply(std::size_t begin, std::span<std::byte> content) const noexcept {
+    const std::size_t end = begin + content.size();
+    for (std::size_t i = next_; i < changes_.size() && changes_[i].offset < end; ++i) {
+      const auto& [offset, bytes] = changes_[i];
+      const std::size_t from = std::max(offset, begin);
+      const std::size_t to = std::min(offset + bytes.size(), end);
+      if (from >= to) continue;
+      std::memcpy(content.data() + (from - begin), bytes.data() + (from - offset), to - from);
+    }
+  }
+
+ private:
+  std::span<const ByteChange> changes_;
+  std::size_t next_ = 0;
+};
+
 }  // namespace
 
 SnapshotPool::SnapshotPool(WeightImage& image, std::size_t capacity_blocks,
                            std::size_t max_generations)
-    : image_(&image), golden_seals_(image.block_count()) {
+    : image_(&image),
+      lists_(image.block_count(), checked_places(max_generations)),
+      golden_seals_(image.block_count()),
+      scratch_(image.block_bytes()) {
   const std::size_t blocks = image.block_count();
   if (capacity_blocks > kNone / 2) {
     refuse("capacity_blocks", "an integer from 0 to 2147483647", capacity_blocks);
   }
-  if (max_generations < 1 || max_generations > kMaxGenerations) {
-    refuse("max_generations", "an integer from 1 to 4096", max_generations);
-  }
-  arena_.resize((blocks + capacity_blocks) * image.block_bytes() / sizeof(Line));
+  arena_.resize(detail::product("capacity_blocks", blocks + capacity_blocks, image.block_bytes()) /
+                sizeof(Line));
   slots_.resize(capacity_blocks);
-  entries_.resize(max_generations);
-  slot_table_.assign(2 * max_generations * blocks, kNone);
+  is_used_.resize(capacity_blocks);
   std::memcpy(arena_.data(), image.live().data(), image.nbytes());
+  const HashSchedule schedule = image.kept_key().fresh();
   for (std::size_t i = 0; i < blocks; ++i) {
     if (!image.is_genuine(i, golden_block(i))) {
       throw std::runtime_error("image: expected undamaged bytes to copy as golden, got block " +
                                std::to_string(i) + " with a wrong checksum");
     }
-    golden_seals_.put(i, image.seal_of(i, golden_block(i)));
+    golden_seals_.put(i, image.seal_of(i, golden_block(i), schedule));
   }
   recount();
-  entries_[0].is_pinned = true;
-  seal_list(0);
-}
-
-std::span<std::uint32_t> SnapshotPool::slots_of(std::size_t entry) noexcept {
-  const std::size_t blocks = image_->block_count();
-  return std::span(slot_table_).subspan(entry * blocks, blocks);
-}
-
-std::span<const std::uint32_t> SnapshotPool::slots_of(std::size_t entry) const noexcept {
-  const std::size_t blocks = image_->block_count();
-  return std::span(slot_table_).subspan(entry * blocks, blocks);
-}
-
-std::span<std::uint32_t> SnapshotPool::list_copy(std::size_t entry) noexcept {
-  return slots_of(entries_.size() + entry);
-}
-
-void SnapshotPool::seal_list(std::size_t entry) noexcept {
-  const auto list = slots_of(entry);
-  std::copy(list.begin(), list.end(), list_copy(entry).begin());
-  entries_[entry].list_crc.fill(crc32c(std::as_bytes(list)));
-}
-
-std::size_t SnapshotPool::find(Generation generation) const noexcept {
-  if (generation == 0) return 0;  // whatever its entry says
-  for (std::size_t entry = 0; entry < used_; ++entry) {
-    if (entries_[entry].generation == generation) return entry;
-  }
-  return used_;
 }
 
 std::span<std::byte> SnapshotPool::slot_bytes(std::size_t slot, std::size_t block) noexcept {
@@ -98,241 +107,159 @@ std::span<std::byte> SnapshotPool::golden_bytes(std::size_t block) noexcept {
   return arena().subspan(block * image_->block_bytes(), image_->block(block).size());
 }
 
-bool SnapshotPool::list_ok(std::size_t entry) const noexcept {
-  const std::uint32_t crc = crc32c(std::as_bytes(slots_of(entry)));
-  return crc == entries_[entry].list_crc[0] || crc == entries_[entry].list_crc[1];
+std::uint64_t SnapshotPool::slot_hash(std::size_t slot, std::size_t block,
+                                      std::span<const std::byte> content) const noexcept {
+  const auto admits = [&](std::uint64_t hash) { return slot_admits(slot, hash); };
+  return image_->kept_key().hash(block, content, admits);
 }
 
-StoredBlock SnapshotPool::stored(std::size_t entry, std::size_t block) const noexcept {
-  const std::uint32_t slot = entry == 0 ? kNone : slots_of(entry)[block];
-  const KeptKey& key = image_->kept_key();
+std::uint64_t SnapshotPool::golden_hash(std::size_t block,
+                                        std::span<const std::byte> content) const noexcept {
+  const auto admits = [&](std::uint64_t hash) { return golden_seals_.admits(block, hash); };
+  return image_->kept_key().hash(block, content, admits);
+}
+
+StoredBlock SnapshotPool::stored_at(std::size_t place, std::size_t block) const noexcept {
+  const std::uint32_t slot = place == 0 ? kNone : lists_.list(place)[block];
   if (slot == kNone) {
     const auto bytes = golden_block(block);
-    const auto admits = [&](std::uint64_t hash) { return golden_seals_.admits(block, hash); };
-    const std::uint64_t keyed = key.hash(block, bytes, admits);
-    return {bytes, admits(keyed), keyed};
+    const std::uint64_t keyed = golden_hash(block, bytes);
+    return {bytes, golden_seals_.admits(block, keyed), keyed};
   }
-  if (slot >= slots_.size() || slots_[slot].block != block) return {};
+  if (slot >= slots_.size()) return {};
   const auto bytes = slot_bytes(slot, block);
-  const auto admits = [&](std::uint64_t hash) { return slot_admits(slot, hash); };
-  const std::uint64_t keyed = key.hash(block, bytes, admits);
-  return {bytes, admits(keyed), keyed};
+  const std::uint64_t keyed = slot_hash(slot, block, bytes);
+  return {bytes, slot_admits(slot, keyed), keyed};
 }
 
-// As stored(), for consecutive blocks; their hashes are taken together.
-void SnapshotPool::stored_row(std::size_t entry, std::size_t first,
+// As stored_at(), for consecutive blocks; their hashes are taken together.
+void SnapshotPool::stored_row(std::size_t place, std::size_t first,
                               std::span<StoredBlock> row) const noexcept {
   const std::size_t size = image_->block_bytes();
-  const std::uint32_t* const slots = slots_of(entry).data() + first;
+  const std::span<const std::uint32_t> list =
+      place == 0 ? std::span<const std::uint32_t>{} : lists_.list(place);
+  const auto slot_of = [&](std::size_t i) { return place == 0 ? kNone : list[first + i]; };
   const std::byte* const golden = arena().data() + first * size;
   std::array<const std::byte*, kRow> bytes{};
   std::array<std::uint64_t, kRow> hashes{};
   const std::size_t whole = std::min(row.size(), image_->nbytes() / size - first);
   std::size_t count = 0;
   for (; count < whole; ++count) {
-    const std::uint32_t slot = slots[count];
-    if (slot == kNone) {
-      bytes[count] = golden + count * size;
-    } else if (slot < slots_.size() && slots_[slot].block == first + count) {
-      bytes[count] = slot_bytes(slot, first + count).data();
-    } else {
-      break;
-    }
+    const std::uint32_t slot = slot_of(count);
+    if (slot != kNone && slot >= slots_.size()) break;
+    bytes[count] = slot == kNone ? golden + count * size : slot_bytes(slot, first + count).data();
   }
   keyed_hashes(image_->kept_key().raw_schedule(), first, std::span(bytes).first(count), size,
                hashes);
   for (std::size_t i = 0; i < row.size(); ++i) {
     const bool is_sound =
-        i < count && (slots[i] == kNone ? golden_seals_.admits(first + i, hashes[i])
-                                        : slot_admits(slots[i], hashes[i]));
+        i < count && (slot_of(i) == kNone ? golden_seals_.admits(first + i, hashes[i])
+                                          : slot_admits(slot_of(i), hashes[i]));
     // What is in doubt is looked at alone, for the last word.
-    row[i] = is_sound ? StoredBlock{{bytes[i], size}, true, hashes[i]} : stored(entry, first + i);
+    row[i] =
+        is_sound ? StoredBlock{{bytes[i], size}, true, hashes[i]} : stored_at(place, first + i);
   }
 }
 
 StoredBlock SnapshotPool::stored_block(Generation generation, std::size_t block) const noexcept {
-  const std::size_t entry = find(generation);
-  if (entry == used_ || (entry != 0 && !list_ok(entry))) return {};
-  return stored(entry, block);
+  const std::size_t place = lists_.find(generation);
+  if (place == lists_.count() || !lists_.is_sound(place, block, image_->kept_key())) return {};
+  return stored_at(place, block);
 }
 
-std::span<const std::byte> SnapshotPool::find_genuine(std::size_t block) const noexcept {
-  const auto golden = golden_block(block);
-  if (image_->is_genuine(block, golden)) return golden;
-  for (std::size_t slot = 0; slot < slots_.size(); ++slot) {
-    if (slots_[slot].block != block) continue;
-    const auto bytes = slot_bytes(slot, block);
-    if (image_->is_genuine(block, bytes)) return bytes;
-  }
-  return {};
+std::size_t SnapshotPool::mended_place(Generation generation) noexcept {
+  const std::size_t place = lists_.find(generation);
+  if (place == lists_.count()) return place;
+  const bool is_whole = lists_.mend(place, image_->kept_key());
+  return is_whole && lists_.at(place) == generation ? place : lists_.count();
 }
 
-std::span<const std::byte> SnapshotPool::vouched(std::size_t block,
-                                                 const SealTable& seals) const noexcept {
-  const StoredBlock golden = stored(0, block);
-  if (!golden.is_sound || !seals.has_crc(block, crc32c(golden.bytes))) return {};
-  return golden.bytes;
-}
-
-bool SnapshotPool::mend_golden(std::size_t block, bool* changed) noexcept {
-  const auto bytes = golden_bytes(block);
-  const auto admits = [&](std::span<const std::byte> content) {
-    return golden_seals_.admits(block, image_->kept_key().hash(block, content));
-  };
-  *changed = false;
-  if (!admits(bytes)) {
-    *changed = true;
-    const auto live = image_->block(block);
-    if (!admits(live)) return false;
-    std::memcpy(bytes.data(), live.data(), bytes.size());
-    if (!admits(bytes)) return false;
-  }
-  if (*changed || !golden_seals_.agrees(block)) {
-    *changed = true;
-    golden_seals_.put(block, image_->seal_of(block, bytes));
-  }
-  return true;
-}
-
-bool SnapshotPool::mend_slot(std::size_t index, std::size_t* block, bool* changed) noexcept {
-  *changed = false;
-  // Who uses it is asked of the lists: what the slot says of itself may be damaged.
-  std::uint32_t references = 0;
-  std::uint32_t owner = kNone;
-  for (std::size_t entry = 1; entry < used_; ++entry) {
-    if (!list_ok(entry)) return true;  // nobody can say; this list is refused when it is used
-    const auto list = slots_of(entry);
-    const auto at = std::find(list.begin(), list.end(), static_cast<std::uint32_t>(index));
-    if (at == list.end()) continue;
-    owner = static_cast<std::uint32_t>(at - list.begin());
-    ++references;
-  }
-  if (references == 0) return true;
-  *block = owner;
-  Slot& slot = slots_[index];
-  if (slot.block != owner || slot.references != references) {
-    slot.block = owner;
-    slot.references = references;
-    *changed = true;
-  }
-  const auto bytes = slot_bytes(index, owner);
-  const auto admits = [&](std::uint64_t keyed) { return slot_admits(index, keyed); };
-  std::uint64_t keyed = image_->kept_key().hash(owner, bytes, admits);
-  if (!admits(keyed)) {
-    *changed = true;
-    const auto live = image_->block(owner);
-    // Not whether the image expects these bytes: that may be another generation's block.
-    if (!admits(image_->kept_key().hash(owner, live))) return false;
-    std::memcpy(bytes.data(), live.data(), bytes.size());
-    keyed = image_->kept_key().hash(owner, bytes);
-    if (!admits(keyed)) return false;
-  }
-  if (slot.keyed[0] != slot.keyed[1]) {
-    slot.keyed.fill(keyed);
-    *changed = true;
-  }
-  return true;
-}
-
-bool SnapshotPool::mend_list(std::size_t entry, bool* changed) noexcept {
-  *changed = false;
-  if (entry >= used_) return true;
-  const auto list = slots_of(entry);
-  const auto copy = list_copy(entry);
-  const auto& crc = entries_[entry].list_crc;
-  if (crc[0] == crc[1] && list_ok(entry) && std::equal(list.begin(), list.end(), copy.begin())) {
-    return true;
-  }
-  *changed = true;
-  if (entry == 0) {
-    std::fill(list.begin(), list.end(), kNone);
-  } else if (!list_ok(entry)) {
-    const std::uint32_t other = crc32c(std::as_bytes(copy));
-    if (other != crc[0] && other != crc[1]) return false;
-    std::copy(copy.begin(), copy.end(), list.begin());
-  }
-  seal_list(entry);
-  return true;
-}
-
-void SnapshotPool::mend_lists() noexcept {
-  bool ignored = false;
-  for (std::size_t entry = 0; entry < used_; ++entry) mend_list(entry, &ignored);
-}
-
-std::size_t SnapshotPool::renew_golden(std::span<const std::byte> bytes) noexcept {
-  std::size_t count = 0;
+bool SnapshotPool::read(Generation generation, std::span<std::byte> bytes) noexcept {
+  const std::size_t place = mended_place(generation);
+  if (place == lists_.count()) return false;
   for (std::size_t i = 0; i < image_->block_count(); ++i) {
-    if (stored(0, i).is_sound) continue;
-    const auto copy = golden_bytes(i);
-    std::memcpy(copy.data(), bytes.data() + i * image_->block_bytes(), copy.size());
-    golden_seals_.put(i, image_->seal_of(i, copy));
-    ++count;
+    const StoredBlock stored = stored_at(place, i);
+    if (!stored.is_sound) return false;
+    std::memcpy(bytes.data() + i * image_->block_bytes(), stored.bytes.data(), stored.bytes.size());
   }
-  return count;
-}
-
-bool SnapshotPool::differs_from_golden(std::size_t block) const noexcept {
-  return !equal(image_->block(block), golden_block(block));
+  return true;
 }
 
 // The slot of a generation that holds this very content of the block already.
-std::uint32_t SnapshotPool::find_shared(std::size_t block, std::uint64_t keyed) const noexcept {
-  for (std::size_t entry = used_; entry-- > 1;) {
-    const std::uint32_t slot = slots_of(entry)[block];
-    if (slot != kNone && slot < slots_.size() && slots_[slot].block == block &&
-        slot_admits(slot, keyed) && equal(slot_bytes(slot, block), image_->block(block))) {
+std::uint32_t SnapshotPool::find_shared(std::size_t block, std::uint64_t keyed,
+                                        std::span<const std::byte> content) const noexcept {
+  for (std::size_t place = lists_.count(); place-- > 1;) {
+    const std::uint32_t slot = lists_.list(place)[block];
+    if (slot < slots_.size() && slot_admits(slot, keyed) &&
+        equal(slot_bytes(slot, block), content)) {
       return slot;
     }
   }
   return kNone;
 }
 
-TakeResult SnapshotPool::take(Generation at_least) noexcept {
-  if (used_ == entries_.size()) return {SnapshotStatus::kTooManyGenerations, 0};
+bool SnapshotPool::are_inside(std::span<const ByteChange> changes) const noexcept {
+  std::size_t end = 0;
+  for (const auto& [offset, bytes] : changes) {
+    if (offset < end || offset > image_->nbytes() || bytes.size() > image_->nbytes() - offset) {
+      return false;
+    }
+    end = offset + bytes.size();
+  }
+  return true;
+}
+
+TakeResult SnapshotPool::take(Generation at_least, std::span<const ByteChange> changes) noexcept {
+  if (!are_inside(changes)) return {SnapshotStatus::kBadRange, 0};
+  if (lists_.count() == lists_.places()) return {SnapshotStatus::kTooManyGenerations, 0};
   mend_lists();
   recount();
-  const std::size_t blocks = image_->block_count();
-  const std::span<std::uint32_t> table = slots_of(used_);
+  const HashSchedule schedule = image_->kept_key().fresh();
+  const std::size_t block_bytes = image_->block_bytes();
+  const auto draft = lists_.draft();
   // Pass 1 finds what can be shared and how much room the rest needs; it changes nothing that
-  // counts, since the table beyond used_ means nothing yet.
+  // counts. Blocks that need room of their own are marked by kNone - 1.
+  constexpr std::uint32_t kNew = kNone - 1;
   std::size_t needed = 0;
-  for (std::size_t i = 0; i < blocks; ++i) {
-    table[i] = kNone;
+  ChangedBlocks changed(changes);
+  for (std::size_t i = 0; i < draft.size(); ++i) {
+    draft[i] = kNone;
     if (!image_->check_block(i, true)) return {SnapshotStatus::kCorrupt, 0};
-    if (!differs_from_golden(i)) continue;
-    table[i] = find_shared(i, image_->kept_key().hash(i, image_->block(i)));
-    if (table[i] == kNone) ++needed;
+    std::span<const std::byte> content = image_->block(i);
+    if (changed.touches(i * block_bytes, content.size())) {
+      const auto copy = std::span(scratch_).first(content.size());
+      std::memcpy(copy.data(), content.data(), copy.size());
+      changed.apply(i * block_bytes, copy);
+      content = copy;
+    }
+    if (equal(content, golden_block(i))) continue;
+    draft[i] = find_shared(i, keyed_hash(schedule, i, content), content);
+    if (draft[i] != kNone) continue;
+    draft[i] = kNew;
+    ++needed;
   }
   if (needed > free_count_) return {SnapshotStatus::kArenaFull, 0};
-  bool is_genuine = true;
-  for (std::size_t i = 0; i < blocks; ++i) {
-    if (table[i] != kNone) {
-      ++slots_[table[i]].references;
-    } else if (differs_from_golden(i)) {
-      const std::uint32_t index = first_free_;
-      if (index == kNone) {  // somebody writes to live memory while we look at it
-        is_genuine = false;
-        break;
-      }
-      Slot& slot = slots_[index];
-      first_free_ = slot.next_free;
-      --free_count_;
-      const auto copy = slot_bytes(index, i);
-      std::memcpy(copy.data(), image_->block(i).data(), copy.size());
-      is_genuine = is_genuine && image_->is_genuine(i, copy);
-      const std::uint64_t keyed = image_->kept_key().hash(i, copy);
-      slot = {{keyed, keyed}, static_cast<std::uint32_t>(i), 1, kNone};
-      table[i] = index;
+  ChangedBlocks again(changes);
+  std::uint32_t slot = 0;
+  for (std::size_t i = 0; i < draft.size(); ++i) {
+    if (draft[i] != kNew) continue;
+    slot = next_free(slot);
+    const auto copy = slot_bytes(slot, i);
+    std::memcpy(copy.data(), image_->block(i).data(), copy.size());
+    if (!image_->is_genuine(i, copy)) {  // damaged since it was looked at
+      recount();
+      return {SnapshotStatus::kCorrupt, 0};
     }
-  }
-  if (!is_genuine) {
-    recount();
-    return {SnapshotStatus::kCorrupt, 0};
+    if (again.touches(i * block_bytes, copy.size())) again.apply(i * block_bytes, copy);
+    const auto block = static_cast<std::uint32_t>(i);
+    const std::uint64_t keyed = keyed_hash(schedule, i, copy);
+    slots_[slot] = {{keyed, keyed}, {block, block}};
+    is_used_[slot] = true;
+    --free_count_;
+    draft[i] = slot;
   }
   const Generation generation = std::max(next_generation_, at_least);
-  entries_[used_] = {generation, {}, false};
-  seal_list(used_++);
+  lists_.append(generation, image_->kept_key());
   next_generation_ = generation + 1;
   return {SnapshotStatus::kOk, generation};
 }
@@ -340,20 +267,18 @@ TakeResult SnapshotPool::take(Generation at_least) noexcept {
 RestoreResult SnapshotPool::restore(Generation generation, std::size_t first, std::size_t count,
                                     std::span<std::uint32_t> refused) noexcept {
   RestoreResult result;
-  const std::size_t entry = find(generation);
-  if (entry == used_) {
+  if (!contains(generation)) {
     result.status = SnapshotStatus::kUnknownGeneration;
     return result;
   }
   const std::size_t blocks = image_->block_count();
   first = std::min(first, blocks);
   const std::size_t end = first + std::min(count, blocks - first);
-  bool is_mended = false;
-  const bool is_list_ok = list_ok(entry) || mend_list(entry, &is_mended);
+  const std::size_t place = mended_place(generation);
   std::array<StoredBlock, kRow> row;
   for (std::size_t begin = first; begin < end; begin += kRow) {
     const std::size_t size = std::min(kRow, end - begin);
-    if (is_list_ok) stored_row(entry, begin, std::span(row).first(size));
+    if (place != lists_.count()) stored_row(place, begin, std::span(row).first(size));
     // Neighbours are copied at once.
     std::span<const std::byte> from;
     std::byte* to = nullptr;
@@ -388,66 +313,65 @@ RestoreResult SnapshotPool::restore(Generation generation, std::size_t first, st
   return result;
 }
 
+std::uint32_t SnapshotPool::next_free(std::size_t from) const noexcept {
+  while (is_used_[from]) ++from;
+  return static_cast<std::uint32_t>(from);
+}
+
 // Who uses which slot, and which are free: from the lists alone, since what the slots say of
-// themselves, and the chain of free ones, may be damaged.
+// themselves may be damaged.
 void SnapshotPool::recount() noexcept {
-  for (Slot& slot : slots_) slot.references = 0;
-  for (std::size_t entry = 1; entry < used_; ++entry) {
-    for (const std::uint32_t slot : slots_of(entry)) {
-      if (slot < slots_.size()) ++slots_[slot].references;
+  std::fill(is_used_.begin(), is_used_.end(), false);
+  for (std::size_t place = 1; place < lists_.count(); ++place) {
+    for (const std::uint32_t slot : lists_.list(place)) {
+      if (slot < slots_.size()) is_used_[slot] = true;
     }
   }
-  first_free_ = kNone;
   free_count_ = 0;
-  for (std::size_t i = slots_.size(); i-- > 0;) {
-    if (slots_[i].references != 0) continue;
-    slots_[i] = {{}, kNone, 0, first_free_};
-    first_free_ = static_cast<std::uint32_t>(i);
+  for (std::size_t i = 0; i < slots_.size(); ++i) {
+    if (is_used_[i]) continue;
+    slots_[i] = {};
     ++free_count_;
   }
 }
 
 SnapshotStatus SnapshotPool::drop(Generation generation) noexcept {
-  const std::size_t entry = find(generation);
-  if (entry == used_) return SnapshotStatus::kUnknownGeneration;
-  if (entry == 0) return SnapshotStatus::kGolden;
-  if (entries_[entry].is_pinned) return SnapshotStatus::kPinned;
+  const std::size_t place = lists_.find(generation);
+  if (place == lists_.count()) return SnapshotStatus::kUnknownGeneration;
+  if (place == 0) return SnapshotStatus::kGolden;
+  if (lists_.is_pinned(place)) return SnapshotStatus::kPinned;
   mend_lists();
-  for (std::size_t next = entry + 1; next < used_; ++next) {
-    entries_[next - 1] = entries_[next];
-    const auto from = slots_of(next);
-    std::copy(from.begin(), from.end(), slots_of(next - 1).begin());
-    const auto copy = list_copy(next);
-    std::copy(copy.begin(), copy.end(), list_copy(next - 1).begin());
-  }
-  --used_;
+  lists_.remove(place);
   recount();
   return SnapshotStatus::kOk;
 }
 
 SnapshotStatus SnapshotPool::pin(Generation generation) noexcept {
-  const std::size_t entry = find(generation);
-  if (entry == used_) return SnapshotStatus::kUnknownGeneration;
-  entries_[entry].is_pinned = true;
+  const std::size_t place = lists_.find(generation);
+  if (place == lists_.count()) return SnapshotStatus::kUnknownGeneration;
+  if (place != 0) lists_.set_pinned(place, true);
   return SnapshotStatus::kOk;
 }
 
 SnapshotStatus SnapshotPool::unpin(Generation generation) noexcept {
-  const std::size_t entry = find(generation);
-  if (entry == used_) return SnapshotStatus::kUnknownGeneration;
-  if (entry == 0) return SnapshotStatus::kGolden;
-  entries_[entry].is_pinned = false;
+  const std::size_t place = lists_.find(generation);
+  if (place == lists_.count()) return SnapshotStatus::kUnknownGeneration;
+  if (place == 0) return SnapshotStatus::kGolden;
+  lists_.set_pinned(place, false);
   return SnapshotStatus::kOk;
 }
 
 SnapshotStatus SnapshotPool::verify(Generation generation, std::span<std::uint32_t> damaged,
                                     std::size_t* count) const noexcept {
   *count = 0;
-  const std::size_t entry = find(generation);
-  if (entry == used_) return SnapshotStatus::kUnknownGeneration;
-  const bool is_list_ok = entry == 0 || list_ok(entry);
+  const std::size_t place = lists_.find(generation);
+  if (place == lists_.count()) return SnapshotStatus::kUnknownGeneration;
+  bool is_list_sound = true;
   for (std::size_t i = 0; i < image_->block_count(); ++i) {
-    if (is_list_ok && stored(entry, i).is_sound) continue;
+    if (i % GenerationLists::kChunk == 0) {
+      is_list_sound = lists_.is_sound(place, i, image_->kept_key());
+    }
+    if (is_list_sound && stored_at(place, i).is_sound) continue;
     if (*count < damaged.size()) damaged[*count] = static_cast<std::uint32_t>(i);
     ++*count;
   }
@@ -457,11 +381,12 @@ SnapshotStatus SnapshotPool::verify(Generation generation, std::span<std::uint32
 SnapshotStatus SnapshotPool::changed_blocks(Generation generation, std::span<std::uint32_t> changed,
                                             std::size_t* count) const noexcept {
   *count = 0;
-  const std::size_t entry = find(generation);
-  if (entry == used_) return SnapshotStatus::kUnknownGeneration;
-  const auto table = slots_of(entry);
-  for (std::size_t i = 0; i < table.size(); ++i) {
-    if (table[i] == kNone) continue;
+  const std::size_t place = lists_.find(generation);
+  if (place == lists_.count()) return SnapshotStatus::kUnknownGeneration;
+  if (place == 0) return SnapshotStatus::kOk;
+  const auto list = lists_.list(place);
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    if (list[i] == kNone) continue;
     if (*count < changed.size()) changed[*count] = static_cast<std::uint32_t>(i);
     ++*count;
   }
@@ -469,25 +394,24 @@ SnapshotStatus SnapshotPool::changed_blocks(Generation generation, std::span<std
 }
 
 std::size_t SnapshotPool::generations(std::span<Generation> found) const noexcept {
-  for (std::size_t i = 0; i < std::min(used_, found.size()); ++i) {
-    found[i] = entries_[i].generation;
-  }
-  return used_;
+  const std::size_t count = lists_.count();
+  for (std::size_t i = 0; i < std::min(count, found.size()); ++i) found[i] = lists_.at(i);
+  return count;
 }
 
 bool SnapshotPool::contains(Generation generation) const noexcept {
-  return find(generation) != used_;
+  return lists_.find(generation) != lists_.count();
 }
 
 bool SnapshotPool::is_pinned(Generation generation) const noexcept {
-  const std::size_t entry = find(generation);
-  return entry != used_ && entries_[entry].is_pinned;
+  const std::size_t place = lists_.find(generation);
+  return place != lists_.count() && lists_.is_pinned(place);
 }
 
 std::size_t SnapshotPool::memory_bytes() const noexcept {
-  return sizeof *this + arena_.capacity() * sizeof(Line) + golden_seals_.memory_bytes() +
-         slot_table_.capacity() * sizeof(std::uint32_t) + slots_.capacity() * sizeof(Slot) +
-         entries_.capacity() * sizeof(Entry);
+  return sizeof *this - sizeof lists_ + lists_.memory_bytes() + arena_.capacity() * sizeof(Line) +
+         golden_seals_.memory_bytes() + slots_.capacity() * sizeof(Slot) + scratch_.capacity() +
+         is_used_.capacity() / 8;
 }
 
 }  // namespace selfheal

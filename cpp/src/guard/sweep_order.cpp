@@ -1,5 +1,9 @@
 #include "selfheal/guard/sweep_order.hpp"
 
+#include <string>
+
+#include "selfheal/base/argument_error.hpp"
+
 namespace selfheal {
 namespace {
 
@@ -28,8 +32,11 @@ std::uint32_t add_below(std::uint32_t a, std::uint32_t b, std::uint32_t range) n
 
 }  // namespace
 
-SweepOrder::SweepOrder(std::size_t size, std::uint64_t seed) noexcept
+SweepOrder::SweepOrder(std::uint64_t size, std::uint64_t seed)
     : size_(static_cast<std::uint32_t>(size)), rounds_{} {
+  if (size < 1 || size > 0xFFFFFFFFU) {
+    refuse("size", "1 to 4294967295 items in one round", std::to_string(size));
+  }
   while (std::uint64_t{rows_} * rows_ < size_) ++rows_;
   columns_ = (size_ - 1) / rows_ + 1;
   for (Round& round : rounds_) {

@@ -54,7 +54,8 @@ WeightImage::WeightImage(std::span<std::byte> live, std::vector<Region> regions,
       key_(key),
       scratch_(block_bytes) {
   check_regions(regions_, live.size());
-  for (std::size_t i = 0; i < block_count(); ++i) seals_.put(i, seal_of(i, block(i)));
+  const HashSchedule schedule = key_.fresh();
+  for (std::size_t i = 0; i < block_count(); ++i) seals_.put(i, seal_of(i, block(i), schedule));
 }
 
 BlockState WeightImage::look(std::size_t index, bool keyed) const noexcept {
@@ -62,10 +63,9 @@ BlockState WeightImage::look(std::size_t index, bool keyed) const noexcept {
   const Seal seal = seals_.get(index);
   const bool is_plain = crc32c(content) == seal.crc && seals_.agrees(index);
   if (is_plain && !keyed) return BlockState::kSound;
-  const auto is_plain_hash = [&](std::uint64_t hash) { return is_plain && hash == seal.keyed; };
-  const std::uint64_t hash = key_.hash(index, content, is_plain_hash);
-  if (is_plain_hash(hash)) return BlockState::kSound;
-  return seals_.admits(index, hash) ? BlockState::kTableDamaged : BlockState::kCorrupt;
+  const auto is_admitted = [&](std::uint64_t hash) { return seals_.admits(index, hash); };
+  if (!is_admitted(key_.hash(index, content, is_admitted))) return BlockState::kCorrupt;
+  return is_plain ? BlockState::kSound : BlockState::kTableDamaged;
 }
 
 std::size_t WeightImage::check(std::size_t first, std::size_t count,
@@ -108,8 +108,9 @@ bool WeightImage::is_genuine(std::size_t index, std::span<const std::byte> conte
          is_admitted(key_.hash(index, content, is_admitted));
 }
 
-Seal WeightImage::seal_of(std::size_t index, std::span<const std::byte> content) const noexcept {
-  return {crc32c(content), key_.hash(index, content)};
+Seal WeightImage::seal_of(std::size_t index, std::span<const std::byte> content,
+                          const HashSchedule& schedule) const noexcept {
+  return {crc32c(content), keyed_hash(schedule, index, content)};
 }
 
 bool WeightImage::mend(std::size_t index) noexcept {
@@ -117,14 +118,17 @@ bool WeightImage::mend(std::size_t index) noexcept {
   const auto live = block(index);
   const auto copy = std::span(scratch_).first(live.size());
   std::memcpy(copy.data(), live.data(), live.size());
-  const Seal seal = seal_of(index, copy);
-  if (!seals_.admits(index, seal.keyed)) return false;
-  seals_.put(index, seal);
+  const auto is_admitted = [&](std::uint64_t hash) { return seals_.admits(index, hash); };
+  const std::uint64_t keyed = key_.hash(index, copy, is_admitted);
+  if (!is_admitted(keyed)) return false;
+  seals_.put(index, {crc32c(copy), keyed});
   return true;
 }
 
 bool WeightImage::write(std::size_t offset, std::span<const std::byte> bytes) noexcept {
+  if (offset > live_.size() || bytes.size() > live_.size() - offset) return false;
   if (bytes.empty()) return true;
+  const HashSchedule schedule = key_.fresh();
   const std::size_t end = offset + bytes.size();
   const std::size_t first = offset / block_bytes_;
   const std::size_t last = (end - 1) / block_bytes_;
@@ -142,7 +146,7 @@ bool WeightImage::write(std::size_t offset, std::span<const std::byte> bytes) no
     const std::size_t from = std::max(offset, i * block_bytes_);
     const std::size_t to = std::min(end, i * block_bytes_ + live.size());
     std::memcpy(copy.data() + (from - i * block_bytes_), bytes.data() + (from - offset), to - from);
-    seals_.put(i, seal_of(i, copy));
+    seals_.put(i, seal_of(i, copy, schedule));
     std::memcpy(live.data(), copy.data(), live.size());
   }
   return true;

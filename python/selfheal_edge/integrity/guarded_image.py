@@ -179,15 +179,6 @@ class GuardedImage:
             if region.nbytes and not set(region.modules).isdisjoint(modules)
         ]
 
-    def restore(self, generation: int, ranges: Sequence[tuple[int, int]]) -> RestoreReport:
-        """Make byte ranges those of `generation`, and expect them from now on."""
-        rewritten = refused = 0
-        for offset, nbytes in ranges:
-            report = self.guard.restore(generation, offset, nbytes)
-            rewritten += report.rewritten
-            refused += report.refused
-        return RestoreReport(rewritten, refused)
-
     def lost(self, generation: int, ranges: Sequence[tuple[int, int]]) -> int:
         """Count the blocks of `generation` in these byte ranges whose stored copy is damaged."""
         assert self.pool is not None

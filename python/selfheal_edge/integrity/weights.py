@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 from selfheal_edge import _core
 from selfheal_edge.concurrency.locks import ModelLock
 from selfheal_edge.errors import IntegrityError
+from selfheal_edge.integrity.generations import GOLDEN, Generations
 from selfheal_edge.integrity.guarded_image import CorruptBlock, GuardedImage, RestoreReport
 from selfheal_edge.tflite.format.records import Region
 from selfheal_edge.tflite.runtimes.protocol import CoverageTable
@@ -19,14 +20,11 @@ __all__ = ["GOLDEN", "CorruptBlock", "GuardedImage", "Heal", "RestoreReport", "W
 Heal: TypeAlias = Callable[[tuple[CorruptBlock, ...]], None]
 """Handles what a sweep found."""
 
-GOLDEN: Final = 0
-"""The generation that is always there."""
-
 _IDLE_SLICE: Final = 65536  # bytes between two looks at the clock
 
 
-class Weights:
-    """All images of one model.
+class Weights(Generations):
+    """All images of one model: checked, healed, saved and put back.
 
     Parameters
     ----------
@@ -48,12 +46,9 @@ class Weights:
         lock: ModelLock,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._images = dict(images)
+        super().__init__(images, lock)
         self._coverage = coverage
-        self._lock = lock
         self._clock = clock
-        self._active = GOLDEN
-        self._origins = {GOLDEN: GOLDEN}
         self._sweeps_when_closed: int | None = None
 
     def check_open(self) -> None:
@@ -85,18 +80,6 @@ class Weights:
     def nbytes(self) -> int:
         """Bytes watched."""
         return sum(image.nbytes for image in self._images.values())
-
-    @property
-    def active(self) -> int:
-        """The generation that the live bytes are meant to be."""
-        return self._active
-
-    @property
-    def generations(self) -> tuple[int, ...]:
-        """Saved generations; 0 is golden."""
-        with self._lock:
-            pool = self._images["source"].pool
-            return () if pool is None else tuple(pool.generations)
 
     def step(
         self, fast_bytes: int, keyed_bytes: int = 0, *, heal: bool = True
@@ -155,23 +138,6 @@ class Weights:
                 found += image.describe(image.image.check(keyed=keyed))
         return found
 
-    def sound_bytes(self, name: str) -> bytes:
-        """Return a copy of an image's live bytes.
-
-        Raises
-        ------
-        IntegrityError
-            While a block of it is corrupt.
-        """
-        with self._lock:
-            image = self._images[name]
-            copy = bytes(image.live)  # first, and then checked: nothing damaged can be in it
-            if corrupt := image.image.check(keyed=True):
-                raise IntegrityError(
-                    f"weights: expected sound bytes to export, got {len(corrupt)} corrupt block(s)"
-                )
-            return copy
-
     def mend(self) -> tuple[CorruptBlock, ...]:
         """Check every byte of the images and of all that guards them, and heal at once.
 
@@ -214,123 +180,6 @@ class Weights:
                 found += tuple(map(image.report, image.guard.sweep()))
         return found
 
-    def take(self, changed: bool = False) -> int:
-        """Save the live bytes as a new generation; refuse while they are corrupt.
-
-        Parameters
-        ----------
-        changed
-            Whether they are no longer the active generation's, on purpose.
-
-        Raises
-        ------
-        IntegrityError
-            When a block is corrupt: a damaged state is not worth keeping.
-        RuntimeError
-            When there is no room; drop a generation first.
-        """
-        with self._lock:
-            found = self.check()
-            if found:
-                raise IntegrityError(
-                    f"weights: expected sound bytes to save, got {len(found)} corrupt block(s)"
-                )
-            pools = self._pools()
-            # One number for all images: a pool that could store where another could not is ahead.
-            generation = max(pool.next_generation for pool in pools)
-            taken: list[_core.SnapshotPool] = []
-            try:
-                for pool in pools:
-                    pool.take(generation)
-                    taken.append(pool)
-            except BaseException:
-                for pool in taken:
-                    pool.drop(generation)
-                if self.check():  # damaged since it was looked at
-                    raise IntegrityError(
-                        "weights: expected sound bytes to save, got damage"
-                    ) from None
-                raise
-            self._origins[generation] = generation if changed else self._origins[self._active]
-            self._origins = {g: self._origins[g] for g in self.generations}
-            return generation
-
-    def origin(self, generation: int) -> int:
-        """Return the first generation with the same content on purpose: what it answers like."""
-        return self._origins[generation]
-
-    def drop(self, generation: int) -> None:
-        """Forget a saved generation.
-
-        Raises
-        ------
-        ValueError
-            For golden, for the active generation, for a pinned one, and for one that is not held.
-        """
-        with self._lock:
-            held = sorted(set(self.generations) - {GOLDEN, self._active})
-            if isinstance(generation, bool) or generation not in held:
-                raise ValueError(
-                    f"generation: expected one of {held} (neither golden nor the active one can "
-                    f"be dropped), got {generation!r}"
-                )
-            for pool in self._pools():
-                pool.drop(generation)
-
-    def pin(self, generation: int) -> None:
-        """Forbid dropping a saved generation. Pins are not counted.
-
-        Raises
-        ------
-        ValueError
-            For golden, which is never dropped, and for a generation that is not held.
-        """
-        with self._lock:
-            for pool in self._saved(generation):
-                pool.pin(generation)
-
-    def unpin(self, generation: int) -> None:
-        """Allow dropping a saved generation again.
-
-        Raises
-        ------
-        ValueError
-            As `pin`.
-        """
-        with self._lock:
-            for pool in self._saved(generation):
-                pool.unpin(generation)
-
-    def _saved(self, generation: int) -> list[_core.SnapshotPool]:
-        held = [g for g in self.generations if g != GOLDEN]
-        if isinstance(generation, bool) or generation not in held:
-            raise ValueError(f"generation: expected one of {held}, got {generation!r}")
-        return self._pools()
-
-    def _pools(self) -> list[_core.SnapshotPool]:
-        pools = [image.pool for image in self._images.values() if image.pool is not None]
-        if not pools:
-            raise RuntimeError("weights: expected a policy with snapshots, got snapshots=False")
-        return pools
-
-    def restore(
-        self, generation: int, ranges: Mapping[str, Sequence[tuple[int, int]]]
-    ) -> RestoreReport:
-        """Make byte ranges, by image, those of `generation`, and expect them from now on."""
-        with self._lock:
-            reports = [self._images[n].restore(generation, r) for n, r in ranges.items()]
-        return RestoreReport(sum(r.rewritten for r in reports), sum(r.refused for r in reports))
-
-    def lost(self, generation: int, ranges: Mapping[str, Sequence[tuple[int, int]]]) -> int:
-        """Count the damaged blocks that keep these ranges of `generation` from being restored."""
-        with self._lock:
-            return sum(self._images[n].lost(generation, r) for n, r in ranges.items())
-
-    def activate(self, generation: int) -> None:
-        """Take note that the live bytes are meant to be this generation."""
-        with self._lock:
-            self._active = generation
-
     def follow(self, images: Mapping[str, memoryview]) -> None:
         """Watch the runtime's own images where they are now, if their content is the same.
 
@@ -357,9 +206,7 @@ class Weights:
     def replace(self, images: Mapping[str, GuardedImage]) -> None:
         """Guard other images from now on; their content is golden, and all snapshots are gone."""
         with self._lock:
-            self._images = dict(images)
-            self._active = GOLDEN
-            self._origins = {GOLDEN: GOLDEN}
+            self._guard(images)
 
     @property
     def sweeps(self) -> int:
@@ -371,7 +218,8 @@ class Weights:
     @property
     def memory_bytes(self) -> int:
         """Bytes of checksums and snapshots."""
-        return sum(image.memory_bytes for image in self._images.values())
+        images = sum(image.memory_bytes for image in self._images.values())
+        return images + self._set.memory_bytes()
 
     def close(self) -> None:
         """Let go of all memory."""

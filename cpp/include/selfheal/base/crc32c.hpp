@@ -14,7 +14,6 @@
 /// Backends, fastest first; the first one that this CPU has is in use from the start:
 ///
 ///     name        needs                      method
-///     "avx512"    AVX-512 and VPCLMULQDQ     folding, four registers of 64 bytes side by side
 ///     "sse4.2"    x86-64, SSE4.2, PCLMULQDQ  three interleaved streams, joined by multiplication
 ///     "armv8"     ARMv8 CRC32 extension      one instruction per 8 (AArch64) or 4 bytes
 ///     "portable"  nothing                    slicing by 8 (Kounavis and Berry, 2008)

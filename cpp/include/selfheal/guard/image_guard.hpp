@@ -20,7 +20,7 @@ enum class DamagedPart : std::uint8_t {
   kKey,       ///< a copy of the key; `block` is 0
   kParity,    ///< parity or its seals; `block` counts parity blocks
   kSnapshot,  ///< a generation's stored copy or its seals; `block` counts the image's blocks
-  kList,      ///< a generation's list of blocks; `block` counts the generations held
+  kList,      ///< a generation's list of blocks; `block` counts the generations held, golden 0
 };
 
 /// Where the right bytes came from.
@@ -63,32 +63,44 @@ struct Finding {
 /// stored copy (one block to read), else parity (a group to read). What was written is verified
 /// again; if somebody damaged it meanwhile it is written anew, three times at most.
 ///
+/// Every visit of a sweep takes one block's time, however large the image and however many its
+/// generations; a restore checks the generation's list once.
+///
 /// No allocation, no exception, no clock. Refers to the image, the pool and the parity, which must
-/// outlive it; pool and parity may be absent. Bytes: its own size and one block. One object, one
-/// thread; an inference may run meanwhile: repairs write right bytes over wrong ones.
+/// outlive it; pool and parity may be absent: without a pool no generation is held. Bytes: its own
+/// size and one block. One object, one thread; an inference may run meanwhile: repairs write right
+/// bytes over wrong ones.
 class ImageGuard {
  public:
-  /// seed: the orders; from the operating system in production.
+  /// pool, parity: of this image. seed: the orders; from the operating system in production. Throws
+  /// std::invalid_argument for those of another image, and for more blocks than a sweep can order.
   ImageGuard(WeightImage& image, SnapshotPool* pool, Parity* parity, std::uint64_t seed);
 
   /// Adds to both sweeps' budgets and checks as many whole blocks as they hold; what is left over
   /// counts in the next step, so a budget below a block makes a slower sweep. At most one sweep a
-  /// call. Findings go to `found`, which has room for at least one; when it is full, the step ends,
+  /// call. Findings go to `found`; when it is full, the step ends (at once if it has no room),
   /// and the next one goes on there. Returns how many there are.
   std::size_t step(std::size_t fast_bytes, std::size_t keyed_bytes,
                    std::span<Finding> found) noexcept;
   /// The whole of both sweeps now, without touching their positions. Returns how many findings
   /// there are, of which `found` has the first ones; all are healed where that is possible.
   std::size_t sweep(std::span<Finding> found) noexcept;
-  /// Heals block `block` if it needs it; false if it was sound.
+  /// Heals block `block` if it needs it; false if it was sound, or if the image has no such block.
   bool heal(std::size_t block, Finding& finding) noexcept;
 
-  /// Makes bytes offset .. offset + nbytes those of a generation, to the byte, and the image and
-  /// the parity expect them. Corrupt blocks that it touches are healed first. Wholly or not at all:
-  /// if a stored block is damaged, or a touched block cannot be healed, `refused` counts them and
-  /// nothing changes but what was healed.
+  /// Makes bytes offset .. offset + nbytes (clipped to the image) those of a generation, to the
+  /// byte, and the image and the parity expect them. Corrupt blocks that it touches are healed
+  /// first. Wholly or not at all: if a stored block is damaged, or a touched block cannot be
+  /// healed, `refused` counts them and nothing changes but what was healed.
   RestoreResult restore(Generation generation, std::size_t offset, std::size_t nbytes) noexcept;
-  /// A legitimate change, as WeightImage::write, followed up in the parity.
+  /// The first half of it: heals what restore() would touch, and counts the blocks that it would
+  /// refuse; changes nothing else.
+  RestoreResult examine(Generation generation, std::size_t offset, std::size_t nbytes) noexcept;
+  /// The second half, right after examine() has refused nothing. What is refused all the same was
+  /// damaged between the two.
+  RestoreResult put_back(Generation generation, std::size_t offset, std::size_t nbytes) noexcept;
+  /// A legitimate change, as WeightImage::write, followed up in the parity. Corrupt blocks that it
+  /// touches in part are healed first.
   bool write(std::size_t offset, std::span<const std::byte> bytes) noexcept;
 
   /// Times the fast sweep has been all round, and the keyed one.
@@ -98,6 +110,9 @@ class ImageGuard {
   std::size_t fast_blocks() const noexcept { return fast_.order.size(); }
   std::size_t keyed_blocks() const noexcept { return keyed_.order.size(); }
   std::size_t block_bytes() const noexcept { return image_->block_bytes(); }
+  const WeightImage& image() const noexcept { return *image_; }
+  /// The pool, or null.
+  SnapshotPool* pool() const noexcept { return pool_; }
   std::size_t memory_bytes() const noexcept { return sizeof *this + scratch_.capacity(); }
 
  private:
@@ -116,10 +131,17 @@ class ImageGuard {
   bool visit_parity(std::size_t number, bool keyed, Finding& finding) noexcept;
   bool visit_golden(std::size_t block, Finding& finding) noexcept;
   bool visit_slot(std::size_t slot, Finding& finding) noexcept;
-  bool visit_list(std::size_t entry, Finding& finding) noexcept;
+  bool visit_list(std::size_t piece, Finding& finding) noexcept;
   RepairSource rewrite(std::size_t block, Finding& finding) noexcept;
   void describe(std::span<const std::byte> wrong, std::span<const std::byte> right,
                 Finding& finding) const noexcept;
+  struct Span {  // of bytes, and of the blocks that they touch
+    std::size_t begin;
+    std::size_t end;
+    std::size_t first;
+    std::size_t last;
+  };
+  Span clipped(std::size_t offset, std::size_t nbytes) const noexcept;
   template <typename Action>
   void for_groups(std::size_t first, std::size_t last, Action action) noexcept;
   void heal_group(std::size_t group) noexcept;

@@ -43,13 +43,16 @@ class Parity {
   std::size_t repairable() const noexcept { return parity_blocks_; }
   /// Parity blocks of all groups; number p belongs to group p % groups().
   std::size_t count() const noexcept { return groups_ * parity_blocks_; }
+  const WeightImage& image() const noexcept { return *image_; }
 
   /// Computes block `block` from the rest of its group into `content`, which has the block's size.
   /// True only if the result is what the image expects.
   bool reconstruct(std::size_t block, std::span<std::byte> content) noexcept;
   /// Computes the parity of a group anew: after a legitimate change. False, and nothing changes, if
   /// a block of the group is not what the image expects.
-  bool encode(std::size_t group) noexcept;
+  /// schedule: the image's kept_key().fresh(), made once for many groups.
+  bool encode(std::size_t group, const HashSchedule& schedule) noexcept;
+  bool encode(std::size_t group) noexcept { return encode(group, image_->kept_key().fresh()); }
   /// Marks a group's parity as out of date, so that look() says corrupt until it is mended.
   void invalidate(std::size_t group) noexcept;
 
@@ -69,21 +72,19 @@ class Parity {
   std::size_t member(std::size_t group, std::size_t index) const noexcept {
     return group + index * groups_;
   }
-  std::uint8_t coefficient(std::size_t row, std::size_t index) const noexcept;
   std::span<std::byte> parity(std::size_t number) noexcept;
   std::span<const std::byte> parity(std::size_t number) const noexcept;
   std::span<std::byte> scratch(std::size_t row) noexcept;
   void compute(std::size_t group, std::size_t row, std::span<std::byte> sum) noexcept;
+  std::uint64_t hash_of(std::size_t number, std::span<const std::byte> bytes) const noexcept;
   bool solve(std::size_t block, std::span<std::byte> content, bool keyed) noexcept;
   std::uint64_t tweak(std::size_t number) const noexcept { return image_->block_count() + number; }
 
   const WeightImage* image_;
-  std::size_t group_blocks_;
   std::size_t parity_blocks_;
   std::size_t groups_;
-  std::vector<std::uint8_t> matrix_;  // parity_blocks_ rows of group_blocks_
-  std::vector<std::byte> bytes_;      // row by row: parity r of group g is number r * groups_ + g
-  std::vector<std::byte> scratch_;    // parity_blocks_ + 1 blocks
+  std::vector<std::byte> bytes_;    // row by row: parity r of group g is number r * groups_ + g
+  std::vector<std::byte> scratch_;  // parity_blocks_ + 1 blocks
   SealTable seals_;
 };
 

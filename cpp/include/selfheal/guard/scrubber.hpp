@@ -22,7 +22,7 @@ class Scrubber {
  public:
   /// seed: the order; from the operating system in production, fixed in tests. keyed: by keyed hash
   /// as well as by checksum.
-  explicit Scrubber(const WeightImage& image, std::uint64_t seed = 0, bool keyed = false) noexcept;
+  explicit Scrubber(const WeightImage& image, std::uint64_t seed = 0, bool keyed = false);
 
   /// Checks the next blocks, at most the whole image once, and returns how many were corrupt; their
   /// indices go to `corrupt`. Stops early when `corrupt` is full and another corrupt block comes:

@@ -6,21 +6,28 @@
 #include <span>
 #include <vector>
 
+#include "selfheal/guard/generation_lists.hpp"
 #include "selfheal/guard/weight_image.hpp"
 
 namespace selfheal {
-
-/// Names a snapshot; never used again after it was dropped.
-using Generation = std::uint64_t;
 
 enum class SnapshotStatus : std::uint8_t {
   kOk,
   kUnknownGeneration,
   kGolden,     ///< generation 0 cannot be dropped
   kPinned,     ///< pinned generations cannot be dropped
+  kActive,     ///< nor can the generation that the live bytes are
   kArenaFull,  ///< not enough free blocks; nothing was stored
   kTooManyGenerations,
-  kCorrupt,  ///< a live block is not what it must be; nothing was stored
+  kCorrupt,      ///< a live block is not what it must be; nothing was stored
+  kNoSnapshots,  ///< there is no pool to store anything in
+  kBadRange,     ///< bytes that do not lie inside the image, or not in ascending order
+};
+
+/// New bytes for a stretch of an image.
+struct ByteChange {
+  std::size_t offset = 0;
+  std::span<const std::byte> bytes;
 };
 
 struct TakeResult {
@@ -47,17 +54,21 @@ struct StoredBlock {
 /// other generation stores only the blocks that differ from golden, and shares those that an older
 /// generation has stored already.
 ///
-/// Every stored block has a keyed hash, kept twice; every generation's list of blocks is kept
-/// twice, with a checksum. Both are verified before any byte is written to the live image: a
-/// damaged snapshot heals nothing, but it cannot harm either. Which slots are in use is asked of
-/// the lists, whatever the slots say of themselves. Restoring tells the image what to expect from
-/// now on, by the seal of the stored copy, never by what lies in live memory. take() stores genuine
-/// blocks only.
+/// Every stored block has a keyed hash, kept twice, and the number of its block, kept twice;
+/// generation_lists.hpp says how the lists are kept. All are verified before any byte is written to
+/// the live image: a damaged snapshot heals nothing, but it cannot harm either. Which slots are in
+/// use is asked of the lists, whatever the slots say of themselves. Restoring tells the image what
+/// to expect from now on, by the seal of the stored copy, never by what lies in live memory. take()
+/// stores genuine blocks only.
 ///
-/// Bytes: image + 24 a block, capacity_blocks * (block_bytes + 32), 8 a block and generation.
-/// take: one comparison of the image; restore: a keyed hash and a comparison a block.
-/// The image must outlive the pool. One object, one thread; who reads the live memory meanwhile
-/// (an inference) must be stopped by the caller.
+/// The pool mends itself (mend_golden, mend_slot, mend_list): each call looks at one block's worth
+/// of bytes, however large the image and however many generations there are. Only a slot that is
+/// damaged asks the lists.
+///
+/// Bytes: image + 24 a block, capacity_blocks * (block_bytes + 24), 8.25 a block and generation,
+/// and one block. take: one comparison of the image; restore: a keyed hash and a comparison a
+/// block. The image must outlive the pool. One object, one thread; who reads the live memory
+/// meanwhile (an inference) must be stopped by the caller.
 class SnapshotPool {
  public:
   static constexpr std::size_t kMaxGenerations = 4096;
@@ -71,7 +82,10 @@ class SnapshotPool {
   /// Stores the live bytes as a new generation, wholly or not at all. Its number is
   /// next_generation() or, where that is larger, `at_least`: so that pools of several images, of
   /// which some may have refused before, give the same one.
-  TakeResult take(Generation at_least = 0) noexcept;
+  ///
+  /// changes: stored instead of the live bytes there, which stay; ascending by offset, not
+  /// overlapping.
+  TakeResult take(Generation at_least = 0, std::span<const ByteChange> changes = {}) noexcept;
   /// The smallest number that no generation has had.
   Generation next_generation() const noexcept { return next_generation_; }
 
@@ -81,7 +95,17 @@ class SnapshotPool {
                         std::span<std::uint32_t> refused = {}) noexcept;
 
   /// The copy of a block in a generation; empty and not sound for a generation that is not held.
+  /// Here and below, `block` < the image's block_count().
   StoredBlock stored_block(Generation generation, std::size_t block) const noexcept;
+  /// Likewise, of a generation whose list was verified already: find a list once, then ask this for
+  /// every block.
+  StoredBlock stored_at(std::size_t place, std::size_t block) const noexcept;
+  /// The place of a generation, its list mended as far as that is possible; generation_count() if
+  /// it is not held or its list is lost.
+  std::size_t mended_place(Generation generation) noexcept;
+  /// Writes the bytes of a generation to `bytes`, which has the image's size. False if a block is
+  /// damaged or the generation is not held.
+  bool read(Generation generation, std::span<std::byte> bytes) noexcept;
   /// Any copy of `block` that is what the image expects there, verified; empty if none is.
   std::span<const std::byte> find_genuine(std::size_t block) const noexcept;
   /// Golden's copy of `block`, if it is sound and has either checksum that `seals` keeps for the
@@ -94,9 +118,11 @@ class SnapshotPool {
   /// Likewise slot `index` < capacity_blocks() of the arena, a block of generations other than
   /// golden; *block says of which one. A slot that no generation uses is sound.
   bool mend_slot(std::size_t index, std::size_t* block, bool* changed) noexcept;
-  /// Likewise the list of blocks of the generation at place `entry` < max_generations(), from its
-  /// second copy; golden's needs none. A place that holds no generation is sound.
-  bool mend_list(std::size_t entry, bool* changed) noexcept;
+  /// Likewise piece `index` < list_pieces() of the generations' lists, from its second copy; *place
+  /// says of which one.
+  bool mend_list(std::size_t index, std::size_t* place, bool* changed) noexcept;
+  /// Pieces of lists, of as many generations as fit.
+  std::size_t list_pieces() const noexcept { return (lists_.places() - 1) * lists_.chunks(); }
   /// Mends all lists, as far as that is possible.
   void mend_lists() noexcept;
   /// Writes golden's damaged copies, and their hashes, anew from `bytes`: the whole image as it was
@@ -118,10 +144,10 @@ class SnapshotPool {
 
   /// Generations held, oldest first, golden at the front; returns how many there are.
   std::size_t generations(std::span<Generation> found) const noexcept;
-  std::size_t generation_count() const noexcept { return used_; }
+  std::size_t generation_count() const noexcept { return lists_.count(); }
   bool contains(Generation generation) const noexcept;
   bool is_pinned(Generation generation) const noexcept;
-  std::size_t max_generations() const noexcept { return entries_.size(); }
+  std::size_t max_generations() const noexcept { return lists_.places(); }
   std::size_t capacity_blocks() const noexcept { return slots_.size(); }
   std::size_t free_blocks() const noexcept { return free_count_; }
   std::size_t memory_bytes() const noexcept;
@@ -131,46 +157,39 @@ class SnapshotPool {
   /// What is known of the arena's slots, likewise.
   std::span<std::byte> slot_records() noexcept { return std::as_writable_bytes(std::span(slots_)); }
   /// The generations' lists of blocks and golden's seals, likewise.
-  std::span<std::byte> list_bytes() noexcept {
-    return std::as_writable_bytes(std::span(slot_table_));
-  }
+  std::span<std::byte> list_bytes() noexcept { return lists_.bytes(); }
+  GenerationLists& lists() noexcept { return lists_; }
   SealTable& golden_seals() noexcept { return golden_seals_; }
+  const WeightImage& image() const noexcept { return *image_; }
 
  private:
-  static constexpr std::uint32_t kNone = 0xFFFFFFFFU;
+  static constexpr std::uint32_t kNone = GenerationLists::kGolden;
 
   struct Slot {
-    std::array<std::uint64_t, 2> keyed{};  // twice, as in seal_table.hpp
-    std::uint32_t block = kNone;           // whose copy it is; guards against a damaged index
-    std::uint32_t references = 0;          // generations that share it
-    std::uint32_t next_free = kNone;
-  };
-  struct Entry {
-    Generation generation = 0;
-    std::array<std::uint32_t, 2> list_crc{};  // of its part of the slot table, twice
-    bool is_pinned = false;
+    std::array<std::uint64_t, 2> keyed{};              // twice, as in seal_table.hpp
+    std::array<std::uint32_t, 2> block{kNone, kNone};  // whose copy it is, twice; none: free
   };
 
-  std::span<std::uint32_t> slots_of(std::size_t entry) noexcept;
-  std::span<const std::uint32_t> slots_of(std::size_t entry) const noexcept;
-  std::span<std::uint32_t> list_copy(std::size_t entry) noexcept;
-  void seal_list(std::size_t entry) noexcept;
-  std::size_t find(Generation generation) const noexcept;
   std::span<const std::byte> golden_block(std::size_t block) const noexcept {
     return arena().subspan(block * image_->block_bytes(), image_->block(block).size());
   }
   std::span<std::byte> slot_bytes(std::size_t slot, std::size_t block) noexcept;
   std::span<const std::byte> slot_bytes(std::size_t slot, std::size_t block) const noexcept;
   std::span<std::byte> golden_bytes(std::size_t block) noexcept;
-  StoredBlock stored(std::size_t entry, std::size_t block) const noexcept;
-  void stored_row(std::size_t entry, std::size_t first, std::span<StoredBlock> row) const noexcept;
+  void stored_row(std::size_t place, std::size_t first, std::span<StoredBlock> row) const noexcept;
   bool slot_admits(std::size_t slot, std::uint64_t keyed) const noexcept {
     return slots_[slot].keyed[0] == keyed || slots_[slot].keyed[1] == keyed;
   }
-  bool list_ok(std::size_t entry) const noexcept;
-  std::uint32_t find_shared(std::size_t block, std::uint64_t keyed) const noexcept;
+  std::uint64_t slot_hash(std::size_t slot, std::size_t block,
+                          std::span<const std::byte> content) const noexcept;
+  std::uint64_t golden_hash(std::size_t block, std::span<const std::byte> content) const noexcept;
+  bool claim(std::size_t slot, std::size_t block) noexcept;
+  std::uint32_t owner_of(std::size_t slot, bool* is_known) const noexcept;
+  std::uint32_t find_shared(std::size_t block, std::uint64_t keyed,
+                            std::span<const std::byte> content) const noexcept;
+  std::uint32_t next_free(std::size_t from) const noexcept;
   void recount() noexcept;
-  bool differs_from_golden(std::size_t block) const noexcept;
+  bool are_inside(std::span<const ByteChange> changes) const noexcept;
 
   // Wide loads that straddle two cache lines take twice as long.
   struct alignas(64) Line {
@@ -180,14 +199,12 @@ class SnapshotPool {
   std::span<const std::byte> arena() const noexcept { return std::as_bytes(std::span(arena_)); }
 
   WeightImage* image_;
+  GenerationLists lists_;
   std::vector<Line> arena_;  // golden, padded to whole blocks, then the slots
   SealTable golden_seals_;
   std::vector<Slot> slots_;
-  std::vector<Entry> entries_;  // the first used_ are valid, oldest first; [0] is golden
-  // Per entry and block: slot, or kNone for golden's copy; then all of it once more.
-  std::vector<std::uint32_t> slot_table_;
-  std::size_t used_ = 1;
-  std::uint32_t first_free_ = kNone;
+  std::vector<std::byte> scratch_;  // one block
+  std::vector<bool> is_used_;       // slots that a list names, as recount() found them
   std::size_t free_count_ = 0;
   Generation next_generation_ = 1;
 };

@@ -6,7 +6,7 @@
 
 namespace selfheal {
 
-/// A secret order of 0 .. size-1 in which every item comes exactly once: whoever does not know the
+/// A secret order of 0 .. size-1 in which every item comes exactly once: who does not know the
 /// seed cannot tell what is checked next, and still no item waits longer than one sweep.
 ///
 /// A generalised Feistel network over the smallest near-square grid that holds `size` items, with
@@ -14,8 +14,8 @@ namespace selfheal {
 /// seed. Some 10 ns a call; memory: this object, whatever the size.
 class SweepOrder {
  public:
-  /// size: 1 to 2^32 - 1.
-  SweepOrder(std::size_t size, std::uint64_t seed) noexcept;
+  /// size: 1 to 2^32 - 1. Throws std::invalid_argument otherwise.
+  SweepOrder(std::uint64_t size, std::uint64_t seed);
 
   std::size_t size() const noexcept { return size_; }
   /// The item at `position` < size().

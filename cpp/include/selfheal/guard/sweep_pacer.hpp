@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <limits>
 
+#include "selfheal/base/argument_error.hpp"
+
 namespace selfheal {
 
 /// How much of a sweep is due before an inference, so that a round takes a bounded time where
@@ -14,9 +16,13 @@ namespace selfheal {
 class SweepPacer {
  public:
   /// least_bytes: due at every call. seconds: in which a round shall be complete, 0 for no such
-  /// pace. most: the share of a round that may be due at once, above 0 and at most 1.
-  SweepPacer(std::size_t least_bytes, double seconds, double most) noexcept
-      : least_bytes_(least_bytes), seconds_(seconds), most_(most) {}
+  /// pace. most: the share of a round that may be due at once, above 0 and at most 1. Throws
+  /// std::invalid_argument otherwise.
+  SweepPacer(std::size_t least_bytes, double seconds, double most)
+      : least_bytes_(least_bytes), seconds_(seconds), most_(most) {
+    require_not_negative("seconds", seconds);
+    if (!(most > 0.0 && most <= 1.0)) refuse("most", "above 0 and at most 1", most);
+  }
 
   /// To be called before an inference; whether it is time to sweep. now: seconds of a clock; one
   /// that jumps back is due nothing.

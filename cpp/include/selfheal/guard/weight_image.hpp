@@ -84,16 +84,22 @@ class WeightImage {
 
   /// Whether `content`, from wherever it comes, is what block `index` must hold: by keyed hash.
   bool is_genuine(std::size_t index, std::span<const std::byte> content) const noexcept;
-  /// The seal that `content` would have as block `index`.
-  Seal seal_of(std::size_t index, std::span<const std::byte> content) const noexcept;
+  /// The seal that `content` would have as block `index`; schedule: kept_key().fresh(), made once
+  /// for many.
+  Seal seal_of(std::size_t index, std::span<const std::byte> content,
+               const HashSchedule& schedule) const noexcept;
+  Seal seal_of(std::size_t index, std::span<const std::byte> content) const noexcept {
+    return seal_of(index, content, key_.fresh());
+  }
   /// Block `index` must hold from now on what has this seal; the live bytes stay. The seal comes
   /// from a verified copy, never from live bytes.
   void expect(std::size_t index, Seal seal) noexcept { seals_.put(index, seal); }
   /// Writes both entries of block `index` anew from its content; false, and nothing changes, unless
   /// that is genuine.
   bool mend(std::size_t index) noexcept;
-  /// A legitimate change: `bytes` at `offset`, both inside the image. Bytes around them in the same
-  /// blocks are verified first: false, and nothing changes, if those blocks are corrupt.
+  /// A legitimate change: `bytes` at `offset`. Bytes around them in the same blocks are verified
+  /// first: false, and nothing changes, if those blocks are corrupt or if the bytes do not lie
+  /// inside the image.
   bool write(std::size_t offset, std::span<const std::byte> bytes) noexcept;
   /// The same content has moved: watches `live` from now on. False, and nothing changes, unless it
   /// has the same size and every block in it is genuine.
