@@ -71,7 +71,8 @@ class Health:
     """The saved state of the weights that is active; 0 is golden."""
     coverage: CoverageSummary
     exposure: Exposure
-    """Which share of the bytes that can influence an answer is watched, as counted at the start."""
+    """Which share of the bytes that can influence an answer is watched, as counted when it was
+    first asked for."""
     fingerprint: Fingerprint
     predictions: int
     alarms: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, NoReturn
 
@@ -13,7 +13,7 @@ from selfheal_edge.concurrency.locks import ModelLock
 from selfheal_edge.diagnosis.diagnoser import Diagnoser
 from selfheal_edge.errors import ForkedProcessError, ModelClosedError
 from selfheal_edge.health import CoverageSummary, Health, HealthState, Prediction
-from selfheal_edge.integrity.protected_share import measure_exposure
+from selfheal_edge.integrity.protected_share import Exposure, measure_exposure
 from selfheal_edge.loop.assembly import assemble
 from selfheal_edge.monitoring.baseline import Baseline
 from selfheal_edge.monitoring.monitor import Monitor
@@ -22,6 +22,7 @@ from selfheal_edge.repair import ModelRepairKit
 from selfheal_edge.store.journal import Event, EventKind, Journal
 from selfheal_edge.tflite.arrays import Batch, Tensors, check_out, read_batch
 from selfheal_edge.tflite.coverage.flip_check import FlipEffort
+from selfheal_edge.tflite.memory.heap import give_back
 from selfheal_edge.tflite.runtimes.protocol import Array, TensorSpec
 from selfheal_edge.tflite.runtimes.select import KernelsArgument, RuntimeArgument
 from selfheal_edge.tflite.session import ModelSource, Session
@@ -110,7 +111,6 @@ class SelfHealingModel:
         how = (runtime, kernels, num_threads, baseline.taps, baseline.made, self._policy.probe)
         self._session = Session(model, *how, inference_lock=self._inference_lock)
         try:
-            self._exposure = measure_exposure(self._session)
             self._parts = assemble(
                 self._session,
                 baseline,
@@ -127,14 +127,14 @@ class SelfHealingModel:
             self._session.close()
             raise
         self._baseline = baseline
+        self._exposure: Exposure | None = None
         self._weights = ModelWeights(
             self._parts.weights, self._session.copy, self._parts.loop.found
         )
         self._loop = self._parts.loop
         self._serving = self._loop.serving
         self._hot = self._serving.hot
-        rng = random.SystemRandom() if seed is None else random.Random(seed)  # noqa: S311
-        self._first_id = rng.getrandbits(62) << 48
+        self._first_id = _first_id(seed)
         try:
             same_place = baseline.fingerprint == self._session.fingerprint
             if not (same_place and self._loop.repairs.known_answers_right()):
@@ -143,6 +143,7 @@ class SelfHealingModel:
             self._parts.close()
             raise
         self._loop.start()
+        give_back()
 
     def predict(self, x: Tensors, out: Array | None = None) -> Array | dict[str, Array]:
         """Return the model's answer.
@@ -326,7 +327,7 @@ class SelfHealingModel:
                 trouble=None if loop.trouble is None else loop.trouble.cause,
                 generation=self._parts.weights.active,
                 coverage=CoverageSummary.of(self._session.coverage, self._session.choice.reason),
-                exposure=self._exposure,
+                exposure=self._exposed(),
                 fingerprint=self._session.fingerprint,
                 predictions=self._loop.predictions,
                 alarms=count.alarms,
@@ -337,6 +338,11 @@ class SelfHealingModel:
                 sweeps=self._parts.weights.sweeps,
                 nonfinite=self._parts.monitor.nonfinite,
             )
+
+    def _exposed(self, *, builds: bool = True) -> Exposure:
+        if self._exposure is None:
+            self._exposure = measure_exposure(self._session, builds=builds)
+        return self._exposure
 
     def memory_report(self) -> dict[str, int]:
         """Return the bytes that the guard holds beside the runtime's own, by what for."""
@@ -359,6 +365,7 @@ class SelfHealingModel:
             self._inference_lock.check_process()
             self._loop.dispatcher.close()
             with self._maintenance_lock, self._inference_lock:
+                self._exposed(builds=False)  # what `health` can still tell afterwards
                 self._journal.add(EventKind.CLOSED, self._loop.predictions)
                 self._inference_lock.close()
                 self._maintenance_lock.close()
@@ -391,6 +398,15 @@ class SelfHealingModel:
     def __repr__(self) -> str:
         state: Any = "closed" if self._inference_lock.closed else self._session.fingerprint
         return f"<SelfHealingModel {self._session.model.sha256[:12]}, {state}>"
+
+
+def _first_id(seed: int | None) -> int:
+    """Draw where the numbers of predictions begin, far from those of other starts."""
+    if seed is None:
+        return int.from_bytes(os.urandom(8), "little") >> 2 << 48
+    import random  # noqa: PLC0415 — for tests
+
+    return random.Random(seed).getrandbits(62) << 48  # noqa: S311
 
 
 # A Python function around the compiled one would cost a small model's inference a hundredth.

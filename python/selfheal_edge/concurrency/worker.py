@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import weakref
 from collections import deque
@@ -10,9 +9,10 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
+from selfheal_edge.log import logger
+
 __all__ = ["Worker"]
 
-_log = logging.getLogger("selfheal_edge")
 
 Job = TypeVar("Job")
 
@@ -133,7 +133,7 @@ class Worker(Generic[Job]):
                 self._thread = None
                 if not self._is_refused:
                     self._is_refused = True
-                    _log.warning("%s: no thread can be started now", self._name, exc_info=True)
+                    logger().warning("%s: no thread can be started now", self._name, exc_info=True)
                 return False
             self._is_refused = False
         return True
@@ -156,7 +156,7 @@ class Worker(Generic[Job]):
             try:
                 self._work(job)
             except BaseException:  # the next job may fare better; there is nobody else to tell
-                _log.exception("%s failed", self._name)
+                logger().exception("%s failed", self._name)
             del job
             self._busy = False
 

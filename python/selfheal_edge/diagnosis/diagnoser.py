@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Protocol
 
 from selfheal_edge.causes import Cause
 from selfheal_edge.diagnosis.registry import QUESTIONS, Question
 from selfheal_edge.diagnosis.symptoms import Diagnosis, Evidence, Symptoms
 from selfheal_edge.errors import ModelClosedError
+from selfheal_edge.log import logger
 
 __all__ = ["AttackDiagnoser", "Diagnoser", "diagnose_with"]
-
-_log = logging.getLogger("selfheal_edge")
 
 
 class Diagnoser(Protocol):
@@ -82,6 +80,6 @@ def diagnose_with(diagnoser: Diagnoser, symptoms: Symptoms) -> Diagnosis:
     except ModelClosedError:
         raise
     except Exception:
-        _log.warning("the diagnoser failed", exc_info=True)
+        logger().warning("the diagnoser failed", exc_info=True)
         return AttackDiagnoser().diagnose(symptoms)
     return diagnosis

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import ExitStack
 
 from selfheal_edge.integrity.guarded_image import GuardedImage, GuardOptions, guard_instance
+from selfheal_edge.log import logger
 from selfheal_edge.monitoring.baseline import KnownAnswers
 from selfheal_edge.tflite.float_environment import UsualFloats
 from selfheal_edge.tflite.memory.source_image import SourceImage
@@ -13,8 +13,6 @@ from selfheal_edge.tflite.runtimes.protocol import Instance
 from selfheal_edge.tflite.session import Session
 
 __all__ = ["Spare"]
-
-_log = logging.getLogger("selfheal_edge")
 
 
 class Spare:
@@ -79,7 +77,7 @@ class Spare:
         try:
             self._build()
         except Exception:  # then there is none until the next time
-            _log.warning("the hot spare could not be built anew", exc_info=True)
+            logger().warning("the hot spare could not be built anew", exc_info=True)
         return self._is_sound(known)
 
     def _is_sound(self, known: KnownAnswers) -> bool:

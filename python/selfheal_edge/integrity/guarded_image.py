@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
+import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
@@ -76,6 +76,10 @@ class GuardOptions:
     parity_group: int = 16
 
 
+def _seed() -> int:
+    return int.from_bytes(os.urandom(8), "little")
+
+
 class GuardedImage:
     """Live bytes with their seals, sweeps, snapshots and parity.
 
@@ -104,7 +108,7 @@ class GuardedImage:
         """Bytes watched: all of the image."""
         self.regions = {region.name: region for region in regions}
         table = [(r.name, ",".join(r.modules), r.offset, r.nbytes) for r in regions if r.nbytes]
-        self.image = _core.WeightImage(live, table, key=secrets.token_bytes(16))
+        self.image = _core.WeightImage(live, table, key=os.urandom(16))
         capacity = max(16, self.image.block_count // _ARENA_SHARE)
         self.pool = (
             _core.SnapshotPool(self.image, capacity, options.max_generations + 1)
@@ -116,9 +120,9 @@ class GuardedImage:
             if options.parity_blocks
             else None
         )
-        self.guard = _core.ImageGuard(self.image, self.pool, self.parity, secrets.randbits(64))
+        self.guard = _core.ImageGuard(self.image, self.pool, self.parity, _seed())
         self._credit = 0  # bytes that are due of a block that is not yet
-        self.scrubber = _core.Scrubber(self.image, secrets.randbits(64))
+        self.scrubber = _core.Scrubber(self.image, _seed())
 
     @property
     def sweeps(self) -> int:

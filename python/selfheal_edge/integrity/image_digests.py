@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from contextlib import ExitStack
 
 from selfheal_edge.errors import IntegrityError
+from selfheal_edge.hashing import sha256
 from selfheal_edge.integrity.weights import GOLDEN, Weights
 from selfheal_edge.tflite.memory.source_image import SourceImage
 from selfheal_edge.tflite.session import Session
 
 __all__ = ["ImageDigests"]
-
-
-def _digest(live: memoryview) -> bytes:
-    return hashlib.sha256(live).digest()
 
 
 class ImageDigests:
@@ -28,7 +24,7 @@ class ImageDigests:
     """
 
     def __init__(self, images: Mapping[str, memoryview]) -> None:
-        self._digests = {name: _digest(live) for name, live in images.items()}
+        self._digests = {name: sha256(live) for name, live in images.items()}
 
     def require(self, images: Mapping[str, memoryview]) -> None:
         """Refuse images that are not what the model was opened with.
@@ -45,7 +41,7 @@ class ImageDigests:
                 f"with, got {unknown}"
             )
         for name, live in images.items():
-            if _digest(live) != self._digests[name]:
+            if sha256(live) != self._digests[name]:
                 raise IntegrityError(
                     f"weights: expected the {name} image that the model was opened with, got "
                     "another: damage came while it was made"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
+from selfheal_edge.tflite.memory.heap import allocated_bytes
+from selfheal_edge.tflite.memory.source_image import SourceImage
 from selfheal_edge.tflite.runtimes.protocol import Coverage
 from selfheal_edge.tflite.session import Session
 
@@ -51,30 +51,11 @@ class Exposure:
         )
 
 
-class _MallInfo2(ctypes.Structure):
-    _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in (
-            "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()  # noqa: SIM905
-        )
-    ]
-
-
-def _allocated() -> int | None:
-    """Return the bytes that malloc has handed out, or None where it does not tell."""
-    try:
-        mallinfo2 = ctypes.CDLL(None).mallinfo2
-    except (OSError, AttributeError):
-        return None
-    mallinfo2.restype = _MallInfo2
-    info = mallinfo2()
-    return int(info.uordblks + info.hblkhd)
-
-
 def _code() -> int | None:
     """Return the bytes of executable and read-only pages of the libraries that run a model."""
     try:
-        lines = Path(f"/proc/{os.getpid()}/maps").read_text().splitlines()
+        with open(f"/proc/{os.getpid()}/maps", encoding="utf-8", errors="replace") as maps:
+            lines = maps.read().splitlines()
     except OSError:
         return None
     total = 0
@@ -86,12 +67,20 @@ def _code() -> int | None:
     return total
 
 
-def measure_exposure(session: Session) -> Exposure:
+def measure_exposure(session: Session, *, builds: bool = True) -> Exposure:
     """Count the bytes of this process that can influence a session's answers.
+
+    Parameters
+    ----------
+    session
+        An open one.
+    builds
+        Whether a second instance may be built, from the bytes of the file, for its share of the
+        heap; else that is left out.
 
     Notes
     -----
-    Costs one build of the runtime. Counted are the images; what coverage says the runtime has
+    Costs that build of the runtime. Counted are the images; what coverage says the runtime has
     copied; what malloc hands out while a second instance is built and run once (inputs and outputs
     included; memory mapped directly is not seen); and the libraries' read-only pages.
     """
@@ -106,9 +95,19 @@ def measure_exposure(session: Session) -> Exposure:
         if row.coverage is Coverage.EXECUTING and row.image == "source"
     )
     watched = images + sum(in_place)
-    before = _allocated()
-    fresh = session.choice.build(session.source)
-    after = _allocated()
-    fresh.close()
-    heap = None if before is None or after is None else max(0, after - before)
-    return Exposure(watched, copied, heap, _code())
+    return Exposure(watched, copied, _heap(session) if builds else None, _code())
+
+
+def _heap(session: Session) -> int | None:
+    """Return what a fresh instance takes of the heap, or None where malloc does not tell."""
+    if allocated_bytes() is None:
+        return None
+    source = SourceImage(session.copy.model.data)  # the running instance's may be damaged just now
+    try:
+        before = allocated_bytes()
+        fresh = session.choice.build(source)
+        after = allocated_bytes()
+        fresh.close()
+    finally:
+        source.close()
+    return max(0, (after or 0) - (before or 0))

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from selfheal_edge.concurrency.locks import ModelLock
-from selfheal_edge.concurrency.worker import Worker
 from selfheal_edge.errors import ModelClosedError
 from selfheal_edge.inference.incident import Incident
 from selfheal_edge.loop.incidents import AnyIncident, Looked, Posted
@@ -97,6 +96,9 @@ class _Background:
         self._handler = handler
         self._inference_lock = inference_lock
         self._maintenance_lock = maintenance_lock
+        # Threads and queues are for those who ask for a worker.
+        from selfheal_edge.concurrency.worker import Worker  # noqa: PLC0415
+
         self._worker: Worker[Incident] = Worker(self._work, _merge, "selfheal-edge healing")
 
     def handle(self, incident: Incident) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ from selfheal_edge.inference.serving import Serving
 from selfheal_edge.inference.spare import Spare
 from selfheal_edge.integrity.guarded_image import GuardedImage
 from selfheal_edge.integrity.weights import CorruptBlock, Weights
+from selfheal_edge.log import logger
 from selfheal_edge.loop import actions as do
 from selfheal_edge.loop import incidents as heard
 from selfheal_edge.loop.decision import decide, wake_at
@@ -35,7 +35,6 @@ from selfheal_edge.tflite.session import Session
 
 __all__ = ["LoopExecutor", "ServingMaker"]
 
-_log = logging.getLogger("selfheal_edge")
 
 _MOST_PUT_OFF: Final = 64
 
@@ -307,7 +306,7 @@ class LoopExecutor:
         except IntegrityError:
             return heard.RuntimeRebuilt(False)
         except Exception as error:  # there is no memory, no descriptor …
-            _log.warning("the runtime could not be rebuilt now", exc_info=True)
+            logger().warning("the runtime could not be rebuilt now", exc_info=True)
             return heard.RuntimeRebuilt(True, f"{type(error).__name__}: {error}")
         return heard.RuntimeRebuilt(True)
 
@@ -315,7 +314,7 @@ class LoopExecutor:
         try:
             return self.repairs.renew_golden() > 0
         except Exception:  # the file's bytes are damaged as well, or nothing can be built now
-            _log.warning("golden could not be renewed", exc_info=True)
+            logger().warning("golden could not be renewed", exc_info=True)
             return False
 
 

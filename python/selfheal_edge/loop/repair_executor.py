@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Literal
@@ -18,6 +17,7 @@ from selfheal_edge.inference.serving import Serving
 from selfheal_edge.integrity.guarded_image import GuardedImage
 from selfheal_edge.integrity.image_digests import ImageDigests
 from selfheal_edge.integrity.weights import GOLDEN, Weights
+from selfheal_edge.log import logger
 from selfheal_edge.loop.incidents import StrategyTried
 from selfheal_edge.monitoring.baseline import Baseline, KnownAnswers
 from selfheal_edge.repair import ModelRepairKit, RepairCase
@@ -29,8 +29,6 @@ from selfheal_edge.tflite.session import Session
 from selfheal_edge.trial.proof import REPEATS, Proof, RepairAttempts, prove_restored
 
 __all__ = ["RepairExecutor"]
-
-_log = logging.getLogger("selfheal_edge")
 
 
 class RepairExecutor:
@@ -129,7 +127,7 @@ class RepairExecutor:
             self.rebuild()
             is_sound = not report.refused and self.prove().held
         except Exception:
-            _log.warning("generation %d could not be put back", generation, exc_info=True)
+            logger().warning("generation %d could not be put back", generation, exc_info=True)
         if not is_sound:
             self.mark_untrusted()
 
@@ -231,7 +229,7 @@ class RepairExecutor:
         except (ModelClosedError, ForkedProcessError):
             raise
         except Exception:
-            _log.warning("the known answers could not be asked", exc_info=True)
+            logger().warning("the known answers could not be asked", exc_info=True)
             return False
 
     def try_strategy(self, name: str, case: RepairCase) -> StrategyTried:
@@ -244,7 +242,7 @@ class RepairExecutor:
             if outcome.applied and strategy.heals:
                 proof = self._attempts.prove(strategy, case)
         except Exception as error:
-            _log.warning("%s failed", name, exc_info=error)
+            logger().warning("%s failed", name, exc_info=error)
             repeats = self._attempts.repeated - before
             text = f"{type(error).__name__}: {error}"
             return StrategyTried(name, False, text, case, failed=True, repeats=repeats)

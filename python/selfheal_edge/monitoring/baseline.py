@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hmac
 import json
 import math
 import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Final, Literal, cast, get_args
 
 import numpy as np
 
 from selfheal_edge import _core
 from selfheal_edge.errors import BaselineFormatError, BaselineMismatchError
+from selfheal_edge.hashing import equal_secrets
 from selfheal_edge.monitoring.embedding import Embedding
 from selfheal_edge.monitoring.promise import chart_names
 from selfheal_edge.monitoring.signals import OutputKind, SignalExtractor
@@ -24,7 +23,7 @@ from selfheal_edge.store.file_format import pack, unpack, write_atomically
 from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.file.rewrite import CopyOptions
 from selfheal_edge.tflite.runtimes.protocol import Array, Instance, RuntimeName
-from selfheal_edge.tflite.sandbox.known import KernelsName, mark_known, runtime_version
+from selfheal_edge.tflite.sandbox.known import TrialName, mark_known, runtime_version
 from selfheal_edge.tflite.session import Fingerprint
 
 __all__ = ["Baseline", "KnownAnswers"]
@@ -81,7 +80,7 @@ class Baseline:
     """Of our copy of the file, which is what a runtime is given."""
     embedding: Embedding | None = None
     """Which inner tensor is read as well, and where the classes lie in it."""
-    tried_kernels: tuple[KernelsName, ...] = ()
+    tried_kernels: tuple[TrialName, ...] = ()
     """Kernels with which the copy was tried in a child process, where `fingerprint` says. A file
     brings them only where it was signed, or where this device wrote it."""
     state: Literal["carried", "reset"] = "carried"
@@ -170,7 +169,9 @@ class Baseline:
         BaselineFormatError
             When it is damaged, foreign, from a newer release, or signed with another key.
         """
-        return cls.from_bytes(Path(path).read_bytes(), key, what=os.fspath(path))
+        with open(path, "rb") as file:
+            data = file.read()
+        return cls.from_bytes(data, key, what=os.fspath(path))
 
     def to_bytes(self, key: bytes | None = None) -> bytes:
         """Return what `save` writes."""
@@ -298,7 +299,7 @@ def _trial(fields: Mapping[str, Any]) -> bytes:
     return json.dumps(told, sort_keys=True).encode()
 
 
-def _tried(fields: Mapping[str, Any], *, is_signed: bool) -> tuple[KernelsName, ...]:
+def _tried(fields: Mapping[str, Any], *, is_signed: bool) -> tuple[TrialName, ...]:
     """Return the kernels that a file says were tried, if it may say so.
 
     A file that anyone can write must not switch the trial of a hostile model off.
@@ -308,9 +309,7 @@ def _tried(fields: Mapping[str, Any], *, is_signed: bool) -> tuple[KernelsName, 
     if is_signed:
         return told
     ours = device_mark(_trial(fields)) if isinstance(mark, str) else None
-    return (
-        told if ours is not None and hmac.compare_digest(str(mark).encode(), ours.encode()) else ()
-    )
+    return told if ours is not None and equal_secrets(str(mark).encode(), ours.encode()) else ()
 
 
 def _embedding(tensor: int | None, arrays: Mapping[str, Array]) -> Embedding | None:

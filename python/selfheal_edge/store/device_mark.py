@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import hmac
 import os
-import secrets
 import stat
-from pathlib import Path
 from typing import Final
+
+from selfheal_edge.hashing import hmac_sha256
 
 __all__ = ["device_mark"]
 
@@ -17,12 +15,14 @@ _SECRET_BYTES: Final = 32
 _OTHERS: Final = 0o077
 
 
-def _path() -> Path:
-    folder = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(folder) / "selfheal-edge" / "device-secret"
+def _path() -> str:
+    folder = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    if folder.startswith("~"):
+        raise FileNotFoundError("this user has no home")
+    return os.path.join(folder, "selfheal-edge", "device-secret")
 
 
-def _read(path: Path) -> bytes | None:
+def _read(path: str) -> bytes | None:
     """Return the secret; None where there is none, or others may have read or written it."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     with open(fd, "rb") as file:
@@ -34,14 +34,17 @@ def _read(path: Path) -> bytes | None:
     return secret if len(secret) == _SECRET_BYTES else None
 
 
-def _make(path: Path) -> None:
+def _make(path: str) -> None:
     """Write a new secret, unless another process does so meanwhile."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fresh = path.with_name(f".{secrets.token_hex(8)}")
+    folder = os.path.dirname(path)
+    os.makedirs(os.path.dirname(folder), exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(folder, mode=0o700)
+    fresh = os.path.join(folder, f".{os.urandom(8).hex()}")
     fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with open(fd, "wb") as file:
-            file.write(secrets.token_bytes(_SECRET_BYTES))
+            file.write(os.urandom(_SECRET_BYTES))
             file.flush()
             os.fsync(fd)
         with contextlib.suppress(FileExistsError):
@@ -66,9 +69,9 @@ def device_mark(data: bytes, *, create: bool = False) -> str | None:
     """
     try:
         path = _path()
-        if create and not path.exists():
+        if create and not os.path.exists(path):
             _make(path)
         secret = _read(path)
-    except (OSError, RuntimeError):  # no home, no such file, or nowhere to write
+    except OSError:  # no home, no such file, or nowhere to write
         return None
-    return None if secret is None else hmac.new(secret, data, hashlib.sha256).hexdigest()
+    return None if secret is None else hmac_sha256(secret, data).hex()

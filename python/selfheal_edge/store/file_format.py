@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
-import hmac
 import json
 import os
 import struct
-import tempfile
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from selfheal_edge.errors import BaselineFormatError
+from selfheal_edge.hashing import equal_secrets, hmac_sha256, sha256
 
 __all__ = ["is_storable", "pack", "unpack", "write_atomically"]
 
@@ -43,8 +40,8 @@ def is_storable(dtype: np.dtype[Any]) -> bool:
 
 def _tag(body: bytes, key: bytes | None) -> bytes:
     if key is None:
-        return hashlib.sha256(body).digest()
-    return hmac.new(key, body, hashlib.sha256).digest()
+        return sha256(body)
+    return hmac_sha256(key, body)
 
 
 def check_key(key: bytes | None) -> None:
@@ -104,7 +101,7 @@ def unpack(
             "which a newer release of selfheal-edge wrote"
         )
     body = data[:-_TAG_BYTES]
-    if not hmac.compare_digest(_tag(body, key), data[-_TAG_BYTES:]):
+    if not equal_secrets(_tag(body, key), data[-_TAG_BYTES:]):
         expected = "an HMAC of the given key" if key is not None else "a matching SHA-256"
         raise BaselineFormatError(
             f"{what}: expected {expected}, got another tag: the file was damaged or changed, or "
@@ -126,12 +123,13 @@ def unpack(
         raise BaselineFormatError(f"{what}: expected a readable header, got {error!r}") from None
 
 
-def _clear_abandoned(folder: Path, prefix: str) -> None:
+def _clear_abandoned(folder: str, prefix: str) -> None:
     """Remove what writers of the same file left who were killed: nobody holds its lock any more."""
     with contextlib.suppress(OSError):
-        for path in folder.iterdir():
-            if not (path.name.startswith(prefix) and path.name.endswith(_UNFINISHED)):
+        for name in os.listdir(folder):
+            if not (name.startswith(prefix) and name.endswith(_UNFINISHED)):
                 continue
+            path = os.path.join(folder, name)
             with contextlib.suppress(OSError), open(path, "rb") as file:
                 # A writer between its mkstemp and its lock has an empty file that is seconds old.
                 young = time.time() - os.fstat(file.fileno()).st_mtime < _SECONDS_TO_LOCK
@@ -143,10 +141,13 @@ def _clear_abandoned(folder: Path, prefix: str) -> None:
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     """Replace `path` by a file with `data`; after a crash the old or the new is there, whole."""
-    target = Path(path)
-    prefix = f".{target.name}."
-    _clear_abandoned(target.parent, prefix)
-    fd, temporary = tempfile.mkstemp(prefix=prefix, suffix=_UNFINISHED, dir=target.parent)
+    import tempfile  # noqa: PLC0415 — 0.4 MiB that reading a file does not need
+
+    target = os.fspath(path)
+    parent, name = os.path.split(target)
+    prefix = f".{name}."
+    _clear_abandoned(parent or ".", prefix)
+    fd, temporary = tempfile.mkstemp(prefix=prefix, suffix=_UNFINISHED, dir=parent or ".")
     try:
         with open(fd, "wb") as file:
             with contextlib.suppress(OSError):  # not every file system has locks
@@ -160,7 +161,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
             os.unlink(temporary)
         raise
     with contextlib.suppress(OSError):  # not every file system can sync a folder
-        folder = os.open(target.parent, os.O_RDONLY)
+        folder = os.open(parent or ".", os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -12,11 +11,10 @@ from typing import Any, overload
 
 from selfheal_edge import _core
 from selfheal_edge.causes import Cause
+from selfheal_edge.log import logger
 from selfheal_edge.text import MESSAGE, shown
 
 __all__ = ["Event", "EventKind", "Journal"]
-
-_log = logging.getLogger("selfheal_edge")
 
 
 class EventKind(str, Enum):
@@ -178,4 +176,4 @@ class Journal:
         try:
             self._on_event(event)
         except Exception:  # the user's callback must not take the model down
-            _log.exception("on_event failed for %s", event)
+            logger().exception("on_event failed for %s", event)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import stat
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selfheal_edge.errors import ModelFormatError
+from selfheal_edge.hashing import sha256
 from selfheal_edge.text import quoted
 from selfheal_edge.tflite.file.head import find_head
 from selfheal_edge.tflite.file.regions import file_regions
@@ -170,7 +170,7 @@ class ModelFile:
     @cached_property
     def sha256(self) -> str:
         """SHA-256 of the file, in hexadecimal."""
-        return hashlib.sha256(self._data).hexdigest()
+        return sha256(self._data).hex()
 
     @property
     def version(self) -> int:

@@ -14,7 +14,7 @@ from selfheal_edge.tflite.coverage.packed_coverage import cover_packed
 from selfheal_edge.tflite.coverage.packed_index import PackedBuffer, packed_regions, read_index
 from selfheal_edge.tflite.file.rewrite import ModelCopy
 from selfheal_edge.tflite.format.records import Region, TensorInfo
-from selfheal_edge.tflite.runtimes.interpreter import InterpreterInstance
+from selfheal_edge.tflite.runtimes.interpreter import InterpreterInstance, litert_interpreter
 from selfheal_edge.tflite.runtimes.protocol import (
     Array,
     CoverageTable,
@@ -31,9 +31,6 @@ class CompiledInstance:
 
     Parameters
     ----------
-    module
-        `ai_edge_litert.interpreter`, asked which operators a delegate takes where the packed image
-        alone does not tell.
     library
         Path of the installed ``libLiteRt.so``.
     version
@@ -68,7 +65,6 @@ class CompiledInstance:
 
     def __init__(
         self,
-        module: Any,
         library: str,
         version: str,
         source_path: str,
@@ -105,9 +101,7 @@ class CompiledInstance:
                     raise _core.RuntimeRefusedError(str(error)) from None
                 self._images["packed"] = view
                 self._image_regions["packed"] = packed_regions(buffers, len(view), model.subgraphs)
-            witness = _Witness(
-                module, library, version, source_path, copy=copy, num_threads=num_threads
-            )
+            witness = _Witness(library, version, source_path, copy=copy, num_threads=num_threads)
             self.coverage: CoverageTable = cover_packed(model, buffers, num_threads, witness)
         except BaseException:
             self.close()
@@ -178,7 +172,6 @@ class _Witness:
 
     def __init__(
         self,
-        module: Any,
         library: str,
         version: str,
         source_path: str,
@@ -186,7 +179,6 @@ class _Witness:
         copy: ModelCopy,
         num_threads: int,
     ) -> None:
-        self._module = module
         self._library = library
         self._version = version
         self._source_path = source_path
@@ -203,7 +195,7 @@ class _Witness:
 
     def interpreted(self) -> CoverageTable:
         instance = InterpreterInstance(
-            self._module,
+            litert_interpreter(),
             "litert",
             self._source_path,
             copy=self._copy,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import os
-import threading
 import weakref
+from _thread import allocate_lock  # `threading` is for programs that start threads
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -27,7 +28,7 @@ from selfheal_edge.tflite.runtimes.protocol import (
     TensorSpec,
 )
 
-__all__ = ["InterpreterInstance"]
+__all__ = ["InterpreterInstance", "litert_interpreter"]
 
 _NUMBERS: Final = "biufc"
 """Kinds of NumPy dtypes."""
@@ -46,6 +47,17 @@ def _forked() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
+
+
+def litert_interpreter() -> Any:
+    """Return `ai_edge_litert.interpreter`.
+
+    Raises
+    ------
+    ImportError
+        When its extension cannot be loaded.
+    """
+    return importlib.import_module("ai_edge_litert.interpreter")
 
 
 def _spec(detail: Mapping[str, Any]) -> TensorSpec:
@@ -154,7 +166,7 @@ class InterpreterInstance:
         self._renews = copy.starts_anew and copy.model.keeps_resources
         self._resets = copy.starts_anew and not self._renews and copy.model.keeps_variables
         self._is_inherited = False
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
         _living.add(self)
         inputs = interpreter.get_input_details()
         outputs = interpreter.get_output_details()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -16,7 +16,7 @@ from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.file.rewrite import ModelCopy
 from selfheal_edge.tflite.random_inputs import full_range_input
 from selfheal_edge.tflite.runtimes.compiled import CompiledInstance
-from selfheal_edge.tflite.runtimes.interpreter import InterpreterInstance
+from selfheal_edge.tflite.runtimes.interpreter import InterpreterInstance, litert_interpreter
 from selfheal_edge.tflite.runtimes.protocol import (
     Array,
     Instance,
@@ -24,9 +24,9 @@ from selfheal_edge.tflite.runtimes.protocol import (
     RuntimeName,
     TensorSpec,
 )
-from selfheal_edge.tflite.sandbox.known import loaded_version
+from selfheal_edge.tflite.sandbox.known import is_known, loaded_version, mark_known
 from selfheal_edge.tflite.sandbox.policy import ProbePolicy
-from selfheal_edge.tflite.sandbox.probe import probe_copy
+from selfheal_edge.tflite.sandbox.trial import probe_copy
 
 __all__ = ["LiteRt"]
 
@@ -40,17 +40,23 @@ class LiteRt:
 
     Default kernels run in a compiled model whose packed weights are ours; where that cannot be,
     in an `Interpreter`, and the instance's `note` says why. The first time that a file is compiled
-    its answers are compared with an interpreter's, bit by bit.
+    its answers are compared with an interpreter's, bit by bit; a baseline remembers that it was.
+
+    The `Interpreter` lies in a library of its own, which takes 10 MiB of resident memory: it is
+    loaded when something asks for it.
     """
 
     name: RuntimeName = "litert"
 
     def __init__(self) -> None:
-        self._module = importlib.import_module("ai_edge_litert.interpreter")
-        self.version = loaded_version(importlib.import_module("ai_edge_litert"), self.name)
-        self._library = str(Path(self._module.__file__ or "").with_name("libLiteRt.so"))
+        package = importlib.import_module("ai_edge_litert")
+        self.version = loaded_version(package, self.name)
+        self._library = os.path.join(os.path.dirname(package.__file__ or ""), "libLiteRt.so")
+        try:
+            require_litert(library=self._library, version=self.version)
+        except RuntimeRefusedError:
+            litert_interpreter()  # what runs then; if it cannot be loaded either, say so now
         self._refusals: dict[_Key, str] = {}
-        self._equal: set[_Key] = set()
 
     def build(
         self,
@@ -83,7 +89,7 @@ class LiteRt:
         note: str = "",
     ) -> InterpreterInstance:
         return InterpreterInstance(
-            self._module,
+            litert_interpreter(),
             self.name,
             source_path,
             copy=copy,
@@ -94,7 +100,6 @@ class LiteRt:
 
     def _compile(self, source_path: str, copy: ModelCopy, num_threads: int) -> CompiledInstance:
         compiled = CompiledInstance(
-            self._module,
             self._library,
             self.version,
             source_path,
@@ -103,7 +108,7 @@ class LiteRt:
         )
         try:
             key = _key(copy, num_threads)
-            if key not in self._equal:
+            if not is_known(key[0], "litert", "compared", num_threads):
                 reference = self._interpret(source_path, copy, "default", num_threads)
                 try:
                     is_equal = _answers_alike(compiled, reference)
@@ -112,8 +117,7 @@ class LiteRt:
                 if not is_equal:
                     self._refusals[key] = "compiled, it answers otherwise than the interpreter does"
                     raise RuntimeRefusedError(self._refusals[key])
-                if len(self._equal) < _FILES_KEPT:
-                    self._equal.add(key)
+                mark_known(key[0], "litert", "compared", num_threads)
         except BaseException:
             compiled.close()
             raise
@@ -133,7 +137,8 @@ class LiteRt:
             if not reason:
                 # Compiling runs other code than the interpreter, some of which aborts the process.
                 probe_copy(copy, "litert", "compiled", num_threads, trial)
-                if self._has_open_outputs(source_path, copy):
+                is_compared = is_known(key[0], "litert", "compared", num_threads)
+                if not is_compared and self._has_open_outputs(source_path, copy):
                     # It would compile, and hand out buffers of which a part was written.
                     reason = "the shape of an output follows from values"
         except ProbeLimitError as error:

@@ -24,7 +24,7 @@ from selfheal_edge.tflite.runtimes.protocol import (
 )
 from selfheal_edge.tflite.runtimes.tflite_runtime import TfliteRuntime
 from selfheal_edge.tflite.sandbox.policy import ProbePolicy
-from selfheal_edge.tflite.sandbox.probe import probe_copy
+from selfheal_edge.tflite.sandbox.trial import probe_copy
 
 __all__ = [
     "Choice",

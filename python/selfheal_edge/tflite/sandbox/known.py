@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from functools import lru_cache
+from importlib import import_module
 from types import ModuleType
 from typing import Final, Literal, NamedTuple, TypeAlias, cast
 
@@ -11,6 +11,8 @@ __all__ = [
     "KernelsName",
     "KnownHash",
     "RuntimeName",
+    "TrialName",
+    "is_known",
     "known_hashes",
     "loaded_version",
     "mark_known",
@@ -21,7 +23,10 @@ __all__ = [
 RuntimeName: TypeAlias = Literal["litert", "tflite_runtime"]
 KernelsName: TypeAlias = Literal["default", "builtin", "compiled"]
 """``compiled`` is LiteRT's compiled model with its weight cache, another way through the code."""
+TrialName: TypeAlias = Literal["default", "builtin", "compiled", "compared"]
+"""What was tried: kernels; or, as ``compared``, that compiled they answer as the interpreter."""
 
+_MODULES: Final = {"litert": "ai_edge_litert", "tflite_runtime": "tflite_runtime"}
 _PACKAGES: Final[dict[str, tuple[str, ...]]] = {
     "litert": ("ai-edge-litert", "ai-edge-litert-nightly"),
     "tflite_runtime": ("tflite-runtime", "tflite-runtime-nightly"),
@@ -45,11 +50,20 @@ known_hashes: set[KnownHash] = set()
 @lru_cache(maxsize=4)
 def runtime_version(runtime: RuntimeName) -> str:
     """Return the installed version of a runtime, or ``"unknown"``."""
-    from importlib import metadata  # noqa: PLC0415 — costs more than all the rest of this module
+    try:
+        return loaded_version(import_module(_MODULES[runtime]), runtime)
+    except (ImportError, OSError):
+        return _version_by_metadata(runtime)
+
+
+def _version_by_metadata(runtime: RuntimeName) -> str:
+    from importlib import metadata  # noqa: PLC0415 — archives and e-mail come with it: 2 MiB
 
     for name in _PACKAGES[runtime]:
-        with contextlib.suppress(metadata.PackageNotFoundError):
+        try:
             return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
     return "unknown"
 
 
@@ -59,11 +73,18 @@ def loaded_version(package: ModuleType, runtime: RuntimeName) -> str:
     The package's own word comes first: it lies beside the library that is loaded. Metadata may be
     missing, as images of devices are often stripped of it, or be that of another copy on the path.
     """
-    return str(getattr(package, "__version__", None) or runtime_version(runtime))
+    return str(getattr(package, "__version__", None) or _version_by_metadata(runtime))
+
+
+def is_known(sha256: str, runtime: RuntimeName, kernels: TrialName, num_threads: int) -> bool:
+    """Whether a trial of this file is on record."""
+    return (
+        KnownHash(sha256, runtime, runtime_version(runtime), kernels, num_threads) in known_hashes
+    )
 
 
 def mark_known(
-    sha256: str, runtime: RuntimeName, kernels: KernelsName, num_threads: int
+    sha256: str, runtime: RuntimeName, kernels: TrialName, num_threads: int
 ) -> KnownHash:
     """Record that a file is known to be safe on this machine, so that `probe` skips its trial.
 
@@ -79,12 +100,12 @@ def mark_known(
     return known
 
 
-def tried_kernels(sha256: str, runtime: RuntimeName, num_threads: int) -> tuple[KernelsName, ...]:
-    """Return the kernels with which a file is known to be safe, with the installed runtime."""
+def tried_kernels(sha256: str, runtime: RuntimeName, num_threads: int) -> tuple[TrialName, ...]:
+    """Return what a file was tried with, successfully, with the installed runtime."""
     version = runtime_version(runtime)
     return tuple(
         sorted(
-            cast(KernelsName, known.kernels)
+            cast(TrialName, known.kernels)
             for known in known_hashes
             if known == KnownHash(sha256, runtime, version, known.kernels, num_threads)
         )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import signal
@@ -29,17 +28,16 @@ from selfheal_edge.errors import (
     ProbeLimitError,
     RuntimeUnavailableError,
 )
+from selfheal_edge.hashing import sha256
 from selfheal_edge.text import quoted, shown
-from selfheal_edge.tflite.file.rewrite import ModelCopy
 from selfheal_edge.tflite.memory.anonymous_file import nameless_file
 from selfheal_edge.tflite.sandbox.interpreter import ADVICE, child_environment, find_interpreter
 from selfheal_edge.tflite.sandbox.known import (
     KernelsName,
-    KnownHash,
     RuntimeName,
+    is_known,
     known_hashes,
     mark_known,
-    runtime_version,
 )
 from selfheal_edge.tflite.sandbox.policy import MEMORY_BYTES, MOST_SECONDS, TIMEOUT_S, ProbePolicy
 
@@ -49,7 +47,6 @@ __all__ = [
     "known_hashes",
     "mark_known",
     "probe",
-    "probe_copy",
 ]
 
 _START_TIMEOUT_S: Final = 60.0
@@ -114,8 +111,8 @@ def probe(
     -----
     About 0.2 s, nearly all of it Python's start and the runtime's import; `Prober` pays that once.
     """
-    digest = hashlib.sha256(data).hexdigest()
-    if KnownHash(digest, runtime, runtime_version(runtime), kernels, num_threads) in known_hashes:
+    digest = sha256(data).hex()
+    if is_known(digest, runtime, kernels, num_threads):
         return
     with Prober(
         runtime,
@@ -130,18 +127,6 @@ def probe(
         kind = ProbeLimitError if result.at_limit else ModelFormatError
         raise kind(f"model: {result.reason}")
     mark_known(digest, runtime, kernels, num_threads)
-
-
-def probe_copy(
-    copy: ModelCopy,
-    runtime: RuntimeName,
-    kernels: KernelsName,
-    num_threads: int,
-    policy: ProbePolicy,
-) -> None:
-    """Try our copy of a model as `probe` does, unless the user vouches for the file."""
-    if copy.original.sha256 not in policy.vouched:
-        probe(copy.model.data, runtime, kernels, num_threads, policy)
 
 
 class Prober:
