@@ -169,7 +169,9 @@ def test_the_user_vouches_for_a_file(
     probe = she.ProbePolicy(vouched=(digits_baseline.model_sha256,))
     tried = trials(monkeypatch)
     baseline = she.calibrate(digits_model_path(), digits.calibration_inputs[:60], probe=probe)
-    assert (tried, baseline.tried_kernels) == ([], ())
+    assert tried == []
+    # Compared in this process, perhaps; tried in a child, not.
+    assert set(baseline.tried_kernels) <= {"compared"}
     policy = she.Policy(probe=probe)
     she.SelfHealingModel(digits_model_path(), baseline, policy=policy).close()
     assert tried == []
