@@ -90,10 +90,11 @@ def cpp(session: nox.Session) -> None:
 
 @nox.session
 def tidy(session: nox.Session) -> None:
-    """clang-tidy on the core and the bindings; needs clang-tidy 14."""
+    """clang-tidy on the core and its runtime adapters; needs clang-tidy 14."""
     session.install("cmake>=3.25", "ninja")
     session.run("cmake", "--preset", "default")
-    listed = session.run("git", "ls-files", ":(glob)cpp/src/**/*.cpp", external=True, silent=True)
+    ours = (":(glob)cpp/src/**/*.cpp", ":(glob)cpp/runtime/*.cpp")
+    listed = session.run("git", "ls-files", *ours, external=True, silent=True)
     assert isinstance(listed, str)
     commands = json.loads(Path("build/default/compile_commands.json").read_text(encoding="utf-8"))
     built = {Path(command["file"]).resolve() for command in commands}
@@ -143,6 +144,12 @@ def tests_long(session: nox.Session, runtime: str) -> None:
     _install(session, runtime, "cli", "test")
     explore = ("-m", "long", "-s", "-n", "0", "--hypothesis-profile", "explore")
     session.run("pytest", *explore, *session.posargs)
+
+
+@nox.session
+def cpp_package(session: nox.Session) -> None:
+    """Install the core for C++ users; examples/cpp, built with it, keeps its states to the bit."""
+    session.run(".ci/cpp-package", external=True)
 
 
 @nox.session

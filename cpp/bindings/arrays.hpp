@@ -8,13 +8,16 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "gil.hpp"
 #include "selfheal/base/argument_error.hpp"
+#include "selfheal/base/state_codec.hpp"
 
 namespace py = pybind11;
 
@@ -34,10 +37,17 @@ inline std::string describe(const py::array& array) {
          std::string(py::str(array.attr("shape")));
 }
 
-/// An integer argument that must not be below `minimum`.
+/// An integer argument that must not be below `minimum`, and fits in 32 bits where sizes have
+/// these.
 inline std::size_t to_size(const char* name, std::int64_t value, std::int64_t minimum = 0) {
   if (value < minimum) {
     refuse(name, "an integer >= " + std::to_string(minimum),
+           std::string_view(std::to_string(value)));
+  }
+  if (std::cmp_greater(value, std::numeric_limits<std::size_t>::max())) {
+    refuse(name,
+           "an integer that fits in this machine's " + std::to_string(8 * sizeof(std::size_t)) +
+               "-bit sizes",
            std::string_view(std::to_string(value)));
   }
   return static_cast<std::size_t>(value);
@@ -125,9 +135,19 @@ void define_state(Class& cls) {
   cls.def(
       "state", [](const T& self) { return to_bytes(self.state()); },
       "Give the whole state as a versioned, checksummed blob.");
-  cls.def_static(
-      "from_state", [](const py::bytes& blob) { return T::from_state(as_bytes(blob)); },
-      py::arg("state"), "Restore an object that continues bit for bit.");
+  constexpr const char* kDoc = "Restore an object that continues bit for bit.";
+  if constexpr (requires(std::span<const std::byte> blob) { T::from_state(blob, kStateBytes); }) {
+    cls.def_static(
+        "from_state",
+        [](const py::bytes& blob, std::int64_t max_bytes) {
+          return T::from_state(as_bytes(blob), to_size("max_bytes", max_bytes));
+        },
+        py::arg("state"), py::kw_only(), py::arg("max_bytes") = kStateBytes, kDoc);
+  } else {
+    cls.def_static(
+        "from_state", [](const py::bytes& blob) { return T::from_state(as_bytes(blob)); },
+        py::arg("state"), kDoc);
+  }
   cls.def("memory_bytes", &T::memory_bytes, "Bytes held, fixed at construction.");
 }
 

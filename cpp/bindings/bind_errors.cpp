@@ -11,5 +11,6 @@ void bind_errors(py::module_& m) {
   py::register_exception<StateTruncatedError>(m, "StateTruncatedError", base);
   py::register_exception<StateCorruptError>(m, "StateCorruptError", base);
   py::register_exception<StateTypeError>(m, "StateTypeError", base);
+  py::register_exception<StateTooLargeError>(m, "StateTooLargeError", base);
   py::register_exception<StateVersionError>(m, "StateVersionError", base);
 }

@@ -18,10 +18,14 @@ PyObject* predict(PyObject* self, PyObject* const* arguments, Py_ssize_t count) 
     return nullptr;
   }
   try {
-    auto* const call = instance_of<HotCall>(self);
-    return call->predict(arguments[0], count == 2 ? arguments[1] : Py_None).release().ptr();
+    return checked_instance_of<HotCall>(self)
+        .predict(arguments[0], count == 2 ? arguments[1] : Py_None)
+        .release()
+        .ptr();
   } catch (py::error_already_set& error) {
     error.restore();
+  } catch (const py::type_error& error) {
+    error.set_error();
   } catch (const std::exception& error) {
     PyErr_SetString(PyExc_RuntimeError, error.what());
   }

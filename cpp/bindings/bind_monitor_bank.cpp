@@ -53,7 +53,7 @@ py::array_t<std::int64_t> update_many_rows(MonitorBank& bank, py::handle values)
 }
 
 std::size_t signal_index(const MonitorBank& bank, std::int64_t signal) {
-  if (signal < 0 || static_cast<std::size_t>(signal) >= bank.signals()) {
+  if (signal < 0 || std::cmp_greater_equal(signal, bank.signals())) {
     refuse("signal", "an integer from 0 to " + std::to_string(bank.signals() - 1),
            static_cast<double>(signal));
   }
@@ -156,7 +156,7 @@ void bind_monitor_bank(py::module_& m) {
       .def_property(
           "regime", &MonitorBank::regime,
           [](MonitorBank& self, std::int64_t regime) {
-            if (regime < 0 || static_cast<std::size_t>(regime) >= self.regimes()) {
+            if (regime < 0 || std::cmp_greater_equal(regime, self.regimes())) {
               refuse("regime", "an integer from 0 to " + std::to_string(self.regimes() - 1),
                      static_cast<double>(regime));
             }

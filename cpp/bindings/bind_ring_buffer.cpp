@@ -1,3 +1,4 @@
+#include <limits>
 #include <variant>
 
 #include "bindings.hpp"
@@ -104,11 +105,11 @@ py::array copy(const AnyRingBuffer& self) {
   });
 }
 
-AnyRingBuffer from_state(const py::bytes& blob) {
+AnyRingBuffer from_state(const py::bytes& blob, std::size_t most_bytes) {
   try {
-    return {RingBuffer<double>::from_state(as_bytes(blob))};
+    return {RingBuffer<double>::from_state(as_bytes(blob), most_bytes)};
   } catch (const StateTypeError&) {
-    return {RingBuffer<float>::from_state(as_bytes(blob))};
+    return {RingBuffer<float>::from_state(as_bytes(blob), most_bytes)};
   }
 }
 
@@ -162,12 +163,19 @@ void bind_ring_buffer(py::module_& m) {
             return visit(self, [](const auto& buffer) { return to_bytes(buffer.state()); });
           },
           "Give the whole state as a versioned, checksummed blob.")
-      .def_static("from_state", &from_state, py::arg("state"), "Restore a buffer.")
+      .def_static(
+          "from_state",
+          [](const py::bytes& blob, std::int64_t max_bytes) {
+            return from_state(blob, to_size("max_bytes", max_bytes));
+          },
+          py::arg("state"), py::kw_only(), py::arg("max_bytes") = kStateBytes, "Restore a buffer.")
       .def(py::pickle(
           [](const AnyRingBuffer& self) {
             return visit(self, [](const auto& buffer) { return to_bytes(buffer.state()); });
           },
-          &from_state))
+          [](const py::bytes& blob) {
+            return from_state(blob, std::numeric_limits<std::size_t>::max());
+          }))
       .def(
           "memory_bytes",
           [](const AnyRingBuffer& self) {

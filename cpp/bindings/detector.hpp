@@ -7,6 +7,7 @@
 
 #include "arrays.hpp"
 #include "fast_update.hpp"
+#include "pickled.hpp"
 #include "selfheal/base/state_codec.hpp"
 
 namespace selfheal::python {
@@ -113,7 +114,7 @@ void define_detector_state(py::class_<Detector>& cls) {
          "state", [](const Detector& self) { return to_bytes(self.state()); },
          "Give the whole state as a versioned, checksummed blob.")
       .def(py::pickle([](const Detector& self) { return to_bytes(self.state()); },
-                      [](const py::bytes& blob) { return Detector::from_state(as_bytes(blob)); }))
+                      &from_pickle<Detector>))
       .def(
           "clone",
           [](const py::object& self) {
@@ -125,6 +126,8 @@ void define_detector_state(py::class_<Detector>& cls) {
       .def("memory_bytes", &Detector::memory_bytes, "Bytes held, fixed at construction.");
   const py::cpp_function from_state(
       [](const py::type& type, const py::bytes& state) {
+        Detector restored = Detector::from_state(as_bytes(state));  // within what it may cost
+        if (type.is(py::type::of<Detector>())) return py::cast(std::move(restored));
         py::object made = type.attr("__new__")(type);
         made.attr("__setstate__")(state);
         return made;

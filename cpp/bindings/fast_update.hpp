@@ -15,6 +15,21 @@ Chart* instance_of(PyObject* self) {
   return py::handle(self).cast<Chart*>();  // a Python class with several C++ bases
 }
 
+/// Likewise of any object; py::type_error unless it is an initialised instance of the class.
+template <typename T>
+T& checked_instance_of(PyObject* object) {
+  static PyTypeObject* const type =
+      reinterpret_cast<PyTypeObject*>(py::type::of<T>().release().ptr());
+  T* const held = PyObject_TypeCheck(object, type) != 0 ? instance_of<T>(object) : nullptr;
+  if (held == nullptr) {
+    throw py::type_error(std::string("expected an initialised ") + type->tp_name + ", got " +
+                         (PyObject_TypeCheck(object, type) != 0
+                              ? "one whose __init__ was not called"
+                              : type_name(object)));
+  }
+  return *held;
+}
+
 template <typename Chart>
 PyObject* fast_update(PyObject* self, PyObject* argument) {
   double x = 0.0;

@@ -1,6 +1,24 @@
 #include "bindings.hpp"
 #include "selfheal/version.hpp"
 
+namespace {
+
+// pybind11 gives memory that is no object yet to an instance without one, made by __new__ alone, as
+// soon as a function asks for it: an __init__ of its own would fill it. Ours have none of the kind.
+void* refuse_blank(std::size_t /*bytes*/) {
+  throw py::type_error("expected an initialised object; was __init__ called?");
+}
+
+void refuse_blanks(const py::module_& m) {
+  for (const auto& [name, held] : m.attr("__dict__").cast<py::dict>()) {
+    if (PyType_Check(held.ptr()) == 0) continue;
+    auto* const type = reinterpret_cast<PyTypeObject*>(held.ptr());
+    if (auto* const bound = py::detail::get_type_info(type)) bound->operator_new = &refuse_blank;
+  }
+}
+
+}  // namespace
+
 // Objects belong to one thread at a time and the module's only global is atomic, so the
 // free-threaded interpreter may go without its lock.
 PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
@@ -27,4 +45,5 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   bind_turn_lock(m);
   bind_inference_monitor(m);
   bind_hot_path(m);
+  refuse_blanks(m);
 }

@@ -8,7 +8,7 @@ namespace selfheal::runtime {
 
 namespace {
 
-std::atomic<std::uint64_t> generation{0};
+std::atomic<std::uint32_t> generation{0};
 
 void count_fork() noexcept { generation.fetch_add(1, std::memory_order_relaxed); }
 

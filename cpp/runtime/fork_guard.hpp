@@ -14,7 +14,7 @@ class ForkGuard {
   bool forked() const noexcept;
 
  private:
-  std::uint64_t generation_;
+  std::uint32_t generation_;  // 64 bits would need a library of atomics on ARMv6 and ARMv7
 };
 
 }  // namespace selfheal::runtime

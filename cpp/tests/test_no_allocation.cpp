@@ -1,9 +1,9 @@
 #include <doctest/doctest.h>
 
-#include <cstdlib>
-#include <new>
+#include <memory>
 #include <vector>
 
+#include "counting_new.hpp"
 #include "samples.hpp"
 #include "selfheal/base/crc32c.hpp"
 #include "selfheal/base/moments.hpp"
@@ -26,38 +26,9 @@
 #include "selfheal/guard/snapshot_pool.hpp"
 #include "selfheal/measure/signal_pass.hpp"
 
-namespace {
-
-bool armed = false;
-std::size_t allocations = 0;
-
-void* counted(std::size_t size) {
-  if (armed) ++allocations;
-  void* const memory = std::malloc(size == 0 ? 1 : size);
-  if (memory == nullptr) std::abort();
-  return memory;
-}
-
-// Counts what its body allocates.
-template <typename Body>
-std::size_t allocations_in(Body&& body) {
-  allocations = 0;
-  armed = true;
-  body();
-  armed = false;
-  return allocations;
-}
-
-}  // namespace
-
-void* operator new(std::size_t size) { return counted(size); }
-void* operator new[](std::size_t size) { return counted(size); }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete[](void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
-
 using namespace selfheal;
+using testing::allocations_in;
+using testing::bytes_held_by;
 
 TEST_CASE("the trap works") {
   CHECK(allocations_in([] {
@@ -65,6 +36,31 @@ TEST_CASE("the trap works") {
           v[0] = 1;
           CHECK(v.size() == 1000);
         }) > 0);
+}
+
+TEST_CASE("the trap sees what needs more alignment than usual") {
+  struct alignas(64) Line {
+    std::byte bytes[64];
+  };
+  std::unique_ptr<Line> one;
+  std::vector<Line> three;
+  CHECK(allocations_in([&] { one = std::make_unique<Line>(); }) == 1);
+  CHECK(allocations_in([&] { three.resize(3); }) == 1);
+  CHECK(one != nullptr);
+  CHECK(three.size() == 3);
+}
+
+TEST_CASE("a bank says how many bytes it holds") {
+  for (const std::size_t signals : {1, 3, 4, 17}) {
+    for (const std::size_t regimes : {1, 2}) {
+      std::unique_ptr<MonitorBank> bank;
+      const std::vector<std::vector<Reference>> references(
+          regimes, std::vector<Reference>(signals, Reference::normal(0.0, 1.0)));
+      const std::size_t held =
+          bytes_held_by([&] { bank = std::make_unique<MonitorBank>(references, 1e4); });
+      CHECK(bank->memory_bytes() == held);
+    }
+  }
 }
 
 TEST_CASE("no class allocates in its loop") {

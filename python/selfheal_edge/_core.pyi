@@ -36,6 +36,9 @@ class StateCorruptError(StateError):
 class StateTypeError(StateError):
     """The state of another class."""
 
+class StateTooLargeError(StateError):
+    """The object would take more memory than `max_bytes` allows."""
+
 class StateVersionError(StateError):
     """Written by a newer version of this library."""
 
@@ -119,8 +122,17 @@ class RingBuffer(metaclass=_Pybind11Type):
         """Give the whole state as a versioned, checksummed blob."""
 
     @staticmethod
-    def from_state(state: bytes) -> RingBuffer:
-        """Restore a buffer; raise StateError if the blob is refused."""
+    def from_state(state: bytes, *, max_bytes: int = 16777216) -> RingBuffer:
+        """Restore a buffer; raise StateError if the blob is refused.
+
+        Parameters
+        ----------
+        state
+            From `state()`.
+        max_bytes
+            What the object may take beside four times its state: a few bytes may name a capacity
+            of gigabytes.
+        """
 
     def __getstate__(self) -> bytes:
         """As `state`: for copy and pickle."""
@@ -198,8 +210,17 @@ class Moments(metaclass=_Pybind11Type):
         """Give the whole state as a versioned, checksummed blob."""
 
     @staticmethod
-    def from_state(state: bytes) -> Moments:
-        """Restore; raise StateError if the blob is refused."""
+    def from_state(state: bytes, *, max_bytes: int = 16777216) -> Moments:
+        """Restore; raise StateError if the blob is refused.
+
+        Parameters
+        ----------
+        state
+            From `state()`.
+        max_bytes
+            What the object may take beside four times its state: a few bytes may name a capacity
+            of gigabytes.
+        """
 
     def __getstate__(self) -> bytes:
         """As `state`: for copy and pickle."""

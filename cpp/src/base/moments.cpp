@@ -111,8 +111,8 @@ std::vector<std::byte> Moments::state() const {
   return std::move(writer).finish();
 }
 
-Moments Moments::from_state(std::span<const std::byte> blob) {
-  StateReader reader(blob, kTag, 1);
+Moments Moments::from_state(std::span<const std::byte> blob, std::size_t most_bytes) {
+  StateReader reader(blob, kTag, 1, most_bytes);
   const std::uint64_t window = reader.u64();
   StateReader::require(window <= kMaxWindow, "a window out of range");
   const std::uint64_t skipped = reader.u64();
@@ -131,7 +131,7 @@ Moments Moments::from_state(std::span<const std::byte> blob) {
                          "a window in disorder");
     reader.require_exactly(newer.count + (end - begin), sizeof(double));
   }
-  Moments moments(static_cast<std::size_t>(window));
+  Moments moments(reader.claim(window, 3 * sizeof(double)));
   moments.skipped_ = skipped;
   moments.older_begin_ = static_cast<std::size_t>(begin);
   moments.older_end_ = static_cast<std::size_t>(end);

@@ -1,5 +1,6 @@
 #include "selfheal/base/state_codec.hpp"
 
+#include <limits>
 #include <string>
 #include <utility>
 
@@ -73,7 +74,7 @@ std::vector<std::byte> StateWriter::finish() && {
 }
 
 StateReader::StateReader(std::span<const std::byte> blob, StateTag tag,
-                         std::uint16_t newest_version) {
+                         std::uint16_t newest_version, std::size_t most_bytes) {
   if (blob.size() < kHeaderBytes + kChecksumBytes) {
     throw StateTruncatedError("state: expected at least 24 bytes, got " +
                               std::to_string(blob.size()));
@@ -105,6 +106,9 @@ StateReader::StateReader(std::span<const std::byte> blob, StateTag tag,
                             " of type " + letters(tag) + ", got " + std::to_string(version_));
   }
   payload_ = blob.subspan(kHeaderBytes, held);
+  constexpr std::size_t kMost = std::numeric_limits<std::size_t>::max();
+  const std::size_t own = held < kMost / 4 ? 4 * held : kMost;
+  claimable_ = most_bytes < kMost - own ? most_bytes + own : kMost;
 }
 
 std::uint64_t StateReader::little_endian(std::size_t bytes) {
@@ -134,6 +138,17 @@ double StateReader::f64() {
 
 void StateReader::require(bool fact, const char* what) {
   if (!fact) throw StateCorruptError(std::string("state: impossible content: ") + what);
+}
+
+std::size_t StateReader::claim(std::uint64_t count, std::size_t item_bytes) {
+  if (count > claimable_ / item_bytes) {
+    throw StateTooLargeError("state: expected an object of at most " + std::to_string(claimable_) +
+                             " bytes, got one of " + std::to_string(count) + " times " +
+                             std::to_string(item_bytes) + "; from_state takes another limit");
+  }
+  const auto fits = static_cast<std::size_t>(count);
+  claimable_ -= fits * item_bytes;
+  return fits;
 }
 
 void StateReader::require_exactly(std::uint64_t count, std::size_t item_bytes) const {

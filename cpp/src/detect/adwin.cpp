@@ -207,6 +207,7 @@ Adwin Adwin::read(StateReader& reader) {
   StateReader::require(delta > 0.0 && delta <= 1.0 && clock >= 1 && max_buckets >= 1 &&
                            max_buckets <= 1000 && least >= 1,
                        "parameters out of range");
+  reader.claim(kRows * (std::uint64_t{max_buckets} + 1), sizeof(Bucket));
   Adwin detector(delta, clock, max_buckets, least, grace, false);
   detector.tick_ = reader.u32();
   detector.rows_ = reader.u32();

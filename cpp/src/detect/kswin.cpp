@@ -217,6 +217,7 @@ Kswin Kswin::read(StateReader& reader) {
           window_size >= 2 * stat_size && window_size <= kLargestWindow &&
           reader.remaining() / sizeof(double) < kLargestWindow + 2 * kLargestSample,
       "parameters out of range");
+  reader.claim(window_size + std::uint64_t{3} * stat_size, sizeof(double));
   Kswin detector(alpha, window_size, stat_size, seed, false);
   detector.p_value_ = reader.f64();
   detector.distance_ = reader.f64();

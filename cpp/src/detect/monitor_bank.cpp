@@ -249,12 +249,14 @@ Onset MonitorBank::change(std::size_t signal) const noexcept {
 }
 
 std::size_t MonitorBank::memory_bytes() const noexcept {
-  const std::size_t per_signal = sizeof(detail::SignalCharts) + sizeof(BankThresholds) +
-                                 sizeof(OnsetTracker) + sizeof(double) + 2 * sizeof(std::uint64_t) +
-                                 sizeof(std::uint8_t);
-  return sizeof *this + signals_ * (per_signal + references_.size() * sizeof(Reference)) +
-         lanes_.size() * (sizeof(detail::BankLanes) + kRows * kLanes * sizeof(double)) +
-         preparations_.size() * sizeof(detail::BankPreparation);
+  const auto bytes = [](const auto&... vectors) {
+    return (... + (vectors.capacity() * sizeof(*vectors.data())));
+  };
+  std::size_t references = bytes(references_);
+  for (const auto& held : references_) references += bytes(held);
+  return sizeof *this + references +
+         bytes(thresholds_, lanes_, charts_, preparations_, rows_, converted_, settled_, alarmed_,
+               skipped_, trackers_);
 }
 
 std::vector<std::byte> MonitorBank::state() const {
@@ -313,8 +315,9 @@ MonitorBank::MonitorBank(StateReader& reader) {
                            regimes <= reader.remaining() && signals <= reader.remaining(),
                        "parameters out of range");
   signals_ = static_cast<std::size_t>(signals);
-  regime_ = static_cast<std::size_t>(reader.u64());
-  StateReader::require(regime_ < regimes, "no such regime");
+  const std::uint64_t regime_in_use = reader.u64();
+  StateReader::require(regime_in_use < regimes, "no such regime");
+  regime_ = static_cast<std::size_t>(regime_in_use);
   count_ = reader.u64();
   for (std::uint64_t regime = 0; regime < regimes; ++regime) {
     auto& held = references_.emplace_back();

@@ -5,6 +5,8 @@
 #include <span>
 #include <vector>
 
+#include "selfheal/base/state_codec.hpp"
+
 namespace selfheal {
 
 /// Mean and variance of all samples (window 0) or of the last `window` ones.
@@ -49,7 +51,8 @@ class Moments {
   std::size_t memory_bytes() const noexcept;
 
   std::vector<std::byte> state() const;
-  static Moments from_state(std::span<const std::byte> blob);
+  /// most_bytes: what the object may take beside four times its state.
+  static Moments from_state(std::span<const std::byte> blob, std::size_t most_bytes = kStateBytes);
 
  private:
   struct Part {

@@ -22,7 +22,7 @@ class RingBuffer {
   static_assert(std::is_same_v<T, float> || std::is_same_v<T, double>);
 
  public:
-  /// Most values a buffer may hold; keeps a damaged or hostile state from asking for more.
+  /// Most values a buffer may hold.
   static constexpr std::size_t kMaxValues = std::size_t{1} << 28;
 
   /// The rows held, oldest first: all of `older`, then all of `newer` (empty until the window
@@ -107,9 +107,11 @@ class RingBuffer {
     return std::move(writer).finish();
   }
 
-  /// The window restarts at another place of its memory; what it shows is the same.
-  static RingBuffer from_state(std::span<const std::byte> blob) {
-    StateReader reader(blob, kTag, 1);
+  /// The window restarts at another place of its memory; what it shows is the same. most_bytes:
+  /// what the buffer may take beside four times its state.
+  static RingBuffer from_state(std::span<const std::byte> blob,
+                               std::size_t most_bytes = kStateBytes) {
+    StateReader reader(blob, kTag, 1, most_bytes);
     const std::uint64_t capacity = reader.u64();
     const std::uint64_t stored_width = reader.u64();
     const std::uint64_t width = std::max<std::uint64_t>(stored_width, 1);
@@ -118,6 +120,7 @@ class RingBuffer {
                              capacity * width <= kMaxValues,
                          "a capacity or width out of range");
     reader.require_exactly(std::min(capacity, total) * width, sizeof(T));
+    reader.claim(capacity * width, sizeof(T));
     RingBuffer buffer(static_cast<std::size_t>(capacity), static_cast<std::size_t>(width));
     buffer.is_scalar_ = stored_width == 0;
     const auto rows = static_cast<std::size_t>(std::min(capacity, total));

@@ -24,6 +24,9 @@
 /// Floats are stored as their IEEE 754 bits, so a restored object continues bit for bit. The CRC
 /// finds damage, not forgery: authenticity is the store's business. Writing and reading allocate;
 /// neither happens in the loop.
+///
+/// A few bytes may name a capacity of gigabytes, so that a reader bounds what an object may cost:
+/// `kStateBytes` and four times its state, unless from_state() was given another bound.
 namespace selfheal {
 
 /// A blob was refused. The subclass says why; the message says it in words.
@@ -46,6 +49,11 @@ class StateTypeError : public StateError {
  public:
   using StateError::StateError;
 };
+/// Whole and of this class, but the object would take more memory than the reader allows.
+class StateTooLargeError : public StateError {
+ public:
+  using StateError::StateError;
+};
 /// Written by a newer version of this library.
 class StateVersionError : public StateError {
  public:
@@ -53,6 +61,9 @@ class StateVersionError : public StateError {
 };
 
 using StateTag = std::uint32_t;
+
+/// Memory that a restored object may take beside what its state accounts for.
+inline constexpr std::size_t kStateBytes = std::size_t{16} << 20;
 
 /// Tag of four letters, e.g. state_tag("CUSM").
 constexpr StateTag state_tag(const char (&letters)[5]) noexcept {
@@ -88,7 +99,8 @@ class StateReader {
  public:
   /// Throws a StateError unless `blob` is whole, undamaged, of type `tag` and of a payload version
   /// from 1 to `newest_version`.
-  StateReader(std::span<const std::byte> blob, StateTag tag, std::uint16_t newest_version);
+  StateReader(std::span<const std::byte> blob, StateTag tag, std::uint16_t newest_version,
+              std::size_t most_bytes = kStateBytes);
 
   std::uint16_t version() const noexcept { return version_; }
   std::size_t remaining() const noexcept { return payload_.size(); }
@@ -101,6 +113,8 @@ class StateReader {
   void number(float& value) { value = f32(); }
   void number(double& value) { value = f64(); }
 
+  /// The count, if that many items fit in what the object may still take; else StateTooLargeError.
+  std::size_t claim(std::uint64_t count, std::size_t item_bytes);
   /// Throws StateCorruptError if `fact` is false: a value that no object can have.
   static void require(bool fact, const char* what);
   /// Throws unless the payload holds exactly `count` more items of `item_bytes` (overflow-safe).
@@ -112,6 +126,7 @@ class StateReader {
   std::uint64_t little_endian(std::size_t bytes);
 
   std::span<const std::byte> payload_;
+  std::size_t claimable_ = 0;  // bytes
   std::uint16_t version_ = 0;
 };
 

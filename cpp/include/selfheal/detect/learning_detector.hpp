@@ -90,8 +90,9 @@ class LearningDetector {
     return std::move(writer).finish();
   }
 
-  static Derived from_state(std::span<const std::byte> blob) {
-    StateReader reader(blob, Derived::kTag, 1);
+  /// most_bytes: what the detector may take beside four times its state.
+  static Derived from_state(std::span<const std::byte> blob, std::size_t most_bytes = kStateBytes) {
+    StateReader reader(blob, Derived::kTag, 1, most_bytes);
     Derived detector = Derived::read(reader);
     detector.first_ = reader.f64();
     detector.drift_detected_ = reader.u8() != 0;
