@@ -3,7 +3,8 @@
 CRC-32C stands beside google-crc32c and xxhash in one run, over blocks as the sweep reads them and
 over the whole buffer; read bandwidth is NumPy's sum over 64-bit words. "Detection to healed" is the
 core's call on a damaged block: look, find a source, verify, write, verify again, seal, report. The
-share of bytes that is covered is printed with its parts; `exposure.py` says how they are counted.
+share of bytes that is covered is printed with its parts; `integrity/protected_share.py` says how
+they are counted.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import selfheal_edge as she
 from selfheal_edge import _core
 from selfheal_edge.calibration.known_answers import choose_questions
 from selfheal_edge.integrity.guarded_image import GuardedImage, GuardOptions
-from selfheal_edge.integrity.protected_share import measure_exposure
+from selfheal_edge.integrity.protected_share import measure_protected_share
 from selfheal_edge.tflite.session import Session
 
 KEY = bytes(range(16))
@@ -273,17 +274,17 @@ def model_rows(name: str, quick: bool) -> list[harness.Row]:
         )
     )
     rows += notice_rows(session, name, quick)
-    exposure = measure_exposure(session)
-    print(f"{name}: {exposure}")
+    protected_share = measure_protected_share(session)
+    print(f"{name}: {protected_share}")
     image.close()
     session.close()
     rows += [
         harness.Row(
-            f"{name}: deciding bytes watched", 100 * exposure.watched_share, "%", None, True
+            f"{name}: deciding bytes watched", 100 * protected_share.watched_share, "%", None, True
         ),
         harness.Row(
             f"{name}: watched or rebuilt, of data and code",
-            100 * exposure.share_with_code,
+            100 * protected_share.share_with_code,
             "%",
             None,
             True,

@@ -144,7 +144,7 @@ def test_events_health_and_logs(
         for text in (*event.evidence, event.outcome, event.cause, event.strategy):
             check(text or "")
     check(str(served.health.coverage))
-    check(str(served.health.exposure))
+    check(str(served.health.protected_share))
     check(repr(served))
     check("\n".join(record.getMessage() for record in caplog.records), 20_000)
     rows = served.infer({name: rows[0] for name, rows in moved.items()})

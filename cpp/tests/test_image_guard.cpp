@@ -320,7 +320,7 @@ TEST_CASE("random damage of every kind at once never makes anything worse") {
   CHECK(lost < 300 * kBlocks / 20);
 }
 
-TEST_CASE("both keyed entries of a block are lost: golden's seal and a checksum vouch for it") {
+TEST_CASE("both keyed entries of a block are lost: golden's seal and a checksum prove it") {
   Guarded g;
   g.image.table().keyed_bytes()[5 * 16] ^= std::byte{1};
   g.image.table().keyed_bytes()[5 * 16 + 8] ^= std::byte{2};

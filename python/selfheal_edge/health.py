@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Any
 
 from selfheal_edge.causes import Cause
-from selfheal_edge.integrity.protected_share import Exposure
+from selfheal_edge.integrity.protected_share import ProtectedShare
 from selfheal_edge.monitoring.monitor import Alarm
 from selfheal_edge.text import MESSAGE, shown
 from selfheal_edge.tflite.runtimes.protocol import Array, Coverage, CoverageTable
@@ -70,7 +70,7 @@ class Health:
     generation: int
     """The saved state of the weights that is active; 0 is golden."""
     coverage: CoverageSummary
-    exposure: Exposure
+    protected_share: ProtectedShare
     """Which share of the bytes that can influence an answer is watched, as counted when it was
     first asked for."""
     fingerprint: Fingerprint
@@ -98,7 +98,7 @@ class Health:
             "state": self.state.value,
             "trouble": None if self.trouble is None else self.trouble.value,
             "coverage": self.coverage.to_dict(),
-            "exposure": asdict(self.exposure),
+            "protected_share": asdict(self.protected_share),
             "fingerprint": self.fingerprint.to_dict(),
         }
 

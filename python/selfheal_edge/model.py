@@ -13,7 +13,7 @@ from selfheal_edge.concurrency.locks import ModelLock
 from selfheal_edge.diagnosis.diagnoser import Diagnoser
 from selfheal_edge.errors import ForkedProcessError, ModelClosedError
 from selfheal_edge.health import CoverageSummary, Health, HealthState, Prediction
-from selfheal_edge.integrity.protected_share import Exposure, measure_exposure
+from selfheal_edge.integrity.protected_share import ProtectedShare, measure_protected_share
 from selfheal_edge.loop.assembly import assemble
 from selfheal_edge.monitoring.baseline import Baseline
 from selfheal_edge.monitoring.monitor import Monitor
@@ -103,7 +103,7 @@ class SelfHealingModel:
         self._policy = Policy() if policy is None else policy
         kit = ModelRepairKit() if repair_kit is None else repair_kit
         kit.require(self._policy.strategies())
-        baseline.vouch()
+        baseline.skip_probe()
         self._journal = Journal(self._policy.max_events, on_event, clock)
         self._maintenance_lock = self._inference_lock = ModelLock(self._journal.deliver)
         if self._policy.mode == "background":
@@ -127,7 +127,7 @@ class SelfHealingModel:
             self._session.close()
             raise
         self._baseline = baseline
-        self._exposure: Exposure | None = None
+        self._protected_share: ProtectedShare | None = None
         self._weights = ModelWeights(
             self._parts.weights, self._session.copy, self._parts.loop.found
         )
@@ -327,7 +327,7 @@ class SelfHealingModel:
                 trouble=None if loop.trouble is None else loop.trouble.cause,
                 generation=self._parts.weights.active,
                 coverage=CoverageSummary.of(self._session.coverage, self._session.choice.reason),
-                exposure=self._exposed(),
+                protected_share=self._count_protected(),
                 fingerprint=self._session.fingerprint,
                 predictions=self._loop.predictions,
                 alarms=count.alarms,
@@ -339,10 +339,10 @@ class SelfHealingModel:
                 nonfinite=self._parts.monitor.nonfinite,
             )
 
-    def _exposed(self, *, builds: bool = True) -> Exposure:
-        if self._exposure is None:
-            self._exposure = measure_exposure(self._session, builds=builds)
-        return self._exposure
+    def _count_protected(self, *, builds: bool = True) -> ProtectedShare:
+        if self._protected_share is None:
+            self._protected_share = measure_protected_share(self._session, builds=builds)
+        return self._protected_share
 
     def memory_report(self) -> dict[str, int]:
         """Return the bytes that the guard holds beside the runtime's own, by what for."""
@@ -365,7 +365,7 @@ class SelfHealingModel:
             self._inference_lock.check_process()
             self._loop.dispatcher.close()
             with self._maintenance_lock, self._inference_lock:
-                self._exposed(builds=False)  # what `health` can still tell afterwards
+                self._count_protected(builds=False)  # what `health` can still tell afterwards
                 self._journal.add(EventKind.CLOSED, self._loop.predictions)
                 self._inference_lock.close()
                 self._maintenance_lock.close()

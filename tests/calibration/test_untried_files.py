@@ -74,7 +74,7 @@ def test_an_unsigned_one_from_elsewhere_spares_nothing(
     data = digits_baseline.to_bytes()
     on_another_device()
     loaded = she.Baseline.from_bytes(data)
-    loaded.vouch()
+    loaded.skip_probe()
     assert loaded.tried_kernels == ()
     assert not known_hashes
     tried = trials(monkeypatch)
@@ -163,7 +163,7 @@ def test_one_of_the_release_before_is_read(digits_baseline: she.Baseline) -> Non
 
 @pytest.mark.usefixtures("forgotten")
 @pytest.mark.skipif(not RUNTIMES, reason="no TFLite runtime is installed")
-def test_the_user_vouches_for_a_file(
+def test_the_user_has_a_file_skip_the_probe(
     digits_baseline: she.Baseline, digits: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     probe = she.ProbePolicy(vouched=(digits_baseline.model_sha256,))

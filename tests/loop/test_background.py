@@ -81,7 +81,7 @@ def held_up(first: str = "held") -> dict[str, Any]:
     return {"responses": responses}
 
 
-def settle(model: she.SelfHealingModel, samples: Array) -> None:
+def serve_until_healthy(model: she.SelfHealingModel, samples: Array) -> None:
     """Serve until all is well: what resisted meanwhile is tried again after some time."""
     assert model.wait_healed(SOON)  # while the worker looks, sweeps are left out
     for x in stream(samples, 4000):
@@ -132,7 +132,7 @@ def test_what_is_trusted_is_right(
 
         together(predict, predict, flips, timeout_s=seconds + SOON)
         assert trusted == {True, False}
-        settle(model, samples)
+        serve_until_healthy(model, samples)
         assert model.health.repairs > 0
         assert bytes_of(model) == pristine(digits_model_path(), model)
         assert same(answers(model, samples), [expected])
@@ -191,7 +191,7 @@ def test_alarms_of_a_damaged_model_are_none_of_the_healed_one(
         assert model.wait_healed(SOON)
         assert model.health.state == "healthy"
         assert "alarm" not in kinds(model)
-        settle(model, samples)
+        serve_until_healthy(model, samples)
 
 
 @pytest.mark.parametrize("hot_spare", [False, True])
@@ -239,12 +239,12 @@ def test_everything_at_once(
             flips,
             timeout_s=2 * SOON,
         )
-        settle(model, samples)
+        serve_until_healthy(model, samples)
         assert same(answers(model, samples), expected)
         # Rollbacks may have undone every flip before anything else found it: one that stands.
         repairs = model.health.repairs
         damage(model)
-        settle(model, samples)
+        serve_until_healthy(model, samples)
         assert same(answers(model, samples), expected)
         assert model.health.repairs > repairs
     assert [e.seq for e in events] == list(range(len(events)))

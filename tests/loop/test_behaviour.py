@@ -235,7 +235,7 @@ class TestEvents:
         held: list[she.SelfHealingModel] = []
         depth = [0, 0]
 
-        def chatter(_: she.Event) -> None:
+        def use_the_model(_: she.Event) -> None:
             depth[0] += 1
             depth[1] = max(depth)
             held[0].rollback()
@@ -243,7 +243,7 @@ class TestEvents:
 
         policy = she.Policy(max_events=50)
         with she.SelfHealingModel(
-            digits_model_path(), digits_baseline, policy=policy, on_event=chatter
+            digits_model_path(), digits_baseline, policy=policy, on_event=use_the_model
         ) as model:
             held.append(model)
             model.rollback()
@@ -321,7 +321,7 @@ class TestPrediction:
 
 
 class TestOtherDevice:
-    """A baseline from elsewhere is settled at the first start, and the event says so."""
+    """A baseline from elsewhere is commissioned at the first start, and the event says so."""
 
     def test_another_machine(self, digits_baseline: she.Baseline, samples: Array) -> None:
         there = dataclasses.replace(digits_baseline.fingerprint, machine="armv7l")
@@ -334,14 +334,14 @@ class TestOtherDevice:
         with she.SelfHealingModel(digits_model_path(), elsewhere) as model:
             (event,) = model.events
             assert event.kind == "commissioned"
-            assert "differ and were settled" in str(event.outcome)
+            assert "differ and were recorded anew" in str(event.outcome)
             assert "armv7l" in event.evidence[0]
             flip(model, 3000)
             assert len(model.weights.scrub()) == 1
             assert model.health.state == "healthy"  # proven by the answers of this device
-            settled = model.baseline
+            commissioned = model.baseline
             model.predict(samples[0])
-        with she.SelfHealingModel(digits_model_path(), settled) as model:
+        with she.SelfHealingModel(digits_model_path(), commissioned) as model:
             assert model.events == ()
 
     @pytest.mark.skipif(len(RUNTIMES) < 2, reason="needs both runtimes in one environment")

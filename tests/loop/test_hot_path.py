@@ -76,7 +76,7 @@ def condition(model: she.SelfHealingModel) -> dict[str, Any]:
     """Return all that predictions leave behind."""
     monitor = model._parts.monitor
     health = dataclasses.asdict(model.health)
-    for place in ("exposure", "fingerprint", "coverage"):
+    for place in ("protected_share", "fingerprint", "coverage"):
         health.pop(place)
     return {
         "events": told(model),
@@ -120,7 +120,7 @@ CASES: dict[str, Case] = {
     "clean": ({}, _clean, {}),
     "stuck": ({}, _stuck, {}),
     "drift": ({}, _drift, {}),
-    "beat": ({"known_answers_every": 7}, _clean, {}),
+    "periodic": ({"known_answers_every": 7}, _clean, {}),
     "rebuild": ({"rebuild_after_predictions": 50}, _clean, {}),
     "skip": ({"nonfinite": "skip"}, _nan, {}),
     "damage": ({"scrub_bytes_per_predict": ALL}, _clean, {31: damage, 77: damage}),
@@ -192,7 +192,7 @@ def test_a_batch_equals_single_calls(
     digits_baseline: she.Baseline, samples: Array, name: str
 ) -> None:
     singles, expected = served(digits_baseline, CASES[name], samples, one_by_one)
-    happens = {"clean": 0, "beat": 0, "rebuild": 0}.get(name, 1)
+    happens = {"clean": 0, "periodic": 0, "rebuild": 0}.get(name, 1)
     assert len(expected["events"]) >= happens
     for serve in (at_once, in_parts):
         given, left = served(digits_baseline, CASES[name], samples, serve)

@@ -260,7 +260,7 @@ def test_works_in_odd_callers(runtime: str, tmp_path: Path, hostile_setup: str) 
     assert done.returncode == 7
 
 
-def test_chatter_stays_out_of_the_callers_terminal(runtime: Any, capfd: Any) -> None:
+def test_native_stderr_stays_out_of_the_callers_terminal(runtime: Any, capfd: Any) -> None:
     with Prober(runtime) as prober:
         prober.probe(builder.dense_model().file())
         prober.probe(b"junk")

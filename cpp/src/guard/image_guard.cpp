@@ -154,9 +154,9 @@ RepairSource ImageGuard::rewrite(std::size_t block, Finding& finding) noexcept {
   if (source == RepairSource::kNone && pool_ != nullptr) {
     // No copy has the keyed hash: perhaps both entries for it are damaged. Golden's own seal and a
     // checksum that has survived say what the block must be.
-    const auto vouched = pool_->vouched(block, image_->table());
-    if (!vouched.empty()) {
-      std::memcpy(copy.data(), vouched.data(), copy.size());
+    const auto authentic = pool_->authentic(block, image_->table());
+    if (!authentic.empty()) {
+      std::memcpy(copy.data(), authentic.data(), copy.size());
       image_->expect(block, image_->seal_of(block, copy));
       source = RepairSource::kSnapshot;
     }

@@ -22,7 +22,7 @@ std::span<const std::byte> SnapshotPool::find_genuine(std::size_t block) const n
   return {};
 }
 
-std::span<const std::byte> SnapshotPool::vouched(std::size_t block,
+std::span<const std::byte> SnapshotPool::authentic(std::size_t block,
                                                  const SealTable& seals) const noexcept {
   const StoredBlock golden = stored_at(0, block);
   if (!golden.is_sound || !seals.has_crc(block, crc32c(golden.bytes))) return {};

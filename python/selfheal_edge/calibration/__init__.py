@@ -1,1 +1,1 @@
-"""What normal operation looks like, learned once and settled on the device."""
+"""What normal operation looks like, learned once and commissioned on the device."""

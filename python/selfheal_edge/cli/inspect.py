@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from selfheal_edge.health import CoverageSummary
-from selfheal_edge.integrity.protected_share import measure_exposure
+from selfheal_edge.integrity.protected_share import measure_protected_share
 from selfheal_edge.text import LIST, MESSAGE, shown
 from selfheal_edge.tflite.runtimes.protocol import TensorSpec
 from selfheal_edge.tflite.runtimes.select import (
@@ -54,7 +54,7 @@ def run_inspect(
             f"from an embedding of {head.embedding_size}"
         )
         print(f"guarded    {CoverageSummary.of(session.coverage, session.choice.reason)}")
-        print(f"exposed    {measure_exposure(session)}")
+        print(f"protected  {measure_protected_share(session)}")
         print()
         rest = "(graph: shapes, scales, options)"
         names = [shown(row.region.name, _NAME_WIDTH) for row in session.coverage.rows]

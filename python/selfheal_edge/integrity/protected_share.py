@@ -11,13 +11,13 @@ from selfheal_edge.tflite.memory.source_image import SourceImage
 from selfheal_edge.tflite.runtimes.protocol import Coverage
 from selfheal_edge.tflite.session import Session
 
-__all__ = ["Exposure", "measure_exposure"]
+__all__ = ["ProtectedShare", "measure_protected_share"]
 
 _LIBRARIES: Final = ("ai_edge_litert", "tflite_runtime", "selfheal_edge")
 
 
 @dataclass(frozen=True, slots=True)
-class Exposure:
+class ProtectedShare:
     """Bytes of this process that can influence a model's answers, by how they are guarded."""
 
     watched: int
@@ -67,7 +67,7 @@ def _code() -> int | None:
     return total
 
 
-def measure_exposure(session: Session, *, builds: bool = True) -> Exposure:
+def measure_protected_share(session: Session, *, builds: bool = True) -> ProtectedShare:
     """Count the bytes of this process that can influence a session's answers.
 
     Parameters
@@ -95,7 +95,7 @@ def measure_exposure(session: Session, *, builds: bool = True) -> Exposure:
         if row.coverage is Coverage.EXECUTING and row.image == "source"
     )
     watched = images + sum(in_place)
-    return Exposure(watched, copied, _heap(session) if builds else None, _code())
+    return ProtectedShare(watched, copied, _heap(session) if builds else None, _code())
 
 
 def _heap(session: Session) -> int | None:

@@ -344,6 +344,6 @@ class RepairExecutor:
             EventKind.COMMISSIONED,
             prediction,
             evidence=tuple(evidence),
-            outcome=f"known answers {'are the same' if same else 'differ and were settled'}",
+            outcome=f"known answers {'are the same' if same else 'differ and were recorded anew'}",
         )
         return baseline.with_known_answers(answers, here)

@@ -62,7 +62,7 @@ class Baseline:
     model_sha256: str
     """Of the user's original file: a baseline belongs to it and to no other."""
     fingerprint: Fingerprint
-    """Where `known_answers` were taken; another device settles its own at its first start."""
+    """Where `known_answers` were taken; another device records its own at its first start."""
     false_alarm_interval: float
     """Wanted mean number of predictions between two false alarms of the whole monitor."""
     samples: int
@@ -111,8 +111,8 @@ class Baseline:
             if index < 0 or not all(0 <= n < 2**31 for n in shape):
                 raise ValueError(f"shapes: expected shapes by index, got {index}: {shape}")
 
-    def vouch(self) -> None:
-        """Spare a file its trial in a child process, if calibration tried it on such a device.
+    def skip_probe(self) -> None:
+        """Let this process load the file unprobed, if calibration probed it on such a device.
 
         `tried_kernels` is taken at its word: `from_bytes` drops what it cannot rely on.
         """
@@ -252,7 +252,7 @@ class Baseline:
             ) from None
 
     def with_known_answers(self, answers: KnownAnswers, fingerprint: Fingerprint) -> Baseline:
-        """Return the same baseline with answers settled on another device."""
+        """Return the same baseline with known answers recorded on another device."""
         return replace(self, known_answers=answers, fingerprint=fingerprint)
 
     def check_model(self, sha256: str) -> None:

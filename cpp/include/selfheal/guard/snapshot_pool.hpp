@@ -110,7 +110,7 @@ class SnapshotPool {
   std::span<const std::byte> find_genuine(std::size_t block) const noexcept;
   /// Golden's copy of `block`, if it is sound and has either checksum that `seals` keeps for the
   /// block: the last word where both keyed entries of an image's table are lost. Empty otherwise.
-  std::span<const std::byte> vouched(std::size_t block, const SealTable& seals) const noexcept;
+  std::span<const std::byte> authentic(std::size_t block, const SealTable& seals) const noexcept;
   /// Mends golden's copy of `block`, bytes or hashes, from live bytes that have its hash. False if
   /// it is damaged and cannot be mended; `changed` says if it was damaged.
   bool mend_golden(std::size_t block, bool* changed) noexcept;

@@ -6,7 +6,7 @@ import contextlib
 import os
 from typing import Final
 
-__all__ = ["descriptor_path", "nameless_file", "temporary_file"]
+__all__ = ["anonymous_file", "descriptor_path", "temporary_file"]
 
 _MEMORY_FOLDER: Final = "/dev/shm"  # noqa: S108 — names in it are random, files are this user's
 
@@ -17,7 +17,7 @@ def descriptor_path(fd: int) -> str | None:
     return path if os.path.exists(path) else None
 
 
-def nameless_file(name: str) -> tuple[int, bool]:
+def anonymous_file(name: str) -> tuple[int, bool]:
     """Return the descriptor of an empty file without a name, and whether it can be sealed.
 
     A kernel may be too old for files in memory, and a sandbox may refuse them: then it is a

@@ -8,8 +8,8 @@ import mmap
 import os
 
 from selfheal_edge.tflite.memory.anonymous_file import (
+    anonymous_file,
     descriptor_path,
-    nameless_file,
     temporary_file,
 )
 
@@ -47,7 +47,7 @@ class SourceImage:
         self._map = mmap.mmap(self._fd, self.nbytes)
 
     def _create(self, data: bytes) -> int:
-        fd, is_sealable = nameless_file("selfheal-model")
+        fd, is_sealable = anonymous_file("selfheal-model")
         if descriptor_path(fd) is None:  # no way to it for a runtime, which wants a path
             os.close(fd)
             (fd, self._path), is_sealable = temporary_file(), False

@@ -30,7 +30,7 @@ from selfheal_edge.errors import (
 )
 from selfheal_edge.hashing import sha256
 from selfheal_edge.text import quoted, shown
-from selfheal_edge.tflite.memory.anonymous_file import nameless_file
+from selfheal_edge.tflite.memory.anonymous_file import anonymous_file
 from selfheal_edge.tflite.sandbox.interpreter import ADVICE, child_environment, find_interpreter
 from selfheal_edge.tflite.sandbox.known import (
     KernelsName,
@@ -319,7 +319,7 @@ def _no_python(python: str, error: Exception) -> ProbeError:
 
 
 def _memory_file(data: bytes) -> int:
-    fd, _ = nameless_file("selfheal-candidate")
+    fd, _ = anonymous_file("selfheal-candidate")
     try:
         view = memoryview(data)
         while view:
@@ -366,7 +366,7 @@ def _result(answer: dict[str, Any], request: dict[str, Any]) -> ProbeResult:
         reason = f"the runtime crashed with {_signal_name(int(ending[7:]))} while {doing}"
     else:
         reason = f"the runtime ended the process ({ending}) while {doing}"
-    last = answer["chatter"].splitlines()[-1:] if kind != "refused" else []
+    last = answer["stderr"].splitlines()[-1:] if kind != "refused" else []
     if last:
         reason += f" (it said: {shown(last[0], 300)})"
     at_limit = kind == "memory" or ending in ("memory", "timeout")

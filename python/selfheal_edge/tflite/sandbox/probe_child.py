@@ -101,19 +101,19 @@ def _attempt(
 ) -> dict[str, Any]:
     start = time.monotonic()
     status_r, status_w = os.pipe()
-    chatter_r, chatter_w = os.pipe()
+    stderr_r, stderr_w = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(status_r)
-        os.close(chatter_r)
-        _candidate(module, request, model_fd, status_w, chatter_w)
+        os.close(stderr_r)
+        _candidate(module, request, model_fd, status_w, stderr_w)
     os.close(status_w)
-    os.close(chatter_w)
+    os.close(stderr_w)
     try:
-        ending, status, chatter = _watch(pid, request, (status_r, chatter_r), owner, start)
+        ending, status, stderr = _watch(pid, request, (status_r, stderr_r), owner, start)
     finally:
         os.close(status_r)
-        os.close(chatter_r)
+        os.close(stderr_r)
     lines = status.decode("utf-8", "replace").splitlines()
     error = next((json.loads(line[6:]) for line in lines if line.startswith("error ")), None)
     shapes: list[Any] = next(
@@ -125,7 +125,7 @@ def _attempt(
         "stage": stages[-1] if stages else "start",
         "error": error,
         "shapes": shapes,
-        "chatter": chatter.decode("utf-8", "replace").strip(),
+        "stderr": stderr.decode("utf-8", "replace").strip(),
         "seconds": time.monotonic() - start,
     }
 
@@ -160,11 +160,11 @@ def _watch(
             os.kill(pid, signal.SIGKILL)
     # Closed pipes without an end: a file that has taken over the process. It gets no time.
     code = _reap(pid, deadline)
-    status, chatter = kept[pipes[0]], kept[pipes[1]]
+    status, stderr = kept[pipes[0]], kept[pipes[1]]
     if not verdict and os.WIFSIGNALED(code):
         number = os.WTERMSIG(code)
         verdict = "timeout" if number == signal.SIGXCPU else f"signal {number}"
-    return verdict or f"exit {os.WEXITSTATUS(code)}", status, chatter
+    return verdict or f"exit {os.WEXITSTATUS(code)}", status, stderr
 
 
 def _reap(pid: int, deadline: float) -> int:
@@ -195,12 +195,12 @@ def _data_bytes() -> int:
 
 
 def _candidate(
-    module: Any, request: dict[str, Any], model_fd: int, status: int, chatter: int
+    module: Any, request: dict[str, Any], model_fd: int, status: int, stderr: int
 ) -> NoReturn:
     """Load, allocate, invoke, destroy; never return."""
     code = 0
     try:
-        _confine(request, chatter)
+        _confine(request, stderr)
         _run(module, request, model_fd, status)
     except BaseException as error:
         text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
@@ -210,7 +210,7 @@ def _candidate(
         os._exit(code)
 
 
-def _confine(request: dict[str, Any], chatter: int) -> None:
+def _confine(request: dict[str, Any], stderr: int) -> None:
     parent = os.getppid()
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -218,8 +218,8 @@ def _confine(request: dict[str, Any], chatter: int) -> None:
             os._exit(1)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
-    os.dup2(chatter, 1)
-    os.dup2(chatter, 2)
+    os.dup2(stderr, 1)
+    os.dup2(stderr, 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     cpu = int(request["timeout_s"]) * max(1, request["num_threads"]) + 1
     _lower(resource.RLIMIT_CPU, cpu)

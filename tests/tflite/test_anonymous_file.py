@@ -14,7 +14,7 @@ import pytest
 from tests.tflite.support import RUNTIMES
 
 from selfheal_edge.assets import digits_model_path
-from selfheal_edge.tflite.memory import anonymous_file as nameless
+from selfheal_edge.tflite.memory import anonymous_file as files
 from selfheal_edge.tflite.memory import source_image
 from selfheal_edge.tflite.memory.source_image import SourceImage
 
@@ -61,8 +61,8 @@ def test_no_proc(monkeypatch: pytest.MonkeyPatch, in_memory: bool) -> None:
     assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
-def test_nobody_else_can_open_what_has_a_name() -> None:
-    fd, path = nameless.temporary_file()
+def test_no_other_user_can_open_what_has_a_name() -> None:
+    fd, path = files.temporary_file()
     try:
         assert os.fstat(fd).st_mode & 0o777 == 0o600
         assert os.path.samestat(os.fstat(fd), os.stat(path))
