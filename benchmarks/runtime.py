@@ -24,8 +24,8 @@ from selfheal_edge.assets import digits_model_path
 from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.file.rewrite import copy_model
 from selfheal_edge.tflite.memory.source_image import SourceImage
-from selfheal_edge.tflite.random_inputs import full_range_input
 from selfheal_edge.tflite.runtimes.protocol import Array, Instance, RuntimeName
+from selfheal_edge.tflite.runtimes.random_inputs import full_range_input
 from selfheal_edge.tflite.runtimes.select import available_runtimes, choose
 from windows import ratio_bounds, take_turns
 

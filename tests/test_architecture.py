@@ -49,6 +49,25 @@ ARROWS: dict[str, frozenset[str]] = {
         "cli": "redteam model calibration health policy causes integrity tflite assets",
     }.items()
 }
+# The same inside `tflite`, from a loaded model down to the format of its file.
+INSIDE_TFLITE: dict[str, frozenset[str]] = {
+    part: frozenset(others.split())
+    for part, others in {
+        "format": "",
+        "validation": "format",
+        "file": "validation format",
+        "memory": "",
+        "float_environment": "",
+        "coverage": "file format",
+        "sandbox": "memory file",
+        "runtimes": "coverage sandbox memory file format float_environment",
+        "arrays": "runtimes",
+        "signatures": "runtimes file",
+        "fixed_shapes": "runtimes sandbox memory file",
+        "flip_check": "runtimes coverage memory format",
+        "session": "flip_check signatures runtimes coverage sandbox memory file float_environment",
+    }.items()
+}
 # Whatever else changes: a strategy knows no cause, an inference neither heals nor knows that it is
 # healed, and what learns writes nothing.
 NEVER = {
@@ -113,10 +132,22 @@ def test_imports_follow_the_arrows(path: Path) -> None:
     assert parts_imported(path) <= allowed, f"no arrow leads from {mine} there"
 
 
-def test_arrows_point_down() -> None:
-    """No part imports, by whatever way, what imports it; and some arrows must never be drawn."""
+@pytest.mark.parametrize("path", sorted((PACKAGE / "tflite").rglob("*.py")), ids=name_of)
+def test_imports_follow_the_arrows_inside_tflite(path: Path) -> None:
+    mine = path.relative_to(PACKAGE / "tflite").with_suffix("").parts[0]
+    names = (n.split(".") for n in imports(ast.parse(path.read_text(encoding="utf-8"))))
+    parts = {n[2] for n in names if n[1:2] == ["tflite"]} - {mine}
+    assert mine == "__init__" or parts <= INSIDE_TFLITE[mine], f"no arrow leads from {mine} there"
+
+
+def test_some_arrows_are_never_drawn() -> None:
     assert not [(a, b) for a, b in NEVER if b in ARROWS.get(a, ())]
-    below = {part: set(others) for part, others in ARROWS.items()}
+
+
+@pytest.mark.parametrize("arrows", [ARROWS, INSIDE_TFLITE], ids=["package", "tflite"])
+def test_arrows_point_down(arrows: dict[str, frozenset[str]]) -> None:
+    """No part imports, by whatever way, what imports it."""
+    below = {part: set(others) for part, others in arrows.items()}
     for _ in below:
         for others in below.values():
             others.update(*(below[other] for other in tuple(others)))

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
         Strategy,
     )
     from selfheal_edge.store.journal import Event, EventKind
-    from selfheal_edge.tflite.coverage.flip_check import FlipEffort
+    from selfheal_edge.tflite.flip_check import FlipEffort
     from selfheal_edge.tflite.sandbox.policy import ProbePolicy
 
     __version__: str
@@ -124,7 +124,7 @@ _LAZY = {
     "Event": "store.journal",
     "EventKind": "store.journal",
     "Evidence": "diagnosis.symptoms",
-    "FlipEffort": "tflite.coverage.flip_check",
+    "FlipEffort": "tflite.flip_check",
     "Health": "health",
     "HealthState": "health",
     "Measurement": "monitoring.signals",

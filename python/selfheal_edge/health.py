@@ -10,7 +10,8 @@ from selfheal_edge.causes import Cause
 from selfheal_edge.integrity.protected_share import ProtectedShare
 from selfheal_edge.monitoring.monitor import Alarm
 from selfheal_edge.text import MESSAGE, shown
-from selfheal_edge.tflite.runtimes.protocol import Array, Coverage, CoverageTable
+from selfheal_edge.tflite.coverage.table import Coverage, CoverageTable
+from selfheal_edge.tflite.runtimes.protocol import Array
 from selfheal_edge.tflite.session import Fingerprint
 
 __all__ = ["CoverageSummary", "Health", "HealthState", "Prediction"]

@@ -21,7 +21,7 @@ from selfheal_edge.policy import Policy
 from selfheal_edge.repair import ModelRepairKit
 from selfheal_edge.store.journal import Event, EventKind, Journal
 from selfheal_edge.tflite.arrays import Batch, Tensors, check_out, read_batch
-from selfheal_edge.tflite.coverage.flip_check import FlipEffort
+from selfheal_edge.tflite.flip_check import FlipEffort
 from selfheal_edge.tflite.memory.heap import give_back
 from selfheal_edge.tflite.runtimes.protocol import Array, TensorSpec
 from selfheal_edge.tflite.runtimes.select import KernelsArgument, RuntimeArgument

@@ -12,9 +12,9 @@ import numpy as np
 from selfheal_edge.integrity.guarded_image import CorruptBlock, GuardedImage
 from selfheal_edge.integrity.weights import Heal, Weights
 from selfheal_edge.store.file_format import write_atomically
+from selfheal_edge.tflite.coverage.table import CoverageTable
 from selfheal_edge.tflite.file.rewrite import ModelCopy
 from selfheal_edge.tflite.format.records import Region
-from selfheal_edge.tflite.runtimes.protocol import CoverageTable
 
 __all__ = ["ImageView", "ModelWeights", "guarded_weights"]
 

@@ -28,7 +28,7 @@ import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path
 from selfheal_edge.diagnosis.symptoms import Symptoms
 from selfheal_edge.monitoring.signals import Measurement
-from selfheal_edge.tflite.runtimes.protocol import Coverage
+from selfheal_edge.tflite.coverage.table import Coverage
 
 
 def serve(model: she.SelfHealingModel, inputs: Array) -> list[she.Prediction]:
@@ -382,7 +382,7 @@ class TestOtherDevice:
         if "litert" not in RUNTIMES:
             pytest.skip("tflite-runtime's default kernels do execute these weights")
         from selfheal_edge.tflite.coverage.rules import cover
-        from selfheal_edge.tflite.runtimes.protocol import CoverageTable
+        from selfheal_edge.tflite.coverage.table import CoverageTable
 
         def too_good(*given: Any, **more: Any) -> CoverageTable:
             rows = cover(*given, **more).rows

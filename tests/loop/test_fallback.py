@@ -15,8 +15,8 @@ from tests.support import RUNTIMES, Array, Raw, answers, executing, flip, same
 import selfheal_edge as she
 from selfheal_edge import _core, cli
 from selfheal_edge.assets import DigitsData, digits_model_path
+from selfheal_edge.tflite.coverage.table import Coverage
 from selfheal_edge.tflite.runtimes import select
-from selfheal_edge.tflite.runtimes.protocol import Coverage
 from selfheal_edge.tflite.runtimes.select import KernelsArgument
 
 pytestmark = pytest.mark.skipif("litert" not in RUNTIMES, reason="LiteRT is not installed")

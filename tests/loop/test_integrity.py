@@ -34,7 +34,8 @@ from tests.support import (
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path
 from selfheal_edge.errors import IntegrityError
-from selfheal_edge.tflite.runtimes.protocol import Coverage, RuntimeName
+from selfheal_edge.tflite.coverage.table import Coverage
+from selfheal_edge.tflite.runtimes.protocol import RuntimeName
 
 BLOCK = 512
 

@@ -12,7 +12,8 @@ from tests.made_models import accumulating, branching_classifier, int16_classifi
 from tests.support import Array, Raw, answers, internals, kinds, same
 
 import selfheal_edge as she
-from selfheal_edge.tflite.runtimes.protocol import Coverage, RuntimeName
+from selfheal_edge.tflite.coverage.table import Coverage
+from selfheal_edge.tflite.runtimes.protocol import RuntimeName
 from selfheal_edge.tflite.runtimes.select import KernelsArgument
 
 MADE: dict[str, Callable[[], bytes]] = {

@@ -12,7 +12,7 @@ from tests.support import RUNTIMES, Array, answers, bytes_of, flip, internals, p
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path
-from selfheal_edge.tflite.runtimes.protocol import Coverage
+from selfheal_edge.tflite.coverage.table import Coverage
 
 pytestmark = pytest.mark.skipif("litert" not in RUNTIMES, reason="LiteRT is not installed")
 

@@ -10,7 +10,8 @@ from tests.tflite.builder import Builder
 
 import selfheal_edge as she
 from selfheal_edge.assets import DigitsData, digits_model_path
-from selfheal_edge.tflite.runtimes.protocol import Coverage, RuntimeName
+from selfheal_edge.tflite.coverage.table import Coverage
+from selfheal_edge.tflite.runtimes.protocol import RuntimeName
 
 
 def reading(words: int = 400, size: int = 16, classes: int = 4) -> bytes:

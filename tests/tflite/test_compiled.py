@@ -27,10 +27,11 @@ from tests.tflite.support import MODULES, RUNTIMES, SHARED
 from selfheal_edge import _core
 from selfheal_edge.assets import digits_model_path
 from selfheal_edge.errors import ForkedProcessError, ModelClosedError
+from selfheal_edge.tflite.coverage.table import Coverage
 from selfheal_edge.tflite.runtimes import select
 from selfheal_edge.tflite.runtimes.compiled import CompiledInstance
 from selfheal_edge.tflite.runtimes.litert import LiteRt
-from selfheal_edge.tflite.runtimes.protocol import Coverage, RuntimeName
+from selfheal_edge.tflite.runtimes.protocol import RuntimeName
 from selfheal_edge.tflite.sandbox.known import runtime_version
 
 needs_litert = pytest.mark.skipif("litert" not in RUNTIMES, reason="LiteRT is not installed")

@@ -23,17 +23,17 @@ from tests.tflite.operand_cases import CASES, FEW
 
 from selfheal_edge.assets import digits_model_path
 from selfheal_edge.errors import ModelFormatError
-from selfheal_edge.tflite.coverage.flip_check import (
+from selfheal_edge.tflite.coverage.table import Coverage
+from selfheal_edge.tflite.file.model_file import ModelFile
+from selfheal_edge.tflite.flip_check import (
     Finding,
     FlipEffort,
     RegionFlips,
     check_coverage,
     never_better_than,
 )
-from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.memory.source_image import SourceImage
 from selfheal_edge.tflite.runtimes.compiled import CompiledInstance
-from selfheal_edge.tflite.runtimes.protocol import Coverage
 from selfheal_edge.tflite.runtimes.select import choose
 from selfheal_edge.tflite.sandbox.known import KernelsName, mark_known
 

@@ -14,8 +14,8 @@ from tests.tflite.instances import SETUPS, raw_answer, raw_interpreter, same
 
 from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.file.rewrite import copy_model
-from selfheal_edge.tflite.random_inputs import full_range_input
 from selfheal_edge.tflite.runtimes.compiled import CompiledInstance
+from selfheal_edge.tflite.runtimes.random_inputs import full_range_input
 from selfheal_edge.tflite.session import Session
 
 KINDS = ("dense", "convolutional", "branches", "upsampling", "transposed")

@@ -16,9 +16,9 @@ from tests.tflite.instances import SETUPS, built, raw_answer, raw_interpreter, s
 from selfheal_edge.assets import digits_model_path
 from selfheal_edge.errors import ModelFormatError
 from selfheal_edge.tflite.coverage.rules import BuiltOperator, cover
+from selfheal_edge.tflite.coverage.table import Coverage
 from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.format import schema
-from selfheal_edge.tflite.runtimes.protocol import Coverage
 
 
 def check_answers(path: Path, setup: Any) -> dict[str, Coverage]:

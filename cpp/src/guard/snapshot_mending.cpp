@@ -23,7 +23,7 @@ std::span<const std::byte> SnapshotPool::find_genuine(std::size_t block) const n
 }
 
 std::span<const std::byte> SnapshotPool::authentic(std::size_t block,
-                                                 const SealTable& seals) const noexcept {
+                                                   const SealTable& seals) const noexcept {
   const StoredBlock golden = stored_at(0, block);
   if (!golden.is_sound || !seals.has_crc(block, crc32c(golden.bytes))) return {};
   return golden.bytes;

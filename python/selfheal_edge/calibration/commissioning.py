@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from selfheal_edge.errors import IntegrityError
 from selfheal_edge.monitoring.baseline import KnownAnswers
-from selfheal_edge.tflite.coverage.flip_check import Finding, FlipEffort
+from selfheal_edge.tflite.flip_check import Finding, FlipEffort
 from selfheal_edge.tflite.runtimes.protocol import Array
 from selfheal_edge.tflite.session import Session
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from selfheal_edge.tflite.runtimes.protocol import Array, Coverage
+from selfheal_edge.tflite.coverage.table import Coverage
+from selfheal_edge.tflite.runtimes.protocol import Array
 from selfheal_edge.tflite.session import Session
 
 __all__ = ["Reservoir", "choose_inputs", "choose_questions"]

@@ -6,9 +6,9 @@ import os
 from dataclasses import dataclass
 from typing import Final
 
+from selfheal_edge.tflite.coverage.table import Coverage
 from selfheal_edge.tflite.memory.heap import allocated_bytes
 from selfheal_edge.tflite.memory.source_image import SourceImage
-from selfheal_edge.tflite.runtimes.protocol import Coverage
 from selfheal_edge.tflite.session import Session
 
 __all__ = ["ProtectedShare", "measure_protected_share"]

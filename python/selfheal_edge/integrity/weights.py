@@ -12,8 +12,8 @@ from selfheal_edge.concurrency.locks import ModelLock
 from selfheal_edge.errors import IntegrityError
 from selfheal_edge.integrity.generations import GOLDEN, Generations
 from selfheal_edge.integrity.guarded_image import CorruptBlock, GuardedImage, RestoreReport
+from selfheal_edge.tflite.coverage.table import CoverageTable
 from selfheal_edge.tflite.format.records import Region
-from selfheal_edge.tflite.runtimes.protocol import CoverageTable
 
 __all__ = ["GOLDEN", "CorruptBlock", "GuardedImage", "Heal", "RestoreReport", "Weights"]
 

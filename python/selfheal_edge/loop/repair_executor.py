@@ -23,7 +23,7 @@ from selfheal_edge.monitoring.baseline import Baseline, KnownAnswers
 from selfheal_edge.repair import ModelRepairKit, RepairCase
 from selfheal_edge.store.journal import EventKind, Journal
 from selfheal_edge.text import LIST, shown
-from selfheal_edge.tflite.coverage.flip_check import FlipEffort
+from selfheal_edge.tflite.flip_check import FlipEffort
 from selfheal_edge.tflite.runtimes.protocol import Instance
 from selfheal_edge.tflite.session import Session
 from selfheal_edge.trial.proof import REPEATS, Proof, RepairAttempts, prove_restored

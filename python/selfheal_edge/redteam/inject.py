@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from selfheal_edge.model import SelfHealingModel
 from selfheal_edge.text import quoted
+from selfheal_edge.tflite.coverage.table import Coverage
 from selfheal_edge.tflite.format.records import Region
-from selfheal_edge.tflite.runtimes.protocol import Coverage
 from selfheal_edge.weights import guarded_weights
 
 __all__ = ["Flip", "Injector", "inject"]

@@ -6,7 +6,7 @@ from typing import Literal
 
 from selfheal_edge.integrity.weights import Weights
 from selfheal_edge.repair.protocol import RepairCase, RepairOutcome, RepairTarget
-from selfheal_edge.tflite.runtimes.protocol import Coverage
+from selfheal_edge.tflite.coverage.table import Coverage
 
 __all__ = ["Rollback"]
 

@@ -11,17 +11,18 @@ from typing import Any, TypeAlias
 
 from selfheal_edge.errors import ModelFormatError
 from selfheal_edge.text import shown
-from selfheal_edge.tflite.coverage.flip_check import (
+from selfheal_edge.tflite.coverage.table import CoverageTable
+from selfheal_edge.tflite.file.model_file import ModelFile
+from selfheal_edge.tflite.file.rewrite import CopyOptions, ModelCopy, copy_model
+from selfheal_edge.tflite.flip_check import (
     FlipEffort,
     RegionFlips,
     check_coverage,
     never_better_than,
 )
-from selfheal_edge.tflite.file.model_file import ModelFile
-from selfheal_edge.tflite.file.rewrite import CopyOptions, ModelCopy, copy_model
 from selfheal_edge.tflite.float_environment import UsualFloats
 from selfheal_edge.tflite.memory.source_image import SourceImage
-from selfheal_edge.tflite.runtimes.protocol import Array, CoverageTable, Instance
+from selfheal_edge.tflite.runtimes.protocol import Array, Instance
 from selfheal_edge.tflite.runtimes.select import Choice, KernelsArgument, RuntimeArgument, choose
 from selfheal_edge.tflite.sandbox.policy import ProbePolicy
 from selfheal_edge.tflite.signatures import SignatureNames

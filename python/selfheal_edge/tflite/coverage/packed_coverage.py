@@ -8,10 +8,10 @@ from typing import Final, Protocol
 import numpy as np
 
 from selfheal_edge.tflite.coverage.packed_index import PackedBuffer, packed_for, unfolded
+from selfheal_edge.tflite.coverage.table import Coverage, CoverageTable, RegionCoverage
 from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.format.operators import operator_known_as
 from selfheal_edge.tflite.format.records import OperatorInfo, Region, RegionUse, TensorInfo
-from selfheal_edge.tflite.runtimes.protocol import Coverage, CoverageTable, RegionCoverage
 
 __all__ = ["Witness", "cover_packed"]
 

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from selfheal_edge.tflite.coverage.table import Coverage, CoverageTable, RegionCoverage
 from selfheal_edge.tflite.format.operators import operator_known_as
 from selfheal_edge.tflite.format.records import Region
-from selfheal_edge.tflite.runtimes.protocol import Coverage, CoverageTable, RegionCoverage
 
 __all__ = ["BuiltOperator", "cover"]
 

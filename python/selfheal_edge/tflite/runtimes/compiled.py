@@ -12,16 +12,11 @@ from selfheal_edge import _core
 from selfheal_edge.text import quoted
 from selfheal_edge.tflite.coverage.packed_coverage import cover_packed
 from selfheal_edge.tflite.coverage.packed_index import PackedBuffer, packed_regions, read_index
+from selfheal_edge.tflite.coverage.table import CoverageTable
 from selfheal_edge.tflite.file.rewrite import ModelCopy
 from selfheal_edge.tflite.format.records import Region, TensorInfo
 from selfheal_edge.tflite.runtimes.interpreter import InterpreterInstance, litert_interpreter
-from selfheal_edge.tflite.runtimes.protocol import (
-    Array,
-    CoverageTable,
-    KernelsChoice,
-    RuntimeName,
-    TensorSpec,
-)
+from selfheal_edge.tflite.runtimes.protocol import Array, KernelsChoice, RuntimeName, TensorSpec
 
 __all__ = ["CompiledInstance"]
 

@@ -18,15 +18,10 @@ import numpy as np
 from selfheal_edge import _core
 from selfheal_edge.errors import ForkedProcessError, ModelClosedError, ModelFormatError
 from selfheal_edge.tflite.coverage.rules import BuiltOperator, cover
+from selfheal_edge.tflite.coverage.table import CoverageTable
 from selfheal_edge.tflite.file.rewrite import ModelCopy
 from selfheal_edge.tflite.format.records import Region, TensorInfo
-from selfheal_edge.tflite.runtimes.protocol import (
-    Array,
-    CoverageTable,
-    KernelsChoice,
-    RuntimeName,
-    TensorSpec,
-)
+from selfheal_edge.tflite.runtimes.protocol import Array, KernelsChoice, RuntimeName, TensorSpec
 
 __all__ = ["InterpreterInstance", "litert_interpreter"]
 

@@ -14,7 +14,6 @@ from selfheal_edge.errors import ModelFormatError, ProbeLimitError
 from selfheal_edge.text import quoted
 from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.file.rewrite import ModelCopy
-from selfheal_edge.tflite.random_inputs import full_range_input
 from selfheal_edge.tflite.runtimes.compiled import CompiledInstance
 from selfheal_edge.tflite.runtimes.interpreter import InterpreterInstance, litert_interpreter
 from selfheal_edge.tflite.runtimes.protocol import (

@@ -10,18 +10,13 @@ from typing import Final, Literal, TypeAlias, get_args
 
 from selfheal_edge.errors import ModelFormatError, RuntimeUnavailableError
 from selfheal_edge.text import quoted
+from selfheal_edge.tflite.coverage.table import Coverage
 from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.file.rewrite import ModelCopy
 from selfheal_edge.tflite.float_environment import UsualFloats
 from selfheal_edge.tflite.memory.source_image import SourceImage
 from selfheal_edge.tflite.runtimes.litert import LiteRt
-from selfheal_edge.tflite.runtimes.protocol import (
-    Coverage,
-    Instance,
-    KernelsChoice,
-    Runtime,
-    RuntimeName,
-)
+from selfheal_edge.tflite.runtimes.protocol import Instance, KernelsChoice, Runtime, RuntimeName
 from selfheal_edge.tflite.runtimes.tflite_runtime import TfliteRuntime
 from selfheal_edge.tflite.sandbox.policy import ProbePolicy
 from selfheal_edge.tflite.sandbox.trial import probe_copy

@@ -19,10 +19,11 @@ from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 
+from selfheal_edge.tflite.coverage.table import Coverage, CoverageTable
 from selfheal_edge.tflite.format.records import Region
 from selfheal_edge.tflite.memory.source_image import SourceImage
-from selfheal_edge.tflite.random_inputs import full_range_input
-from selfheal_edge.tflite.runtimes.protocol import Array, Coverage, CoverageTable, Instance
+from selfheal_edge.tflite.runtimes.protocol import Array, Instance
+from selfheal_edge.tflite.runtimes.random_inputs import full_range_input
 from selfheal_edge.tflite.runtimes.select import Choice
 
 __all__ = ["Finding", "FlipEffort", "RegionFlips", "check_coverage", "never_better_than"]
