@@ -53,8 +53,8 @@ def take_turns(
     """Measure loops over inputs turn by turn, in windows of about 0.3 ms.
 
     Every window of each has the same number of calls, and goes on with the inputs where its last
-    one ended. Who follows whom is drawn anew every round, so that nobody always finds the caches
-    as the same neighbour left them.
+    one ended. The order is drawn anew every round, so that no loop always finds the caches as
+    the same neighbour left them.
     """
     for work in works:
         work(inputs)

@@ -55,10 +55,10 @@ def main() -> int:
 
         injector = she.redteam.inject(model)
         injector.flip_bits(options.flips, seed=options.seed)
-        # The raw interpreter's view: what the caller would get if nobody looked.
+        # The raw interpreter's view: what the caller would get without the guard.
         damaged = {name: bytes(injector.memory(name)) for name in model.weights.images}
         during = unguarded(options.model, damaged, clips, baseline)
-        print(f"{options.flips} bits flipped    {accuracy(during):7.2%}, with nobody to heal them")
+        print(f"{options.flips} bits flipped    {accuracy(during):7.2%}, unguarded")
 
         found = model.weights.scrub()
         modules = sorted({m.split("/", 1)[1] for block in found for m in block.modules})

@@ -13,7 +13,7 @@ repaired, so if every byte is right afterwards and nothing was repaired meanwhil
 right during the inference; otherwise the model is asked again. There, no answer may be wrong at
 all, and any that is counts against us.
 
-Where the sweep comes first, the claim to the letter has a gap that nobody can close: a flip that
+Where the sweep comes first, the claim to the letter has a gap that no sweep can close: a flip that
 falls while the sweep goes round, behind its back, is older than the sweep's end and not found by
 it. Those answers are counted and told apart: each must have a flip since that sweep's *beginning*.
 

@@ -60,8 +60,8 @@ def resident_kib() -> int:
 def stays_flat(work: Callable[[], object], allowed_kib: int, attempts: int = 4) -> bool:
     """Whether a run of `work` leaves memory within `allowed_kib` of what it was.
 
-    A leak grows in every run. Once, anything may: the kernel takes back pages that nobody touches,
-    and they return when somebody does.
+    A leak grows in every run. Once, anything may: the kernel takes back pages that no thread
+    touches, and they return when one does.
     """
     for _ in range(attempts):
         before = resident_kib()

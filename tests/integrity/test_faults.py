@@ -196,7 +196,7 @@ def quiet_life(
     """Serve at one prediction a minute of a simulated clock, rebuilt every half hour.
 
     Another thread makes snapshots and generations with other weights, and goes to and fro between
-    them, all the time. Of damage nobody may speak.
+    them, all the time. No event may speak of damage.
     """
     now = [0.0]
     policy = she.Policy(

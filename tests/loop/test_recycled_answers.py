@@ -1,4 +1,4 @@
-"""Arrays of answers that nobody has any more are used again; those that somebody has never are."""
+"""Arrays of answers are used again once the caller has dropped them, and never before."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_held_answers_stay(
     assert [v.tobytes() for v in views] == [np.asarray(y)[..., :4].tobytes() for y in held]
 
 
-@pytest.mark.skipif(not GIL, reason="without the GIL nobody can tell who holds an array")
+@pytest.mark.skipif(not GIL, reason="without the GIL reference counts tell nothing")
 def test_dropped_answers_come_again(model: she.SelfHealingModel, samples: Array) -> None:
     seen = set()
     for x in samples[:50]:

@@ -26,7 +26,7 @@ def quiet(digits_baseline: she.Baseline, runtime: RuntimeName) -> Iterator[she.S
 
 
 def live_bytes(model: she.SelfHealingModel) -> Array:
-    """Return the bytes of the running instance, whoever watches them."""
+    """Return the bytes of the running instance, guarded or not."""
     name = executing(model)
     if name == "packed":
         return np.frombuffer(model._session.instance.images["packed"], np.uint8)
@@ -96,7 +96,7 @@ def test_a_failed_reload_leaves_the_old_instance_watched(
 def test_a_reload_does_not_settle_for_less(
     quiet: she.SelfHealingModel, samples: Array, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An instance whose packed weights nobody can see does not replace one that is watched."""
+    """An instance whose packed weights are not mapped does not replace one that is watched."""
     if executing(quiet) != "packed":
         pytest.skip("nothing is packed here")
     expected = answers(quiet, samples[:20])

@@ -44,7 +44,7 @@ def filled(tmp_path: Path) -> Path:
 
 
 def sql(path: Path, *statements: str) -> None:
-    """Change a closed store's rows as somebody without the key would."""
+    """Change a closed store's rows as an attacker without the key would."""
     connection = sqlite3.connect(path, isolation_level=None)
     for statement in statements:
         connection.execute(statement)

@@ -61,7 +61,7 @@ def test_no_region_is_marked_better_than_flips_show(
 def test_int16_and_inner_subgraphs(
     tmp_path: Path, make: Callable[[], bytes], setup: Any, num_threads: int
 ) -> None:
-    """What XNNPACK may have packed where nobody sees it is never called a rebuild away."""
+    """What XNNPACK may have packed out of sight is never called a rebuild away."""
     path = tmp_path / "model"
     path.write_bytes(make())
     runtime, kernels = setup

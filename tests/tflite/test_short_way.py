@@ -18,7 +18,7 @@ from selfheal_edge.tflite.runtimes.protocol import KernelsChoice, RuntimeName
 @pytest.mark.parametrize("setup", SETUPS)
 @pytest.mark.parametrize("name", ["hello_world_int8", "ad_autoencoder_int8", "split_concat_uint8"])
 def test_static_models_take_it(name: str, setup: tuple[RuntimeName, KernelsChoice]) -> None:
-    """Also those whose file leaves the batch axis open, which nobody resizes."""
+    """Also those whose file leaves the batch axis open, which the test does not resize."""
     path = SHARED / f"{name}.tflite"
     if not path.exists():
         pytest.skip("../shared/models is absent")
@@ -30,7 +30,7 @@ def test_static_models_take_it(name: str, setup: tuple[RuntimeName, KernelsChoic
 
 
 def doubled_tail(open_axis: int) -> bytes:
-    """Return x[i:] + x[i:], where i is an input too: nobody knows its shape before it runs."""
+    """Return x[i:] + x[i:], where i is an input too: its shape is known only after it has run."""
     builder = Builder()
     graph = builder.graph()
     graph.tensor([4], shape_signature=[open_axis])

@@ -41,7 +41,7 @@ def test_outputs_stay_and_taps_equal_preserved_tensors(path: Path, setup: Any) -
                     kept = preserving.get_tensor(tap)
                     if not same([value], [kept]):
                         # tflite-runtime's ADD works in place even there, and what is "preserved"
-                        # is its result; a tap is an output, which nobody may overwrite.
+                        # is its result; a tap is an output, which no operator may overwrite.
                         assert tap in overwritten
                         assert same([kept], [preserving.get_tensor(overwritten[tap])])
 

@@ -155,7 +155,7 @@ class Worker(Generic[Job]):
                 self._busy = True
             try:
                 self._work(job)
-            except BaseException:  # the next job may fare better; there is nobody else to tell
+            except BaseException:  # the next job may fare better; no caller waits for this error
                 logger().exception("%s failed", self._name)
             del job
             self._busy = False

@@ -45,7 +45,7 @@ class CorruptBlock:
     wrong_bits: int = 0
     """All bits that were wrong, once healed."""
     by_key: bool = False
-    """Whether the checksum held and only the keyed hash told: somebody chose these bits."""
+    """Whether the checksum held and only the keyed hash told: an attacker chose these bits."""
 
     @property
     def healed(self) -> bool:
@@ -213,7 +213,7 @@ class GuardedImage:
     def close(self) -> None:
         """Let go of the live bytes."""
         self.image.release()
-        with contextlib.suppress(BufferError):  # somebody's array keeps the memory; it lets go last
+        with contextlib.suppress(BufferError):  # a user's array keeps the memory until it goes
             self.live.release()
 
 

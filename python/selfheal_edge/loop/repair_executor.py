@@ -312,7 +312,7 @@ class RepairExecutor:
             )
         done = f"{report.rewritten} block(s) from generation {generation}"
         if not whole and weights.origin(generation) != weights.origin(weights.active):
-            # Modules of one, the rest of another: nobody knows its answers yet.
+            # Modules of one, the rest of another: its answers have never been recorded.
             return f"{done}; with the others it is generation {self._adopt()} now"
         if whole:
             weights.activate(generation)

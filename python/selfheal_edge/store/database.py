@@ -1,8 +1,8 @@
 """One SQLite file that holds rows, blocks and the journal, authenticated as a whole at each commit.
 
-It knows rows, not meanings: what is in an area is the affair of whoever named it. After a crash or
+It knows rows, not meanings: what is in an area is up to the module that named it. After a crash or
 a power cut the file holds exactly the last commit or the one before it; what is neither, because a
-medium lied or somebody wrote there, does not verify and is refused.
+medium lied or another program wrote there, does not verify and is refused.
 
 How it is kept
 --------------

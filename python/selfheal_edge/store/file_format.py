@@ -124,7 +124,7 @@ def unpack(
 
 
 def _clear_abandoned(folder: str, prefix: str) -> None:
-    """Remove what writers of the same file left who were killed: nobody holds its lock any more."""
+    """Remove what killed writers of the same file left: no process holds its lock any more."""
     with contextlib.suppress(OSError):
         for name in os.listdir(folder):
             if not (name.startswith(prefix) and name.endswith(_UNFINISHED)):

@@ -19,7 +19,7 @@ class Coverage(str, Enum):
     DERIVED = "derived"
     """The runtime took what it needs when it was built; a rebuild from verified bytes heals it."""
     SOURCE = "source"
-    """Watched, but the kernels run on a copy of their own that nobody can see."""
+    """Watched, but the kernels run on a copy of their own that no interface shows."""
 
     @property
     def rank(self) -> int:

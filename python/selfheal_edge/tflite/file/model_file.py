@@ -113,7 +113,8 @@ class ModelFile:
         Parameters
         ----------
         data
-            The file's bytes; a `bytearray` or `memoryview` is copied, so that nobody changes it.
+            The file's bytes; a `bytearray` or `memoryview` is copied: what the caller
+            writes to it later changes nothing here.
         source
             Name for messages.
         operator_numbers
@@ -277,7 +278,7 @@ def _renumbered(model: DecodedModel, numbers: Sequence[int]) -> DecodedModel:
 def _read(path: str | os.PathLike[str]) -> bytes:
     name = os.fspath(path)
     try:
-        # A FIFO would block the open until somebody writes to it.
+        # A FIFO would block the open until another process writes to it.
         fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
     except FileNotFoundError:
         raise FileNotFoundError(errno.ENOENT, "path: no such file", name) from None

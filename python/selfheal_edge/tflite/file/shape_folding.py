@@ -7,7 +7,7 @@ input, so all of that is known beforehand. Operators that compute nothing else a
 copy; where an operator that stays asked for their result, it finds a constant.
 
 The values follow from the shapes that the file declares. Whether these are the real ones only the
-runtime knows: `FoldedShapes.assumed` names them, and whoever builds the copy compares.
+runtime knows: `FoldedShapes.assumed` names them, and `select.py`, which builds the copy, compares.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class Operator:
     weights: frozenset[int] | None = None
     """Inputs that may be weights; others are shapes, axes or indices. None: any of numbers."""
     in_place: frozenset[int] = frozenset()
-    """Inputs that nobody prepares: every inference reads them as they lie in the file."""
+    """Inputs that no kernel packs: every inference reads them as they lie in the file."""
     builtin_reads: frozenset[int] = frozenset()
     """Inputs that builtin kernels read from the file at every inference, while others pack them."""
     size: str = ""

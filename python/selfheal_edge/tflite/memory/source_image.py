@@ -24,7 +24,7 @@ class SourceImage:
     """The bytes that an interpreter reads, shared with it page by page.
 
     On Linux they live in an anonymous memory file that is sealed against shrinking and growing:
-    nobody can truncate it under a running interpreter, and no other user can open it. Where the
+    no process can truncate it under a running interpreter, and no other user can open it. Where the
     system has no such files, or a sandbox refuses them, they live in a temporary file that only
     this user may read. Its name is gone at once; only where a runtime could not open it without one
     (no /proc), when the image is closed.

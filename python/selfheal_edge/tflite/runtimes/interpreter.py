@@ -200,7 +200,7 @@ class InterpreterInstance:
 
     @property
     def images(self) -> Mapping[str, memoryview]:
-        """None: what a plain interpreter packs, it packs into memory that nobody can see."""
+        """None: what a plain interpreter packs, it packs into memory that no interface shows."""
         return MappingProxyType({})
 
     @property

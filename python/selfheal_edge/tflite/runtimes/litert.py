@@ -23,6 +23,7 @@ from selfheal_edge.tflite.runtimes.protocol import (
     RuntimeName,
     TensorSpec,
 )
+from selfheal_edge.tflite.runtimes.random_inputs import full_range_input
 from selfheal_edge.tflite.sandbox.known import is_known, loaded_version, mark_known
 from selfheal_edge.tflite.sandbox.policy import ProbePolicy
 from selfheal_edge.tflite.sandbox.trial import probe_copy

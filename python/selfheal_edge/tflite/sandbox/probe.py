@@ -249,7 +249,7 @@ class Prober:
             self._stop()
             raise ProbeError(f"the helper process failed: {error}") from error
         except BaseException:
-            # Also on KeyboardInterrupt: an answer that nobody read must not meet the next request.
+            # Also on KeyboardInterrupt: an answer that was not read must not meet the next request.
             self._stop()
             raise
 

@@ -4,7 +4,7 @@ It is run by path, as a script of its own, and imports nothing of this package: 
 compiled core has no business in a process that is meant to die. It talks JSON lines over an
 inherited socket; a model arrives as a file descriptor beside its request.
 
-Whoever holds the other end of the socket owns this process: when that end closes, or its process
+The process at the other end of the socket owns this one: when that end closes, or that process
 ends, this one ends, and the kernel ends the candidate with it.
 """
 
@@ -142,7 +142,7 @@ def _watch(
     tick = _SHORT_TICK_S if request.get("is_watched") else _TICK_S
     while open_ends:  # both close when the candidate ends
         ready, _, _ = select.select([*open_ends, *owner], [], [], tick)
-        if any(end in ready for end in owner):  # nobody waits for this answer any more
+        if any(end in ready for end in owner):  # the owner is gone
             os.kill(pid, signal.SIGKILL)
             os._exit(1)
         for fd in ready:
