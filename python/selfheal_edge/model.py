@@ -35,6 +35,38 @@ __all__ = ["SelfHealingModel"]
 class SelfHealingModel:
     """A TFLite model that notices damage, finds its cause, repairs it and proves the repair.
 
+    Calibrate once with `calibrate`, open the model in a ``with`` block, and ask it:
+
+    - `predict(x)` returns the answer alone, as a plain interpreter would, for one sample or a
+      batch. It is for callers that act on every answer, or look at `health` now and then.
+    - `infer(x)` returns the same answer with its label, its confidence, the alarms that it raised,
+      and `trusted`. It is for callers that act differently on an answer in doubt: hold it back, ask
+      again, hand over to a person. `trusted` is False from the first suspicion until the damage is
+      repaired and the repair is proven, or the alarm is explained and over. It says that nothing
+      known speaks against the answer; it does not say that the answer is right.
+
+    Healing needs no call of the user's. `health` says how the model is, `events` what happened and
+    why, `weights.scrub()` checks every byte now, `rollback()` goes back to a saved state.
+
+    Which field of `Policy` is for which wish:
+
+    =========================================  ====================================================
+    wish                                       fields
+    =========================================  ====================================================
+    a prediction never waits for a repair      ``mode="background"``, ``hot_spare=True``
+    damage is found sooner, or checking is     ``sweep_seconds``, ``scrub_bytes_per_predict``,
+    cheaper                                    ``keyed_sweep_seconds``, ``keyed_bytes_per_predict``
+    damage that no checksum sees is bounded    ``known_answers_every``, ``rebuild_after_seconds``
+    NaN in an input is served and counted      ``nonfinite="skip"``
+    other repairs, or another order of them    ``responses``, ``default_response``
+    less memory                                ``snapshots``, ``parity_blocks``, ``max_generations``
+    a large model file on a slow device        ``probe``
+    =========================================  ====================================================
+
+    `close`, or the end of the ``with`` block, waits for inferences and repairs that have begun and
+    releases the runtime. What runs or changes the model raises `ModelClosedError` from then on;
+    `health`, `events` and the rest that only looks still answer.
+
     Parameters
     ----------
     model
@@ -43,7 +75,8 @@ class SelfHealingModel:
         From `calibrate`, for the same file. It may come from another machine or runtime: the
         first start here records the known answers anew and says so in `events`.
     policy
-        Budgets and responses; the defaults suit most devices.
+        How often to check, which thread heals, which repairs follow which cause; the defaults suit
+        most devices.
     monitor, diagnoser, repair_kit
         Parts of the loop to replace by the user's own. What a monitor raises, the call raises; a
         diagnoser that fails is logged, and ours answers; a strategy that fails is followed by the
@@ -56,7 +89,7 @@ class SelfHealingModel:
     clock
         Monotonic seconds, for tests; `time.monotonic` by default.
     seed
-        For tests; None draws from the operating system.
+        Of the predictions' ids, for tests; None draws from the operating system.
 
     Raises
     ------
@@ -67,9 +100,12 @@ class SelfHealingModel:
 
     Notes
     -----
-    Before each prediction a slice of the weights is checked, and what is corrupt is restored
-    before the model runs. `predict` may be called from several threads; calls take turns. An
-    object belongs to the process that made it.
+    Threads: every method may be called from any thread. One inference runs at a time, in the order
+    in which the threads came; for inferences side by side, open several models. Processes: an
+    object belongs to the process that made it; in a forked child it raises `ForkedProcessError`.
+
+    Cost: before each inference a slice of the weights is checked, and a corrupt block is restored
+    before the model runs; after it, signals are measured. `docs/performance.md` has the figures.
 
     Examples
     --------
@@ -79,7 +115,12 @@ class SelfHealingModel:
     >>> baseline = she.calibrate(digits_model_path(), digits.calibration_inputs)
     >>> with she.SelfHealingModel(digits_model_path(), baseline) as model:
     ...     model.predict(digits.heldout_inputs[:3]).shape
+    ...     answer = model.infer(digits.heldout_inputs[:1])
+    ...     answer.label if answer.trusted else None
+    ...     model.health.state.value
     (3, 10)
+    7
+    'healthy'
     """
 
     def __init__(
@@ -146,7 +187,7 @@ class SelfHealingModel:
         give_back()
 
     def predict(self, x: Tensors, out: Array | None = None) -> Array | dict[str, Array]:
-        """Return the model's answer.
+        """Return the model's answer alone; `infer` says as well whether it can be trusted.
 
         Parameters
         ----------
@@ -162,7 +203,7 @@ class SelfHealingModel:
         Returns
         -------
         numpy.ndarray or dict
-            The raw answer; a dict for several outputs, by the names that the inputs came by.
+            The answer; a dict for several outputs, by the names that the inputs came by.
 
         Raises
         ------
@@ -171,7 +212,7 @@ class SelfHealingModel:
         ModelClosedError, ForkedProcessError
             After `close`, or in a forked child.
         """
-        # What the hot path, which is asked first, did not take. Nobody waits for the reading.
+        # What the hot path, which is asked first, did not take. Reading it needs no lock.
         batch, names = self._read(x)
         if out is not None:
             check_out(self._session.instance.outputs, batch, out)

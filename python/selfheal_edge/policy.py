@@ -32,59 +32,100 @@ def _check_names(argument: str, names: object) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How a model guards itself. Immutable; the defaults suit most devices."""
+    """How a model guards itself. Immutable; the defaults suit most devices.
+
+    The fields come in groups here: how often weights are checked, which thread heals, what repairs
+    are made from, which repairs, and inputs, files and events.
+
+    Parameters
+    ----------
+    scrub_bytes_per_predict
+        *How often weights are checked.* Bytes of each image that are checked before each prediction
+        at least, however fast they come: a sweep takes at most image size / this many predictions.
+        Below a block (512 bytes) a block is checked every few predictions. 0 leaves checking to
+        `weights.scrub()` and `weights.idle()`.
+    sweep_seconds
+        Seconds in which a sweep shall be complete when predictions come seldom: as many bytes as
+        that takes are checked before each, at most an eighth of an image. None: only
+        `scrub_bytes_per_predict` counts.
+    keyed_bytes_per_predict
+        Bytes, as `scrub_bytes_per_predict`, for the slower sweep with the keyed hash, over the
+        weights and all that guards them. It finds flips chosen to keep their checksum.
+    keyed_sweep_seconds
+        Seconds, as `sweep_seconds`, for the keyed sweep; at most a 64th of an image before a
+        prediction.
+    known_answers_every
+        Predictions between two times that the known answers are asked: they notice damage that no
+        checksum sees, in the runtime's own memory. Costs as many inferences as there are known
+        answers (4). None: only when damage is suspected.
+    rebuild_after_predictions, rebuild_after_seconds
+        Predictions and seconds, whichever comes first, after which the runtime is built anew from
+        verified bytes: damage in its own memory lasts no longer. Costs 0.3 to 2 ms for small
+        models. None for both: never. A recurrent model keeps its state.
+    mode
+        *Which thread heals.* ``"inline"``: the thread whose call found the damage, before it
+        answers. ``"background"``: a worker, while predictions go on. The calling thread restores
+        corrupt blocks there as well; until the worker has proven the repair, answers come from the
+        hot spare or are marked untrusted.
+    hot_spare
+        Keep a second instance, built from golden, which serves within microseconds while the first
+        is being healed. Costs the memory of another model (`memory_report`).
+    snapshots
+        *What repairs are made from.* Keep golden and later generations in memory: the size of each
+        image once, and a quarter of it for generations. Without them only parity repairs, and there
+        is no rollback.
+    parity_blocks
+        Parity blocks for every 16 blocks of 512 bytes, 0 to 16: costs that many sixteenths of the
+        memory and repairs that many damaged blocks among each 16 where no copy verifies. 0: none.
+    max_generations
+        Saved states of the weights beside golden.
+    responses
+        *Which repairs.* Strategies for each cause, in the order in which they are tried until
+        one is proven.
+    default_response
+        Strategies for causes that `responses` does not name.
+    rediagnose_after
+        Predictions after which a trouble that goes on is diagnosed again; doubles each time.
+    nonfinite
+        *Inputs, files and events.* NaN or infinity in a float input: ``"raise"`` ValueError, or
+        ``"skip"``: serve it, mark the answer untrusted, and count it.
+    probe
+        What probing an unknown model file in a child process may cost, and which files need none.
+    max_events
+        Events kept in memory; older ones are dropped.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the field, what was expected and what came.
+
+    Examples
+    --------
+    A worker heals, and every byte is checked twice a second:
+
+    >>> from selfheal_edge import Policy
+    >>> Policy(mode="background", hot_spare=True, sweep_seconds=0.5).mode
+    'background'
+    """
 
     scrub_bytes_per_predict: int = 64
-    """Bytes of each image that are checked before each prediction at least, however fast they
-    come: a sweep takes at most size / budget predictions. Below a block (512) a block is checked
-    every few predictions. 0 leaves checking to `weights.scrub()` and `weights.idle()`."""
     sweep_seconds: float | None = 1.0
-    """The time in which a sweep shall be complete, when predictions come seldom: as much as that
-    takes is checked before each, but never more than an eighth of an image. None: the bytes per
-    prediction alone count."""
     keyed_bytes_per_predict: int = 8
-    """The same for the keyed hash, which finds flips chosen to keep their checksum: the slower
-    sweep, over the weights and all that guards them. 0 leaves it to `weights.scrub()` and
-    `weights.idle()`."""
     keyed_sweep_seconds: float | None = 10.0
-    """The time in which the keyed sweep shall be complete; at most a 64th before a prediction."""
     mode: Literal["inline", "background"] = "inline"
-    """Who heals. ``"inline"``: the call that notices, before it answers. ``"background"``: a thread
-    of its own, while predictions go on: what was damaged is put right at once, but until the
-    repair is proven they come from the hot spare or are marked untrusted."""
     hot_spare: bool = False
-    """Keep a second instance, built from golden, which serves within microseconds while the first
-    is being healed. Costs the memory of another model; see `memory_report`."""
     snapshots: bool = True
-    """Keep golden and later generations in memory: the size of each image once, and a quarter for
-    generations. Without them parity alone repairs, and there is no rollback."""
     parity_blocks: int = 1
-    """Parity blocks for every 16 blocks of 512 bytes, 0 to 16: costs that many sixteenths of the
-    memory and repairs that many damaged blocks among each 16 where no copy verifies. 0: none."""
     known_answers_every: int | None = 20_000
-    """Predictions after which the known answers are asked again: they notice damage that no
-    checksum sees, in the runtime's own memory. None: only when there is doubt."""
     rebuild_after_predictions: int | None = None
-    """Predictions after which the runtime is built anew from verified bytes, which bounds in time
-    whatever damage there may be in memory of its own."""
     rebuild_after_seconds: float | None = 3600.0
-    """The same in seconds; whichever comes first. None for both: never. A recurrent model keeps
-    its state."""
     nonfinite: Literal["raise", "skip"] = "raise"
-    """NaN or infinity in a float input: refuse it, or serve it (untrusted) and count it."""
     responses: Mapping[Cause, tuple[str, ...]] = field(default_factory=_responses)
-    """Strategies for each cause, in the order in which they are tried until one is proven."""
     default_response: tuple[str, ...] = ("mark_untrusted",)
-    """For causes that `responses` does not name."""
     max_events: int = 1024
-    """Events kept in memory; older ones are dropped."""
     max_generations: int = 8
-    """Snapshots of the weights beside golden."""
     probe: ProbePolicy = field(default_factory=ProbePolicy)
-    """What the trial of an unknown model file in a child process may cost, and which files the user
-    vouches for."""
     rediagnose_after: int = 256
-    """Predictions after which a trouble that goes on is looked at again; doubles each time."""
 
     def __post_init__(self) -> None:  # noqa: PLR0912 — one check a field
         """Check every field."""

@@ -1,4 +1,4 @@
-"""Which baselines may spare a model file its trial in a child process."""
+"""Which baselines may have a model file skip the probe in a child process."""
 
 from __future__ import annotations
 

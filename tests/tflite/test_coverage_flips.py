@@ -155,7 +155,7 @@ def test_every_operator_and_kind_of_operand(
         model = ModelFile.from_bytes(data)
         source = SourceImage(data)
         ways: tuple[KernelsName, ...] = ("default", "builtin", "compiled")
-        for way in ways:  # ours, so that no trial is needed
+        for way in ways:  # ours, so that no probe is needed
             mark_known(model.sha256, runtime, way, 1)
         try:
             choice, instance = choose(model, source, runtime, kernels, 1)

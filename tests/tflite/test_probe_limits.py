@@ -1,4 +1,4 @@
-"""The limits of a trial are named, can be raised, and a Python that is none gets advice."""
+"""The limits of a probe are named, can be raised, and a Python that is none gets advice."""
 
 from __future__ import annotations
 

@@ -158,13 +158,24 @@ def calibrate(
 ) -> Baseline:
     """Learn what normal operation of a model looks like.
 
+    Call it once for a model file, on a PC or on the device, with inputs recorded while all was
+    well; save what it returns, and give it to `SelfHealingModel` at every start. Which argument is
+    for which wish:
+
+    - fewer false alarms, or sooner true ones: `false_alarm_interval`; more `inputs` help both;
+    - a signal that changes for good reasons, such as a counter among the inputs: `ignore`;
+    - a recurrent model whose samples are not one stream: ``state="reset"``;
+    - a model with open axes: `shapes`;
+    - accuracy in `Baseline.accuracy`, and centroids of true classes: `labels`.
+
     Parameters
     ----------
     model
         The TFLite file, or its bytes.
     inputs
-        At least 50 inputs from normal operation, in the order in which a device sees them (a stuck
-        sensor is told from repeated calibration inputs; the charts learn the signals' memory). A
+        At least 50 inputs from normal operation, in the order in which a device sees them: how
+        often equal inputs follow each other tells a stuck sensor, and the autocorrelation of the
+        signals goes into the thresholds. A
         batch; a dict of batches by tensor name, or by the names of a SignatureDef, for several
         inputs; or an iterable of samples, such as a generator, of which one at a time is held.
         A thousand and more make alarms sharper.
@@ -173,10 +184,10 @@ def calibrate(
         embedding. Without them a sample belongs to the class that the model names. A single
         sigmoid has the classes 0 and 1.
     false_alarm_interval
-        How many predictions shall lie, on average, between two false alarms of the whole monitor;
-        or a duration such as ``"30 d"`` together with `rate_hz`.
+        How many predictions shall lie, on average and at least, between two false alarms of all
+        signals together; or a duration such as ``"30 d"`` together with `rate_hz`.
     rate_hz
-        Predictions a second.
+        Predictions a second, for a `false_alarm_interval` in time.
     embedding
         Name of the inner tensor to watch; None takes the input of a classifier's last layer, where
         there is one; False watches none, which saves its signals and their cost.
@@ -198,7 +209,7 @@ def calibrate(
     num_threads
         Threads of the runtime.
     probe
-        What the trial of an unknown file in a child process may cost; None: a minute and 512 MiB.
+        What probing an unknown file in a child process may cost; None: a minute and 512 MiB.
     seed
         Chooses the known answers; None draws from the operating system.
 
@@ -216,21 +227,31 @@ def calibrate(
 
     Notes
     -----
-    Cost: three inferences per input, and one child process that tries the file. Two of the three,
+    Cost: three inferences per input, and one child process that probes the file. Two of the three,
     at most 2048, go into choosing the known answers: inputs that notice most of single flips of
     weight bits, which are tried on this session's own copy of the weights. Memory: a batch of reals
     for a quantised model is held quantised as well; of an iterable 32 samples are held.
+
+    Examples
+    --------
+    >>> import selfheal_edge as she
+    >>> from selfheal_edge.assets import digits_model_path, load_digits
+    >>> inputs = load_digits().calibration_inputs
+    >>> model, interval = digits_model_path(), "30 d"
+    >>> baseline = she.calibrate(model, inputs, false_alarm_interval=interval, rate_hz=10)
+    >>> baseline.samples == len(inputs), f"{baseline.false_alarm_interval:,.0f} predictions"
+    (True, '25,920,000 predictions')
     """
     interval = predictions(false_alarm_interval, rate_hz)
     if isinstance(ignore, str) or not isinstance(ignore, Collection):
         raise TypeError(f"ignore: expected a tuple of names of signals, got {ignore!r}")
-    trial = ProbePolicy() if probe is None else probe
-    if not isinstance(trial, ProbePolicy):
+    probe_policy = ProbePolicy() if probe is None else probe
+    if not isinstance(probe_policy, ProbePolicy):
         raise TypeError(f"probe: expected a ProbePolicy, got {type(probe).__name__}")
     if state not in ("carried", "reset"):
         raise ValueError(f"state: expected 'carried' or 'reset', got {state!r}")
     file = ModelFile.of(model)
-    fixed = fix_shapes(file, shapes, runtime, trial)
+    fixed = fix_shapes(file, shapes, runtime, probe_policy)
     tap: int | None = None
 
     def taps(file: ModelFile) -> tuple[int, ...]:
@@ -239,7 +260,7 @@ def calibrate(
         return () if tap is None else (tap,)
 
     made = CopyOptions(fixed, starts_anew=state == "reset")
-    session = Session(file, runtime, kernels, num_threads, taps, made, trial)
+    session = Session(file, runtime, kernels, num_threads, taps, made, probe_policy)
     try:
         _check_storable(session)
         head = session.model.head

@@ -302,7 +302,7 @@ def _trial(fields: Mapping[str, Any]) -> bytes:
 def _tried(fields: Mapping[str, Any], *, is_signed: bool) -> tuple[TrialName, ...]:
     """Return the kernels that a file says were tried, if it may say so.
 
-    A file that anyone can write must not switch the trial of a hostile model off.
+    A file that anyone can write must not switch off the probe of a hostile model.
     """
     told = tuple(fields["tried_kernels"])
     mark = fields.get("made_here")

@@ -1,1 +1,1 @@
-"""TFLite model files: the map of their bytes, their validation, their trial in a child process."""
+"""TFLite model files: the map of their bytes, their validation, probing them in a child process."""

@@ -40,7 +40,7 @@ def fix_shapes(
         Shapes by the inputs' names, of tensors or in a SignatureDef; None for those of the file.
     runtime
         What finds out the rest, with builtin kernels and in a child process: in this one for a file
-        that the user vouches for.
+        that skip the probe.
     probe
         What that may cost.
 
@@ -64,8 +64,8 @@ def fix_shapes(
     for name, shape in shapes.items():
         tensor = _input(model, name)
         wanted[tensor.index] = _checked(tensor, name, shape)
-    is_vouched = model.sha256 in probe.vouched
-    found = (_here if is_vouched else _in_a_child)(model, wanted, runtime, probe)
+    skips_probe = model.sha256 in probe.vouched
+    found = (_here if skips_probe else _in_a_child)(model, wanted, runtime, probe)
     tensors = model.subgraphs[0].tensors
     return {
         tensor.index: found[tensor.index]

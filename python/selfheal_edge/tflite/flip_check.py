@@ -3,9 +3,9 @@
 A rule can be wrong for a kernel that it was not made for, so at commissioning every region of
 weights is changed and the answers are watched. An answer that stays the same proves nothing unless
 the input could have shown the change; that it could is proven first, on an instance that was built
-from the changed bytes. Then the same change is made under a running instance, in the image that the table
-says is running: the answers must become those of the rebuilt instance, and come back when the
-bytes do.
+from the changed bytes. Then the same change is made under a running instance, in the image that
+the table says is running: the answers must become those of the rebuilt instance, and come back when
+the bytes do.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ class Session:
     made
         How our copy of it differs.
     probe
-        What the trial of a file that is not known may cost.
+        What probing an unknown file in a child process may cost.
 
     Raises
     ------

@@ -26,7 +26,7 @@ from selfheal_edge.tflite.runtimes.protocol import (
 from selfheal_edge.tflite.runtimes.random_inputs import full_range_input
 from selfheal_edge.tflite.sandbox.known import is_known, loaded_version, mark_known
 from selfheal_edge.tflite.sandbox.policy import ProbePolicy
-from selfheal_edge.tflite.sandbox.trial import probe_copy
+from selfheal_edge.tflite.sandbox.probe_copy import probe_copy
 
 __all__ = ["LiteRt"]
 
@@ -64,12 +64,12 @@ class LiteRt:
         copy: ModelCopy,
         kernels: KernelsChoice,
         num_threads: int,
-        trial: ProbePolicy = ProbePolicy(),  # noqa: B008 — immutable
+        probe_policy: ProbePolicy = ProbePolicy(),  # noqa: B008 — immutable
     ) -> Instance:
         """Build an instance from the bytes of `copy` as they are at `source_path`, mapping them."""
         note = ""
         if kernels == "default":
-            note = self._unsuitable(source_path, copy, num_threads, trial)
+            note = self._unsuitable(source_path, copy, num_threads, probe_policy)
             if not note:
                 try:
                     return self._compile(source_path, copy, num_threads)
@@ -124,7 +124,7 @@ class LiteRt:
         return compiled
 
     def _unsuitable(
-        self, source_path: str, copy: ModelCopy, num_threads: int, trial: ProbePolicy
+        self, source_path: str, copy: ModelCopy, num_threads: int, probe_policy: ProbePolicy
     ) -> str:
         """Return why a model can never be compiled here; empty when it can. Remembered."""
         key = _key(copy, num_threads)
@@ -136,7 +136,7 @@ class LiteRt:
             reason = _unlike_compiled(copy.model)
             if not reason:
                 # Compiling runs other code than the interpreter, some of which aborts the process.
-                probe_copy(copy, "litert", "compiled", num_threads, trial)
+                probe_copy(copy, "litert", "compiled", num_threads, probe_policy)
                 is_compared = is_known(key[0], "litert", "compared", num_threads)
                 if not is_compared and self._has_open_outputs(source_path, copy):
                     # It would compile, and hand out buffers of which a part was written.

@@ -117,10 +117,10 @@ class Runtime(Protocol):
         copy: ModelCopy,
         kernels: KernelsChoice,
         num_threads: int,
-        trial: ProbePolicy = ...,
+        probe_policy: ProbePolicy = ...,
     ) -> Instance:
         """Build an instance from the bytes of `copy` as they are at `source_path`, mapping them.
 
-        What has not been tried before is tried in a child process first, as `trial` says.
+        What is not known to be safe is probed in a child process first, as `probe_policy` says.
         """
         ...

@@ -19,7 +19,7 @@ from selfheal_edge.tflite.runtimes.litert import LiteRt
 from selfheal_edge.tflite.runtimes.protocol import Instance, KernelsChoice, Runtime, RuntimeName
 from selfheal_edge.tflite.runtimes.tflite_runtime import TfliteRuntime
 from selfheal_edge.tflite.sandbox.policy import ProbePolicy
-from selfheal_edge.tflite.sandbox.trial import probe_copy
+from selfheal_edge.tflite.sandbox.probe_copy import probe_copy
 
 __all__ = [
     "Choice",
@@ -96,13 +96,13 @@ class Choice:
     num_threads: int
     reason: str
     copy: ModelCopy
-    trial: ProbePolicy = field(default_factory=ProbePolicy)
+    probe_policy: ProbePolicy = field(default_factory=ProbePolicy)
 
     def build(self, source: SourceImage) -> Instance:
         """Build a fresh instance from the live bytes of `source`."""
         with UsualFloats():  # weights are packed, and threads started, as for every instance
             return self.runtime.build(
-                source.path, self.copy, self.kernels, self.num_threads, self.trial
+                source.path, self.copy, self.kernels, self.num_threads, self.probe_policy
             )
 
 
@@ -126,7 +126,9 @@ def _check_ends(model: ModelFile) -> None:
                 )
 
 
-def _check_assumed(runtime: Runtime, source_path: str, copy: ModelCopy, trial: ProbePolicy) -> None:
+def _check_assumed(
+    runtime: Runtime, source_path: str, copy: ModelCopy, probe_policy: ProbePolicy
+) -> None:
     """Compare the shapes that constants of the copy follow from with those that the runtime finds.
 
     Builtin kernels settle every shape before the first run; what they do not settle is not known.
@@ -134,7 +136,7 @@ def _check_assumed(runtime: Runtime, source_path: str, copy: ModelCopy, trial: P
     key = (copy.model.sha256, runtime.name)
     if not copy.assumed or key in _as_assumed:
         return
-    instance = runtime.build(source_path, copy, "builtin", 1, trial)
+    instance = runtime.build(source_path, copy, "builtin", 1, probe_policy)
     try:
         found = instance.settled_shapes(copy.assumed)
     finally:
@@ -154,7 +156,7 @@ def choose(
     runtime: RuntimeArgument = "auto",
     kernels: KernelsArgument = "auto",
     num_threads: int = 1,
-    trial: ProbePolicy = ProbePolicy(),  # noqa: B008 — immutable
+    probe_policy: ProbePolicy = ProbePolicy(),  # noqa: B008 — immutable
 ) -> tuple[Choice, Instance]:
     """Choose what runs `model`, and build it.
 
@@ -171,8 +173,8 @@ def choose(
         are none, those with the best coverage.
     num_threads
         At least 1.
-    trial
-        What the trial of a file that is not known may cost.
+    probe_policy
+        What probing an unknown file in a child process may cost.
 
     Raises
     ------
@@ -199,9 +201,9 @@ def choose(
     notes: list[str] = []
     for candidate in candidates:  # fastest first
         try:
-            probe_copy(copy, chosen.name, candidate, num_threads, trial)
-            _check_assumed(chosen, source.path, copy, trial)
-            instance = chosen.build(source.path, copy, candidate, num_threads, trial)
+            probe_copy(copy, chosen.name, candidate, num_threads, probe_policy)
+            _check_assumed(chosen, source.path, copy, probe_policy)
+            instance = chosen.build(source.path, copy, candidate, num_threads, probe_policy)
         except ModelFormatError as error:
             refusal = error
             continue
@@ -219,4 +221,4 @@ def choose(
         assert refusal is not None
         raise refusal
     reason = "; ".join([_reason(kernels, *best), *notes])
-    return Choice(chosen, best[0], num_threads, reason, copy, trial), best[1]
+    return Choice(chosen, best[0], num_threads, reason, copy, probe_policy), best[1]

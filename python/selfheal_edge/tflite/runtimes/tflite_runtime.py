@@ -36,7 +36,7 @@ class TfliteRuntime:
         copy: ModelCopy,
         kernels: KernelsChoice,
         num_threads: int,
-        trial: ProbePolicy = ProbePolicy(),  # noqa: ARG002, B008 — nothing more is to be tried
+        probe_policy: ProbePolicy = ProbePolicy(),  # noqa: ARG002, B008 — nothing more is to be tried
     ) -> Instance:
         """Build an instance from the bytes of `copy` as they are at `source_path`, mapping them."""
         return InterpreterInstance(

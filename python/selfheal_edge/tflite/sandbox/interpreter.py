@@ -13,8 +13,8 @@ __all__ = ["ADVICE", "child_environment", "find_interpreter"]
 
 _CHECKING_HEAP: Final = "libc_malloc_debug.so.0"
 ADVICE: Final = (
-    "a trial needs a Python interpreter: name one with ProbePolicy(python=...) or "
-    "multiprocessing.set_executable(...), or vouch for the file with ProbePolicy(vouched=...)"
+    "a probe needs a Python interpreter: name one with ProbePolicy(python=...) or "
+    "multiprocessing.set_executable(...), or load the file unprobed with ProbePolicy(vouched=...)"
 )
 
 
@@ -44,7 +44,7 @@ def find_interpreter(named: str | None) -> str:
 def child_environment() -> dict[str, str]:
     """Return the helper's environment: one thread, and a heap that checks itself.
 
-    A kernel that writes past the end of its memory may live through one trial and kill the next
+    A kernel that writes past the end of its memory may live through one probe and kill the next
     process. glibc's checking heap turns that into an abort here; elsewhere these are ignored.
     """
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}

@@ -1,4 +1,4 @@
-"""Model files that have been tried, so that no trial is made twice."""
+"""Model files that have been probed, so that none is probed twice."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _PACKAGES: Final[dict[str, tuple[str, ...]]] = {
 
 
 class KnownHash(NamedTuple):
-    """What a successful trial is valid for."""
+    """What a successful probe is valid for."""
 
     sha256: str
     runtime: str
@@ -77,7 +77,7 @@ def loaded_version(package: ModuleType, runtime: RuntimeName) -> str:
 
 
 def is_known(sha256: str, runtime: RuntimeName, kernels: TrialName, num_threads: int) -> bool:
-    """Whether a trial of this file is on record."""
+    """Whether a probe of this file is on record."""
     return (
         KnownHash(sha256, runtime, runtime_version(runtime), kernels, num_threads) in known_hashes
     )
@@ -86,7 +86,7 @@ def is_known(sha256: str, runtime: RuntimeName, kernels: TrialName, num_threads:
 def mark_known(
     sha256: str, runtime: RuntimeName, kernels: TrialName, num_threads: int
 ) -> KnownHash:
-    """Record that a file is known to be safe on this machine, so that `probe` skips its trial.
+    """Record that a file is known to be safe on this machine, so that `probe` is skipped.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What trying a model file may cost, and which files are not tried."""
+"""What probing a model file may cost, and which files are not probed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DIGITS: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class ProbePolicy:
-    """What the trial of a model file that is not known may cost, and which files need none."""
+    """What probing an unknown model file in a child process may cost, and which files skip it."""
 
     seconds: float = TIMEOUT_S
     """Wall time, more than 0 and at most 3600. Raise it for large models on slow devices."""
@@ -27,8 +27,8 @@ class ProbePolicy:
     """What the model may use beyond what the runtime takes, 1 MiB or more. Raise it for models of
     hundreds of megabytes."""
     vouched: tuple[str, ...] = ()
-    """SHA-256 of model files, in hexadecimal, that the user vouches for: they are loaded without a
-    trial, and one that makes the runtime crash takes this process with it."""
+    """SHA-256 of model files, in hexadecimal, that skip the probe because the user knows them: one
+    that makes the runtime crash takes this process with it."""
     python: str | None = None
     """The Python interpreter of the child process. None takes what `multiprocessing` was told, or
     else `sys.executable`; an application that embeds Python, or is frozen, has to name one."""

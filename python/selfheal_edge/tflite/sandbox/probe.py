@@ -67,17 +67,17 @@ _DOING: Final = {
 
 
 class ProbeResult(NamedTuple):
-    """How one trial ended."""
+    """How one probe ended."""
 
     ok: bool
     reason: str
     """Empty when ok; otherwise what happened, and during which step."""
     seconds: float
-    """Wall time of the trial, without the helper's start."""
+    """Wall time of the probe, without the helper's start."""
     shapes: dict[int, tuple[int, ...]] = {}  # noqa: RUF012 — never changed
     """Of all tensors of subgraph 0, where inputs were given shapes."""
     at_limit: bool = False
-    """Whether a limit of the trial ended it."""
+    """Whether a limit of the probe ended it."""
 
 
 def probe(
@@ -141,7 +141,7 @@ class Prober:
     runtime, kernels, num_threads
         How the models are going to be run.
     timeout_s
-        Wall time for each trial, in seconds.
+        Wall time for each probe, in seconds.
     memory_bytes
         What a candidate may use beyond what the imported runtime takes.
     python
@@ -352,13 +352,13 @@ def _result(answer: dict[str, Any], request: dict[str, Any]) -> ProbeResult:
     kind, text = answer["error"] or ("", "")
     if kind == "memory" or ending == "memory":
         reason = (
-            f"the runtime took more than {limit_mib:g} MiB while {doing}, the limit of a trial: "
+            f"the runtime took more than {limit_mib:g} MiB while {doing}, the limit of a probe: "
             "ProbePolicy(memory_bytes=...) raises it"
         )
     elif ending == "timeout":
         reason = (
             f"the runtime hung: no end within {request['timeout_s']:g} s while {doing}, the limit "
-            "of a trial: ProbePolicy(seconds=...) raises it"
+            "of a probe: ProbePolicy(seconds=...) raises it"
         )
     elif kind == "refused":
         reason = f"the runtime refused the file while {doing}: {shown(text, 400)}"

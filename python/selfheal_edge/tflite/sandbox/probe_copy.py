@@ -1,4 +1,4 @@
-"""Whether a file is to be tried before this process touches it."""
+"""Which files are probed before this process loads them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def probe_copy(
     num_threads: int,
     policy: ProbePolicy,
 ) -> None:
-    """Try our copy of a model as `probe` does, unless it is known or the user vouches for it."""
+    """Try our copy of a model as `probe` does, unless it is known or the policy lists it."""
     if copy.original.sha256 in policy.vouched:
         return
     if is_known(copy.model.sha256, runtime, kernels, num_threads):
         return
-    # Sockets, processes and what they bring: 1 MiB that only a trial needs.
+    # Sockets, processes and what they bring: 1 MiB that only a probe needs.
     from selfheal_edge.tflite.sandbox.probe import probe  # noqa: PLC0415
 
     probe(copy.model.data, runtime, kernels, num_threads, policy)
