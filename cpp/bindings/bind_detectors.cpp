@@ -37,14 +37,14 @@ void require_upper(const std::string& sides) {
 
 AnyCusum make_cusum(Number mean, Number std, Number k, Number h, Number arl0,
                     const std::string& sides, const std::optional<std::string>& compat,
-                    Number min_instances, bool track_onset) {
+                    Number min_instances, bool track_onset, bool latch) {
   if (!compat) {
     refuse_without_compat("min_instances", min_instances);
     const Sides parsed = parse_sides(sides);
     const double allowance = k.value_or(0.5);
     const double threshold = choose_threshold("h", h, arl0, allowance, parsed);
     return {Cusum(required("mean", mean), required("std", std), allowance, threshold, parsed,
-                  track_onset)};
+                  track_onset, latch)};
   }
   if (*compat != "frouros") refuse("compat", "None or 'frouros'", quoted(*compat));
   refuse_if_given("mean", "frouros", mean);
@@ -52,13 +52,13 @@ AnyCusum make_cusum(Number mean, Number std, Number k, Number h, Number arl0,
   refuse_if_given("arl0", "frouros", arl0);
   require_upper(sides);
   return {FrourosChart(FrourosChart::Kind::kCusum, min_instances.value_or(30.0), k.value_or(0.005),
-                       h.value_or(50.0), 1.0, track_onset)};
+                       h.value_or(50.0), 1.0, track_onset, latch)};
 }
 
 AnyPageHinkley make_page_hinkley(Number mean, Number std, Number delta, Number threshold,
                                  Number arl0, const std::string& sides,
                                  const std::optional<std::string>& compat, Number min_instances,
-                                 Number alpha, bool track_onset) {
+                                 Number alpha, bool track_onset, bool latch) {
   const Sides parsed = parse_sides(sides);
   if (!compat) {
     refuse_without_compat("min_instances", min_instances);
@@ -66,7 +66,7 @@ AnyPageHinkley make_page_hinkley(Number mean, Number std, Number delta, Number t
     const double allowance = delta.value_or(0.5);
     const double limit = choose_threshold("threshold", threshold, arl0, allowance, parsed, "delta");
     return {PageHinkley(required("mean", mean), required("std", std), allowance, limit, parsed,
-                        track_onset)};
+                        track_onset, latch)};
   }
   for (const auto& [name, value] : {std::pair("mean", mean), {"std", std}, {"arl0", arl0}}) {
     refuse_if_given(name, compat->c_str(), value);
@@ -76,12 +76,12 @@ AnyPageHinkley make_page_hinkley(Number mean, Number std, Number delta, Number t
   const double least = min_instances.value_or(30.0);
   const double factor = alpha.value_or(1 - 0.0001);
   if (*compat == "river") {
-    return {RiverPageHinkley(least, tolerance, limit, factor, parsed, track_onset)};
+    return {RiverPageHinkley(least, tolerance, limit, factor, parsed, track_onset, latch)};
   }
   if (*compat != "frouros") refuse("compat", "None, 'river' or 'frouros'", quoted(*compat));
   require_upper(sides);
-  return {
-      FrourosChart(FrourosChart::Kind::kPageHinkley, least, tolerance, limit, factor, track_onset)};
+  return {FrourosChart(FrourosChart::Kind::kPageHinkley, least, tolerance, limit, factor,
+                       track_onset, latch)};
 }
 
 py::dict sums_of(const SidedChart& chart) {
@@ -150,7 +150,8 @@ void bind_detectors(py::module_& m) {
       .def(py::init(&make_cusum), py::arg("mean") = py::none(), py::arg("std") = py::none(),
            py::kw_only(), py::arg("k") = py::none(), py::arg("h") = py::none(),
            py::arg("arl0") = py::none(), py::arg("sides") = "both", py::arg("compat") = py::none(),
-           py::arg("min_instances") = py::none(), py::arg("track_onset") = true)
+           py::arg("min_instances") = py::none(), py::arg("track_onset") = true,
+           py::arg("latch") = false)
       .def_property_readonly(
           "k",
           [](const AnyCusum& self) {
@@ -174,7 +175,7 @@ void bind_detectors(py::module_& m) {
            py::kw_only(), py::arg("delta") = py::none(), py::arg("threshold") = py::none(),
            py::arg("arl0") = py::none(), py::arg("sides") = "both", py::arg("compat") = py::none(),
            py::arg("min_instances") = py::none(), py::arg("alpha") = py::none(),
-           py::arg("track_onset") = true)
+           py::arg("track_onset") = true, py::arg("latch") = false)
       .def_property_readonly(
           "delta",
           [](const AnyPageHinkley& self) {
@@ -191,18 +192,18 @@ void bind_detectors(py::module_& m) {
 
   py::class_<Ewma> ewma(m, "Ewma", "Exponentially weighted average against a fixed reference.");
   ewma.def(py::init([](double mean, double std, double weight, Number limit, Number arl0,
-                       const std::string& sides, bool track_onset) {
+                       const std::string& sides, bool track_onset, bool latch) {
              const Sides parsed = parse_sides(sides);
              if (limit.has_value() == arl0.has_value()) {
                refuse("limit", "exactly one of limit and arl0",
                       std::string_view(limit ? "both" : "neither"));
              }
              return Ewma(mean, std, weight, limit ? *limit : ewma_limit(*arl0, weight, parsed),
-                         parsed, track_onset);
+                         parsed, track_onset, latch);
            }),
            py::arg("mean"), py::arg("std"), py::kw_only(), py::arg("weight") = 0.1,
            py::arg("limit") = py::none(), py::arg("arl0") = py::none(), py::arg("sides") = "both",
-           py::arg("track_onset") = true)
+           py::arg("track_onset") = true, py::arg("latch") = false)
       .def_property_readonly("mean", &Ewma::mean, "Reference mean.")
       .def_property_readonly("std", &Ewma::std, "Reference standard deviation.")
       .def_property_readonly("weight", &Ewma::weight, "Share of the newest sample.")

@@ -11,19 +11,23 @@ using FlatRule = std::pair<std::int64_t, double>;
 
 std::unique_ptr<InferenceMonitor> make_monitor(const std::vector<Reference>& references,
                                                double arl0, const std::vector<FlatRule>& flat,
-                                               std::int64_t max_repeats) {
+                                               std::int64_t max_repeats, std::int64_t max_frozen,
+                                               bool latch) {
   std::vector<InferenceMonitor::Flat> rules;
   rules.reserve(flat.size());
   for (const auto& [index, least] : flat) rules.push_back({to_size("flat", index), least});
   const std::size_t repeats = to_size("max_repeats", max_repeats);
+  const std::size_t frozen = to_size("max_frozen", max_frozen);
   const selfheal::python::ReleasedGil released;
   std::optional<MonitorBank> bank;
-  if (!references.empty()) bank.emplace(std::vector<std::vector<Reference>>{references}, arl0);
-  return std::make_unique<InferenceMonitor>(std::move(bank), std::move(rules), repeats);
+  if (!references.empty())
+    bank.emplace(std::vector<std::vector<Reference>>{references}, arl0, false, latch);
+  return std::make_unique<InferenceMonitor>(std::move(bank), std::move(rules), repeats, frozen,
+                                            latch);
 }
 
 bool update(InferenceMonitor& self, py::handle values, bool repeats_previous,
-            std::int64_t nonfinite) {
+            std::int64_t nonfinite, bool same_answer) {
   constexpr const char* kExpected = "a 1-D float64 array, one value a signal";
   const py::array array = require_array(values, "values", kExpected);
   if (!has_dtype<double>(array) || array.ndim() != 1 ||
@@ -31,7 +35,9 @@ bool update(InferenceMonitor& self, py::handle values, bool repeats_previous,
     refuse_type("values", kExpected, describe(array));
   }
   require_contiguous(array, "values");
-  return self.update(as_span<double>(array), repeats_previous, to_size("nonfinite", nonfinite))
+  return self
+      .update(as_span<double>(array), repeats_previous, to_size("nonfinite", nonfinite),
+              same_answer)
       .any();
 }
 
@@ -50,11 +56,13 @@ void bind_inference_monitor(py::module_& m) {
   py::class_<InferenceMonitor> cls(
       m, "InferenceMonitor", "A bank of charts, and what needs no chart: repeats, flat inputs.");
   cls.def(py::init(&make_monitor), py::arg("references"), py::arg("arl0"), py::kw_only(),
-          py::arg("flat"), py::arg("max_repeats"))
+          py::arg("flat"), py::arg("max_repeats"), py::arg("max_frozen") = 0,
+          py::arg("latch") = false)
       .def("update", &update, py::arg("values"), py::arg("repeats_previous"), py::arg("nonfinite"),
-           "Take one inference; say whether it raises any alarm.")
+           py::arg("same_answer") = false, "Take one inference; say whether it raises any alarm.")
       .def("settled", &InferenceMonitor::settled,
            "Whether the latest 64 updates raised no alarm and look like the reference.")
+      .def("accept", &InferenceMonitor::accept, "Take lasting shifts that were told for normal.")
       .def("reset", &InferenceMonitor::reset, "Forget charts and history; counters go on.")
       .def_property_readonly("bank", &InferenceMonitor::bank,
                              py::return_value_policy::reference_internal, "The bank, or None.")
@@ -69,12 +77,19 @@ void bind_inference_monitor(py::module_& m) {
           "repeats_alarm", [](const InferenceMonitor& s) { return s.alarms().repeats; },
           "Whether the last update raised this alarm.")
       .def_property_readonly(
+          "frozen_alarm", [](const InferenceMonitor& s) { return s.alarms().frozen; },
+          "Whether the last update raised this alarm.")
+      .def_property_readonly(
           "bank_alarm", [](const InferenceMonitor& s) { return s.alarms().bank; },
           "Whether the last update raised an alarm of the bank.")
       .def_property_readonly("count", &InferenceMonitor::count, "Updates, ever.")
       .def_property_readonly("repeats", &InferenceMonitor::repeats, "Equal inputs in a row.")
       .def_property_readonly("flats", &InferenceMonitor::flats, "Flat inputs in a row.")
       .def_property_readonly("max_repeats", &InferenceMonitor::max_repeats, "Repeats that alarm.")
+      .def_property_readonly("frozen", &InferenceMonitor::frozen,
+                             "Equal answers in a row to inputs that differ.")
+      .def_property_readonly("max_frozen", &InferenceMonitor::max_frozen,
+                             "Equal answers that alarm.")
       .def_property_readonly("nonfinite", &InferenceMonitor::nonfinite,
                              "Values that were NaN or infinite, ever.")
       .def_property_readonly("last_nonfinite", &InferenceMonitor::last_nonfinite,

@@ -93,7 +93,7 @@ std::vector<std::size_t> left_out(const MonitorBank& bank, std::size_t signal) {
 
 void bind_monitor_bank(py::module_& m) {
   py::class_<MonitorBank> bank(m, "MonitorBank", "Many signals under one false-alarm promise.");
-  bank.def(py::init([](const py::sequence& references, double arl0) {
+  bank.def(py::init([](const py::sequence& references, double arl0, bool latch) {
              std::vector<std::vector<Reference>> held;
              const bool one = py::len(references) > 0 && py::isinstance<Reference>(references[0]);
              if (one) {
@@ -102,9 +102,9 @@ void bind_monitor_bank(py::module_& m) {
                held = references.cast<std::vector<std::vector<Reference>>>();
              }
              const selfheal::python::ReleasedGil released;
-             return MonitorBank(std::move(held), arl0);
+             return MonitorBank(std::move(held), arl0, false, latch);
            }),
-           py::arg("references"), py::arg("arl0"))
+           py::arg("references"), py::arg("arl0"), py::arg("latch") = false)
       .def("update", &update, py::arg("values"), "Take one value of every signal.")
       .def("update_many", &update_many_rows, py::arg("values"),
            "Take rows in order; return int64 rows (update, signal) of the alarms.")
@@ -144,6 +144,18 @@ void bind_monitor_bank(py::module_& m) {
              return index_or_none(b.change(i).earliest);
            }),
            py::arg("signal"), "95 % bound: the change did not begin before; or None.")
+      .def("onset_since_start",
+           of_signal([](const MonitorBank& b, std::size_t i) { return b.change(i).since_start; }),
+           py::arg("signal"), "Whether the change may be as old as the charts' latest start.")
+      .def("latched",
+           of_signal([](const MonitorBank& b, std::size_t i) { return b.is_latched(i); }),
+           py::arg("signal"), "Whether a lasting shift was told, and goes on.")
+      .def(
+          "accept",
+          [](MonitorBank& self, std::int64_t signal) { self.accept(signal_index(self, signal)); },
+          py::arg("signal"), "Take the signal's level since the onset for normal.")
+      .def("accepted", of_signal([](const MonitorBank& b, std::size_t i) { return b.accepted(i); }),
+           py::arg("signal"), "What was accepted, in normal scores.")
       .def("leading_chart",
            of_signal([](const MonitorBank& b, std::size_t i) { return b.leading_chart(i); }),
            py::arg("signal"), "Chart with the largest statistic: 4 * side + k.")
@@ -173,21 +185,23 @@ void bind_monitor_bank(py::module_& m) {
 
   py::class_<SignalMonitor> monitor(m, "SignalMonitor", "The default bank on one signal.");
   monitor
-      .def(py::init([](const Reference& reference, double arl0) {
-             return SignalMonitor(reference, arl0);
+      .def(py::init([](const Reference& reference, double arl0, bool latch) {
+             return SignalMonitor(reference, arl0, latch);
            }),
-           py::arg("reference"), py::kw_only(), py::arg("arl0"))
-      .def(py::init([](py::handle normal, double arl0, std::vector<std::size_t> periods) {
-             const py::array array = require_array(normal, "normal", kSamples);
-             if (!has_dtype<double>(array) || array.ndim() != 1) {
-               refuse_type("normal", kSamples, describe(array));
-             }
-             require_contiguous(array, "normal");
-             const std::span<const double> samples = as_span<double>(array);
-             const selfheal::python::ReleasedGil released;
-             return SignalMonitor(samples, arl0, std::move(periods));
-           }),
-           py::arg("normal"), py::kw_only(), py::arg("arl0"), py::arg("periods"))
+           py::arg("reference"), py::kw_only(), py::arg("arl0"), py::arg("latch") = false)
+      .def(py::init(
+               [](py::handle normal, double arl0, std::vector<std::size_t> periods, bool latch) {
+                 const py::array array = require_array(normal, "normal", kSamples);
+                 if (!has_dtype<double>(array) || array.ndim() != 1) {
+                   refuse_type("normal", kSamples, describe(array));
+                 }
+                 require_contiguous(array, "normal");
+                 const std::span<const double> samples = as_span<double>(array);
+                 const selfheal::python::ReleasedGil released;
+                 return SignalMonitor(samples, arl0, std::move(periods), latch);
+               }),
+           py::arg("normal"), py::kw_only(), py::arg("arl0"), py::arg("periods"),
+           py::arg("latch") = false)
       .def_property_readonly(
           "arl0", [](const SignalMonitor& self) { return self.bank().arl0(); },
           "Updates between false alarms.")

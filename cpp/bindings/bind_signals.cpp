@@ -44,7 +44,7 @@ BoundPass make_pass(std::vector<std::optional<TensorLayout>> inputs,
                     std::vector<std::optional<TensorLayout>> outputs,
                     const std::optional<std::string>& classifier, bool reconstructs,
                     std::optional<TensorLayout> embedding, const py::object& centroids,
-                    const py::object& precision,
+                    const py::object& precision, const py::object& class_scales,
                     const std::vector<std::pair<std::string, std::size_t>>& left_out,
                     const std::optional<std::string>& backend) {
   SignalPlan plan;
@@ -63,6 +63,7 @@ BoundPass make_pass(std::vector<std::optional<TensorLayout>> inputs,
   plan.centroids = numbers(centroids, "centroids", 2, plan.classes);
   plan.precision = numbers(precision, "precision", 1, ignored);
   for (const auto& [role, tensor] : left_out) plan.left_out.push_back({role_of(role), tensor});
+  plan.class_scales = numbers(class_scales, "class_scales", 1, ignored);
   return {std::move(plan), backend.value_or("")};
 }
 
@@ -81,7 +82,7 @@ void bind_signals(py::module_& m) {
       .def(py::init(&make_pass), py::arg("inputs"), py::arg("outputs"), py::kw_only(),
            py::arg("classifier") = py::none(), py::arg("reconstructs") = false,
            py::arg("embedding") = py::none(), py::arg("centroids") = py::none(),
-           py::arg("precision") = py::none(),
+           py::arg("precision") = py::none(), py::arg("class_scales") = py::none(),
            py::arg("left_out") = std::vector<std::pair<std::string, std::size_t>>{},
            py::arg("backend") = py::none())
       .def_property_readonly(

@@ -73,7 +73,7 @@ class BoundPass {
                                pass_.signals());
     const PassResult result = pass_.measure(input_pointers_, output_pointers_, inner, to);
     return py::make_tuple(result.repeats_previous, result.nonfinite, result.label,
-                          result.confidence, result.nonfinite_outputs);
+                          result.confidence, result.nonfinite_outputs, result.same_answer);
   }
   SignalPass& pass() { return pass_; }
   const SignalPass& pass() const { return pass_; }

@@ -35,6 +35,15 @@ struct AnyOf {
   bool drift_detected() const {
     return visit([](const auto& chart) { return chart.drift_detected(); });
   }
+  bool is_latched() const {
+    return visit([](const auto& chart) { return chart.is_latched(); });
+  }
+  void accept() {
+    visit([](auto& chart) { chart.accept(); });
+  }
+  bool since_start() const {
+    return visit([](const auto& chart) { return chart.change().since_start; });
+  }
   double statistic() const {
     return visit([](const auto& chart) { return chart.statistic(); });
   }
@@ -138,6 +147,15 @@ void define_detector_state(py::class_<Detector>& cls) {
 }
 
 template <typename Detector>
+bool is_since_start(const Detector& self) {
+  if constexpr (requires { self.change(); }) {
+    return self.change().since_start;
+  } else {
+    return self.since_start();
+  }
+}
+
+template <typename Detector>
 void define_detector(py::class_<Detector>& cls) {
   define_fast_update<Detector>(cls);
   cls.def("update_many", &update_many<Detector>, py::arg("samples"),
@@ -155,6 +173,11 @@ void define_detector(py::class_<Detector>& cls) {
           "onset_earliest",
           [](const Detector& self) { return index_or_none(self.onset_earliest()); },
           "95 % bound: the change did not begin before this index; or None.")
+      .def_property_readonly("onset_since_start", &is_since_start<Detector>,
+                             "Whether the change may be as old as the detector's latest start.")
+      .def_property_readonly("latched", &Detector::is_latched,
+                             "Whether a lasting shift was told, and goes on.")
+      .def("accept", &Detector::accept, "Take what is now for normal.")
       .def_property_readonly("count", &Detector::count, "Updates, skipped ones included.")
       .def_property_readonly("skipped", &Detector::skipped, "Updates with NaN or infinity.")
       .def("reset", &Detector::reset, "Start as new.");

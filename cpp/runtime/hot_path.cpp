@@ -188,7 +188,7 @@ HotPath::Progress HotPath::serve(std::size_t first, std::size_t end, double give
     monitor_.prefetch();
     measure(index);
     const InferenceAlarms alarms =
-        monitor_.update(row_, result_.repeats_previous, result_.nonfinite);
+        monitor_.update(row_, result_.repeats_previous, result_.nonfinite, result_.same_answer);
     store(index);
     std::uint32_t up = alarms.any() ? kAlarm : 0U;
     if (number_ >= due_number || now >= due_seconds) up |= kDue;

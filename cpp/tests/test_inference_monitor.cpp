@@ -17,9 +17,9 @@ namespace {
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 constexpr std::size_t kSignals = 3;
 
-MonitorBank make_bank(double arl0 = 1e4) {
+MonitorBank make_bank(double arl0 = 1e4, bool latch = false) {
   std::vector<Reference> references(kSignals, Reference::normal(0.0, 1.0));
-  return MonitorBank({references}, arl0);
+  return MonitorBank({references}, arl0, false, latch);
 }
 
 // What the class does, in as many lines as it takes to say it.
@@ -27,10 +27,18 @@ struct Slow {
   std::optional<MonitorBank> bank;
   std::vector<InferenceMonitor::Flat> flat;
   std::uint64_t max_repeats;
+  std::uint64_t max_frozen;
+  bool latch;
   std::deque<std::vector<double>> window{};
-  std::uint64_t flats = 0, repeats = 0, since_alarm = 0, nonfinite = 0;
+  std::uint64_t flats = 0, repeats = 0, frozen = 0, since_alarm = 0, nonfinite = 0;
+  std::uint64_t since_broken = 64;
 
-  InferenceAlarms update(std::span<const double> row, bool repeats_previous, std::uint64_t broken) {
+  bool tells(std::uint64_t run, std::uint64_t limit) const {
+    if (limit == 0 || run == 0) return false;
+    return latch ? run == limit : run % limit == 0;
+  }
+  InferenceAlarms update(std::span<const double> row, bool repeats_previous, std::uint64_t broken,
+                         bool same_answer) {
     InferenceAlarms alarms;
     bool is_flat = false;
     if (bank) {
@@ -42,17 +50,27 @@ struct Slow {
       for (const auto& rule : flat) is_flat = is_flat || row[rule.index] < rule.least;
     }
     nonfinite += broken;
-    alarms.nonfinite = broken > 0;
+    alarms.nonfinite = broken > 0 && (!latch || since_broken >= 64);
+    since_broken = broken > 0 ? 0 : since_broken + 1;
     flats = is_flat ? flats + 1 : 0;
-    alarms.flat = flats > 0 && flats % 8 == 0;
+    alarms.flat = tells(flats, 8);
     repeats = repeats_previous ? repeats + 1 : 0;
-    alarms.repeats = max_repeats > 0 && repeats > 0 && repeats % max_repeats == 0;
-    since_alarm = alarms.any() ? 0 : since_alarm + 1;
+    alarms.repeats = tells(repeats, max_repeats);
+    if (!repeats_previous) {
+      frozen = same_answer ? frozen + 1 : 0;
+      alarms.frozen = tells(frozen, max_frozen);
+    }
+    const bool goes_on = broken > 0 || flats >= 8 || (max_repeats > 0 && repeats >= max_repeats) ||
+                         (max_frozen > 0 && frozen >= max_frozen);
+    since_alarm = alarms.any() || goes_on ? 0 : since_alarm + 1;
     return alarms;
   }
   bool settled() const {
-    if (repeats > 0 || since_alarm < 64) return false;
+    if (since_alarm < 64) return false;
     if (!bank) return true;
+    for (std::size_t i = 0; i < bank->signals(); ++i) {
+      if (bank->is_latched(i)) return false;
+    }
     if (window.size() < 64) return false;
     for (std::size_t i = window.size() - 64; i < window.size(); ++i) {
       bool is_known = false;
@@ -73,7 +91,8 @@ struct Slow {
   void reset() {
     if (bank) bank->reset();
     window.clear();
-    flats = repeats = since_alarm = 0;
+    flats = repeats = frozen = since_alarm = 0;
+    since_broken = 64;
   }
 };
 
@@ -83,8 +102,10 @@ void require_equal(const InferenceMonitor& fast, const Slow& slow, const Inferen
   REQUIRE(got.flat == expected.flat);
   REQUIRE(got.repeats == expected.repeats);
   REQUIRE(got.nonfinite == expected.nonfinite);
+  REQUIRE(got.frozen == expected.frozen);
   REQUIRE(fast.flats() == slow.flats);
   REQUIRE(fast.repeats() == slow.repeats);
+  REQUIRE(fast.frozen() == slow.frozen);
   REQUIRE(fast.nonfinite() == slow.nonfinite);
   REQUIRE(fast.settled() == slow.settled());
 }
@@ -95,25 +116,28 @@ TEST_CASE("random streams with every fault: as the slow one says, after every in
   for (std::uint64_t seed = 0; seed < 12; ++seed) {
     const std::vector<InferenceMonitor::Flat> flat{{0, -1.0}, {2, -2.5}};
     const std::uint64_t max_repeats = seed % 3 == 0 ? 0 : 5 + seed;
-    InferenceMonitor fast(make_bank(), flat, max_repeats);
-    Slow slow{make_bank(), flat, max_repeats};
+    const std::uint64_t max_frozen = seed % 4 == 0 ? 0 : 10;
+    const bool latch = seed % 2 == 1;
+    InferenceMonitor fast(make_bank(1e4, latch), flat, max_repeats, max_frozen, latch);
+    Slow slow{make_bank(1e4, latch), flat, max_repeats, max_frozen, latch};
     std::mt19937_64 engine(seed);
     std::normal_distribution<double> normal;
     double shift = 0.0, lost = 0.0;
-    bool is_stuck = false;
+    bool is_stuck = false, is_frozen = false;
     std::size_t alarms = 0, settled = 0;
     for (int n = 0; n < 6000; ++n) {
       if (engine() % 300 == 0) shift = engine() % 3 == 0 ? 2.0 * normal(engine) : 0.0;
       if (engine() % 200 == 0) lost = engine() % 3 == 0 ? 0.3 : 0.0;
       if (engine() % 100 == 0) is_stuck = !is_stuck && engine() % 2 == 0;
+      if (engine() % 100 == 0) is_frozen = !is_frozen && engine() % 2 == 0;
       std::vector<double> row(kSignals);
       for (double& x : row) {
         x = normal(engine) + shift;
         if (static_cast<double>(engine() % 1000) < 1000 * lost) x = kNan;
       }
       const std::uint64_t broken = engine() % 250 == 0 ? engine() % 5 : 0;
-      const InferenceAlarms expected = slow.update(row, is_stuck, broken);
-      const InferenceAlarms got = fast.update(row, is_stuck, broken);
+      const InferenceAlarms expected = slow.update(row, is_stuck, broken, is_frozen);
+      const InferenceAlarms got = fast.update(row, is_stuck, broken, is_frozen);
       require_equal(fast, slow, got, expected);
       REQUIRE(fast.count() == static_cast<std::uint64_t>(n + 1));
       REQUIRE(fast.last_nonfinite() == broken);

@@ -347,6 +347,10 @@ class Cusum(metaclass=_Pybind11Type):
         mean, std and arl0 stay away.
     track_onset : bool
         False saves 3 KiB and answers None for the onset.
+    latch : bool
+        A lasting shift raises one alarm (one up, one down), and no other until it has ended:
+        until 64 samples or more speak against even half of it, or eight times as long as one
+        took. Needs `track_onset`.
 
     Raises
     ------
@@ -384,6 +388,7 @@ class Cusum(metaclass=_Pybind11Type):
         compat: Literal["frouros"] | None = None,
         min_instances: SupportsFloat | None = None,
         track_onset: bool = True,
+        latch: bool = False,
     ) -> None: ...
     def update(self, x: SupportsFloat, /) -> bool:
         """Take one sample; say whether it raises the alarm."""
@@ -417,6 +422,21 @@ class Cusum(metaclass=_Pybind11Type):
     @property
     def onset_earliest(self) -> int | None:
         """95 % bound: the change did not begin before this index; or None."""
+
+    @property
+    def onset_since_start(self) -> bool:
+        """Whether the change may be older: the bound is the latest start, before it is nothing."""
+
+    @property
+    def latched(self) -> bool:
+        """Whether a lasting shift was told, and goes on; False without `latch`."""
+
+    def accept(self) -> None:
+        """Take what is now for normal: the level since the onset, or what is learned from now on.
+
+        A fixed reference moves to that level, which is known to 1 / sqrt(samples since the onset)
+        standard deviations.
+        """
 
     @property
     def count(self) -> int:
@@ -503,6 +523,10 @@ class PageHinkley(metaclass=_Pybind11Type):
         frouros' watches for a rise only.
     track_onset : bool
         False saves 3 KiB and answers None for the onset.
+    latch : bool
+        A lasting shift raises one alarm (one up, one down), and no other until it has ended:
+        until 64 samples or more speak against even half of it, or eight times as long as one
+        took. Needs `track_onset`.
 
     Raises
     ------
@@ -540,6 +564,7 @@ class PageHinkley(metaclass=_Pybind11Type):
         min_instances: SupportsFloat | None = None,
         alpha: SupportsFloat | None = None,
         track_onset: bool = True,
+        latch: bool = False,
     ) -> None: ...
     def update(self, x: SupportsFloat, /) -> bool:
         """Take one sample; say whether it raises the alarm."""
@@ -573,6 +598,21 @@ class PageHinkley(metaclass=_Pybind11Type):
     @property
     def onset_earliest(self) -> int | None:
         """95 % bound: the change did not begin before this index; or None."""
+
+    @property
+    def onset_since_start(self) -> bool:
+        """Whether the change may be older: the bound is the latest start, before it is nothing."""
+
+    @property
+    def latched(self) -> bool:
+        """Whether a lasting shift was told, and goes on; False without `latch`."""
+
+    def accept(self) -> None:
+        """Take what is now for normal: the level since the onset, or what is learned from now on.
+
+        A fixed reference moves to that level, which is known to 1 / sqrt(samples since the onset)
+        standard deviations.
+        """
 
     @property
     def count(self) -> int:
@@ -654,6 +694,10 @@ class Ewma(metaclass=_Pybind11Type):
         Which shifts to watch for.
     track_onset : bool
         False saves 3 KiB and answers None for the onset.
+    latch : bool
+        A lasting shift raises one alarm (one up, one down), and no other until it has ended:
+        until 64 samples or more speak against even half of it, or eight times as long as one
+        took. Needs `track_onset`.
 
     Raises
     ------
@@ -682,6 +726,7 @@ class Ewma(metaclass=_Pybind11Type):
         arl0: SupportsFloat | None = None,
         sides: _Sides = "both",
         track_onset: bool = True,
+        latch: bool = False,
     ) -> None: ...
     def update(self, x: SupportsFloat, /) -> bool:
         """Take one sample; say whether it raises the alarm."""
@@ -715,6 +760,21 @@ class Ewma(metaclass=_Pybind11Type):
     @property
     def onset_earliest(self) -> int | None:
         """95 % bound: the change did not begin before this index; or None."""
+
+    @property
+    def onset_since_start(self) -> bool:
+        """Whether the change may be older: the bound is the latest start, before it is nothing."""
+
+    @property
+    def latched(self) -> bool:
+        """Whether a lasting shift was told, and goes on; False without `latch`."""
+
+    def accept(self) -> None:
+        """Take what is now for normal: the level since the onset, or what is learned from now on.
+
+        A fixed reference moves to that level, which is known to 1 / sqrt(samples since the onset)
+        standard deviations.
+        """
 
     @property
     def count(self) -> int:
@@ -787,6 +847,10 @@ class Adwin(metaclass=_Pybind11Type):
         Samples without a test at the start.
     track_onset : bool
         False saves 3 KiB and answers None for the onset.
+    latch : bool
+        A lasting shift raises one alarm (one up, one down), and no other until it has ended:
+        until 64 samples or more speak against even half of it, or eight times as long as one
+        took. Needs `track_onset`.
 
     Raises
     ------
@@ -806,6 +870,7 @@ class Adwin(metaclass=_Pybind11Type):
         min_window_length: SupportsIndex = 5,
         grace_period: SupportsIndex = 10,
         track_onset: bool = True,
+        latch: bool = False,
     ) -> None: ...
     def update(self, x: SupportsFloat, /) -> bool:
         """Take one sample; say whether it raises the alarm."""
@@ -839,6 +904,21 @@ class Adwin(metaclass=_Pybind11Type):
     @property
     def onset_earliest(self) -> int | None:
         """95 % bound: the change did not begin before this index; or None."""
+
+    @property
+    def onset_since_start(self) -> bool:
+        """Whether the change may be older: the bound is the latest start, before it is nothing."""
+
+    @property
+    def latched(self) -> bool:
+        """Whether a lasting shift was told, and goes on; False without `latch`."""
+
+    def accept(self) -> None:
+        """Take what is now for normal: the level since the onset, or what is learned from now on.
+
+        A fixed reference moves to that level, which is known to 1 / sqrt(samples since the onset)
+        standard deviations.
+        """
 
     @property
     def count(self) -> int:
@@ -905,6 +985,10 @@ class Kswin(metaclass=_Pybind11Type):
         Starts the draws anew after every alarm; None draws one from the system.
     track_onset : bool
         False saves 3 KiB and answers None for the onset.
+    latch : bool
+        A lasting shift raises one alarm (one up, one down), and no other until it has ended:
+        until 64 samples or more speak against even half of it, or eight times as long as one
+        took. Needs `track_onset`.
 
     Raises
     ------
@@ -923,6 +1007,7 @@ class Kswin(metaclass=_Pybind11Type):
         stat_size: SupportsIndex = 30,
         seed: SupportsIndex | None = None,
         track_onset: bool = True,
+        latch: bool = False,
     ) -> None: ...
     def update(self, x: SupportsFloat, /) -> bool:
         """Take one sample; say whether it raises the alarm."""
@@ -956,6 +1041,21 @@ class Kswin(metaclass=_Pybind11Type):
     @property
     def onset_earliest(self) -> int | None:
         """95 % bound: the change did not begin before this index; or None."""
+
+    @property
+    def onset_since_start(self) -> bool:
+        """Whether the change may be older: the bound is the latest start, before it is nothing."""
+
+    @property
+    def latched(self) -> bool:
+        """Whether a lasting shift was told, and goes on; False without `latch`."""
+
+    def accept(self) -> None:
+        """Take what is now for normal: the level since the onset, or what is learned from now on.
+
+        A fixed reference moves to that level, which is known to 1 / sqrt(samples since the onset)
+        standard deviations.
+        """
 
     @property
     def count(self) -> int:
@@ -1010,6 +1110,10 @@ class Ddm(metaclass=_Pybind11Type):
         In standard deviations above the lowest rate so far.
     track_onset : bool
         False saves 3 KiB and answers None for the onset.
+    latch : bool
+        A lasting shift raises one alarm (one up, one down), and no other until it has ended:
+        until 64 samples or more speak against even half of it, or eight times as long as one
+        took. Needs `track_onset`.
 
     Raises
     ------
@@ -1027,6 +1131,7 @@ class Ddm(metaclass=_Pybind11Type):
         warning_threshold: SupportsFloat = 2.0,
         drift_threshold: SupportsFloat = 3.0,
         track_onset: bool = True,
+        latch: bool = False,
     ) -> None: ...
     def update(self, x: SupportsFloat, /) -> bool:
         """Take one sample; say whether it raises the alarm."""
@@ -1060,6 +1165,21 @@ class Ddm(metaclass=_Pybind11Type):
     @property
     def onset_earliest(self) -> int | None:
         """95 % bound: the change did not begin before this index; or None."""
+
+    @property
+    def onset_since_start(self) -> bool:
+        """Whether the change may be older: the bound is the latest start, before it is nothing."""
+
+    @property
+    def latched(self) -> bool:
+        """Whether a lasting shift was told, and goes on; False without `latch`."""
+
+    def accept(self) -> None:
+        """Take what is now for normal: the level since the onset, or what is learned from now on.
+
+        A fixed reference moves to that level, which is known to 1 / sqrt(samples since the onset)
+        standard deviations.
+        """
 
     @property
     def count(self) -> int:
@@ -1106,6 +1226,10 @@ class Eddm(metaclass=_Pybind11Type):
         Levels of warning and alarm; alpha >= beta.
     track_onset : bool
         False saves 3 KiB and answers None for the onset.
+    latch : bool
+        A lasting shift raises one alarm (one up, one down), and no other until it has ended:
+        until 64 samples or more speak against even half of it, or eight times as long as one
+        took. Needs `track_onset`.
 
     Raises
     ------
@@ -1123,6 +1247,7 @@ class Eddm(metaclass=_Pybind11Type):
         alpha: SupportsFloat = 0.95,
         beta: SupportsFloat = 0.9,
         track_onset: bool = True,
+        latch: bool = False,
     ) -> None: ...
     def update(self, x: SupportsFloat, /) -> bool:
         """Take one sample; say whether it raises the alarm."""
@@ -1156,6 +1281,21 @@ class Eddm(metaclass=_Pybind11Type):
     @property
     def onset_earliest(self) -> int | None:
         """95 % bound: the change did not begin before this index; or None."""
+
+    @property
+    def onset_since_start(self) -> bool:
+        """Whether the change may be older: the bound is the latest start, before it is nothing."""
+
+    @property
+    def latched(self) -> bool:
+        """Whether a lasting shift was told, and goes on; False without `latch`."""
+
+    def accept(self) -> None:
+        """Take what is now for normal: the level since the onset, or what is learned from now on.
+
+        A fixed reference moves to that level, which is known to 1 / sqrt(samples since the onset)
+        standard deviations.
+        """
 
     @property
     def count(self) -> int:
@@ -1202,6 +1342,10 @@ class HddmA(metaclass=_Pybind11Type):
         Whether falls count as well.
     track_onset : bool
         False saves 3 KiB and answers None for the onset.
+    latch : bool
+        A lasting shift raises one alarm (one up, one down), and no other until it has ended:
+        until 64 samples or more speak against even half of it, or eight times as long as one
+        took. Needs `track_onset`.
 
     Raises
     ------
@@ -1219,6 +1363,7 @@ class HddmA(metaclass=_Pybind11Type):
         warning_confidence: SupportsFloat = 0.005,
         two_sided_test: bool = False,
         track_onset: bool = True,
+        latch: bool = False,
     ) -> None: ...
     def update(self, x: SupportsFloat, /) -> bool:
         """Take one sample; say whether it raises the alarm."""
@@ -1252,6 +1397,21 @@ class HddmA(metaclass=_Pybind11Type):
     @property
     def onset_earliest(self) -> int | None:
         """95 % bound: the change did not begin before this index; or None."""
+
+    @property
+    def onset_since_start(self) -> bool:
+        """Whether the change may be older: the bound is the latest start, before it is nothing."""
+
+    @property
+    def latched(self) -> bool:
+        """Whether a lasting shift was told, and goes on; False without `latch`."""
+
+    def accept(self) -> None:
+        """Take what is now for normal: the level since the onset, or what is learned from now on.
+
+        A fixed reference moves to that level, which is known to 1 / sqrt(samples since the onset)
+        standard deviations.
+        """
 
     @property
     def count(self) -> int:
@@ -1300,6 +1460,10 @@ class HddmW(metaclass=_Pybind11Type):
         Whether falls count as well.
     track_onset : bool
         False saves 3 KiB and answers None for the onset.
+    latch : bool
+        A lasting shift raises one alarm (one up, one down), and no other until it has ended:
+        until 64 samples or more speak against even half of it, or eight times as long as one
+        took. Needs `track_onset`.
 
     Raises
     ------
@@ -1318,6 +1482,7 @@ class HddmW(metaclass=_Pybind11Type):
         lambda_val: SupportsFloat = 0.05,
         two_sided_test: bool = False,
         track_onset: bool = True,
+        latch: bool = False,
     ) -> None: ...
     def update(self, x: SupportsFloat, /) -> bool:
         """Take one sample; say whether it raises the alarm."""
@@ -1351,6 +1516,21 @@ class HddmW(metaclass=_Pybind11Type):
     @property
     def onset_earliest(self) -> int | None:
         """95 % bound: the change did not begin before this index; or None."""
+
+    @property
+    def onset_since_start(self) -> bool:
+        """Whether the change may be older: the bound is the latest start, before it is nothing."""
+
+    @property
+    def latched(self) -> bool:
+        """Whether a lasting shift was told, and goes on; False without `latch`."""
+
+    def accept(self) -> None:
+        """Take what is now for normal: the level since the onset, or what is learned from now on.
+
+        A fixed reference moves to that level, which is known to 1 / sqrt(samples since the onset)
+        standard deviations.
+        """
 
     @property
     def count(self) -> int:
@@ -1530,6 +1710,8 @@ class MonitorBank(metaclass=_Pybind11Type):
         Wanted mean number of updates between false alarms of the whole bank, at least 10, and at
         most 1e12 over the number of signals. For 90 % of calibrations it is at least that,
         whatever the correlation between signals.
+    latch : bool
+        A lasting shift of a signal raises one alarm, as in `Cusum`.
 
     Raises
     ------
@@ -1555,6 +1737,7 @@ class MonitorBank(metaclass=_Pybind11Type):
         self,
         references: Sequence[Reference] | Sequence[Sequence[Reference]],
         arl0: SupportsFloat,
+        latch: bool = False,
     ) -> None: ...
     def update(self, values: _Floats) -> bool:
         """Take one value of every signal, 1-D; say whether any signal alarms."""
@@ -1587,6 +1770,21 @@ class MonitorBank(metaclass=_Pybind11Type):
 
     def onset_earliest(self, signal: SupportsIndex) -> int | None:
         """Give the 95 % bound: the change did not begin before this update; or None."""
+
+    def onset_since_start(self, signal: SupportsIndex) -> bool:
+        """Say whether the change may be older: before the bound, nothing is remembered."""
+
+    def latched(self, signal: SupportsIndex) -> bool:
+        """Say whether a lasting shift of a signal was told, and goes on."""
+
+    def accept(self, signal: SupportsIndex) -> None:
+        """Take a signal's level since the onset for normal, in this regime.
+
+        It is known to 1 / sqrt(samples since the onset) standard deviations.
+        """
+
+    def accepted(self, signal: SupportsIndex) -> float:
+        """Give what was accepted, in normal scores."""
 
     def leading_chart(self, signal: SupportsIndex) -> int:
         """Give the chart with the largest statistic: 4 * side + k, k = 3 the far samples."""
@@ -1650,6 +1848,8 @@ class MonitorBank(metaclass=_Pybind11Type):
 class InferenceMonitor(metaclass=_Pybind11Type):
     """A `MonitorBank`, and what needs no chart: inputs that repeat, are flat, are no numbers.
 
+    And answers that stay the same while inputs differ.
+
     Parameters
     ----------
     references : sequence of Reference
@@ -1660,6 +1860,12 @@ class InferenceMonitor(metaclass=_Pybind11Type):
         Index of a signal, and the value below which it is flat; 8 in a row raise an alarm.
     max_repeats : int
         Inputs in a row, equal to the bit, that raise an alarm; 0: they say nothing.
+    max_frozen : int
+        Answers in a row, equal to the bit, that raise an alarm, those to inputs that repeat not
+        counted; 0: they say nothing.
+    latch : bool
+        What lasts is told once: a shift of a signal, as in `Cusum`; a run until it ends; values
+        that are no numbers until 64 updates had none.
 
     Notes
     -----
@@ -1683,14 +1889,23 @@ class InferenceMonitor(metaclass=_Pybind11Type):
         *,
         flat: Sequence[tuple[SupportsIndex, SupportsFloat]],
         max_repeats: SupportsIndex,
+        max_frozen: SupportsIndex = 0,
+        latch: bool = False,
     ) -> None: ...
     def update(
-        self, values: npt.NDArray[np.float64], repeats_previous: bool, nonfinite: SupportsIndex
+        self,
+        values: npt.NDArray[np.float64],
+        repeats_previous: bool,
+        nonfinite: SupportsIndex,
+        same_answer: bool = False,
     ) -> bool:
         """Take one inference, as `SignalPass` measured it; say whether it raises any alarm."""
 
     def settled(self) -> bool:
         """Whether the latest 64 updates raised no alarm and look like the reference."""
+
+    def accept(self) -> None:
+        """Take every lasting shift that was told for normal, as `MonitorBank.accept` does."""
 
     def reset(self) -> None:
         """Forget charts and history; `count` and `nonfinite` go on."""
@@ -1720,6 +1935,10 @@ class InferenceMonitor(metaclass=_Pybind11Type):
         """Whether inputs repeat."""
 
     @property
+    def frozen_alarm(self) -> bool:
+        """Whether answers stay the same while inputs differ."""
+
+    @property
     def count(self) -> int:
         """Updates, ever."""
 
@@ -1734,6 +1953,14 @@ class InferenceMonitor(metaclass=_Pybind11Type):
     @property
     def max_repeats(self) -> int:
         """Repeats that alarm."""
+
+    @property
+    def frozen(self) -> int:
+        """Equal answers in a row to inputs that differ."""
+
+    @property
+    def max_frozen(self) -> int:
+        """Equal answers that alarm."""
 
     @property
     def nonfinite(self) -> int:
@@ -1772,6 +1999,8 @@ class SignalMonitor(metaclass=_Pybind11Type):
         Wanted mean number of samples between false alarms, 10 to 1e12.
     periods : sequence of int
         Samples in what repeats, up to four, each at most half of `normal`: taken out.
+    latch : bool
+        A lasting shift raises one alarm, as in `Cusum`.
 
     Raises
     ------
@@ -1780,7 +2009,9 @@ class SignalMonitor(metaclass=_Pybind11Type):
     """
 
     @overload
-    def __init__(self, reference: Reference, *, arl0: SupportsFloat) -> None: ...
+    def __init__(
+        self, reference: Reference, *, arl0: SupportsFloat, latch: bool = False
+    ) -> None: ...
     @overload
     def __init__(
         self,
@@ -1788,6 +2019,7 @@ class SignalMonitor(metaclass=_Pybind11Type):
         *,
         arl0: SupportsFloat,
         periods: Sequence[int],
+        latch: bool = False,
     ) -> None: ...
     def update(self, x: SupportsFloat, /) -> bool:
         """Take one sample; say whether it raises the alarm."""
@@ -1821,6 +2053,21 @@ class SignalMonitor(metaclass=_Pybind11Type):
     @property
     def onset_earliest(self) -> int | None:
         """95 % bound: the change did not begin before this index; or None."""
+
+    @property
+    def onset_since_start(self) -> bool:
+        """Whether the change may be older: the bound is the latest start, before it is nothing."""
+
+    @property
+    def latched(self) -> bool:
+        """Whether a lasting shift was told, and goes on; False without `latch`."""
+
+    def accept(self) -> None:
+        """Take what is now for normal: the level since the onset, or what is learned from now on.
+
+        A fixed reference moves to that level, which is known to 1 / sqrt(samples since the onset)
+        standard deviations.
+        """
 
     @property
     def count(self) -> int:
@@ -1936,6 +2183,8 @@ class SignalPass(metaclass=_Pybind11Type):
         Where the classes lie in it, dequantised; a row that begins with NaN has no known place.
     precision : ndarray of float32, shape (elements,), optional
         One over the variance around the centroids.
+    class_scales : ndarray of float32, shape (classes,), optional
+        What a distance to each class is multiplied by, > 0; 1 by default.
     left_out : sequence of (str, int)
         Role and tensor of signals that rows shall not have, as in `names`.
     backend : str, optional
@@ -1973,6 +2222,7 @@ class SignalPass(metaclass=_Pybind11Type):
         embedding: TensorLayout | None = None,
         centroids: npt.NDArray[np.float32] | None = None,
         precision: npt.NDArray[np.float32] | None = None,
+        class_scales: npt.NDArray[np.float32] | None = None,
         left_out: Sequence[tuple[str, int]] = (),
         backend: str | None = None,
     ) -> None: ...
@@ -1996,7 +2246,7 @@ class SignalPass(metaclass=_Pybind11Type):
         outputs: Sequence[npt.NDArray[Any] | None],
         embedding: npt.NDArray[Any] | None,
         row: npt.NDArray[np.float64],
-    ) -> tuple[bool, int, int, float, int]:
+    ) -> tuple[bool, int, int, float, int, bool]:
         """Measure one inference into `row`.
 
         Parameters
@@ -2013,8 +2263,8 @@ class SignalPass(metaclass=_Pybind11Type):
         -------
         tuple
             Whether the inputs repeat the previous ones, how many of their values are not finite,
-            the label (-1 without one), its confidence (NaN then), and how many outputs that decide
-            hold NaN or infinity.
+            the label (-1 without one), its confidence (NaN then), how many outputs that decide hold
+            NaN or infinity, and whether those outputs equal the previous ones to the bit.
         """
 
     def forget(self) -> None:

@@ -265,3 +265,31 @@ class TestRefused:
         for inputs, to, error, message in bad:
             with pytest.raises(error, match=message):
                 measured.measure(inputs, [], None, to)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "float32"])
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 8, 9, 12, 16, 31])
+def test_the_same_answer_is_noticed(dtype: str, size: int) -> None:
+    """Any element that differs is a difference, wherever it lies in the words compared."""
+    layout = _core.TensorLayout(dtype, size)
+    rng = np.random.default_rng(size)
+    for classifier in (None, "probabilities"):
+        measured = _core.SignalPass([], [layout, layout], classifier=classifier)
+        row = np.empty(len(measured.names))
+
+        def same(first: Any, second: Any, measured: Any = measured, row: Any = row) -> bool:
+            return bool(measured.measure([], [first, second], None, row)[5])
+
+        output = rng.integers(1, 100, size).astype(dtype)
+        other = rng.integers(1, 100, size).astype(dtype)
+        assert not same(output, other)
+        assert same(output, other)
+        for place in range(size):
+            output[place] += 1
+            assert not same(output, other)
+            assert same(output, other)
+        other[-1] += 1  # of a classifier, output 0 decides
+        assert same(output, other) is (classifier is not None)
+        assert same(output, other)
+        measured.forget()
+        assert not same(output, other)

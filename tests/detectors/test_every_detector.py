@@ -145,7 +145,7 @@ def test_a_forged_window_is_refused() -> None:
     """Its search would never end: NaN is before nothing and after nothing."""
     detector = _core.Kswin(seed=3, track_onset=False)
     detector.update_many(np.zeros(100))
-    behind = 8 + 1 + 1 + 8 + 8  # what all learning detectors have
+    behind = 8 + 1 + 1 + 8 + 8 + 1 + 26  # what all learning detectors have
     blob = detector.state()
     assert _core.Kswin.from_state(with_tail(blob, struct.pack("<d", 1.5), behind)).count == 100
     with pytest.raises(_core.StateError, match="a sample that is not finite"):

@@ -122,15 +122,15 @@ class TestRefused:
         path.write_bytes(b"PK\3\4" + bytes(100))
         with pytest.raises(BaselineFormatError, match=rf"{path}: expected it to begin with b'SHE-"):
             she.Baseline.load(path)
-        path.write_bytes(plain[:8] + struct.pack("<I", 4) + plain[12:])
+        path.write_bytes(plain[:8] + struct.pack("<I", 5) + plain[12:])
         with pytest.raises(
-            BaselineFormatError, match=r"expected version 3 or older, got 4, which a"
+            BaselineFormatError, match=r"expected version 4 or older, got 5, which a"
         ):
             she.Baseline.load(path)
         older = plain[:8] + struct.pack("<I", 1) + plain[12:-32]
         path.write_bytes(older + hashlib.sha256(older).digest())
         with pytest.raises(
-            BaselineFormatError, match=r"expected version 3, got 1, .*: calibrate again"
+            BaselineFormatError, match=r"expected version 4, got 1, .*: calibrate again"
         ):
             she.Baseline.load(path)
 
@@ -163,8 +163,12 @@ class TestRefused:
         ("samples", float("inf")),
         ("false_alarm_interval", 0),
         ("false_alarm_interval", float("nan")),
-        ("repeat_share", 1.5),
-        ("repeat_share", None),
+        ("limits", {"max_repeats": -1, "max_frozen": 0, "least_spread": {}}),
+        ("limits", {"max_repeats": 9, "max_frozen": 0, "least_spread": {"input_std": -1.0}}),
+        ("limits", {"max_repeats": 9, "max_frozen": 0, "least_spread": 3}),
+        ("limits", {"max_repeats": 9}),
+        ("limits", None),
+        ("left_out", 3),
         ("output_kind", "music"),
         ("output_kind", []),
         ("signals", ["nothing"]),

@@ -22,12 +22,22 @@ INT8 = TensorSpec("inner", (1, 5), np.dtype(np.int8), 0.25, -3)
 FLOAT = TensorSpec("inner", (1, 5), np.dtype(np.float32), 0.0, 0)
 
 
+def pooled_precision(real: Any, members: Any, classes: Any, step: float) -> Any:
+    residual = np.concatenate(
+        [real[members == c] - real[members == c].mean(axis=0) for c in classes]
+    )
+    pooled = (residual**2).sum(axis=0) / (len(residual) - len(classes))
+    return 1 / (pooled + 0.01 * pooled.mean() + step)
+
+
 @given(
     seed=st.integers(0, 2**32 - 1), classes=st.integers(1, 5), spec=st.sampled_from([INT8, FLOAT])
 )
 @settings(max_examples=60)
 def test_distances_leave_the_sample_out(seed: int, classes: int, spec: TensorSpec) -> None:
-    """The centroid that a sample is compared with is the one of all others of its class."""
+    """Centroid and variances are those of all other samples; what the centroid's own error adds is
+    taken off again, so that a rare class's samples are no farther away than a common one's.
+    """
     rng = np.random.default_rng(seed)
     raw = rng.normal(0, 20, (60, 5)).astype(spec.dtype)
     members = rng.integers(-1, classes, 60)
@@ -36,24 +46,56 @@ def test_distances_leave_the_sample_out(seed: int, classes: int, spec: TensorSpe
     assert found.tensor == 7
     assert found.classes.tolist() == [c for c in range(classes) if (members == c).sum() >= 2]
     real = 0.25 * (raw.astype(float) + 3) if spec is INT8 else raw.astype(float)
+    step = 0.25**2 / 12 if spec is INT8 else 0.0
     for n in range(60):
-        others = (members == predicted[n]) & (np.arange(60) != n)
+        others = np.arange(60) != n
         if predicted[n] not in found.classes:
             assert np.isnan(distances[n])
             continue
-        away = real[n] - real[others].mean(axis=0)
-        expected = np.sqrt((found.precision.astype(float) * away**2).sum())
-        assert distances[n] == pytest.approx(expected, rel=1e-5)
+        rest = others & (members == predicted[n])
+        away = real[n] - real[rest].mean(axis=0)
+        away /= np.sqrt(1 + 1 / rest.sum())  # of a new sample off a mean of as many
+        left = [c for c in found.classes if (others & (members == c)).any()]
+        precision = pooled_precision(real[others], members[others], left, step)
+        assert distances[n] == pytest.approx(np.sqrt((precision * away**2).sum()), rel=1e-5)
     table = found.table(classes)
+    scales = found.scale_table(classes)
     for row, label in enumerate(found.classes):
+        count = (members == label).sum()
+        assert scales[label] == pytest.approx(1 / np.sqrt(1 + 1 / count))
         assert np.array_equal(table[label], found.centroids[row])
         assert table[label] == pytest.approx(real[members == label].mean(axis=0), rel=1e-5)
-    residual = np.concatenate(
-        [real[members == c] - real[members == c].mean(axis=0) for c in found.classes]
-    )
-    pooled = (residual**2).sum(axis=0) / (len(residual) - len(found.classes))
-    step = 0.25**2 / 12 if spec is INT8 else 0.0
-    assert found.precision == pytest.approx(1 / (pooled + 0.01 * pooled.mean() + step), rel=1e-5)
+    expected = pooled_precision(real, members, found.classes, step)
+    assert found.precision == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("width", "n", "classes"), [(4000, 200, 10), (1024, 60, 6), (1024, 300, 100), (16, 100, 4)]
+)
+def test_new_samples_lie_where_the_reference_says(width: int, n: int, classes: int) -> None:
+    """In standard deviations of a distance, the mean over several calibrations."""
+    rng = np.random.default_rng(width + n)
+    shifts = []
+    for _ in range(12):
+        places = rng.normal(0, 3, (classes, width))
+        spread = rng.uniform(0.5, 2.0, width)
+
+        def draw(count: int, places: Any = places, spread: Any = spread) -> tuple[Any, Any]:
+            label = rng.integers(0, classes, count)
+            inner = places[label] + spread * rng.normal(size=(count, width))
+            return inner.astype(np.float32), label
+
+        raw, labels = draw(n)
+        found, reference = fit_classes(0, FLOAT, raw, labels, labels)
+        reference = reference[np.isfinite(reference)]
+        fresh, label = draw(300)
+        away = fresh - found.table(classes)[label]
+        distances = np.sqrt((away**2 * found.precision).sum(axis=1))
+        distances = distances * found.scale_table(classes)[label]
+        distances = distances[np.isfinite(distances)]
+        shifts.append((distances.mean() - reference.mean()) / distances.std())
+    # Each calibration knows its own mean to 1 / sqrt(n) at best.
+    assert abs(np.mean(shifts)) < 0.1
 
 
 def test_too_few_samples_have_no_place() -> None:
@@ -65,21 +107,29 @@ def test_too_few_samples_have_no_place() -> None:
 
 
 def test_arrays_that_do_not_belong_together() -> None:
-    classes, centroids = np.arange(2), np.zeros((2, 3), np.float32)
-    Embedding(0, classes, centroids, np.ones(3, np.float32))
-    bad: list[tuple[Any, Any, Any]] = [
-        (np.arange(3), centroids, np.ones(3, np.float32)),
-        (classes, centroids, np.ones(4, np.float32)),
-        (classes[::-1], centroids, np.ones(3, np.float32)),
-        (classes - 1, centroids, np.ones(3, np.float32)),
-        (classes, centroids * np.nan, np.ones(3, np.float32)),
-        (classes, centroids, -np.ones(3, np.float32)),
+    good: dict[str, Any] = {
+        "classes": np.arange(2),
+        "centroids": np.zeros((2, 3), np.float32),
+        "precision": np.ones(3, np.float32),
+        "scales": np.ones(2, np.float32),
+    }
+    Embedding(0, **good)
+    bad: list[tuple[str, Any]] = [
+        ("classes", np.arange(3)),
+        ("precision", np.ones(4, np.float32)),
+        ("classes", np.array([1, 0])),
+        ("classes", np.array([-1, 0])),
+        ("centroids", good["centroids"] * np.nan),
+        ("precision", -good["precision"]),
+        ("scales", np.ones(3, np.float32)),
+        ("scales", 0 * good["scales"]),
+        ("scales", good["scales"] * np.nan),
     ]
-    for arguments in bad:
+    for name, value in bad:
         with pytest.raises(ValueError, match="embedding: expected"):
-            Embedding(0, *arguments)
+            Embedding(0, **{**good, name: value})
     with pytest.raises(ValueError, match="embedding: expected classes below 1, got 1"):
-        Embedding(0, classes, centroids, np.ones(3, np.float32)).table(1)
+        Embedding(0, **good).table(1)
 
 
 class TestNaming:

@@ -46,8 +46,9 @@ bool surely_same(double n0, double n1, double u0, double u1, double bound) noexc
 }  // namespace
 
 Adwin::Adwin(double delta, std::uint32_t clock, std::uint32_t max_buckets,
-             std::uint32_t min_window_length, std::uint32_t grace_period, bool track_onset)
-    : LearningDetector(track_onset),
+             std::uint32_t min_window_length, std::uint32_t grace_period, bool track_onset,
+             bool latch)
+    : LearningDetector(track_onset, latch),
       delta_(delta),
       clock_(clock),
       max_buckets_(max_buckets),

@@ -4,8 +4,9 @@
 
 namespace selfheal {
 
-Ddm::Ddm(double warm_start, double warning_threshold, double drift_threshold, bool track_onset)
-    : LearningDetector(track_onset),
+Ddm::Ddm(double warm_start, double warning_threshold, double drift_threshold, bool track_onset,
+         bool latch)
+    : LearningDetector(track_onset, latch),
       warm_start_(warm_start),
       warning_threshold_(warning_threshold),
       drift_threshold_(drift_threshold) {

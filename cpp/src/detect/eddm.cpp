@@ -4,8 +4,8 @@
 
 namespace selfheal {
 
-Eddm::Eddm(double warm_start, double alpha, double beta, bool track_onset)
-    : LearningDetector(track_onset), warm_start_(warm_start), alpha_(alpha), beta_(beta) {
+Eddm::Eddm(double warm_start, double alpha, double beta, bool track_onset, bool latch)
+    : LearningDetector(track_onset, latch), warm_start_(warm_start), alpha_(alpha), beta_(beta) {
   require_not_negative("warm_start", warm_start);
   require_finite("alpha", alpha);
   require_finite("beta", beta);

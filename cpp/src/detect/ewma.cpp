@@ -15,8 +15,9 @@ constexpr double kSmallestWeight = 1e-3;
 
 }  // namespace
 
-Ewma::Ewma(double mean, double std, double weight, double limit, Sides sides, bool track_onset)
-    : mean_(mean), std_(std), weight_(weight), limit_(limit), sides_(sides) {
+Ewma::Ewma(double mean, double std, double weight, double limit, Sides sides, bool track_onset,
+           bool latch)
+    : mean_(mean), std_(std), weight_(weight), limit_(limit), latch_(latch), sides_(sides) {
   require_finite("mean", mean);
   require_positive("std", std);
   if (!(weight >= kSmallestWeight && weight <= 1.0)) {
@@ -24,6 +25,7 @@ Ewma::Ewma(double mean, double std, double weight, double limit, Sides sides, bo
   }
   require_positive("limit", limit);
   set_limits();
+  if (latch && !track_onset) refuse("latch", "false without track_onset", std::string_view("true"));
   if (track_onset) tracker_ = std::make_unique<OnsetTracker>();
 }
 
@@ -51,8 +53,20 @@ bool Ewma::update(double x) noexcept {
     average_ = lowest_;
   } else {
     drift_detected_ = rose || fell;
+    if (drift_detected_ && latch_.is_on()) [[unlikely]] {
+      const Onset onset = change();
+      is_told_ = latch_.tell(direction(), count_ - skipped_, tracker_->sum(), onset.ago(count_),
+                             onset.shift);
+    }
   }
-  return drift_detected_;
+  return drift_detected();
+}
+
+void Ewma::accept() noexcept {
+  const double moved = mean_ + change().shift * std_;
+  if (std::isfinite(moved)) mean_ = moved;
+  latch_.clear();
+  restart();
 }
 
 double Ewma::statistic() const noexcept {
@@ -70,17 +84,20 @@ void Ewma::restart() noexcept {
 void Ewma::reset() noexcept {
   count_ = 0;
   skipped_ = 0;
+  latch_.clear();
   restart();
 }
 
 std::vector<std::byte> Ewma::state() const {
-  StateWriter writer(kTag, 1);
+  StateWriter writer(kTag, 2);
   for (const double value : {mean_, std_, weight_, limit_, average_}) writer.f64(value);
   writer.u8(static_cast<std::uint8_t>(sides_));
   writer.u8(drift_detected_ ? 1 : 0);
   writer.u8(tracker_ ? 1 : 0);
   writer.u64(count_);
   writer.u64(skipped_);
+  writer.u8(is_told_ ? 1 : 0);
+  latch_.write(writer);
   if (tracker_) tracker_->write(writer);
   return std::move(writer).finish();
 }
@@ -106,11 +123,16 @@ Ewma::Ewma(StateReader& reader)
   count_ = reader.u64();
   skipped_ = reader.u64();
   StateReader::require(skipped_ <= count_, "more samples skipped than seen");
+  if (reader.version() >= 2) {
+    is_told_ = reader.u8() != 0;
+    latch_.read(reader, count_ - skipped_);
+    StateReader::require(!latch_.is_on() || tracker_ != nullptr, "a latch without onset");
+  }
   if (tracker_) tracker_->read(reader);
 }
 
 Ewma Ewma::from_state(std::span<const std::byte> blob) {
-  StateReader reader(blob, kTag, 1);
+  StateReader reader(blob, kTag, 2);
   Ewma chart(reader);
   reader.finish();
   return chart;

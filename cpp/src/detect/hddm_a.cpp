@@ -16,8 +16,9 @@ bool reaches(double difference, double square) noexcept {
 
 }  // namespace
 
-HddmA::HddmA(double drift_confidence, double warning_confidence, bool two_sided, bool track_onset)
-    : LearningDetector(track_onset),
+HddmA::HddmA(double drift_confidence, double warning_confidence, bool two_sided, bool track_onset,
+             bool latch)
+    : LearningDetector(track_onset, latch),
       drift_confidence_(drift_confidence),
       warning_confidence_(warning_confidence),
       log_bound_(std::log(1.0 / drift_confidence)),

@@ -25,8 +25,8 @@ void HddmW::Average::read(StateReader& reader) {
 }
 
 HddmW::HddmW(double drift_confidence, double warning_confidence, double weight, bool two_sided,
-             bool track_onset)
-    : LearningDetector(track_onset),
+             bool track_onset, bool latch)
+    : LearningDetector(track_onset, latch),
       drift_confidence_(drift_confidence),
       warning_confidence_(warning_confidence),
       log_drift_(std::log(1.0 / drift_confidence)),

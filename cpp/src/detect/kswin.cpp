@@ -120,8 +120,8 @@ void Kswin::Twister::read(StateReader& reader) {
 }
 
 Kswin::Kswin(double alpha, std::uint32_t window_size, std::uint32_t stat_size, std::uint64_t seed,
-             bool track_onset)
-    : LearningDetector(track_onset),
+             bool track_onset, bool latch)
+    : LearningDetector(track_onset, latch),
       alpha_(alpha),
       window_size_(window_size),
       stat_size_(stat_size),

@@ -43,7 +43,8 @@ const detail::BankStep chosen_step = detail::available_bank_steps().front();
 
 }  // namespace
 
-MonitorBank::MonitorBank(std::vector<std::vector<Reference>> references, double arl0, bool keep_far)
+MonitorBank::MonitorBank(std::vector<std::vector<Reference>> references, double arl0, bool keep_far,
+                         bool latch)
     : references_(std::move(references)), arl0_(arl0) {
   if (references_.empty() || references_.front().empty()) {
     refuse("references", "at least 1 regime of at least 1 signal", std::string_view("none"));
@@ -65,6 +66,8 @@ MonitorBank::MonitorBank(std::vector<std::vector<Reference>> references, double 
     }
     thresholds_.push_back(solved);
   }
+  latches_.assign(signals_, Latch(latch));
+  accepted_.assign(signals_ * references_.size(), 0.0);
   allocate();
   reset();
 }
@@ -78,6 +81,7 @@ void MonitorBank::allocate() {
   converted_.resize(signals_);
   settled_.resize(signals_);
   alarmed_.resize(signals_);
+  told_.resize(signals_);
   skipped_.resize(signals_);
   trackers_.resize(signals_);
   for (std::size_t signal = 0; signal < signals_; ++signal) {
@@ -96,10 +100,35 @@ void MonitorBank::allocate() {
       preparation.limit[at] = learned.limit();
       preparation.phi[at] = learned.phi();
       preparation.sqrt_whitened[at] = learned.sqrt_whitened();
-      preparation.offset[at] = learned.offset();
       preparation.scale[at] = learned.scale();
+      set_offset(regime, signal);
     }
   }
+}
+
+void MonitorBank::set_offset(std::size_t regime, std::size_t signal) noexcept {
+  const Preparation& learned = references_[regime][signal].preparation();
+  preparations_[regime * lanes_.size() + signal / kLanes].offset[lane(signal)] =
+      learned.offset() + accepted_[regime * signals_ + signal] / learned.scale();
+}
+
+void MonitorBank::accept(std::size_t signal) noexcept {
+  double& accepted = accepted_[regime_ * signals_ + signal];
+  accepted += change(signal).shift * references_[regime_][signal].preparation().gain();
+  set_offset(regime_, signal);
+  latches_[signal].clear();
+  restart(signal);
+}
+
+double MonitorBank::accepted(std::size_t signal) const noexcept {
+  return accepted_[regime_ * signals_ + signal] / references_[regime_][signal].preparation().gain();
+}
+
+bool MonitorBank::is_any_latched() const noexcept {
+  for (std::size_t signal = 0; signal < signals_; ++signal) {
+    if (is_latched(signal)) return true;
+  }
+  return false;
 }
 
 void MonitorBank::set_regime(std::size_t regime) noexcept {
@@ -110,6 +139,7 @@ void MonitorBank::set_regime(std::size_t regime) noexcept {
 void MonitorBank::restart(std::size_t signal) noexcept {
   for (auto& side : charts_[signal].level) std::fill(std::begin(side), std::end(side), 0.0);
   alarmed_[signal] = 0;
+  told_[signal] = 0;
   trackers_[signal].restart(count_);
   settled_[signal] = count_;
 }
@@ -121,6 +151,7 @@ void MonitorBank::reset() noexcept {
   for (std::size_t signal = 0; signal < signals_; ++signal) {
     of(signal).before[lane(signal)] = kGap;
     of(signal).score[lane(signal)] = kGap;
+    latches_[signal].clear();
     restart(signal);
   }
 }
@@ -200,15 +231,18 @@ bool MonitorBank::take(const double* row) noexcept {
     settle(trackers_[signal], signal, count_);
     settled_[signal] = std::max(settled_[signal], count_);
   }
+  bool is_any_told = false;
   if (result.any_alarm) [[unlikely]] {
     for (std::size_t signal = 0; signal < signals_; ++signal) {
-      if (is_used(signal) && statistic(signal) > 1.0) {
-        alarmed_[signal] = 1;
-        any_alarmed_ = true;
-      }
+      if (!is_used(signal) || !(statistic(signal) > 1.0)) continue;
+      alarmed_[signal] = 1;
+      any_alarmed_ = true;
+      const bool is_told = !latches_[signal].is_on() || tell(signal);
+      told_[signal] = is_told ? 1 : 0;
+      is_any_told |= is_told;
     }
   }
-  return result.any_alarm;
+  return is_any_told;
 }
 
 bool MonitorBank::update(std::span<const double> row) noexcept { return take(row.data()); }
@@ -216,6 +250,30 @@ bool MonitorBank::update(std::span<const double> row) noexcept { return take(row
 bool MonitorBank::update(std::span<const float> row) noexcept {
   std::copy(row.begin(), row.end(), converted_.begin());
   return take(converted_.data());
+}
+
+bool MonitorBank::tell(std::size_t signal) noexcept {
+  const Onset onset = change(signal);
+  std::uint64_t took = onset.ago(count_);
+  // Few far samples leave the mean where it was, and say nothing of when it changed. So many of
+  // them as raise an alarm do not lie farther apart than this.
+  const std::size_t chart = leading_chart(signal);
+  if (chart % detail::SignalCharts::kCharts == kAllowances) {
+    const TailChart& tail = thresholds_[signal].tail[chart / detail::SignalCharts::kCharts];
+    const std::uint64_t rise = std::max<std::uint32_t>(1, tail.rise);
+    took = std::min(took, (rise + 1) * (tail.limit / rise + 1));
+  }
+  return latches_[signal].tell(direction(signal), count_ - skipped_[signal],
+                               sum_since_start(signal), took,
+                               onset.shift * references_[regime_][signal].preparation().gain());
+}
+
+double MonitorBank::sum_since_start(std::size_t signal) const noexcept {
+  double sum = trackers_[signal].sum();
+  for (std::uint64_t row = settled_[signal]; row < count_; ++row) {
+    sum += rows_[static_cast<std::size_t>(row % kRows) * lanes_.size() * kLanes + signal];
+  }
+  return sum;
 }
 
 std::size_t MonitorBank::leading_chart(std::size_t signal) const noexcept {
@@ -243,8 +301,11 @@ int MonitorBank::direction(std::size_t signal) const noexcept {
 Onset MonitorBank::change(std::size_t signal) const noexcept {
   const int side = direction(signal);
   if (side == 0) return {};
-  Onset onset = settled(signal).since_standard(side);
-  onset.shift /= references_[regime_][signal].preparation().gain();
+  const Reference& reference = references_[regime_][signal];
+  const double known = reference.preparation().is_exact() ? std::numeric_limits<double>::infinity()
+                                                          : static_cast<double>(reference.count());
+  Onset onset = settled(signal).since_standard(side, known);
+  onset.shift /= reference.preparation().gain();
   return onset;
 }
 
@@ -256,11 +317,11 @@ std::size_t MonitorBank::memory_bytes() const noexcept {
   for (const auto& held : references_) references += bytes(held);
   return sizeof *this + references +
          bytes(thresholds_, lanes_, charts_, preparations_, rows_, converted_, settled_, alarmed_,
-               skipped_, trackers_);
+               told_, latches_, accepted_, skipped_, trackers_);
 }
 
 std::vector<std::byte> MonitorBank::state() const {
-  StateWriter writer(kTag, 1);
+  StateWriter writer(kTag, 2);
   writer.f64(arl0_);
   writer.u64(references_.size());
   writer.u64(signals_);
@@ -302,8 +363,11 @@ std::vector<std::byte> MonitorBank::state() const {
     writer.u8(is_used(signal) ? 1 : 0);
     writer.u8(alarmed_[signal]);
     writer.u64(skipped_[signal]);
+    writer.u8(told_[signal]);
+    latches_[signal].write(writer);
     settled(signal).write(writer);
   }
+  for (const double accepted : accepted_) writer.f64(accepted);
   return std::move(writer).finish();
 }
 
@@ -343,6 +407,8 @@ MonitorBank::MonitorBank(StateReader& reader) {
       StateReader::require(solved.tail[side].limit > 0, "a threshold out of range");
     }
   }
+  latches_.assign(signals_, Latch());
+  accepted_.assign(signals_ * references_.size(), 0.0);
   allocate();
   for (std::size_t side = 0; side < kSides; ++side) {
     for (std::size_t k = 0; k < kAllowances; ++k) {
@@ -367,13 +433,28 @@ MonitorBank::MonitorBank(StateReader& reader) {
     alarmed_[signal] = reader.u8();
     any_alarmed_ = any_alarmed_ || alarmed_[signal] != 0;
     skipped_[signal] = reader.u64();
+    StateReader::require(skipped_[signal] <= count_, "more values skipped than seen");
+    told_[signal] = alarmed_[signal];
+    if (reader.version() >= 2) {
+      told_[signal] = reader.u8();
+      latches_[signal].read(reader, count_ - skipped_[signal]);
+    }
     trackers_[signal].read(reader);
     settled_[signal] = count_;
+  }
+  if (reader.version() < 2) return;
+  for (std::size_t regime = 0; regime < references_.size(); ++regime) {
+    for (std::size_t signal = 0; signal < signals_; ++signal) {
+      double& accepted = accepted_[regime * signals_ + signal];
+      accepted = reader.f64();
+      StateReader::require(std::isfinite(accepted), "an accepted level out of range");
+      set_offset(regime, signal);
+    }
   }
 }
 
 MonitorBank MonitorBank::from_state(std::span<const std::byte> blob) {
-  StateReader reader(blob, kTag, 1);
+  StateReader reader(blob, kTag, 2);
   MonitorBank bank(reader);
   reader.finish();
   return bank;

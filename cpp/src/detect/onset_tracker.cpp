@@ -1,14 +1,16 @@
 #include "selfheal/detect/onset_tracker.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 namespace selfheal {
 
 void OnsetTracker::restart(std::uint64_t index) noexcept {
-  for (auto& level : marks_) level[0] = {0.0, index};
+  for (auto& level : marks_) level.fill({});
   sum_ = 0.0;
   squares_ = 0.0;
   count_ = 0;
+  start_ = index;
 }
 
 // ratio(samples before, samples since, sum before, sum since) gives the log likelihood ratio and
@@ -16,52 +18,58 @@ void OnsetTracker::restart(std::uint64_t index) noexcept {
 template <typename Ratio>
 Onset OnsetTracker::best(Ratio&& ratio) const noexcept {
   struct Candidate {
-    double ratio;
-    std::int64_t next;
-    std::int64_t older;  // the mark before it
-    double drop;
+    std::uint64_t before;  // samples
+    std::uint64_t next;
+    double sum;
   };
-  std::array<Candidate, kLevels * kSlots> candidates;
-  std::size_t held = 0;
+  std::array<Candidate, kLevels * kSlots + 1> candidates;
+  candidates[0] = {0, start_, 0.0};
+  std::size_t held = 1;
+  for (std::size_t level = 0; level < kLevels; ++level) {
+    const std::uint64_t half = std::uint64_t{1} << level;
+    if (count_ <= half) break;
+    const std::uint64_t latest = (count_ - half) >> (level + 1);
+    const std::uint64_t oldest = latest < kSlots ? 0 : latest + 1 - kSlots;
+    for (std::uint64_t i = oldest; i <= latest; ++i) {
+      const Mark& mark = marks_[level][i % kSlots];
+      const std::uint64_t before = (i << (level + 1)) + half;
+      if (before < count_ && mark.next != 0) candidates[held++] = {before, mark.next, mark.sum};
+    }
+  }
+  std::sort(candidates.begin() + 1, candidates.begin() + static_cast<std::ptrdiff_t>(held),
+            [](const Candidate& a, const Candidate& b) { return a.before < b.before; });
+  std::array<double, kLevels * kSlots + 1> found;
   Onset onset;
   double top = 0.0;
-  for (std::size_t level = 0; level < kLevels; ++level) {
-    const std::uint64_t latest = count_ >> level;
-    const std::uint64_t marks = std::min<std::uint64_t>(latest + 1, kSlots);
-    std::int64_t older = -1;
-    for (std::uint64_t i = latest + 1 - marks; i <= latest; ++i) {
-      const Mark& mark = marks_[level][i % kSlots];
-      const auto next = static_cast<std::int64_t>(mark.next);
-      const std::uint64_t before = i << level;
-      if (before >= count_) break;
-      double shift = 0.0;
-      const double found = ratio(static_cast<double>(before), static_cast<double>(count_ - before),
-                                 mark.sum, sum_ - mark.sum, shift);
-      candidates[held++] = {found, next, older < 0 ? next : older + 1,
-                            before == 0 ? kDropAtStart : kDrop};
-      older = next;
-      if (found > top) {
-        top = found;
-        onset.estimate = next;
-        onset.shift = shift;
-      }
+  for (std::size_t i = 0; i < held; ++i) {
+    const Candidate& at = candidates[i];
+    double shift = 0.0;
+    found[i] = ratio(static_cast<double>(at.before), static_cast<double>(count_ - at.before),
+                     at.sum, sum_ - at.sum, shift);
+    if (found[i] > top) {
+      top = found[i];
+      onset.estimate = static_cast<std::int64_t>(at.next);
+      onset.shift = shift;
     }
   }
   onset.earliest = onset.estimate;
-  for (std::size_t i = 0; i < held; ++i) {
-    const Candidate& candidate = candidates[i];
-    if (candidate.ratio > 0.0 && candidate.ratio >= top - candidate.drop) {
-      onset.earliest = std::min(onset.earliest, candidate.older);
-    }
+  for (std::size_t i = 0; i < held && onset.estimate >= 0; ++i) {
+    const double drop = i == 0 ? kDropAtStart : kDrop;
+    if (!(found[i] > 0.0 && found[i] >= top - drop)) continue;
+    // The change may lie anywhere after the mark before.
+    const std::uint64_t bound = i == 0 ? start_ : candidates[i - 1].next + 1;
+    onset.earliest = std::min(onset.earliest, static_cast<std::int64_t>(bound));
+    onset.since_start = i == 0;
+    break;
   }
   return onset;
 }
 
-Onset OnsetTracker::since_standard(int direction) const noexcept {
-  return best([direction](double, double since, double, double sum, double& shift) {
-    if (static_cast<double>(direction) * sum < 0.0) return -1.0;
-    shift = sum / since;
-    return 0.5 * sum * shift;
+Onset OnsetTracker::since_standard(int direction, double known) const noexcept {
+  return best([=](double before, double since, double sum_before, double sum, double& shift) {
+    shift = sum / since - sum_before / (before + known);
+    if (static_cast<double>(direction) * shift < 0.0) return -1.0;
+    return 0.5 * shift * shift * since / (1.0 + since / (before + known));
   });
 }
 
@@ -83,27 +91,49 @@ void OnsetTracker::write(StateWriter& writer) const {
   writer.f64(sum_);
   writer.f64(squares_);
   writer.u64(count_);
-  for (std::size_t level = 0; level < kLevels; ++level) {
-    const std::uint64_t latest = count_ >> level;
-    const std::uint64_t marks = std::min<std::uint64_t>(latest + 1, kSlots);
-    for (std::uint64_t i = latest + 1 - marks; i <= latest; ++i) {
-      writer.f64(marks_[level][i % kSlots].sum);
-      writer.u64(marks_[level][i % kSlots].next);
+  writer.u64(start_);
+  for (const auto& level : marks_) {
+    for (const Mark& mark : level) {
+      writer.f64(mark.sum);
+      writer.u64(mark.next);
     }
   }
 }
 
 void OnsetTracker::read(StateReader& reader) {
+  restart(0);
   sum_ = reader.f64();
   squares_ = reader.f64();
   count_ = reader.u64();
-  for (std::size_t level = 0; level < kLevels; ++level) {
-    const std::uint64_t latest = count_ >> level;
-    const std::uint64_t marks = std::min<std::uint64_t>(latest + 1, kSlots);
-    for (std::uint64_t i = latest + 1 - marks; i <= latest; ++i) {
-      Mark& mark = marks_[level][i % kSlots];
+  if (reader.version() < 2) return read_first(reader);
+  start_ = reader.u64();
+  for (auto& level : marks_) {
+    for (Mark& mark : level) {
       mark.sum = reader.f64();
       mark.next = reader.u64();
+    }
+  }
+}
+
+// The first version kept the latest 16 sums after 0, 2^level, 2 * 2^level ... samples, on 12
+// levels; where it has lost its start, the bound is the first sample of all.
+void OnsetTracker::read_first(StateReader& reader) {
+  constexpr std::size_t kFirstLevels = 12;
+  constexpr std::uint64_t kFirstSlots = 16;
+  for (std::size_t first = 0; first < kFirstLevels; ++first) {
+    const std::uint64_t latest = count_ >> first;
+    const std::uint64_t marks = std::min<std::uint64_t>(latest + 1, kFirstSlots);
+    for (std::uint64_t i = latest + 1 - marks; i <= latest; ++i) {
+      const double sum = reader.f64();
+      const std::uint64_t next = reader.u64();
+      const std::uint64_t count = i << first;
+      const auto level = static_cast<std::size_t>(std::countr_zero(count));
+      if (count == 0) {
+        start_ = next;
+      } else if (level < kLevels) {
+        Mark& held = marks_[level][slot(level, count)];
+        if (held.next < next) held = {sum, next};
+      }
     }
   }
 }

@@ -7,8 +7,8 @@
 namespace selfheal {
 
 RiverPageHinkley::RiverPageHinkley(double min_instances, double delta, double threshold,
-                                   double alpha, Sides sides, bool track_onset)
-    : LearningDetector(track_onset),
+                                   double alpha, Sides sides, bool track_onset, bool latch)
+    : LearningDetector(track_onset, latch),
       min_instances_(min_instances),
       delta_(delta),
       threshold_(threshold),
@@ -75,8 +75,8 @@ RiverPageHinkley RiverPageHinkley::read(StateReader& reader) {
 }
 
 FrourosChart::FrourosChart(Kind kind, double min_instances, double delta, double threshold,
-                           double alpha, bool track_onset)
-    : LearningDetector(track_onset),
+                           double alpha, bool track_onset, bool latch)
+    : LearningDetector(track_onset, latch),
       kind_(kind),
       min_instances_(min_instances),
       delta_(delta),

@@ -228,25 +228,52 @@ bool SidedChart::update(double x) noexcept {
   const double z = standardised(x);
   if (tracker_) tracker_->push(z, index);
   drift_detected_ = take(z, allowance_for(Sides::kLower), allowance_for(Sides::kUpper));
-  return drift_detected_;
+  if (drift_detected_) [[unlikely]]
+    is_told_ = !latch_.is_on() || tell();
+  return drift_detected();
+}
+
+bool SidedChart::tell() noexcept {
+  const Onset onset = change();
+  return latch_.tell(direction(), count_ - skipped_, tracker_->sum(), onset.ago(count_),
+                     onset.shift);
+}
+
+void SidedChart::accept() noexcept {
+  const double moved = mean_ + change().shift * std_;
+  if (std::isfinite(moved)) mean_ = moved;
+  latch_.clear();
+  restart();
+}
+
+// Alarms that the latch holds back end no batch.
+template <typename T>
+std::size_t SidedChart::take_until_told(std::span<const T> samples) noexcept {
+  std::size_t taken = 0;
+  do {
+    taken += take_until_alarm(samples.subspan(taken));
+    if (drift_detected_) is_told_ = !latch_.is_on() || tell();
+  } while (drift_detected_ && !is_told_ && taken < samples.size());
+  return taken;
 }
 
 std::size_t SidedChart::advance(std::span<const float> samples) noexcept {
-  return take_until_alarm(samples);
+  return take_until_told(samples);
 }
 
 std::size_t SidedChart::advance(std::span<const double> samples) noexcept {
-  return take_until_alarm(samples);
+  return take_until_told(samples);
 }
 
 SidedChart::SidedChart(double mean, double std, double allowance, double threshold, Sides sides,
-                       bool track_onset, std::string_view allowance_name,
+                       bool track_onset, bool latch, std::string_view allowance_name,
                        std::string_view threshold_name)
     : mean_(mean),
       std_(std),
       reciprocal_std_(1.0 / std),
       allowance_(allowance),
       threshold_(threshold),
+      latch_(latch),
       sides_(sides) {
   require_finite("mean", mean);
   require_positive("std", std);
@@ -254,6 +281,7 @@ SidedChart::SidedChart(double mean, double std, double allowance, double thresho
   require_within(allowance_name, allowance);
   require_positive(threshold_name, threshold);
   require_within(threshold_name, threshold);
+  if (latch && !track_onset) refuse("latch", "false without track_onset", std::string_view("true"));
   if (track_onset) tracker_ = std::make_unique<OnsetTracker>();
 }
 
@@ -267,6 +295,7 @@ void SidedChart::restart() noexcept {
 void SidedChart::reset() noexcept {
   count_ = 0;
   skipped_ = 0;
+  latch_.clear();
   restart();
 }
 
@@ -279,6 +308,8 @@ void SidedChart::write(StateWriter& writer) const {
   writer.u64(skipped_);
   writer.f64(upper_);
   writer.f64(lower_);
+  writer.u8(is_told_ ? 1 : 0);
+  latch_.write(writer);
   if (tracker_) tracker_->write(writer);
 }
 
@@ -308,6 +339,11 @@ SidedChart::SidedChart(StateReader& reader)
   StateReader::require(skipped_ <= count_, "more samples skipped than seen");
   StateReader::require(upper_ >= 0.0 && lower_ >= 0.0 && std::isfinite(upper_ + lower_),
                        "a sum out of range");
+  if (reader.version() >= 2) {
+    is_told_ = reader.u8() != 0;
+    latch_.read(reader, count_ - skipped_);
+    StateReader::require(!latch_.is_on() || tracker_ != nullptr, "a latch without onset");
+  }
   if (tracker_) {
     tracker_->read(reader);
     StateReader::require(tracker_->count() <= count_, "more samples tracked than seen");

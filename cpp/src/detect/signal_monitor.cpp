@@ -26,10 +26,10 @@ Learned learn(std::span<const double> samples, std::vector<std::size_t> periods)
 }  // namespace
 
 SignalMonitor::SignalMonitor(std::span<const double> samples, double arl0,
-                             std::vector<std::size_t> periods)
+                             std::vector<std::size_t> periods, bool latch)
     : SignalMonitor([&] {
         Learned learned = learn(samples, std::move(periods));
-        return SignalMonitor(MonitorBank(one(std::move(learned.reference)), arl0, true),
+        return SignalMonitor(MonitorBank(one(std::move(learned.reference)), arl0, true, latch),
                              std::move(learned.periodic), learned.unnamed_period);
       }()) {}
 

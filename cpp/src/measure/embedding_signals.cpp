@@ -31,11 +31,13 @@ EmbeddingSignals::EmbeddingSignals(const SignalPlan& plan, const TensorSums& sum
     known += std::isnan(plan.centroids[row * width]) ? 0U : 1U;
   }
   row_of_.assign(plan.classes, -1);
+  scales_.reserve(known);
   centroids_.reserve(known * width);
   for (std::size_t row = 0; row < plan.classes; ++row) {
     const float* const centroid = &plan.centroids[row * width];
     if (std::isnan(centroid[0])) continue;
     row_of_[row] = static_cast<std::int32_t>(centroids_.size() / width);
+    scales_.push_back(plan.class_scales.empty() ? 1.0F : plan.class_scales[row]);
     for (std::size_t i = 0; i < width; ++i) {
       centroids_.push_back(static_cast<float>(static_cast<double>(centroid[i]) / scale + zero));
     }
@@ -105,12 +107,12 @@ double EmbeddingSignals::distance(const void* embedding, std::int64_t label) con
       squared = sums_->distance_float(static_cast<const float*>(embedding), n, centroid, precision);
       break;
   }
-  return std::sqrt(squared);
+  return std::sqrt(squared) * static_cast<double>(scales_[static_cast<std::size_t>(known)]);
 }
 
 std::size_t EmbeddingSignals::memory_bytes() const noexcept {
   return row_of_.capacity() * sizeof(std::int32_t) +
-         (centroids_.capacity() + precision_.capacity()) * sizeof(float);
+         (centroids_.capacity() + precision_.capacity() + scales_.capacity()) * sizeof(float);
 }
 
 }  // namespace selfheal::detail

@@ -28,6 +28,7 @@ class EmbeddingSignals {
   const TensorSums* sums_;
   std::vector<std::int32_t> row_of_;  // by class; -1 without a centroid
   std::vector<float> centroids_;
+  std::vector<float> scales_;  // a number a centroid
   std::vector<float> precision_;
 };
 

@@ -27,10 +27,12 @@ std::vector<std::byte> read(StateReader& reader) {
 }  // namespace
 
 InferenceMonitor::InferenceMonitor(std::optional<MonitorBank> bank, std::vector<Flat> flat,
-                                   std::uint64_t max_repeats)
+                                   std::uint64_t max_repeats, std::uint64_t max_frozen, bool latch)
     : bank_(std::move(bank)),
       flat_(std::move(flat)),
       max_repeats_(max_repeats),
+      max_frozen_(max_frozen),
+      latch_(latch),
       window_(kWindow, std::max<std::size_t>(1, bank_ ? bank_->signals() : 1)),
       scores_(window_.width()) {
   for (const Flat& rule : flat_) {
@@ -39,7 +41,7 @@ InferenceMonitor::InferenceMonitor(std::optional<MonitorBank> bank, std::vector<
 }
 
 InferenceAlarms InferenceMonitor::update(std::span<const double> row, bool repeats_previous,
-                                         std::uint64_t nonfinite) noexcept {
+                                         std::uint64_t nonfinite, bool same_answer) noexcept {
   ++count_;
   alarms_ = {};
   bool is_flat = false;
@@ -51,19 +53,34 @@ InferenceAlarms InferenceMonitor::update(std::span<const double> row, bool repea
   }
   last_nonfinite_ = nonfinite;
   nonfinite_ += nonfinite;
-  alarms_.nonfinite = nonfinite != 0;
+  alarms_.nonfinite = nonfinite != 0 && (!latch_ || since_nonfinite_ >= kSettled);
+  since_nonfinite_ = nonfinite != 0 ? 0 : std::min<std::uint64_t>(kSettled, since_nonfinite_ + 1);
   flats_ = is_flat ? flats_ + 1 : 0;
-  alarms_.flat = is_flat && flats_ % kInARow == 0;
+  alarms_.flat = is_told(flats_, kInARow);
   repeats_ = repeats_previous ? repeats_ + 1 : 0;
-  alarms_.repeats = repeats_previous && max_repeats_ != 0 && repeats_ % max_repeats_ == 0;
-  since_alarm_ = alarms_.any() ? 0 : since_alarm_ + 1;
+  alarms_.repeats = is_told(repeats_, max_repeats_);
+  if (!repeats_previous) {  // the same input has the same answer
+    frozen_ = same_answer ? frozen_ + 1 : 0;
+    alarms_.frozen = is_told(frozen_, max_frozen_);
+  }
+  const bool goes_on = nonfinite != 0 || flats_ >= kInARow ||
+                       (max_repeats_ != 0 && repeats_ >= max_repeats_) ||
+                       (max_frozen_ != 0 && frozen_ >= max_frozen_);
+  since_alarm_ = alarms_.any() || goes_on ? 0 : since_alarm_ + 1;
   return alarms_;
 }
 
+void InferenceMonitor::accept() noexcept {
+  if (!bank_) return;
+  for (std::size_t signal = 0; signal < bank_->signals(); ++signal) {
+    if (bank_->is_latched(signal)) bank_->accept(signal);
+  }
+}
+
 bool InferenceMonitor::settled() const noexcept {
-  if (repeats_ != 0 || since_alarm_ < kSettled) return false;
+  if (since_alarm_ < kSettled) return false;
   if (!bank_) return true;
-  if (window_.size() < kSettled) return false;
+  if (window_.size() < kSettled || bank_->is_any_latched()) return false;
   const std::size_t width = window_.width();
   const auto spans = window_.spans();
   const std::size_t newer = std::min(kSettled, spans.newer.size() / width);
@@ -88,7 +105,8 @@ bool InferenceMonitor::settled() const noexcept {
         known += 1.0;
       }
     }
-    if (known > 0.0 && !(std::fabs(sum / known) < kSettledMean)) return false;
+    const double away = known > 0.0 ? sum / known - bank_->accepted(signal) : 0.0;
+    if (!(std::fabs(away) < kSettledMean)) return false;
   }
   return true;
 }
@@ -97,7 +115,8 @@ void InferenceMonitor::reset() noexcept {
   if (bank_) bank_->reset();
   window_.clear();
   alarms_ = {};
-  repeats_ = flats_ = since_alarm_ = 0;
+  repeats_ = flats_ = frozen_ = since_alarm_ = 0;
+  since_nonfinite_ = kSettled;
 }
 
 std::vector<std::byte> InferenceMonitor::state() const {
@@ -110,12 +129,13 @@ std::vector<std::byte> InferenceMonitor::state() const {
     writer.f64(rule.least);
   }
   write(writer, window_.state());
-  for (const std::uint64_t number :
-       {max_repeats_, count_, repeats_, flats_, nonfinite_, last_nonfinite_, since_alarm_}) {
+  for (const std::uint64_t number : {max_repeats_, max_frozen_, count_, repeats_, flats_, frozen_,
+                                     nonfinite_, last_nonfinite_, since_nonfinite_, since_alarm_}) {
     writer.u64(number);
   }
-  for (const bool alarm : {alarms_.bank, alarms_.nonfinite, alarms_.flat, alarms_.repeats}) {
-    writer.u8(alarm ? 1 : 0);
+  for (const bool flag :
+       {latch_, alarms_.bank, alarms_.nonfinite, alarms_.flat, alarms_.repeats, alarms_.frozen}) {
+    writer.u8(flag ? 1 : 0);
   }
   return std::move(writer).finish();
 }
@@ -134,18 +154,22 @@ InferenceMonitor InferenceMonitor::from_state(std::span<const std::byte> blob) {
     flat.push_back({static_cast<std::size_t>(index), reader.f64()});
   }
   RingBuffer<double> window = RingBuffer<double>::from_state(read(reader));
-  InferenceMonitor restored(std::move(bank), std::move(flat), reader.u64());
+  const std::uint64_t max_repeats = reader.u64();
+  const std::uint64_t max_frozen = reader.u64();
+  InferenceMonitor restored(std::move(bank), std::move(flat), max_repeats, max_frozen);
   StateReader::require(window.capacity() == kWindow && window.width() == restored.window_.width(),
                        "a window of another size");
   restored.window_ = std::move(window);
   for (std::uint64_t* const number :
-       {&restored.count_, &restored.repeats_, &restored.flats_, &restored.nonfinite_,
-        &restored.last_nonfinite_, &restored.since_alarm_}) {
+       {&restored.count_, &restored.repeats_, &restored.flats_, &restored.frozen_,
+        &restored.nonfinite_, &restored.last_nonfinite_, &restored.since_nonfinite_,
+        &restored.since_alarm_}) {
     *number = reader.u64();
   }
-  for (bool* const alarm : {&restored.alarms_.bank, &restored.alarms_.nonfinite,
-                            &restored.alarms_.flat, &restored.alarms_.repeats}) {
-    *alarm = reader.u8() != 0;
+  for (bool* const flag :
+       {&restored.latch_, &restored.alarms_.bank, &restored.alarms_.nonfinite,
+        &restored.alarms_.flat, &restored.alarms_.repeats, &restored.alarms_.frozen}) {
+    *flag = reader.u8() != 0;
   }
   reader.finish();
   return restored;

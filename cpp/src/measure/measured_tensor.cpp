@@ -17,11 +17,6 @@ constexpr std::array kOfIntegers{SignalRole::kInputMean,         SignalRole::kIn
 constexpr std::array kOfFloats{SignalRole::kInputMean, SignalRole::kInputStd,
                                SignalRole::kInputChange, SignalRole::kInputRoughness};
 
-std::size_t bytes_of(ElementType type) noexcept {
-  if (type == ElementType::kFloat32) return 4;
-  return type == ElementType::kInt16 ? 2 : 1;
-}
-
 double reciprocal(std::size_t n) noexcept { return 1.0 / static_cast<double>(n); }
 
 struct Moments {

@@ -14,6 +14,11 @@ inline bool is_byte(ElementType type) noexcept {
   return type == ElementType::kInt8 || type == ElementType::kUint8;
 }
 
+inline std::size_t bytes_of(ElementType type) noexcept {
+  if (type == ElementType::kFloat32) return 4;
+  return type == ElementType::kInt16 ? 2 : 1;
+}
+
 // What makes a byte unsigned, and the zero point of what comes out.
 inline std::uint8_t flip_of(ElementType type) noexcept {
   return type == ElementType::kInt8 ? 0x80 : 0;

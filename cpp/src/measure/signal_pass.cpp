@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include "measure/answer_memory.hpp"
 #include "measure/class_scores.hpp"
 #include "measure/embedding_signals.hpp"
 #include "measure/measured_tensor.hpp"
@@ -125,6 +126,10 @@ void check(const SignalPlan& plan) {
     refuse("precision", std::to_string(width) + " numbers", plan.precision.size());
   }
   for (const float value : plan.precision) require_not_negative("precision", value);
+  if (!plan.class_scales.empty() && plan.class_scales.size() != plan.classes) {
+    refuse("class_scales", std::to_string(plan.classes) + " numbers", plan.class_scales.size());
+  }
+  for (const float value : plan.class_scales) require_positive("class_scales", value);
   for (std::size_t row = 0; row < plan.classes; ++row) {
     const float* const centroid = &plan.centroids[row * width];
     if (std::isnan(centroid[0])) continue;
@@ -142,14 +147,15 @@ struct SignalPass::State {
   std::optional<detail::ClassScores> scores;
   std::optional<detail::EmbeddingSignals> embedding;
   bool reconstructs = false;
+  std::vector<detail::AnswerMemory> answers;  // of the outputs that decide
   // Where signals are left out: those of a whole row that stay, and the whole row.
   std::vector<std::size_t> kept;
   std::vector<double> whole;
 };
 
 SignalPass::SignalPass(SignalPlan plan, std::string_view backend)
-    : state_(
-          std::make_unique<State>(State{backend_of(backend), {}, {}, {}, {}, {}, false, {}, {}})) {
+    : state_(std::make_unique<State>(
+          State{backend_of(backend), {}, {}, {}, {}, {}, false, {}, {}, {}})) {
   check(plan);
   State& state = *state_;
   const auto name = [&](SignalRole role, std::size_t tensor) {
@@ -174,6 +180,9 @@ SignalPass::SignalPass(SignalPlan plan, std::string_view backend)
     state.outputs.emplace_back(*plan.outputs[i], i, state.sums);
     name(SignalRole::kOutputMean, i);
     name(SignalRole::kOutputStd, i);
+  }
+  for (std::size_t i = 0; i < (plan.classifier ? 1 : plan.outputs.size()); ++i) {
+    if (plan.outputs[i]) state.answers.emplace_back(*plan.outputs[i], i);
   }
   if (plan.embedding) {
     state.embedding.emplace(plan, state.sums);
@@ -253,11 +262,16 @@ PassResult SignalPass::measure_all(std::span<const void* const> inputs,
     if (!is_finite) ++result.nonfinite_outputs;
   }
   if (state.embedding) state.embedding->measure(embedding, result.label, to);
+  result.same_answer = !state.answers.empty();
+  for (detail::AnswerMemory& answer : state.answers) {
+    result.same_answer = answer.repeats(outputs[answer.index()]) && result.same_answer;
+  }
   return result;
 }
 
 void SignalPass::forget() noexcept {
   for (detail::MeasuredInput& input : state_->inputs) input.forget();
+  for (detail::AnswerMemory& answer : state_->answers) answer.forget();
 }
 
 std::size_t SignalPass::memory_bytes() const noexcept {
@@ -267,6 +281,7 @@ std::size_t SignalPass::memory_bytes() const noexcept {
                       state.kept.capacity() * sizeof(std::size_t) +
                       state.whole.capacity() * sizeof(double);
   for (const detail::MeasuredInput& input : state.inputs) bytes += input.memory_bytes();
+  for (const detail::AnswerMemory& answer : state.answers) bytes += answer.memory_bytes();
   if (state.scores) bytes += state.scores->memory_bytes();
   if (state.embedding) bytes += state.embedding->memory_bytes();
   return bytes;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from selfheal_edge.errors import ModelFormatError
 from selfheal_edge.monitoring.baseline import Baseline, KnownAnswers
 from selfheal_edge.monitoring.embedding import Embedding, find_embedding, fit_classes
 from selfheal_edge.monitoring.interval import predictions
+from selfheal_edge.monitoring.sensor_limits import SensorLimits, flat_limit, run_limit
 from selfheal_edge.monitoring.signals import OutputKind, SignalExtractor
 from selfheal_edge.store.file_format import is_storable
 from selfheal_edge.text import LIST, quoted, shown
@@ -32,7 +33,7 @@ __all__ = ["calibrate", "output_kind"]
 
 _MIN_SAMPLES: Final = 50
 _KNOWN_ANSWERS: Final = 4
-_ALARMS: Final = ("input_flat", "input_repeats")
+_ALARMS: Final = ("input_flat", "input_repeats", "output_frozen")
 """What can be left out beside signals."""
 
 
@@ -88,18 +89,29 @@ def _check_storable(session: Session) -> None:
                 )
 
 
+class _Observed(NamedTuple):
+    """What was seen of the calibration, sample by sample."""
+
+    values: npt.NDArray[np.float64]
+    predicted: npt.NDArray[np.int64]
+    inside: list[Array]
+    repeats: npt.NDArray[np.bool_]
+    same_answer: npt.NDArray[np.bool_]
+
+
 def _observe(
     session: Session,
     extractor: SignalExtractor,
     inputs: Any,
     truth: npt.NDArray[np.int64] | None,
     sample: Reservoir,
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], list[Array], int]:
-    """Run the calibration; return signals, classes, embeddings, and how often an input repeated."""
+) -> _Observed:
+    """Run the calibration."""
     values = array("d")
     predicted = array("q")
     inside: list[Array] = []
-    repeats = 0
+    repeats = array("b")
+    same = array("b")
     for batch in _batches(session, inputs):
         if isinstance(inputs, (np.ndarray, Mapping)):
             _check_size(batch.size, truth)  # before anything runs
@@ -109,14 +121,62 @@ def _observe(
             tapped = session.instance.tapped()
             measured = extractor.measure(row, outputs, tapped)
             values.extend(measured.values)
-            repeats += measured.repeats_previous
+            repeats.append(measured.repeats_previous)
+            same.append(measured.same_answer)
             predicted.append(-1 if measured.label is None else measured.label)
             inside += [tensor.reshape(-1) for tensor in tapped]
             sample.offer(row)
     _check_size(len(predicted), truth)
     signals = np.frombuffer(values, np.float64) if values else np.empty(0)
     shape = len(predicted), len(extractor.names)
-    return signals.reshape(shape), np.frombuffer(predicted, np.int64), inside, repeats
+    return _Observed(
+        signals.reshape(shape),
+        np.frombuffer(predicted, np.int64),
+        inside,
+        np.frombuffer(repeats, np.bool_),
+        np.frombuffer(same, np.bool_),
+    )
+
+
+def _limits(
+    observed: _Observed, signals: Mapping[str, npt.NDArray[np.float64]], interval: float
+) -> tuple[SensorLimits, dict[str, str]]:
+    """Return when what needs no chart is an alarm, and what never is, each with the reason."""
+    left_out = {}
+    repeats = run_limit(observed.repeats, interval)
+    if repeats == 0:
+        left_out["input_repeats"] = "equal inputs in long runs are normal in this calibration"
+    # An input that repeats has the same answer: it says nothing of the model.
+    frozen = run_limit(observed.same_answer[~observed.repeats], interval)
+    if frozen == 0:
+        left_out["output_frozen"] = "equal answers in long runs are normal in this calibration"
+    spreads = {}
+    for name, column in signals.items():
+        if not name.startswith("input_std"):
+            continue
+        least = flat_limit(column, interval)
+        if least is None:
+            left_out[name.replace("input_std", "input_flat")] = "flat inputs are normal here"
+        else:
+            spreads[name] = least
+    return SensorLimits(repeats, frozen, spreads), left_out
+
+
+def _supported(
+    signals: Mapping[str, npt.NDArray[np.float64]],
+) -> tuple[dict[str, npt.NDArray[np.float64]], dict[str, str]]:
+    """Return the signals of which there are values enough, and the others with the reason."""
+    kept, left_out = {}, {}
+    for name, column in signals.items():
+        known = int(np.isfinite(column).sum())
+        if known >= _MIN_SAMPLES - 1:  # the first input has not changed from anything
+            kept[name] = np.ascontiguousarray(column)
+        else:
+            left_out[name] = (
+                f"{known} of {len(column)} calibration samples have a value; "
+                f"a reference rests on {_MIN_SAMPLES} or more"
+            )
+    return kept, left_out
 
 
 def _check_size(samples: int, truth: npt.NDArray[np.int64] | None) -> None:
@@ -193,7 +253,8 @@ def calibrate(
         there is one; False watches none, which saves its signals and their cost.
     ignore
         Signals that shall raise no alarm, by name, such as ``("input_mean[week]",)`` for an input
-        that counts; also ``"input_repeats"`` and ``"input_flat"``. They are not watched at all.
+        that counts; also ``"input_repeats"``, ``"input_flat"`` and ``"output_frozen"``.
+        They are not watched at all.
     state
         Of a recurrent model. ``"carried"``: the samples are one stream, the state goes on from one
         to the next, and `predict` does the same; `SelfHealingModel.reset_state` starts it anew.
@@ -274,14 +335,19 @@ def calibrate(
         ignored = _check_ignored(ignore, extractor.measurable)
         rng = np.random.default_rng(seed)
         sample = Reservoir(rng)
-        values, predicted, inside, repeats = _observe(session, extractor, inputs, truth, sample)
-        signals = dict(zip(extractor.names, values.T, strict=True))
+        observed = _observe(session, extractor, inputs, truth, sample)
+        predicted = observed.predicted
+        signals = dict(zip(extractor.names, observed.values.T, strict=True))
         found: Embedding | None = None
         if tap is not None and inner is not None:
             members = predicted if truth is None else truth
-            found, distances = fit_classes(tap, inner, np.stack(inside), members, predicted)
+            found, distances = fit_classes(
+                tap, inner, np.stack(observed.inside), members, predicted
+            )
             if len(found.classes) and "embedding_distance" not in ignored:
                 signals["embedding_distance"] = distances
+        limits, never = _limits(observed, signals, interval)
+        signals, unsupported = _supported(signals)
         chosen = choose_inputs(session, sample, _KNOWN_ANSWERS, rng)
         questions = tuple(tuple(sample.held[n]) for n in chosen)
         answers = tuple(tuple(row) for row in session.answers(questions))
@@ -292,12 +358,9 @@ def calibrate(
             samples=sample.seen,
             accuracy=None if truth is None else float(np.mean(predicted == truth)),
             output_kind=kind,
-            references={
-                name: _core.Reference(np.ascontiguousarray(column))
-                for name, column in signals.items()
-            },
+            references={name: _core.Reference(column) for name, column in signals.items()},
             embedding=found,
-            repeat_share=repeats / sample.seen,
+            limits=limits,
             known_answers=KnownAnswers(questions, answers),
             built_sha256=session.copy.model.sha256,
             tried_kernels=tried_kernels(
@@ -305,6 +368,7 @@ def calibrate(
             ),
             state=state,
             ignore=ignored,
+            left_out={**unsupported, **never},
             shapes=fixed,
         )
     finally:

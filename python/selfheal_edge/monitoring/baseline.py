@@ -7,7 +7,7 @@ import math
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Literal, cast, get_args
 
 import numpy as np
@@ -17,6 +17,7 @@ from selfheal_edge.errors import BaselineFormatError, BaselineMismatchError
 from selfheal_edge.hashing import equal_secrets
 from selfheal_edge.monitoring.embedding import Embedding
 from selfheal_edge.monitoring.promise import chart_names
+from selfheal_edge.monitoring.sensor_limits import SensorLimits
 from selfheal_edge.monitoring.signals import OutputKind, SignalExtractor
 from selfheal_edge.store.device_mark import device_mark
 from selfheal_edge.store.file_format import pack, unpack, write_atomically
@@ -29,9 +30,8 @@ from selfheal_edge.tflite.session import Fingerprint
 __all__ = ["Baseline", "KnownAnswers"]
 
 _MAGIC: Final = b"SHE-BASE"
-_VERSION: Final = 3
-_OLDEST: Final = 2
-_EMBEDDING_ARRAYS: Final = ("classes", "centroids", "precision")
+_VERSION: Final = 4
+_EMBEDDING_ARRAYS: Final = ("classes", "centroids", "precision", "scales")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,8 +73,8 @@ class Baseline:
     """What output 0 holds; None for a model without classes."""
     references: Mapping[str, _core.Reference]
     """The frozen distribution of every signal, by name."""
-    repeat_share: float
-    """Share of calibration inputs that equal the one before."""
+    limits: SensorLimits
+    """When equal or flat inputs, or equal answers, are an alarm."""
     known_answers: KnownAnswers
     built_sha256: str = ""
     """Of our copy of the file, which is what a runtime is given."""
@@ -87,7 +87,9 @@ class Baseline:
     """Whether a recurrent model's state goes on from sample to sample, or starts anew before each:
     in calibration, and in serving."""
     ignore: tuple[str, ...] = ()
-    """Signals and alarms that are left out."""
+    """Signals and alarms that are left out, as the user wished."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Signals and alarms that this calibration cannot support, each with the reason."""
     shapes: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     """Shapes of tensors of the first subgraph, by index, where calibration settled open axes."""
 
@@ -98,8 +100,6 @@ class Baseline:
                 "samples and false_alarm_interval: expected at least 1 and finite, "
                 f"got {self.samples} and {self.false_alarm_interval}"
             )
-        if not 0 <= self.repeat_share <= 1:
-            raise ValueError(f"repeat_share: expected 0 to 1, got {self.repeat_share}")
         if self.output_kind not in (None, *get_args(OutputKind)):
             raise ValueError(
                 f"output_kind: expected one of {get_args(OutputKind)}, got {self.output_kind!r}"
@@ -195,7 +195,8 @@ class Baseline:
             "output_kind": self.output_kind,
             "signals": list(self.references),
             "embedding": None if self.embedding is None else self.embedding.tensor,
-            "repeat_share": self.repeat_share,
+            "limits": asdict(self.limits),
+            "left_out": dict(self.left_out),
             "built_sha256": self.built_sha256,
             "tried_kernels": list(self.tried_kernels),
             "state": self.state,
@@ -214,10 +215,10 @@ class Baseline:
     ) -> Baseline:
         """Read what `to_bytes` returned; errors as in `load`."""
         version, fields, arrays = unpack(data, _MAGIC, _VERSION, key, what)
-        if version < _OLDEST:
+        if version < _VERSION:
             raise BaselineFormatError(
-                f"{what}: expected version {_VERSION}, got {version}, which has no references for "
-                "the signals of today: calibrate again"
+                f"{what}: expected version {_VERSION}, got {version}, which lacks references or "
+                "limits of today: calibrate again"
             )
         try:
             return cls(
@@ -232,7 +233,8 @@ class Baseline:
                     for name in fields["signals"]
                 },
                 embedding=_embedding(fields["embedding"], arrays),
-                repeat_share=float(fields["repeat_share"]),
+                limits=_limits(fields["limits"]),
+                left_out={str(k): str(v) for k, v in dict(fields["left_out"]).items()},
                 built_sha256=str(fields["built_sha256"]),
                 tried_kernels=_tried(fields, is_signed=key is not None),
                 state=fields.get("state", "carried"),
@@ -289,7 +291,12 @@ class Baseline:
         """Return what measures an instance that was built with `taps`."""
         tap = instance.taps[0] if instance.taps else None
         return SignalExtractor(
-            instance.inputs, instance.outputs, self.output_kind, tap, self.embedding, self.ignore
+            instance.inputs,
+            instance.outputs,
+            self.output_kind,
+            tap,
+            self.embedding,
+            (*self.ignore, *self.left_out),
         )
 
 
@@ -310,6 +317,11 @@ def _tried(fields: Mapping[str, Any], *, is_signed: bool) -> tuple[TrialName, ..
         return told
     ours = device_mark(_trial(fields)) if isinstance(mark, str) else None
     return told if ours is not None and equal_secrets(str(mark).encode(), ours.encode()) else ()
+
+
+def _limits(fields: Mapping[str, Any]) -> SensorLimits:
+    spreads = {str(name): float(least) for name, least in dict(fields["least_spread"]).items()}
+    return SensorLimits(int(fields["max_repeats"]), int(fields["max_frozen"]), spreads)
 
 
 def _embedding(tensor: int | None, arrays: Mapping[str, Array]) -> Embedding | None:

@@ -62,6 +62,10 @@ class DriftDetector(_core.SignalMonitor):
         each, level and spread, is learned from `normal`, which must hold two cycles and better
         eight, and taken out. The stream is taken to go on right after `normal`: a sample that is
         missing is a NaN.
+    latch
+        A shift that lasts raises one alarm (one up, one down), and no other until it has ended or
+        `accept` takes it for normal. False: an alarm again and again, each as long after the one
+        before as the shift takes to be found.
 
     Raises
     ------
@@ -97,6 +101,7 @@ class DriftDetector(_core.SignalMonitor):
         false_alarm_interval: float | str,
         rate_hz: float | None = None,
         period: int | Sequence[int] | None = None,
+        latch: bool = False,
     ) -> None:
         arl0 = predictions(false_alarm_interval, rate_hz)
         if isinstance(normal, np.ma.MaskedArray):
@@ -108,7 +113,7 @@ class DriftDetector(_core.SignalMonitor):
                 f"normal: expected at least {_MIN_SAMPLES} finite numbers in one dimension, "
                 f"got {usable} in shape {np.shape(normal)}"
             )
-        super().__init__(samples, arl0=arl0, periods=_periods(period))
+        super().__init__(samples, arl0=arl0, periods=_periods(period), latch=latch)
         left_out = set(self.left_out)
         if left_out >= {0, 1, 2, 3} or left_out >= {4, 5, 6, 7}:
             needed = self.samples_needed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -17,9 +16,13 @@ from selfheal_edge.text import shown
 
 __all__ = ["SENSOR_ALARMS", "Alarm", "Monitor", "PerformanceMonitor"]
 
-_MIN_REPEATS: Final = 8
-_FLAT_SHARE: Final = 0.25
-
+_FLATS: Final = 8
+_WITHOUT_CHART: Final = {
+    "input_repeats": "inputs in a row equal the one before",
+    "input_flat": "inputs in a row are flat",
+    "input_nonfinite": "input values are not finite",
+    "output_frozen": "answers in a row equal the one before, while inputs differ",
+}
 
 SENSOR_ALARMS: Final = frozenset({"input_repeats", "input_flat", "input_nonfinite"})
 """Alarms that say by themselves that a sensor is at fault."""
@@ -40,8 +43,12 @@ class Alarm:
     threshold: float
     earliest: int = -1
     """With 95 % confidence it did not begin before this prediction: what a rollback may trust."""
+    since_start: bool = False
+    """Whether it may be older: `earliest` is where the charts started last."""
 
     def __str__(self) -> str:
+        if self.signal in _WITHOUT_CHART:
+            return f"{shown(self.signal)}: {self.statistic:.0f} {_WITHOUT_CHART[self.signal]}"
         return f"{shown(self.signal)} {self.direction * self.magnitude:+.2f} sd"
 
 
@@ -98,6 +105,9 @@ class PerformanceMonitor:
     ----------
     baseline
         Frozen references and the wanted mean number of predictions between false alarms.
+    latch
+        A shift that lasts raises one alarm (one up, one down), and no other until it has ended or
+        `accept` takes it for normal; so does everything else that lasts. False: again and again.
 
     Notes
     -----
@@ -106,35 +116,31 @@ class PerformanceMonitor:
     calibration and the signals' autocorrelation are in the thresholds; calibrate on inputs in the
     order in which they come.
 
-    Three more alarms need no chart, and name a sensor rather than a distribution:
-    ``input_repeats``, when more inputs in a row are equal to the bit than chance explains,
-    ``input_flat``, when eight in a row have less than a quarter of the least spread that
-    calibration saw, and ``input_nonfinite``.
+    Four more alarms need no chart. Three name a sensor: ``input_repeats``, when more inputs in a
+    row are equal to the bit, and ``input_flat``, when eight in a row have less spread, than
+    calibration and what its tail allows; and ``input_nonfinite``. One names the model:
+    ``output_frozen``, when more answers in a row are equal to the bit while inputs differ.
+    `Baseline.limits` has the numbers.
 
     Memory is fixed after construction. One thread at a time.
     """
 
-    def __init__(self, baseline: Baseline) -> None:
+    def __init__(self, baseline: Baseline, *, latch: bool = True) -> None:
         self.names: tuple[str, ...] = tuple(baseline.references)
         signals = max(1, len(self.names))
-        share = max(baseline.repeat_share, 1.0 / baseline.samples)
+        limits = baseline.limits
+        ignore = baseline.ignore
         self.core = _core.InferenceMonitor(
             list(baseline.references.values()),
             min(1e12 / signals, baseline.false_alarm_interval),
             flat=[
-                (i, _FLAT_SHARE * reference.lowest)
-                for i, (name, reference) in enumerate(baseline.references.items())
-                if name.startswith("input_std") and "input_flat" not in baseline.ignore
+                (i, limits.least_spread[name])
+                for i, name in enumerate(self.names)
+                if name in limits.least_spread and "input_flat" not in ignore
             ],
-            # Where inputs are always the same, that they repeat says nothing.
-            max_repeats=(
-                max(
-                    _MIN_REPEATS,
-                    math.ceil(math.log(baseline.false_alarm_interval) / -math.log(share)),
-                )
-                if share < 0.99 and "input_repeats" not in baseline.ignore
-                else 0
-            ),
+            max_repeats=0 if "input_repeats" in ignore else limits.max_repeats,
+            max_frozen=0 if "output_frozen" in ignore else limits.max_frozen,
+            latch=latch,
         )
         """For the hot path, which updates it without Python; then `alarms` tells them."""
         self._row = np.zeros(len(self.names))
@@ -167,7 +173,12 @@ class PerformanceMonitor:
     def update(self, measurement: Measurement) -> tuple[Alarm, ...]:
         """Take in one inference; return the alarms that it raised, usually none."""
         self._row[:] = measurement.values
-        raised = self.core.update(self._row, measurement.repeats_previous, measurement.nonfinite)
+        raised = self.core.update(
+            self._row,
+            measurement.repeats_previous,
+            measurement.nonfinite,
+            measurement.same_answer,
+        )
         return self.alarms() if raised else ()
 
     def alarms(self) -> tuple[Alarm, ...]:
@@ -179,11 +190,13 @@ class PerformanceMonitor:
         if core.nonfinite_alarm:
             alarms.append(self._sensor("input_nonfinite", core.last_nonfinite, 0, 0))
         if core.flat_alarm:
-            alarms.append(self._sensor("input_flat", core.flats, _MIN_REPEATS, core.flats))
+            alarms.append(self._sensor("input_flat", core.flats, _FLATS, core.flats))
         if core.repeats_alarm:
             alarms.append(
                 self._sensor("input_repeats", core.repeats, core.max_repeats, core.repeats)
             )
+        if core.frozen_alarm:
+            alarms.append(self._sensor("output_frozen", core.frozen, core.max_frozen, core.frozen))
         return tuple(alarms)
 
     def _alarm(self, bank: _core.MonitorBank, signal: int) -> Alarm:
@@ -198,6 +211,7 @@ class PerformanceMonitor:
             bank.statistic(signal),
             1.0,
             before + (0 if earliest is None else earliest),
+            earliest is None or bank.onset_since_start(signal),
         )
 
     def _sensor(self, signal: str, value: float, threshold: float, ago: int) -> Alarm:
@@ -211,6 +225,22 @@ class PerformanceMonitor:
             return {}
         found = {name: chart_names(bank.left_out(i)) for i, name in enumerate(self.names)}
         return {name: charts for name, charts in found.items() if charts}
+
+    @property
+    def latched(self) -> tuple[str, ...]:
+        """Signals with a lasting shift that was told, and goes on."""
+        bank = self.core.bank
+        if bank is None:
+            return ()
+        return tuple(name for i, name in enumerate(self.names) if bank.latched(i))
+
+    def accept(self) -> None:
+        """Take every lasting shift that was told for normal, from its level since the onset.
+
+        That level is known to 1 / sqrt(predictions since the onset) standard deviations: wait, or
+        calibrate anew, where more precision is wanted.
+        """
+        self.core.accept()
 
     def settled(self) -> bool:
         """Whether the latest 64 predictions raised no alarm and look like the reference again."""

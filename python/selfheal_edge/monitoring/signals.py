@@ -35,6 +35,8 @@ class Measurement(NamedTuple):
     """Its probability."""
     nonfinite_outputs: int = 0
     """Outputs that hold NaN or infinity: no answer to rely on."""
+    same_answer: bool = False
+    """Whether the outputs that decide equal the previous inference's to the bit."""
 
 
 def _layout(spec: TensorSpec) -> _core.TensorLayout | None:
@@ -89,12 +91,13 @@ class SignalExtractor:
         kind = output_kind if measured_outputs and measured_outputs[0] is not None else None
         has_both = all(m and m[0] is not None for m in (measured_inputs, measured_outputs))
         inner = None if tap is None else _layout(tap)
-        centroids = precision = None
+        centroids = precision = scales = None
         if kind and inner is not None and embedding is not None and len(embedding.classes):
             elements = int(np.prod(outputs[0].shape, dtype=np.int64))
             is_sigmoid = elements == 1 and kind == "probabilities"
             centroids = embedding.table(2 if is_sigmoid else elements)
             precision = embedding.precision
+            scales = embedding.scale_table(len(centroids))
         signal_pass = partial(
             _core.SignalPass,
             measured_inputs,
@@ -104,6 +107,7 @@ class SignalExtractor:
             embedding=inner,
             centroids=centroids,
             precision=precision,
+            class_scales=scales,
         )
         self.core: _core.SignalPass = signal_pass()
         """The pass itself."""
@@ -133,7 +137,7 @@ class SignalExtractor:
         return self.core.memory_bytes() + self._row.nbytes
 
     def forget(self) -> None:
-        """Forget the previous input: the next one repeats nothing."""
+        """Forget the previous input and answer: the next ones repeat nothing."""
         self.core.forget()
 
     def measure(
@@ -147,7 +151,7 @@ class SignalExtractor:
             output if output.size == size else None
             for output, size in zip(outputs, self._output_sizes, strict=True)
         ]
-        repeats, nonfinite, label, confidence, broken = self.core.measure(
+        repeats, nonfinite, label, confidence, broken, same = self.core.measure(
             inputs, usual, taps[0] if taps else None, self._row
         )
         return Measurement(
@@ -157,4 +161,5 @@ class SignalExtractor:
             label if label >= 0 else None,
             confidence if label >= 0 else None,
             broken,
+            same,
         )

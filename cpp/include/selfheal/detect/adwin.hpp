@@ -27,7 +27,7 @@ class Adwin : public LearningDetector<Adwin> {
   /// delta: 0 to 1, above 0; clock, max_buckets, min_window_length >= 1.
   explicit Adwin(double delta = 0.002, std::uint32_t clock = 32, std::uint32_t max_buckets = 5,
                  std::uint32_t min_window_length = 5, std::uint32_t grace_period = 10,
-                 bool track_onset = true);
+                 bool track_onset = true, bool latch = false);
 
   bool take(double x) noexcept;
   void forget() noexcept;

@@ -13,7 +13,7 @@ namespace selfheal {
 class Cusum : public SidedChart {
  public:
   Cusum(double mean, double std, double k, double h, Sides sides = Sides::kBoth,
-        bool track_onset = true);
+        bool track_onset = true, bool latch = false);
 
   double k() const noexcept { return allowance(); }
   double h() const noexcept { return threshold(); }

@@ -20,7 +20,7 @@ class Ddm : public LearningDetector<Ddm> {
   static constexpr bool kRestarts = true;
 
   explicit Ddm(double warm_start = 30, double warning_threshold = 2.0, double drift_threshold = 3.0,
-               bool track_onset = true);
+               bool track_onset = true, bool latch = false);
 
   bool take(double x) noexcept;
   void forget() noexcept;

@@ -20,7 +20,7 @@ class Eddm : public LearningDetector<Eddm> {
 
   /// warm_start >= 0; alpha >= beta.
   explicit Eddm(double warm_start = 30, double alpha = 0.95, double beta = 0.9,
-                bool track_onset = true);
+                bool track_onset = true, bool latch = false);
 
   bool take(double x) noexcept;
   void forget() noexcept;

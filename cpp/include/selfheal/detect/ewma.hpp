@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "selfheal/base/state_codec.hpp"
+#include "selfheal/detect/latch.hpp"
 #include "selfheal/detect/onset_tracker.hpp"
 #include "selfheal/detect/run_length.hpp"
 
@@ -28,12 +29,13 @@ namespace selfheal {
 ///
 /// weight: 0.001 to 1, the share of the newest sample: small for small shifts.
 /// limit: in asymptotic standard deviations of e, > 0.
-/// update: O(1), about 4 ns; a batch equals one update per sample to the bit. Bytes: 96, and 3 KiB
+/// latch: a lasting shift is told once (Latch); needs track_onset.
+/// update: O(1), about 4 ns; a batch equals one update per sample to the bit. Bytes: 128, and 3 KiB
 /// for the onset tracker. Nothing allocates after construction. One object, one thread.
 class Ewma {
  public:
   Ewma(double mean, double std, double weight, double limit, Sides sides = Sides::kBoth,
-       bool track_onset = true);
+       bool track_onset = true, bool latch = false);
 
   double mean() const noexcept { return mean_; }
   double std() const noexcept { return std_; }
@@ -53,7 +55,12 @@ class Ewma {
   }
 
   /// Whether the last update raised the alarm.
-  bool drift_detected() const noexcept { return drift_detected_; }
+  bool drift_detected() const noexcept { return drift_detected_ && is_told_; }
+  /// As SidedChart's.
+  bool is_latched() const noexcept {
+    return tracker_ && latch_.holds(count_ - skipped_, tracker_->sum());
+  }
+  void accept() noexcept;
   /// The average, in its asymptotic standard deviations, on the side that is watched; signed
   /// distance for one side, absolute for both.
   double statistic() const noexcept;
@@ -94,8 +101,10 @@ class Ewma {
   std::uint64_t count_ = 0;
   std::uint64_t skipped_ = 0;
   std::unique_ptr<OnsetTracker> tracker_;
+  Latch latch_;
   Sides sides_;
   bool drift_detected_ = false;
+  bool is_told_ = true;  // of what drift_detected_ says
 };
 static_assert(sizeof(Ewma) <= 128);
 

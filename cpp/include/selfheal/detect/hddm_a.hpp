@@ -18,7 +18,7 @@ class HddmA : public LearningDetector<HddmA> {
 
   /// Confidences: probabilities of error, above 0, at most 1.
   explicit HddmA(double drift_confidence = 0.001, double warning_confidence = 0.005,
-                 bool two_sided = false, bool track_onset = true);
+                 bool two_sided = false, bool track_onset = true, bool latch = false);
 
   bool take(double x) noexcept;
   void forget() noexcept;

@@ -19,7 +19,8 @@ class HddmW : public LearningDetector<HddmW> {
 
   /// Confidences: probabilities of error, above 0, at most 1. weight: of the newest sample, 0 to 1.
   explicit HddmW(double drift_confidence = 0.001, double warning_confidence = 0.005,
-                 double weight = 0.05, bool two_sided = false, bool track_onset = true);
+                 double weight = 0.05, bool two_sided = false, bool track_onset = true,
+                 bool latch = false);
 
   bool take(double x) noexcept;
   void forget() noexcept;

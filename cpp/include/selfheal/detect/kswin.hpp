@@ -26,7 +26,8 @@ class Kswin : public LearningDetector<Kswin> {
   /// alpha: 0 to 1; 1 <= stat_size <= 10000; window_size from 2 stat_size to 2^24. `seed` starts
   /// the draws anew after every alarm.
   explicit Kswin(double alpha = 0.005, std::uint32_t window_size = 100,
-                 std::uint32_t stat_size = 30, std::uint64_t seed = 0, bool track_onset = true);
+                 std::uint32_t stat_size = 30, std::uint64_t seed = 0, bool track_onset = true,
+                 bool latch = false);
 
   bool take(double x) noexcept;
   void forget() noexcept;

@@ -10,6 +10,7 @@
 #include "selfheal/base/state_codec.hpp"
 #include "selfheal/detect/bank_lanes.hpp"
 #include "selfheal/detect/bank_thresholds.hpp"
+#include "selfheal/detect/latch.hpp"
 #include "selfheal/detect/onset_tracker.hpp"
 #include "selfheal/detect/reference.hpp"
 
@@ -41,8 +42,9 @@ class MonitorBank {
 
   /// references[regime][signal]; all regimes have the same number of signals, at least one.
   /// arl0: updates between false alarms, 10 to 1e12 over the number of signals.
-  /// keep_far: as in bank_thresholds.hpp.
-  MonitorBank(std::vector<std::vector<Reference>> references, double arl0, bool keep_far = false);
+  /// keep_far: as in bank_thresholds.hpp. latch: a lasting shift of a signal is told once (Latch).
+  MonitorBank(std::vector<std::vector<Reference>> references, double arl0, bool keep_far = false,
+              bool latch = false);
 
   std::size_t signals() const noexcept { return signals_; }
   std::size_t regimes() const noexcept { return references_.size(); }
@@ -60,7 +62,18 @@ class MonitorBank {
   void prefetch() const noexcept;
 
   /// Whether a signal alarmed in the last update.
-  bool drift_detected(std::size_t signal) const noexcept { return alarmed_[signal] != 0; }
+  bool drift_detected(std::size_t signal) const noexcept { return told_[signal] != 0; }
+  /// Whether a lasting shift of the signal was told, and goes on; false without `latch`.
+  bool is_latched(std::size_t signal) const noexcept {
+    return latches_[signal].holds(count_ - skipped_[signal], sum_since_start(signal));
+  }
+  bool is_any_latched() const noexcept;
+  /// Takes the signal's level since the onset for normal, in this regime: charts hear what differs
+  /// from there, and start at zero. It is known to 1 / sqrt(samples since the onset) standard
+  /// deviations, and the promise holds no better than that.
+  void accept(std::size_t signal) noexcept;
+  /// What was accepted, in normal scores.
+  double accepted(std::size_t signal) const noexcept;
   /// The largest statistic over threshold of a signal's charts; >= 1 is an alarm.
   double statistic(std::size_t signal) const noexcept;
   /// Index of the chart with that statistic: side * 4 + k, k = 3 the count of far samples.
@@ -95,6 +108,9 @@ class MonitorBank {
   void allocate();
   bool take(const double* row) noexcept;
   void restart(std::size_t signal) noexcept;
+  /// Whether the latch lets the signal's alarm through.
+  bool tell(std::size_t signal) noexcept;
+  void set_offset(std::size_t regime, std::size_t signal) noexcept;
   /// Lets the tracker take in the rows before `end` that it has not seen.
   void settle(OnsetTracker& tracker, std::size_t signal, std::uint64_t end) const noexcept;
   OnsetTracker settled(std::size_t signal) const noexcept;
@@ -103,6 +119,8 @@ class MonitorBank {
   std::size_t latest_row() const noexcept {
     return static_cast<std::size_t>((count_ - 1) % kRows) * lanes_.size() * kLanes;
   }
+  /// Of the charts' input, since they started last.
+  double sum_since_start(std::size_t signal) const noexcept;
   bool is_used(std::size_t signal) const noexcept { return !std::isnan(score(signal)); }
 
   static std::size_t lane(std::size_t signal) noexcept { return signal % kLanes; }
@@ -124,6 +142,9 @@ class MonitorBank {
   std::vector<double> converted_;                      // a row of floats
   std::vector<std::uint64_t> settled_;  // by signal: the first row that its tracker has not seen
   std::vector<std::uint8_t> alarmed_;
+  std::vector<std::uint8_t> told_;  // those alarms that no latch held back
+  std::vector<Latch> latches_;
+  std::vector<double> accepted_;  // [regime][signal], of the charts' input
   std::vector<std::uint64_t> skipped_;
   std::vector<OnsetTracker> trackers_;
   bool any_alarmed_ = false;

@@ -19,7 +19,7 @@ namespace selfheal {
 class PageHinkley : public SidedChart {
  public:
   PageHinkley(double mean, double std, double delta, double threshold, Sides sides = Sides::kBoth,
-              bool track_onset = true);
+              bool track_onset = true, bool latch = false);
 
   double delta() const noexcept { return allowance(); }
   double threshold() const noexcept { return SidedChart::threshold(); }

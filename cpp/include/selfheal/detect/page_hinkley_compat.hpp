@@ -24,7 +24,8 @@ class RiverPageHinkley : public LearningDetector<RiverPageHinkley> {
 
   explicit RiverPageHinkley(double min_instances = 30, double delta = 0.005,
                             double threshold = 50.0, double alpha = 1 - 0.0001,
-                            Sides sides = Sides::kBoth, bool track_onset = true);
+                            Sides sides = Sides::kBoth, bool track_onset = true,
+                            bool latch = false);
 
   bool take(double x) noexcept;
   void forget() noexcept;
@@ -73,7 +74,8 @@ class FrourosChart : public LearningDetector<FrourosChart> {
   enum class Kind : std::uint8_t { kPageHinkley = 0, kCusum = 1 };
 
   explicit FrourosChart(Kind kind, double min_instances = 30, double delta = 0.005,
-                        double threshold = 50.0, double alpha = 0.9999, bool track_onset = true);
+                        double threshold = 50.0, double alpha = 0.9999, bool track_onset = true,
+                        bool latch = false);
 
   bool take(double x) noexcept;
   void forget() noexcept;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "selfheal/base/state_codec.hpp"
+#include "selfheal/detect/latch.hpp"
 #include "selfheal/detect/onset_tracker.hpp"
 #include "selfheal/detect/run_length.hpp"
 
@@ -31,8 +32,9 @@ namespace selfheal {
 /// skipped ones included.
 ///
 /// onset(), and magnitude() from it, need an OnsetTracker: 3 KiB, allocated at construction unless
-/// refused. Bytes: 96 and the tracker's. update: O(1), about 4 ns; batch: below 1 ns a sample.
-/// Nothing allocates after construction; no libm. One object, one thread.
+/// refused. latch: a lasting shift is told once (Latch); needs the tracker. Bytes: 120 and the
+/// tracker's. update: O(1), about 4 ns; batch: below 1 ns a sample. Nothing allocates after
+/// construction; no libm. One object, one thread.
 class SidedChart {
  public:
   /// Largest threshold and allowance.
@@ -55,12 +57,19 @@ class SidedChart {
   void update_many(std::span<const T> samples, OnAlarm&& on_alarm) {
     for (std::size_t taken = 0; taken < samples.size();) {
       taken += advance(samples.subspan(taken));
-      if (drift_detected_) on_alarm(taken - 1);
+      if (drift_detected()) on_alarm(taken - 1);
     }
   }
 
   /// Whether the last update raised the alarm.
-  bool drift_detected() const noexcept { return drift_detected_; }
+  bool drift_detected() const noexcept { return drift_detected_ && is_told_; }
+  /// Whether a lasting shift was told, and goes on; false without `latch`.
+  bool is_latched() const noexcept {
+    return tracker_ && latch_.holds(count_ - skipped_, tracker_->sum());
+  }
+  /// Takes the level since onset() for normal: mean() moves there, and the sums start at zero. It
+  /// is known to 1 / sqrt(samples since the onset) standard deviations.
+  void accept() noexcept;
   /// The larger of the sums in use, in standard deviations; >= 0.
   double statistic() const noexcept { return std::max(upper_, lower_); }
   double upper() const noexcept { return upper_; }
@@ -93,7 +102,8 @@ class SidedChart {
  protected:
   /// Throws for a mean that is not finite or a std, threshold or allowance out of range.
   SidedChart(double mean, double std, double allowance, double threshold, Sides sides,
-             bool track_onset, std::string_view allowance_name, std::string_view threshold_name);
+             bool track_onset, bool latch, std::string_view allowance_name,
+             std::string_view threshold_name);
   explicit SidedChart(StateReader& reader);
   void write(StateWriter& writer) const;
 
@@ -113,6 +123,9 @@ class SidedChart {
   std::size_t take_clean(std::span<const T> samples) noexcept;
   template <typename T>
   bool take_run(const T* samples, double& upper, double& lower) noexcept;
+  template <typename T>
+  std::size_t take_until_told(std::span<const T> samples) noexcept;
+  bool tell() noexcept;
   bool take(double z, double up, double down) noexcept;
   double standardised(double x) const noexcept;
   double allowance_for(Sides other) const noexcept;
@@ -128,8 +141,10 @@ class SidedChart {
   std::uint64_t count_ = 0;
   std::uint64_t skipped_ = 0;
   std::unique_ptr<OnsetTracker> tracker_;
+  Latch latch_;
   Sides sides_;
   bool drift_detected_ = false;
+  bool is_told_ = true;  // of what drift_detected_ says
 };
 static_assert(sizeof(SidedChart) <= 128);
 

@@ -16,9 +16,11 @@ namespace selfheal {
 /// of the signal first.
 class SignalMonitor {
  public:
-  SignalMonitor(Reference reference, double arl0) : bank_(one(std::move(reference)), arl0) {}
+  SignalMonitor(Reference reference, double arl0, bool latch = false)
+      : bank_(one(std::move(reference)), arl0, false, latch) {}
   /// samples: of normal operation, in order; the stream goes on right after the last one.
-  SignalMonitor(std::span<const double> samples, double arl0, std::vector<std::size_t> periods);
+  SignalMonitor(std::span<const double> samples, double arl0, std::vector<std::size_t> periods,
+                bool latch = false);
 
   bool update(double x) noexcept {
     const double left = periodic_.is_empty() ? x : periodic_.take(x);
@@ -31,6 +33,10 @@ class SignalMonitor {
     }
   }
   bool drift_detected() const noexcept { return bank_.drift_detected(0); }
+  /// Of MonitorBank.
+  bool is_latched() const noexcept { return bank_.is_latched(0); }
+  void accept() noexcept { bank_.accept(0); }
+  bool since_start() const noexcept { return bank_.change(0).since_start; }
   double statistic() const noexcept { return bank_.statistic(0); }
   int direction() const noexcept { return bank_.direction(0); }
   double magnitude() const noexcept { return std::fabs(bank_.change(0).shift); }

@@ -17,12 +17,17 @@ struct InferenceAlarms {
   bool nonfinite = false;  ///< an input holds NaN or infinity
   bool flat = false;       ///< inputs have lost their spread
   bool repeats = false;    ///< inputs are equal to the bit
+  bool frozen = false;     ///< answers are equal to the bit while inputs differ
 
-  bool any() const noexcept { return bank || nonfinite || flat || repeats; }
+  bool any() const noexcept { return bank || nonfinite || flat || repeats || frozen; }
 };
 
 /// A bank of charts with what needs no chart: inputs that repeat, that are flat, that are no
-/// numbers; and the scores of the latest inferences.
+/// numbers, answers that stay the same; and the scores of the latest inferences.
+///
+/// With a latch what lasts is told once: a shift of a signal (Latch), a run of flat or equal inputs
+/// or of equal answers until it ends, values that are no numbers until kSettled inferences had
+/// none. Without, a run that goes on is told again after as many inferences more.
 ///
 /// Bytes: memory_bytes(). Nothing allocates after construction. One object, one thread.
 class InferenceMonitor {
@@ -38,14 +43,15 @@ class InferenceMonitor {
     double least;
   };
 
-  /// bank: none where nothing can be measured. max_repeats: equal inputs in a row that raise an
-  /// alarm; 0: they say nothing.
+  /// bank: none where nothing can be measured; it has its own latch. max_repeats: equal inputs in
+  /// a row that raise an alarm; max_frozen: equal answers in a row to inputs that differ, not
+  /// counting inputs that repeat; 0: they say nothing.
   InferenceMonitor(std::optional<MonitorBank> bank, std::vector<Flat> flat,
-                   std::uint64_t max_repeats);
+                   std::uint64_t max_repeats, std::uint64_t max_frozen = 0, bool latch = false);
 
   /// row: one value a signal of the bank.
   InferenceAlarms update(std::span<const double> row, bool repeats_previous,
-                         std::uint64_t nonfinite) noexcept;
+                         std::uint64_t nonfinite, bool same_answer = false) noexcept;
 
   /// As MonitorBank::prefetch.
   void prefetch() const noexcept {
@@ -54,6 +60,8 @@ class InferenceMonitor {
 
   /// Whether the latest kSettled inferences raised no alarm and look like the reference again.
   bool settled() const noexcept;
+  /// Takes every lasting shift that was told for normal (MonitorBank::accept).
+  void accept() noexcept;
   /// Forgets charts and history, as after a repair; count() and nonfinite() go on.
   void reset() noexcept;
 
@@ -65,6 +73,8 @@ class InferenceMonitor {
   std::uint64_t repeats() const noexcept { return repeats_; }
   std::uint64_t flats() const noexcept { return flats_; }
   std::uint64_t max_repeats() const noexcept { return max_repeats_; }
+  std::uint64_t frozen() const noexcept { return frozen_; }
+  std::uint64_t max_frozen() const noexcept { return max_frozen_; }
   std::uint64_t nonfinite() const noexcept { return nonfinite_; }
   std::uint64_t last_nonfinite() const noexcept { return last_nonfinite_; }
   std::size_t memory_bytes() const noexcept;
@@ -75,18 +85,26 @@ class InferenceMonitor {
   static InferenceMonitor from_state(std::span<const std::byte> blob);
 
  private:
+  bool is_told(std::uint64_t run, std::uint64_t limit) const noexcept {
+    return limit != 0 && run >= limit && (latch_ ? run == limit : run % limit == 0);
+  }
+
   std::optional<MonitorBank> bank_;
   std::vector<Flat> flat_;
   std::uint64_t max_repeats_;
+  std::uint64_t max_frozen_;
+  bool latch_;
   RingBuffer<double> window_;
   std::vector<double> scores_;
   InferenceAlarms alarms_;
   std::uint64_t count_ = 0;
   std::uint64_t repeats_ = 0;
   std::uint64_t flats_ = 0;
+  std::uint64_t frozen_ = 0;
   std::uint64_t nonfinite_ = 0;
   std::uint64_t last_nonfinite_ = 0;
-  std::uint64_t since_alarm_ = 0;
+  std::uint64_t since_nonfinite_ = kSettled;  // at most that
+  std::uint64_t since_alarm_ = 0;             // and since what was told has ended
 };
 
 }  // namespace selfheal
