@@ -1,4 +1,4 @@
-"""Turn what `guard.py --json` and `callgrind.py` wrote into the tables of README and docs."""
+"""Turn what `guard.py`, `memory.py` and `callgrind.py` wrote into the tables of README and docs."""
 
 from __future__ import annotations
 
@@ -107,6 +107,29 @@ def tails(figures: Figures, runtime: str) -> None:
         )
 
 
+def memory(figures: Figures, runtime: str) -> None:
+    """Show what each step takes, resident and anonymous, and how the guard stands beside peers."""
+    kinds = ("resident", "anonymous")
+    head = f"{runtime}, "
+    steps = [name[len(head) :].rsplit(", ", 1)[0] for name in figures if name.startswith(head)]
+    rows = [
+        [step, *(show(figures, f"{head}{step}, {kind}") for kind in kinds)]
+        for step in dict.fromkeys(steps)
+    ]
+    head = f"{runtime}: "
+    sums = [
+        name[len(head) :].rsplit(", ", 1)[0]
+        for name in figures
+        if name.startswith(head) and name.endswith(kinds)
+    ]
+    rows += [
+        [f"**{each}**", *(show(figures, f"{head}{each}, {kind}") for kind in kinds)]
+        for each in dict.fromkeys(sums)
+    ]
+    if rows:
+        table((f"{RUNTIMES[runtime]}, KWS, MiB", *kinds), rows)
+
+
 def instructions() -> None:
     """Show the table that `callgrind.py` keeps."""
     kept = json.loads(callgrind.TABLE.read_text())
@@ -122,16 +145,20 @@ def instructions() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("figures", nargs="*", type=Path, help="files that guard.py --json wrote")
+    parser.add_argument(
+        "figures", nargs="*", type=Path, help="files that guard.py or memory.py wrote"
+    )
     figures: Figures = {}
     for path in parser.parse_args().figures:
         figures.update({row["name"]: row["value"] for row in json.loads(path.read_text())})
-    if figures:
+    if any("guarded / raw" in name for name in figures):
         summary(figures)
     for runtime in RUNTIMES:
         ratios(figures, runtime)
     for runtime in RUNTIMES:
         tails(figures, runtime)
+    for runtime in RUNTIMES:
+        memory(figures, runtime)
     if callgrind.TABLE.exists():
         instructions()
 

@@ -169,7 +169,6 @@ void bind_image_guard(py::module_& m) {
       .def_property_readonly("healed", &Finding::is_healed, "Whether it is right again.")
       .def_readonly("by_key", &Finding::is_by_key, "Whether only the keyed hash told.")
       .def_readonly("block", &Finding::block, "Number of the block.")
-      .def_readonly("wrong_bytes", &Finding::wrong_bytes, "Live bytes that were wrong.")
       .def_readonly("wrong_bits", &Finding::wrong_bits, "Live bits that were wrong.")
       .def_property_readonly("flips", &flips, "(offset in the block, mask) of the first ones.")
       .def("__repr__", [](const Finding& self) {
@@ -189,8 +188,6 @@ void bind_image_guard(py::module_& m) {
            py::arg("nbytes") = py::none(), "Make bytes those of a generation.")
       .def("write", &write_bytes, py::arg("offset"), py::arg("data"), "Change bytes on purpose.")
       .def_property_readonly("sweeps", &of_guard<&ImageGuard::sweeps>, "Fast sweeps completed.")
-      .def_property_readonly("keyed_sweeps", &of_guard<&ImageGuard::keyed_sweeps>,
-                             "Keyed sweeps completed.")
       .def_property_readonly("fast_blocks", &of_guard<&ImageGuard::fast_blocks>,
                              "Blocks in one fast sweep.")
       .def_property_readonly("keyed_blocks", &of_guard<&ImageGuard::keyed_blocks>,

@@ -92,8 +92,6 @@ void bind_snapshot_pool(py::module_& m) {
            "Store the live bytes as a new generation; return its number.")
       .def("renew_golden", &renew_golden, py::arg("data"),
            "Write golden's damaged copies anew from verified bytes.")
-      .def_property_readonly("next_generation", &of_pool<&SnapshotPool::next_generation>,
-                             "The number that the next generation gets at least.")
       .def("restore", &restore, py::arg("generation"), py::arg("first_block") = 0,
            py::arg("count") = py::none(), "Make live blocks those of a generation.")
       .def("read", &read_generation, py::arg("generation"),

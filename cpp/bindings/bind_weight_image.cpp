@@ -35,16 +35,6 @@ void write_bytes(HeldImage& self, std::int64_t offset, py::handle data) {
   }
 }
 
-bool is_genuine(HeldImage& self, std::int64_t block, py::handle data) {
-  const WeightImage& image = self.get();
-  const HeldBuffer buffer(data, "data", false);
-  const std::size_t index = to_size("block", block);
-  if (index >= image.block_count()) {
-    refuse("block", "below block_count = " + std::to_string(image.block_count()), index);
-  }
-  return image.is_genuine(index, buffer.bytes());
-}
-
 std::vector<std::string> block_regions(HeldImage& self, std::int64_t block) {
   const WeightImage& image = self.get();
   const std::size_t index = to_size("block", block);
@@ -114,8 +104,6 @@ void bind_weight_image(py::module_& m) {
       .def("block_regions", &block_regions, py::arg("block"), "Name the regions in a block.")
       .def("region_blocks", &region_blocks, py::arg("name"), "(first, count) of a region's blocks.")
       .def("write", &write_bytes, py::arg("offset"), py::arg("data"), "Change bytes on purpose.")
-      .def("is_genuine", &is_genuine, py::arg("block"), py::arg("data"),
-           "Whether data is what a block must hold.")
       .def("rebind", &HeldImage::rebind, py::arg("buffer"), "Follow the same content elsewhere.")
       .def(
           "table_memory",
@@ -141,8 +129,6 @@ void bind_weight_image(py::module_& m) {
       .def("step", &step, py::arg("budget_bytes"), "Check the next blocks; list the corrupt ones.")
       .def_property_readonly("position", &of_scrubber<&Scrubber::position>, "Block to come next.")
       .def_property_readonly("sweeps", &of_scrubber<&Scrubber::sweeps>, "Full sweeps completed.")
-      .def_property_readonly("blocks_checked", &of_scrubber<&Scrubber::blocks_checked>,
-                             "Blocks checked so far.")
       .def_property_readonly("corrupt_found", &of_scrubber<&Scrubber::corrupt_found>,
                              "Corrupt blocks found so far.")
       .def(

@@ -1,31 +1,9 @@
 #include <doctest/doctest.h>
 
-#include <cstdlib>
-#include <new>
 #include <vector>
 
+#include "counting_new.hpp"
 #include "hot_path_model.hpp"
-
-namespace {
-
-bool armed = false;
-std::size_t allocations = 0;
-
-void* counted(std::size_t size) {
-  if (armed) ++allocations;
-  void* const memory = std::malloc(size == 0 ? 1 : size);
-  if (memory == nullptr) std::abort();
-  return memory;
-}
-
-}  // namespace
-
-void* operator new(std::size_t size) { return counted(size); }
-void* operator new[](std::size_t size) { return counted(size); }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete[](void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
 
 using namespace selfheal;
 using selfheal::testing::GuardedAdder;
@@ -38,8 +16,8 @@ TEST_CASE("nothing allocates while inferences are served, whatever comes up") {
   std::vector<std::byte> out(in.size());
   std::size_t damages = 0, alarms = 0;
   model.path.due_number = 100;
-  allocations = 0;
-  armed = true;
+  testing::allocations = 0;
+  testing::counts = true;
   model.feed(in, out);
   for (std::size_t n = 0; n < kCount;) {
     if (n % 500 == 1) model.live[n + GuardedAdder::kSize] ^= std::byte{1};
@@ -54,8 +32,8 @@ TEST_CASE("nothing allocates while inferences are served, whatever comes up") {
       model.path.again(n - 1);
     }
   }
-  armed = false;
-  CHECK(allocations == 0);
+  testing::counts = false;
+  CHECK(testing::allocations == 0);
   CHECK(damages > 0);
   CHECK(alarms > 0);
   CHECK(out == model.answers(in));

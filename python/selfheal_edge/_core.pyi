@@ -2377,9 +2377,6 @@ class WeightImage(metaclass=_Pybind11Type):
         RuntimeError, and nothing changes, if a block that is changed in part is corrupt.
         """
 
-    def is_genuine(self, block: SupportsIndex, data: _Buffer) -> bool:
-        """Whether data, wherever it comes from, is what a block must hold: by keyed hash."""
-
     def rebind(self, buffer: _Buffer) -> None:
         """Watch the same content at another place; RuntimeError if it is another content."""
 
@@ -2430,10 +2427,6 @@ class Scrubber(metaclass=_Pybind11Type):
     @property
     def sweeps(self) -> int:
         """Full sweeps completed."""
-
-    @property
-    def blocks_checked(self) -> int:
-        """Blocks checked so far."""
 
     @property
     def corrupt_found(self) -> int:
@@ -2497,7 +2490,7 @@ class SnapshotPool(metaclass=_Pybind11Type):
     def take(self, at_least: SupportsIndex = 0) -> int:
         """Store the live bytes as a new generation and give its number, never used before.
 
-        The number is `next_generation`, or `at_least` where that is larger.
+        The number is the smallest that no generation has had, or `at_least` where that is larger.
         RuntimeError, and nothing stored, if a block is corrupt or the arena or the list of
         generations is full.
         """
@@ -2528,10 +2521,6 @@ class SnapshotPool(metaclass=_Pybind11Type):
     @property
     def generations(self) -> list[int]:
         """Generations held, oldest first."""
-
-    @property
-    def next_generation(self) -> int:
-        """The smallest number that no generation has had."""
 
     def renew_golden(self, data: _Buffer) -> int:
         """Write golden's damaged copies anew from the verified bytes of the whole image.
@@ -2660,10 +2649,6 @@ class Finding(metaclass=_Pybind11Type):
         """Block of the image; of the parity for that part."""
 
     @property
-    def wrong_bytes(self) -> int:
-        """Live bytes that were wrong, known once healed."""
-
-    @property
     def wrong_bits(self) -> int:
         """Live bits that were wrong, known once healed."""
 
@@ -2786,10 +2771,6 @@ class ImageGuard(metaclass=_Pybind11Type):
     @property
     def sweeps(self) -> int:
         """Fast sweeps completed."""
-
-    @property
-    def keyed_sweeps(self) -> int:
-        """Keyed sweeps completed."""
 
     @property
     def fast_blocks(self) -> int:

@@ -24,7 +24,7 @@ from selfheal_edge.store.file_format import pack, unpack, write_atomically
 from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.file.rewrite import CopyOptions
 from selfheal_edge.tflite.runtimes.protocol import Array, Instance, RuntimeName
-from selfheal_edge.tflite.sandbox.known import TrialName, mark_known, runtime_version
+from selfheal_edge.tflite.sandbox.known import TrialName, mark_known, runtime_version, tried_kernels
 from selfheal_edge.tflite.session import Fingerprint
 
 __all__ = ["Baseline", "KnownAnswers"]
@@ -254,8 +254,17 @@ class Baseline:
             ) from None
 
     def with_known_answers(self, answers: KnownAnswers, fingerprint: Fingerprint) -> Baseline:
-        """Return the same baseline with known answers recorded on another device."""
-        return replace(self, known_answers=answers, fingerprint=fingerprint)
+        """Return the same baseline with known answers recorded on another device.
+
+        What was tried elsewhere is forgotten, and what was tried in this process is told.
+        """
+        name = fingerprint.runtime
+        tried = (
+            tried_kernels(self.built_sha256, cast(RuntimeName, name), fingerprint.num_threads)
+            if name in get_args(RuntimeName)
+            else ()
+        )
+        return replace(self, known_answers=answers, fingerprint=fingerprint, tried_kernels=tried)
 
     def check_model(self, sha256: str) -> None:
         """Refuse another model than the one that was calibrated.

@@ -8,8 +8,9 @@ from typing import Final, TypeAlias
 
 from selfheal_edge.errors import ModelFormatError, ProbeLimitError
 from selfheal_edge.text import LIST, quoted, shown
-from selfheal_edge.tflite.file.model_file import ModelFile, TensorInfo
+from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.file.rewrite import CopyOptions, copy_model
+from selfheal_edge.tflite.format.records import TensorInfo
 from selfheal_edge.tflite.memory.source_image import SourceImage
 from selfheal_edge.tflite.runtimes.interpreter import InterpreterInstance
 from selfheal_edge.tflite.runtimes.select import RuntimeArgument, choose, load_runtime

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-from types import TracebackType
 from typing import Any, Final
 
 __all__ = ["UsualFloats"]
@@ -43,12 +42,7 @@ class UsualFloats:
             library.fegetenv(self._before)
             library.fesetenv(_DEFAULT)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         library = _library()
         if library is not None:
             library.fesetenv(self._before)

@@ -25,23 +25,12 @@ from selfheal_edge.tflite.format.records import (
     HeadInfo,
     OperatorInfo,
     Region,
-    RegionKind,
-    RegionUse,
     Signature,
     TensorInfo,
 )
 from selfheal_edge.tflite.validation.validate import validate
 
-__all__ = [
-    "HeadInfo",
-    "ModelFile",
-    "OperatorInfo",
-    "Region",
-    "RegionKind",
-    "RegionUse",
-    "Signature",
-    "TensorInfo",
-]
+__all__ = ["ModelFile"]
 
 
 class ModelFile:
@@ -231,12 +220,6 @@ class ModelFile:
     def metadata(self) -> Mapping[str, int]:
         """Index of the buffer that holds it, by name of the metadata."""
         return self._decoded.metadata
-
-    @cached_property
-    def custom_ops(self) -> tuple[str, ...]:
-        """Names of custom operators in use; a runtime may not have them."""
-        names = {op.custom_code for op in self.operators if op.custom_code is not None}
-        return tuple(sorted(names))
 
     @cached_property
     def regions(self) -> tuple[Region, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -70,11 +71,10 @@ class CompiledInstance:
         self.num_threads = num_threads
         self.note = ""
         model = copy.model
+        how: dict[str, Any] = {"library": library, "version": version, "num_threads": num_threads}
         self._compiled = _core.CompiledModel(
-            library=library,
-            version=version,
+            **how,
             source_path=source_path,
-            num_threads=num_threads,
             own_outputs=copy.own_outputs,
             taps=copy.taps,
         )
@@ -96,7 +96,7 @@ class CompiledInstance:
                     raise _core.RuntimeRefusedError(str(error)) from None
                 self._images["packed"] = view
                 self._image_regions["packed"] = packed_regions(buffers, len(view), model.subgraphs)
-            witness = _Witness(library, version, source_path, copy=copy, num_threads=num_threads)
+            witness = _Witness(partial(_core.pack_weights, **how), source_path, copy, num_threads)
             self.coverage: CoverageTable = cover_packed(model, buffers, num_threads, witness)
         except BaseException:
             self.close()
@@ -167,26 +167,18 @@ class _Witness:
 
     def __init__(
         self,
-        library: str,
-        version: str,
+        pack: Callable[..., bytes],
         source_path: str,
-        *,
         copy: ModelCopy,
         num_threads: int,
     ) -> None:
-        self._library = library
-        self._version = version
+        self._pack = pack
         self._source_path = source_path
         self._copy = copy
         self._num_threads = num_threads
 
     def pack(self, source: bytes) -> bytes:
-        return _core.pack_weights(
-            library=self._library,
-            version=self._version,
-            source=source,
-            num_threads=self._num_threads,
-        )
+        return self._pack(source=source)
 
     def interpreted(self) -> CoverageTable:
         instance = InterpreterInstance(
