@@ -145,9 +145,7 @@ def instructions() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "figures", nargs="*", type=Path, help="files that guard.py or memory.py wrote"
-    )
+    parser.add_argument("figures", nargs="*", type=Path, help="of guard.py or memory.py")
     figures: Figures = {}
     for path in parser.parse_args().figures:
         figures.update({row["name"]: row["value"] for row in json.loads(path.read_text())})

@@ -125,18 +125,13 @@ def measured(folder: Path, kind: str, *arguments: str, times: int = 1) -> tuple[
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     environment["PYTHONPYCACHEPREFIX"] = str(folder / "bytecode")
     environment["XDG_STATE_HOME"] = str(folder)  # where the device keeps its secret
-    runs = [
-        json.loads(
-            subprocess.run(
-                [sys.executable, __file__, "--child", kind, str(MODEL), *arguments],
-                check=True,
-                stdout=subprocess.PIPE,
-                text=True,
-                env=environment,
-            ).stdout.splitlines()[-1]
-        )
-        for _ in range(times)
-    ]
+    command = [sys.executable, __file__, "--child", kind, str(MODEL), *arguments]
+    runs = []
+    for _ in range(times):
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{kind} ended with {done.returncode}:\n{done.stderr}")
+        runs.append(json.loads(done.stdout.splitlines()[-1]))
     steps = {
         name: (
             statistics.median(run["steps"][name][0] for run in runs),

@@ -335,3 +335,12 @@ class TestDisk:
 
 def test_paths_are_not_in_files(digits_baseline: she.Baseline) -> None:
     assert str(ROOT).encode() not in digits_baseline.to_bytes()
+
+
+def test_what_was_tried_elsewhere_is_not_taken_over(digits_baseline: she.Baseline) -> None:
+    """A file that was tried on the PC that calibrated was not tried on the device."""
+    far = dataclasses.replace(
+        digits_baseline, built_sha256="0" * 64, tried_kernels=("default", "compiled")
+    )
+    here = far.with_known_answers(far.known_answers, far.fingerprint)
+    assert here.tried_kernels == ()
