@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import Final
 
+from selfheal_edge.hashing import sha256
 from selfheal_edge.tflite.coverage.table import Coverage
 from selfheal_edge.tflite.memory.heap import allocated_bytes
 from selfheal_edge.tflite.memory.source_image import SourceImage
@@ -26,7 +27,7 @@ class ProtectedShare:
     """What the runtime copied when it was built: unseen, renewed by each rebuild."""
     heap: int | None
     """Allocations of a fresh instance beside those: arena, kernels' state. Bounded by the rebuild.
-    None where the C library does not tell."""
+    None where that cannot be known."""
     code: int | None
     """Mapped pages of the runtime's and our libraries: never checked. None without /proc."""
 
@@ -99,10 +100,15 @@ def measure_protected_share(session: Session, *, builds: bool = True) -> Protect
 
 
 def _heap(session: Session) -> int | None:
-    """Return what a fresh instance takes of the heap, or None where malloc does not tell."""
-    if allocated_bytes() is None:
+    """Return what a fresh instance takes of the heap, or None where that cannot be known.
+
+    That is where malloc does not tell, and where the file's bytes in memory are damaged: a runtime
+    that parses damage may end the process.
+    """
+    file = session.copy.model
+    if allocated_bytes() is None or sha256(file.data).hex() != file.sha256:
         return None
-    source = SourceImage(session.copy.model.data)  # the running instance's may be damaged just now
+    source = SourceImage(file.data)  # the running instance's may be damaged just now
     try:
         before = allocated_bytes()
         fresh = session.choice.build(source)

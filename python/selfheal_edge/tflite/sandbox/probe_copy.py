@@ -17,9 +17,10 @@ def probe_copy(
     policy: ProbePolicy,
 ) -> None:
     """Try our copy of a model as `probe` does, unless it is known or the policy lists it."""
-    if copy.original.sha256 in policy.vouched:
-        return
+    # The hash of what is built is taken in any case, now, while nothing has damaged it.
     if is_known(copy.model.sha256, runtime, kernels, num_threads):
+        return
+    if copy.original.sha256 in policy.vouched:
         return
     # Sockets, processes and what they bring: 1 MiB that only a probe needs.
     from selfheal_edge.tflite.sandbox.probe import probe  # noqa: PLC0415
