@@ -90,14 +90,13 @@ def under_attack(
     right = np.empty(served)
     with she.SelfHealingModel(path, baseline, policy=policy) as model:
         injector = she.redteam.inject(model)
-        run = model._session.instance.run
         for n in range(served):
             k = n // every - 1
             if n % every == 0 and 0 <= k < len(attack):
                 # Asked for anew: a rebuild of the runtime moves the image that executes.
                 injector.memory(image)[attack[k].offset] ^= np.uint8(1 << attack[k].bit)
             inputs = x[n % len(x)]
-            answer = model.predict(inputs) if guarded else run([inputs])[0]
+            answer = model.predict(inputs) if guarded else injector.run([inputs])[0]
             right[n] = int(np.asarray(answer).argmax()) == y[n % len(x)]
     return right
 

@@ -36,7 +36,7 @@ import numpy as np
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path, load_digits
-from selfheal_edge.weights import guarded_weights
+from selfheal_edge.model import parts_of
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
@@ -75,7 +75,7 @@ class Attack:
             offset, bit = int(rng.choice(places)), int(rng.integers(8))
             # The image that executes now: a repair that rebuilds the runtime moves it. Taken
             # without the model's lock, so that a flip may fall into the middle of anything.
-            memory = np.frombuffer(guarded_weights(self.model.weights).images[name].live, np.uint8)
+            memory = parts_of(self.model).weights.images[name].live
             self.begun.append(time.perf_counter())
             memory[offset] ^= np.uint8(1 << bit)
             self.done.append(time.perf_counter())
@@ -143,9 +143,9 @@ def serve(path: Path, inputs: np.ndarray, options: argparse.Namespace, mode: Mod
     baseline = she.calibrate(path, inputs, seed=options.seed)
     with she.SelfHealingModel(path, baseline, policy=policy) as model:
         # Without us: the bare instance, on the very bytes that are attacked.
-        instance = model._session.instance
-        ask = model.predict if guarded else lambda x: instance.run([x])[0]
-        expected = [np.asarray(instance.run([x])[0]).tobytes() for x in inputs]
+        bare = she.redteam.inject(model).run
+        ask = model.predict if guarded else lambda x: bare([x])[0]
+        expected = [np.asarray(bare([x])[0]).tobytes() for x in inputs]
         attack = Attack(model, options.rate, options.seed)
         thread = threading.Thread(target=attack.run, daemon=True)
         sweeps = Sweeps(model)

@@ -14,11 +14,11 @@ import numpy.typing as npt
 
 import selfheal_edge as she
 from selfheal_edge.integrity.weights import Weights
+from selfheal_edge.model import parts_of
 from selfheal_edge.repair import RepairCase, RepairOutcome, RepairTarget
 from selfheal_edge.tflite.runtimes.protocol import KernelsChoice, RuntimeName, TensorSpec
 from selfheal_edge.tflite.runtimes.select import available_runtimes
 from selfheal_edge.tflite.session import Session
-from selfheal_edge.weights import guarded_weights
 
 Array = npt.NDArray[Any]
 
@@ -133,7 +133,7 @@ def same(left: list[Array], right: list[Array]) -> bool:
 
 def internals(model: she.SelfHealingModel) -> Weights:
     """Return what stands behind `model.weights`: images with their guards, pools and parity."""
-    return guarded_weights(model.weights)
+    return parts_of(model).weights
 
 
 def executing(model: she.SelfHealingModel) -> str:
@@ -223,21 +223,6 @@ class Break(DoNothing):
         raise self.error
 
 
-class ReplacedRun:
-    """An instance whose runs are done by another function; all else is as it was."""
-
-    engine = None
-
-    def __init__(self, instance: Any, run: Callable[[Any], Any]) -> None:
-        self.replaced = instance
-        self.run = run
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.replaced, name)
-
-
 def run_by(model: she.SelfHealingModel, run: Callable[[Any], Any]) -> None:
     """Have a model run by `run` until it is rebuilt: a fault where no checksum sees it."""
-    instance: Any = ReplacedRun(model._session.instance, run)
-    model._session.instance = instance
-    model._serving.attach(instance)
+    she.redteam.inject(model).replace_run(run)

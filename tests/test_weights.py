@@ -12,6 +12,7 @@ from tests.support import Array, answers, flip, internals, same
 import selfheal_edge as she
 from selfheal_edge.assets import DigitsData, digits_model_path
 from selfheal_edge.errors import IntegrityError, ModelClosedError
+from selfheal_edge.model import parts_of
 
 INTERNAL = ("activate", "take", "restore", "replace", "follow", "close", "step", "patch")
 
@@ -53,7 +54,7 @@ def test_changed_weights_are_exported_and_answer_alike(
     )
     old = np.frombuffer(source.live, np.uint8)[region.offset : region.offset + 32].copy()
     source.guard.write(region.offset, bytes(old ^ np.uint8(0x80)))
-    model._parts.loop.repairs.adopt()
+    parts_of(model).loop.repairs.adopt()
     changed = answers(model, x)
     assert not same(changed, golden)
     path = tmp_path / "changed.tflite"

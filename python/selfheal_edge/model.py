@@ -14,7 +14,7 @@ from selfheal_edge.diagnosis.diagnoser import Diagnoser
 from selfheal_edge.errors import ForkedProcessError, ModelClosedError
 from selfheal_edge.health import CoverageSummary, Health, HealthState, Prediction
 from selfheal_edge.integrity.protected_share import ProtectedShare, measure_protected_share
-from selfheal_edge.loop.assembly import assemble
+from selfheal_edge.loop.assembly import Parts, assemble
 from selfheal_edge.monitoring.baseline import Baseline
 from selfheal_edge.monitoring.monitor import Monitor
 from selfheal_edge.policy import Policy
@@ -29,7 +29,7 @@ from selfheal_edge.tflite.session import ModelSource, Session
 from selfheal_edge.tflite.signatures import renamed
 from selfheal_edge.weights import ModelWeights
 
-__all__ = ["SelfHealingModel"]
+__all__ = ["SelfHealingModel", "parts_of"]
 
 
 class SelfHealingModel:
@@ -448,6 +448,14 @@ def _first_id(seed: int | None) -> int:
     import random  # noqa: PLC0415 — for tests
 
     return random.Random(seed).getrandbits(62) << 48  # noqa: S311
+
+
+def parts_of(model: SelfHealingModel) -> Parts:
+    """Return what a model is made of: for the red team and for tests, which reach behind the face.
+
+    No part of it is promised to users, and what is changed there is not guarded.
+    """
+    return model._parts  # noqa: SLF001 — the one way behind the face
 
 
 # A Python function around the compiled one would cost a small model's inference a hundredth.

@@ -16,7 +16,7 @@ from selfheal_edge.tflite.coverage.table import CoverageTable
 from selfheal_edge.tflite.file.rewrite import ModelCopy
 from selfheal_edge.tflite.format.records import Region
 
-__all__ = ["ImageView", "ModelWeights", "guarded_weights"]
+__all__ = ["ImageView", "ModelWeights"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -208,8 +208,3 @@ class ModelWeights:
 
 def _view_of(image: GuardedImage) -> ImageView:
     return ImageView(image.name, image.nbytes, MappingProxyType(image.regions), image.sweeps)
-
-
-def guarded_weights(view: ModelWeights) -> Weights:
-    """Return what stands behind a view: for the red team and for tests, which reach deeper."""
-    return view._weights  # noqa: SLF001 — for tests and the red team

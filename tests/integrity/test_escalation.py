@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from tests.support import Array, answers, executing, flip, internals, run_by, sa
 import selfheal_edge as she
 from selfheal_edge.assets import DigitsData, digits_model_path
 from selfheal_edge.integrity.guarded_image import GuardedImage
+from selfheal_edge.model import parts_of
 
 BLOCK = 512
 LADDER = she.Policy().response(she.Cause.WEIGHT_CORRUPTION)
@@ -56,6 +58,12 @@ def block_inside_a_region(image: GuardedImage) -> int:
     return block
 
 
+def flip_in_file(model: she.SelfHealingModel) -> None:
+    """Flip a bit of the file's bytes in memory, from which a reload would build."""
+    data = np.frombuffer(parts_of(model).session.copy.model.data, np.uint8)
+    ctypes.c_ubyte.from_address(data.ctypes.data).value ^= 1
+
+
 def damage_for(step: str, model: she.SelfHealingModel) -> None:
     """Damage that no step before this one repairs."""
     images = internals(model).images
@@ -82,8 +90,7 @@ def damage_for(step: str, model: she.SelfHealingModel) -> None:
         flip(model, 9 * BLOCK, image="source")
         lose_copies(source, 9)
     if step == "mark_untrusted":
-        file = model._session.copy.model
-        file._data = bytes([file.data[0] ^ 1]) + file.data[1:]
+        flip_in_file(model)
 
 
 @pytest.mark.parametrize("step", LADDER)
@@ -120,7 +127,7 @@ def test_safe_mode_costs_nothing_and_ends_when_there_is_help(
     expected = answers(model, x[:20])
     damage_for("mark_untrusted", model)
     model.weights.scrub()
-    loop, looked = model._parts.loop, [0]
+    loop, looked = parts_of(model).loop, [0]
     check = internals(model).check
 
     def count(keyed: bool = True) -> Any:
@@ -143,8 +150,7 @@ def test_safe_mode_costs_nothing_and_ends_when_there_is_help(
     # Tried again after 32 predictions, 64, 128 …: six times in 2,000.
     assert 3 <= sum(e.strategy == "reload_golden" for e in model.events) - 1 <= 7
     assert handled[0] <= 20 + alarms
-    file = model._session.copy.model
-    file._data = bytes([file.data[0] ^ 1]) + file.data[1:]
+    flip_in_file(model)
     for n in range(4000):
         model.predict(x[n % len(x)])
         if state(model) == "healthy":
@@ -162,18 +168,18 @@ def test_a_runtime_fault_is_repaired_later_if_not_now(
     x: Array = digits.heldout_inputs[:, np.newaxis]
     with she.SelfHealingModel(digits_model_path(), digits_baseline, policy=policy) as model:
         expected = answers(model, x[:20])
-        run, rebuild = model._session.instance.run, model._session.rebuild
+        run, rebuild = parts_of(model).session.instance.run, parts_of(model).session.rebuild
 
         def fail(*_: Any, **__: Any) -> None:
             raise MemoryError("no memory")
 
-        monkeypatch.setattr(model._session, "rebuild", fail)
+        monkeypatch.setattr(parts_of(model).session, "rebuild", fail)
         run_by(model, lambda inputs: [np.bitwise_xor(run(inputs)[0], 1)])
         for n in range(60):
             model.predict(x[n])
         assert model.health.trouble == "runtime_fault"
         assert not model.infer(x[0]).trusted
-        monkeypatch.setattr(model._session, "rebuild", rebuild)
+        monkeypatch.setattr(parts_of(model).session, "rebuild", rebuild)
         for n in range(200):
             model.predict(x[n % len(x)])
         assert state(model) == "healthy"
@@ -189,7 +195,7 @@ def test_a_runtime_that_fails_on_the_known_answers_is_rebuilt(
     with she.SelfHealingModel(digits_model_path(), digits_baseline, policy=policy) as model:
         expected = answers(model, x[:20])
         run, asked = (
-            model._session.instance.run,
+            parts_of(model).session.instance.run,
             {q[0].tobytes() for q in model.baseline.known_answers.inputs},
         )
 
@@ -216,7 +222,7 @@ def test_the_runtime_is_rebuilt_and_asked_while_a_drift_goes_on(
     with she.SelfHealingModel(
         digits_model_path(), digits_baseline, policy=policy, clock=lambda: now[0]
     ) as model:
-        repairs, rebuilt = model._parts.loop.repairs, [0]
+        repairs, rebuilt = parts_of(model).loop.repairs, [0]
         rebuild = repairs.rebuild
 
         def count(*args: Any, **kwargs: Any) -> None:
@@ -230,7 +236,7 @@ def test_the_runtime_is_rebuilt_and_asked_while_a_drift_goes_on(
         assert model.health.trouble == "covariate_drift"
         assert rebuilt[0] in (9, 10)
         # Damage that no checksum sees is found meanwhile, and the drift is not forgotten for it.
-        run = model._session.instance.run
+        run = parts_of(model).session.instance.run
         run_by(model, lambda inputs: [np.bitwise_xor(run(inputs)[0], 1)])
         for n in range(160):
             model.predict(x[n])

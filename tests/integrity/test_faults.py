@@ -16,6 +16,7 @@ import selfheal_edge as she
 from selfheal_edge import _core
 from selfheal_edge.assets import DigitsData, digits_model_path
 from selfheal_edge.integrity.guarded_image import GuardedImage
+from selfheal_edge.model import parts_of
 from selfheal_edge.tflite.runtimes.protocol import RuntimeName
 from selfheal_edge.tflite.session import Session
 
@@ -253,11 +254,11 @@ def maintain_once(model: she.SelfHealingModel, number: int) -> None:
     model.rollback(modules=[weights.modules[number % len(weights.modules)]])
     image = internals(model).images["source"]
     region = max((r for r in image.regions.values() if r.kind == "weights"), key=lambda r: r.nbytes)
-    with model._maintenance_lock:
+    with parts_of(model).maintenance_lock:
         at = region.offset + 8 * number % (region.nbytes - 8)
         old = np.frombuffer(image.live, np.uint8)[at : at + 8].copy()
         image.guard.write(at, bytes(old ^ np.uint8(1)))
-        changed = model._parts.loop.repairs.adopt()
+        changed = parts_of(model).loop.repairs.adopt()
     weights.idle(0.01)
     model.rollback()
     model.rollback(to=changed)

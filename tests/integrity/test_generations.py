@@ -16,6 +16,9 @@ from selfheal_edge.assets import DigitsData, digits_model_path
 from selfheal_edge.errors import IntegrityError
 from selfheal_edge.integrity.guarded_image import CorruptBlock
 from selfheal_edge.loop.repair_executor import RepairExecutor
+from selfheal_edge.model import parts_of
+from selfheal_edge.repair import RepairCase, RepairOutcome, RepairTarget
+from selfheal_edge.repair.rollback import Rollback
 from selfheal_edge.tflite.memory.source_image import SourceImage
 from selfheal_edge.tflite.runtimes.protocol import RuntimeName
 from selfheal_edge.tflite.session import Session
@@ -46,7 +49,7 @@ def change(model: she.SelfHealingModel) -> None:
 
 
 def repairs_of(model: she.SelfHealingModel) -> RepairExecutor:
-    return model._parts.loop.repairs
+    return parts_of(model).loop.repairs
 
 
 def generations(model: she.SelfHealingModel) -> tuple[int, ...]:
@@ -59,7 +62,7 @@ def live_of(model: she.SelfHealingModel) -> dict[str, bytes]:
 
 def unheard(model: she.SelfHealingModel, x: Array) -> list[Array]:
     """Return answers that no monitor hears, to which other weights are a drift."""
-    return [np.stack([model._session.instance.run([row])[0] for row in x])]
+    return [np.stack([parts_of(model).session.instance.run([row])[0] for row in x])]
 
 
 def flip(model: she.SelfHealingModel, rng: np.random.Generator) -> None:
@@ -155,21 +158,22 @@ def test_damage_during_the_proof(
         return real(keyed)
 
     monkeypatch.setattr(weights, "check", check)
-    apply = repairs_of(model)._kit.strategies["rollback_block"].apply
-    repeated = model._parts.loop.state.count.repeated
+    apply = Rollback.apply
+    repeated = parts_of(model).loop.state.count.repeated
     flip(model, rng)
 
-    def apply_then_damage(target: object, case: object) -> object:
-        outcome = apply(target, case)  # type: ignore[arg-type]
-        flips[0] = damages.pop() if damages else 0
+    def apply_then_damage(
+        strategy: Rollback, target: RepairTarget, case: RepairCase
+    ) -> RepairOutcome:
+        outcome = apply(strategy, target, case)
+        if strategy.name == "rollback_block":
+            flips[0] = damages.pop() if damages else 0
         return outcome
 
     damages = [2, 1]  # after each repair: so many of the next looks come with a new flip
-    monkeypatch.setattr(
-        repairs_of(model)._kit.strategies["rollback_block"], "apply", apply_then_damage
-    )
+    monkeypatch.setattr(Rollback, "apply", apply_then_damage)
     model.weights.scrub()
-    assert model._parts.loop.state.count.repeated > repeated
+    assert parts_of(model).loop.state.count.repeated > repeated
     assert model.health.failed_repairs == 0
     assert model.health.repairs == 1
     assert live_of(model) == content
@@ -240,7 +244,7 @@ def test_a_rollback_that_fails_midway_is_taken_back(
     change(model)
     generation = repairs_of(model).adopt()
     changed, content = unheard(model, x), live_of(model)
-    rebuild, failures = model._session.rebuild, [1]
+    rebuild, failures = parts_of(model).session.rebuild, [1]
 
     def fail_once(*args: object, **kwargs: object) -> None:
         if failures[0]:
@@ -248,7 +252,7 @@ def test_a_rollback_that_fails_midway_is_taken_back(
             raise MemoryError("no memory")
         rebuild(*args, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(model._session, "rebuild", fail_once)
+    monkeypatch.setattr(parts_of(model).session, "rebuild", fail_once)
     with pytest.raises(MemoryError):
         model.rollback()
     assert model.weights.active == generation
@@ -380,7 +384,7 @@ def packed_of(model: she.SelfHealingModel, source: bytes) -> dict[str, bytes]:
     with ExitStack() as undo:
         memory = SourceImage(source)
         undo.callback(memory.close)
-        instance = model._session.choice.build(memory)
+        instance = parts_of(model).session.choice.build(memory)
         undo.callback(instance.close)
         return {name: bytes(live) for name, live in instance.images.items()}
 

@@ -12,6 +12,7 @@ from tests.support import ROOT, Array, flip, largest_region
 
 import selfheal_edge as she
 from selfheal_edge.assets import DigitsData, digits_model_path
+from selfheal_edge.model import parts_of
 
 SCRIPT = ROOT / "examples" / "sceptic.py"
 
@@ -38,7 +39,7 @@ class Attacked:
         """Run without a sweep before, so that nothing but the one after it can tell."""
         if self._moment == "before":
             self._flip()
-        answer = self._model._session.instance.run([x])[0]
+        answer = parts_of(self._model).session.instance.run([x])[0]
         if self._moment == "after":
             self._flip()
         return answer
@@ -57,7 +58,7 @@ def test_no_answer_is_wrong_that_a_sweep_has_followed(
     spec.loader.exec_module(sceptic)
     x: Array = digits.heldout_inputs[:40, np.newaxis]
     with she.SelfHealingModel(digits_model_path(), digits_baseline) as model:
-        run = model._session.instance.run
+        run = parts_of(model).session.instance.run
         expected = [run([row])[0].tobytes() for row in x]
         attacked = Attacked(model, moment, times=30)
         sweeps = sceptic.Sweeps(model)

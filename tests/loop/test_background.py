@@ -32,6 +32,7 @@ from tests.support import (
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path
 from selfheal_edge.diagnosis.symptoms import Diagnosis, Symptoms
+from selfheal_edge.model import parts_of
 from selfheal_edge.monitoring.signals import Measurement
 from selfheal_edge.repair import RepairCase, RepairOutcome, RepairTarget
 
@@ -166,7 +167,7 @@ def test_nobody_waits_for_a_repair(
         held.go.set()
         assert model.wait_healed(SOON)
         assert model.health.state == "healthy"
-        assert not model._serving.on_spare
+        assert not parts_of(model).loop.serving.on_spare
         assert same(answers(model, samples[:50]), [expected])
         assert "healed" in str(model.events[-1].outcome)
 
@@ -185,7 +186,7 @@ def test_alarms_of_a_damaged_model_are_none_of_the_healed_one(
         alarms = 0
         for x in stream(samples, 200):
             model.infer(np.clip(x.astype(np.int16) + 60, -128, 127).astype(np.int8))
-            alarms += len(model._serving.alarms)
+            alarms += len(parts_of(model).loop.serving.alarms)
         assert alarms > 0
         held.go.set()
         assert model.wait_healed(SOON)
@@ -295,7 +296,7 @@ class TestTheLoop:
         """Whoever called gets the error; the queue stays short; the model goes on."""
         with opened(digits_baseline) as model:
             expected = answers(model, samples[:5])
-            working = model._session.instance
+            working = parts_of(model).session.instance
 
             def run(inputs: Any) -> Any:
                 raise OSError(f"no luck with {len(inputs)} input(s)")
@@ -304,11 +305,11 @@ class TestTheLoop:
             for _ in range(200):
                 with pytest.raises(OSError, match=r"no luck with 1 input"):
                     model.predict(samples[0])
-                assert len(model._parts.loop.dispatcher._worker._jobs) <= 3  # type: ignore[attr-defined]
+                assert len(parts_of(model).loop.dispatcher._worker._jobs) <= 3  # type: ignore[attr-defined]
             assert model.wait_healed(SOON)
             damage(model)
-            model._session.instance = working
-            model._serving.attach(working)
+            parts_of(model).session.instance = working
+            parts_of(model).loop.serving.attach(working)
             model.predict(samples[0])
             assert model.wait_healed(SOON)
             assert same(answers(model, samples[:5]), expected)

@@ -20,12 +20,13 @@ import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path
 from selfheal_edge.errors import ModelClosedError
 from selfheal_edge.inference.spare import Spare
+from selfheal_edge.model import parts_of
 from selfheal_edge.repair import RepairCase, RepairOutcome, RepairTarget
 from selfheal_edge.tflite.runtimes.protocol import RuntimeName
 
 
 def spare_of(model: she.SelfHealingModel) -> Spare:
-    spare = model._parts.spare
+    spare = parts_of(model).spare
     assert spare is not None
     return spare
 
@@ -50,7 +51,7 @@ class TestSpare:
             assert all(p.trusted for p in given)
             held.go.set()
             assert model.wait_healed(SOON)
-            assert not model._serving.on_spare
+            assert not parts_of(model).loop.serving.on_spare
             assert same(answers(model, samples[:50]), [expected])
 
     @pytest.mark.parametrize("mode", ["inline", "background"])
@@ -63,7 +64,7 @@ class TestSpare:
             expected = answers(model, samples[:50])
             damage(model)
             assert len(model.weights.scrub()) == 1
-            assert not model._serving.on_spare
+            assert not parts_of(model).loop.serving.on_spare
             assert model.health.state == "healthy"
             assert same(answers(model, samples[:50]), expected)
 
@@ -80,7 +81,7 @@ class TestSpare:
             damage(model)
             model.predict(samples[0])
             assert model.wait_healed(SOON)
-            assert model._serving.on_spare
+            assert parts_of(model).loop.serving.on_spare
             for n in range(60):
                 p = model.infer(samples[n])
                 assert not p.trusted or np.asarray(p.output).tobytes() == expected[n].tobytes()
@@ -88,7 +89,7 @@ class TestSpare:
             assert model.health.state == "healthy"
             assert model.health.trouble == "weight_corruption"
             model.rollback()
-            assert not model._serving.on_spare
+            assert not parts_of(model).loop.serving.on_spare
             assert model.health.trouble is None
             assert same(answers(model, samples[:200]), [expected])
 

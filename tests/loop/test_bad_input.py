@@ -21,6 +21,7 @@ from selfheal_edge.errors import (
     ModelFormatError,
     RuntimeUnavailableError,
 )
+from selfheal_edge.model import parts_of
 from selfheal_edge.tflite.arrays import read_batch
 
 I8 = np.int8
@@ -151,7 +152,7 @@ def test_nobody_waits_for_the_reading_of_arrays(
     read = read_batch
 
     def look(*given: Any, **named: Any) -> Any:
-        has_turn.append(guarded._inference_lock.core.mine)
+        has_turn.append(parts_of(guarded).inference_lock.core.mine)
         return read(*given, **named)
 
     monkeypatch.setattr("selfheal_edge.model.read_batch", look)
@@ -446,12 +447,12 @@ class TestClosed:
         def fail() -> None:
             raise OSError("no")
 
-        monkeypatch.setattr(model._parts.weights, "close", fail)
+        monkeypatch.setattr(parts_of(model).weights, "close", fail)
         with pytest.raises(OSError, match="no"):
             model.close()
         assert model.health.state == "closed"
         with pytest.raises(ModelClosedError):
-            model._session.instance.run([])
+            parts_of(model).session.instance.run([])
 
     def test_closing_while_others_predict(
         self, digits_baseline: she.Baseline, samples: Array

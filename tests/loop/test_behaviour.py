@@ -27,6 +27,7 @@ from tests.support import (
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path
 from selfheal_edge.diagnosis.symptoms import Symptoms
+from selfheal_edge.model import parts_of
 from selfheal_edge.monitoring.signals import Measurement
 from selfheal_edge.tflite.coverage.table import Coverage
 
@@ -415,7 +416,7 @@ def test_a_runtime_fault_heals_by_rebuild(digits_baseline: she.Baseline, samples
     """Checksums hold, answers do not: the runtime's own memory, which a rebuild renews."""
     with she.SelfHealingModel(digits_model_path(), digits_baseline) as model:
         expected = answers(model, samples[:50])
-        run = model._session.instance.run
+        run = parts_of(model).session.instance.run
         run_by(model, lambda inputs: [np.roll(y // 3, 3) for y in run(inputs)])
         for x in stream(samples, 400):
             model.predict(x)
@@ -432,7 +433,7 @@ def test_commissioning_renews_the_runtime(
 ) -> None:
     """Known answers are never taken from an instance whose memory may be damaged."""
     expected = answers(model, samples[:20])
-    instance = model._session.instance
+    instance = parts_of(model).session.instance
     run = instance.run
     monkeypatch.setattr(instance, "run", lambda inputs: [np.roll(y, 3) for y in run(inputs)])
     model.commission()

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import selfheal_edge as she
 from selfheal_edge.assets import DigitsData, digits_model_path
 from selfheal_edge.errors import BaselineMismatchError
+from selfheal_edge.model import parts_of
 from selfheal_edge.monitoring.embedding import Embedding, find_embedding, fit_classes
 from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.runtimes.protocol import TensorSpec
@@ -225,11 +226,11 @@ def test_mixtures_of_two_classes_lie_far_from_either(
         x = digits.heldout_inputs[:200]
         for sample in x:
             model.predict(sample[None])
-        usual = model._parts.monitor.window[-200:, column]
+        usual = parts_of(model).monitor.window[-200:, column]
         mixed = np.maximum(x, digits.heldout_inputs[200:400])
         for sample in mixed:
             model.predict(sample[None])
-        unusual = model._parts.monitor.window[-200:, column]
+        unusual = parts_of(model).monitor.window[-200:, column]
     # In standard errors of a mean of 200 scores.
     assert abs(np.mean(usual)) * np.sqrt(200) < 4
     assert np.mean(unusual) * np.sqrt(200) > 4

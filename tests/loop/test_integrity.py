@@ -34,6 +34,7 @@ from tests.support import (
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path
 from selfheal_edge.errors import IntegrityError
+from selfheal_edge.model import parts_of
 from selfheal_edge.tflite.coverage.table import Coverage
 from selfheal_edge.tflite.runtimes.protocol import RuntimeName
 
@@ -174,11 +175,11 @@ def test_derived_regions_heal_by_rebuild(shared_models: Path, runtime: RuntimeNa
         for row in rows:
             region = row.region
             she.redteam.inject(model).memory()[region.offset :][: region.nbytes] ^= np.uint8(0x55)
-        model._session.rebuild(
-            exchange=model._serving.exchange
+        parts_of(model).session.rebuild(
+            exchange=parts_of(model).loop.serving.exchange
         )  # as a runtime that was built from damaged bytes
         # Without the loop, whose monitor may notice at once.
-        raw = np.stack([model._session.instance.run([one])[0] for one in x[:4]])
+        raw = np.stack([parts_of(model).session.instance.run([one])[0] for one in x[:4]])
         assert not np.array_equal(raw, expected[0])
         assert model.weights.scrub()
         repairs = [e for e in model.events if e.kind == "repair"]
@@ -255,7 +256,7 @@ class TestSweep:
         policy = she.Policy(scrub_bytes_per_predict=0)
         with she.SelfHealingModel(digits_model_path(), digits_baseline, policy=policy) as model:
             expected = answers(model, samples[0])
-            run = model._session.instance.run
+            run = parts_of(model).session.instance.run
             sound = bytes_of(model)
 
             def fragile(inputs: Any) -> Any:
@@ -442,7 +443,7 @@ class TestDamagedGuard:
             guarded.parity.memory()[0][:] ^= np.uint8(1)
         assert model.weights.scrub()
         assert state(model) == "healthy"
-        assert bytes(guarded.live) == model._session.copy.model.data
+        assert bytes(guarded.live) == parts_of(model).session.copy.model.data
         repairs = " ".join(str(e) for e in model.events if e.kind == "repair")
         assert ("reload_golden, healed" in repairs) == everything
         assert ("from parity" in repairs) == (not everything)

@@ -15,6 +15,7 @@ from tests.support import Array, answers, flip, largest_region, same, stream
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path
 from selfheal_edge.concurrency.worker import Worker
+from selfheal_edge.model import parts_of
 
 pytestmark = [
     pytest.mark.skipif(
@@ -93,10 +94,10 @@ def test_no_lock_is_left_behind(
 
         for _ in range(20):
             interrupted(act, 10)
-            assert not model._inference_lock.core.mine
-            assert not model._maintenance_lock.core.mine
-            assert not model._journal._delivering.mine
-        assert model._parts.loop.state.repair is None or mode == "background"
+            assert not parts_of(model).inference_lock.core.mine
+            assert not parts_of(model).maintenance_lock.core.mine
+            assert not parts_of(model).journal._delivering.mine
+        assert parts_of(model).loop.state.repair is None or mode == "background"
         # Another thread has its turn, heals, and is heard.
         given: list[Any] = []
 
@@ -111,7 +112,7 @@ def test_no_lock_is_left_behind(
         assert not thread.is_alive()
         assert same(given[0], expected)
         assert model.wait_healed(60)
-        assert model._parts.loop.state.repair is None
+        assert parts_of(model).loop.state.repair is None
         assert told[-1] == model.events[-1]
 
 

@@ -12,6 +12,7 @@ from tests.support import RUNTIMES, Array, answers, bytes_of, flip, internals, p
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path
+from selfheal_edge.model import parts_of
 from selfheal_edge.tflite.coverage.table import Coverage
 
 pytestmark = pytest.mark.skipif("litert" not in RUNTIMES, reason="LiteRT is not installed")
@@ -40,14 +41,14 @@ def test_all_weights_execute_from_the_packed_image(packed: she.SelfHealingModel)
 @settings(max_examples=100)
 def test_any_byte(packed: she.SelfHealingModel, offset: int, mask: int) -> None:
     """Each is found, named and restored in place, without rebuilding the runtime."""
-    instance = packed._session.instance
+    instance = parts_of(packed).session.instance
     offset %= len(bytes_of(packed))
     flip(packed, offset, mask, "packed")
     (block,) = packed.weights.scrub()
     assert block.image == "packed"
     assert block.offset <= offset < block.offset + block.nbytes
     assert packed.weights.scrub() == ()
-    assert packed._session.instance is instance
+    assert parts_of(packed).session.instance is instance
     assert bytes_of(packed) == pristine(digits_model_path(), packed)
 
 
@@ -55,7 +56,7 @@ def test_answers_change_and_come_back(packed: she.SelfHealingModel, samples: Arr
     expected = answers(packed, samples)
     she.redteam.inject(packed).flip_bits(300, image="packed", seed=5)
     # Nothing has been checked yet: an inference on its own shows what the flips do.
-    raw = [packed._session.instance.run([sample])[0] for sample in samples[:100]]
+    raw = [parts_of(packed).session.instance.run([sample])[0] for sample in samples[:100]]
     assert not np.array_equal(np.concatenate(raw), np.concatenate(expected[0][:100]))
     assert packed.weights.scrub()
     assert same(answers(packed, samples), expected)

@@ -12,6 +12,8 @@ from tests.support import Array, answers, bytes_of, executing, internals, pristi
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path
 from selfheal_edge.errors import IntegrityError
+from selfheal_edge.loop import assembly
+from selfheal_edge.model import parts_of
 from selfheal_edge.tflite.runtimes.protocol import RuntimeName
 
 
@@ -29,8 +31,8 @@ def live_bytes(model: she.SelfHealingModel) -> Array:
     """Return the bytes of the running instance, guarded or not."""
     name = executing(model)
     if name == "packed":
-        return np.frombuffer(model._session.instance.images["packed"], np.uint8)
-    return np.frombuffer(model._session.source.view, np.uint8)
+        return np.frombuffer(parts_of(model).session.instance.images["packed"], np.uint8)
+    return np.frombuffer(parts_of(model).session.source.view, np.uint8)
 
 
 def place(memory: Any) -> int:
@@ -40,7 +42,7 @@ def place(memory: Any) -> int:
 def check_watched(model: she.SelfHealingModel, x: Array, expected: list[Array]) -> None:
     """What runs is guarded: a flip there is found, and healed bit for bit."""
     watched = internals(model).images
-    for name, live in model._session.instance.images.items():
+    for name, live in parts_of(model).session.instance.images.items():
         assert place(watched[name].live) == place(live)
     assert model.weights.scrub(repair=False) == ()
     golden = pristine(digits_model_path(), model)
@@ -54,9 +56,9 @@ def check_watched(model: she.SelfHealingModel, x: Array, expected: list[Array]) 
 
 def test_a_reload_guards_the_new_instance(quiet: she.SelfHealingModel, samples: Array) -> None:
     expected = answers(quiet, samples[:20])
-    instance = quiet._session.instance
-    quiet._parts.loop.repairs.reload()
-    assert quiet._session.instance is not instance
+    instance = parts_of(quiet).session.instance
+    parts_of(quiet).loop.repairs.reload()
+    assert parts_of(quiet).session.instance is not instance
     check_watched(quiet, samples[:20], expected)
 
 
@@ -66,30 +68,30 @@ def test_a_failed_reload_leaves_the_old_instance_watched(
 ) -> None:
     """A fault hits the new instance while its guard is made: before it is sealed, or after."""
     expected = answers(quiet, samples[:20])
-    repairs, instance = quiet._parts.loop.repairs, quiet._session.instance
+    repairs, instance = parts_of(quiet).loop.repairs, parts_of(quiet).session.instance
     if when != "no memory" and executing(quiet) == "source":
         pytest.skip("nothing but the source runs here, and that is written anew")
-    make = repairs._guard
+    make = assembly.guard_instance
 
-    def hit(fresh: Any) -> Any:
+    def hit(source: memoryview, regions: Any, fresh: Any, options: Any) -> Any:
         if when == "no memory":
             raise MemoryError
-        live = np.frombuffer(fresh.images.get("packed", quiet._session.source.view), np.uint8)
+        live = np.frombuffer(fresh.images.get("packed", source), np.uint8)
         if when == "before":
             live[1000] ^= np.uint8(1)
-            return make(fresh)
-        guarded = make(fresh)
+            return make(source, regions, fresh, options)
+        guarded = make(source, regions, fresh, options)
         live[1000] ^= np.uint8(1)
         return guarded
 
-    monkeypatch.setattr(repairs, "_guard", hit)
+    monkeypatch.setattr(assembly, "guard_instance", hit)
     with pytest.raises(MemoryError if when == "no memory" else IntegrityError):
         repairs.reload()
-    assert quiet._session.instance is instance
+    assert parts_of(quiet).session.instance is instance
     check_watched(quiet, samples[:20], expected)
     monkeypatch.undo()
     repairs.reload()
-    assert quiet._session.instance is not instance
+    assert parts_of(quiet).session.instance is not instance
     check_watched(quiet, samples[:20], expected)
 
 
@@ -100,12 +102,12 @@ def test_a_reload_does_not_settle_for_less(
     if executing(quiet) != "packed":
         pytest.skip("nothing is packed here")
     expected = answers(quiet, samples[:20])
-    instance = quiet._session.instance
-    runtime = quiet._session.choice.runtime
+    instance = parts_of(quiet).session.instance
+    runtime = parts_of(quiet).session.choice.runtime
     monkeypatch.setattr(runtime, "version", "9.9.9")
     monkeypatch.setattr(runtime, "_refusals", {})
     with pytest.raises(IntegrityError, match=r"expected the images \['packed', 'source'\]"):
-        quiet._parts.loop.repairs.reload()
+        parts_of(quiet).loop.repairs.reload()
     monkeypatch.undo()
-    assert quiet._session.instance is instance
+    assert parts_of(quiet).session.instance is instance
     check_watched(quiet, samples[:20], expected)

@@ -16,6 +16,7 @@ from tests.support import Array, flip, largest_region, stays_flat
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path
+from selfheal_edge.model import parts_of
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/fd").is_dir(), reason="needs /proc to count what is open"
@@ -115,7 +116,7 @@ def test_serving(model: she.SelfHealingModel, samples: Array) -> None:
 def test_the_memory_file_is_sealed(model: she.SelfHealingModel) -> None:
     import fcntl
 
-    fd = model._session.source._fd
+    fd = int(Path(parts_of(model).session.source.path).name)  # /proc/self/fd/…
     with pytest.raises(PermissionError):
         os.ftruncate(fd, 10)
     with pytest.raises(PermissionError):

@@ -26,7 +26,7 @@ def test_static_models_take_it(name: str, setup: tuple[RuntimeName, KernelsChoic
         # Where compiling fails, as under emulation, LiteRT's delegate hides what has memory.
         stands_in = setup == ("litert", "default")
         if isinstance(ours.instance, InterpreterInstance) and not stands_in:
-            assert ours.instance._call is not None
+            assert ours.instance.engine is not None
 
 
 def doubled_tail(open_axis: int) -> bytes:
@@ -55,7 +55,7 @@ def test_shapes_that_follow_from_values_do_not(
     runtime, kernels = setup
     with built(path, runtime, kernels) as ours:
         assert isinstance(ours.instance, InterpreterInstance)
-        assert ours.instance._call is None
+        assert ours.instance.engine is None
         raw = raw_interpreter(path.read_bytes(), runtime, kernels, 1)
         x = np.arange(4, dtype=np.float32)
         for start in (0, 3, 1, 2, 0):

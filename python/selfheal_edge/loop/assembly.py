@@ -41,6 +41,9 @@ class Parts:
     monitor: Monitor
     spare: Spare | None
     loop: LoopExecutor
+    journal: Journal
+    inference_lock: ModelLock
+    maintenance_lock: ModelLock
 
     def close(self) -> None:
         """Release everything, also where a part of it fails."""
@@ -132,7 +135,8 @@ def assemble(
             ),
         )
         undo.pop_all()
-    return Parts(session, weights, extractor, monitor, spare, loop)
+    locks = inference_lock, maintenance_lock
+    return Parts(session, weights, extractor, monitor, spare, loop, journal, *locks)
 
 
 def core_heals_at_once(policy: Policy, kit: ModelRepairKit) -> bool:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from selfheal_edge.model import SelfHealingModel
+from selfheal_edge.model import SelfHealingModel, parts_of
 from selfheal_edge.text import quoted
 from selfheal_edge.tflite.coverage.table import Coverage
 from selfheal_edge.tflite.format.records import Region
-from selfheal_edge.weights import guarded_weights
+from selfheal_edge.tflite.runtimes.protocol import Array, Instance
 
 __all__ = ["Flip", "Injector", "inject"]
 
@@ -24,8 +25,21 @@ class Flip(NamedTuple):
     bit: int
 
 
+class _ReplacedRun:
+    """An instance whose runs are done by another function; all else is as it was."""
+
+    engine = None
+
+    def __init__(self, instance: Instance, run: Callable[[Sequence[Array]], list[Array]]) -> None:
+        self.replaced = instance
+        self.run = run
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.replaced, name)
+
+
 class Injector:
-    """A door to the live bytes of one model.
+    """A door to the live bytes of one model, and to its runtime.
 
     Parameters
     ----------
@@ -48,12 +62,41 @@ class Injector:
         ModelClosedError
             When the model is closed.
         """
-        weights = guarded_weights(self._model.weights)
+        weights = parts_of(self._model).weights
         weights.check_open()
         images = weights.images
         if image not in images:
             raise ValueError(f"image: expected one of {sorted(images)}, got {quoted(image)}")
         return np.frombuffer(images[image].live, np.uint8)
+
+    def run(self, inputs: Sequence[Array]) -> list[Array]:
+        """Run the instance that serves, without the guard: what an unguarded caller would get.
+
+        Parameters
+        ----------
+        inputs
+            Arrays of exactly the model's inputs' shapes and dtypes.
+
+        Returns
+        -------
+        list of numpy.ndarray
+            Copies of its outputs.
+
+        Notes
+        -----
+        Takes no lock: not while another thread predicts.
+        """
+        return parts_of(self._model).session.instance.run(inputs)
+
+    def replace_run(self, run: Callable[[Sequence[Array]], list[Array]]) -> None:
+        """Have every inference done by `run` until the runtime is rebuilt: a runtime fault.
+
+        No checksum sees it; known answers do. `run` takes and returns what `Injector.run` does.
+        """
+        parts = parts_of(self._model)
+        replaced = cast(Instance, _ReplacedRun(parts.session.instance, run))
+        parts.session.instance = replaced
+        parts.loop.serving.attach(replaced)
 
     def flip_bits(
         self,
