@@ -52,7 +52,7 @@ GROUPS: Final = (
     ),
     (
         "locks",
-        r"TurnLock|ForkGuard|take_gil|drop_gil|pthread|lll_|coarse_seconds|clock_gettime"
+        r"FairLock|ForkGuard|take_gil|drop_gil|pthread|lll_|coarse_seconds|clock_gettime"
         r"|PyThreadState|SaveThread|RestoreThread|serve_without_lock|\[.*vdso",
     ),
     ("copies", r"HotPath::(load|store|feed)|quantize|memcpy|memmove"),

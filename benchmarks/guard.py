@@ -2,8 +2,9 @@
 
 Raw is `set_tensor`, `invoke`, `get_tensor` on the runtime's default `Interpreter` with as many
 threads; where the guard chose other kernels, beside it the same with those, which tells the cost of
-guarding from the cost of kernels that can be guarded. Then the same without the embedding, against
-the like in Python, and how long single calls take while damage is being healed. With --soak N
+guarding from the cost of kernels that can be guarded. Then the same without the embedding; what
+`infer`, and a monitor of the user's that does nothing, cost beside `predict`; `predict` against the
+like in Python; and how long single calls take while damage is being healed. With --soak N
 instead: N predictions with damage now and then, and how much memory the process has grown by.
 """
 
@@ -12,15 +13,23 @@ from __future__ import annotations
 import argparse
 import sys
 
+import numpy as np
+
 import guard_tails
 import harness
+import selfheal_edge as she
 from guard_cases import MODELS, OTHERS, Case, Raw, window_of
 from guard_python import like_in_python
+from selfheal_edge.monitoring.monitor import Alarm
+from selfheal_edge.monitoring.signals import Measurement
 from selfheal_edge.tflite.runtimes.select import available_runtimes
 from windows import Timing, ratio_bounds, take_turns
 
 TARGET = 1.02
 EVERY = (*MODELS, *OTHERS)
+INFER_TARGET = 0.5  # microseconds
+MONITOR_TARGET = 2.0
+PARTS = ("raw", "infer", "python", "tails")
 
 
 def ratios(label: str, ours: Timing, raw: Timing, target: float | None) -> list[harness.Row]:
@@ -64,6 +73,25 @@ def against_raw(case: Case, seconds: float) -> list[harness.Row]:
     return rows
 
 
+def against_predict(case: Case, seconds: float) -> list[harness.Row]:
+    """`infer`, and `predict` with a monitor of the user's that does nothing, beside `predict`."""
+
+    class Nothing(she.PerformanceMonitor):
+        def update(self, measurement: Measurement) -> tuple[Alarm, ...]:  # noqa: ARG002
+            return ()
+
+    heard = Nothing(case.baseline)
+    with case.open(case.baseline) as model, case.open(case.baseline, monitor=heard) as other:
+        works = [window_of(model.predict), window_of(model.infer), window_of(other.predict)]
+        plain, *others = take_turns(works, case.inputs, seconds)
+    names = (("infer", INFER_TARGET), ("with a user's monitor", MONITOR_TARGET))
+    rows = []
+    for (name, target), timing in zip(names, others, strict=True):
+        beyond = float(np.median(timing.windows - plain.windows)) * 1e6
+        rows.append(harness.Row(f"{case.label}: {name} - predict", beyond, "us", target, False))
+    return rows
+
+
 def against_python(case: Case, seconds: float) -> list[harness.Row]:
     """`predict` against the like in Python."""
     like = like_in_python(case)
@@ -89,9 +117,7 @@ def arguments() -> argparse.Namespace:
     parser = harness.parser(__doc__)
     parser.add_argument("--models", nargs="+", default=None, metavar="NAME", choices=EVERY)
     parser.add_argument("--runtime", choices=("litert", "tflite_runtime"), default=None)
-    parser.add_argument(
-        "--parts", nargs="+", choices=("raw", "python", "tails"), default=("raw", "python", "tails")
-    )
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each comparison")
     parser.add_argument("--soak", type=int, metavar="N", help="only N predictions, and memory")
     return parser.parse_args()
@@ -112,6 +138,8 @@ def main() -> None:
             continue
         if "raw" in options.parts:
             rows += against_raw(case, seconds)
+        if "infer" in options.parts:
+            rows += against_predict(case, seconds / 2)
         if "python" in options.parts:
             rows += against_python(case, seconds / 2)
         if "tails" in options.parts:

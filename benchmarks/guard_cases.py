@@ -104,10 +104,16 @@ class Case:
         """The same without the tap; None where there is none."""
         return None if self.baseline.embedding is None else self._calibrated(False)
 
-    def open(self, baseline: she.Baseline, **policy: Any) -> she.SelfHealingModel:
+    def open(
+        self, baseline: she.Baseline, monitor: she.PerformanceMonitor | None = None, **policy: Any
+    ) -> she.SelfHealingModel:
         """Return the guarded model."""
         return she.SelfHealingModel(
-            self.path, baseline, runtime=self.runtime, policy=she.Policy(**policy)
+            self.path,
+            baseline,
+            runtime=self.runtime,
+            monitor=monitor,
+            policy=she.Policy(**policy),
         )
 
     def interpreter(self, kernels: str = "default") -> Any:

@@ -50,6 +50,7 @@ def summary(figures: Figures) -> None:
             NAMES[model],
             *(show(figures, f"{runtime} {model}: guarded / raw, median") for runtime in RUNTIMES),
             show(figures, f"litert {model}: guarded / the like in Python"),
+            show(figures, f"litert {model}: infer - predict"),
         ]
         for model in MODELS
     ]
@@ -58,6 +59,7 @@ def summary(figures: Figures) -> None:
             "guarded / raw",
             *RUNTIMES.values(),
             "guarded / the like in Python (NumPy, river, zlib), LiteRT",
+            "infer − predict, µs, LiteRT",
         ),
         rows,
     )

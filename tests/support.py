@@ -123,6 +123,13 @@ def answers(model: she.SelfHealingModel, x: Array | dict[str, Array]) -> list[Ar
     return [y[spec.name] for spec in model.outputs] if isinstance(y, dict) else [y]
 
 
+def infer_one(model: she.SelfHealingModel, x: Array) -> she.Prediction:
+    """Return what `infer` says of one sample."""
+    found = model.infer(x)
+    assert isinstance(found, she.Prediction)
+    return found
+
+
 def same(left: list[Array], right: list[Array]) -> bool:
     """Whether two lists of arrays are equal bit for bit, dtypes and shapes included."""
     return len(left) == len(right) and all(

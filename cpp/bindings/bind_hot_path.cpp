@@ -8,56 +8,71 @@ namespace {
 
 using namespace selfheal;
 using namespace selfheal::python;
+using selfheal::runtime::FairLock;
 using selfheal::runtime::HotPath;
-using selfheal::runtime::TurnLock;
 
-// pybind11's dispatcher takes as long as a small model's layer, so this is bound by hand.
-PyObject* predict(PyObject* self, PyObject* const* arguments, Py_ssize_t count) {
-  if (count < 1 || count > 2) {
-    PyErr_SetString(PyExc_TypeError, "predict: expected one or two arguments");
-    return nullptr;
-  }
+// pybind11's dispatcher takes as long as a small model's layer, so these are bound by hand.
+template <typename Function>
+PyObject* called(PyObject* hot, Function&& function) {
   try {
-    return checked_instance_of<HotCall>(self)
-        .predict(arguments[0], count == 2 ? arguments[1] : Py_None)
-        .release()
-        .ptr();
+    return function(checked_instance_of<HotCall>(hot)).release().ptr();
   } catch (py::error_already_set& error) {
     error.restore();
   } catch (const py::type_error& error) {
     error.set_error();
+  } catch (const std::invalid_argument& error) {
+    PyErr_SetString(PyExc_ValueError, error.what());
   } catch (const std::exception& error) {
     PyErr_SetString(PyExc_RuntimeError, error.what());
   }
   return nullptr;
 }
 
-// What quick_method joins; one class has one.
+PyObject* predict(PyObject* self, PyObject* const* arguments, Py_ssize_t count) {
+  if (count < 1 || count > 2) {
+    PyErr_SetString(PyExc_TypeError, "predict: expected one or two arguments");
+    return nullptr;
+  }
+  return called(self, [&](HotCall& call) {
+    return call.predict(arguments[0], count == 2 ? arguments[1] : Py_None);
+  });
+}
+
+PyObject* infer(PyObject* self, PyObject* x) {
+  return called(self, [x](HotCall& call) { return call.infer(x); });
+}
+
+// A model's method: the hot path, and a Python function for all that it is not made for.
 struct Joined {
   py::object slow;
   py::object hot_name;
-  py::object out_name;
+  py::object second_name;  // of the second argument
   std::string doc;
   PyMethodDef method{};
 };
 
+enum Method : std::uint8_t { kPredict, kInfer };
+
+template <Method kMethod>
 Joined& joined() {
   static auto* const held = new Joined;  // never destroyed: Python may be gone by then
   return *held;
 }
 
-// A model's `predict`: the hot path, and the Python function for all that it is not made for.
-PyObject* predict_of_model(PyObject* self, PyObject* const* arguments, Py_ssize_t count,
-                           PyObject* names) {
-  const Joined& way = joined();
-  const bool is_named = names != nullptr && PyTuple_GET_SIZE(names) == 1 && count == 1 &&
-                        PyTuple_GET_ITEM(names, 0) == way.out_name.ptr();
-  if ((names == nullptr && (count == 1 || count == 2)) || is_named) {
-    PyObject* const hot = PyObject_GetAttr(self, way.hot_name.ptr());
-    if (hot == nullptr) return nullptr;
-    const py::object held = py::reinterpret_steal<py::object>(hot);
-    if (hot != Py_None) {
-      PyObject* const answer = predict(hot, arguments, is_named ? 2 : count);
+template <Method kMethod>
+PyObject* method_of_model(PyObject* self, PyObject* const* arguments, Py_ssize_t count,
+                          PyObject* names) {
+  const Joined& way = joined<kMethod>();
+  const bool is_named = kMethod == kPredict && names != nullptr && PyTuple_GET_SIZE(names) == 1 &&
+                        count == 1 && PyTuple_GET_ITEM(names, 0) == way.second_name.ptr();
+  const Py_ssize_t most = kMethod == kPredict ? 2 : 1;
+  if ((names == nullptr && count >= 1 && count <= most) || is_named) {
+    const auto hot = py::reinterpret_steal<py::object>(PyObject_GetAttr(self, way.hot_name.ptr()));
+    if (!hot) return nullptr;
+    if (!hot.is_none()) {
+      PyObject* const answer = kMethod == kPredict
+                                   ? predict(hot.ptr(), arguments, is_named ? 2 : count)
+                                   : infer(hot.ptr(), arguments[0]);
       if (answer != Py_None) return answer;
       Py_DECREF(answer);
     }
@@ -70,21 +85,55 @@ PyObject* predict_of_model(PyObject* self, PyObject* const* arguments, Py_ssize_
                              names);
 }
 
-py::object quick_method(const py::type& cls, py::object slow, const std::string& attribute) {
-  Joined& way = joined();
+template <Method kMethod>
+py::object join(const py::type& cls, py::object slow, const std::string& attribute,
+                const char* name, const char* signature) {
+  const auto interned = [](const char* text) {
+    return py::reinterpret_steal<py::object>(PyUnicode_InternFromString(text));
+  };
+  Joined& way = joined<kMethod>();
   way.slow = std::move(slow);
-  way.hot_name = py::reinterpret_steal<py::object>(PyUnicode_InternFromString(attribute.c_str()));
-  way.out_name = py::reinterpret_steal<py::object>(PyUnicode_InternFromString("out"));
-  const py::object text = way.slow.attr("__doc__");  // none under python -OO
-  way.doc = "predict($self, x, out=None)\n--\n\n";
-  if (!text.is_none()) way.doc += text.cast<std::string>();
-  way.method = {"predict",
-                reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&predict_of_model)),
-                METH_FASTCALL | METH_KEYWORDS, way.doc.c_str()};
+  way.hot_name = interned(attribute.c_str());
+  way.second_name = interned("out");
+  const py::object doc = way.slow.attr("__doc__");  // None where Python was told to drop it
+  way.doc = signature + (doc.is_none() ? std::string() : doc.cast<std::string>());
+  way.method = {
+      name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&method_of_model<kMethod>)),
+      METH_FASTCALL | METH_KEYWORDS, way.doc.c_str()};
   PyObject* const descriptor =
       PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(cls.ptr()), &way.method);
   if (descriptor == nullptr) throw py::error_already_set();
   return py::reinterpret_steal<py::object>(descriptor);
+}
+
+py::object quick_predict(const py::type& cls, py::object slow, const std::string& attribute) {
+  return join<kPredict>(cls, std::move(slow), attribute, "predict",
+                        "predict($self, x, out=None)\n--\n\n");
+}
+
+py::object quick_infer(const py::type& cls, py::object slow, const std::string& attribute) {
+  return join<kInfer>(cls, std::move(slow), attribute, "infer", "infer($self, x)\n--\n\n");
+}
+
+std::unique_ptr<PythonEngine> make_engine(py::object run, py::object tapped,
+                                          const std::vector<OutsideTensor::Description>& inputs,
+                                          const std::vector<OutsideTensor::Description>& outputs,
+                                          const std::vector<OutsideTensor::Description>& taps) {
+  const auto tensors = [](const std::vector<OutsideTensor::Description>& described) {
+    std::vector<PythonEngine::Tensor> result;
+    for (const auto& one : described) result.push_back({std::get<1>(one), std::get<2>(one)});
+    return result;
+  };
+  return std::make_unique<PythonEngine>(std::move(run), std::move(tapped), tensors(inputs),
+                                        tensors(outputs), tensors(taps));
+}
+
+template <typename Descriptor>
+void define(py::handle cls, Descriptor& method) {
+  PyObject* const descriptor =
+      PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(cls.ptr()), &method);
+  if (descriptor == nullptr) throw py::error_already_set();
+  cls.attr(method.ml_name) = py::reinterpret_steal<py::object>(descriptor);
 }
 
 std::uint64_t due_number(const HotCall& self) { return self.path().due_number; }
@@ -92,36 +141,54 @@ std::uint64_t due_number(const HotCall& self) { return self.path().due_number; }
 }  // namespace
 
 void bind_hot_path(py::module_& m) {
-  py::class_<HotCall> cls(m, "HotPath", "What surrounds an inference, in one call.");
-  cls.def(py::init([](std::shared_ptr<TurnLock> turn, py::object signals, py::object monitor,
-                      const std::vector<HotCall::Tensor>& inputs,
-                      const std::vector<HotCall::Tensor>& outputs, py::object attend,
-                      py::object ended, py::object clock, std::int64_t fast_bytes,
-                      std::int64_t keyed_bytes, double fast_seconds, double keyed_seconds) {
+  py::class_<Flag, std::shared_ptr<Flag>>(m, "Flag", "A truth that any thread may set.")
+      .def(py::init<>())
+      .def_property(
+          "value", [](const Flag& self) { return self.is_set.load(std::memory_order_relaxed); },
+          [](Flag& self, bool value) { self.is_set.store(value, std::memory_order_relaxed); },
+          "The truth; True at first.");
+  py::class_<PythonEngine, selfheal::runtime::Engine>(m, "PythonEngine",
+                                                      "An engine that calls a Python function.")
+      .def(py::init(&make_engine), py::kw_only(), py::arg("run"), py::arg("tapped"),
+           py::arg("inputs"), py::arg("outputs"), py::arg("taps"));
+
+  using Tensors = std::vector<OutsideTensor::Description>;
+  py::class_<HotCall> cls(m, "HotPath", "What surrounds an inference, in one call.",
+                          py::is_final());
+  cls.def(py::init([](std::shared_ptr<FairLock> inference_lock, py::object signals,
+                      py::object monitor, py::type measurement, Tensors inputs, Tensors outputs,
+                      py::type prediction, py::type predictions, std::shared_ptr<Flag> trusted,
+                      std::int64_t first_id, py::object handle, py::object ended, py::object clock,
+                      py::object shape, std::int64_t fast_bytes, std::int64_t keyed_bytes,
+                      double fast_seconds, double keyed_seconds, bool heals) {
             const HotPath::Pace pace{to_size("fast_bytes", fast_bytes),
                                      to_size("keyed_bytes", keyed_bytes), fast_seconds,
                                      keyed_seconds};
-            return std::make_unique<HotCall>(std::move(turn), std::move(signals),
-                                             std::move(monitor), inputs, outputs, std::move(attend),
-                                             std::move(ended), std::move(clock), pace);
+            return std::make_unique<HotCall>(HotCall::Parts{
+                std::move(inference_lock), std::move(signals), std::move(monitor),
+                std::move(measurement), std::move(inputs), std::move(outputs),
+                std::move(prediction), std::move(predictions), std::move(trusted), first_id,
+                std::move(handle), std::move(ended), std::move(clock), std::move(shape), pace,
+                heals ? HotPath::Sweeping::kHeals : HotPath::Sweeping::kLooks});
           }),
-          py::kw_only(), py::arg("turn"), py::arg("signals"), py::arg("monitor"), py::arg("inputs"),
-          py::arg("outputs"), py::arg("attend"), py::arg("ended"), py::arg("clock"),
+          py::kw_only(), py::arg("inference_lock"), py::arg("signals"), py::arg("monitor"),
+          py::arg("measurement"), py::arg("inputs"), py::arg("outputs"), py::arg("prediction"),
+          py::arg("predictions"), py::arg("trusted").none(false), py::arg("first_id"),
+          py::arg("handle"), py::arg("ended"), py::arg("clock"), py::arg("shape"),
           py::arg("fast_bytes"), py::arg("keyed_bytes"), py::arg("fast_seconds"),
-          py::arg("keyed_seconds"))
-      .def("serve", &HotCall::serve, py::arg("rows"), py::arg("results"),
-           py::arg("nonfinite") = py::none(),
-           "Serve n inferences from arrays of shape (n, *shape) into such arrays.")
-      .def("again", &HotCall::again, "Inside attend: serve that inference anew.")
+          py::arg("keyed_seconds"), py::arg("heals"))
+      .def("serve", &HotCall::serve, py::arg("rows"), py::kw_only(), py::arg("form"),
+           py::arg("real"), py::arg("nonfinite"), py::arg("records"),
+           "Serve n inferences from arrays of shape (n, *shape).")
+      .def("again", &HotCall::again, "Inside handle: serve that inference anew.")
       .def("attach", &HotCall::attach, py::arg("engine"), py::arg("embedding") = -1,
-           "Run this engine from now on; None: no more.")
-      .def("guard", &HotCall::guard, py::arg("guards"), py::arg("care") = nullptr,
-           "Sweep these images from now on, unless somebody has the lock.")
+           py::arg("proven") = false, "Run this engine from now on; None: no more.")
+      .def("guard", &HotCall::guard, py::arg("guards"), py::arg("maintenance_lock") = nullptr,
+           "Sweep these images from now on, unless another thread has the lock.")
       .def_property_readonly("findings", &HotCall::findings,
                              "What the last sweep found: (index of the image, Finding).")
-      .def(
-          "count_one", [](HotCall& self) { self.path().count_one(); },
-          "Count an inference that was served elsewhere.")
+      .def_property_readonly("has_reals", &HotCall::has_reals,
+                             "Whether the core gives real numbers for all quantised outputs.")
       .def_property_readonly(
           "number", [](const HotCall& self) { return self.path().number(); }, "Inferences served.")
       .def_property(
@@ -129,61 +196,37 @@ void bind_hot_path(py::module_& m) {
           [](HotCall& self, std::optional<std::uint64_t> number) {
             self.path().due_number = number.value_or(HotPath::kNever);
           },
-          "Attend from this inference on; None: never.")
+          "Handle from this inference on; None: never.")
       .def_property(
           "due_seconds", [](const HotCall& self) { return self.path().due_seconds; },
           [](HotCall& self, std::optional<double> seconds) {
             self.path().due_seconds = seconds.value_or(std::numeric_limits<double>::infinity());
           },
-          "Attend from this time on; None: never.")
+          "Handle from this time on; None: never.")
       .def_property(
           "watched", [](const HotCall& self) { return self.path().is_watched; },
           [](HotCall& self, bool watched) { self.path().is_watched = watched; },
-          "Attend to every inference.")
-      .def_property_readonly(
-          "row",
-          [](const HotCall& self) {
-            const auto row = self.path().row();
-            return to_array(std::vector<double>(row.begin(), row.end()));
-          },
-          "Signals of the last inference.")
-      .def_property_readonly(
-          "label",
-          [](const HotCall& self) -> std::optional<std::int64_t> {
-            const std::int64_t label = self.path().result().label;
-            return label < 0 ? std::nullopt : std::optional(label);
-          },
-          "Most likely class of the last answer, or None.")
-      .def_property_readonly(
-          "confidence", [](const HotCall& self) { return self.path().result().confidence; },
-          "Its probability.")
-      .def_property_readonly(
-          "nonfinite", [](const HotCall& self) { return self.path().result().nonfinite; },
-          "Input values that were NaN or infinite.")
-      .def_property_readonly(
-          "left_out", [](const HotCall& self) { return self.path().was_left_out(); },
-          "Whether the sweep that was due before the last inference was left out.")
-      .def_property_readonly(
-          "nonfinite_outputs",
-          [](const HotCall& self) { return self.path().result().nonfinite_outputs; },
-          "Outputs that hold NaN or infinity.")
-      .def(
-          "memory_bytes", [](const HotCall& self) { return self.path().memory_bytes(); },
-          "Bytes held, fixed after guard.");
+          "Handle every inference.")
+      .def("memory_bytes", &HotCall::memory_bytes,
+           "Bytes held: fixed after guard but for answers that are kept to be used again.");
 
-  static PyMethodDef method = {
+  static PyMethodDef predict_method = {
       "predict", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&predict)),
       METH_FASTCALL,
       "predict($self, x, out=None, /)\n--\n\n"
-      "Give the answer to one array; None where this is not the way for it."};
-  PyObject* const descriptor =
-      PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(cls.ptr()), &method);
-  if (descriptor == nullptr) throw py::error_already_set();
-  cls.attr("predict") = py::reinterpret_steal<py::object>(descriptor);
+      "Give the answer to arrays; None where this is not the way for them."};
+  static PyMethodDef infer_method = {
+      "infer", &infer, METH_O,
+      "infer($self, x, /)\n--\n\n"
+      "Give the answer and what to make of it; None where this is not the way for it."};
+  define(cls, predict_method);
+  define(cls, infer_method);
   m.def(
-      "quick_method", &quick_method, py::arg("cls"), py::arg("slow"), py::arg("attribute"),
+      "quick_predict", &quick_predict, py::arg("cls"), py::arg("slow"), py::arg("attribute"),
       "Make a method `predict(x, out=None)` of a class that tries the HotPath which its instances "
       "have as `attribute` before it calls `slow`.");
+  m.def("quick_infer", &quick_infer, py::arg("cls"), py::arg("slow"), py::arg("attribute"),
+        "Make a method `infer(x)` likewise.");
   m.def("coarse_seconds", &selfheal::runtime::coarse_seconds,
         "Seconds of the monotonic clock that a HotPath reads without one of its own.");
 
@@ -192,6 +235,7 @@ void bind_hot_path(py::module_& m) {
   bits["run_failed"] = static_cast<std::uint32_t>(runtime::kRunFailed);
   bits["alarm"] = static_cast<std::uint32_t>(runtime::kAlarm);
   bits["due"] = static_cast<std::uint32_t>(runtime::kDue);
+  bits["monitor_failed"] = static_cast<std::uint32_t>(runtime::kMonitorFailed);
   bits["watched"] = static_cast<std::uint32_t>(runtime::kWatched);
   m.attr("ATTENTION") = bits;
 }

@@ -71,6 +71,11 @@ py::list step(HeldGuard& self, std::int64_t fast_bytes, std::int64_t keyed_bytes
                                  to_size("keyed_bytes", keyed_bytes), self.found));
 }
 
+py::list look(HeldGuard& self, std::int64_t fast_bytes) {
+  ImageGuard& guard = self.get();
+  return listed(self, guard.look(to_size("fast_bytes", fast_bytes), self.found));
+}
+
 py::list sweep(HeldGuard& self) {
   ImageGuard& guard = self.get();
   std::size_t count = 0;
@@ -182,6 +187,8 @@ void bind_image_guard(py::module_& m) {
            py::arg("parity") = py::none(), py::arg("seed") = 0)
       .def("step", &step, py::arg("fast_bytes"), py::arg("keyed_bytes") = 0,
            "Check the next slices; list what was damaged.")
+      .def("look", &look, py::arg("fast_bytes"),
+           "Check the next slice by checksum alone, and repair nothing; list what is damaged.")
       .def("sweep", &sweep, "Check everything now; list what was damaged.")
       .def("heal", &heal, py::arg("block"), "Heal a block if it needs it.")
       .def("restore", &restore, py::arg("generation"), py::arg("offset") = 0,

@@ -1,72 +1,46 @@
 #include "hot_call.hpp"
 
 #include <algorithm>
-#include <array>
-#include <chrono>
-#include <cstdlib>
+#include <cstring>
 #include <limits>
 #include <utility>
 
 #include "bound_pass.hpp"
+#include "plain_array.hpp"
 #include "selfheal/base/quantize.hpp"
 
 namespace selfheal::python {
 
 using runtime::Engine;
+using runtime::FairLock;
 using runtime::Feed;
 using runtime::HotPath;
+using runtime::Record;
 using runtime::Sink;
-using runtime::TurnLock;
 
 namespace {
 
-using Array = py::detail::PyArray_Proxy;
-
-constexpr std::int32_t kLargestZeroPoint = 1 << 20;
-constexpr double kShort = 20e-6;      // seconds; a thread that waits asks after 5 ms
-constexpr std::uint32_t kTimed = 32;  // inferences that are timed
-constexpr double kDeaf = 0.05;        // seconds of a batch between two looks for signals
-constexpr int kPlain =
-    py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
-
-bool has_weak_references(PyObject* object) {
-  PyObject** const list = reinterpret_cast<PyObject**>(reinterpret_cast<char*>(object) +
-                                                       Py_TYPE(object)->tp_weaklistoffset);
-  return Py_TYPE(object)->tp_weaklistoffset > 0 && *list != nullptr;
-}
-
-const Array* plain_array(py::handle object) {
-  if (Py_TYPE(object.ptr()) != py::detail::npy_api::get().PyArray_Type_) return nullptr;
-  const Array* const array = py::detail::array_proxy(object.ptr());
-  return (array->flags & kPlain) == kPlain ? array : nullptr;
-}
-
-PyObject* float32() {
-  static PyObject* const dtype = py::dtype::of<float>().release().ptr();
-  return dtype;
-}
-
-std::vector<OutsideTensor> outside(const std::vector<HotCall::Tensor>& tensors) {
-  std::vector<OutsideTensor> result;
-  for (const auto& [dtype, shape, scale, zero_point] : tensors) {
-    OutsideTensor tensor{dtype, shape, scale, zero_point, 0};
-    tensor.nbytes = static_cast<std::size_t>(dtype.itemsize());
-    for (const py::ssize_t n : shape) tensor.nbytes *= static_cast<std::size_t>(n);
-    result.push_back(std::move(tensor));
+// Fields of one inference's tensors: nearly always few, and then nothing is allocated.
+template <typename T>
+class Few {
+ public:
+  explicit Few(std::size_t count) : count_(count) {
+    if (count > kInline) more_.resize(count);
   }
-  return result;
-}
+  T* data() noexcept { return count_ > kInline ? more_.data() : few_.data(); }
+  std::size_t size() const noexcept { return count_; }
+  T& operator[](std::size_t i) noexcept { return data()[i]; }
+  T* begin() noexcept { return data(); }
+  T* end() noexcept { return data() + count_; }
+  std::span<const T> span() noexcept { return {data(), count_}; }
 
-std::vector<runtime::Outside> levels_of(const std::vector<OutsideTensor>& tensors) {
-  std::vector<runtime::Outside> result;
-  for (const OutsideTensor& tensor : tensors) result.push_back(tensor.levels());
-  return result;
-}
+ private:
+  static constexpr std::size_t kInline = 4;
 
-[[noreturn]] void raise(const py::object& error) {
-  PyErr_SetObject(py::type::of(error).ptr(), error.ptr());
-  throw py::error_already_set();
-}
+  std::size_t count_;
+  std::array<T, kInline> few_{};
+  std::vector<T> more_;
+};
 
 py::object fetch_error() {
   if (PyErr_Occurred() == nullptr) {
@@ -76,96 +50,170 @@ py::object fetch_error() {
   return error.value();
 }
 
-}  // namespace
-
-// Takes the turn for as long as it lives, and waits without the GIL.
-class HotCall::Turn {
- public:
-  explicit Turn(TurnLock& lock) : lock_(lock) {
-    if (lock_.try_enter()) return;
-    PyThreadState* const thread = PyEval_SaveThread();
-    lock_.enter();
-    selfheal::python::take_gil(thread);
-  }
-  Turn(const Turn&) = delete;
-  Turn& operator=(const Turn&) = delete;
-  ~Turn() {
-    if (is_held_) lock_.leave();
-  }
-  bool leave() noexcept {
-    if (!is_held_) return false;
-    is_held_ = false;
-    return lock_.leave();
-  }
-  void give_way() {
-    PyThreadState* const thread = PyEval_SaveThread();
-    lock_.give_way();
-    selfheal::python::take_gil(thread);
-  }
-
- private:
-  TurnLock& lock_;
-  bool is_held_ = true;
-};
-
-runtime::Outside OutsideTensor::levels() const {
-  runtime::Outside result;
-  result.levels = {static_cast<float>(scale), zero_point};
-  result.elements = nbytes / static_cast<std::size_t>(dtype.itemsize());
-  const char kind = dtype.kind();
-  if (kind == 'f') {
-    result.type = ElementType::kFloat32;
-  } else if (dtype.itemsize() == 2) {
-    result.type = ElementType::kInt16;
-  } else {
-    result.type = kind == 'u' ? ElementType::kUint8 : ElementType::kInt8;
-  }
-  return result;
+[[noreturn]] void raise(const py::object& error) {
+  PyErr_SetObject(py::type::of(error).ptr(), error.ptr());
+  throw py::error_already_set();
 }
 
-HotCall::HotCall(std::shared_ptr<TurnLock> turn, py::object signals, py::object monitor,
-                 const std::vector<Tensor>& inputs, const std::vector<Tensor>& outputs,
-                 py::object attend, py::object ended, py::object clock, HotPath::Pace pace)
-    : turn_(std::move(turn)),
-      signals_(std::move(signals)),
-      monitor_(std::move(monitor)),
-      inputs_(outside(inputs)),
-      outputs_(outside(outputs)),
-      attend_(std::move(attend)),
-      ended_(std::move(ended)),
-      clock_(std::move(clock)),
-      path_(signals_.cast<BoundPass&>().pass(), monitor_.cast<InferenceMonitor&>(),
-            levels_of(inputs_), levels_of(outputs_), pace) {}
+Form form_named(std::string_view name) {
+  if (name == "single") return Form::kSingle;
+  if (name == "leading") return Form::kLeading;
+  if (name == "first") return Form::kFirst;
+  refuse("form", "'single', 'leading' or 'first'", name);
+}
 
-void HotCall::attach(py::object engine, int embedding) {
+const char* name_of(Form form) noexcept {
+  if (form == Form::kSingle) return "single";
+  return form == Form::kFirst ? "first" : "leading";
+}
+
+py::object no_alarms() { return py::reinterpret_steal<py::object>(PyTuple_New(0)); }
+
+template <typename T>
+T* data_of(const py::array& array) {
+  return static_cast<T*>(const_cast<void*>(array.data()));
+}
+
+}  // namespace
+
+// Copies of answers whose size may be another one every time.
+class HotCall::Taker : public runtime::AnswerTaker {
+ public:
+  Taker(HotCall& call, std::size_t count) : call_(call), answers_(count) {}
+
+  // With the GIL: an engine that has such answers needs it, and so does one that takes its place.
+  bool take(std::size_t index) noexcept override {
+    GilOfGate held(call_.gate_);
+    try {
+      answers_[index] =
+          call_.python_engine_ != nullptr ? call_.python_engine_->results() : copies();
+      return true;
+    } catch (py::error_already_set& error) {
+      error.restore();
+    } catch (const std::exception& error) {
+      PyErr_SetString(PyExc_RuntimeError, error.what());
+    }
+    return false;
+  }
+  std::vector<py::object>& answers() noexcept { return answers_; }
+
+ private:
+  py::list copies() const {
+    py::list list;
+    const auto memory = call_.path_.engine()->outputs();
+    for (std::size_t i = 0; i < memory.size(); ++i) {
+      const OutsideTensor& tensor = call_.outputs_[i];
+      py::array array(tensor.dtype, tensor.shape);
+      std::memcpy(array.mutable_data(), memory[i].data, memory[i].nbytes);
+      list.append(std::move(array));
+    }
+    return list;
+  }
+
+  HotCall& call_;
+  std::vector<py::object> answers_;
+};
+
+// One call: what came in, and where what comes out goes.
+struct HotCall::Request : runtime::Job {
+  explicit Request(const HotCall& call)
+      : feed_list(call.inputs_.size()),
+        sink_list(call.outputs_.size()),
+        arrays(call.outputs_.size()) {
+    feeds = feed_list.span();
+  }
+
+  void keep_alarms(std::size_t index, py::object raised) const {
+    alarms.emplace_back(index, std::move(raised));
+  }
+  /// The latest that the inference raised.
+  py::object alarms_of(std::size_t index) const {
+    for (auto one = alarms.rbegin(); one != alarms.rend(); ++one) {
+      if (one->first == index) return one->second;
+    }
+    return no_alarms();
+  }
+
+  Form form = Form::kNone;
+  bool is_real = false;  // whether real numbers came, so that real numbers go out
+  Few<Feed> feed_list;
+  Few<Sink> sink_list;
+  Few<py::object> arrays;  // of the answers
+  std::optional<Taker> any_size;
+  Record record;
+  std::vector<Record> record_list;
+  mutable std::vector<std::pair<std::size_t, py::object>> alarms;  // by inference
+};
+
+HotCall::HotCall(Parts parts)
+    : inference_lock_(std::move(parts.inference_lock)),
+      signals_(parts.signals),
+      bank_(parts.monitor),
+      monitor_(make_monitor(parts)),
+      inputs_(OutsideTensor::all(parts.inputs)),
+      outputs_(OutsideTensor::all(parts.outputs)),
+      arrays_(outputs_.begin(), outputs_.end()),
+      prediction_(std::move(parts.prediction),
+                  {"id", "output", "label", "confidence", "trusted", "alarms"}),
+      predictions_(std::move(parts.predictions),
+                   {"ids", "output", "labels", "confidence", "trusted", "alarms"}),
+      trusted_(std::move(parts.trusted)),
+      first_id_(parts.first_id),
+      handle_(std::move(parts.handle)),
+      ended_(std::move(parts.ended)),
+      clock_(std::move(parts.clock)),
+      shape_(std::move(parts.shape)),
+      path_(signals_.cast<BoundPass&>().pass(), *monitor_, OutsideTensor::outsides(inputs_),
+            OutsideTensor::outsides(outputs_), parts.pace, parts.sweeping),
+      loop_(path_, *inference_lock_, *this) {
+  const auto& names = signals_.cast<BoundPass&>().pass().names();
+  has_classes_ = std::any_of(names.begin(), names.end(), [](const SignalName& name) {
+    return name.role == SignalRole::kConfidence;
+  });
+  path_.trust_by(&trusted_->is_set);
+}
+
+std::unique_ptr<runtime::Monitor> HotCall::make_monitor(const Parts& parts) {
+  if (py::isinstance<InferenceMonitor>(parts.monitor)) {
+    return std::make_unique<runtime::BankMonitor>(parts.monitor.cast<InferenceMonitor&>());
+  }
+  auto made = std::make_unique<PythonMonitor>(parts.monitor, parts.measurement, gate_);
+  python_monitor_ = made.get();
+  return made;
+}
+
+void HotCall::attach(py::object engine, int embedding, bool is_proven) {
   Engine* const next = engine.is_none() ? nullptr : engine.cast<Engine*>();
   if (next != nullptr) {
     const auto same = [](std::span<const runtime::TensorMemory> memory,
-                         const std::vector<OutsideTensor>& tensors) {
-      return std::equal(
-          memory.begin(), memory.end(), tensors.begin(), tensors.end(),
-          [](const auto& place, const auto& tensor) { return place.nbytes == tensor.nbytes; });
+                         const std::vector<OutsideTensor>& tensors, bool is_any_size) {
+      return std::equal(memory.begin(), memory.end(), tensors.begin(), tensors.end(),
+                        [is_any_size](const auto& place, const auto& tensor) {
+                          return is_any_size || place.nbytes == tensor.outside.nbytes;
+                        });
     };
-    if (!same(next->inputs(), inputs_) || !same(next->outputs(), outputs_)) {
+    const bool is_any_size = dynamic_cast<PythonEngine*>(next) != nullptr;
+    if (!same(next->inputs(), inputs_, false) || !same(next->outputs(), outputs_, is_any_size)) {
       throw std::invalid_argument("engine: expected one with this model's tensors, got others");
     }
     if (embedding >= static_cast<int>(next->taps().size())) {
       refuse("embedding", "a tap of the engine", static_cast<double>(embedding));
     }
   }
-  path_.attach(next, embedding);
-  seconds_ = shortest_ = 1.0;
-  timed_ = 0;
+  path_.attach(next, embedding, is_proven);
+  loop_.reset_timing();
+  python_engine_ = dynamic_cast<PythonEngine*>(next);
+  retired_ = path_.is_running() ? std::move(engine_) : py::object();
   engine_ = std::move(engine);
 }
 
 void HotCall::guard(const std::vector<std::shared_ptr<HeldGuard>>& guards,
-                    std::shared_ptr<TurnLock> care) {
+                    std::shared_ptr<FairLock> maintenance_lock) {
   std::vector<ImageGuard*> plain;
   for (const auto& one : guards) plain.push_back(&one->get());
-  path_.guard(std::move(plain), care.get());
+  path_.guard(std::move(plain), maintenance_lock.get());
   guards_ = guards;
-  care_ = std::move(care);
+  maintenance_lock_ = std::move(maintenance_lock);
 }
 
 py::list HotCall::findings() const {
@@ -176,276 +224,260 @@ py::list HotCall::findings() const {
   return list;
 }
 
-HotCall::Form HotCall::form_of(int ndim, const py::ssize_t* shape) const noexcept {
-  const auto& own = inputs_[0].shape;
-  const auto rank = static_cast<int>(own.size());
-  if (ndim == rank + 1) {
-    return std::equal(own.begin(), own.end(), shape + 1) ? Form::kLeading : Form::kNone;
-  }
-  if (ndim != rank) return Form::kNone;
-  if (std::equal(own.begin(), own.end(), shape)) return Form::kSingle;
-  if (rank > 0 && own[0] == 1 && std::equal(own.begin() + 1, own.end(), shape + 1)) {
-    return Form::kFirst;
-  }
-  return Form::kNone;
+bool HotCall::has_reals() const noexcept {
+  return std::all_of(outputs_.begin(), outputs_.end(), [](const OutsideTensor& tensor) {
+    return tensor.has_reals || !tensor.is_quantized;
+  });
 }
 
-// The answer's array: a new one, or the given one if it fits; null where it does not.
-py::object HotCall::out_array(Form form, std::size_t count, bool is_real, py::handle given) {
-  constexpr std::size_t kMostDimensions = 32;
-  const OutsideTensor& tensor = outputs_[0];
-  std::array<py::ssize_t, kMostDimensions + 1> shape;
-  std::size_t rank = 0;
-  const bool is_first = form == Form::kFirst && !tensor.shape.empty() && tensor.shape[0] == 1;
-  if (tensor.shape.size() > kMostDimensions) return {};
-  if (form != Form::kSingle) shape[rank++] = static_cast<py::ssize_t>(count);
-  for (std::size_t i = is_first ? 1 : 0; i < tensor.shape.size(); ++i) {
-    shape[rank++] = tensor.shape[i];
+std::size_t HotCall::memory_bytes() const {
+  std::size_t total =
+      sizeof *this - sizeof path_ + path_.memory_bytes() + guards_.capacity() * sizeof(guards_[0]);
+  for (const OutsideTensor& tensor : inputs_) total += tensor.memory_bytes();
+  for (const OutsideTensor& tensor : outputs_) total += tensor.memory_bytes();
+  for (const AnswerArrays& arrays : arrays_) total += arrays.memory_bytes();
+  return total + (python_engine_ != nullptr ? python_engine_->memory_bytes() : 0);
+}
+
+// One input's array, into the request; false where Python has to look at it.
+bool HotCall::read_one(std::size_t index, py::handle x, Request& request) const {
+  const Array* const array = plain_array(x);
+  if (array == nullptr) return false;
+  const OutsideTensor& input = inputs_[index];
+  const bool is_own = array->descr == input.dtype.ptr() && input.is_number;
+  const bool is_real = !is_own && input.has_reals && array->descr == float32();
+  if (!is_own && !is_real) return false;
+  const Form form = input.form_of(array->nd, array->dimensions);
+  const std::size_t count = form == Form::kSingle || form == Form::kNone
+                                ? 1
+                                : static_cast<std::size_t>(array->dimensions[0]);
+  if (index == 0) {
+    request.form = form;
+    request.count = count;
   }
-  PyObject* const dtype = is_real ? float32() : tensor.dtype.ptr();
-  if (given.is_none()) {
-    if (form == Form::kSingle) {
-      if (py::object old = recycled(dtype, rank, shape.data())) return old;
+  if (form == Form::kNone || form != request.form || count != request.count || count == 0) {
+    return false;
+  }
+  const std::size_t elements = input.outside.elements;
+  if ((is_real || input.is_float32) &&
+      !all_finite({reinterpret_cast<const float*>(array->data), count * elements})) {
+    return false;
+  }
+  request.is_real = request.is_real || is_real;
+  request.feed_list[index] = {reinterpret_cast<const std::byte*>(array->data),
+                              is_real ? elements * sizeof(float) : input.outside.nbytes, is_real};
+  return true;
+}
+
+bool HotCall::read(py::handle x, Request& request) const {
+  if (inference_lock_->forked()) return false;
+  if (!PyDict_CheckExact(x.ptr())) return inputs_.size() == 1 && read_one(0, x, request);
+  if (static_cast<std::size_t>(PyDict_GET_SIZE(x.ptr())) != inputs_.size()) return false;
+  for (std::size_t i = 0; i < inputs_.size(); ++i) {
+    PyObject* const value = PyDict_GetItemWithError(x.ptr(), inputs_[i].name.ptr());
+    if (value == nullptr) {
+      PyErr_Clear();  // Python looks at it, and says what is wrong
+      return false;
     }
-    const auto& numpy = py::detail::npy_api::get();
-    Py_INCREF(dtype);
-    PyObject* const made =
-        numpy.PyArray_NewFromDescr_(numpy.PyArray_Type_, dtype, static_cast<int>(rank),
-                                    shape.data(), nullptr, nullptr, 0, nullptr);
-    if (made == nullptr) throw py::error_already_set();
-    auto result = py::reinterpret_steal<py::object>(made);
-    if (form == Form::kSingle) keep(result);
-    return result;
+    if (!read_one(i, value, request)) return false;
   }
-  const Array* const array = plain_array(given);
-  const bool fits = array != nullptr && array->descr == dtype &&
-                    (array->flags & py::detail::npy_api::NPY_ARRAY_WRITEABLE_) != 0 &&
-                    static_cast<std::size_t>(array->nd) == rank &&
-                    std::equal(shape.begin(), shape.begin() + static_cast<std::ptrdiff_t>(rank),
-                               array->dimensions);
-  return fits ? py::reinterpret_borrow<py::object>(given) : py::object();
+  return !inputs_.empty();
 }
 
-// An answer of before that nobody has any more: as Python's own iterators do with their tuples. To
-// make an array and to free it takes as long as a small model's layer.
-py::object HotCall::recycled(PyObject* dtype, std::size_t rank, const py::ssize_t* shape) {
-#ifdef Py_GIL_DISABLED  // there nobody can tell
-  static_cast<void>(dtype), static_cast<void>(rank), static_cast<void>(shape);
-  return {};
-#else
-  constexpr int kOwn =
-      kPlain | py::detail::npy_api::NPY_ARRAY_OWNDATA_ | py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
-  const Kept& kept = kept_[oldest_];
-  if (!kept.array || Py_REFCNT(kept.array.ptr()) != 1) return {};
-  const Array* const array = py::detail::array_proxy(kept.array.ptr());
-  // Whoever had it may have changed all that makes it an answer.
-  const bool is_intact = array->descr == dtype && array->data == kept.data &&
-                         static_cast<std::size_t>(array->nd) == rank &&
-                         (array->flags & kOwn) == kOwn && array->base == nullptr &&
-                         !has_weak_references(kept.array.ptr()) &&
-                         std::equal(shape, shape + rank, array->dimensions);
-  if (!is_intact) return {};
-  oldest_ = 1 - oldest_;
-  return kept.array;
-#endif
+bool HotCall::make_sinks(Request& request, py::handle out) {
+  if (request.is_real && !has_reals()) return false;
+  if (python_engine_ != nullptr) {
+    if (!out.is_none()) return false;
+    request.taker = &request.any_size.emplace(*this, request.count);
+    return true;
+  }
+  for (std::size_t i = 0; i < outputs_.size(); ++i) {
+    const OutsideTensor& output = outputs_[i];
+    const bool is_real = request.is_real && output.has_reals;
+    if (out.is_none()) {
+      request.arrays[i] = arrays_[i].make(request.form, request.count, is_real);
+    } else {
+      if (outputs_.size() != 1 || !arrays_[i].fits(out, request.form, request.count, is_real)) {
+        return false;
+      }
+      request.arrays[i] = py::reinterpret_borrow<py::object>(out);
+    }
+    request.sink_list[i] = {
+        reinterpret_cast<std::byte*>(py::detail::array_proxy(request.arrays[i].ptr())->data),
+        is_real ? output.outside.elements * sizeof(float) : output.outside.nbytes, is_real};
+  }
+  request.sinks = request.sink_list.span();
+  if (out.is_none()) return true;
+  // An answer must not be written over inputs that are still to be read.
+  const Sink& sink = request.sink_list[0];
+  return std::none_of(request.feeds.begin(), request.feeds.end(), [&](const Feed& feed) {
+    return feed.data < sink.data + request.count * sink.stride &&
+           sink.data < feed.data + request.count * feed.stride;
+  });
 }
 
-void HotCall::keep(const py::object& array) {
-#ifndef Py_GIL_DISABLED
-  constexpr std::size_t kMost = 16384;  // bytes
-  if (outputs_[0].nbytes > kMost) return;
-  kept_[oldest_] = {array, py::detail::array_proxy(array.ptr())->data};
-  oldest_ = 1 - oldest_;
-#else
-  static_cast<void>(array);
-#endif
+void HotCall::want_records(Request& request) const {
+  if (request.form == Form::kSingle) {
+    request.records = {&request.record, 1};
+  } else {
+    request.record_list.resize(request.count);
+    request.records = request.record_list;
+  }
 }
 
 py::object HotCall::predict(py::handle x, py::handle out) {
-  if (inputs_.size() != 1 || outputs_.size() != 1) return py::none();
-  const Array* const array = plain_array(x);
-  if (array == nullptr) return py::none();
-  const OutsideTensor& input = inputs_[0];
-  const bool is_own = array->descr == input.dtype.ptr();
-  const bool is_real = !is_own && input.is_quantized() && array->descr == float32() &&
-                       std::abs(input.zero_point) < kLargestZeroPoint &&
-                       input.dtype.itemsize() <= 2;
-  if (!is_own && !is_real) return py::none();
-  const Form form = form_of(array->nd, array->dimensions);
-  if (form == Form::kNone) return py::none();
-  const std::size_t count =
-      form == Form::kSingle ? 1 : static_cast<std::size_t>(array->dimensions[0]);
-  if (count == 0) return py::none();
-  const std::size_t elements = input.nbytes / static_cast<std::size_t>(input.dtype.itemsize());
-  if (is_real || input.dtype.kind() == 'f') {
-    const std::span values(reinterpret_cast<const float*>(array->data), count * elements);
-    if (input.dtype.itemsize() != 4 && !is_real) return py::none();
-    if (!all_finite(values)) return py::none();
-  }
-  const OutsideTensor& output = outputs_[0];
-  const bool is_real_out = is_real && output.is_quantized();
-  if (is_real_out &&
-      (output.dtype.itemsize() > 2 || std::abs(output.zero_point) >= kLargestZeroPoint)) {
-    return py::none();
-  }
-  if (turn_->forked()) return py::none();
-  py::object result = out_array(form, count, is_real_out, out);
-  if (!result) return py::none();
-  const std::size_t own = output.nbytes;
-  const Feed feed{reinterpret_cast<const std::byte*>(array->data),
-                  elements * (is_real ? sizeof(float) : input.dtype.itemsize()), is_real};
-  const Sink sink{
-      reinterpret_cast<std::byte*>(py::detail::array_proxy(result.ptr())->data),
-      is_real_out ? own / static_cast<std::size_t>(output.dtype.itemsize()) * sizeof(float) : own,
-      is_real_out};
-  // An answer must not be written over inputs that are still to be read.
-  if (feed.data < sink.data + count * sink.stride && sink.data < feed.data + count * feed.stride) {
-    return py::none();
-  }
-  const Job job{{&feed, 1}, {&sink, 1}, nullptr, count};
+  Request request(*this);
+  if (!read(x, request) || !make_sinks(request, out)) return py::none();
   try {
-    run(job);
-  } catch (const Closed&) {
+    loop_.run(request);
+  } catch (const runtime::Closed&) {
     return py::none();
   }
-  return result;
+  return answer(request);
 }
 
-void HotCall::serve(const std::vector<py::array>& rows, std::vector<py::array>& results,
-                    const py::object& nonfinite) {
-  if (rows.size() != inputs_.size() || results.size() != outputs_.size()) {
-    throw std::invalid_argument("rows, results: expected one array for every tensor");
+py::object HotCall::infer(py::handle x) {
+  Request request(*this);
+  if (!read(x, request) || !make_sinks(request, py::none())) return py::none();
+  want_records(request);
+  try {
+    loop_.run(request);
+  } catch (const runtime::Closed&) {
+    return py::none();
   }
-  std::vector<Feed> feeds;
-  std::vector<Sink> sinks;
-  const auto count = rows.empty() ? 1 : static_cast<std::size_t>(rows[0].shape(0));
-  const auto check = [count](const py::array& array, const OutsideTensor& tensor) {
-    require_contiguous(array, "rows, results");
-    if (static_cast<std::size_t>(array.nbytes()) != count * tensor.nbytes) {
-      throw std::invalid_argument("rows, results: expected n values of each tensor");
-    }
-  };
+  return request.form == Form::kSingle ? prediction(request) : predictions(request);
+}
+
+py::object HotCall::serve(const std::vector<py::array>& rows, std::string_view form, bool is_real,
+                          const py::object& nonfinite, bool with_records) {
+  if (rows.size() != inputs_.size() || rows.empty()) {
+    throw std::invalid_argument("rows: expected one array for every input");
+  }
+  Request request(*this);
+  request.form = form_named(form);
+  request.is_real = is_real;
+  request.count = rows[0].ndim() == 0 ? 0 : static_cast<std::size_t>(rows[0].shape(0));
+  if (request.count == 0) throw std::invalid_argument("rows: expected one inference at least");
   for (std::size_t i = 0; i < rows.size(); ++i) {
-    check(rows[i], inputs_[i]);
-    feeds.push_back({static_cast<const std::byte*>(rows[i].data()), inputs_[i].nbytes, false});
+    require_contiguous(rows[i], "rows");
+    const std::size_t nbytes = inputs_[i].outside.nbytes;
+    if (static_cast<std::size_t>(rows[i].nbytes()) != request.count * nbytes) {
+      throw std::invalid_argument("rows: expected n values of each input");
+    }
+    request.feed_list[i] = {static_cast<const std::byte*>(rows[i].data()), nbytes, false};
   }
-  for (std::size_t i = 0; i < results.size(); ++i) {
-    check(results[i], outputs_[i]);
-    sinks.push_back(
-        {static_cast<std::byte*>(results[i].mutable_data()), outputs_[i].nbytes, false});
-  }
-  const std::int64_t* counts = nullptr;
-  py::array_t<std::int64_t, py::array::c_style> held;
+  py::array_t<std::int64_t, py::array::c_style> counts;
   if (!nonfinite.is_none()) {
-    held = nonfinite.cast<decltype(held)>();
-    if (static_cast<std::size_t>(held.size()) != count) {
+    counts = nonfinite.cast<decltype(counts)>();
+    if (static_cast<std::size_t>(counts.size()) != request.count) {
       throw std::invalid_argument("nonfinite: expected one count for every inference");
     }
-    counts = held.data();
+    request.nonfinite = counts.data();
   }
-  run({feeds, sinks, counts, count});
+  if (!make_sinks(request, py::none())) {
+    throw std::invalid_argument("real: expected levels for this model, got real numbers");
+  }
+  if (with_records) want_records(request);
+  loop_.run(request);
+  if (!with_records) return answer(request);
+  return request.form == Form::kSingle ? prediction(request) : predictions(request);
 }
 
-void HotCall::run(const Job& job) {
-  Turn turn(*turn_);
-  if (turn_->is_closed() || path_.engine() == nullptr) throw Closed();
-  const Job* const outer = std::exchange(job_, &job);
-  const std::size_t outer_attended = attended_;
-  bool is_attended = false;
-  const auto end = [&] {
-    job_ = outer;
-    attended_ = outer_attended;
-    if (turn.leave() && is_attended) ended_();
-  };
-  try {
-    loop(job, turn, is_attended);
-  } catch (...) {
-    path_.give_up();
-    end();
-    throw;
+py::object HotCall::answer(Request& request) const {
+  if (request.any_size) {
+    auto& answers = request.any_size->answers();
+    if (request.form == Form::kSingle && !request.is_real && outputs_.size() == 1) {
+      return py::reinterpret_borrow<py::object>(PyList_GET_ITEM(answers[0].ptr(), 0));
+    }
+    return shape_(py::cast(answers), name_of(request.form), request.is_real);
   }
-  end();
+  if (outputs_.size() == 1) return std::move(request.arrays[0]);
+  py::dict named;
+  for (std::size_t i = 0; i < outputs_.size(); ++i) {
+    if (PyDict_SetItem(named.ptr(), outputs_[i].name.ptr(), request.arrays[i].ptr()) != 0) {
+      throw py::error_already_set();
+    }
+  }
+  return named;
 }
 
-void HotCall::loop(const Job& job, Turn& turn, bool& is_attended) {
-  constexpr std::uint32_t kBeforeTheAnswer = runtime::kDamage | runtime::kRunFailed;
-  constexpr double kNever = std::numeric_limits<double>::infinity();
-  std::size_t next = 0;
-  double until = job.count > 1 ? runtime::coarse_seconds() + kDeaf : kNever;
-  std::size_t failed = job.count;  // no such inference
-  while (next < job.count) {
-    double now = std::numeric_limits<double>::quiet_NaN();
-    std::size_t end = job.count;
-    if (!clock_.is_none()) {  // the user's: it may predict, or close the model
-      now = clock_().cast<double>();
-      end = next + 1;
-    }
-    if (path_.engine() == nullptr) throw Closed();
-    path_.feed(job.feeds, job.sinks, job.nonfinite);
-    HotPath::Progress progress{};
-    if (path_.engine()->needs_interpreter_lock() ||
-        static_cast<double>(end - next) * seconds_ < kShort) {
-      progress = path_.serve(next, end, now, turn_.get(), until);
-    } else {
-      progress = serve_without_lock(next, end, now, until);
-    }
-    next = progress.next;
-    const auto let_in = [&] {
-      if (next < job.count && turn_->can_give_way()) give_way(job, turn);
-    };
-    if (progress.up == 0) {
-      let_in();
-      if (next < job.count && runtime::coarse_seconds() >= until) {
-        // What a signal's handler raises, as KeyboardInterrupt, ends the batch.
-        if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-        until = runtime::coarse_seconds() + kDeaf;
-      }
-      continue;
-    }
-    is_attended = true;
-    attended_ = (progress.up & kBeforeTheAnswer) != 0 ? next : next - 1;
-    py::object error = py::none();
-    if ((progress.up & runtime::kRunFailed) != 0) {
-      error = fetch_error();
-      if (failed == next) raise(error);  // what was healed was not the reason
-      failed = next;
-    }
-    attend_(progress.up, error);
-    // Not between what was found and the inference that goes on with it.
-    if ((progress.up & kBeforeTheAnswer) == 0) let_in();
-  }
+py::object HotCall::prediction(Request& request) const {
+  const Record& record = request.record;
+  const bool has_label = record.label >= 0;
+  return prediction_.make({
+      py::int_(first_id_ + static_cast<std::int64_t>(record.number)),
+      answer(request),
+      has_label ? py::object(py::int_(record.label)) : py::none(),
+      has_label ? py::object(py::float_(record.confidence)) : py::none(),
+      py::bool_(record.is_trusted),
+      request.alarms_of(0),
+  });
 }
 
-// Between the inferences of a batch: whoever waits does so for one inference, not for all.
-void HotCall::give_way(const Job& job, Turn& turn) {
-  job_ = nullptr;  // a turn that was taken once serves the outermost job
-  turn.give_way();
-  job_ = &job;
-  if (turn_->is_closed()) throw Closed();
-}
-
-HotPath::Progress HotCall::serve_without_lock(std::size_t first, std::size_t end, double now,
-                                              double until) {
-  using Clock = std::chrono::steady_clock;
-  PyThreadState* const thread = PyEval_SaveThread();
-  const bool is_timed = timed_ < kTimed;
-  const Clock::time_point begin = is_timed ? Clock::now() : Clock::time_point();
-  const HotPath::Progress progress = path_.serve(first, end, now, turn_.get(), until);
-  if (is_timed && progress.next > first) {
-    const std::chrono::duration<double> took = Clock::now() - begin;
-    shortest_ = std::min(shortest_, took.count() / static_cast<double>(progress.next - first));
-    if (++timed_ == kTimed) seconds_ = shortest_;
+py::object HotCall::predictions(Request& request) const {
+  const auto count = static_cast<py::ssize_t>(request.count);
+  py::array_t<std::int64_t> ids(count);
+  py::array_t<std::int64_t> labels(count);
+  py::array_t<double> confidence(count);
+  py::array_t<bool> trusted(count);
+  for (std::size_t i = 0; i < request.count; ++i) {
+    const Record& record = request.records[i];
+    data_of<std::int64_t>(ids)[i] = first_id_ + static_cast<std::int64_t>(record.number);
+    data_of<std::int64_t>(labels)[i] = record.label;
+    data_of<double>(confidence)[i] =
+        record.label < 0 ? std::numeric_limits<double>::quiet_NaN() : record.confidence;
+    data_of<bool>(trusted)[i] = record.is_trusted;
   }
-  selfheal::python::take_gil(thread);
-  return progress;
+  py::tuple alarms(count);
+  const py::object none = no_alarms();
+  for (py::ssize_t i = 0; i < count; ++i) PyTuple_SET_ITEM(alarms.ptr(), i, none.inc_ref().ptr());
+  for (const auto& [index, raised] : request.alarms) alarms[index] = raised;
+  return predictions_.make({
+      std::move(ids),
+      answer(request),
+      has_classes_ ? py::object(std::move(labels)) : py::none(),
+      has_classes_ ? py::object(std::move(confidence)) : py::none(),
+      std::move(trusted),
+      std::move(alarms),
+  });
 }
 
 bool HotCall::again() {
-  if (job_ == nullptr) throw std::logic_error("again: expected to be called while attending");
-  path_.feed(job_->feeds, job_->sinks, job_->nonfinite);
-  if (path_.again(attended_)) return true;
+  if (loop_.again()) return true;
   if (PyErr_Occurred() != nullptr) throw py::error_already_set();
   return false;
+}
+
+void HotCall::attend(const runtime::Job& job, std::size_t index, std::uint32_t up) {
+  const py::object error = (up & runtime::kRunFailed) != 0 ? fetch_error() : py::none();
+  if (!error.is_none() && PyObject_IsInstance(error.ptr(), PyExc_Exception) != 1) raise(error);
+  py::object raised = py::none();
+  if (python_monitor_ != nullptr && (up & runtime::kAlarm) != 0) {
+    raised = python_monitor_->take_alarms();
+  }
+  py::object alarms = handle_(up, error, raised);
+  if ((up & runtime::kAlarm) == 0 || job.records.empty()) return;
+  // Every job of this loop is a request.
+  static_cast<const Request&>(job).keep_alarms(index, std::move(alarms));
+}
+
+void HotCall::fail() { raise(fetch_error()); }
+
+// What a signal's handler raises, as KeyboardInterrupt, ends a batch.
+void HotCall::check_interrupts() {
+  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+}
+
+void HotCall::enter(FairLock& lock) {
+  PyThreadState* const thread = PyEval_SaveThread();
+  lock.enter();
+  take_gil(thread);
+}
+
+void HotCall::give_way(FairLock& lock) {
+  PyThreadState* const thread = PyEval_SaveThread();
+  lock.give_way();
+  take_gil(thread);
 }
 
 }  // namespace selfheal::python

@@ -1,107 +1,126 @@
 #pragma once
 
-// A HotPath as Python holds it: with the objects that it works on, and its way in for one array.
+// A HotPath as Python holds it: with the objects that it works on, and its ways in for arrays.
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <exception>
 #include <memory>
-#include <span>
-#include <string>
-#include <tuple>
+#include <optional>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "arrays.hpp"
 #include "held.hpp"
 #include "hot_path.hpp"
+#include "inference_loop.hpp"
+#include "outside_tensor.hpp"
+#include "python_parts.hpp"
+#include "slotted.hpp"
 
 namespace selfheal::python {
 
-/// A tensor as users see it.
-struct OutsideTensor {
-  py::dtype dtype;
-  std::vector<py::ssize_t> shape;
-  double scale = 0.0;  // 0: not quantised
-  std::int32_t zero_point = 0;
-  std::size_t nbytes = 0;
-
-  bool is_quantized() const noexcept { return scale > 0.0; }
-  runtime::Outside levels() const;
+/// A truth that any thread may set, and that the hot path reads.
+struct Flag {
+  std::atomic<bool> is_set{true};
 };
 
-class HotCall {
+class HotCall : private runtime::Host {
  public:
-  /// The model was closed, maybe meanwhile.
-  struct Closed : std::exception {};
+  struct Parts {
+    std::shared_ptr<runtime::FairLock> inference_lock;
+    py::object signals;
+    py::object monitor;  ///< the core's own, or a function: measurement -> alarms
+    py::type measurement;
+    std::vector<OutsideTensor::Description> inputs;
+    std::vector<OutsideTensor::Description> outputs;
+    py::type prediction;
+    py::type predictions;
+    std::shared_ptr<Flag> trusted;
+    std::int64_t first_id = 0;  ///< of the inference with number 0
+    py::object handle;          ///< (up, error, alarms) -> alarms
+    py::object ended;
+    py::object clock;
+    py::object shape;  ///< (answers, form, is_real) -> answer: of answers of any size
+    runtime::HotPath::Pace pace;
+    runtime::HotPath::Sweeping sweeping = runtime::HotPath::Sweeping::kHeals;
+  };
 
-  using Tensor = std::tuple<py::dtype, std::vector<py::ssize_t>, double, std::int32_t>;
+  explicit HotCall(Parts parts);
 
-  HotCall(std::shared_ptr<runtime::TurnLock> turn, py::object signals, py::object monitor,
-          const std::vector<Tensor>& inputs, const std::vector<Tensor>& outputs, py::object attend,
-          py::object ended, py::object clock, runtime::HotPath::Pace pace);
-
-  /// The answer to one array; None where this is not the way for it.
+  /// The answer to arrays; None where this is not the way for them.
   py::object predict(py::handle x, py::handle out);
-  /// n inferences from arrays of shape (n, *shape) in the tensors' own dtypes, checked before.
-  void serve(const std::vector<py::array>& rows, std::vector<py::array>& results,
-             const py::object& nonfinite);
-  /// Inside `attend`: serves the inference that is attended to anew.
+  /// The Prediction, or Predictions of a batch; None likewise.
+  py::object infer(py::handle x);
+  /// The same for arrays of shape (n, *shape) in the tensors' own dtypes, checked before.
+  py::object serve(const std::vector<py::array>& rows, std::string_view form, bool is_real,
+                   const py::object& nonfinite, bool with_records);
+  /// Inside `handle`: serves the inference that is being handled anew.
   bool again();
 
-  void attach(py::object engine, int embedding);
+  void attach(py::object engine, int embedding, bool is_proven);
   void guard(const std::vector<std::shared_ptr<HeldGuard>>& guards,
-             std::shared_ptr<runtime::TurnLock> care);
+             std::shared_ptr<runtime::FairLock> maintenance_lock);
   py::list findings() const;
+  bool has_reals() const noexcept;
+  std::size_t memory_bytes() const;
 
   runtime::HotPath& path() noexcept { return path_; }
   const runtime::HotPath& path() const noexcept { return path_; }
 
  private:
-  struct Job {
-    std::span<const runtime::Feed> feeds;
-    std::span<const runtime::Sink> sinks;
-    const std::int64_t* nonfinite;
-    std::size_t count;
-  };
-  class Turn;
-  enum class Form : std::uint8_t { kNone, kSingle, kLeading, kFirst };
+  struct Request;
+  class Taker;
 
-  Form form_of(int ndim, const py::ssize_t* shape) const noexcept;
-  py::object out_array(Form form, std::size_t count, bool is_real, py::handle given);
-  py::object recycled(PyObject* dtype, std::size_t rank, const py::ssize_t* shape);
-  void keep(const py::object& array);
-  void run(const Job& job);
-  void loop(const Job& job, Turn& turn, bool& is_attended);
-  void give_way(const Job& job, Turn& turn);
-  runtime::HotPath::Progress serve_without_lock(std::size_t first, std::size_t end, double now,
-                                                double until);
+  bool read(py::handle x, Request& request) const;
+  bool read_one(std::size_t index, py::handle x, Request& request) const;
+  bool make_sinks(Request& request, py::handle out);
+  void want_records(Request& request) const;
+  py::object answer(Request& request) const;
+  py::object prediction(Request& request) const;
+  py::object predictions(Request& request) const;
 
-  std::shared_ptr<runtime::TurnLock> turn_;
+  bool has_clock() const noexcept override { return !clock_.is_none(); }
+  double now() override { return clock_().cast<double>(); }
+  void attend(const runtime::Job& job, std::size_t index, std::uint32_t up) override;
+  [[noreturn]] void fail() override;
+  void forget_failure() noexcept override { PyErr_Clear(); }
+  void check_interrupts() override;
+  void ended() override { ended_(); }
+  void enter(runtime::FairLock& lock) override;
+  void give_way(runtime::FairLock& lock) override;
+  void release_interpreter() noexcept override { gate_.released = PyEval_SaveThread(); }
+  void take_interpreter() noexcept override { take_gil(std::exchange(gate_.released, nullptr)); }
+
+  std::unique_ptr<runtime::Monitor> make_monitor(const Parts& parts);
+
+  std::shared_ptr<runtime::FairLock> inference_lock_;
   py::object signals_;
-  py::object monitor_;
+  py::object bank_;  // what the monitor refers to
+  GilGate gate_;
+  PythonMonitor* python_monitor_ = nullptr;  // the monitor, if it is one
+  std::unique_ptr<runtime::Monitor> monitor_;
   std::vector<OutsideTensor> inputs_;
   std::vector<OutsideTensor> outputs_;
-  py::object attend_;
+  std::vector<AnswerArrays> arrays_;  // one an output
+  Slotted<6> prediction_;
+  Slotted<6> predictions_;
+  std::shared_ptr<Flag> trusted_;
+  std::int64_t first_id_;
+  bool has_classes_;
+  py::object handle_;
   py::object ended_;
   py::object clock_;
+  py::object shape_;
   runtime::HotPath path_;
+  runtime::InferenceLoop loop_;
   py::object engine_;
-  // Of one inference: short ones keep the interpreter's lock, since to give it away and take it
-  // back costs more than anybody could do meanwhile.
-  double seconds_ = 1.0;
-  double shortest_ = 1.0;
-  std::uint32_t timed_ = 0;
-  std::shared_ptr<runtime::TurnLock> care_;
+  py::object retired_;                     // an engine that was replaced while it ran
+  PythonEngine* python_engine_ = nullptr;  // engine_, if it is one
+  std::shared_ptr<runtime::FairLock> maintenance_lock_;
   std::vector<std::shared_ptr<HeldGuard>> guards_;
-  struct Kept {
-    py::object array;
-    const void* data = nullptr;
-  };
-  std::array<Kept, 2> kept_;  // the latest answers
-  std::size_t oldest_ = 0;
-  const Job* job_ = nullptr;  // the one that is being served
-  std::size_t attended_ = 0;
 };
 
 }  // namespace selfheal::python

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 namespace selfheal::runtime {
@@ -64,29 +65,29 @@ double coarse_seconds() noexcept {
 #endif
 }
 
-HotPath::HotPath(SignalPass& signals, InferenceMonitor& monitor, std::vector<Outside> inputs,
-                 std::vector<Outside> outputs, Pace pace)
+HotPath::HotPath(SignalPass& signals, Monitor& monitor, std::vector<Outside> inputs,
+                 std::vector<Outside> outputs, Pace pace, Sweeping sweeping)
     : signals_(signals),
       monitor_(monitor),
       inputs_(std::move(inputs)),
       outputs_(std::move(outputs)),
       fast_(pace.fast_bytes, pace.fast_seconds, kMostFast),
       keyed_(pace.keyed_bytes, pace.keyed_seconds, kMostKeyed),
+      sweeping_(sweeping),
       scratch_(inputs_.size()),
-      feeds_(inputs_.size()),
-      sinks_(outputs_.size()),
       in_(inputs_.size()),
       out_(outputs_.size()),
-      row_(signals.signals()) {}
-
-void HotPath::attach(Engine* engine, int embedding) {
-  engine_ = engine;
-  embedding_ = embedding;
-  if (engine == nullptr) return;
-  for (std::size_t i = 0; i < inputs_.size(); ++i) scratch_[i].resize(engine->inputs()[i].nbytes);
+      row_(signals.signals()) {
+  for (std::size_t i = 0; i < inputs_.size(); ++i) scratch_[i].resize(inputs_[i].nbytes);
 }
 
-void HotPath::guard(std::vector<ImageGuard*> guards, TurnLock* care) {
+void HotPath::attach(Engine* engine, int embedding, bool is_proven) {
+  engine_ = engine;
+  embedding_ = embedding;
+  is_proven_ = is_proven;
+}
+
+void HotPath::guard(std::vector<ImageGuard*> guards, FairLock* maintenance) {
   // More than that in one slice end it early; the next one goes on there.
   constexpr std::size_t kMostFound = 64;
   std::size_t most = 1;
@@ -98,14 +99,7 @@ void HotPath::guard(std::vector<ImageGuard*> guards, TurnLock* care) {
   damage_.resize(most * std::max<std::size_t>(1, guards.size()));
   damages_ = 0;
   guards_ = std::move(guards);
-  care_ = care;
-}
-
-void HotPath::feed(std::span<const Feed> feeds, std::span<const Sink> sinks,
-                   const std::int64_t* nonfinite) noexcept {
-  std::copy_n(feeds.begin(), std::min(feeds.size(), feeds_.size()), feeds_.begin());
-  std::copy_n(sinks.begin(), std::min(sinks.size(), sinks_.size()), sinks_.begin());
-  nonfinite_ = nonfinite;
+  maintenance_ = maintenance;
 }
 
 bool HotPath::sweep(double now) noexcept {
@@ -113,7 +107,7 @@ bool HotPath::sweep(double now) noexcept {
   const bool is_keyed_due = keyed_.tick(now, block_bytes_);
   is_left_out_ = false;
   if (!is_fast_due && !is_keyed_due) return false;
-  if (care_ != nullptr && !care_->try_enter()) {  // it stays due
+  if (maintenance_ != nullptr && !maintenance_->try_enter()) {  // it stays due
     is_left_out_ = true;
     return false;
   }
@@ -122,96 +116,126 @@ bool HotPath::sweep(double now) noexcept {
     ImageGuard& one = *guards_[i];
     const std::size_t fast = fast_.due(one.fast_blocks() * block_bytes_);
     const std::size_t keyed = keyed_.due(one.keyed_blocks() * block_bytes_);
-    const std::size_t count = one.step(fast, keyed, found_);
+    const std::size_t count =
+        sweeping_ == Sweeping::kHeals ? one.step(fast, keyed, found_) : one.look(fast, found_);
     for (std::size_t k = 0; k < count; ++k) damage_[damages_++] = {i, found_[k]};
   }
   fast_.done();
   keyed_.done();
-  if (care_ != nullptr) care_->leave();
+  if (maintenance_ != nullptr) maintenance_->leave();
   return damages_ != 0;
 }
 
-void HotPath::load(std::size_t index) noexcept {
+bool HotPath::run() noexcept {
+  Engine* const engine = engine_;
+  is_running_ = true;
+  const bool is_done = engine->run();
+  is_running_ = false;
+  return is_done && engine == engine_;  // it may have closed the model
+}
+
+void HotPath::load(const Job& job, std::size_t index) noexcept {
   const std::span<const TensorMemory> inputs = engine_->inputs();
   for (std::size_t i = 0; i < inputs_.size(); ++i) {
-    const Feed& feed = feeds_[i];
+    const Feed& feed = job.feeds[i];
     const std::byte* data = feed.data + index * feed.stride;
     if (feed.is_real) {  // beside the tensor, which the runtime may use for something else
       quantize_to(inputs_[i], data, scratch_[i].data());
       data = scratch_[i].data();
     }
-    std::memcpy(inputs[i].data, data, inputs[i].nbytes);
+    std::memcpy(inputs[i].data, data, inputs_[i].nbytes);
     in_[i] = data;
   }
 }
 
-void HotPath::measure(std::size_t index) noexcept {
+void HotPath::measure(const Job& job, std::size_t index) noexcept {
   const std::span<const TensorMemory> outputs = engine_->outputs();
-  for (std::size_t i = 0; i < outputs_.size(); ++i) out_[i] = outputs[i].data;
+  for (std::size_t i = 0; i < outputs_.size(); ++i) {
+    // One of another size, since its shape follows from values, measures as NaN.
+    out_[i] = outputs[i].nbytes == outputs_[i].nbytes ? outputs[i].data : nullptr;
+  }
   const void* const embedding =
       embedding_ < 0 ? nullptr : engine_->taps()[static_cast<std::size_t>(embedding_)].data;
   result_ = signals_.measure(in_, out_, embedding, row_);
-  if (nonfinite_ != nullptr && nonfinite_[index] != 0) {
+  if (job.nonfinite != nullptr && job.nonfinite[index] != 0) {
     // What was replaced must not be taken for a signal.
     std::fill(row_.begin(), row_.end(), std::numeric_limits<double>::quiet_NaN());
-    result_.nonfinite = static_cast<std::uint64_t>(nonfinite_[index]);
+    result_.nonfinite = static_cast<std::uint64_t>(job.nonfinite[index]);
   }
+  if (job.records.empty()) return;
+  Record& record = job.records[index];
+  record.label = result_.label;
+  record.confidence = result_.confidence;
+  record.is_sound =
+      result_.nonfinite == 0 && result_.nonfinite_outputs == 0 && (!is_left_out_ || is_proven_);
+  record.is_trusted = record.is_sound && is_trusted();
 }
 
-void HotPath::store(std::size_t index) noexcept {
+bool HotPath::store(const Job& job, std::size_t index) noexcept {
+  if (job.taker != nullptr) return job.taker->take(index);
   const std::span<const TensorMemory> outputs = engine_->outputs();
   for (std::size_t i = 0; i < outputs_.size(); ++i) {
-    const Sink& sink = sinks_[i];
+    const Sink& sink = job.sinks[i];
+    if (outputs[i].nbytes != outputs_[i].nbytes) return false;
     std::byte* const data = sink.data + index * sink.stride;
     if (sink.is_real) {
       dequantize_to(outputs_[i], outputs[i].data, data);
     } else {
-      std::memcpy(data, outputs[i].data, outputs[i].nbytes);
+      std::memcpy(data, outputs[i].data, outputs_[i].nbytes);
     }
   }
+  return true;
 }
 
-HotPath::Progress HotPath::serve(std::size_t first, std::size_t end, double given,
-                                 const TurnLock* turn, double until) noexcept {
+HotPath::Progress HotPath::serve(const Job& job, std::size_t first, std::size_t end, double given,
+                                 const FairLock* lock, double until) noexcept {
+  const bool is_foreign = monitor_.is_foreign();
   for (std::size_t index = first; index < end; ++index) {
     const double now = std::isnan(given) ? coarse_seconds() : given;
     if (!std::exchange(is_swept_, false) && sweep(now)) {
       is_swept_ = true;  // when it goes on, it goes on with the run
       return {index, kDamage};
     }
-    load(index);
-    if (!engine_->run()) {
+    load(job, index);
+    if (!run()) {
+      is_swept_ = true;
+      return {index, kRunFailed};
+    }
+    monitor_.prefetch();
+    measure(job, index);
+    if (!store(job, index)) {
       is_swept_ = true;
       return {index, kRunFailed};
     }
     ++number_;
-    monitor_.prefetch();
-    measure(index);
-    const InferenceAlarms alarms =
-        monitor_.update(row_, result_.repeats_previous, result_.nonfinite, result_.same_answer);
-    store(index);
-    std::uint32_t up = alarms.any() ? kAlarm : 0U;
+    if (!job.records.empty()) job.records[index].number = number_;
+    const Monitor::Verdict verdict = monitor_.update(result_, row_);
+    std::uint32_t up = verdict == Monitor::Verdict::kAlarm ? kAlarm : 0U;
+    if (verdict == Monitor::Verdict::kFailed) up |= kMonitorFailed;
     if (number_ >= due_number || now >= due_seconds) up |= kDue;
     if (is_watched) up |= kWatched;
-    if (up != 0 || now >= until || (turn != nullptr && turn->can_give_way())) {
+    if (up != 0 || is_foreign || now >= until || (lock != nullptr && lock->can_give_way())) {
       return {index + 1, up};
     }
   }
   return {end, 0};
 }
 
-bool HotPath::again(std::size_t index) noexcept {
-  load(index);
-  if (!engine_->run()) return false;
-  measure(index);
-  store(index);
-  return true;
+bool HotPath::again(const Job& job, std::size_t index) noexcept {
+  load(job, index);
+  if (!run()) return false;
+  measure(job, index);
+  return store(job, index);
 }
 
 std::size_t HotPath::memory_bytes() const noexcept {
-  std::size_t total = sizeof *this + row_.capacity() * sizeof(double) +
-                      found_.capacity() * sizeof(Finding) + damage_.capacity() * sizeof(Damage);
-  for (const auto& levels : scratch_) total += levels.capacity();
+  const auto bytes_of = [](const auto& vector) {
+    return vector.capacity() * sizeof(typename std::decay_t<decltype(vector)>::value_type);
+  };
+  std::size_t total = sizeof *this + bytes_of(inputs_) + bytes_of(outputs_) + bytes_of(guards_) +
+                      bytes_of(scratch_) + bytes_of(in_) + bytes_of(out_) + bytes_of(row_) +
+                      bytes_of(found_) + bytes_of(damage_);
+  for (const auto& levels : scratch_) total += bytes_of(levels);
   return total;
 }
 

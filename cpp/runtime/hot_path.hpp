@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -7,12 +8,12 @@
 #include <vector>
 
 #include "engine.hpp"
+#include "fair_lock.hpp"
+#include "monitor.hpp"
 #include "selfheal/base/quantize.hpp"
 #include "selfheal/guard/image_guard.hpp"
 #include "selfheal/guard/sweep_pacer.hpp"
-#include "selfheal/measure/inference_monitor.hpp"
 #include "selfheal/measure/signal_pass.hpp"
-#include "turn_lock.hpp"
 
 namespace selfheal::runtime {
 
@@ -25,7 +26,8 @@ enum Attention : std::uint32_t {
   kRunFailed = 2,  ///< the runtime failed; there is no answer yet
   kAlarm = 4,      ///< the monitor raised an alarm
   kDue = 8,        ///< something is due: a count of inferences or a time was reached
-  kWatched = 16,   ///< whoever watches wants to see every inference
+  kWatched = 16,   ///< every inference is to be attended to
+  kMonitorFailed = 32,  ///< the monitor's own code has failed; the answer is there
 };
 
 /// How a tensor's values look outside: as they are, or as real numbers for its levels.
@@ -33,6 +35,7 @@ struct Outside {
   ElementType type = ElementType::kInt8;
   Levels levels;
   std::size_t elements = 0;
+  std::size_t nbytes = 0;
 };
 
 /// Values of n inferences, one after the other.
@@ -47,11 +50,45 @@ struct Sink {
   bool is_real = false;
 };
 
+/// What is known of an answer.
+struct Record {
+  std::uint64_t number = 0;  ///< of the inference: the first one ever is 1
+  std::int64_t label = -1;   ///< as PassResult
+  double confidence = 0.0;   ///< as PassResult
+  /// Whether inputs and outputs are finite, and no sweep that was due before it was left out.
+  bool is_sound = false;
+  /// Whether it is sound, and answers could be relied on when it was given.
+  bool is_trusted = false;
+};
+
+/// Takes answers whose size is not known before.
+class AnswerTaker {
+ public:
+  AnswerTaker() = default;
+  AnswerTaker(const AnswerTaker&) = delete;
+  AnswerTaker& operator=(const AnswerTaker&) = delete;
+  virtual ~AnswerTaker() = default;
+  /// Called by the thread that serves; a second time for an inference that is served anew. False
+  /// where that failed.
+  virtual bool take(std::size_t index) noexcept = 0;
+};
+
+/// n inferences to serve; what it refers to must outlive the call.
+struct Job {
+  std::span<const Feed> feeds;  ///< one an input
+  std::span<const Sink> sinks;  ///< one an output; none where a taker has the answers
+  /// A count for every inference, of values that quantisation has hidden; null: none.
+  const std::int64_t* nonfinite = nullptr;
+  std::size_t count = 1;
+  std::span<Record> records;  ///< one an inference; empty: not asked for
+  AnswerTaker* taker = nullptr;
+};
+
 /// What surrounds an inference, in one call: sweep a slice of the weights, copy and quantise the
-/// input, run, measure, update the monitor, copy the answer.
+/// input, run, measure, copy the answer, update the monitor.
 ///
-/// It stops as soon as something is up, and whoever watches decides. Nothing here allocates after
-/// attach() and guard(); no exception. One thread at a time, which has the model's turn.
+/// It stops as soon as something is up, and its caller decides. Nothing here allocates after
+/// attach() and guard(); no exception. One thread at a time, which has the inference lock.
 class HotPath {
  public:
   struct Damage {
@@ -64,6 +101,11 @@ class HotPath {
     double fast_seconds = 0.0;
     double keyed_seconds = 0.0;
   };
+  /// What a sweep does with what it finds.
+  enum class Sweeping : std::uint8_t {
+    kHeals,  ///< repairs it at once, by checksum and by keyed hash
+    kLooks,  ///< only reports it, of live bytes alone and by checksum alone
+  };
   struct Progress {
     std::size_t next;  ///< the inference to go on with
     std::uint32_t up;  ///< of Attention; 0: all are done, another thread waits, or it is `until`
@@ -71,43 +113,47 @@ class HotPath {
   static constexpr std::uint64_t kNever = std::numeric_limits<std::uint64_t>::max();
 
   /// signals and monitor must outlive this object.
-  HotPath(SignalPass& signals, InferenceMonitor& monitor, std::vector<Outside> inputs,
-          std::vector<Outside> outputs, Pace pace);
+  HotPath(SignalPass& signals, Monitor& monitor, std::vector<Outside> inputs,
+          std::vector<Outside> outputs, Pace pace, Sweeping sweeping = Sweeping::kHeals);
 
   /// The engine to run from now on, which must outlive its use; null: none. `embedding`: the tap
-  /// that the signals measure, -1 for none.
-  void attach(Engine* engine, int embedding);
-  /// The images to sweep from now on, and the lock under which somebody else may work on them: a
-  /// sweep is left out while somebody does. Null: nobody does.
-  void guard(std::vector<ImageGuard*> guards, TurnLock* care);
+  /// that the signals measure, -1 for none. is_proven: its bytes were verified when it began to
+  /// serve, so that its answers are trusted although no sweep looks at them.
+  void attach(Engine* engine, int embedding, bool is_proven = false);
+  /// The images to sweep from now on, and the lock under which another thread may work on them: a
+  /// sweep is left out while one does. Null: none does.
+  void guard(std::vector<ImageGuard*> guards, FairLock* maintenance);
 
-  /// Names what serve() reads and writes: one feed an input, one sink an output. `nonfinite` has a
-  /// count for every inference, of values that quantisation has hidden; or is null.
-  void feed(std::span<const Feed> feeds, std::span<const Sink> sinks,
-            const std::int64_t* nonfinite) noexcept;
-  /// Serves inferences `first` to `end` of what was fed. now: seconds; NaN reads coarse_seconds().
-  /// turn: if not null, stops after an inference when this thread could give way to another.
-  /// until: stops after the first inference that begins at this time or later.
-  Progress serve(std::size_t first, std::size_t end, double now, const TurnLock* turn = nullptr,
+  /// Where any thread says whether answers may be relied on; null: they may. Must outlive this.
+  void trust_by(const std::atomic<bool>* trusting) noexcept { trusting_ = trusting; }
+
+  /// Serves inferences `first` to `end` of a job. now: seconds; NaN reads coarse_seconds(). lock:
+  /// if not null, stops after an inference when this thread could let another one in. until: stops
+  /// after the first inference that begins at this time or later.
+  Progress serve(const Job& job, std::size_t first, std::size_t end, double now,
+                 const FairLock* lock = nullptr,
                  double until = std::numeric_limits<double>::infinity()) noexcept;
-  /// Whoever watches has given up the inference that serve() stopped before: the next one is
-  /// another, with a sweep of its own.
+  /// The caller has given up the inference that serve() stopped before: the next one is another,
+  /// with a sweep of its own.
   void give_up() noexcept { is_swept_ = false; }
   /// Serves inference `index` anew: the weights were healed meanwhile. Neither sweep nor monitor.
-  bool again(std::size_t index) noexcept;
+  bool again(const Job& job, std::size_t index) noexcept;
   /// Sweeps the slice that is due now; whether something was found.
   bool sweep(double now) noexcept;
+  /// Whether an answer may be relied on that was sound by itself.
+  bool is_trusted() const noexcept {
+    return is_proven_ || trusting_ == nullptr || trusting_->load(std::memory_order_relaxed);
+  }
 
-  const Engine* engine() const noexcept { return engine_; }
+  Engine* engine() const noexcept { return engine_; }
+  bool is_running() const noexcept { return is_running_; }
+  /// Whether the monitor lets nothing be served after an inference but what it allows itself.
+  bool is_foreign() const noexcept { return monitor_.is_foreign(); }
   std::span<const Damage> damage() const noexcept { return {damage_.data(), damages_}; }
   const PassResult& result() const noexcept { return result_; }
-  /// Whether the sweep that was due before the last inference was left out, since somebody else
-  /// worked on the images.
-  bool was_left_out() const noexcept { return is_left_out_; }
   std::span<const double> row() const noexcept { return row_; }
   /// Inferences served.
   std::uint64_t number() const noexcept { return number_; }
-  void count_one() noexcept { ++number_; }
 
   std::uint64_t due_number = kNever;                             ///< kDue from this inference on
   double due_seconds = std::numeric_limits<double>::infinity();  ///< or from this time on
@@ -116,25 +162,26 @@ class HotPath {
   std::size_t memory_bytes() const noexcept;
 
  private:
-  void load(std::size_t index) noexcept;
-  void measure(std::size_t index) noexcept;
-  void store(std::size_t index) noexcept;
+  bool run() noexcept;
+  void load(const Job& job, std::size_t index) noexcept;
+  void measure(const Job& job, std::size_t index) noexcept;
+  bool store(const Job& job, std::size_t index) noexcept;
 
   SignalPass& signals_;
-  InferenceMonitor& monitor_;
+  Monitor& monitor_;
   std::vector<Outside> inputs_;
   std::vector<Outside> outputs_;
   SweepPacer fast_;
   SweepPacer keyed_;
+  Sweeping sweeping_;
   Engine* engine_ = nullptr;
   int embedding_ = -1;
+  bool is_proven_ = false;
+  const std::atomic<bool>* trusting_ = nullptr;
   std::vector<ImageGuard*> guards_;
   std::size_t block_bytes_ = 512;
-  TurnLock* care_ = nullptr;
+  FairLock* maintenance_ = nullptr;
   std::vector<std::vector<std::byte>> scratch_;  // levels of one inference, per input
-  std::vector<Feed> feeds_;
-  std::vector<Sink> sinks_;
-  const std::int64_t* nonfinite_ = nullptr;
   std::vector<const void*> in_;
   std::vector<const void*> out_;
   std::vector<double> row_;
@@ -143,6 +190,7 @@ class HotPath {
   std::size_t damages_ = 0;
   bool is_swept_ = false;
   bool is_left_out_ = false;
+  bool is_running_ = false;
   PassResult result_;
   std::uint64_t number_ = 0;
 };

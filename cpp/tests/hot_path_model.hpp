@@ -50,14 +50,15 @@ struct GuardedAdder {
   static constexpr std::size_t kBlocks = 8;
   static constexpr Levels kLevels{0.5F, 3};
 
-  explicit GuardedAdder(runtime::HotPath::Pace pace = {}, std::uint64_t max_repeats = 0)
+  explicit GuardedAdder(runtime::HotPath::Pace pace = {}, std::uint64_t max_repeats = 0,
+                        runtime::HotPath::Sweeping sweeping = runtime::HotPath::Sweeping::kHeals)
       : monitor(make_bank(), {}, max_repeats),
-        path(signals, monitor, {outside()}, {outside()}, pace) {
+        path(signals, bank_monitor, {outside()}, {outside()}, pace, sweeping) {
     path.attach(&engine, -1);
-    path.guard({&guard}, &care);
+    path.guard({&guard}, &maintenance_lock);
   }
 
-  static runtime::Outside outside() { return {ElementType::kInt8, kLevels, kSize}; }
+  static runtime::Outside outside() { return {ElementType::kInt8, kLevels, kSize, kSize}; }
   static SignalPass make_signals() {
     SignalPlan plan;
     plan.inputs = {TensorLayout{ElementType::kInt8, kSize, 1, {0.5F, 3}}};
@@ -70,9 +71,17 @@ struct GuardedAdder {
   }
 
   void feed(const std::vector<std::byte>& in, std::vector<std::byte>& out) {
-    const runtime::Feed given{in.data(), kSize, false};
-    const runtime::Sink taken{out.data(), kSize, false};
-    path.feed({&given, 1}, {&taken, 1}, nullptr);
+    given = {in.data(), kSize, false};
+    taken = {out.data(), kSize, false};
+    job.feeds = {&given, 1};
+    job.sinks = {&taken, 1};
+    job.count = in.size() / kSize;
+  }
+  /// Serves from what was fed.
+  runtime::HotPath::Progress serve(
+      std::size_t first, std::size_t end, double now, const runtime::FairLock* lock = nullptr,
+      double until = std::numeric_limits<double>::infinity()) noexcept {
+    return path.serve(job, first, end, now, lock, until);
   }
   /// What inference `index` has to answer.
   std::vector<std::byte> answer(const std::vector<std::byte>& in, std::size_t index) const {
@@ -98,10 +107,14 @@ struct GuardedAdder {
   SnapshotPool pool{image, 16, 2};
   ImageGuard guard{image, &pool, nullptr, 11};
   Adder engine{live};
-  runtime::TurnLock care;
+  runtime::FairLock maintenance_lock;
   SignalPass signals = make_signals();
   InferenceMonitor monitor;
+  runtime::BankMonitor bank_monitor{monitor};
   runtime::HotPath path;
+  runtime::Feed given;
+  runtime::Sink taken;
+  runtime::Job job;
 };
 
 }  // namespace selfheal::testing

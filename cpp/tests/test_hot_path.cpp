@@ -26,7 +26,7 @@ TEST_CASE("all that was fed is served, in order, in one call") {
   const auto in = random_bytes(100 * kSize, 2);
   std::vector<std::byte> out(in.size());
   model.feed(in, out);
-  const HotPath::Progress progress = model.path.serve(0, 100, 0.0);
+  const HotPath::Progress progress = model.serve(0, 100, 0.0);
   CHECK(progress.next == 100);
   CHECK(progress.up == 0);
   CHECK(out == model.answers(in));
@@ -40,36 +40,36 @@ TEST_CASE("a part of what was fed leaves the rest alone") {
   const auto in = random_bytes(10 * kSize, 2);
   std::vector<std::byte> out(in.size(), std::byte{9});
   model.feed(in, out);
-  CHECK(model.path.serve(3, 5, 0.0).next == 5);
+  CHECK(model.serve(3, 5, 0.0).next == 5);
   const auto expected = model.answers(in);
   for (std::size_t i = 0; i < out.size(); ++i) {
     const bool is_served = i >= 3 * kSize && i < 5 * kSize;
     CHECK(out[i] == (is_served ? expected[i] : std::byte{9}));
   }
-  CHECK(model.path.serve(5, 5, 0.0).next == 5);
+  CHECK(model.serve(5, 5, 0.0).next == 5);
   CHECK(model.path.number() == 2);
 }
 
-TEST_CASE("it stops after an inference where another thread waits for the turn") {
+TEST_CASE("it stops after an inference where another thread waits for the lock") {
   GuardedAdder model;
   const auto in = random_bytes(10 * kSize, 2);
   std::vector<std::byte> out(in.size());
   model.feed(in, out);
-  TurnLock turn;
-  turn.enter();
-  CHECK(model.path.serve(0, 3, 0.0, &turn).next == 3);  // nobody waits
+  FairLock lock;
+  lock.enter();
+  CHECK(model.serve(0, 3, 0.0, &lock).next == 3);  // nobody waits
   std::thread other([&] {
-    turn.enter();
-    turn.leave();
+    lock.enter();
+    lock.leave();
   });
-  while (!turn.can_give_way()) std::this_thread::yield();
-  const HotPath::Progress progress = model.path.serve(3, 10, 0.0, &turn);
+  while (!lock.can_give_way()) std::this_thread::yield();
+  const HotPath::Progress progress = model.serve(3, 10, 0.0, &lock);
   CHECK(progress.next == 4);
   CHECK(progress.up == 0);
-  CHECK(model.path.serve(4, 7, 0.0).next == 7);
-  turn.leave();
+  CHECK(model.serve(4, 7, 0.0).next == 7);
+  lock.leave();
   other.join();
-  CHECK(model.path.serve(7, 10, 0.0, &turn).next == 10);
+  CHECK(model.serve(7, 10, 0.0, &lock).next == 10);
   CHECK(out == model.answers(in));
 }
 
@@ -79,13 +79,13 @@ TEST_CASE("one batch leaves signals and monitor as single calls do") {
   const auto in = random_bytes(300 * kSize, 3);
   std::vector<std::byte> out(in.size());
   batch.feed(in, out);
-  for (std::size_t n = 0; n < 300;) n = batch.path.serve(n, 300, 0.0).next;
+  for (std::size_t n = 0; n < 300;) n = batch.serve(n, 300, 0.0).next;
   for (std::size_t n = 0; n < 300; ++n) {
     const std::vector<std::byte> row(in.begin() + static_cast<std::ptrdiff_t>(n * kSize),
                                      in.begin() + static_cast<std::ptrdiff_t>((n + 1) * kSize));
     std::vector<std::byte> one(kSize);
     single.feed(row, one);
-    REQUIRE(single.path.serve(0, 1, 0.0).next == 1);
+    REQUIRE(single.serve(0, 1, 0.0).next == 1);
     REQUIRE(std::memcmp(one.data(), &out[n * kSize], kSize) == 0);
   }
   CHECK(batch.monitor.bank()->state() == single.monitor.bank()->state());
@@ -98,10 +98,10 @@ TEST_CASE("damage stops before the inference; going on answers from healed weigh
   const auto in = random_bytes(20 * kSize, 4);
   std::vector<std::byte> out(in.size());
   model.feed(in, out);
-  REQUIRE(model.path.serve(0, 7, 0.0).up == 0);
+  REQUIRE(model.serve(0, 7, 0.0).up == 0);
   model.live[3] ^= std::byte{16};
   model.live[512 * 5 + 100] ^= std::byte{1};
-  const HotPath::Progress found = model.path.serve(7, 20, 0.0);
+  const HotPath::Progress found = model.serve(7, 20, 0.0);
   CHECK(found.next == 7);
   CHECK(found.up == kDamage);
   CHECK(model.path.number() == 7);
@@ -113,10 +113,10 @@ TEST_CASE("damage stops before the inference; going on answers from healed weigh
   CHECK(model.live == model.golden);
   // New damage meanwhile is not looked for twice before one inference, but before the next.
   model.live[512 * 5] ^= std::byte{1};
-  const HotPath::Progress next = model.path.serve(7, 20, 0.0);
+  const HotPath::Progress next = model.serve(7, 20, 0.0);
   CHECK(next.next == 8);
   CHECK(next.up == kDamage);
-  CHECK(model.path.serve(8, 20, 0.0).next == 20);
+  CHECK(model.serve(8, 20, 0.0).next == 20);
   CHECK(out == model.answers(in));
 }
 
@@ -126,10 +126,10 @@ TEST_CASE("an inference that is given up leaves the next one a sweep of its own"
   std::vector<std::byte> out(in.size());
   model.feed(in, out);
   model.live[3] ^= std::byte{16};
-  REQUIRE(model.path.serve(0, 2, 0.0).up == kDamage);
+  REQUIRE(model.serve(0, 2, 0.0).up == kDamage);
   model.path.give_up();
   model.live[3] ^= std::byte{16};
-  const HotPath::Progress again = model.path.serve(0, 2, 0.0);
+  const HotPath::Progress again = model.serve(0, 2, 0.0);
   CHECK(again.next == 0);
   CHECK(again.up == kDamage);
 }
@@ -139,11 +139,11 @@ TEST_CASE("it stops after the first inference that begins at a time or later") {
   const auto in = random_bytes(10 * kSize, 2);
   std::vector<std::byte> out(in.size());
   model.feed(in, out);
-  CHECK(model.path.serve(0, 4, 1.0, nullptr, 1.5).next == 4);
-  const HotPath::Progress progress = model.path.serve(4, 10, 1.5, nullptr, 1.5);
+  CHECK(model.serve(0, 4, 1.0, nullptr, 1.5).next == 4);
+  const HotPath::Progress progress = model.serve(4, 10, 1.5, nullptr, 1.5);
   CHECK(progress.next == 5);
   CHECK(progress.up == 0);
-  CHECK(model.path.serve(5, 10, 2.0).next == 10);
+  CHECK(model.serve(5, 10, 2.0).next == 10);
   CHECK(out == model.answers(in));
 }
 
@@ -153,12 +153,12 @@ TEST_CASE("a runtime that fails stops at its inference, and is asked again") {
   const auto in = random_bytes(10 * kSize, 5);
   std::vector<std::byte> out(in.size());
   model.feed(in, out);
-  const HotPath::Progress failed = model.path.serve(0, 10, 0.0);
+  const HotPath::Progress failed = model.serve(0, 10, 0.0);
   CHECK(failed.next == 4);
   CHECK(failed.up == kRunFailed);
   CHECK(model.path.number() == 4);
   CHECK(model.monitor.count() == 4);
-  CHECK(model.path.serve(4, 10, 0.0).next == 10);
+  CHECK(model.serve(4, 10, 0.0).next == 10);
   CHECK(model.path.number() == 10);
   CHECK(out == model.answers(in));
 }
@@ -170,26 +170,26 @@ TEST_CASE("an alarm, what is due, and who watches stop after the inference") {
   std::vector<std::byte> out(in.size());
   model.feed(in, out);
   model.path.due_number = 10;
-  HotPath::Progress progress = model.path.serve(0, 60, 0.0);
+  HotPath::Progress progress = model.serve(0, 60, 0.0);
   CHECK(progress.next == 10);
   CHECK(progress.up == kDue);
-  CHECK(model.path.serve(10, 60, 0.0).next == 11);  // until somebody says otherwise
+  CHECK(model.serve(10, 60, 0.0).next == 11);  // until somebody says otherwise
   model.path.due_number = HotPath::kNever;
-  progress = model.path.serve(11, 60, 0.0);
+  progress = model.serve(11, 60, 0.0);
   CHECK(progress.next == 29);
   CHECK(progress.up == kAlarm);
   CHECK(model.monitor.alarms().repeats);
   model.path.is_watched = true;
-  progress = model.path.serve(29, 60, 0.0);
+  progress = model.serve(29, 60, 0.0);
   CHECK(progress.next == 30);
   CHECK(progress.up == kWatched);
   model.path.is_watched = false;
   model.path.due_seconds = 5.0;
-  CHECK(model.path.serve(30, 40, 4.9).up == 0);
-  progress = model.path.serve(40, 60, 5.0);
+  CHECK(model.serve(30, 40, 4.9).up == 0);
+  progress = model.serve(40, 60, 5.0);
   CHECK(progress.next == 41);
   CHECK(progress.up == kDue);
-  CHECK(model.path.serve(41, 60, 0.0).up == 0);
+  CHECK(model.serve(41, 60, 0.0).up == 0);
   CHECK(out == model.answers(in));
 }
 
@@ -200,15 +200,15 @@ TEST_CASE("again: the same inference from healed weights, counted once") {
   model.feed(in, out);
   model.live[0] ^= std::byte{64};
   model.path.is_watched = true;
-  for (std::size_t n = 0; n < 3; ++n) REQUIRE(model.path.serve(n, 4, 0.0).next == n + 1);
+  for (std::size_t n = 0; n < 3; ++n) REQUIRE(model.serve(n, 4, 0.0).next == n + 1);
   CHECK(out[2 * kSize] != model.answers(in)[2 * kSize]);
   model.live = model.golden;
-  CHECK(model.path.again(2));
+  CHECK(model.path.again(model.job, 2));
   CHECK(std::memcmp(&out[2 * kSize], model.answer(in, 2).data(), kSize) == 0);
   CHECK(model.path.number() == 3);
   CHECK(model.monitor.count() == 3);
   model.engine.fails_at = model.engine.runs + 1;
-  CHECK_FALSE(model.path.again(2));
+  CHECK_FALSE(model.path.again(model.job, 2));
 }
 
 TEST_CASE("real numbers in and out, and values that were replaced") {
@@ -219,14 +219,14 @@ TEST_CASE("real numbers in and out, and values that were replaced") {
   const Feed feed{reinterpret_cast<const std::byte*>(in.data()), kSize * sizeof(float), true};
   const Sink sink{reinterpret_cast<std::byte*>(out.data()), kSize * sizeof(float), true};
   const std::vector<std::int64_t> replaced{0, 2, 0};
-  model.path.feed({&feed, 1}, {&sink, 1}, replaced.data());
-  const HotPath::Progress progress = model.path.serve(0, 3, 0.0);
+  model.job = {{&feed, 1}, {&sink, 1}, replaced.data(), 3, {}, nullptr};
+  const HotPath::Progress progress = model.serve(0, 3, 0.0);
   CHECK(progress.next == 2);
   CHECK(progress.up == kAlarm);
   CHECK(model.monitor.alarms().nonfinite);
   CHECK(model.path.result().nonfinite == 2);
   for (const double x : model.path.row()) CHECK(std::isnan(x));
-  CHECK(model.path.serve(2, 3, 0.0).up == 0);
+  CHECK(model.serve(2, 3, 0.0).up == 0);
   std::vector<std::int8_t> levels(in.size());
   quantize<std::int8_t>(std::span<const float>(in), GuardedAdder::kLevels, levels);
   for (std::size_t i = 0; i < levels.size(); ++i) {
@@ -241,31 +241,31 @@ TEST_CASE("a sweep in bytes: a round in so many inferences, and no more at once"
   const auto in = random_bytes(4 * GuardedAdder::kBlocks * kSize, 8);
   std::vector<std::byte> out(in.size());
   model.feed(in, out);
-  CHECK(model.path.serve(0, 4 * GuardedAdder::kBlocks - 1, 0.0).up == 0);
+  CHECK(model.serve(0, 4 * GuardedAdder::kBlocks - 1, 0.0).up == 0);
   CHECK(model.guard.sweeps() == 0);
-  CHECK(model.path.serve(4 * GuardedAdder::kBlocks - 1, 4 * GuardedAdder::kBlocks, 0.0).up == 0);
+  CHECK(model.serve(4 * GuardedAdder::kBlocks - 1, 4 * GuardedAdder::kBlocks, 0.0).up == 0);
   CHECK(model.guard.sweeps() == 1);
 }
 
-TEST_CASE("while somebody has the care nothing is swept, and it stays due") {
+TEST_CASE("while another thread has the maintenance lock nothing is swept, and it stays due") {
   GuardedAdder model(kWholeRounds);
   const auto in = random_bytes(4 * kSize, 9);
   std::vector<std::byte> out(in.size());
   model.feed(in, out);
   std::atomic<int> step{0};
   std::thread other([&] {
-    model.care.enter();
+    model.maintenance_lock.enter();
     step = 1;
     while (step != 2) std::this_thread::yield();
-    model.care.leave();
+    model.maintenance_lock.leave();
   });
   while (step != 1) std::this_thread::yield();
   model.live[1000] ^= std::byte{2};
-  CHECK(model.path.serve(0, 2, 0.0).up == 0);
+  CHECK(model.serve(0, 2, 0.0).up == 0);
   CHECK(model.guard.sweeps() == 0);
   step = 2;
   other.join();
-  CHECK(model.path.serve(2, 4, 0.0).up == kDamage);
+  CHECK(model.serve(2, 4, 0.0).up == kDamage);
   CHECK(model.live == model.golden);
 }
 
@@ -278,16 +278,127 @@ TEST_CASE("one serves, one heals: under the lock of each") {
   std::thread healer([&] {
     std::vector<Finding> found(100);
     while (!is_done) {
-      model.care.enter();
+      model.maintenance_lock.enter();
       model.guard.sweep(found);
-      model.care.leave();
+      model.maintenance_lock.leave();
     }
   });
   for (int round = 0; round < 40; ++round) {
-    for (std::size_t n = 0; n < 50;) n = model.path.serve(n, 50, 0.0).next;
+    for (std::size_t n = 0; n < 50;) n = model.serve(n, 50, 0.0).next;
   }
   is_done = true;
   healer.join();
   CHECK(out == model.answers(in));
   CHECK(model.path.number() == 2000);
+}
+
+TEST_CASE("a guard that only looks reports live damage each round, and repairs nothing") {
+  GuardedAdder model(kWholeRounds, 0, HotPath::Sweeping::kLooks);
+  const auto in = random_bytes(4 * kSize, 11);
+  std::vector<std::byte> out(in.size());
+  model.feed(in, out);
+  CHECK(model.serve(0, 1, 0.0).up == 0);
+  model.live[3] ^= std::byte{16};
+  const auto damaged = model.live;
+  for (std::size_t n = 1; n < 3; ++n) {
+    const HotPath::Progress found = model.serve(n, 4, 0.0);
+    CHECK(found.next == n);
+    CHECK(found.up == kDamage);
+    REQUIRE(model.path.damage().size() == 1);
+    CHECK(model.path.damage()[0].finding.block == 0);
+    CHECK(model.path.damage()[0].finding.part == DamagedPart::kLive);
+    CHECK_FALSE(model.path.damage()[0].finding.is_healed());
+    CHECK(model.serve(n, n + 1, 0.0).next == n + 1);  // it goes on from damaged weights
+  }
+  CHECK(model.live == damaged);
+  CHECK(model.guard.sweeps() == 3);
+}
+
+TEST_CASE("records: numbers, labels, and what is trusted") {
+  GuardedAdder model(kWholeRounds);
+  const auto in = random_bytes(6 * kSize, 12);
+  std::vector<std::byte> out(in.size());
+  model.feed(in, out);
+  std::vector<Record> records(6);
+  model.job.records = records;
+  const std::vector<std::int64_t> replaced{0, 0, 1, 0, 0, 0};
+  model.job.nonfinite = replaced.data();
+  std::atomic<bool> trusting{true};
+  model.path.trust_by(&trusting);
+  CHECK(model.serve(0, 2, 0.0).next == 2);
+  CHECK(model.serve(2, 3, 0.0).up == kAlarm);
+  trusting = false;
+  CHECK(model.serve(3, 4, 0.0).next == 4);
+  model.path.attach(&model.engine, -1, true);  // a spare that was verified
+  CHECK(model.serve(4, 5, 0.0).next == 5);
+  model.path.attach(&model.engine, -1);
+  trusting = true;
+  std::atomic<int> step{0};
+  std::thread other([&] {
+    model.maintenance_lock.enter();
+    step = 1;
+    while (step != 2) std::this_thread::yield();
+    model.maintenance_lock.leave();
+  });
+  while (step != 1) std::this_thread::yield();
+  CHECK(model.serve(5, 6, 0.0).next == 6);  // its sweep is left out
+  step = 2;
+  other.join();
+  const std::vector<bool> sound{true, true, false, true, true, false};
+  const std::vector<bool> trusted{true, true, false, false, true, false};
+  for (std::size_t n = 0; n < 6; ++n) {
+    CHECK(records[n].number == n + 1);
+    CHECK(records[n].label == -1);
+    CHECK(records[n].is_sound == sound[n]);
+    CHECK(records[n].is_trusted == trusted[n]);
+  }
+}
+
+namespace {
+
+/// A monitor of a user's: serves an inference of its own, fails, or alarms.
+class Foreign : public Monitor {
+ public:
+  explicit Foreign(GuardedAdder& model) : model_(model) {}
+  Verdict update(const PassResult&, std::span<const double>) noexcept override {
+    ++heard;
+    if (heard == 2) {
+      const std::vector<std::byte> in = random_bytes(kSize, 99);
+      std::vector<std::byte> out(kSize);
+      const Feed feed{in.data(), kSize, false};
+      const Sink sink{out.data(), kSize, false};
+      CHECK(path->serve({{&feed, 1}, {&sink, 1}}, 0, 1, 0.0).next == 1);
+      CHECK(out == model_.answers(in));
+    }
+    if (heard == 4) return Verdict::kAlarm;
+    return heard == 5 ? Verdict::kFailed : Verdict::kQuiet;
+  }
+  bool is_foreign() const noexcept override { return true; }
+
+  int heard = 0;
+  HotPath* path = nullptr;
+
+ private:
+  GuardedAdder& model_;
+};
+
+}  // namespace
+
+TEST_CASE("a foreign monitor: one inference at a time, whatever it does meanwhile") {
+  GuardedAdder model;
+  Foreign monitor(model);
+  HotPath path(model.signals, monitor, {GuardedAdder::outside()}, {GuardedAdder::outside()}, {});
+  monitor.path = &path;
+  path.attach(&model.engine, -1);
+  const auto in = random_bytes(5 * kSize, 13);
+  std::vector<std::byte> out(in.size());
+  model.feed(in, out);
+  const std::vector<std::uint32_t> ups{0, 0, kAlarm, kMonitorFailed, 0};
+  for (std::size_t n = 0; n < 5; ++n) {
+    const HotPath::Progress progress = path.serve(model.job, n, 5, 0.0);
+    CHECK(progress.next == n + 1);
+    CHECK(progress.up == ups[n]);
+  }
+  CHECK(out == model.answers(in));
+  CHECK(path.number() == 6);
 }

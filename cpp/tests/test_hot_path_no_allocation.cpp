@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <memory>
 #include <vector>
 
 #include "counting_new.hpp"
@@ -23,13 +24,13 @@ TEST_CASE("nothing allocates while inferences are served, whatever comes up") {
     if (n % 500 == 1) model.live[n + GuardedAdder::kSize] ^= std::byte{1};
     const double now = 0.001 * static_cast<double>(n);
     const runtime::HotPath::Progress progress =
-        model.path.serve(n, std::min(kCount, n + 1 + n % 20), now);
+        model.serve(n, std::min(kCount, n + 1 + n % 20), now);
     n = progress.next;
     if ((progress.up & runtime::kDamage) != 0) damages += model.path.damage().size();
     if ((progress.up & runtime::kAlarm) != 0) ++alarms;
     if ((progress.up & runtime::kDue) != 0) {
       model.path.due_number = model.path.number() + 100;
-      model.path.again(n - 1);
+      model.path.again(model.job, n - 1);
     }
   }
   testing::counts = false;
@@ -38,4 +39,19 @@ TEST_CASE("nothing allocates while inferences are served, whatever comes up") {
   CHECK(alarms > 0);
   CHECK(out == model.answers(in));
   CHECK(model.path.memory_bytes() > sizeof model.path);
+}
+
+TEST_CASE("memory_bytes is what was allocated") {
+  GuardedAdder model;
+  const std::vector<runtime::Outside> tensors(3, GuardedAdder::outside());
+  const std::vector<ImageGuard*> guards(2, &model.guard);
+  std::unique_ptr<runtime::HotPath> path;
+  const std::size_t made = testing::bytes_held_by([&] {
+    path = std::make_unique<runtime::HotPath>(model.signals, model.bank_monitor, tensors, tensors,
+                                              runtime::HotPath::Pace{});
+  });
+  CHECK(path->memory_bytes() == made);
+  const std::size_t more = testing::bytes_held_by([&] { path->guard(guards, nullptr); });
+  CHECK(more > 0);
+  CHECK(path->memory_bytes() == made + more);
 }

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from selfheal_edge.diagnosis.diagnoser import AttackDiagnoser, Diagnoser
     from selfheal_edge.diagnosis.registry import Question
     from selfheal_edge.diagnosis.symptoms import Diagnosis, Evidence, Symptoms
-    from selfheal_edge.health import Health, HealthState, Prediction
+    from selfheal_edge.health import Health, HealthState, Prediction, Predictions
     from selfheal_edge.model import SelfHealingModel
     from selfheal_edge.monitoring.baseline import Baseline
     from selfheal_edge.monitoring.drift_detector import DriftDetector
@@ -88,6 +88,7 @@ __all__ = [
     "PerformanceMonitor",
     "Policy",
     "Prediction",
+    "Predictions",
     "ProbePolicy",
     "Question",
     "Reference",
@@ -133,6 +134,7 @@ _LAZY = {
     "PerformanceMonitor": "monitoring.monitor",
     "Policy": "policy",
     "Prediction": "health",
+    "Predictions": "health",
     "ProbePolicy": "tflite.sandbox.policy",
     "Question": "diagnosis.registry",
     "RepairCase": "repair",

@@ -2748,6 +2748,9 @@ class ImageGuard(metaclass=_Pybind11Type):
         Budgets below a block add up over calls. At most one round a call.
         """
 
+    def look(self, fast_bytes: SupportsIndex) -> list[Finding]:
+        """Check the next slice of the fast sweep, by checksum alone, and repair nothing."""
+
     def sweep(self) -> list[Finding]:
         """Check everything now, and heal, without the GIL."""
 
@@ -2876,11 +2879,12 @@ def pack_weights(
     """Pack a model's weights once; a copy of the image."""
 
 ATTENTION: dict[str, int]
-"""Bits of what a `HotPath` calls `attend` with.
+"""Bits of what a `HotPath` calls `handle` with.
 
 ``damage``: the sweep found something, see `HotPath.findings`, and the inference has not run yet;
 ``run_failed``: the runtime failed, there is no answer yet; ``alarm``: the monitor raised one;
-``due``: `due_number` or `due_seconds` is reached; ``watched``: every inference is attended to.
+``due``: `due_number` or `due_seconds` is reached; ``watched``: every inference is handled;
+``monitor_failed``: never told, the call raises.
 """
 
 def coarse_seconds() -> float:
@@ -2889,7 +2893,7 @@ def coarse_seconds() -> float:
     Ticks every few milliseconds; reading it takes a few nanoseconds.
     """
 
-class TurnLock(metaclass=_Pybind11Type):
+class FairLock(metaclass=_Pybind11Type):
     """A lock that its holder may take again, and that is handed on in the order of arrival.
 
     Free of contention, taking it and giving it back are one atomic exchange each. Waiting is done
@@ -2897,8 +2901,8 @@ class TurnLock(metaclass=_Pybind11Type):
 
     Examples
     --------
-    >>> from selfheal_edge._core import TurnLock
-    >>> lock = TurnLock()
+    >>> from selfheal_edge._core import FairLock
+    >>> lock = FairLock()
     >>> lock.enter()
     >>> lock.enter()
     >>> lock.leave(), lock.leave(), lock.mine
@@ -2931,7 +2935,7 @@ class TurnLock(metaclass=_Pybind11Type):
     def __exit__(self, *_: object) -> None:
         """Give it back."""
 
-    def attempt(self) -> TurnAttempt:
+    def attempt(self) -> LockAttempt:
         """Make a context that takes it if nobody has it or waits, and says whether."""
 
     def close(self) -> None:
@@ -2949,8 +2953,8 @@ class TurnLock(metaclass=_Pybind11Type):
     def forked(self) -> bool:
         """Whether this process is a fork of the one that made it."""
 
-class TurnAttempt(metaclass=_Pybind11Type):
-    """A lock that is taken for a block if that needs no waiting; made by `TurnLock.attempt`."""
+class LockAttempt(metaclass=_Pybind11Type):
+    """A lock that is taken for a block if that needs no waiting; made by `FairLock.attempt`."""
 
     def __init__(self, *args: Never, **kwargs: Never) -> None: ...
     def __enter__(self) -> bool:
@@ -2959,7 +2963,7 @@ class TurnAttempt(metaclass=_Pybind11Type):
     def __exit__(self, *_: object) -> None:
         """Give it back, if it was taken."""
 
-class TurnScope(metaclass=_Pybind11Type):
+class LockScope(metaclass=_Pybind11Type):
     """What `Turns` is built on: a lock for the length of a `with` block.
 
     A class built on it has `check`, which raises where nobody may come in: in a forked child, in a
@@ -2972,9 +2976,9 @@ class TurnScope(metaclass=_Pybind11Type):
         The scope that a thread enters before this one, if it enters both.
     """
 
-    def __init__(self, outer: TurnScope | None = None) -> None: ...
+    def __init__(self, outer: LockScope | None = None) -> None: ...
     @property
-    def core(self) -> TurnLock:
+    def core(self) -> FairLock:
         """The lock."""
 
     @property
@@ -2987,35 +2991,89 @@ class TurnScope(metaclass=_Pybind11Type):
     def __exit__(self, *_: object) -> None:
         """Give it back; call `ended` if that was the last time."""
 
-_Outside = tuple[np.dtype[Any], Sequence[int], float, int]
+_Outside = tuple[str, np.dtype[Any], Sequence[int], float, int]
 
-class HotPath(metaclass=_Pybind11Type):
-    """What surrounds an inference, in one call.
+class Flag(metaclass=_Pybind11Type):
+    """A truth that any thread may set, and that a `HotPath` reads."""
 
-    Sweep a slice of the weights, copy and quantise the input, run, measure, update the monitor,
-    copy the answer. Python is entered only when something is up.
+    def __init__(self) -> None: ...
+    @property
+    def value(self) -> bool:
+        """The truth; True at first."""
+
+    @value.setter
+    def value(self, value: bool) -> None: ...
+
+class PythonEngine(Engine):
+    """An engine that calls Python functions.
 
     Parameters
     ----------
-    turn : TurnLock
+    run : callable
+        Given a list of one array an input, returns one array an output: copies, whose sizes may be
+        others every time. The arrays that it is given are the same ones at every call.
+    tapped : callable
+        Returns one array a tap, of the last run.
+    inputs, outputs, taps : sequence of (name, dtype, shape, scale, zero_point)
+        The tensors; an output or a tap of another dtype or size is not measured.
+    """
+
+    def __init__(
+        self,
+        *,
+        run: Callable[[list[npt.NDArray[Any]]], Sequence[npt.NDArray[Any]]],
+        tapped: Callable[[], Sequence[npt.NDArray[Any]]],
+        inputs: Sequence[_Outside],
+        outputs: Sequence[_Outside],
+        taps: Sequence[_Outside],
+    ) -> None: ...
+
+@final
+class HotPath(metaclass=_Pybind11Type):
+    """What surrounds an inference, in one call.
+
+    Sweep a slice of the weights, copy and quantise the input, run, measure, copy the answer, update
+    the monitor. Python is entered only when something is up, and where engine or monitor are
+    Python's.
+
+    Parameters
+    ----------
+    inference_lock : FairLock
         Held while inferences run.
     signals : SignalPass
         What is measured.
-    monitor : InferenceMonitor
-        What hears it; one reference a signal.
-    inputs, outputs : sequence of (dtype, shape, scale, zero_point)
+    monitor : InferenceMonitor or callable
+        What hears it; one reference a signal. A function takes a `measurement` and returns what is
+        true where it raises alarms; what it raises ends the call. It may predict, or close.
+    measurement : type
+        A named tuple of values, repeats_previous, nonfinite, label, confidence, nonfinite_outputs,
+        same_answer.
+    inputs, outputs : sequence of (name, dtype, shape, scale, zero_point)
         The model's tensors as users see them; scale 0 for one that is not quantised.
-    attend : callable
-        Called in the turn with a set of `ATTENTION` and the runtime's error or None. If it returns
+    prediction, predictions : type
+        Classes with the slots id, output, label, confidence, trusted, alarms, and ids, output,
+        labels, confidence, trusted, alarms.
+    trusted : Flag
+        Whether answers may be relied on that are sound by themselves.
+    first_id : int
+        The id of an inference is this and its number.
+    handle : callable
+        Called under the inference lock with a set of `ATTENTION`, the runtime's error or None, and
+        what a monitor's function returned or None; returns the inference's alarms. If it returns
         after a failure, the inference is tried once more.
     ended : callable
-        Called after the outermost turn in which `attend` was called.
+        Called after the inference lock was given back, if `handle` was called.
     clock : callable, optional
         Monotonic seconds, asked before each inference; None for `coarse_seconds`.
+    shape : callable
+        Called with answers of any size (a list of arrays for each inference), a form and whether
+        real numbers came in; returns what the user gets.
     fast_bytes, keyed_bytes : int
         What is swept of each image before each inference at least, gathered until it makes a block.
     fast_seconds, keyed_seconds : float
         In which a sweep shall be complete where inferences are rare; 0: bytes alone count.
+    heals : bool
+        Whether the sweep repairs what it finds; else it looks, by checksum alone.
 
     Notes
     -----
@@ -3027,53 +3085,74 @@ class HotPath(metaclass=_Pybind11Type):
     def __init__(
         self,
         *,
-        turn: TurnLock,
+        inference_lock: FairLock,
         signals: SignalPass,
-        monitor: InferenceMonitor,
+        monitor: InferenceMonitor | Callable[[Any], object],
+        measurement: type,
         inputs: Sequence[_Outside],
         outputs: Sequence[_Outside],
-        attend: Callable[[int, BaseException | None], object],
+        prediction: type,
+        predictions: type,
+        trusted: Flag,
+        first_id: SupportsIndex,
+        handle: Callable[[int, BaseException | None, Any], object],
         ended: Callable[[], object],
         clock: Callable[[], float] | None,
+        shape: Callable[[Any, Any, bool], object],
         fast_bytes: SupportsIndex,
         keyed_bytes: SupportsIndex,
         fast_seconds: SupportsFloat,
         keyed_seconds: SupportsFloat,
+        heals: bool,
     ) -> None: ...
-    def predict(self, x: object, out: object = None, /) -> npt.NDArray[Any] | None:
-        """Give the answer to one array; None where this is not the way for it.
+    def predict(self, x: object, out: object = None, /) -> Any:
+        """Give the answer to an array, or to a dict of arrays; None where this is not the way.
 
-        That is an array that is not plain, C-contiguous and of a fitting shape and dtype, a model
-        of several inputs or outputs, a closed model, a forked process: whoever calls says what is
-        wrong, or goes the longer way.
+        That is an array that is not plain, C-contiguous and of a fitting shape and dtype, values
+        that are NaN, a closed model, a forked process: the caller says what is wrong, or calls
+        `serve`.
         """
+
+    def infer(self, x: object, /) -> Any:
+        """Give a prediction, or predictions of a batch; None likewise."""
 
     def serve(
         self,
         rows: Sequence[npt.NDArray[Any]],
-        results: Sequence[npt.NDArray[Any]],
-        nonfinite: npt.NDArray[np.int64] | None = None,
-    ) -> None:
+        *,
+        form: str,
+        real: bool,
+        nonfinite: npt.NDArray[np.int64] | None,
+        records: bool,
+    ) -> Any:
         """Serve n inferences from arrays of shape (n, *shape), in the tensors' own dtypes.
 
-        nonfinite: for every inference how many of its values quantisation has hidden.
+        form, real: as in `Batch`. nonfinite: for every inference how many of its values
+        quantisation has hidden. records: whether a prediction is wanted. RuntimeError when closed.
         """
 
     def again(self) -> bool:
-        """Inside `attend`: serve that inference anew, without sweep and monitor."""
+        """Inside `handle`: serve that inference anew, without sweep and monitor."""
 
-    def attach(self, engine: Engine | None, embedding: SupportsIndex = -1) -> None:
-        """Run this engine from now on; None: no more. embedding: the tap that is measured."""
+    def attach(
+        self, engine: Engine | None, embedding: SupportsIndex = -1, proven: bool = False
+    ) -> None:
+        """Run this engine from now on; None: no more.
 
-    def guard(self, guards: Sequence[ImageGuard], care: TurnLock | None = None) -> None:
-        """Sweep these images from now on, unless somebody else has the lock."""
+        embedding: the tap that is measured. proven: its bytes were verified, so that its answers
+        are trusted although no sweep looks at them.
+        """
 
-    def count_one(self) -> None:
-        """Count an inference that was served elsewhere."""
+    def guard(self, guards: Sequence[ImageGuard], maintenance_lock: FairLock | None = None) -> None:
+        """Sweep these images from now on, unless another thread has the lock."""
 
     @property
     def findings(self) -> list[tuple[int, Finding]]:
         """What the last sweep found, with the index of the image."""
+
+    @property
+    def has_reals(self) -> bool:
+        """Whether the core gives real numbers for all quantised outputs."""
 
     @property
     def number(self) -> int:
@@ -3081,52 +3160,31 @@ class HotPath(metaclass=_Pybind11Type):
 
     @property
     def due_number(self) -> int:
-        """Attend from this inference on; 2**64 - 1, or None when set: never."""
+        """Handle from this inference on; 2**64 - 1, or None when set: never."""
 
     @due_number.setter
     def due_number(self, number: int | None) -> None: ...
     @property
     def due_seconds(self) -> float:
-        """Attend from this time on; infinity, or None when set: never."""
+        """Handle from this time on; infinity, or None when set: never."""
 
     @due_seconds.setter
     def due_seconds(self, seconds: float | None) -> None: ...
     @property
     def watched(self) -> bool:
-        """Whether every inference is attended to."""
+        """Whether every inference is handled."""
 
     @watched.setter
     def watched(self, watched: bool) -> None: ...
-    @property
-    def row(self) -> npt.NDArray[np.float64]:
-        """Signals of the last inference."""
-
-    @property
-    def label(self) -> int | None:
-        """Most likely class of the last answer; None without classes."""
-
-    @property
-    def confidence(self) -> float:
-        """Its probability; NaN without one."""
-
-    @property
-    def nonfinite(self) -> int:
-        """Input values of the last inference that were NaN or infinite."""
-
-    @property
-    def left_out(self) -> bool:
-        """Whether the sweep that was due before the last inference was left out."""
-
-    @property
-    def nonfinite_outputs(self) -> int:
-        """Outputs of the last inference that hold NaN or infinity."""
-
     def memory_bytes(self) -> int:
-        """Bytes held, fixed after `attach` and `guard`."""
+        """Bytes held: fixed after `guard` but for answers that are kept to be used again."""
 
-def quick_method(cls: type, slow: Callable[..., Any], attribute: str) -> Any:
+def quick_predict(cls: type, slow: Callable[..., Any], attribute: str) -> Any:
     """Make a method ``predict(x, out=None)`` of a class.
 
     It tries the `HotPath` that an instance has as `attribute`, which may be None, before it calls
     `slow`. One class of a process has one.
     """
+
+def quick_infer(cls: type, slow: Callable[..., Any], attribute: str) -> Any:
+    """Make a method ``infer(x)`` of a class likewise."""

@@ -6,6 +6,9 @@ from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from selfheal_edge.causes import Cause
 from selfheal_edge.integrity.protected_share import ProtectedShare
 from selfheal_edge.monitoring.monitor import Alarm
@@ -14,7 +17,7 @@ from selfheal_edge.tflite.coverage.table import Coverage, CoverageTable
 from selfheal_edge.tflite.runtimes.protocol import Array
 from selfheal_edge.tflite.session import Fingerprint
 
-__all__ = ["CoverageSummary", "Health", "HealthState", "Prediction"]
+__all__ = ["CoverageSummary", "Health", "HealthState", "Prediction", "Predictions"]
 
 
 class HealthState(str, Enum):
@@ -109,18 +112,39 @@ class Prediction:
     """One answer, and what to make of it."""
 
     id: int
-    """Unique, also across restarts."""
+    """Unique, also across restarts: below 2**63."""
     output: Array | dict[str, Array]
     """What `predict` returns."""
     label: int | None
-    """Most likely class; None for a model without classes."""
+    """Most likely class; None for a model without classes, and where the answer is no number."""
     confidence: float | None
     """Its probability."""
     trusted: bool
     """False while a trouble goes on that no repair has ended, for values that are NaN or infinite,
     and where the sweep that was due before it was left out, since the weights were being looked at
     or healed in the background."""
-    quarantined: bool
-    """Whether the input was set aside and will never be learned from."""
     alarms: tuple[Alarm, ...]
     """Alarms that this inference raised, usually none."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Predictions:
+    """The answers to a batch of n samples, and what to make of each."""
+
+    ids: npt.NDArray[np.int64]
+    """`Prediction.id` of each: shape (n,), in the order of the samples. Other threads' inferences
+    may lie between two."""
+    output: Array | dict[str, Array]
+    """What `predict` returns for the batch."""
+    labels: npt.NDArray[np.int64] | None
+    """Most likely class of each, -1 where the answer is no number: shape (n,); None for a model
+    without classes."""
+    confidence: npt.NDArray[np.float64] | None
+    """Its probability, NaN where the answer is no number: shape (n,); None likewise."""
+    trusted: npt.NDArray[np.bool_]
+    """As `Prediction.trusted`, of each: shape (n,)."""
+    alarms: tuple[tuple[Alarm, ...], ...]
+    """Alarms that each inference raised: n tuples, usually empty."""
+
+    def __len__(self) -> int:
+        return len(self.ids)

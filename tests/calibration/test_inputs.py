@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.support import MODULES, Array, Raw
+from tests.support import MODULES, Array, Raw, infer_one
 from tests.tflite.builder import Builder, Graph
 
 import selfheal_edge as she
@@ -72,7 +72,7 @@ class TestSigmoid:
         assert baseline.embedding.classes.tolist() == [0, 1]
         with she.SelfHealingModel(path, baseline, runtime=runtime, kernels="builtin") as model:
             for row, score, label in zip(x[:50], scores, labels, strict=False):
-                p = model.infer(row)
+                p = infer_one(model, row)
                 assert p.label == label
                 assert p.confidence == pytest.approx(max(score, 1 - score), abs=1e-6)
 

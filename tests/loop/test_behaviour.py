@@ -16,6 +16,7 @@ from tests.support import (
     bytes_of,
     causes,
     flip,
+    infer_one,
     kinds,
     largest_region,
     pristine,
@@ -33,7 +34,7 @@ from selfheal_edge.tflite.coverage.table import Coverage
 
 
 def serve(model: she.SelfHealingModel, inputs: Array) -> list[she.Prediction]:
-    return [model.infer(x) for x in inputs]
+    return [infer_one(model, x) for x in inputs]
 
 
 def shifted(inputs: Array, gain: float = 1.0, offset: float = 0.0, noise: float = 0.0) -> Array:
@@ -283,7 +284,7 @@ class TestIds:
         for _ in range(3):
             with she.SelfHealingModel(digits_model_path(), digits_baseline) as model:
                 for x in samples[:20]:
-                    ids.add(model.infer(x).id)
+                    ids.add(infer_one(model, x).id)
                     model.predict(x)
         assert len(ids) == 60
 
@@ -291,8 +292,9 @@ class TestIds:
         found = []
         for _ in range(2):
             with she.SelfHealingModel(digits_model_path(), digits_baseline, seed=5) as model:
-                found.append(model.infer(samples[0]).id)
+                found.append(infer_one(model, samples[0]).id)
         assert found[0] == found[1]
+        assert 0 < found[0] < 2**63, "what arrays and databases hold"
 
 
 class TestPrediction:
@@ -307,7 +309,6 @@ class TestPrediction:
             assert p.label == int(y.argmax())
             assert p.confidence == pytest.approx((int(y.max()) + 128) / 256)
             assert p.trusted
-            assert not p.quarantined
             assert p.alarms == ()
         right = np.mean(
             [p.label == t for p, t in zip(predictions, digits.heldout_labels[:100], strict=True)]
@@ -317,8 +318,8 @@ class TestPrediction:
     def test_real_numbers(self, model: she.SelfHealingModel, samples: Array) -> None:
         spec = model.inputs[0]
         real = (samples[0].astype(np.float32) - spec.zero_point) * np.float32(spec.scale)
-        assert same([np.asarray(model.infer(real).output)], answers(model, real))
-        assert model.infer(real).label == model.infer(samples[0]).label
+        assert same([np.asarray(infer_one(model, real).output)], answers(model, real))
+        assert infer_one(model, real).label == infer_one(model, samples[0]).label
 
 
 class TestOtherDevice:

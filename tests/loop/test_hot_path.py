@@ -1,9 +1,11 @@
-"""One call of the core serves as many calls would, and as the slower way does, events included."""
+"""One call of the core serves as many calls would, and with parts in Python, events included."""
 
 from __future__ import annotations
 
 import dataclasses
+import gc
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +16,7 @@ from tests.support import (
     DoNothing,
     answers,
     flip,
+    infer_one,
     kinds,
     largest_region,
     run_by,
@@ -22,16 +25,31 @@ from tests.support import (
 )
 
 import selfheal_edge as she
+from selfheal_edge import _core
 from selfheal_edge.assets import digits_model_path
 from selfheal_edge.diagnosis.symptoms import Diagnosis, Symptoms
 from selfheal_edge.errors import ModelClosedError
+from selfheal_edge.monitoring.monitor import Alarm
+from selfheal_edge.monitoring.signals import Measurement
 from selfheal_edge.repair import RepairCase, RepairOutcome, RepairTarget
+from selfheal_edge.tflite.runtimes.compiled import CompiledInstance
+from selfheal_edge.tflite.runtimes.interpreter import InterpreterInstance
 
 ALL = 1 << 20  # bytes: a whole round before each prediction
 
 
 class Own(she.PerformanceMonitor):
-    """A user's own monitor: whatever it does, the core cannot know."""
+    """A user's own monitor: the core calls it, and hears from it what it raises."""
+
+    heard = 0
+
+    def update(self, measurement: Measurement) -> tuple[Alarm, ...]:
+        self.heard += 1
+        return super().update(measurement)
+
+
+class Renamed(she.PerformanceMonitor):
+    """A user's own monitor that updates as ours does."""
 
 
 class Clock:
@@ -59,10 +77,17 @@ def told(model: she.SelfHealingModel) -> list[Any]:
     return [dataclasses.replace(event, monotonic=0.0, wall=0.0) for event in model.events]
 
 
-def is_hot(model: she.SelfHealingModel, x: Array, out: Array | None = None) -> bool:
-    """Whether this goes in one call of the core; served once to see it."""
-    hot = model._serving._hot
-    return hot is not None and hot.predict(x, out) is not None
+def is_hot(
+    model: she.SelfHealingModel, x: Array | dict[str, Array], out: Array | None = None
+) -> bool:
+    """Whether the core takes this without Python's reader; served once to see it."""
+    return model._serving.hot.predict(x, out) is not None
+
+
+def infer_batch(model: she.SelfHealingModel, x: Array) -> she.Predictions:
+    found = model.infer(x)
+    assert isinstance(found, she.Predictions)
+    return found
 
 
 def bank_state(model: she.SelfHealingModel) -> bytes:
@@ -84,7 +109,6 @@ def condition(model: she.SelfHealingModel) -> dict[str, Any]:
         "bank": bank_state(model),
         "window": monitor.window.tobytes(),
         "counts": (monitor.count, monitor.repeats, monitor.nonfinite),
-        "last": model._serving.last,
     }
 
 
@@ -201,28 +225,208 @@ def test_a_batch_equals_single_calls(
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_slower_way_leaves_the_same(
+def test_a_monitor_in_python_leaves_the_same(
     digits_baseline: she.Baseline, samples: Array, name: str
 ) -> None:
     hot, expected = served(digits_baseline, CASES[name], samples, at_once)
     for serve in (at_once, one_by_one):
-        slow, left = served(digits_baseline, CASES[name], samples, serve, Own(digits_baseline))
-        assert same(slow, hot)
+        own = Own(digits_baseline)
+        given, left = served(digits_baseline, CASES[name], samples, serve, own)
+        assert same(given, hot)
+        assert left == expected
+        assert own.heard == expected["health"]["predictions"] == own.count
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_engine_in_python_leaves_the_same(
+    digits_baseline: she.Baseline,
+    samples: Array,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hot, expected = served(digits_baseline, CASES[name], samples, at_once)
+    # What every instance has whose tensors may move.
+    monkeypatch.setattr(CompiledInstance, "engine", None)
+    monkeypatch.setattr(InterpreterInstance, "engine", None)
+    for serve in (at_once, one_by_one, in_parts):
+        given, left = served(digits_baseline, CASES[name], samples, serve)
+        assert same(given, hot)
         assert left == expected
 
 
-def test_which_way(digits_baseline: she.Baseline, model: she.SelfHealingModel) -> None:
-    """What these tests compare are indeed two ways."""
-    x = np.zeros((1, 8, 8, 1), np.int8)
-    assert is_hot(model, x)
-    with she.SelfHealingModel(
-        digits_model_path(), digits_baseline, monitor=Own(digits_baseline)
-    ) as slow:
-        assert not is_hot(slow, x)
+def test_infer_leaves_the_same(digits_baseline: she.Baseline, samples: Array) -> None:
+    """And says of each answer in a batch what it says of it alone."""
+
+    def fields(p: she.Prediction) -> tuple[object, ...]:
+        return (p.id, p.label, p.confidence, p.trusted, p.alarms)
+
+    for name in ("clean", "stuck", "drift", "skip", "damage", "all"):
+        hot, expected = served(digits_baseline, CASES[name], samples, at_once)
+        given: list[she.Prediction] = []
+        batches: list[she.Predictions] = []
+
+        def one_by_one(
+            model: she.SelfHealingModel, x: Array, given: list[she.Prediction] = given
+        ) -> list[Array]:
+            given += [infer_one(model, row) for row in x]
+            return [np.asarray(p.output) for p in given]
+
+        def in_batches(
+            model: she.SelfHealingModel, x: Array, batches: list[she.Predictions] = batches
+        ) -> list[Array]:
+            batches += [infer_batch(model, x[first : first + 17]) for first in range(0, len(x), 17)]
+            return [row for b in batches for row in np.asarray(b.output)]
+
+        for serve in (one_by_one, in_batches):
+            y, left = served(digits_baseline, CASES[name], samples, serve)
+            assert same(y, hot)
+            assert left == expected
+        flat: list[tuple[object, ...]] = []
+        for b in batches:
+            assert b.labels is not None
+            assert b.confidence is not None
+            assert len(b) == len(b.ids) == len(b.alarms)
+            for n in range(len(b)):
+                label = int(b.labels[n])
+                known = label >= 0
+                assert known == (not np.isnan(b.confidence[n]))
+                flat.append(
+                    (
+                        int(b.ids[n]),
+                        label if known else None,
+                        float(b.confidence[n]) if known else None,
+                        bool(b.trusted[n]),
+                        b.alarms[n],
+                    )
+                )
+        assert flat == [fields(p) for p in given]
+        assert all(p.trusted for p in given) == (name in ("clean", "damage"))
+        assert any(p.alarms for p in given) == (name not in ("clean", "damage"))
+
+
+def test_what_the_core_updates(digits_baseline: she.Baseline, samples: Array) -> None:
+    """A monitor that overrides nothing costs nothing: the core updates its charts."""
+    own, renamed = Own(digits_baseline), Renamed(digits_baseline)
+    replaced = she.PerformanceMonitor(digits_baseline)
+    heard: list[Measurement] = []
+    replaced.update = lambda m: heard.append(m) or ()  # type: ignore[method-assign,assignment,func-returns-value]
+    for monitor, count in ((own, 5), (renamed, 5), (replaced, 0)):
+        with she.SelfHealingModel(digits_model_path(), digits_baseline, monitor=monitor) as model:
+            model.predict(samples[:5])
+            assert monitor.count == count
+    assert own.heard == len(heard) == 5
+
+
+def test_what_a_monitor_hears(digits_baseline: she.Baseline, samples: Array) -> None:
+    """A raw run, measured by the obvious steps: to the bit."""
+    heard: list[Measurement] = []
+
+    class Writing(she.PerformanceMonitor):
+        def update(self, measurement: Measurement) -> tuple[Alarm, ...]:
+            heard.append(measurement)
+            return ()
+
+    monitor = Writing(digits_baseline)
+    x = np.concatenate([samples[:20], samples[19:21], samples[20:40]])
+    with she.SelfHealingModel(digits_model_path(), digits_baseline, monitor=monitor) as model:
+        model.predict(x)
+        instance = model._session.instance
+        extractor = digits_baseline.extractor(instance)
+        expected = [extractor.measure([row], instance.run([row]), instance.tapped()) for row in x]
+    assert all(type(m) is Measurement for m in heard)
+    np.testing.assert_equal([tuple(m) for m in heard], [tuple(m) for m in expected])
+    assert [m.repeats_previous for m in heard].count(True) == 2
+
+
+class TestAMonitorOfTheUsers:
+    def test_that_raises(self, digits_baseline: she.Baseline, samples: Array) -> None:
+        class Failing(she.PerformanceMonitor):
+            def update(self, measurement: Measurement) -> tuple[Alarm, ...]:
+                if self.count == 3:
+                    self.core.reset()
+                    raise KeyError("mine")
+                return super().update(measurement)
+
+        for call in ("predict", "infer"):
+            monitor = Failing(digits_baseline)
+            with she.SelfHealingModel(
+                digits_model_path(), digits_baseline, monitor=monitor
+            ) as model:
+                with pytest.raises(KeyError, match="mine"):
+                    getattr(model, call)(samples[:10])
+                assert model.health.predictions == 4
+                with pytest.raises(KeyError, match="mine"):
+                    getattr(model, call)(samples[0])
+
+    def test_that_predicts(self, digits_baseline: she.Baseline, samples: Array) -> None:
+        """Its own inference is another one: answer, label and number of the first stay its own."""
+        inner: list[Array] = []
+
+        class Curious(she.PerformanceMonitor):
+            is_inside = False
+
+            def update(self, measurement: Measurement) -> tuple[Alarm, ...]:
+                if not self.is_inside:
+                    self.is_inside = True
+                    inner.append(answers(model, samples[30])[0])
+                    self.is_inside = False
+                return super().update(measurement)
+
+        with she.SelfHealingModel(digits_model_path(), digits_baseline, seed=1) as plain:
+            expected = [infer_one(plain, x) for x in samples[:9]]
+            other = answers(plain, samples[30])[0]
+        monitor = Curious(digits_baseline)
+        with she.SelfHealingModel(
+            digits_model_path(), digits_baseline, monitor=monitor, seed=1
+        ) as model:
+            given = [infer_one(model, x) for x in samples[:5]]
+            batch = infer_batch(model, samples[5:9])
+            assert same(inner, [other] * 9)
+        outputs = [np.asarray(p.output) for p in given] + list(np.asarray(batch.output))
+        assert same(outputs, [np.asarray(p.output) for p in expected])
+        assert batch.labels is not None
+        labels = [p.label for p in given] + batch.labels.tolist()
+        assert labels == [p.label for p in expected]
+        first = expected[0].id
+        ids = [p.id for p in given] + batch.ids.tolist()
+        assert ids == [first + 2 * n for n in range(9)]
+
+    def test_that_closes(self, digits_baseline: she.Baseline, samples: Array) -> None:
+        class Closing(she.PerformanceMonitor):
+            def update(self, measurement: Measurement) -> tuple[Alarm, ...]:
+                if self.count == 2:
+                    model.close()
+                return super().update(measurement)
+
+        model = she.SelfHealingModel(
+            digits_model_path(), digits_baseline, monitor=Closing(digits_baseline)
+        )
+        with pytest.raises(ModelClosedError):
+            model.predict(samples[:10])
+        assert model.health.state == "closed"
+
+    def test_that_is_forgotten_with_its_model(
+        self, digits_baseline: she.Baseline, samples: Array
+    ) -> None:
+        class Knowing(she.PerformanceMonitor):
+            model: she.SelfHealingModel
+
+            def update(self, measurement: Measurement) -> tuple[Alarm, ...]:
+                return super().update(measurement)
+
+        monitor = Knowing(digits_baseline)
+        model = she.SelfHealingModel(digits_model_path(), digits_baseline, monitor=monitor)
+        monitor.model = model
+        model.predict(samples[0])
+        gone = weakref.ref(monitor)
+        model.close()
+        del monitor, model
+        gc.collect()
+        assert gone() is None
 
 
 def test_an_engine_whose_tensors_may_move(model: she.SelfHealingModel, samples: Array) -> None:
-    """It has no engine: the slower way, and back to the fast one when it is rebuilt."""
+    """It has no engine of its own: its `run` is called, until it is rebuilt."""
     expected = answers(model, samples[:20])
     calls: list[int] = []
     original = model._session.instance.run
@@ -232,13 +436,74 @@ def test_an_engine_whose_tensors_may_move(model: she.SelfHealingModel, samples: 
         return original(inputs)
 
     run_by(model, run)
-    assert not is_hot(model, samples[0])
     assert same(answers(model, samples[:20]), expected)
     assert len(calls) == 20
-    assert model.health.predictions == 40
+    out = np.empty((20, 1, 10), np.int8)
+    assert model.predict(samples[:20], out) is out
+    assert same([out], expected)
+    assert model.health.predictions == 60
     model.rollback()
-    assert is_hot(model, samples[0])
-    assert len(calls) == 20
+    calls.clear()
+    assert same(answers(model, samples[:20]), expected)
+    assert not calls
+
+
+class TestARunInPython:
+    def test_that_is_interrupted(self, model: she.SelfHealingModel, samples: Array) -> None:
+        def run(_: Any) -> Any:
+            raise KeyboardInterrupt
+
+        run_by(model, run)
+        with pytest.raises(KeyboardInterrupt):
+            model.predict(samples[0])
+        assert kinds(model) == []
+
+    def test_that_predicts(self, model: she.SelfHealingModel, samples: Array) -> None:
+        """One engine makes one run at a time."""
+        original = model._session.instance.run
+
+        def run(inputs: Any) -> Any:
+            with pytest.raises(RuntimeError, match="expected a prediction outside of a run"):
+                model.predict(samples[1])
+            return original(inputs)
+
+        expected = answers(model, samples[0])
+        run_by(model, run)
+        assert same(answers(model, samples[0]), expected)
+
+    def test_that_closes(self, digits_baseline: she.Baseline, samples: Array) -> None:
+        model = she.SelfHealingModel(digits_model_path(), digits_baseline)
+        original = model._session.instance.run
+
+        def run(inputs: Any) -> Any:
+            y = original(inputs)
+            model.close()
+            return y
+
+        run_by(model, run)
+        with pytest.raises(ModelClosedError):
+            model.predict(samples[0])
+
+    def test_that_gives_something_else(self, model: she.SelfHealingModel, samples: Array) -> None:
+        run_by(model, lambda _: [])
+        with pytest.raises(ValueError, match="run: expected 1 arrays, got 0"):
+            model.predict(samples[0])
+
+
+@pytest.mark.parametrize("method", ["predict", "infer"])
+def test_bindings_do_not_trust_a_type(
+    model: she.SelfHealingModel, samples: Array, method: str
+) -> None:
+    empty = _core.HotPath.__new__(_core.HotPath)
+    with pytest.raises(TypeError, match=r"expected an initialised .*HotPath"):
+        getattr(empty, method)(samples[0])
+    hot = model._hot
+    for wrong in (12345, "hot", object(), empty):
+        model._hot = wrong  # type: ignore[assignment]
+        with pytest.raises(TypeError):
+            getattr(model, method)(samples[0])
+    model._hot = hot
+    assert len(answers(model, samples[0])) == 1
 
 
 class TestReEntrance:

@@ -240,11 +240,9 @@ def test_public_models(shared_models: Path, runtime: RuntimeName, name: str, cou
             else:
                 rows = named(model.inputs, [r[:, 0] for r in batch])
                 assert same(answers(model, rows), [s[:, 0] for s in stacked]), first
-        assert model._serving._is_hot
-        if len(model.inputs) == len(model.outputs) == 1:
-            served = model.health.predictions
-            assert is_hot(model, random_batch(model.inputs, 1, seed=1)[0])
-            assert model.health.predictions == served + 1 == count + 1
+        served = model.health.predictions
+        assert is_hot(model, named(model.inputs, random_batch(model.inputs, 1, seed=1)))
+        assert model.health.predictions == served + 1 == count + 1
         assert "diagnosis" not in kinds(model) or not model.weights.scrub()
 
 

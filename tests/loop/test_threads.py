@@ -9,7 +9,17 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from tests.support import Array, DoNothing, answers, bytes_of, flip, largest_region, pristine, same
+from tests.support import (
+    Array,
+    DoNothing,
+    answers,
+    bytes_of,
+    flip,
+    infer_one,
+    largest_region,
+    pristine,
+    same,
+)
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path
@@ -154,7 +164,7 @@ def test_ids_of_threads(model: she.SelfHealingModel, samples: Array) -> None:
 
     def work() -> None:
         for x in samples[:100]:
-            ids.append(model.infer(x).id)
+            ids.append(infer_one(model, x).id)
 
     together(*[work] * 4)
     assert len(set(ids)) == 400

@@ -80,6 +80,24 @@ std::size_t ImageGuard::advance(Sweep& sweep, std::size_t budget, bool keyed,
   return count;
 }
 
+std::size_t ImageGuard::look(std::size_t fast_bytes, std::span<Finding> found) noexcept {
+  const std::size_t block_bytes = image_->block_bytes();
+  const std::size_t round = fast_.order.size() * block_bytes;
+  fast_.credit = std::min(fast_.credit + std::min(fast_bytes, round), round);
+  std::size_t count = 0;
+  while (fast_.credit >= block_bytes && count < found.size()) {
+    const std::size_t block = fast_.order.at(fast_.next);
+    if (!image_->check_block(block, false)) {
+      found[count] = {};
+      found[count++].block = static_cast<std::uint32_t>(block);
+    }
+    fast_.credit -= block_bytes;
+    ++fast_.visited;
+    if (++fast_.next == fast_.order.size()) fast_.next = 0;
+  }
+  return count;
+}
+
 std::size_t ImageGuard::sweep(std::span<Finding> found) noexcept {
   std::size_t count = 0;
   Finding spare;

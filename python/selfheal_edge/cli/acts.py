@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from selfheal_edge.assets import DigitsData, digits_model_path
 from selfheal_edge.causes import Cause
+from selfheal_edge.health import Prediction
 from selfheal_edge.model import SelfHealingModel
 from selfheal_edge.redteam.inject import Flip, inject
 from selfheal_edge.tflite.runtimes.select import KernelsArgument, RuntimeArgument
@@ -120,6 +121,7 @@ class Stage:
         seen = len(self._model.events)
         for n, (image, label) in enumerate(zip(images, labels, strict=True), start=1):
             prediction = self._model.infer(image[None])
+            assert isinstance(prediction, Prediction)
             right += prediction.label == label
             act.predictions += 1
             if not over:

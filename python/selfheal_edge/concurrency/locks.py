@@ -12,7 +12,7 @@ from selfheal_edge.errors import ModelClosedError
 __all__ = ["ModelLock"]
 
 
-class ModelLock(_core.TurnScope):
+class ModelLock(_core.LockScope):
     """A re-entrant lock that also knows when the model was closed.
 
     Parameters

@@ -2,68 +2,35 @@
 
 from __future__ import annotations
 
-import math
+import dataclasses
+import functools
 import weakref
-from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, Final, TypeAlias, TypeVar
 
 import numpy as np
 
 from selfheal_edge import _core
 from selfheal_edge.concurrency.locks import ModelLock
+from selfheal_edge.health import Prediction, Predictions
 from selfheal_edge.inference.incident import Incident
-from selfheal_edge.integrity.weights import CorruptBlock, Weights
-from selfheal_edge.monitoring.monitor import Alarm, PerformanceMonitor
+from selfheal_edge.integrity.weights import Weights
+from selfheal_edge.monitoring.monitor import Alarm, Monitor, PerformanceMonitor
 from selfheal_edge.monitoring.signals import Measurement, SignalExtractor
 from selfheal_edge.policy import Policy
-from selfheal_edge.tflite.arrays import Batch, join_outputs, shape_outputs
+from selfheal_edge.tflite.arrays import Batch, dequantize, shape_outputs
 from selfheal_edge.tflite.runtimes.protocol import Array, Instance, TensorSpec
 from selfheal_edge.tflite.session import Session
 
-__all__ = ["Last", "Serving"]
+__all__ = ["Serving"]
 
 T = TypeVar("T")
 
 _DAMAGE: Final = _core.ATTENTION["damage"]
 _FAILED: Final = _core.ATTENTION["run_failed"]
 _ALARM: Final = _core.ATTENTION["alarm"]
-_MOST_FAST: Final = 1 / 8
-_MOST_KEYED: Final = 1 / 64
 
-
-class Last(NamedTuple):
-    """What was measured on the latest inference."""
-
-    label: int | None
-    confidence: float | None
-    sound: bool
-    """Whether all inputs and outputs were finite, and no sweep that was due was left out."""
-
-
-class _Pacer:
-    """What the core's `SweepPacer` does, for the slower way."""
-
-    def __init__(self, least: int, seconds: float | None, most: float) -> None:
-        self._least = least
-        self._seconds = seconds if least else None
-        self._most = most
-        self._last: float | None = None
-        self._share = 0.0
-        self._owed = 0
-
-    def tick(self, now: float, block_bytes: int) -> bool:
-        self._owed += self._least
-        last, self._last = self._last, now
-        if self._seconds is not None and last is not None:
-            share = self._share + (now - last) / self._seconds
-            self._share = min(max(0.0, share), self._most)
-        return self._owed >= block_bytes or self._share > 0.0
-
-    def due(self, round_bytes: int) -> int:
-        return self._owed + int(self._share * round_bytes)
-
-    def done(self) -> None:
-        self._owed, self._share = 0, 0.0
+Answer: TypeAlias = Array | dict[str, Array]
 
 
 def _weakly(method: Callable[..., T]) -> Callable[..., T]:
@@ -81,16 +48,25 @@ def _weakly(method: Callable[..., T]) -> Callable[..., T]:
     return call
 
 
-def _tensor(spec: TensorSpec) -> tuple[np.dtype[np.generic], tuple[int, ...], float, int]:
-    return spec.dtype, spec.shape, spec.scale if spec.quantized else 0.0, spec.zero_point
+def _tensor(spec: TensorSpec) -> tuple[str, np.dtype[np.generic], tuple[int, ...], float, int]:
+    scale = spec.scale if spec.quantized else 0.0
+    return spec.name, spec.dtype, spec.shape, scale, spec.zero_point
+
+
+def _heard_by(monitor: Monitor) -> _core.InferenceMonitor | Callable[..., object]:
+    """Return what the core updates: its own monitor, or the method of the user's."""
+    method = monitor.update
+    is_ours = getattr(method, "__func__", None) is PerformanceMonitor.update
+    if is_ours and isinstance(monitor, PerformanceMonitor):
+        return monitor.core
+    return _weakly(method) if hasattr(method, "__func__") else method
 
 
 class Serving:
     """One model's inferences: sweep, run, measure, monitor.
 
-    Nearly always in one call into the core. A model whose tensors may move, a monitor of the user's
-    own, and a policy that wants the first word before damage is repaired go a slower way, with the
-    same results.
+    All of it is one call into the core, which enters Python where something is up, and where what
+    it works on is Python: an instance whose tensors may move, a monitor of the user's own.
 
     Parameters
     ----------
@@ -101,7 +77,9 @@ class Serving:
     clock
         Monotonic seconds; None for the core's own.
     at_once
-        Whether the core shall repair what its sweep finds.
+        Whether the core shall repair what its sweep finds; otherwise it only looks.
+    first_id
+        The `Prediction.id` of an inference is this and its number.
     handle
         Called with what came up, under the inference lock.
     """
@@ -112,12 +90,13 @@ class Serving:
         session: Session,
         weights: Weights,
         extractor: SignalExtractor,
-        monitor: PerformanceMonitor,
+        monitor: Monitor,
         policy: Policy,
         inference_lock: ModelLock,
         maintenance_lock: ModelLock,
         clock: Callable[[], float] | None,
         at_once: bool,
+        first_id: int,
         handle: Callable[[Incident], None],
     ) -> None:
         self._weights = weights
@@ -125,38 +104,36 @@ class Serving:
         self._monitor = monitor
         self._inference_lock = inference_lock
         self._maintenance_lock = maintenance_lock
-        self._at_once = at_once
         self._handle = handle
         self._clock = _core.coarse_seconds if clock is None else clock
-        self.alarms: tuple[Alarm, ...] = ()
-        """Raised by the latest inference that raised any; whoever asks resets it before."""
         instance = session.instance
+        self._inputs = [_tensor(spec) for spec in instance.inputs]
+        self._outputs = [_tensor(spec) for spec in instance.outputs]
         self._specs = instance.outputs
+        self._trusted = _core.Flag()
         fast, keyed = policy.scrub_bytes_per_predict, policy.keyed_bytes_per_predict
-        self._fast = _Pacer(fast, policy.sweep_seconds, _MOST_FAST)
-        self._keyed = _Pacer(keyed, policy.keyed_sweep_seconds, _MOST_KEYED)
-        self._slow_number = 0
-        self._slow_last = Last(None, None, True)
-        self._left_out = False
-        self._due: tuple[int | None, float] = (None, math.inf)
-        self._watched = False
-        self._hot: _core.HotPath | None = None
-        if at_once and type(monitor) is PerformanceMonitor:
-            self._hot = _core.HotPath(
-                turn=inference_lock.core,
-                signals=extractor.core,
-                monitor=monitor.core,
-                inputs=[_tensor(spec) for spec in instance.inputs],
-                outputs=[_tensor(spec) for spec in instance.outputs],
-                attend=_weakly(self._handle_hot),
-                ended=_weakly(inference_lock.ended),
-                clock=None if clock is None else _weakly(self.now),
-                fast_bytes=fast,
-                keyed_bytes=keyed,
-                fast_seconds=(policy.sweep_seconds or 0.0) if fast else 0.0,
-                keyed_seconds=(policy.keyed_sweep_seconds or 0.0) if keyed else 0.0,
-            )
-        self._is_hot = False
+        self.hot = _core.HotPath(
+            inference_lock=inference_lock.core,
+            signals=extractor.core,
+            monitor=_heard_by(monitor),
+            measurement=Measurement,
+            inputs=self._inputs,
+            outputs=self._outputs,
+            prediction=Prediction,
+            predictions=Predictions,
+            trusted=self._trusted,
+            first_id=first_id,
+            handle=_weakly(self._handle_hot),
+            ended=_weakly(inference_lock.ended),
+            clock=None if clock is None else _weakly(self.now),
+            shape=functools.partial(shape_outputs, self._specs),
+            fast_bytes=fast,
+            keyed_bytes=keyed,
+            fast_seconds=(policy.sweep_seconds or 0.0) if fast else 0.0,
+            keyed_seconds=(policy.keyed_sweep_seconds or 0.0) if keyed else 0.0,
+            heals=at_once,
+        )
+        """What `SelfHealingModel.predict` and `infer` try first."""
         self.on_spare = False
         """Whether the spare serves, which was proven sound."""
         self.guard()
@@ -164,11 +141,18 @@ class Serving:
 
     def attach(self, instance: Instance, *, spare: bool = False) -> None:
         """Serve from this instance from now on; to be called under the lock."""
-        self._instance, self.on_spare = instance, spare
-        if self._hot is None:
-            return
-        self._hot.attach(instance.engine, self._extractor.tap)
-        self._is_hot = instance.engine is not None
+        self.on_spare = spare
+        tap = self._extractor.tap
+        engine = instance.engine
+        if engine is None:  # its tensors may move
+            engine = _core.PythonEngine(
+                run=instance.run,
+                tapped=instance.tapped,
+                inputs=self._inputs,
+                outputs=self._outputs,
+                taps=[_tensor(spec) for spec in instance.taps] if tap >= 0 else [],
+            )
+        self.hot.attach(engine, tap, proven=spare)
 
     def exchange(self, instance: Instance) -> None:
         """Serve from the model's new instance, unless the spare serves; likewise."""
@@ -177,155 +161,92 @@ class Serving:
 
     def guard(self) -> None:
         """Sweep the images that there are now."""
-        if self._hot is not None:
-            images = self._weights.images.values()
-            with self._inference_lock:  # whoever predicts may be about to ask what was found
-                self._hot.guard([image.guard for image in images], self._maintenance_lock.core)
+        images = self._weights.images.values()
+        with self._inference_lock:  # whoever predicts may be about to ask what was found
+            self.hot.guard([image.guard for image in images], self._maintenance_lock.core)
 
     def release(self) -> None:
         """Let go of the instance; nothing is served any more."""
-        if self._hot is not None:
-            self._hot.attach(None)
-            self._hot.guard([])
-        self._is_hot = False
+        self.hot.attach(None)
+        self.hot.guard([])
 
     @property
     def memory_bytes(self) -> int:
         """Bytes of the hot path."""
-        return 0 if self._hot is None else self._hot.memory_bytes()
+        return self.hot.memory_bytes()
 
     @property
     def number(self) -> int:
         """Predictions so far."""
-        return self._slow_number if self._hot is None else self._hot.number
+        return self.hot.number
 
     def handle_at(self, number: int | None, second: float, *, always: bool) -> None:
-        """Handle the inference of this number or time, or to every one."""
-        self._due, self._watched = (number, second), always
-        if self._hot is not None:
-            self._hot.due_number, self._hot.due_seconds = number, second
-            self._hot.watched = always
+        """Handle the inference of this number or time, or every one."""
+        self.hot.due_number, self.hot.due_seconds = number, second
+        self.hot.watched = always
+
+    def trust(self, holds: bool) -> None:
+        """Say whether answers of the model's own may be relied on from now on."""
+        self._trusted.value = holds
 
     def now(self) -> float:
         """Seconds of the clock that `handle_at` means."""
         return self._clock()
 
-    @property
-    def hot(self) -> _core.HotPath | None:
-        """What `SelfHealingModel.predict` tries first; None where nothing goes that way."""
-        return self._hot
-
-    def serve(self, batch: Batch) -> Array | dict[str, Array]:
+    def serve(self, batch: Batch) -> Answer:
         """Serve n inferences, one after the other.
 
         Under the lock for each if other threads wait, or for all where the caller has it.
         """
-        specs = self._specs
-        if self._is_hot:
-            assert self._hot is not None
-            results = [np.empty((batch.size, *spec.shape), spec.dtype) for spec in specs]
-            try:
-                self._hot.serve(batch.rows, results, batch.nonfinite)
-            except RuntimeError:
-                self._inference_lock.check_open()
-                raise
-            return join_outputs(specs, results, batch.form, batch.real)
-        counts = batch.nonfinite
-        answers = []
-        with self._inference_lock:
-            for n in range(batch.size):
-                if n:
-                    self._inference_lock.give_way()
-                inputs = [r[n, ...] for r in batch.rows]
-                answers.append(self._serve_one(inputs, 0 if counts is None else int(counts[n])))
-        return shape_outputs(specs, answers, batch.form, batch.real)
+        answer: Answer = self._served(batch, records=False)
+        return self._real(answer) if self._wants_reals(batch) else answer
 
-    @property
-    def last(self) -> Last:
-        """What was measured on the latest inference."""
-        hot = self._hot
-        if hot is None or not self._is_hot:
-            return self._slow_last
-        label = hot.label
-        left_out = hot.left_out and not self.on_spare  # which is proven, and not swept
-        sound = not (hot.nonfinite or hot.nonfinite_outputs or left_out)
-        return Last(label, None if label is None else hot.confidence, sound)
-
-    def _handle_hot(self, up: int, error: BaseException | None) -> None:
-        assert self._hot is not None
-        number = self._hot.number
-        if up & _DAMAGE:
-            self._handle(Incident(number, damage=self._weights.describe(self._hot.findings)))
-        elif up & _FAILED:
-            self._handle(Incident(number, error=error))
-        else:
-            alarms = self._monitor.alarms() if up & _ALARM else ()
-            self.alarms = alarms
-            self._handle(Incident(number, alarms=alarms, again=self._hot.again))
-
-    def _serve_one(self, inputs: list[Array], nonfinite: int) -> Sequence[Array]:
-        now = self._clock()
-        self._inference_lock.check_open()  # the clock is the user's
-        if found := self._sweep(now):
-            self._handle(Incident(self.number, damage=found))
-        run = self._instance.run
-        try:
-            outputs = run(inputs)
-        except Exception as error:  # the input's fault, or that of bytes not swept yet
-            self._handle(Incident(self.number, error=error))
-            outputs = self._instance.run(inputs)
-        if self._hot is None:
-            self._slow_number += 1
-        else:
-            self._hot.count_one()
-        measured = self._measure(inputs, outputs, nonfinite)
-        alarms = self._monitor.update(measured)
-        number = self.number
-        due_number, due_second = self._due
-        is_due = now >= due_second or (due_number is not None and number >= due_number)
-        if not (alarms or is_due or self._watched):
-            return outputs
-        self.alarms = alarms
-
-        def again() -> None:
-            nonlocal outputs
-            outputs = self._instance.run(inputs)
-            self._measure(inputs, outputs, nonfinite)
-
-        self._handle(Incident(number, alarms=alarms, again=again))
-        return outputs
-
-    def _sweep(self, now: float) -> tuple[CorruptBlock, ...]:
-        """Sweep what is due, unless somebody works on the images: then it stays due."""
-        images = tuple(self._weights.images.values())
-        block_bytes = images[-1].image.block_bytes
-        is_fast_due = self._fast.tick(now, block_bytes)
-        is_keyed_due = self._keyed.tick(now, block_bytes)
-        found: tuple[CorruptBlock, ...] = ()
-        self._left_out = False
-        if not (is_fast_due or is_keyed_due):
-            return found
-        with self._maintenance_lock.attempt() as is_mine:
-            if not is_mine:
-                self._left_out = True
-                return found
-            for image in images:
-                fast = self._fast.due(image.guard.fast_blocks * block_bytes)
-                keyed = self._keyed.due(image.guard.keyed_blocks * block_bytes)
-                found += image.step(fast, keyed) if self._at_once else image.look(fast)
-            self._fast.done()
-            self._keyed.done()
+    def infer(self, batch: Batch) -> Prediction | Predictions:
+        """Serve likewise; return the answers with what the guard makes of them."""
+        found: Prediction | Predictions = self._served(batch, records=True)
+        if self._wants_reals(batch):
+            return dataclasses.replace(found, output=self._real(found.output))
         return found
 
-    def _measure(
-        self, inputs: Sequence[Array], outputs: Sequence[Array], nonfinite: int
-    ) -> Measurement:
-        taps = self._instance.tapped() if self._extractor.tap >= 0 else []
-        measured = self._extractor.measure(inputs, outputs, taps)
-        if nonfinite:  # what was replaced must not be taken for a signal
-            unknown = (float("nan"),) * len(measured.values)
-            measured = measured._replace(values=unknown, nonfinite=nonfinite)
-        left_out = self._left_out and not self.on_spare
-        sound = not (measured.nonfinite or measured.nonfinite_outputs or left_out)
-        self._slow_last = Last(measured.label, measured.confidence, sound)
-        return measured
+    def _served(self, batch: Batch, *, records: bool) -> Any:
+        try:
+            return self.hot.serve(
+                batch.rows,
+                form=batch.form,
+                real=batch.real and self.hot.has_reals,
+                nonfinite=batch.nonfinite,
+                records=records,
+            )
+        except RuntimeError:
+            self._inference_lock.check_open()
+            raise
+
+    def _wants_reals(self, batch: Batch) -> bool:
+        """Whether real numbers are to go out that the core does not make: of rare levels."""
+        return batch.real and not self.hot.has_reals
+
+    def _real(self, answer: Answer) -> Answer:
+        if isinstance(answer, dict):
+            return {spec.name: dequantize(answer[spec.name], spec) for spec in self._specs}
+        return dequantize(answer, self._specs[0])
+
+    def _handle_hot(
+        self, up: int, error: BaseException | None, raised: Iterable[Alarm] | None
+    ) -> tuple[Alarm, ...]:
+        """Handle what came up; return the alarms of the inference."""
+        number = self.hot.number
+        if up & _DAMAGE:
+            self._handle(Incident(number, damage=self._weights.describe(self.hot.findings)))
+            return ()
+        if up & _FAILED:
+            self._handle(Incident(number, error=error))
+            return ()
+        alarms: tuple[Alarm, ...] = ()
+        if up & _ALARM:
+            alarms = self._alarms() if raised is None else tuple(raised)
+        self._handle(Incident(number, alarms=alarms, again=self.hot.again))
+        return alarms
+
+    def _alarms(self) -> tuple[Alarm, ...]:
+        assert isinstance(self._monitor, PerformanceMonitor), "the core updates no other"
+        return self._monitor.alarms()

@@ -121,13 +121,11 @@ class GuardedImage:
             else None
         )
         self.guard = _core.ImageGuard(self.image, self.pool, self.parity, _seed())
-        self._credit = 0  # bytes that are due of a block that is not yet
-        self.scrubber = _core.Scrubber(self.image, _seed())
 
     @property
     def sweeps(self) -> int:
         """Complete fast sweeps."""
-        return max(self.guard.sweeps, self.scrubber.sweeps)
+        return self.guard.sweeps
 
     def describe(self, blocks: Sequence[int]) -> tuple[CorruptBlock, ...]:
         """Say what the given blocks hold."""
@@ -163,10 +161,7 @@ class GuardedImage:
 
     def look(self, fast_bytes: int) -> tuple[CorruptBlock, ...]:
         """Check the next slice by checksum alone, and repair nothing."""
-        self._credit += fast_bytes
-        due = self._credit - self._credit % self.image.block_bytes
-        self._credit -= due
-        return self.describe(self.scrubber.step(due)) if due else ()
+        return tuple(map(self.report, self.guard.look(fast_bytes)))
 
     def heal(self, blocks: Sequence[int]) -> tuple[CorruptBlock, ...]:
         """Heal the given blocks; return those that needed it."""
@@ -207,7 +202,7 @@ class GuardedImage:
     @property
     def memory_bytes(self) -> int:
         """Bytes of seals, snapshots, parity and sweeps, without the live bytes."""
-        parts = (self.image, self.guard, self.scrubber, self.pool, self.parity)
+        parts = (self.image, self.guard, self.pool, self.parity)
         return sum(part.memory_bytes() for part in parts if part is not None)
 
     def close(self) -> None:

@@ -77,6 +77,7 @@ def assemble(
     inference_lock: ModelLock,
     maintenance_lock: ModelLock,
     clock: Callable[[], float] | None,
+    first_id: int,
 ) -> Parts:
     """Make the parts of one model and join them.
 
@@ -126,12 +127,13 @@ def assemble(
                 session=session,
                 weights=weights,
                 extractor=extractor,
-                monitor=monitor,  # type: ignore[arg-type]
+                monitor=monitor,
                 policy=policy,
                 inference_lock=inference_lock,
                 maintenance_lock=maintenance_lock,
                 clock=clock,
                 at_once=core_heals_at_once(policy, kit),
+                first_id=first_id,
             ),
         )
         undo.pop_all()

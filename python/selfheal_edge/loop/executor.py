@@ -213,6 +213,7 @@ class LoopExecutor:
     def _decide(self, incident: AnyIncident) -> tuple[do.Action, ...]:
         with self._inference_lock:
             self._state, actions = decide(self._state, incident)
+            self.serving.trust(self._state.is_trusted)
             return actions
 
     def _tell_time(self) -> None:

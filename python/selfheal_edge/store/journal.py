@@ -104,7 +104,7 @@ class Journal:
         self._clock = time.monotonic if clock is None else clock
         self._next = 0
         self._undelivered: deque[Event] = deque(maxlen=capacity)
-        self._delivering = _core.TurnLock()
+        self._delivering = _core.FairLock()
 
     def __len__(self) -> int:
         return len(self._events)

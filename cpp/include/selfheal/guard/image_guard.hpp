@@ -82,6 +82,8 @@ class ImageGuard {
   /// and the next one goes on there. Returns how many there are.
   std::size_t step(std::size_t fast_bytes, std::size_t keyed_bytes,
                    std::span<Finding> found) noexcept;
+  /// Goes on with the fast sweep likewise, over live blocks by checksum alone, and repairs nothing.
+  std::size_t look(std::size_t fast_bytes, std::span<Finding> found) noexcept;
   /// The whole of both sweeps now, without touching their positions. Returns how many findings
   /// there are, of which `found` has the first ones; all are healed where that is possible.
   std::size_t sweep(std::span<Finding> found) noexcept;

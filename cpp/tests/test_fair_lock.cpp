@@ -5,9 +5,9 @@
 #include <thread>
 #include <vector>
 
-#include "turn_lock.hpp"
+#include "fair_lock.hpp"
 
-using selfheal::runtime::TurnLock;
+using selfheal::runtime::FairLock;
 using namespace std::chrono_literals;
 
 namespace {
@@ -22,13 +22,13 @@ void wait_until(Condition condition) {
   }
 }
 
-bool elsewhere(TurnLock& lock, bool (*act)(TurnLock&)) {
+bool elsewhere(FairLock& lock, bool (*act)(FairLock&)) {
   bool result = false;
   std::thread([&] { result = act(lock); }).join();
   return result;
 }
 
-bool can_take(TurnLock& lock) {
+bool can_take(FairLock& lock) {
   if (!lock.try_enter()) return false;
   lock.leave();
   return true;
@@ -37,13 +37,13 @@ bool can_take(TurnLock& lock) {
 }  // namespace
 
 TEST_CASE("its holder may take it again, and gives it back as often") {
-  TurnLock lock;
+  FairLock lock;
   CHECK_FALSE(lock.is_mine());
   lock.enter();
   CHECK(lock.is_mine());
   CHECK(lock.try_enter());
   lock.enter();
-  CHECK_FALSE(elsewhere(lock, [](TurnLock& l) { return l.is_mine(); }));
+  CHECK_FALSE(elsewhere(lock, [](FairLock& l) { return l.is_mine(); }));
   CHECK_FALSE(lock.leave());
   CHECK_FALSE(elsewhere(lock, can_take));
   CHECK_FALSE(lock.leave());
@@ -54,10 +54,10 @@ TEST_CASE("its holder may take it again, and gives it back as often") {
 }
 
 TEST_CASE("closing lets holders finish and tells the others") {
-  TurnLock lock;
+  FairLock lock;
   lock.enter();
   CHECK_FALSE(lock.is_closed());
-  CHECK(elsewhere(lock, [](TurnLock& l) {
+  CHECK(elsewhere(lock, [](FairLock& l) {
     l.close();
     return l.is_closed();
   }));
@@ -69,7 +69,7 @@ TEST_CASE("closing lets holders finish and tells the others") {
 TEST_CASE("turns come in the order of arrival, and nobody overtakes who waits") {
   constexpr int kThreads = 6;
   for (int round = 0; round < 5; ++round) {
-    TurnLock lock;
+    FairLock lock;
     lock.enter();
     std::vector<int> order;
     std::vector<std::thread> threads;
@@ -99,7 +99,7 @@ TEST_CASE("turns come in the order of arrival, and nobody overtakes who waits") 
 }
 
 TEST_CASE("a thread that takes it again and again starves nobody") {
-  TurnLock lock;
+  FairLock lock;
   std::atomic<bool> is_done{false};
   std::atomic<long> turns{0};
   std::thread greedy([&] {
@@ -122,7 +122,7 @@ TEST_CASE("a thread that takes it again and again starves nobody") {
 TEST_CASE("many threads: one at a time, each gets all its turns") {
   constexpr int kThreads = 8;
   constexpr int kTurns = 3000;
-  TurnLock lock;
+  FairLock lock;
   long plain = 0;  // a race here is what the thread sanitizer looks for
   std::atomic<int> inside{0};
   std::atomic<int> overlaps{0};
@@ -157,7 +157,7 @@ TEST_CASE("many threads: one at a time, each gets all its turns") {
 }
 
 TEST_CASE("no wake-up is lost: two threads hand it to and fro") {
-  TurnLock lock;
+  FairLock lock;
   long total = 0;
   const auto work = [&] {
     for (int i = 0; i < 20000; ++i) {
@@ -173,7 +173,7 @@ TEST_CASE("no wake-up is lost: two threads hand it to and fro") {
 }
 
 TEST_CASE("giving way lets in who waits, then goes on") {
-  TurnLock lock;
+  FairLock lock;
   lock.enter();
   CHECK_FALSE(lock.give_way());  // nobody waits
   std::atomic<bool> is_in{false};

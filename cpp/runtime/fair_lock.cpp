@@ -1,8 +1,8 @@
-#include "turn_lock.hpp"
+#include "fair_lock.hpp"
 
 namespace selfheal::runtime {
 
-bool TurnLock::take() noexcept {
+bool FairLock::take() noexcept {
   bool expected = false;
   if (!is_taken_.compare_exchange_strong(expected, true, std::memory_order_seq_cst)) return false;
   owner_.store(std::this_thread::get_id(), std::memory_order_relaxed);
@@ -10,7 +10,7 @@ bool TurnLock::take() noexcept {
   return true;
 }
 
-bool TurnLock::try_enter() noexcept {
+bool FairLock::try_enter() noexcept {
   if (is_mine()) {
     ++depth_;
     return true;
@@ -18,7 +18,7 @@ bool TurnLock::try_enter() noexcept {
   return waiting_.load(std::memory_order_seq_cst) == 0 && take();
 }
 
-void TurnLock::enter() {
+void FairLock::enter() {
   if (try_enter()) return;
   std::unique_lock lock(queue_);
   waiting_.fetch_add(1, std::memory_order_seq_cst);
@@ -29,7 +29,7 @@ void TurnLock::enter() {
   // The next in line looks once more when this turn ends.
 }
 
-bool TurnLock::leave() noexcept {
+bool FairLock::leave() noexcept {
   if (--depth_ != 0) return false;
   owner_.store(std::thread::id(), std::memory_order_relaxed);
   is_taken_.store(false, std::memory_order_seq_cst);
@@ -41,7 +41,7 @@ bool TurnLock::leave() noexcept {
   return true;
 }
 
-bool TurnLock::give_way() {
+bool FairLock::give_way() {
   if (!can_give_way()) return false;
   leave();
   enter();

@@ -16,7 +16,7 @@ namespace selfheal::runtime {
 /// A thread that serves one prediction after the other would otherwise take a plain mutex back
 /// before any other had woken up, and a worker that wants to repair something would wait for ever.
 /// Free of contention, enter() and leave() are one atomic exchange each. Any thread.
-class TurnLock {
+class FairLock {
  public:
   /// Takes the lock if it is free and nobody waits for it, or if this thread has it.
   bool try_enter() noexcept;

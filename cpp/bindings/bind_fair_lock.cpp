@@ -2,27 +2,27 @@
 #include <utility>
 
 #include "bindings.hpp"
-#include "turn_lock.hpp"
+#include "fair_lock.hpp"
 
 namespace {
 
-using selfheal::runtime::TurnLock;
+using selfheal::runtime::FairLock;
 
 // Whoever waits does so without the GIL, or the holder could not finish.
-void enter(TurnLock& lock) {
+void enter(FairLock& lock) {
   if (lock.try_enter()) return;
   const selfheal::python::ReleasedGil released;
   lock.enter();
 }
 
-bool give_way(TurnLock& lock) {
+bool give_way(FairLock& lock) {
   if (!lock.is_mine()) throw std::runtime_error("give_way: expected the lock to be this thread's");
   if (!lock.can_give_way()) return false;
   const selfheal::python::ReleasedGil released;
   return lock.give_way();
 }
 
-bool leave(TurnLock& lock) {
+bool leave(FairLock& lock) {
   if (!lock.is_mine()) throw std::runtime_error("leave: expected the lock to be this thread's");
   return lock.leave();
 }
@@ -32,21 +32,21 @@ bool leave(TurnLock& lock) {
 
 // try_enter() for the length of a block, which hears whether it succeeded.
 struct Attempt {
-  std::shared_ptr<TurnLock> lock;
+  std::shared_ptr<FairLock> lock;
   bool is_taken = false;
 };
 
 // enter() for the length of a block, with the conditions and the consequences that `Turns` has.
-struct TurnScope {
-  std::shared_ptr<TurnLock> lock = std::make_shared<TurnLock>();
-  std::shared_ptr<TurnLock> inner;  // taken after this one, where a thread takes both
+struct LockScope {
+  std::shared_ptr<FairLock> lock = std::make_shared<FairLock>();
+  std::shared_ptr<FairLock> inner;  // taken after this one, where a thread takes both
 
   bool is_inside_inner() const { return inner && inner->is_mine() && !lock->is_mine(); }
 };
 
 void enter_scope(const py::object& self) {
-  const auto& scope = self.cast<const TurnScope&>();
-  TurnLock& lock = *scope.lock;
+  const auto& scope = self.cast<const LockScope&>();
+  FairLock& lock = *scope.lock;
   const auto refuse = [&self] {
     self.attr("check")();
     throw std::runtime_error("check: expected to say why nobody may come in");
@@ -59,48 +59,48 @@ void enter_scope(const py::object& self) {
 }
 
 void leave_scope(const py::object& self, const py::args& /*error*/) {
-  if (leave(*self.cast<const TurnScope&>().lock)) self.attr("ended")();
+  if (leave(*self.cast<const LockScope&>().lock)) self.attr("ended")();
 }
 
 }  // namespace
 
-void bind_turn_lock(py::module_& m) {
-  py::class_<TurnLock, std::shared_ptr<TurnLock>>(
-      m, "TurnLock", "A re-entrant lock that is handed on in the order of arrival.")
+void bind_fair_lock(py::module_& m) {
+  py::class_<FairLock, std::shared_ptr<FairLock>>(
+      m, "FairLock", "A re-entrant lock that is handed on in the order of arrival.")
       .def(py::init<>())
       .def("enter", &enter, "Take it; wait for those who came before.")
-      .def("try_enter", &TurnLock::try_enter, "Take it if nobody has it or waits; say whether.")
+      .def("try_enter", &FairLock::try_enter, "Take it if nobody has it or waits; say whether.")
       .def("leave", &leave, "Give it back; True when this thread has it no more.")
       .def("give_way", &give_way, "Let in who waits, if it was taken once; say whether.")
       .def("__enter__", &enter, "Take it.")
       .def(
-          "__exit__", [](TurnLock& lock, const py::args& /*error*/) { leave(lock); },
+          "__exit__", [](FairLock& lock, const py::args& /*error*/) { leave(lock); },
           "Give it back.")
       .def(
-          "attempt", [](std::shared_ptr<TurnLock> lock) { return Attempt{std::move(lock)}; },
+          "attempt", [](std::shared_ptr<FairLock> lock) { return Attempt{std::move(lock)}; },
           "Make a context that takes it if nobody has it or waits, and says whether.")
-      .def("close", &TurnLock::close, "Let nobody in any more.")
-      .def_property_readonly("mine", &TurnLock::is_mine, "Whether this thread has it.")
-      .def_property_readonly("closed", &TurnLock::is_closed, "Whether nobody may come in any more.")
-      .def_property_readonly("forked", &TurnLock::forked,
+      .def("close", &FairLock::close, "Let nobody in any more.")
+      .def_property_readonly("mine", &FairLock::is_mine, "Whether this thread has it.")
+      .def_property_readonly("closed", &FairLock::is_closed, "Whether nobody may come in any more.")
+      .def_property_readonly("forked", &FairLock::forked,
                              "Whether this process is a fork of the one that made it.");
-  py::class_<Attempt>(m, "TurnAttempt",
+  py::class_<Attempt>(m, "LockAttempt",
                       "A lock that is taken for a block if that needs no waiting.")
       .def("__enter__", [](Attempt& self) { return self.is_taken = self.lock->try_enter(); })
       .def("__exit__", [](Attempt& self, const py::args& /*error*/) {
         if (std::exchange(self.is_taken, false)) self.lock->leave();
       });
-  py::class_<TurnScope>(m, "TurnScope",
+  py::class_<LockScope>(m, "LockScope",
                         "What `Turns` is built on: a lock for the length of a block.")
-      .def(py::init([](TurnScope* outer) {
-             auto scope = std::make_unique<TurnScope>();
+      .def(py::init([](LockScope* outer) {
+             auto scope = std::make_unique<LockScope>();
              if (outer != nullptr) outer->inner = scope->lock;
              return scope;
            }),
            py::arg("outer") = nullptr)
       .def_property_readonly(
-          "core", [](const TurnScope& self) { return self.lock; }, "The lock.")
-      .def_property_readonly("inside_inner", &TurnScope::is_inside_inner,
+          "core", [](const LockScope& self) { return self.lock; }, "The lock.")
+      .def_property_readonly("inside_inner", &LockScope::is_inside_inner,
                              "Whether this thread has the inner lock and not this one.")
       .def("__enter__", &enter_scope, "Take the lock; raise what `check` raises.")
       .def("__exit__", &leave_scope, "Give it back; call `ended` if that was the last.");
