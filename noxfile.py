@@ -44,6 +44,17 @@ def _install(session: nox.Session, runtime: str, *extras: str) -> None:
         session.run("pip", "uninstall", "-y", "-q", "ai-edge-litert")
 
 
+@nox.session(python=False)
+def dev(session: nox.Session) -> None:
+    """.venv with an editable build, all extras and LiteRT; again, it compiles what has changed."""
+    if not Path(".venv").exists():
+        session.run("python3", "-m", "venv", ".venv")
+    pip = (".venv/bin/pip", "install", "-q")
+    # Tools that stay where they are keep the build folder valid.
+    session.run(*pip, "scikit-build-core>=0.10", "pybind11>=3.0", "cmake>=3.25", "ninja", "nox")
+    session.run(*pip, "--no-build-isolation", "-e", ".[cli,test,oracles,bench]")
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Style of Python, C++ and shell."""

@@ -13,7 +13,8 @@ import pytest
 
 import selfheal_edge
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.M | re.S)
 MODULES = [
     info.name
@@ -60,7 +61,28 @@ def test_examples_of_the_stub(name: str, text: str) -> None:
     assert runner.run(test).failed == 0
 
 
-def test_links_lead_somewhere() -> None:
-    """Every relative link of the README has a target."""
-    for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", README.read_text(encoding="utf-8")):
-        assert (README.parent / link).exists(), link
+PAGES = sorted(
+    path for where in ("*.md", "docs/*.md", "docs/benchmarks/*.md") for path in ROOT.glob(where)
+)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    """Every relative link of README and docs has a target."""
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / link).exists(), link
+
+
+def test_sessions_that_are_named_exist() -> None:
+    """What README, docs and the checks themselves call `nox -s NAME` is a session."""
+    tree = ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8"))
+    sessions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    named = set()
+    for page in (*PAGES, ROOT / ".ci" / "run"):
+        for given in re.findall(
+            r"nox(?:\[@\]\}\")? -s ([^`#|\n]+)", page.read_text(encoding="utf-8")
+        ):
+            words = given.split(" -- ")[0].split("  ")[0].split()
+            named |= {re.split(r"[-(]", word.strip("\"'"))[0] for word in words}
+    assert len(named) > 5
+    assert named <= sessions
