@@ -1,11 +1,9 @@
-"""Turn what `guard.py`, `memory.py` and `callgrind.py` wrote into the tables of README and docs."""
+"""What `guard.py`, `memory.py` and `callgrind.py` measured, as tables (see `tables.py`)."""
 
 from __future__ import annotations
 
-import argparse
-import json
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 import callgrind
 from guard_cases import MODELS
@@ -23,12 +21,16 @@ RUNTIMES = {"litert": "LiteRT 2.3", "tflite_runtime": "tflite-runtime 2.14"}
 Figures = dict[str, float]
 
 
-def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
-    """Print a table in Markdown."""
-    columns = list(head)
-    print(f"\n| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
-    for row in rows:
-        print(f"| {' | '.join(row)} |")
+class Table(NamedTuple):
+    """A table of text."""
+
+    head: list[str]
+    rows: list[list[str]]
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
+    """Make a table."""
+    return Table(list(head), [list(row) for row in rows])
 
 
 def show(figures: Figures, name: str, digits: int = 2) -> str:
@@ -43,8 +45,8 @@ def micros(figures: Figures, name: str) -> str:
     return "–" if value is None else f"{value:,.{max(0, 2 - len(str(int(value))) + 1)}f}"
 
 
-def summary(figures: Figures) -> None:
-    """Show the README's table: both runtimes side by side."""
+def summary(figures: Figures) -> Table:
+    """Return the README's table: both runtimes side by side."""
     rows = [
         [
             NAMES[model],
@@ -54,7 +56,7 @@ def summary(figures: Figures) -> None:
         ]
         for model in MODELS
     ]
-    table(
+    return table(
         (
             "guarded / raw",
             *RUNTIMES.values(),
@@ -65,7 +67,7 @@ def summary(figures: Figures) -> None:
     )
 
 
-def ratios(figures: Figures, runtime: str) -> None:
+def ratios(figures: Figures, runtime: str) -> Table:
     """Guarded against raw, without the embedding, and against Python."""
     rows = []
     for model in MODELS:
@@ -84,12 +86,11 @@ def ratios(figures: Figures, runtime: str) -> None:
                 show(figures, at + "guarded / the like in Python"),
             ]
         )
-    if rows:
-        head = ("raw, µs", "guarded / raw", "by minima", "without embedding", "by minima")
-        table((RUNTIMES[runtime], *head, "guarded / the like in Python"), rows)
+    head = ("raw, µs", "guarded / raw", "by minima", "without embedding", "by minima")
+    return table((RUNTIMES[runtime], *head, "guarded / the like in Python"), rows)
 
 
-def tails(figures: Figures, runtime: str) -> None:
+def tails(figures: Figures, runtime: str) -> Table:
     """p99 and p99.9 while damage is healed."""
     rows = []
     for model in MODELS:
@@ -102,15 +103,12 @@ def tails(figures: Figures, runtime: str) -> None:
                     for who in ("while healing", "calm", "raw")
                 ]
                 rows.append([NAMES[model], mode, *cells])
-    if rows:
-        head = ("healing", "calm", "raw")
-        table(
-            (RUNTIMES[runtime], "mode", *(f"{p} {h}" for p in ("p99", "p99.9") for h in head)), rows
-        )
+    percentiles = [f"{p} {who}" for p in ("p99", "p99.9") for who in ("healing", "calm", "raw")]
+    return table((RUNTIMES[runtime], "mode", *percentiles), rows)
 
 
-def memory(figures: Figures, runtime: str) -> None:
-    """Show what each step takes, resident and anonymous, and how the guard stands beside peers."""
+def memory(figures: Figures, runtime: str) -> Table:
+    """Return what each step takes, resident and anonymous, and the guard beside peers."""
     kinds = ("resident", "anonymous")
     head = f"{runtime}, "
     steps = [name[len(head) :].rsplit(", ", 1)[0] for name in figures if name.startswith(head)]
@@ -128,13 +126,11 @@ def memory(figures: Figures, runtime: str) -> None:
         [f"**{each}**", *(show(figures, f"{head}{each}, {kind}") for kind in kinds)]
         for each in dict.fromkeys(sums)
     ]
-    if rows:
-        table((f"{RUNTIMES[runtime]}, KWS, MiB", *kinds), rows)
+    return table((f"{RUNTIMES[runtime]}, KWS, MiB", *kinds), rows)
 
 
-def instructions() -> None:
-    """Show the table that `callgrind.py` keeps."""
-    kept = json.loads(callgrind.TABLE.read_text())
+def instructions(kept: Mapping[str, Any]) -> Table:
+    """Return the table that `callgrind.py` keeps."""
     groups = [*(name for name, _ in callgrind.GROUPS), "all"]
     rows = [
         [RUNTIMES[runtime], NAMES[model], *(f"{models[model][group]:,}" for group in groups)]
@@ -142,26 +138,11 @@ def instructions() -> None:
         for model in callgrind.MODELS
         if model in models
     ]
-    table(("instructions a prediction", "model", *groups), rows)
+    return table(("instructions a prediction", "model", *groups), rows)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("figures", nargs="*", type=Path, help="of guard.py or memory.py")
-    figures: Figures = {}
-    for path in parser.parse_args().figures:
-        figures.update({row["name"]: row["value"] for row in json.loads(path.read_text())})
-    if any("guarded / raw" in name for name in figures):
-        summary(figures)
-    for runtime in RUNTIMES:
-        ratios(figures, runtime)
-    for runtime in RUNTIMES:
-        tails(figures, runtime)
-    for runtime in RUNTIMES:
-        memory(figures, runtime)
-    if callgrind.TABLE.exists():
-        instructions()
-
-
-if __name__ == "__main__":
-    main()
+def all_of(figures: Figures) -> list[Table]:
+    """Return every table of which the figures hold something, the README's first."""
+    made = [summary(figures)] if any(": guarded / raw" in name for name in figures) else []
+    made += [part(figures, runtime) for part in (ratios, tails, memory) for runtime in RUNTIMES]
+    return [one for one in made if one.rows]

@@ -1,14 +1,23 @@
-"""What every benchmark shares: rows with targets, interleaved timing, a table and JSON."""
+"""What every benchmark shares: rows with targets, interleaved timing, a table and JSON.
+
+The JSON says how it came about, so that `tables.py` can say it beside the figures.
+"""
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
+import os
+import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 TINY_MODELS = (
@@ -69,8 +78,51 @@ def report(rows: Sequence[Row], path: Path | None) -> None:
 
 
 def write(rows: Sequence[Row], path: Path) -> None:
-    """Write the rows as JSON."""
-    path.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+    """Write the rows as JSON, with what they were measured by, where and when."""
+    content = {**provenance(), "rows": [asdict(row) for row in rows]}
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def provenance() -> dict[str, Any]:
+    """Return the command that runs, the machine and the day."""
+    return {
+        "command": command(sys.argv),
+        "machine": machine(),
+        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+    }
+
+
+def command(argv: Sequence[str]) -> str:
+    """Return a command line as one gives it in the project's folder, without where JSON goes."""
+    kept: list[str] = []
+    words = iter(argv[1:])
+    for word in words:
+        if word == "--json":
+            next(words, None)
+        elif not word.startswith("--json="):
+            kept.append(word)
+    return " ".join(["python", f"benchmarks/{Path(argv[0]).name}", *kept])
+
+
+def machine() -> dict[str, Any]:
+    """Return what of the machine and the software figures depend on."""
+    facts: dict[str, str] = {}
+    if Path("/proc/cpuinfo").exists():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            name, _, value = line.partition(":")
+            facts.setdefault(name.strip(), value.strip())
+    versions = {"Python": platform.python_version()}
+    for name in ("numpy", "ai-edge-litert", "tflite-runtime"):
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "cpu": facts.get("model name") or facts.get("Model") or platform.machine(),
+        "cores": os.cpu_count(),
+        "avx512": "avx512f" in facts.get("flags", "").split(),
+        "versions": versions,
+    }
 
 
 def interleaved(

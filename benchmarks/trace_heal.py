@@ -11,7 +11,6 @@ was a decision took 20 files, 59 moves and 40 returns, counted like that on the 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+import harness
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path, load_digits
 
@@ -92,19 +92,19 @@ def main() -> int:
         print("\n".join(f"{name}: {function}" for name, function in places))
     now = count(places)
     rows = [
-        {
-            "name": f"healed flip, {what}",
-            "value": now[what],
-            "unit": what,
-            "target": BEFORE[what] // 2 if what != "files" else BEFORE[what],
-            "higher_is_better": False,
-        }
-        for what in BEFORE
+        harness.Row(
+            f"healed flip, {what}",
+            now[what],
+            what,
+            before // 2 if what != "files" else before,
+            False,
+        )
+        for what, before in BEFORE.items()
     ]
     for what, before in BEFORE.items():
         print(f"{what}: {before} before, {now[what]} now")
     if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+        harness.write(rows, arguments.json)
     return 0
 
 
