@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -172,3 +173,14 @@ def test_a_fault_while_packing_is_gone_with_the_next_build(
         assert ("packed" in session.instance.images) == ("twice" in reason)
     finally:
         session.close()
+
+
+def test_an_interpreter_that_cannot_be_loaded_is_told_as_such(
+    digits_baseline: she.Baseline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is loaded when something asks for it, long after the runtime was found."""
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
+    with pytest.raises(she.errors.RuntimeUnavailableError, match=r"ai_edge_litert\.interpreter"):
+        she.SelfHealingModel(
+            digits_model_path(), digits_baseline, runtime="litert", kernels="builtin"
+        )

@@ -16,7 +16,12 @@ from typing import Any, Final
 import numpy as np
 
 from selfheal_edge import _core
-from selfheal_edge.errors import ForkedProcessError, ModelClosedError, ModelFormatError
+from selfheal_edge.errors import (
+    ForkedProcessError,
+    ModelClosedError,
+    ModelFormatError,
+    RuntimeUnavailableError,
+)
 from selfheal_edge.tflite.coverage.rules import BuiltOperator, cover
 from selfheal_edge.tflite.coverage.table import CoverageTable
 from selfheal_edge.tflite.file.rewrite import ModelCopy
@@ -49,10 +54,16 @@ def litert_interpreter() -> Any:
 
     Raises
     ------
-    ImportError
-        When its extension cannot be loaded.
+    RuntimeUnavailableError
+        When its extension cannot be loaded: an `ImportError`.
     """
-    return importlib.import_module("ai_edge_litert.interpreter")
+    name = "ai_edge_litert.interpreter"
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise RuntimeUnavailableError(
+            f"runtime: expected {name} to be importable, got {error}"
+        ) from None
 
 
 def _spec(detail: Mapping[str, Any]) -> TensorSpec:
