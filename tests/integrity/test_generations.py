@@ -268,7 +268,8 @@ def test_damage_during_the_proof_of_a_rollback(
     golden, content = answers(model, x), live_of(model)
     change(model)
     repairs_of(model).adopt()
-    prove, flips = repairs_of(model).prove, [2]
+    attempts, flips = repairs_of(model).attempts, [2]
+    prove = attempts.prove
 
     def prove_damaged() -> object:
         if flips[0]:
@@ -276,7 +277,7 @@ def test_damage_during_the_proof_of_a_rollback(
             flip(model, np.random.default_rng(flips[0]))
         return prove()
 
-    monkeypatch.setattr(repairs_of(model), "prove", prove_damaged)
+    monkeypatch.setattr(attempts, "prove", prove_damaged)
     model.rollback()
     assert flips == [0]
     assert model.weights.active == 0

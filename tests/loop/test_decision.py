@@ -15,7 +15,7 @@ from selfheal_edge.inference.incident import Incident
 from selfheal_edge.integrity.weights import CorruptBlock
 from selfheal_edge.loop import actions as do
 from selfheal_edge.loop import incidents as heard
-from selfheal_edge.loop.decision import decide, wake_at
+from selfheal_edge.loop.decision import decide, is_trusted, wake_at
 from selfheal_edge.loop.incidents import AnyIncident
 from selfheal_edge.loop.state import LoopState, Moment, Why
 
@@ -102,7 +102,8 @@ class World:
             case do.AskKnownAnswers(why):
                 return heard.KnownAnswersAsked(why, self.is_sound)
             case do.NameCause(symptoms):
-                return heard.CauseNamed(self.diagnose(symptoms))
+                found = tuple(map(block, sorted(self.corrupt))) if symptoms.corrupt_blocks else ()
+                return heard.CauseNamed(self.diagnose(symptoms), found)
             case do.TryStrategy(name, case):
                 return self.try_strategy(name, case)
             case do.RebuildRuntime():
@@ -143,17 +144,17 @@ class World:
         self.tried.append(name)
         if name == "mark_untrusted":
             self.decide(heard.MarkedUntrusted())
-            return heard.StrategyTried(name, True, "marked", case)
+            return heard.RepairAttempt(name, True, "marked", case)
         if not self.has_room and name in ("rebuild", "reload_golden"):
-            return heard.StrategyTried(name, False, "MemoryError: no room", case, failed=True)
+            return heard.RepairAttempt(name, False, "MemoryError: no room", case, failed=True)
         if name == "rollback_block" and not case.corrupt:
-            return heard.StrategyTried(name, False, "no block is corrupt", case)
+            return heard.RepairAttempt(name, False, "no block is corrupt", case)
         if not self.resists:
             if name.startswith(("rollback", "reload")):
                 self.corrupt.clear()
             if name in ("rebuild", "reload_golden", "rollback_model") and not self.corrupt:
                 self.answers_are_right = True
-        return heard.StrategyTried(name, True, "done", case, held=self.is_sound, proof="looked")
+        return heard.RepairAttempt(name, True, "done", case, held=self.is_sound, proof="looked")
 
     def predict(self, count: int, *alarms: she.Alarm) -> None:
         """Serve inferences, and report those that the loop wants to hear of, as the core does."""
@@ -218,7 +219,7 @@ class Loop(RuleBasedStateMachine):
         was_calm, heard_before = self.world.state.is_calm, self.world.state.recovered_at
         self.world.predict(1, *raised)
         if was_calm and onset >= heard_before and not self.world.state.is_calm:
-            assert not self.world.state.is_trusted, "an alarm is a doubt at once"
+            assert not is_trusted(self.world.state), "an alarm is a doubt at once"
 
     @rule()
     def the_runtime_breaks(self) -> None:
@@ -257,19 +258,19 @@ class Loop(RuleBasedStateMachine):
     @rule()
     def a_rollback_fails(self) -> None:
         self.world.decide(heard.MarkedUntrusted())
-        assert not self.world.state.is_trusted
+        assert not is_trusted(self.world.state)
 
     @rule(live=st.booleans())
     def a_worker_looks_later(self, live: bool) -> None:
         reported = Incident(self.world.prediction, (block(1),) if live else ())
         if live:
             self.world.corrupt.add(1)
-        before = self.world.state.is_trusted
+        before = is_trusted(self.world.state)
         assert self.world.decide(heard.Posted(reported)) == ()
         seen = self.world.state.trust.suspicions
-        assert self.world.state.is_trusted == (before and not live)
+        assert is_trusted(self.world.state) == (before and not live)
         self.world.handle(reported)
-        assert not (live and self.world.state.is_trusted), "not looked at to the end"
+        assert not (live and is_trusted(self.world.state)), "not looked at to the end"
         self.world.decide(heard.Looked(seen))
 
     @rule(after=st.integers(0, 12))
@@ -286,7 +287,7 @@ class Loop(RuleBasedStateMachine):
     @invariant()
     def what_is_known_to_be_damaged_is_not_trusted(self) -> None:
         if self.world.state.is_damaged:
-            assert not self.world.state.is_trusted
+            assert not is_trusted(self.world.state)
 
     @invariant()
     def the_spare_serves_only_while_there_is_damage(self) -> None:
@@ -314,15 +315,15 @@ class Loop(RuleBasedStateMachine):
         world = self.world
         world.resists, world.has_room, world.is_settled = False, True, True
         world.handle(heard.DamageFound(tuple(map(block, sorted(world.corrupt)))))
-        failed_by_user = world.state.is_calm and not world.state.is_trusted
+        failed_by_user = world.state.is_calm and not is_trusted(world.state)
         world.predict(600)
         assert world.is_sound
         assert world.state.trouble is None
         assert not world.state.pending
         if not failed_by_user:
-            assert world.state.is_trusted
+            assert is_trusted(world.state)
         world.handle(heard.RolledBack())
-        assert world.state.is_trusted
+        assert is_trusted(world.state)
         assert not world.on_spare
 
 
@@ -337,7 +338,7 @@ class TestOneByOne:
         world.handle(Incident(1, (block(4),)))
         assert world.tried == ["rollback_block"]
         assert [str(r.kind) for r in world.records] == ["diagnosis", "repair"]
-        assert world.state.is_trusted
+        assert is_trusted(world.state)
         assert world.state.count.repairs == 1
 
     def test_damage_that_resists_goes_down_the_ladder_and_is_tried_again(self) -> None:
@@ -346,7 +347,7 @@ class TestOneByOne:
         world.handle(Incident(1, (block(4),)))
         ladder = list(she.Policy().responses[she.Cause.WEIGHT_CORRUPTION])
         assert world.tried == ladder
-        assert not world.state.is_trusted
+        assert not is_trusted(world.state)
         tries = []
         for _ in range(200):
             before = len(world.tried)
@@ -356,7 +357,7 @@ class TestOneByOne:
         assert tries == [8, 24, 56, 120]
         world.resists = False
         world.predict(200)
-        assert world.state.is_trusted
+        assert is_trusted(world.state)
         assert world.records[-1].kind is she.EventKind.RECOVERED
 
     def test_pauses_end_at_64_times_the_first(self) -> None:
@@ -374,19 +375,19 @@ class TestOneByOne:
         world.predict(1, alarm("input_mean", 98))
         assert world.state.diagnose_at == 101 + 32 - 3
         assert world.state.trouble is None
-        assert not world.state.is_trusted
+        assert not is_trusted(world.state)
         world.predict(29)
         assert world.state.trouble is not None
         assert world.state.trouble.cause is she.Cause.COVARIATE_DRIFT
         world.is_settled = True
         world.predict(1)
-        assert world.state.is_trusted
+        assert is_trusted(world.state)
 
     def test_corrupt_weights_explain_a_first_alarm(self) -> None:
         world = World(policy(), has_spare=False)
         world.corrupt = {1}
         world.predict(1, alarm("confidence", 1))
-        assert world.state.is_trusted
+        assert is_trusted(world.state)
         assert world.state.is_calm
         assert world.state.recovered_at == 1
 
@@ -404,11 +405,11 @@ class TestOneByOne:
         world = World(policy(), has_spare=False)
         world.has_room = False
         world.predict(300)
-        assert world.state.is_trusted
+        assert is_trusted(world.state)
         assert "put off: MemoryError" in str(world.records[-1].outcome)
 
     def test_every_reason_says_what_follows(self) -> None:
         state = LoopState.first(policy())
-        for why in set(Why) - {Why.REPAIR}:
+        for why in Why:
             _, actions = decide(state, heard.WeightsChecked(why, (block(1),)))
             assert any(isinstance(a, do.NameCause) for a in actions), why

@@ -62,7 +62,7 @@ class Clock:
 
     def __call__(self) -> float:
         if self.model is not None:
-            act = self.at.pop(self.model._serving.number, None)
+            act = self.at.pop(self.model._serving.hot.number, None)
             if act is not None:
                 act(self.model)
         return self.seconds

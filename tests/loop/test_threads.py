@@ -77,7 +77,7 @@ def served_beside(model: she.SelfHealingModel, batch: Array, expected: Array, as
     """Return how many single samples had their answer before one batch had."""
     ended = threading.Event()
     early = 0
-    begun = model._serving.number + 100
+    begun = model._serving.hot.number + 100
 
     def serve_batch() -> None:
         given = {model.inputs[0].name: batch} if as_dict else batch
@@ -87,7 +87,7 @@ def served_beside(model: she.SelfHealingModel, batch: Array, expected: Array, as
 
     def serve_one() -> None:
         nonlocal early
-        while model._serving.number < begun and not ended.is_set():
+        while model._serving.hot.number < begun and not ended.is_set():
             time.sleep(0)  # until the batch has begun, without taking a turn
         while not ended.is_set():
             answer = np.asarray(model.predict(batch[7]))
@@ -126,7 +126,7 @@ def test_a_batch_that_is_watched_lets_others_in(
     """While there is a trouble every inference is handled, and a worker may want its turn."""
     with she.SelfHealingModel(digits_model_path(), digits_baseline) as model:
         expected = answers(model, samples)[0]
-        model._serving.handle_at(None, float("inf"), always=True)
+        model._serving.hot.watched = True
         handled = 0
 
         def handle(_incident: object) -> None:

@@ -14,6 +14,7 @@ from selfheal_edge import _core
 from selfheal_edge.concurrency.locks import ModelLock
 from selfheal_edge.health import Prediction, Predictions
 from selfheal_edge.inference.incident import Incident
+from selfheal_edge.integrity.guarded_image import describe_findings
 from selfheal_edge.integrity.weights import Weights
 from selfheal_edge.monitoring.monitor import Alarm, Monitor, PerformanceMonitor
 from selfheal_edge.monitoring.signals import Measurement, SignalExtractor
@@ -105,12 +106,14 @@ class Serving:
         self._inference_lock = inference_lock
         self._maintenance_lock = maintenance_lock
         self._handle = handle
-        self._clock = _core.coarse_seconds if clock is None else clock
+        self.clock = _core.coarse_seconds if clock is None else clock
+        """Seconds, of the clock that `listen` means."""
         instance = session.instance
         self._inputs = [_tensor(spec) for spec in instance.inputs]
         self._outputs = [_tensor(spec) for spec in instance.outputs]
         self._specs = instance.outputs
-        self._trusted = _core.Flag()
+        self.trusted = _core.Flag()
+        """Whether answers of the model's own may be relied on from now on."""
         fast, keyed = policy.scrub_bytes_per_predict, policy.keyed_bytes_per_predict
         self.hot = _core.HotPath(
             inference_lock=inference_lock.core,
@@ -121,11 +124,11 @@ class Serving:
             outputs=self._outputs,
             prediction=Prediction,
             predictions=Predictions,
-            trusted=self._trusted,
+            trusted=self.trusted,
             first_id=first_id,
             handle=_weakly(self._handle_hot),
             ended=_weakly(inference_lock.ended),
-            clock=None if clock is None else _weakly(self.now),
+            clock=None if clock is None else _weakly(self._now),
             shape=functools.partial(shape_outputs, self._specs),
             fast_bytes=fast,
             keyed_bytes=keyed,
@@ -161,9 +164,10 @@ class Serving:
 
     def guard(self) -> None:
         """Sweep the images that there are now."""
-        images = self._weights.images.values()
+        images = tuple(self._weights.images.values())
         with self._inference_lock:  # whoever predicts may be about to ask what was found
             self.hot.guard([image.guard for image in images], self._maintenance_lock.core)
+            self._images = images
 
     def release(self) -> None:
         """Let go of the instance; nothing is served any more."""
@@ -175,23 +179,8 @@ class Serving:
         """Bytes of the hot path."""
         return self.hot.memory_bytes()
 
-    @property
-    def number(self) -> int:
-        """Predictions so far."""
-        return self.hot.number
-
-    def handle_at(self, number: int | None, second: float, *, always: bool) -> None:
-        """Handle the inference of this number or time, or every one."""
-        self.hot.due_number, self.hot.due_seconds = number, second
-        self.hot.watched = always
-
-    def trust(self, holds: bool) -> None:
-        """Say whether answers of the model's own may be relied on from now on."""
-        self._trusted.value = holds
-
-    def now(self) -> float:
-        """Seconds of the clock that `handle_at` means."""
-        return self._clock()
+    def _now(self) -> float:
+        return self.clock()
 
     def serve(self, batch: Batch) -> Answer:
         """Serve n inferences, one after the other.
@@ -236,7 +225,9 @@ class Serving:
         """Handle what came up; return the alarms of the inference."""
         number = self.hot.number
         if up & _DAMAGE:
-            self._handle(Incident(number, damage=self._weights.describe(self.hot.findings)))
+            self._handle(
+                Incident(number, damage=describe_findings(self._images, self.hot.findings))
+            )
             return ()
         if up & _FAILED:
             self._handle(Incident(number, error=error))

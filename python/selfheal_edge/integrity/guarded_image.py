@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from selfheal_edge import _core
@@ -16,6 +16,7 @@ __all__ = [
     "GuardOptions",
     "GuardedImage",
     "RestoreReport",
+    "describe_findings",
     "guard_instance",
 ]
 
@@ -210,6 +211,13 @@ class GuardedImage:
         self.image.release()
         with contextlib.suppress(BufferError):  # a user's array keeps the memory until it goes
             self.live.release()
+
+
+def describe_findings(
+    images: Sequence[GuardedImage], findings: Iterable[tuple[int, _core.Finding]]
+) -> tuple[CorruptBlock, ...]:
+    """Say what the core found, given by (index in `images`, finding)."""
+    return tuple(images[index].report(finding) for index, finding in findings)
 
 
 def guard_instance(

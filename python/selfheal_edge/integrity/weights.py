@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
-from selfheal_edge import _core
 from selfheal_edge.concurrency.locks import ModelLock
 from selfheal_edge.errors import IntegrityError
 from selfheal_edge.integrity.generations import GOLDEN, Generations
@@ -102,11 +101,6 @@ class Weights(Generations):
                     found += image.look(fast_bytes)
         return found
 
-    def describe(self, findings: Sequence[tuple[int, _core.Finding]]) -> tuple[CorruptBlock, ...]:
-        """Say what the core found, given by (index in `images`, finding)."""
-        images = tuple(self._images.values())
-        return tuple(images[index].report(finding) for index, finding in findings)
-
     def idle(self, seconds: float, heal: Heal) -> tuple[CorruptBlock, ...]:
         """Use idle time for both sweeps, so many seconds at most; heal what they find."""
         if not seconds >= 0:
@@ -135,7 +129,8 @@ class Weights(Generations):
         found: tuple[CorruptBlock, ...] = ()
         with self._lock:
             for image in self._images.values():
-                found += image.describe(image.image.check(keyed=keyed))
+                if blocks := image.image.check(keyed=keyed):
+                    found += image.describe(blocks)
         return found
 
     def mend(self) -> tuple[CorruptBlock, ...]:

@@ -48,14 +48,18 @@ class AskKnownAnswers:
 
 @dataclass(frozen=True, slots=True)
 class NameCause:
-    """Ask the diagnoser → `CauseNamed`; where there are alarms, with the monitor's scores."""
+    """Ask the diagnoser → `CauseNamed`; where there are alarms, with the monitor's scores.
+
+    Where there are corrupt blocks, every other byte is checked as well: one seldom comes alone, and
+    proof needs all of them healed.
+    """
 
     symptoms: Symptoms
 
 
 @dataclass(frozen=True, slots=True)
 class TryStrategy:
-    """Apply a strategy and have it proven → `StrategyTried`."""
+    """Apply a strategy and have it proven → `RepairAttempt`."""
 
     name: str
     case: RepairCase

@@ -54,12 +54,12 @@ from selfheal_edge.loop.incidents import (
     MonitorReset,
     NextStep,
     Posted,
+    RepairAttempt,
     RolledBack,
     RuntimeRebuilt,
     SignalsRead,
     Started,
     Step,
-    StrategyTried,
     WeightsChecked,
 )
 from selfheal_edge.loop.state import LoopState, Repair, Why
@@ -67,7 +67,7 @@ from selfheal_edge.monitoring.monitor import SENSOR_ALARMS, Alarm
 from selfheal_edge.repair.protocol import RepairCase
 from selfheal_edge.store.journal import EventKind
 
-__all__ = ["Decision", "Wake", "decide", "wake_at"]
+__all__ = ["Decision", "Wake", "decide", "is_trusted", "wake_at"]
 
 Decision: TypeAlias = tuple[LoopState, tuple[Action, ...]]
 
@@ -98,15 +98,15 @@ def decide(state: LoopState, incident: AnyIncident) -> Decision:  # noqa: PLR091
         case RolledBack():
             return _restored(state)
         case MarkedUntrusted():
-            return replace(state, trust=state.trust.marked()), ()
+            return replace(state, trust=replace(state.trust, is_marked=True)), ()
         # From our own actions.
         case WeightsChecked(why, corrupt):
             return _weights_checked(state, why, corrupt)
         case KnownAnswersAsked(why, are_right):
             return _known_answers_asked(state, why, are_right)
-        case CauseNamed(diagnosis):
-            return _cause_named(state, diagnosis)
-        case StrategyTried():
+        case CauseNamed(diagnosis, corrupt):
+            return _cause_named(state, diagnosis, corrupt)
+        case RepairAttempt():
             return _strategy_tried(state, incident)
         case SignalsRead(settled):
             return _recovered(state) if settled else (state, ())
@@ -121,7 +121,8 @@ def decide(state: LoopState, incident: AnyIncident) -> Decision:  # noqa: PLR091
         case NextStep(step):
             return _next_step(state, step)
         case Looked(suspicions):
-            return replace(state, trust=state.trust.looked(suspicions)), ()
+            cleared = max(state.trust.cleared, suspicions)
+            return replace(state, trust=replace(state.trust, cleared=cleared)), ()
         case Interrupted():
             return _interrupted(state), ()
         case Ended():
@@ -142,13 +143,20 @@ def wake_at(state: LoopState) -> Wake:
     due = [t.next_prediction for t in triggers if t.next_prediction is not None]
     if state.pending:
         due.append(state.diagnose_at)
-    if state.is_damaged:
+    waits_for_signals = state.trouble is not None and not state.is_damaged
+    if state.trouble is not None and not waits_for_signals:
         due.append(state.backoff.at)
     if state.now.on_spare:
         due.append(state.verify_spare_at)
-    waits_for_signals = state.trouble is not None and not state.is_damaged
-    second = min(trigger.next_second for trigger in triggers)
+    second = min(state.known_answers.next_second, state.rebuild.next_second)
     return Wake(min(due, default=None), second, waits_for_signals)
+
+
+def is_trusted(state: LoopState) -> bool:
+    """Whether the model's own answers may be relied on: nothing is wrong, suspected or mended."""
+    trust = state.trust
+    is_suspected = trust.cleared != trust.suspicions
+    return not (trust.is_marked or is_suspected) and state.repair is None
 
 
 # ---- 1. What is reported
@@ -172,7 +180,8 @@ def _suspect(state: LoopState, reported: Incident) -> LoopState:
     """Flag answers until a worker has looked, where what it will look at is news."""
     is_live = any(block.part == "live" for block in reported.damage)
     if is_live or reported.error is not None or (reported.alarms and state.is_calm):
-        return replace(state, trust=state.trust.suspecting())
+        suspicions = state.trust.suspicions + 1
+        return replace(state, trust=replace(state.trust, suspicions=suspicions))
     return state
 
 
@@ -201,7 +210,11 @@ def _alarmed(state: LoopState, alarms: tuple[Alarm, ...]) -> Decision:
     if state.is_calm:
         seen = state.now.sample - min(a.onset for a in alarms)
         wait = max(0, _SAMPLES_FOR_DIAGNOSIS - seen)
-        state = replace(state, diagnose_at=state.now.prediction + wait, trust=state.trust.marked())
+        state = replace(
+            state,
+            diagnose_at=state.now.prediction + wait,
+            trust=replace(state.trust, is_marked=True),
+        )
         evidence = tuple(f"alarm: {a}" for a in alarms)
         actions = (Record(EventKind.ALARM, evidence=evidence), CheckWeights(Why.ALARM))
     known = {a.signal for a in state.pending}
@@ -252,24 +265,20 @@ def _damaged(state: LoopState, found: tuple[CorruptBlock, ...]) -> Decision:
     if guards:
         is_lost = any(b.part == "snapshot" and not b.healed for b in guards)
         actions = (RenewGolden(guards, is_lost),)
-    if live and not state.backoff.holds(live, state.now.prediction):
+    if live and not _resists(state, live):
         state, more = _repair_corruption(state, live, Why.SWEEP)
         actions = (*actions, *more)
     return state, actions
 
 
-def _weights_checked(  # noqa: PLR0911
-    state: LoopState, why: Why, corrupt: tuple[CorruptBlock, ...]
-) -> Decision:
+def _weights_checked(state: LoopState, why: Why, corrupt: tuple[CorruptBlock, ...]) -> Decision:
     """Go on with what every byte was checked for; whatever it was, corruption comes first."""
     match why:
-        case Why.REPAIR:
-            return _case_complete(state, corrupt)
         case Why.DIAGNOSIS:
             if not corrupt:
                 return _ask_for_a_cause(state)
             actions: tuple[Action, ...] = ()
-            if not state.backoff.holds(corrupt, state.now.prediction):
+            if not _resists(state, corrupt):
                 state, actions = _repair_corruption(state, corrupt, why)
             return state, (*actions, Proceed(Step.HEALED_FIRST))
         case Why.RUNTIME_FAULT if not corrupt:
@@ -281,6 +290,14 @@ def _weights_checked(  # noqa: PLR0911
         case Why.ALARM if corrupt:
             state = replace(state, pending=())  # a damaged model was heard
     return _repair_corruption(state, corrupt, why) if corrupt else (state, ())
+
+
+def _resists(state: LoopState, corrupt: tuple[CorruptBlock, ...]) -> bool:
+    """Whether all of these blocks are known to resist, and it is too early to try again."""
+    known = state.backoff.resisting
+    return state.now.prediction < state.backoff.at and known.issuperset(
+        (b.image, b.block) for b in corrupt
+    )
 
 
 def _known_answers_asked(state: LoopState, why: Why, are_right: bool) -> Decision:
@@ -347,7 +364,9 @@ def _ask_for_a_cause(state: LoopState) -> Decision:
     return state, (AskKnownAnswers(Why.DIAGNOSIS),) if state.pending else ()
 
 
-def _cause_named(state: LoopState, diagnosis: Diagnosis) -> Decision:
+def _cause_named(
+    state: LoopState, diagnosis: Diagnosis, corrupt: tuple[CorruptBlock, ...]
+) -> Decision:
     """Choose the strategies for a cause, unless it is that of the trouble that goes on."""
     repair = state.repair
     assert repair is not None
@@ -357,27 +376,19 @@ def _cause_named(state: LoopState, diagnosis: Diagnosis) -> Decision:
         state = replace(state, pause=pause, diagnose_at=state.now.prediction + pause)
         if is_known:
             return replace(state, repair=None), ()
-    ladder = state.policy.response(diagnosis.cause)
-    state = replace(state, repair=replace(repair, diagnosis=diagnosis, ladder=ladder))
     record = Record(
         EventKind.DIAGNOSIS,
         diagnosis.cause,
         tuple(fact.text for fact in diagnosis.evidence),
         outcome=f"confidence {diagnosis.confidence:.2f}",
     )
-    if repair.corrupt:  # one corrupt block seldom comes alone, and proof needs all of them healed
-        return state, (record, CheckWeights(Why.REPAIR))
-    state, actions = _try_next(state)
+    left = {(b.image, b.block) for b in corrupt}
+    healed = tuple(b for b in repair.corrupt if (b.image, b.block) not in left)
+    case = RepairCase((*corrupt, *healed))
+    ladder = state.policy.response(diagnosis.cause)
+    repair = replace(repair, diagnosis=diagnosis, ladder=ladder, case=case, first_case=case)
+    state, actions = _try_next(replace(state, repair=repair))
     return state, (record, *actions)
-
-
-def _case_complete(state: LoopState, left: tuple[CorruptBlock, ...]) -> Decision:
-    repair = state.repair
-    assert repair is not None
-    seen = {(b.image, b.block) for b in left}
-    healed = tuple(b for b in repair.corrupt if (b.image, b.block) not in seen)
-    case = RepairCase((*left, *healed))
-    return _try_next(replace(state, repair=replace(repair, case=case, first_case=case)))
 
 
 # ---- 4. Strategies are tried until one is proven
@@ -393,7 +404,7 @@ def _try_next(state: LoopState) -> Decision:
     return state, (TryStrategy(name, repair.case),)
 
 
-def _strategy_tried(state: LoopState, tried: StrategyTried) -> Decision:
+def _strategy_tried(state: LoopState, tried: RepairAttempt) -> Decision:
     repair = state.repair
     assert repair is not None
     assert repair.diagnosis is not None
@@ -433,7 +444,7 @@ def _repair_ended(state: LoopState, *, is_restored: bool) -> Decision:
             # Whatever the policy did: nothing may rely on a damaged model.
             resisting = repair.first_case.corrupt if repair.corrupt else None
             backoff = state.backoff.put_off(state.now.prediction, resisting)
-            state = replace(state, trust=state.trust.marked(), backoff=backoff)
+            state = replace(state, trust=replace(state.trust, is_marked=True), backoff=backoff)
     elif repair.corrupt:
         state, actions = _restored(state)
     elif repair.why is Why.DIAGNOSIS:
@@ -451,10 +462,12 @@ def _repair_ended(state: LoopState, *, is_restored: bool) -> Decision:
 
 def _restored(state: LoopState) -> Decision:
     """Take note that weights and runtime are proven to be what they were."""
-    state = replace(state, backoff=state.backoff.cleared())
+    actions: tuple[Action, ...] = ()
     if state.trouble is None or state.is_damaged:
-        return _recovered(state)
-    return state, ()
+        state, actions = _recovered(state)
+    return replace(
+        state, backoff=replace(state.backoff, resisting=frozenset(), pause=state.backoff.first)
+    ), actions
 
 
 def _recovered(state: LoopState) -> Decision:
@@ -465,7 +478,7 @@ def _recovered(state: LoopState) -> Decision:
         trouble=None,
         pending=(),
         pause=state.policy.rediagnose_after,
-        trust=state.trust.restored(),
+        trust=replace(state.trust, is_marked=False),
     )
     if trouble is None:
         return state, (ResetMonitor(),)
@@ -476,7 +489,7 @@ def _interrupted(state: LoopState) -> LoopState:
     """Forget a repair that an exception has ended: what it was begun for is found again."""
     repair, state = state.repair, replace(state, repair=None)
     if repair is not None and repair.why is Why.ALARM and state.is_calm:
-        return replace(state, trust=state.trust.restored())
+        return replace(state, trust=replace(state.trust, is_marked=False))
     return state
 
 

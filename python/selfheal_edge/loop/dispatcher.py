@@ -57,10 +57,7 @@ class _Inline:
     """Has the calling thread handle what it noticed, before it answers."""
 
     def __init__(self, handler: Handler) -> None:
-        self._handler = handler
-
-    def handle(self, incident: Incident) -> None:
-        self._handler.handle(incident)
+        self.handle = handler.handle
 
     def wait(self, seconds: float | None) -> bool:  # noqa: ARG002 — there is nothing to wait for
         return True

@@ -20,7 +20,7 @@ from selfheal_edge.integrity.weights import CorruptBlock, Weights
 from selfheal_edge.log import logger
 from selfheal_edge.loop import actions as do
 from selfheal_edge.loop import incidents as heard
-from selfheal_edge.loop.decision import decide, wake_at
+from selfheal_edge.loop.decision import decide, is_trusted, wake_at
 from selfheal_edge.loop.dispatcher import Dispatcher, dispatcher_for
 from selfheal_edge.loop.incidents import AnyIncident
 from selfheal_edge.loop.repair_executor import RepairExecutor
@@ -88,6 +88,7 @@ class LoopExecutor:
         self._weights = weights
         self._monitor = monitor
         self._diagnoser = diagnoser
+        self._strategies = kit.strategies
         self._journal = journal
         self._inference_lock = inference_lock
         self._spare = spare
@@ -104,7 +105,6 @@ class LoopExecutor:
             weights=weights,
             guard=guard,
             known=known,
-            kit=kit,
             journal=journal,
             serving=self.serving,
             inference_lock=inference_lock,
@@ -120,12 +120,12 @@ class LoopExecutor:
     @property
     def predictions(self) -> int:
         """Predictions so far."""
-        return self.serving.number
+        return self.serving.hot.number
 
     @property
     def is_trusted(self) -> bool:
         """Whether answers may be relied on: the model's own, or those of a proven spare."""
-        return self._state.is_trusted or self.serving.on_spare
+        return is_trusted(self._state) or self.serving.on_spare
 
     def start(self) -> None:
         """Begin to count what is done every so often."""
@@ -141,12 +141,13 @@ class LoopExecutor:
 
     def handle_next(self) -> None:
         """Have the next inference handled, whatever it reports; called under the inference lock."""
-        self.serving.handle_at(None, math.inf, always=True)
+        hot = self.serving.hot
+        hot.due_number, hot.due_seconds, hot.watched = None, math.inf, True
 
     def note(self, incident: AnyIncident) -> LoopState:
         """Let the state know of something that nothing is to be done about; return the next one."""
         with self._inference_lock:
-            self._decide(incident)
+            self._follow(incident)
             return self._state
 
     def handle(self, incident: AnyIncident) -> None:
@@ -186,102 +187,107 @@ class LoopExecutor:
         else:
             self._later.append(incident)
 
-    def _handle(self, incident: AnyIncident) -> None:
-        self._second = self.serving.now()  # the user's clock, read once an incident
-        self._tell_time()
+    def _handle(self, about: AnyIncident) -> None:
+        self._second = self.serving.clock()  # the user's, read once an incident
         try:
-            self._follow(incident, incident)
+            self._follow(about, heard.Ended(), about=about)
         except BaseException:
-            self._follow(heard.Interrupted(), incident)
+            self._follow(heard.Interrupted(), heard.Ended(), about=about)
             raise
         finally:
-            self._follow(heard.Ended(), incident)
+            hot = self.serving.hot
             with self._inference_lock:
                 now = replace(self._state.now, on_spare=self.serving.on_spare)
                 self._state = replace(self._state, now=now)
-                wake = wake_at(self._state)
-                self.serving.handle_at(wake.prediction, wake.second, always=wake.always)
+                hot.due_number, hot.due_seconds, hot.watched = wake_at(self._state)
 
-    def _follow(self, incident: AnyIncident, about: AnyIncident) -> None:
-        """Decide, act, and decide on what came of it before the next action is carried out."""
-        left = list(reversed(self._decide(incident)))
+    def _follow(  # noqa: PLR0912, PLR0915 — a case each
+        self, *incidents: AnyIncident, about: AnyIncident | None = None
+    ) -> None:
+        """Decide what follows from each incident, and do it: this is the loop.
+
+        What an action has found out is an incident as well, and is decided on before the next
+        action is carried out.
+
+        Parameters
+        ----------
+        incidents
+            One after the other: what follows from one is done before the next.
+        about
+            What all this is about; None for what is to be noted while the stream goes on.
+        """
+        if about is not None:
+            with self._inference_lock:
+                number, sample = self.serving.hot.number, self._monitor.count
+                now = Moment(number, self._second, sample, self.serving.on_spare)
+                self._state = replace(self._state, now=now)
+        left: list[do.Action | AnyIncident] = list(reversed(incidents))
         while left:
-            result = self._carry_out(left.pop(), about)
-            if result is not None:
-                left += reversed(self._decide(result))
-
-    def _decide(self, incident: AnyIncident) -> tuple[do.Action, ...]:
-        with self._inference_lock:
-            self._state, actions = decide(self._state, incident)
-            self.serving.trust(self._state.is_trusted)
-            return actions
-
-    def _tell_time(self) -> None:
-        """Say where the stream of inferences is; it goes on while a worker handles an incident."""
-        with self._inference_lock:
-            number, sample = self.serving.number, self._monitor.count
-            now = Moment(number, self._second, sample, self.serving.on_spare)
-            self._state = replace(self._state, now=now)
+            match left.pop():
+                case do.CheckWeights(why):
+                    left.append(heard.WeightsChecked(why, self._weights.check()))
+                case do.AskKnownAnswers(why):
+                    are_right = self.repairs.known_answers_right()
+                    left.append(heard.KnownAnswersAsked(why, are_right))
+                case do.NameCause(symptoms):
+                    if symptoms.alarms:
+                        symptoms = self._with_scores(symptoms)
+                    diagnosis = diagnose_with(self._diagnoser, symptoms)
+                    corrupt = self._weights.check() if symptoms.corrupt_blocks else ()
+                    left.append(heard.CauseNamed(diagnosis, corrupt))
+                case do.TryStrategy(name, case):
+                    left.append(self.repairs.attempts.attempt(self._strategies[name], case))
+                    with self._inference_lock:  # that may have taken long
+                        now = replace(self._state.now, prediction=self.serving.hot.number)
+                        self._state = replace(self._state, now=now)
+                case do.RebuildRuntime():
+                    left.append(self._rebuild())
+                case do.RenewGolden(guards, is_needed):
+                    renewed = is_needed and self._renew_golden()
+                    held = self._weights.generations
+                    left.append(heard.GoldenRenewed(guards, renewed, held))
+                case do.FailOver():
+                    left.append(self._fail_over())
+                case do.FailBack():
+                    with self._inference_lock:
+                        self.serving.attach(self._session.instance)
+                case do.ReadSignals():
+                    with self._inference_lock:
+                        left.append(heard.SignalsRead(self._monitor.settled()))
+                case do.ResetMonitor():
+                    with self._inference_lock:
+                        self._monitor.reset()
+                        left.append(heard.MonitorReset(self._monitor.count))
+                case do.Record(kind, cause, evidence, strategy, outcome):
+                    self._journal.add(
+                        kind,
+                        self._state.now.prediction,
+                        cause=cause,
+                        evidence=evidence,
+                        strategy=strategy,
+                        outcome=outcome,
+                    )
+                case do.AnswerAgain():
+                    # A recurrent model's state would go on twice.
+                    if isinstance(about, Incident) and about.again and not self._session.stateful:
+                        about.again()
+                case do.RaiseError():
+                    assert isinstance(about, Incident)
+                    assert about.error is not None
+                    raise about.error
+                case do.Proceed(step):
+                    left.append(heard.NextStep(step))
+                case incident:
+                    with self._inference_lock:
+                        self._state, actions = decide(self._state, incident)
+                        self.serving.trusted.value = is_trusted(self._state)
+                    left += reversed(actions)
 
     def _mark_untrusted(self) -> None:
         self.note(heard.MarkedUntrusted())
 
-    def _carry_out(  # noqa: PLR0911, PLR0912 — a case each
-        self, action: do.Action, about: AnyIncident
-    ) -> AnyIncident | None:
-        match action:
-            case do.CheckWeights(why):
-                return heard.WeightsChecked(why, self._weights.check())
-            case do.AskKnownAnswers(why):
-                return heard.KnownAnswersAsked(why, self.repairs.known_answers_right())
-            case do.NameCause(symptoms):
-                return heard.CauseNamed(diagnose_with(self._diagnoser, self._complete(symptoms)))
-            case do.TryStrategy(name, case):
-                tried = self.repairs.try_strategy(name, case)
-                self._tell_time()  # that may have taken long
-                return tried
-            case do.RebuildRuntime():
-                return self._rebuild()
-            case do.RenewGolden(guards, is_needed):
-                renewed = is_needed and self._renew_golden()
-                return heard.GoldenRenewed(guards, renewed, self._weights.generations)
-            case do.FailOver():
-                return self._fail_over()
-            case do.FailBack():
-                with self._inference_lock:
-                    self.serving.attach(self._session.instance)
-            case do.ReadSignals():
-                with self._inference_lock:
-                    return heard.SignalsRead(self._monitor.settled())
-            case do.ResetMonitor():
-                with self._inference_lock:
-                    self._monitor.reset()
-                    return heard.MonitorReset(self._monitor.count)
-            case do.Record(kind, cause, evidence, strategy, outcome):
-                self._journal.add(
-                    kind,
-                    self._state.now.prediction,
-                    cause=cause,
-                    evidence=evidence,
-                    strategy=strategy,
-                    outcome=outcome,
-                )
-            case do.AnswerAgain():
-                # A recurrent model's state would go on twice.
-                if isinstance(about, Incident) and about.again and not self._session.stateful:
-                    about.again()
-            case do.RaiseError():
-                assert isinstance(about, Incident)
-                assert about.error is not None
-                raise about.error
-            case do.Proceed(step):
-                return heard.NextStep(step)
-        return None
-
-    def _complete(self, symptoms: Symptoms) -> Symptoms:
+    def _with_scores(self, symptoms: Symptoms) -> Symptoms:
         """Add what the monitor knows, where it is its alarms that are to be explained."""
-        if not symptoms.alarms:
-            return symptoms
         monitor = self._monitor
         with self._inference_lock:
             return replace(

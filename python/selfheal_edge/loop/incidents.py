@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
@@ -10,7 +10,7 @@ from selfheal_edge.diagnosis.symptoms import Diagnosis
 from selfheal_edge.inference.incident import Incident
 from selfheal_edge.integrity.weights import CorruptBlock
 from selfheal_edge.loop.state import Why
-from selfheal_edge.repair.protocol import RepairCase
+from selfheal_edge.trial.proof import RepairAttempt
 
 __all__ = [
     "AnyIncident",
@@ -26,12 +26,12 @@ __all__ = [
     "MonitorReset",
     "NextStep",
     "Posted",
+    "RepairAttempt",
     "RolledBack",
     "RuntimeRebuilt",
     "SignalsRead",
     "Started",
     "Step",
-    "StrategyTried",
     "WeightsChecked",
 ]
 
@@ -93,25 +93,8 @@ class CauseNamed:
     """The diagnoser has answered."""
 
     diagnosis: Diagnosis
-
-
-@dataclass(frozen=True, slots=True)
-class StrategyTried:
-    """A strategy was applied and, if it claims to heal, held to its proof."""
-
-    name: str
-    applied: bool
-    text: str
-    """What was done, or why not."""
-    case: RepairCase = field(default_factory=RepairCase)
-    """What was repaired: new damage may have come meanwhile."""
-    held: bool | None = None
-    """What the proof said; None for a strategy that claims nothing."""
-    proof: str = ""
-    failed: bool = False
-    """Whether it raised, which `text` tells."""
-    repeats: int = 0
-    """Times that it was applied again."""
+    corrupt: tuple[CorruptBlock, ...] = ()
+    """What is corrupt now, where that was looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +175,7 @@ AnyIncident: TypeAlias = (
     | WeightsChecked
     | KnownAnswersAsked
     | CauseNamed
-    | StrategyTried
+    | RepairAttempt
     | FailedOver
     | SignalsRead
     | MonitorReset

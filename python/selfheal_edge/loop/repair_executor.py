@@ -18,15 +18,13 @@ from selfheal_edge.integrity.guarded_image import GuardedImage
 from selfheal_edge.integrity.image_digests import ImageDigests
 from selfheal_edge.integrity.weights import GOLDEN, Weights
 from selfheal_edge.log import logger
-from selfheal_edge.loop.incidents import StrategyTried
 from selfheal_edge.monitoring.baseline import Baseline, KnownAnswers
-from selfheal_edge.repair import ModelRepairKit, RepairCase
 from selfheal_edge.store.journal import EventKind, Journal
 from selfheal_edge.text import LIST, shown
 from selfheal_edge.tflite.flip_check import FlipEffort
 from selfheal_edge.tflite.runtimes.protocol import Instance
 from selfheal_edge.tflite.session import Session
-from selfheal_edge.trial.proof import REPEATS, Proof, RepairAttempts, prove_restored
+from selfheal_edge.trial.proof import REPEATS, RepairAttempts
 
 __all__ = ["RepairExecutor"]
 
@@ -42,8 +40,8 @@ class RepairExecutor:
         Makes guarded images of the session's source and of an instance built from it.
     known
         Known answers of golden.
-    kit, journal
-        What can be done, and where it is written down.
+    journal
+        Where what the user asks for is written down.
     serving
         Serves from the session's instance, which is exchanged here.
     inference_lock
@@ -59,7 +57,6 @@ class RepairExecutor:
         weights: Weights,
         guard: Callable[[Instance], Mapping[str, GuardedImage]],
         known: KnownAnswers,
-        kit: ModelRepairKit,
         journal: Journal,
         serving: Serving,
         inference_lock: AbstractContextManager[None],
@@ -67,20 +64,21 @@ class RepairExecutor:
     ) -> None:
         self._session = session
         self._guard = guard
-        self._weights = weights
-        self._kit = kit
+        self.weights = weights
+        """The model's images."""
         self._journal = journal
         self._serving = serving
         self._inference_lock = inference_lock
         self._mark_untrusted = mark_untrusted
         self._digests = ImageDigests({name: image.live for name, image in weights.images.items()})
         self._known = {GOLDEN: known}  # by origin
-        self._attempts = RepairAttempts(self, self.prove)
+        self.attempts = RepairAttempts(self, self._known, session.answers)
+        """Applies strategies to this, and has them proven."""
 
     @property
     def known(self) -> KnownAnswers:
         """Known answers of the active generation."""
-        return self._known[self._weights.origin(self._weights.active)]
+        return self._known[self.weights.origin(self.weights.active)]
 
     def adopt(self) -> int:
         """Keep weights that were changed on purpose as a generation of their own, now the active.
@@ -101,23 +99,24 @@ class RepairExecutor:
         try:
             return self._adopt()
         except BaseException:
-            self._return_to(self._weights.active)
+            self._return_to(self.weights.active)
             raise
 
     def _adopt(self) -> int:
         questions = self.known.inputs
         self.rebuild(self._renew)
         answers = record_known_answers(self._session, self.rebuild, questions)
-        generation = self._weights.take(changed=True)
-        held = {self._weights.origin(g) for g in self._weights.generations}
-        self._known = {g: known for g, known in self._known.items() if g in held}
+        generation = self.weights.take(changed=True)
+        held = {self.weights.origin(g) for g in self.weights.generations}
+        for gone in self._known.keys() - held:
+            del self._known[gone]
         self._known[generation] = answers
-        self._weights.activate(generation)
+        self.weights.activate(generation)
         return generation
 
     def _return_to(self, generation: int) -> None:
         """Be what the model was before a change that failed; if that fails too, say so."""
-        weights = self._weights
+        weights = self.weights
         ranges = {name: image.ranges_of(None) for name, image in weights.images.items()}
         is_sound = False
         try:
@@ -125,7 +124,7 @@ class RepairExecutor:
                 report = weights.restore(generation, ranges)
             weights.activate(generation)
             self.rebuild()
-            is_sound = not report.refused and self.prove().held
+            is_sound = not report.refused and self.attempts.prove().held
         except Exception:
             logger().warning("generation %d could not be put back", generation, exc_info=True)
         if not is_sound:
@@ -133,18 +132,13 @@ class RepairExecutor:
 
     def renew_golden(self) -> int:
         """As `ImageDigests.renew_golden`."""
-        return self._digests.renew_golden(self._session, self._weights)
+        return self._digests.renew_golden(self._session, self.weights)
 
     def _renew(self, fresh: Mapping[str, memoryview]) -> None:
         """Expect what the runtime has packed from changed weights, where it did before."""
         for name, live in fresh.items():
-            self._weights.images[name].guard.write(0, live)
-        self._weights.follow(fresh)
-
-    @property
-    def weights(self) -> Weights:
-        """The model's images."""
-        return self._weights
+            self.weights.images[name].guard.write(0, live)
+        self.weights.follow(fresh)
 
     def rebuild(
         self,
@@ -166,12 +160,12 @@ class RepairExecutor:
         IntegrityError
             When one is not: a runtime that builds from damaged bytes may take the process down.
         """
-        corrupt = [block for block in self._weights.check() if block.image == "source"]
+        corrupt = [block for block in self.weights.check() if block.image == "source"]
         if corrupt:
             raise IntegrityError(
                 f"weights: expected sound bytes to build from, got {len(corrupt)} corrupt block(s)"
             )
-        take_over = follow or self._weights.follow
+        take_over = follow or self.weights.follow
         try:
             self._session.rebuild(
                 lambda fresh: take_over(fresh.images),
@@ -207,17 +201,14 @@ class RepairExecutor:
         self._digests.require_all({name: image.live for name, image in guarded.items()})
         if any(image.image.check() for image in guarded.values()):
             raise IntegrityError("weights: expected sound bytes to guard, got others meanwhile")
-        self._weights.replace(guarded)
+        self.weights.replace(guarded)
         self._serving.guard()
-        self._known = {GOLDEN: self._known[GOLDEN]}
+        for gone in self._known.keys() - {GOLDEN}:
+            del self._known[gone]
 
     def mark_untrusted(self) -> None:
         """Flag every answer from now on."""
         self._mark_untrusted()
-
-    def prove(self) -> Proof:
-        """Check every byte and every known answer."""
-        return prove_restored(self._weights, self.known, self._session.answers)
 
     def known_answers_right(self) -> bool:
         """Whether the running instance still gives the known answers, bit for bit.
@@ -232,30 +223,6 @@ class RepairExecutor:
             logger().warning("the known answers could not be asked", exc_info=True)
             return False
 
-    def try_strategy(self, name: str, case: RepairCase) -> StrategyTried:
-        """Apply a strategy and have its claim proven; what it raises is told, not passed on."""
-        strategy = self._kit.strategies[name]
-        before = self._attempts.repeated
-        try:
-            outcome, case = self._attempts.apply(strategy, case)
-            proof = None
-            if outcome.applied and strategy.heals:
-                proof = self._attempts.prove(strategy, case)
-        except Exception as error:
-            logger().warning("%s failed", name, exc_info=error)
-            repeats = self._attempts.repeated - before
-            text = f"{type(error).__name__}: {error}"
-            return StrategyTried(name, False, text, case, failed=True, repeats=repeats)
-        return StrategyTried(
-            name,
-            outcome.applied,
-            outcome.text,
-            case,
-            held=None if proof is None else proof.held,
-            proof="" if proof is None else proof.text,
-            repeats=self._attempts.repeated - before,
-        )
-
     def roll_back(
         self,
         to: int | Literal["golden"],
@@ -263,7 +230,7 @@ class RepairExecutor:
         prediction: int,
     ) -> None:
         """Do what `SelfHealingModel.rollback` says."""
-        weights = self._weights
+        weights = self.weights
         generation = GOLDEN if to == "golden" else to
         if not weights.generations:
             raise RuntimeError("rollback: expected a policy with snapshots, got snapshots=False")
@@ -302,7 +269,7 @@ class RepairExecutor:
     def _go_to(
         self, generation: int, ranges: Mapping[str, Sequence[tuple[int, int]]], *, whole: bool
     ) -> str:
-        weights = self._weights
+        weights = self.weights
         with self._inference_lock:  # no answer from weights that are half one, half the other
             report = weights.restore(generation, ranges)
         if report.refused:
@@ -317,11 +284,11 @@ class RepairExecutor:
         if whole:
             weights.activate(generation)
         self.rebuild()
-        proof = self.prove()
+        proof = self.attempts.prove()
         for _ in range(REPEATS):  # what was damaged during the proof says nothing against it
             if proof.held or not weights.mend():
                 break
-            proof = self.prove()
+            proof = self.attempts.prove()
         if not proof.held:
             raise IntegrityError(f"to: expected a sound model afterwards, got: {proof.text}")
         return f"{done}; {proof.text}"
@@ -339,7 +306,7 @@ class RepairExecutor:
         if flips:
             effort = flips if isinstance(flips, FlipEffort) else FlipEffort()
             evidence.append(cross_check(self._session, questions, effort))
-        self._known[self._weights.origin(self._weights.active)] = answers
+        self._known[self.weights.origin(self.weights.active)] = answers
         self._journal.add(
             EventKind.COMMISSIONED,
             prediction,

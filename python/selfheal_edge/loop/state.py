@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from enum import Enum
+from typing import Final
 
 from selfheal_edge.causes import Cause
 from selfheal_edge.diagnosis.symptoms import Diagnosis
 from selfheal_edge.integrity.weights import CorruptBlock
-from selfheal_edge.loop.backoff import Backoff
-from selfheal_edge.loop.schedule import PeriodicTrigger
-from selfheal_edge.loop.trust import Trust
 from selfheal_edge.monitoring.monitor import Alarm
 from selfheal_edge.policy import Policy
 from selfheal_edge.repair.protocol import RepairCase
 
-__all__ = ["Counters", "LoopState", "Moment", "Repair", "Why"]
+__all__ = [
+    "Backoff",
+    "Counters",
+    "LoopState",
+    "Moment",
+    "PeriodicTrigger",
+    "Repair",
+    "Trust",
+    "Why",
+]
 
 INTEGRITY = frozenset({Cause.WEIGHT_CORRUPTION, Cause.RUNTIME_FAULT})
 """Troubles that end by proof alone, whatever the signals say."""
+
+_MOST: Final = 64
 
 
 class Why(Enum):
@@ -32,7 +43,6 @@ class Why(Enum):
     SCHEDULE = "it is time to"
     REBUILD = "the runtime could not be rebuilt"
     RUNTIME_FAULT = "known answers are wrong"
-    REPAIR = "a repair is about to begin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +57,74 @@ class Moment:
     """Predictions so far as the monitor counts them, which alarms refer to."""
     on_spare: bool = False
     """Whether the spare serves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Pauses between tries, in predictions: each twice as long as the one before, up to 64 times.
+
+    What a repair lacked (memory, a descriptor) may come back at any time, so they do not grow
+    without end.
+    """
+
+    first: int
+    """The first pause."""
+    pause: int
+    """The next one."""
+    at: int = 0
+    """The prediction of the next try."""
+    resisting: frozenset[tuple[str, int]] = frozenset()
+    """Image and block of what the latest try could not restore."""
+
+    @classmethod
+    def starting_with(cls, pause: int) -> Backoff:
+        """Return one that has put off nothing."""
+        return cls(pause, pause)
+
+    def put_off(self, prediction: int, corrupt: Iterable[CorruptBlock] | None = None) -> Backoff:
+        """Return what follows a try that failed; `corrupt` is what resisted it, if that is new."""
+        resisting = self.resisting
+        if corrupt is not None:
+            resisting = frozenset((b.image, b.block) for b in corrupt)
+        longer = min(2 * self.pause, _MOST * self.first)
+        return Backoff(self.first, longer, prediction + self.pause, resisting)
+
+
+@dataclass(frozen=True, slots=True)
+class PeriodicTrigger:
+    """Tells when something is due: every so many predictions or seconds, whichever comes first."""
+
+    predictions: int | None
+    """Due after this many; None: predictions do not matter."""
+    seconds: float | None
+    """Due after this long; None: time does not matter."""
+    next_prediction: int | None = None
+    """Due from this prediction on, if predictions matter; None before the first `restarted`."""
+    next_second: float = math.inf
+    """Due from this time on; never before the first `restarted`."""
+
+    def restarted(self, prediction: int, now: float) -> PeriodicTrigger:
+        """Return a trigger that counts from here."""
+        after = None if self.predictions is None else prediction + self.predictions
+        until = math.inf if self.seconds is None else now + self.seconds
+        return replace(self, next_prediction=after, next_second=until)
+
+    def is_due(self, prediction: int, now: float) -> bool:
+        """Whether it is time."""
+        by_number = self.next_prediction is not None and prediction >= self.next_prediction
+        return by_number or now >= self.next_second
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Why answers are flagged, if they are: a verdict, or a suspicion not looked at yet."""
+
+    is_marked: bool = False
+    """A trouble goes on, or a repair could not be proven."""
+    suspicions: int = 0
+    """Incidents, ever, that a worker has to look at before answers are trusted again."""
+    cleared: int = 0
+    """How many of these have been looked at; what was wrong then is marked by now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +207,6 @@ class LoopState:
             PeriodicTrigger(policy.rebuild_after_predictions, policy.rebuild_after_seconds),
             policy.rediagnose_after,
         )
-
-    @property
-    def is_trusted(self) -> bool:
-        """Whether the model's own answers may be relied on."""
-        return self.trust.holds and self.repair is None
 
     @property
     def is_calm(self) -> bool:

@@ -14,7 +14,7 @@ __all__ = ["Rollback"]
 def _needs_rebuild(weights: Weights, case: RepairCase) -> bool:
     """Whether the runtime may have copied bytes while they were corrupt."""
     touched = {n for block in case.corrupt if block.image == "source" for n in block.regions}
-    return any(
+    return bool(touched) and any(
         row.coverage is not Coverage.EXECUTING
         for row in weights.coverage.rows
         if row.region.name in touched
@@ -44,6 +44,7 @@ class Rollback:
         weights = target.weights
         if not case.corrupt and self._scope != "model":
             return RepairOutcome(False, "no block is corrupt")
+        rebuild = self._scope == "model" or _needs_rebuild(weights, case)
         if self._scope == "block":
             done = _heal_blocks(weights, case)
             if done is None:
@@ -61,7 +62,6 @@ class Rollback:
                     False, f"{report.refused} saved block(s) are damaged themselves"
                 )
             done = f"{report.rewritten} block(s) restored from generation {weights.active}"
-        rebuild = self._scope == "model" or _needs_rebuild(weights, case)
         if rebuild:
             target.rebuild()
         return RepairOutcome(True, done + (", runtime rebuilt" if rebuild else ""))
@@ -69,16 +69,18 @@ class Rollback:
 
 def _heal_blocks(weights: Weights, case: RepairCase) -> str | None:
     """Heal what the core has not healed yet; say what was done, or None if some resists."""
-    late = weights.heal_blocks([block for block in case.corrupt if not block.healed])
-    if not all(block.healed for block in late):
-        return None
-    done = [block for block in (*case.corrupt, *late) if block.healed]
+    late = [block for block in case.corrupt if block.source is None]
+    done = [block for block in case.corrupt if block.source is not None]
+    if late:
+        done += weights.heal_blocks(late)
+        if any(block.source is None for block in done):
+            return None
     from_parity = sum(block.source == "parity" for block in done)
+    bits = sum(block.wrong_bits for block in done)
     parts = []
     if len(done) > from_parity:
         count = len(done) - from_parity
         parts.append(f"{count} block(s) restored from generation {weights.active}")
     if from_parity:
         parts.append(f"{from_parity} block(s) restored from parity")
-    bits = sum(block.wrong_bits for block in done)
     return ", ".join(parts or ["no block was corrupt any more"]) + f" ({bits} wrong bits)"

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Any, overload
 
 from selfheal_edge import _core
@@ -54,11 +55,11 @@ class Event:
 
     def __post_init__(self) -> None:
         """Make all texts fit to be shown: they name what files name."""
-        texts = {name: getattr(self, name) for name in ("strategy", "outcome")}
-        clean = {name: shown(text, MESSAGE) for name, text in texts.items() if text is not None}
-        for name, text in clean.items():
-            object.__setattr__(self, name, text)
-        object.__setattr__(self, "evidence", tuple(shown(t, MESSAGE) for t in self.evidence))
+        fit = partial(shown, limit=MESSAGE)
+        for name in ("strategy", "outcome"):
+            if (text := getattr(self, name)) is not None:
+                object.__setattr__(self, name, fit(text))
+        object.__setattr__(self, "evidence", tuple(map(fit, self.evidence)))
 
     def __str__(self) -> str:
         parts = [f"#{self.seq} after {self.prediction} predictions: {self.kind}"]

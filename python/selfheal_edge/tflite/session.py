@@ -218,26 +218,23 @@ class Session:
 
         Computed in the usual floating-point environment, whatever the calling thread has set.
         """
-        with UsualFloats():
-            return self._answers(questions)
-
-    def _answers(self, questions: Sequence[Sequence[Array]]) -> list[list[Array]]:
         answers = []
-        if not self.stateful:
-            for inputs in questions:  # other threads may have the lock between two
-                with self._inference_lock:
-                    answers.append(self.instance.run(inputs))
-            return answers
-        fresh = self.choice.build(self.source)
-        try:
-            for inputs in questions:
-                if answers and self.model.keeps_resources:  # only building starts those anew
-                    fresh.close()
-                    fresh = self.choice.build(self.source)
-                fresh.reset_variables()
-                answers.append(fresh.run(inputs))
-        finally:
-            fresh.close()
+        with UsualFloats():
+            if not self.stateful:
+                for inputs in questions:  # other threads may have the lock between two
+                    with self._inference_lock:
+                        answers.append(self.instance.run(inputs))
+                return answers
+            fresh = self.choice.build(self.source)
+            try:
+                for inputs in questions:
+                    if answers and self.model.keeps_resources:  # only building starts those anew
+                        fresh.close()
+                        fresh = self.choice.build(self.source)
+                    fresh.reset_variables()
+                    answers.append(fresh.run(inputs))
+            finally:
+                fresh.close()
         return answers
 
     def close(self) -> None:

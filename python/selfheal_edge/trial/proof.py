@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
 
 from selfheal_edge.errors import IntegrityError
-from selfheal_edge.integrity.weights import CorruptBlock, Weights
+from selfheal_edge.integrity.weights import CorruptBlock
+from selfheal_edge.log import logger
 from selfheal_edge.monitoring.baseline import KnownAnswers
 from selfheal_edge.repair import RepairCase, RepairOutcome, RepairTarget, Strategy
 from selfheal_edge.tflite.runtimes.protocol import Array
 
-__all__ = ["REPEATS", "Proof", "RepairAttempts", "prove_restored"]
+__all__ = ["REPEATS", "Proof", "RepairAttempt", "RepairAttempts"]
 
 REPEATS: Final = 3
 """Times that a repair is applied again because new damage came."""
+
+Answer: TypeAlias = Callable[[Sequence[Sequence[Array]]], list[list[Array]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,28 +29,23 @@ class Proof:
     text: str
 
 
-def prove_restored(
-    weights: Weights,
-    known: KnownAnswers,
-    answer: Callable[[Sequence[Sequence[Array]]], list[list[Array]]],
-) -> Proof:
-    """Check every byte, then ask the known answers and compare bit for bit.
+@dataclass(frozen=True, slots=True)
+class RepairAttempt:
+    """A strategy was applied and, if it claims to heal, held to its proof."""
 
-    Parameters
-    ----------
-    weights
-        The images to check.
-    known
-        Questions and exact answers of the state that should be back.
-    answer
-        Runs the model without touching its state.
-    """
-    corrupt = weights.check()
-    if corrupt:
-        return Proof(False, f"{len(corrupt)} block(s) are still corrupt")
-    if not known.matches(answer(known.inputs)):
-        return Proof(False, "every checksum holds, but the known answers are wrong")
-    return Proof(True, f"every checksum holds and {len(known.inputs)} known answers are exact")
+    name: str
+    applied: bool
+    text: str
+    """What was done, or why not."""
+    case: RepairCase = field(default_factory=RepairCase)
+    """What was repaired: new damage may have come meanwhile."""
+    held: bool | None = None
+    """What the proof said; None for a strategy that claims nothing."""
+    proof: str = ""
+    failed: bool = False
+    """Whether it raised, which `text` tells."""
+    repeats: int = 0
+    """Times that it was applied again."""
 
 
 class RepairAttempts:
@@ -60,17 +58,53 @@ class RepairAttempts:
     ----------
     target
         What strategies are applied to.
-    prove
-        Checks every byte and every known answer.
+    known
+        Questions and exact answers, by the generation that they are of; looked up at every proof.
+    answer
+        Runs the model without touching its state.
     """
 
-    def __init__(self, target: RepairTarget, prove: Callable[[], Proof]) -> None:
+    def __init__(
+        self, target: RepairTarget, known: Mapping[int, KnownAnswers], answer: Answer
+    ) -> None:
         self._target = target
-        self._prove = prove
-        self.repeated = 0
-        """Times that a strategy was applied again."""
+        self._known = known
+        self._answer = answer
+        self._repeated = 0
 
-    def apply(self, strategy: Strategy, case: RepairCase) -> tuple[RepairOutcome, RepairCase]:
+    def attempt(self, strategy: Strategy, case: RepairCase) -> RepairAttempt:
+        """Apply a strategy and have its claim proven; what it raises is told, not passed on."""
+        before, proof = self._repeated, None
+        try:
+            outcome, case = self._apply(strategy, case)
+            if outcome.applied and strategy.heals:
+                proof = self._prove_repeatedly(strategy, case)
+        except Exception as error:
+            logger().warning("%s failed", strategy.name, exc_info=error)
+            repeats = self._repeated - before
+            text = f"{type(error).__name__}: {error}"
+            return RepairAttempt(strategy.name, False, text, case, failed=True, repeats=repeats)
+        return RepairAttempt(
+            strategy.name,
+            outcome.applied,
+            outcome.text,
+            case,
+            held=None if proof is None else proof.held,
+            proof="" if proof is None else proof.text,
+            repeats=self._repeated - before,
+        )
+
+    def prove(self) -> Proof:
+        """Check every byte, then ask the known answers and compare bit for bit."""
+        weights = self._target.weights
+        known = self._known[weights.origin(weights.active)]
+        if corrupt := weights.check():
+            return Proof(False, f"{len(corrupt)} block(s) are still corrupt")
+        if not known.matches(self._answer(known.inputs)):
+            return Proof(False, "every checksum holds, but the known answers are wrong")
+        return Proof(True, f"every checksum holds and {len(known.inputs)} known answers are exact")
+
+    def _apply(self, strategy: Strategy, case: RepairCase) -> tuple[RepairOutcome, RepairCase]:
         """Apply a strategy, again if new damage made it refuse to build; return the case at last.
 
         Raises
@@ -86,23 +120,23 @@ class RepairAttempts:
                 if not fresh:
                     raise
                 case = RepairCase((*case.corrupt, *fresh))
-                self.repeated += 1
+                self._repeated += 1
         return strategy.apply(self._target, case), case
 
-    def prove(self, strategy: Strategy, case: RepairCase) -> Proof:
+    def _prove_repeatedly(self, strategy: Strategy, case: RepairCase) -> Proof:
         """Prove a strategy that was applied; apply it again to what is damaged only now."""
-        proof = self._prove()
+        proof = self.prove()
         for _ in range(REPEATS):
             if proof.held:
                 break
             fresh = self._newer_than(case)
             if not fresh:
                 break
-            outcome, case = self.apply(strategy, RepairCase(fresh))
+            outcome, case = self._apply(strategy, RepairCase(fresh))
             if not outcome.applied:
                 break
-            self.repeated += 1
-            proof = self._prove()
+            self._repeated += 1
+            proof = self.prove()
         return proof
 
     def _newer_than(self, case: RepairCase) -> tuple[CorruptBlock, ...]:
