@@ -12,7 +12,7 @@ from tests.support import Array, answers, bytes_of, executing, internals, pristi
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path
 from selfheal_edge.errors import IntegrityError
-from selfheal_edge.loop import assembly
+from selfheal_edge.integrity.guarded_image import guard_instance
 from selfheal_edge.model import parts_of
 from selfheal_edge.tflite.runtimes.protocol import RuntimeName
 
@@ -71,7 +71,7 @@ def test_a_failed_reload_leaves_the_old_instance_watched(
     repairs, instance = parts_of(quiet).loop.repairs, parts_of(quiet).session.instance
     if when != "no memory" and executing(quiet) == "source":
         pytest.skip("nothing but the source runs here, and that is written anew")
-    make = assembly.guard_instance
+    make = guard_instance
 
     def hit(source: memoryview, regions: Any, fresh: Any, options: Any) -> Any:
         if when == "no memory":
@@ -84,7 +84,7 @@ def test_a_failed_reload_leaves_the_old_instance_watched(
         live[1000] ^= np.uint8(1)
         return guarded
 
-    monkeypatch.setattr(assembly, "guard_instance", hit)
+    monkeypatch.setattr("selfheal_edge.loop.assembly.guard_instance", hit)
     with pytest.raises(MemoryError if when == "no memory" else IntegrityError):
         repairs.reload()
     assert parts_of(quiet).session.instance is instance
