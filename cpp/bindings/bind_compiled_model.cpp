@@ -181,7 +181,7 @@ class Held : public TensorEngine {
     return model_;
   }
 
-  // Whoever waits for the model does so without the GIL, or its owner could not finish.
+  // A thread waits for the model without the GIL, or the model's owner could not finish.
   static std::unique_lock<std::mutex> lock_of(CompiledModel& model) {
     std::unique_lock lock(model.mutex(), std::try_to_lock);
     if (!lock.owns_lock()) {

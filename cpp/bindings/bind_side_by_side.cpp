@@ -125,7 +125,7 @@ py::array_t<std::int64_t> update_columns(const py::tuple& detectors, const py::a
 }
 
 py::array_t<std::int64_t> update_channels(const py::sequence& sequence, py::handle object) {
-  const py::tuple detectors(sequence);  // nobody can take one away meanwhile
+  const py::tuple detectors(sequence);  // no other thread can take one away meanwhile
   constexpr const char* kExpected = "a 2-D float32 or float64 array";
   const py::array samples = require_array(object, "samples", kExpected);
   const bool is_float = has_dtype<float>(samples);

@@ -15,7 +15,7 @@ struct TensorMemory {
 
 /// A built model whose tensors stay where they are: write the inputs, run, read the outputs.
 ///
-/// One thread at a time: whoever uses it has the model's turn.
+/// One thread at a time: the one that holds the model's inference lock.
 class Engine {
  public:
   Engine() = default;

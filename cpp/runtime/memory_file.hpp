@@ -39,7 +39,7 @@ class MemoryFile {
   /// A path under which code in this process can open it.
   std::string path() const;
   std::size_t nbytes() const;
-  /// Nobody can shrink or grow it from now on, so no mapping of it can fault. Throws Refusal.
+  /// Fixes its size, for every process, so that no mapping of it can fault. Throws Refusal.
   void seal();
   /// Its bytes, writable; null when it is empty.
   std::shared_ptr<Mapping> map() const;

@@ -29,7 +29,7 @@ void write_all(std::string_view text) noexcept {
   while (!text.empty()) {
     const ssize_t written = write(STDERR_FILENO, text.data(), text.size());
     if (written < 0 && errno == EINTR) continue;
-    if (written <= 0) return;  // as for any line that nobody can read
+    if (written <= 0) return;  // as for any line that cannot be written
     text.remove_prefix(static_cast<std::size_t>(written));
   }
 }

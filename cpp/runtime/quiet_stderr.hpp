@@ -5,7 +5,7 @@ namespace selfheal::runtime {
 /// While it lives, notices that code of others prints in this thread through C's `stderr` stream
 /// are held back; other lines, errors among them, follow when it ends.
 ///
-/// Nobody else loses anything: the file descriptor is not touched, so that neither other processes
+/// Others lose nothing: the file descriptor is not touched, so that neither other processes
 /// nor code that writes to it directly notice, and what other threads print through the stream goes
 /// where it always does. While some object of this class lives, `stderr` is a stream without a file
 /// descriptor of its own (`fileno` gives -1). Elsewhere than with glibc nothing is held back.

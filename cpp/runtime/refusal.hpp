@@ -5,7 +5,7 @@
 namespace selfheal::runtime {
 
 /// The runtime cannot be used this way, here or with this model: what() is the reason, for people.
-/// Whoever catches it falls back to another way of running and shows the reason.
+/// The caller falls back to another way of running and shows the reason.
 class Refusal : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;

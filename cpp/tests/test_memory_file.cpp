@@ -52,7 +52,7 @@ TEST_CASE("an empty file has no bytes to map") {
   CHECK(file.map() == nullptr);
 }
 
-TEST_CASE("mappings, the file and whoever opens its path share the bytes") {
+TEST_CASE("mappings, the file and what opens its path share the bytes") {
   const MemoryFile file("test");
   const Opened other(file);
   REQUIRE(other.resize(kSize) == 0);

@@ -216,7 +216,7 @@ TEST_CASE("whatever is damaged in the slots' records, a saved block is never giv
     for (std::size_t slot = 0; slot < 4; ++slot) f.pool.mend_slot(slot, &block, &is_changed);
     REQUIRE(f.pool.restore(2, 0, 100).refused == 0);
     REQUIRE(f.live == second);
-    if (taken.status == SnapshotStatus::kArenaFull) continue;  // nobody knew what could be shared
+    if (taken.status == SnapshotStatus::kArenaFull) continue;  // damage hides what could be shared
     REQUIRE(taken.generation == 3);
     REQUIRE(f.pool.restore(3, 0, 100).refused == 0);
     REQUIRE(f.live == third);

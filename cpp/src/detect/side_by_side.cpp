@@ -56,7 +56,7 @@ class SideBySide<T>::Block {
     }
   }
 
-  // Before anybody looks at the charts: the table's rows up to `end` were taken.
+  // Before the caller looks at the charts: the table's rows up to `end` were taken.
   void finish(std::size_t end) noexcept {
     for (std::size_t lane = 0; lane < charts_.size(); ++lane) refill(lane, end);
   }

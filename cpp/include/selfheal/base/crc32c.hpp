@@ -9,7 +9,7 @@
 /// as in RFC 3720, appendix B.4.
 ///
 /// It finds every burst up to 32 bits and, in a block of 512 bytes, every pattern of up to 5
-/// flipped bits. It does not find what somebody chose so that the checksum stays the same.
+/// flipped bits. It does not find what an attacker chose so that the checksum stays the same.
 ///
 /// Backends, fastest first; the first one that this CPU has is in use from the start:
 ///

@@ -6,8 +6,8 @@
 #include <span>
 #include <string_view>
 
-/// A fast keyed hash that nobody can predict or forge who does not know its key. Where CRC-32C
-/// finds accidents, this finds what somebody chose.
+/// A fast keyed hash that cannot be predicted or forged without its key. Where CRC-32C finds
+/// accidents, this finds what an attacker chose.
 ///
 /// Two layers, as in UMAC (Black, Halevi, Krawczyk, Krovetz and Rogaway, 1999), in the form that
 /// the CPU has instructions for. Every chunk of 512 bytes, the last one padded with zeros to whole
@@ -33,10 +33,10 @@
 /// Layer 2 is SipHash-2-4 (Aumasson and Bernstein, 2012), under a key of its own, of the chunks'
 /// sums, the tweak and the length.
 ///
-/// Who sees all hashes, and knows all bytes but the key, makes other bytes pass with probability
+/// An attacker who sees all hashes and knows all but the key makes others pass with probability
 /// 2^-63 a guess (2^-64 from each layer), as long as AES cannot be told from a random permutation,
 /// or SipHash from a random function; SipHash also makes all keys from the 128 bits. Hashes under
-/// one key are not meant to last: the bound holds against guesses, and nobody has time for 2^40 of
+/// one key are not meant to last: the bound holds against guesses, and there is no time for 2^40 of
 /// them between two reboots. They are never stored, so it does no harm that the two forms differ.
 ///
 /// (What only servers have, wider carry-less multiplication, is left out: integrity.md says why.)
@@ -109,8 +109,8 @@ bool set_keyed_hash_backend(std::string_view name) noexcept;
 /// A key that damage to memory does not change. The 128 bits are kept three times and read by
 /// majority of each bit. What they are expanded to is kept once, as a cache: what it says counts
 /// only where something admits it, since no damaged schedule makes anything pass; everything else
-/// is asked of a schedule derived afresh, so that no checksum has to vouch for it, which chosen
-/// flips keep.
+/// is asked of a schedule derived afresh, so that nothing rests on a checksum of it, which
+/// chosen flips keep.
 class KeptKey {
  public:
   explicit KeptKey(HashKey key) noexcept;
@@ -134,7 +134,7 @@ class KeptKey {
     return admits(value) ? value : hash(tweak, bytes);
   }
 
-  /// As it is, not verified: to check with, by those who ask hash() before they believe in damage.
+  /// As it is, not verified: for checks whose callers ask hash() before they report damage.
   const HashSchedule& raw_schedule() const noexcept { return schedule_; }
 
   /// The copies and the schedule themselves, for tests that damage them.

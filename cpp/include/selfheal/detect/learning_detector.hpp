@@ -18,8 +18,8 @@ namespace selfheal {
 
 /// What the detectors share that learn their reference from the stream itself: counting, skipping,
 /// onset, state. They give the alarms of the library they were published in, which comes with a
-/// price: the reference follows a slow drift, and nobody can say beforehand how often they are
-/// wrong. For monitoring, take Cusum or MonitorBank.
+/// price: the reference follows a slow drift, and how often they are wrong cannot be computed
+/// beforehand. For monitoring, take Cusum or MonitorBank.
 ///
 /// latch: a lasting shift is told once (Latch); needs track_onset.
 ///

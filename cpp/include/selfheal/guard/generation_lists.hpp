@@ -19,9 +19,9 @@ using Generation = std::uint64_t;
 /// Golden itself is generation 0, at place 0; it is always held, always pinned, and needs no list,
 /// so that nothing can damage one. Every list is kept twice, in chunks of kChunk blocks, and every
 /// chunk has a keyed hash, kept twice, under the number of its generation, which is kept twice as
-/// well. Nobody can make up a chunk with its hash without the key, so the pair that fits is genuine
+/// well. A chunk with its hash cannot be made up without the key, so the pair that fits is genuine
 /// and the others are written anew from it: damage to a list is never taken for its content, even
-/// where somebody chose it.
+/// where an attacker chose it.
 ///
 /// Bytes: 8.25 a block and generation. A chunk is verified in one keyed hash and one comparison of
 /// 512 bytes. Nothing allocates after construction. One object, one thread.

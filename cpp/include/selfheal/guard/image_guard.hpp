@@ -61,7 +61,7 @@ struct Finding {
 /// golden's and other generations' copies by keyed hash, and the generations' lists. Whatever is
 /// damaged is repaired before step() returns, from the first source that verifies by keyed hash: a
 /// stored copy (one block to read), else parity (a group to read). What was written is verified
-/// again; if somebody damaged it meanwhile it is written anew, three times at most.
+/// again; if it was damaged meanwhile it is written anew, three times at most.
 ///
 /// Every visit of a sweep takes one block's time, however large the image and however many its
 /// generations; a restore checks the generation's list once.

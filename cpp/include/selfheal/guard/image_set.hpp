@@ -27,7 +27,7 @@ struct ImageChange {
 /// none, and a generation has the same number in all.
 ///
 /// A model's weights may lie in two places, in the file's bytes and in what the runtime has packed
-/// from them. Half a change would be a model that nobody has ever tried. So a change is stored in
+/// from them. Half a change would be a model that was never tried. So a change is stored in
 /// all pools first, where it can still be forgotten, and then put back from there like any other
 /// generation, block by block from verified copies; where a block is damaged in between, the images
 /// go back to the generation that was active.
@@ -36,8 +36,8 @@ struct ImageChange {
 /// from another without a change (their origin): those answer alike.
 ///
 /// No exception after construction; bytes: its own, 16 a generation and 16 for each of
-/// most_changes. Refers to the guards, which must outlive it. One object, one thread; who reads the
-/// live memory meanwhile (an inference) must be stopped by the caller.
+/// most_changes. Refers to the guards, which must outlive it. One object, one thread; the caller
+/// must stop inferences, which read the live memory, meanwhile.
 class ImageSet {
  public:
   static constexpr std::size_t kMaxImages = 8;

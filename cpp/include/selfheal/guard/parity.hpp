@@ -20,7 +20,7 @@ namespace selfheal {
 /// of b consecutive damaged blocks hits each group at most ceil(b / groups()) times, and the whole
 /// image withstands a burst of groups() * parity_blocks blocks.
 ///
-/// What comes back is verified by the image's keyed hash before anybody sees it. Parity blocks have
+/// What comes back is verified by the image's keyed hash before it is used. Parity blocks have
 /// seals of their own; a damaged one is computed again and verified by them.
 ///
 /// Bytes: parity_blocks / group_blocks of the image (1/16 by default), 24 and a block of scratch a

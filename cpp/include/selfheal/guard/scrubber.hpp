@@ -13,9 +13,9 @@ namespace selfheal {
 /// continues there, round and round. A full sweep takes at most ceil(image / budget) steps, the
 /// budget rounded down to whole blocks, at least one.
 ///
-/// The order is secret (sweep_order.hpp) and the same in every sweep: nobody knows what is checked
-/// when, and no block ever waits longer than one sweep. A second object with `keyed` makes the
-/// slower sweep that finds chosen flips too. Finding is all it does; image_guard.hpp heals as well.
+/// The order is secret (sweep_order.hpp) and the same in every sweep: only the seed tells what is
+/// checked when, and no block ever waits longer than one sweep. A second object with `keyed` makes
+/// the slower sweep that finds chosen flips too. It finds; image_guard.hpp heals as well.
 ///
 /// Refers to the image, which must outlive it. Bytes: its own size. One object, one thread.
 class Scrubber {

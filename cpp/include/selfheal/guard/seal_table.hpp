@@ -19,7 +19,7 @@ struct Seal {
 /// damaged content, nor the other way round.
 ///
 /// Which of two entries that differ is right needs no vote: the one that some content has as its
-/// keyed hash. Nobody can make up such a pair without the key, so content that admits() is genuine,
+/// keyed hash. Such a pair cannot be made up without the key, so content that admits() is genuine,
 /// and from it both entries can be written anew.
 ///
 /// Bytes: 24 a block. Nothing allocates after construction. One object, one thread.

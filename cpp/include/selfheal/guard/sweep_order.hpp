@@ -6,8 +6,8 @@
 
 namespace selfheal {
 
-/// A secret order of 0 .. size-1 in which every item comes exactly once: who does not know the
-/// seed cannot tell what is checked next, and still no item waits longer than one sweep.
+/// A secret order of 0 .. size-1 in which every item comes exactly once: without the seed
+/// nothing tells what is checked next, and still no item waits longer than one sweep.
 ///
 /// A generalised Feistel network over the smallest near-square grid that holds `size` items, with
 /// cycle walking (Black and Rogaway, 2002): four rounds of a 32-bit mixing function keyed by the

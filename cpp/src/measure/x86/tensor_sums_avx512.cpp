@@ -1,6 +1,6 @@
 // The vectors of tensor_sums_vectors.hpp with AVX-512: 64 bytes.
 
-// GCC 12 takes the placeholders in its own header for variables that nobody has set.
+// GCC 12 takes the placeholders in its own header for variables that were never set.
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
