@@ -40,7 +40,7 @@ class ModelFormatError(SelfHealError, ValueError):
 
 
 class ProbeLimitError(ModelFormatError):
-    """A model file's trial in a child process reached a limit; `ProbePolicy` may allow more."""
+    """The probe of a file in a child process reached a limit; `ProbePolicy` may allow more."""
 
 
 class RuntimeUnavailableError(SelfHealError, ImportError):
@@ -80,7 +80,7 @@ class ForkedProcessError(SelfHealError, RuntimeError):
 
 
 class ProbeError(SelfHealError, RuntimeError):
-    """The child process that tries a model could not be started or did not answer.
+    """The child process that probes a model could not be started or did not answer.
 
     This says nothing about the model: it was not tried.
     """

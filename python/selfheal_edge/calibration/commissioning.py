@@ -16,7 +16,7 @@ __all__ = ["cross_check", "record_known_answers"]
 def record_known_answers(
     session: Session, rebuild: Callable[[], None], questions: tuple[tuple[Array, ...], ...]
 ) -> KnownAnswers:
-    """Ask the instance, build another, which must pack the same, and have both agree.
+    """Record the known answers; a second, fresh instance must pack and answer the same.
 
     Raises
     ------
@@ -35,7 +35,7 @@ def record_known_answers(
 
 
 def cross_check(session: Session, samples: Sequence[Sequence[Array]], effort: FlipEffort) -> str:
-    """Hold the coverage table to flips in instances of their own; say what came of it."""
+    """Compare the coverage table with flips in separate instances; return a summary."""
     flips = session.cross_check(samples, effort)
     silent = sum(f.finding is Finding.UNPROVEN for f in flips)
     untried = sum(f.finding is Finding.UNTRIED for f in flips)

@@ -78,7 +78,7 @@ def choose_questions(
 
 
 class Reservoir:
-    """A fair sample of at most 32 of the inputs that come by, held as copies.
+    """A uniform random sample of at most 32 inputs of a stream, held as copies.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ class Reservoir:
         """Those that are in the sample."""
 
     def offer(self, inputs: Sequence[Array]) -> None:
-        """Let one input come by."""
+        """Take the next input of the stream: keep it or not."""
         self.seen += 1
         place = len(self.held)
         if place == _CANDIDATES:

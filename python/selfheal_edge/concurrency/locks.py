@@ -46,16 +46,16 @@ class ModelLock(_core.LockScope):
 
     @property
     def closed(self) -> bool:
-        """Whether nobody may come in any more."""
+        """Whether the model was closed."""
         return self.core.closed
 
     def check_open(self) -> None:
-        """Raise `ModelClosedError` when nobody may come in any more."""
+        """Raise `ModelClosedError` after `close`."""
         if self.core.closed:
             raise ModelClosedError("model: expected an open model, got a closed one")
 
     def check(self) -> None:
-        """Raise when this thread may not come in; the core asks where it may not."""
+        """Raise where this thread may not take the lock: the core calls this to say why."""
         self._process.check()
         if self.inside_inner:
             raise RuntimeError(
@@ -65,7 +65,7 @@ class ModelLock(_core.LockScope):
         self.check_open()
 
     def close(self) -> None:
-        """Let nobody in any more."""
+        """Refuse every thread from now on."""
         self.core.close()
 
     def ended(self) -> None:
@@ -87,6 +87,6 @@ class ModelLock(_core.LockScope):
         return self.core.attempt()
 
     def lock(self) -> AbstractContextManager[None]:
-        """Take the lock, for what may also be done when all is over."""
+        """Take the lock, for what may also be done after `close`."""
         self._process.check()
         return self.core

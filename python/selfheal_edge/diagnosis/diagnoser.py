@@ -66,7 +66,7 @@ class AttackDiagnoser:
 
 
 def diagnose_with(diagnoser: Diagnoser, symptoms: Symptoms) -> Diagnosis:
-    """Ask a diagnoser; where the user's breaks down, ours, for a repair must go on.
+    """Ask a diagnoser; if the user's raises, ask ours, so that the repair goes on.
 
     Raises
     ------

@@ -14,7 +14,7 @@ __all__ = ["QUESTIONS", "Question"]
 
 
 class Question(Protocol):
-    """Is it this? One cause each."""
+    """A check for one cause."""
 
     def __call__(self, symptoms: Symptoms, /) -> Diagnosis | None:
         """Return the cause with its evidence, or None where the symptoms do not speak for it."""

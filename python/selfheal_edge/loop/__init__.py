@@ -1,1 +1,1 @@
-"""What is up is heard, diagnosed and repaired."""
+"""The loop: incidents come in, are diagnosed and repaired, and the repair is proven."""

@@ -82,7 +82,7 @@ class ReadSignals:
 
 @dataclass(frozen=True, slots=True)
 class ResetMonitor:
-    """Have the charts begin anew → `MonitorReset`."""
+    """Restart the charts → `MonitorReset`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +100,12 @@ class RenewGolden:
 
 @dataclass(frozen=True, slots=True)
 class AnswerAgain:
-    """Take the answer anew, which came from a model that was damaged and is healed."""
+    """Compute the answer anew: it came from a model that was damaged and is healed."""
 
 
 @dataclass(frozen=True, slots=True)
 class RaiseError:
-    """Have the caller hear the runtime's own error: no damage explains it."""
+    """Raise the runtime's own error in the calling thread: no damage explains it."""
 
 
 @dataclass(frozen=True, slots=True)

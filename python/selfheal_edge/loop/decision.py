@@ -177,7 +177,7 @@ def _started(state: LoopState) -> LoopState:
 
 
 def _suspect(state: LoopState, reported: Incident) -> LoopState:
-    """Flag answers until a worker has looked, where what it will look at is news."""
+    """Mark answers untrusted until the worker has looked, unless it knows of this already."""
     is_live = any(block.part == "live" for block in reported.damage)
     if is_live or reported.error is not None or (reported.alarms and state.is_calm):
         suspicions = state.trust.suspicions + 1
@@ -186,7 +186,7 @@ def _suspect(state: LoopState, reported: Incident) -> LoopState:
 
 
 def _reported(state: LoopState, reported: Incident) -> Decision:
-    """Hear what an inference reports: damage before it, no answer, or what came with the answer."""
+    """Decide on what an inference reports: damage before it, a failed run, or alarms."""
     actions: tuple[Action, ...] = ()
     if state.now.on_spare and state.now.prediction >= state.verify_spare_at:
         actions = (FailBack(), FailOver())  # nothing sweeps a spare that serves
@@ -205,7 +205,7 @@ def _reported(state: LoopState, reported: Incident) -> Decision:
 
 
 def _alarmed(state: LoopState, alarms: tuple[Alarm, ...]) -> Decision:
-    """Doubt the answers, look at the weights at once, and wait for what the shift looks like."""
+    """Suspect the answers, check the weights at once, and collect samples of the shift."""
     actions: tuple[Action, ...] = ()
     if state.is_calm:
         seen = state.now.sample - min(a.onset for a in alarms)
@@ -258,7 +258,7 @@ def _next_step(state: LoopState, step: Step) -> Decision:  # noqa: PLR0911
 
 
 def _damaged(state: LoopState, found: tuple[CorruptBlock, ...]) -> Decision:
-    """Take in what a sweep found, some of which the core has healed already."""
+    """Decide on what a sweep found, some of which the core has healed already."""
     live = tuple(block for block in found if block.part == "live")
     guards = tuple(block for block in found if block.part != "live")
     actions: tuple[Action, ...] = ()
@@ -272,7 +272,7 @@ def _damaged(state: LoopState, found: tuple[CorruptBlock, ...]) -> Decision:
 
 
 def _weights_checked(state: LoopState, why: Why, corrupt: tuple[CorruptBlock, ...]) -> Decision:
-    """Go on with what every byte was checked for; whatever it was, corruption comes first."""
+    """Go on after a full check; corruption, if there is any, is repaired first."""
     match why:
         case Why.DIAGNOSIS:
             if not corrupt:
@@ -471,7 +471,7 @@ def _restored(state: LoopState) -> Decision:
 
 
 def _recovered(state: LoopState) -> Decision:
-    """Begin anew: the charts have heard what is over; what else was wrong will be heard again."""
+    """End the trouble and restart the charts; if something else is wrong, they alarm again."""
     trouble = state.trouble
     state = replace(
         state,
@@ -486,7 +486,7 @@ def _recovered(state: LoopState) -> Decision:
 
 
 def _interrupted(state: LoopState) -> LoopState:
-    """Forget a repair that an exception has ended: what it was begun for is found again."""
+    """Drop a repair that an exception has ended: the next check finds its damage again."""
     repair, state = state.repair, replace(state, repair=None)
     if repair is not None and repair.why is Why.ALARM and state.is_calm:
         return replace(state, trust=replace(state.trust, is_marked=False))

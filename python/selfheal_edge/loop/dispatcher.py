@@ -1,4 +1,4 @@
-"""Who handles an incident: the calling thread, or a worker."""
+"""Which thread handles an incident: the calling thread, or a worker."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Handler(Protocol):
         ...
 
     def note(self, incident: AnyIncident) -> LoopState:
-        """Know of an incident that nothing is to be done about now."""
+        """Take note of an incident that needs no action now."""
         ...
 
 
@@ -41,7 +41,7 @@ class Dispatcher(Protocol):
     """What is done with incidents."""
 
     def handle(self, incident: Incident) -> None:
-        """Take in what came up; called under the inference lock."""
+        """Handle an incident; called under the inference lock."""
         ...
 
     def wait(self, seconds: float | None) -> bool:
@@ -54,7 +54,7 @@ class Dispatcher(Protocol):
 
 
 class _Inline:
-    """Has the calling thread handle what it noticed, before it answers."""
+    """The calling thread handles what it found, before it answers."""
 
     def __init__(self, handler: Handler) -> None:
         self.handle = handler.handle
@@ -67,7 +67,7 @@ class _Inline:
 
 
 def _merge(waiting: Incident, posted: Incident) -> Incident | None:
-    """Make one incident of two of a kind; what is too much is found again by the full check."""
+    """Merge two incidents of a kind; what that drops, the full check finds again."""
     same_kind = bool(waiting.damage) == bool(posted.damage) and (
         (waiting.error is None) == (posted.error is None)
     )

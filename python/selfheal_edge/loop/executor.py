@@ -1,4 +1,4 @@
-"""Carry out what the loop decides, and tell it what came of it."""
+"""Carry out the loop's actions, and feed their results back as incidents."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class ServingMaker(Protocol):
 
 
 class LoopExecutor:
-    """One model's loop: the state, and the hands of `decide`.
+    """One model's loop: holds its state, and carries out what `decide` returns.
 
     The state is read by every thread and replaced under the inference lock; all else is done by
     one thread at a time, which has the maintenance lock.
@@ -145,13 +145,13 @@ class LoopExecutor:
         hot.due_number, hot.due_seconds, hot.watched = None, math.inf, True
 
     def note(self, incident: AnyIncident) -> LoopState:
-        """Let the state know of something that nothing is to be done about; return the next one."""
+        """Take note of an incident that needs no action; return the next state."""
         with self._inference_lock:
             self._follow(incident)
             return self._state
 
     def handle(self, incident: AnyIncident) -> None:
-        """Take in what came up, and do what has to be done.
+        """Handle an incident: decide, and carry the actions out.
 
         Nothing that predictions depend on is held for longer than one inference takes. What comes
         up meanwhile in the same thread, since a strategy or a diagnoser predicts, waits for the
@@ -287,7 +287,7 @@ class LoopExecutor:
         self.note(heard.MarkedUntrusted())
 
     def _with_scores(self, symptoms: Symptoms) -> Symptoms:
-        """Add what the monitor knows, where it is its alarms that are to be explained."""
+        """Add the monitor's scores, where a diagnosis has to explain its alarms."""
         monitor = self._monitor
         with self._inference_lock:
             return replace(

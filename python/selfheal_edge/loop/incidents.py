@@ -1,4 +1,4 @@
-"""What the loop hears beside `Incident`, mostly what came of its own actions."""
+"""Incidents beside `Incident`: the user's calls, and results of the loop's own actions."""
 
 from __future__ import annotations
 
@@ -149,19 +149,19 @@ class Step(Enum):
 
 @dataclass(frozen=True, slots=True)
 class NextStep:
-    """It is this step's turn."""
+    """The step of a procedure that comes now."""
 
     step: Step
 
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """An action raised: nothing follows from what was decided before."""
+    """An action raised: what was decided before is dropped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """All is done that followed from an incident."""
+    """Every action that followed from an incident was carried out."""
 
 
 AnyIncident: TypeAlias = (

@@ -115,7 +115,7 @@ class RepairExecutor:
         return generation
 
     def _return_to(self, generation: int) -> None:
-        """Be what the model was before a change that failed; if that fails too, say so."""
+        """Undo a change that failed; if that fails too, mark answers untrusted."""
         weights = self.weights
         ranges = {name: image.ranges_of(None) for name, image in weights.images.items()}
         is_sound = False
@@ -135,7 +135,7 @@ class RepairExecutor:
         return self._digests.renew_golden(self._session, self.weights)
 
     def _renew(self, fresh: Mapping[str, memoryview]) -> None:
-        """Expect what the runtime has packed from changed weights, where it did before."""
+        """Guard what the runtime has packed from changed weights, where it packed before."""
         for name, live in fresh.items():
             self.weights.images[name].guard.write(0, live)
         self.weights.follow(fresh)
@@ -194,10 +194,10 @@ class RepairExecutor:
         self._session.rebuild(self._guard_anew, exchange=self._serving.exchange)
 
     def _guard_anew(self, fresh: Instance) -> None:
-        """Guard an instance that is about to serve, if it is what the model was born as."""
+        """Guard an instance that is about to serve, if it is what the model was opened with."""
         self._digests.require_all({"source": self._session.source.view, **fresh.images})
         guarded = self._guard(fresh)
-        # The guard has sealed what it found: that must be what the model was born with, and still.
+        # The guard has sealed what it found: that must still be what the model was opened with.
         self._digests.require_all({name: image.live for name, image in guarded.items()})
         if any(image.image.check() for image in guarded.values()):
             raise IntegrityError("weights: expected sound bytes to guard, got others meanwhile")

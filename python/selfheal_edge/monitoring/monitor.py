@@ -53,7 +53,7 @@ class Alarm:
 
 
 class Monitor(Protocol):
-    """What hears every inference: `PerformanceMonitor`, or the user's own."""
+    """What is updated with every inference: `PerformanceMonitor`, or the user's own."""
 
     @property
     def names(self) -> tuple[str, ...]:

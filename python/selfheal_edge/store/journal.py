@@ -151,7 +151,7 @@ class Journal:
         return event
 
     def deliver(self) -> None:
-        """Tell `on_event` what it has not heard; call it when nothing is half done.
+        """Call `on_event` with every event since the last call, once a call's work is done.
 
         A callback may use the model, which may cause further events: those are told in the same
         call, but never more than the journal holds, so that it ends.
@@ -160,7 +160,7 @@ class Journal:
         while self._undelivered and left and not self._delivering.mine:
             with self._delivering.attempt() as is_mine:
                 if not is_mine:
-                    return  # whoever has it looks once more before he goes
+                    return  # the thread that has it looks once more before it ends
                 left = self._deliver(left)
 
     # A function of its own: in Python 3.13, what a signal's handler raises at the end of a `while`

@@ -1,4 +1,4 @@
-"""Settle the open axes of a model's inputs, and with them the shape of every tensor behind."""
+"""Fix the open axes of a model's inputs, and with them the shape of every tensor behind."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class RegionFlips:
 
 
 class FlipEffort(NamedTuple):
-    """What a cross-check may cost, and who is told how far it is."""
+    """What a cross-check may cost, and a callback for its progress."""
 
     seconds: float = 60.0
     """The largest regions come first; those that it does not get to are untried."""

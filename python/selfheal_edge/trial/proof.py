@@ -105,7 +105,7 @@ class RepairAttempts:
         return Proof(True, f"every checksum holds and {len(known.inputs)} known answers are exact")
 
     def _apply(self, strategy: Strategy, case: RepairCase) -> tuple[RepairOutcome, RepairCase]:
-        """Apply a strategy, again if new damage made it refuse to build; return the case at last.
+        """Apply a strategy, anew where new damage kept it from building; return outcome and case.
 
         Raises
         ------
@@ -140,7 +140,7 @@ class RepairAttempts:
         return proof
 
     def _newer_than(self, case: RepairCase) -> tuple[CorruptBlock, ...]:
-        """Return what is corrupt now, unless some of it was before: a strategy has left that."""
+        """Return what is corrupt now; nothing where the strategy left older damage."""
         fresh = self._target.weights.check()
         before = {(b.image, b.block) for b in case.corrupt}
         return () if any((b.image, b.block) in before for b in fresh) else fresh

@@ -116,7 +116,7 @@ class _Rows:
         return self._interpreted[region.name]
 
     def _uses(self, region: Region) -> list[RegionUse]:
-        """Return who computes with a region: not the operators that unfold it, but theirs."""
+        """Return the operators that compute with a region, through those that only unfold it."""
         pending = [use for use in region.uses if use.operator is not None]
         found = []
         while pending:

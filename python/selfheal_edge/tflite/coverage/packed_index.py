@@ -1,4 +1,4 @@
-"""Whose bytes are whose in a packed image: read from the index that XNNPACK writes into it.
+"""Which module each byte of a packed image belongs to, by the index that XNNPACK writes.
 
 The image is a weight cache file: a header of four fields, the packed weights, each at a multiple
 of 128 bytes, and behind them a FlatBuffer that lists them with the numbers of the model's buffers

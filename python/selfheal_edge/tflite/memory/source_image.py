@@ -90,6 +90,6 @@ class SourceImage:
                 os.unlink(self._path)
 
     def __del__(self) -> None:
-        """Release what a caller forgot."""
+        """Release what the caller did not close."""
         if hasattr(self, "_map"):
             self.close()

@@ -39,7 +39,7 @@ _living: weakref.WeakSet[InterpreterInstance] = weakref.WeakSet()
 
 
 def _forked() -> None:
-    """Keep every interpreter for ever: its destructor waits for threads that a child has not."""
+    """Keep every interpreter in a forked child: its destructor waits for the parent's threads."""
     for instance in _living:
         instance._is_inherited = True
         instance.keep_for_ever()
@@ -206,7 +206,7 @@ class InterpreterInstance:
 
     @property
     def engine(self) -> _core.Engine | None:
-        """The short way through fixed addresses, if there is one."""
+        """The engine that uses fixed addresses; None where a tensor may move."""
         return self._call
 
     @property
@@ -242,7 +242,7 @@ class InterpreterInstance:
     def _fixed_call(
         self, copy: ModelCopy, is_settled: Callable[[], bool]
     ) -> _core.InterpreterCall | None:
-        """Return the short way through fixed addresses; None where a tensor may move.
+        """Return an engine that uses fixed addresses; None where a tensor may move.
 
         `set_tensor` and `get_tensor` look the tensor up, and check and convert arrays, at every
         call: more than a small model's share. Addresses hold as long as nothing reallocates, and

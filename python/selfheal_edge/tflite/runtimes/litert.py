@@ -162,7 +162,7 @@ def _key(copy: ModelCopy, num_threads: int) -> _Key:
 
 
 def _unlike_compiled(model: ModelFile) -> str:
-    """Return what a compiled model has no way to do that this model asks for; empty if nothing."""
+    """Return what this model needs and a compiled one cannot do; empty if nothing."""
     if any(tensor.is_variable for tensor in model.tensors):
         return "LiteRT compiles no models that keep a state"
     if model.keeps_resources:

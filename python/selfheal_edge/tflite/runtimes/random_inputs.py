@@ -1,4 +1,4 @@
-"""Random inputs that move whatever a model can do with its inputs."""
+"""Random inputs over the whole range of their types."""
 
 from __future__ import annotations
 

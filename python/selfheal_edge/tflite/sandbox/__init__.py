@@ -1,1 +1,1 @@
-"""Trying an unknown file in a child process."""
+"""Probing an unknown file in a child process."""
