@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import importlib.util
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -141,6 +142,14 @@ def same(left: list[Array], right: list[Array]) -> bool:
 def internals(model: she.SelfHealingModel) -> Weights:
     """Return what stands behind `model.weights`: images with their guards, pools and parity."""
     return parts_of(model).weights
+
+
+def litert_library() -> Path:
+    """Return where LiteRT's library is installed."""
+    package = importlib.util.find_spec("ai_edge_litert")
+    assert package is not None
+    assert package.origin is not None
+    return Path(package.origin).with_name("libLiteRt.so")
 
 
 def executing(model: she.SelfHealingModel) -> str:

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support import RUNTIMES, Array, Raw, answers, executing, flip, same
+from tests.support import RUNTIMES, Array, Raw, answers, executing, flip, litert_library, same
 
 import selfheal_edge as she
 from selfheal_edge import _core, cli
 from selfheal_edge.assets import DigitsData, digits_model_path
 from selfheal_edge.tflite.coverage.table import Coverage
-from selfheal_edge.tflite.runtimes import select
-from selfheal_edge.tflite.runtimes.select import KernelsArgument
+from selfheal_edge.tflite.runtimes.select import KernelsArgument, load_runtime
 
 pytestmark = pytest.mark.skipif("litert" not in RUNTIMES, reason="LiteRT is not installed")
 
@@ -70,7 +69,7 @@ def unsteady() -> Iterator[str]:
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         pytest.skip("no C compiler")
-    library = Path(litert()._library)
+    library = litert_library()
     with tempfile.TemporaryDirectory() as folder:
         made = f"{folder}/libUnsteady.so"
         source = Path(folder, "unsteady.c")
@@ -82,7 +81,7 @@ def unsteady() -> Iterator[str]:
 
 
 def litert() -> Any:
-    return select._load("litert")
+    return load_runtime("litert")
 
 
 REASONS = {

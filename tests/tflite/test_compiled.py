@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.support import stays_flat
+from tests.support import litert_library, stays_flat
 from tests.tflite.instances import (
     SETUPS,
     all_models,
@@ -28,10 +28,10 @@ from selfheal_edge import _core
 from selfheal_edge.assets import digits_model_path
 from selfheal_edge.errors import ForkedProcessError, ModelClosedError
 from selfheal_edge.tflite.coverage.table import Coverage
-from selfheal_edge.tflite.runtimes import select
 from selfheal_edge.tflite.runtimes.compiled import CompiledInstance
 from selfheal_edge.tflite.runtimes.litert import LiteRt
 from selfheal_edge.tflite.runtimes.protocol import RuntimeName
+from selfheal_edge.tflite.runtimes.tflite_runtime import TfliteRuntime
 from selfheal_edge.tflite.sandbox.known import runtime_version
 
 needs_litert = pytest.mark.skipif("litert" not in RUNTIMES, reason="LiteRT is not installed")
@@ -252,9 +252,10 @@ def test_a_runtime_without_metadata_tells_its_version_itself(
     runtime_version.cache_clear()
     package = importlib.import_module(MODULES[name])
     try:
-        assert select._RUNTIMES[name]().version == package.__version__
+        found = LiteRt if name == "litert" else TfliteRuntime
+        assert found().version == package.__version__
         monkeypatch.delattr(package, "__version__")
-        runtime = select._RUNTIMES[name]()
+        runtime = found()
         assert runtime.version == "unknown"
         with built(digits_model_path(), name, "builtin") as ours:
             instance = runtime.build(ours.source.path, ours.copy, "default", 1)
@@ -273,11 +274,9 @@ def test_a_missing_library_is_refused() -> None:
 def test_bytes_that_are_no_model_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "model"
     path.write_bytes(b"\0" * 64)
-    runtime = LiteRt()
+    library, version = str(litert_library()), LiteRt().version
     with pytest.raises(_core.RuntimeRefusedError):
-        _core.CompiledModel(
-            library=runtime._library, version=runtime.version, source_path=str(path)
-        )
+        _core.CompiledModel(library=library, version=version, source_path=str(path))
 
 
 @pytest.mark.filterwarnings("ignore:This process.*fork:DeprecationWarning")

@@ -8,7 +8,7 @@ import textwrap
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from tests.tflite import builder
@@ -20,6 +20,7 @@ from selfheal_edge.errors import (
     ProbeError,
     RuntimeUnavailableError,
 )
+from selfheal_edge.tflite.runtimes.protocol import RuntimeName
 from selfheal_edge.tflite.sandbox import probe as probe_module
 from selfheal_edge.tflite.sandbox.probe import Prober, known_hashes, mark_known, probe
 
@@ -116,11 +117,11 @@ def test_known_hashes_skip_the_trial(runtime: Any, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_missing_runtime_is_named() -> None:
-    missing = next((name for name in probe_module._MODULES if name not in RUNTIMES), None)
+    missing = next((name for name in get_args(RuntimeName) if name not in RUNTIMES), None)
     if missing is None:
         pytest.skip("both runtimes are installed")
     with pytest.raises(RuntimeUnavailableError, match="importable"):
-        probe(builder.dense_model().file(), missing)  # type: ignore[arg-type]
+        probe(builder.dense_model().file(), missing)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +209,8 @@ def _script(body: str, runtime: str, data_path: Path) -> list[str]:
     prelude = f"""
         import os, sys, signal
         sys.path.insert(0, {PACKAGE!r})
-        from selfheal_edge.tflite.sandbox.probe import Prober
+        from selfheal_edge.tflite.runtimes.protocol import RuntimeName
+from selfheal_edge.tflite.sandbox.probe import Prober
         data = open({str(data_path)!r}, "rb").read()
         runtime = {runtime!r}
     """
