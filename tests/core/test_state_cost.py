@@ -1,6 +1,7 @@
 """A state of a few bytes may not ask for gigabytes."""
 
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ def changed(blob: bytes, offset: int, value: bytes) -> bytes:
 
 
 PAYLOAD = 20
-HUNGRY = {
+HUNGRY: dict[str, tuple[Any, int, bytes]] = {
     "RingBuffer": (_core.RingBuffer(1), PAYLOAD, (1 << 28).to_bytes(8, "little")),
     "Moments": (_core.Moments(1), PAYLOAD, (1 << 26).to_bytes(8, "little")),
     "Kswin": (_core.Kswin(seed=1), PAYLOAD + 8, (1 << 24).to_bytes(4, "little")),

@@ -123,3 +123,24 @@ def test_a_model_without_weights(runtime: RuntimeName) -> None:
         assert len(door.flip_bits(5, kinds=("graph",))) == 5
     with opened(clamped(), x, runtime) as model:  # one number, which runs from a copy
         assert she.redteam.inject(model).flip_bits(3, kinds=("weights", "bias", "other"))
+
+
+def test_a_replaced_run_is_a_fault_until_the_rebuild(
+    digits_baseline: she.Baseline, digits: DigitsData
+) -> None:
+    """The bare runtime answers as the guarded one; what replaces it is found by known answers."""
+    x: Array = digits.heldout_inputs[:60, np.newaxis]
+    policy = she.Policy(known_answers_every=20)
+    with she.SelfHealingModel(digits_model_path(), digits_baseline, policy=policy) as model:
+        injector = she.redteam.inject(model)
+        expected = model.predict(x)
+        assert isinstance(expected, np.ndarray)
+        assert [injector.run([row])[0].tobytes() for row in x] == [r.tobytes() for r in expected]
+        injector.replace_run(lambda inputs: [np.full((1, 10), inputs[0].flat[0], np.int8)])
+        assert injector.run([x[0]])[0].tobytes() == bytes([int(x[0].flat[0]) & 255] * 10)
+        for row in x[:25]:
+            model.predict(row)
+        repairs = [event for event in model.events if event.kind == "repair"]
+        assert [event.cause for event in repairs] == ["runtime_fault"]
+        assert np.asarray(model.predict(x)).tobytes() == expected.tobytes()
+        assert injector.run([x[0]])[0].tobytes() == expected[0].tobytes()

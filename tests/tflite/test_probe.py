@@ -209,8 +209,7 @@ def _script(body: str, runtime: str, data_path: Path) -> list[str]:
     prelude = f"""
         import os, sys, signal
         sys.path.insert(0, {PACKAGE!r})
-        from selfheal_edge.tflite.runtimes.protocol import RuntimeName
-from selfheal_edge.tflite.sandbox.probe import Prober
+        from selfheal_edge.tflite.sandbox.probe import Prober
         data = open({str(data_path)!r}, "rb").read()
         runtime = {runtime!r}
     """
