@@ -111,7 +111,7 @@ class Held : public TensorEngine {
   const std::vector<Port>& output_ports() const { return outputs_; }
 
   bool needs_interpreter_lock() const noexcept override { return false; }
-  // Its caller has the model's turn, which close() waits for.
+  // Its caller holds the model's lock, which close() waits for.
   bool run() noexcept override { return model_ && !model_->forked() && model_->run() == 0; }
 
   // Small models take a few microseconds, and pybind11's scoped release of the GIL takes as long as

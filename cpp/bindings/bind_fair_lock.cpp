@@ -8,7 +8,7 @@ namespace {
 
 using selfheal::runtime::FairLock;
 
-// Whoever waits does so without the GIL, or the holder could not finish.
+// A thread waits without the GIL, or the holder could not finish.
 void enter(FairLock& lock) {
   if (lock.try_enter()) return;
   const selfheal::python::ReleasedGil released;
@@ -49,7 +49,7 @@ void enter_scope(const py::object& self) {
   FairLock& lock = *scope.lock;
   const auto refuse = [&self] {
     self.attr("check")();
-    throw std::runtime_error("check: expected to say why nobody may come in");
+    throw std::runtime_error("check: expected to say why no thread may enter");
   };
   if (lock.forked() || scope.is_inside_inner()) refuse();
   enter(lock);
@@ -69,7 +69,8 @@ void bind_fair_lock(py::module_& m) {
       m, "FairLock", "A re-entrant lock that is handed on in the order of arrival.")
       .def(py::init<>())
       .def("enter", &enter, "Take it; wait for those who came before.")
-      .def("try_enter", &FairLock::try_enter, "Take it if nobody has it or waits; say whether.")
+      .def("try_enter", &FairLock::try_enter,
+           "Take it if no other thread has it or waits; say whether.")
       .def("leave", &leave, "Give it back; True when this thread has it no more.")
       .def("give_way", &give_way, "Let in who waits, if it was taken once; say whether.")
       .def("__enter__", &enter, "Take it.")
@@ -78,10 +79,11 @@ void bind_fair_lock(py::module_& m) {
           "Give it back.")
       .def(
           "attempt", [](std::shared_ptr<FairLock> lock) { return Attempt{std::move(lock)}; },
-          "Make a context that takes it if nobody has it or waits, and says whether.")
-      .def("close", &FairLock::close, "Let nobody in any more.")
+          "Make a context that takes it if no other thread has it or waits, and says so.")
+      .def("close", &FairLock::close, "Let no thread enter any more.")
       .def_property_readonly("mine", &FairLock::is_mine, "Whether this thread has it.")
-      .def_property_readonly("closed", &FairLock::is_closed, "Whether nobody may come in any more.")
+      .def_property_readonly("closed", &FairLock::is_closed,
+                             "Whether no thread may enter any more.")
       .def_property_readonly("forked", &FairLock::forked,
                              "Whether this process is a fork of the one that made it.");
   py::class_<Attempt>(m, "LockAttempt",

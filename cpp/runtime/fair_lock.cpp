@@ -26,7 +26,7 @@ void FairLock::enter() {
   changed_.wait(lock, [&] { return served_ == ticket && take(); });
   ++served_;
   waiting_.fetch_sub(1, std::memory_order_seq_cst);
-  // The next in line looks once more when this turn ends.
+  // The next in line looks once more when this thread leaves.
 }
 
 bool FairLock::leave() noexcept {

@@ -11,24 +11,24 @@
 namespace selfheal::runtime {
 
 /// A lock that its holder may take again, that is handed on in the order of arrival, and that knows
-/// when nobody may come in any more.
+/// when no thread may enter any more.
 ///
 /// A thread that serves one prediction after the other would otherwise take a plain mutex back
 /// before any other had woken up, and a worker that wants to repair something would wait for ever.
 /// Free of contention, enter() and leave() are one atomic exchange each. Any thread.
 class FairLock {
  public:
-  /// Takes the lock if it is free and nobody waits for it, or if this thread has it.
+  /// Takes the lock if it is free and no thread waits for it, or if this thread has it.
   bool try_enter() noexcept;
   /// Takes the lock; waits for those who came before.
   void enter();
   /// Gives it back once for every time it was taken; true when that was the last.
   bool leave() noexcept;
-  /// Whether somebody waits, whom this thread, which has it, could let in: it has taken it once.
+  /// Whether a thread waits that this one, which has taken it once, could let in.
   bool can_give_way() const noexcept {
     return depth_ == 1 && waiting_.load(std::memory_order_relaxed) != 0;
   }
-  /// Lets those in who wait, and waits for its own next turn; false where it cannot.
+  /// Lets in the threads that wait, and takes it again after them; false where it cannot.
   bool give_way();
   /// Whether this thread has it.
   bool is_mine() const noexcept {

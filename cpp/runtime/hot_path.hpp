@@ -26,7 +26,7 @@ enum Attention : std::uint32_t {
   kRunFailed = 2,  ///< the runtime failed; there is no answer yet
   kAlarm = 4,      ///< the monitor raised an alarm
   kDue = 8,        ///< something is due: a count of inferences or a time was reached
-  kWatched = 16,   ///< every inference is to be attended to
+  kWatched = 16,   ///< every inference is to be handled
   kMonitorFailed = 32,  ///< the monitor's own code has failed; the answer is there
 };
 

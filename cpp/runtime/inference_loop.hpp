@@ -36,7 +36,7 @@ class Host {
   virtual void forget_failure() noexcept = 0;
   /// Between two inferences of a long job; throws to end it.
   virtual void check_interrupts() = 0;
-  /// The inference lock was given back, by a job during which something was attended to.
+  /// The inference lock was given back, by a job during which the host was called.
   virtual void ended() = 0;
   /// Takes the inference lock, or lets those in who wait for it, and waits without the
   /// interpreter's lock: its holder could not end otherwise. enter() is called without it.
@@ -48,7 +48,7 @@ class Host {
 };
 
 /// Serves jobs on a hot path: under the inference lock, one inference after the other, in the order
-/// in which the threads came; and has the host attend to what comes up.
+/// in which the threads came; and calls the host for what comes up.
 ///
 /// An inference that takes longer than handing the interpreter's lock over does runs without it. No
 /// allocation.
@@ -59,7 +59,7 @@ class InferenceLoop {
 
   /// Serves all of a job; throws Closed, and what the host throws.
   void run(const Job& job);
-  /// Inside Host::attend: serves the inference that is attended to anew. False when the engine
+  /// Inside Host::attend: serves the inference that it is called for anew. False when the engine
   /// failed. Throws std::logic_error anywhere else.
   bool again();
   /// Another engine was attached.

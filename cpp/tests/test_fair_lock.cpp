@@ -66,7 +66,7 @@ TEST_CASE("closing lets holders finish and tells the others") {
   CHECK(elsewhere(lock, can_take));
 }
 
-TEST_CASE("turns come in the order of arrival, and nobody overtakes who waits") {
+TEST_CASE("threads enter in the order of arrival, and none overtakes one that waits") {
   constexpr int kThreads = 6;
   for (int round = 0; round < 5; ++round) {
     FairLock lock;
@@ -85,7 +85,7 @@ TEST_CASE("turns come in the order of arrival, and nobody overtakes who waits") 
       std::this_thread::sleep_for(20ms);  // until it has its place in the queue
     }
     lock.leave();
-    // Whoever left last is back at once, and does not get it before the others.
+    // The thread that left last is back at once, and does not get it before the others.
     if (lock.try_enter()) {
       CHECK(order.size() == kThreads);
       lock.leave();
@@ -98,7 +98,7 @@ TEST_CASE("turns come in the order of arrival, and nobody overtakes who waits") 
   }
 }
 
-TEST_CASE("a thread that takes it again and again starves nobody") {
+TEST_CASE("a thread that takes it again and again starves no other") {
   FairLock lock;
   std::atomic<bool> is_done{false};
   std::atomic<long> turns{0};
@@ -175,7 +175,7 @@ TEST_CASE("no wake-up is lost: two threads hand it to and fro") {
 TEST_CASE("giving way lets in who waits, then goes on") {
   FairLock lock;
   lock.enter();
-  CHECK_FALSE(lock.give_way());  // nobody waits
+  CHECK_FALSE(lock.give_way());  // no thread waits
   std::atomic<bool> is_in{false};
   std::thread other([&] {
     lock.enter();

@@ -57,7 +57,7 @@ TEST_CASE("it stops after an inference where another thread waits for the lock")
   model.feed(in, out);
   FairLock lock;
   lock.enter();
-  CHECK(model.serve(0, 3, 0.0, &lock).next == 3);  // nobody waits
+  CHECK(model.serve(0, 3, 0.0, &lock).next == 3);  // no thread waits
   std::thread other([&] {
     lock.enter();
     lock.leave();
@@ -173,7 +173,7 @@ TEST_CASE("an alarm, what is due, and who watches stop after the inference") {
   HotPath::Progress progress = model.serve(0, 60, 0.0);
   CHECK(progress.next == 10);
   CHECK(progress.up == kDue);
-  CHECK(model.serve(10, 60, 0.0).next == 11);  // until somebody says otherwise
+  CHECK(model.serve(10, 60, 0.0).next == 11);  // until it is told otherwise
   model.path.due_number = HotPath::kNever;
   progress = model.serve(11, 60, 0.0);
   CHECK(progress.next == 29);

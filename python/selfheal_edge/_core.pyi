@@ -2817,8 +2817,8 @@ class CompiledModel(Engine):
     """A model compiled by LiteRT, its packed weights ours.
 
     The weights are packed twice and compared; the second image is sealed against shrinking and
-    growing. `run` releases the GIL, and threads take turns. Raises RuntimeRefusedError with the
-    reason when LiteRT does not take the model.
+    growing. `run` releases the GIL; one thread at a time runs it. Raises RuntimeRefusedError with
+    the reason when LiteRT does not take the model.
     """
 
     def __init__(
@@ -2911,7 +2911,7 @@ class FairLock(metaclass=_Pybind11Type):
 
     def __init__(self) -> None: ...
     def try_enter(self) -> bool:
-        """Take it if nobody has it or waits; say whether."""
+        """Take it if no other thread has it or waits; say whether."""
 
     def enter(self) -> None:
         """Take it; wait for those who came before."""
@@ -2923,7 +2923,7 @@ class FairLock(metaclass=_Pybind11Type):
         """
 
     def give_way(self) -> bool:
-        """Let in who waits, and wait for the next turn; False if nobody does.
+        """Let in the threads that wait, then take it again; False if none waits.
 
         Also False, at once, where this thread has taken it more than once. RuntimeError when it is
         not this thread's.
@@ -2936,10 +2936,10 @@ class FairLock(metaclass=_Pybind11Type):
         """Give it back."""
 
     def attempt(self) -> LockAttempt:
-        """Make a context that takes it if nobody has it or waits, and says whether."""
+        """Make a context that takes it if no other thread has it or waits, and says so."""
 
     def close(self) -> None:
-        """Let nobody in any more. `enter` still works: whoever enters looks at `closed`."""
+        """Let no thread enter any more. `enter` still works: its caller looks at `closed`."""
 
     @property
     def mine(self) -> bool:
@@ -2947,7 +2947,7 @@ class FairLock(metaclass=_Pybind11Type):
 
     @property
     def closed(self) -> bool:
-        """Whether nobody may come in any more."""
+        """Whether no thread may enter any more."""
 
     @property
     def forked(self) -> bool:
@@ -2966,7 +2966,7 @@ class LockAttempt(metaclass=_Pybind11Type):
 class LockScope(metaclass=_Pybind11Type):
     """What `Turns` is built on: a lock for the length of a `with` block.
 
-    A class built on it has `check`, which raises where nobody may come in: in a forked child, in a
+    A class built on it has `check`, which raises where no thread may enter: in a forked child, in a
     thread that has `core` of another scope whose `outer` this is but not this one, and after
     `core.close()`; and `ended`, called when a thread's outermost block has given the lock back.
 
@@ -2986,7 +2986,7 @@ class LockScope(metaclass=_Pybind11Type):
         """Whether this thread has the inner lock and not this one."""
 
     def __enter__(self) -> None:
-        """Take the lock; raise what `check` raises where nobody may come in."""
+        """Take the lock; raise what `check` raises where this thread may not enter."""
 
     def __exit__(self, *_: object) -> None:
         """Give it back; call `ended` if that was the last time."""

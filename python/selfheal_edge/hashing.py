@@ -16,7 +16,7 @@ from typing import Any
 __all__ = ["equal_secrets", "hmac_sha256", "sha256"]
 
 _BLOCK_BYTES = 64
-_PIECE_BYTES = 65536  # other threads get their turn between two: it keeps the interpreter's lock
+_PIECE_BYTES = 65536  # other threads run between two: it keeps the GIL
 
 
 def _find() -> Callable[[Any], Any]:

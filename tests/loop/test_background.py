@@ -294,7 +294,7 @@ class TestTheLoop:
             assert model.infer(samples[5]).trusted
 
     def test_a_runtime_that_fails(self, digits_baseline: she.Baseline, samples: Array) -> None:
-        """Whoever called gets the error; the queue stays short; the model goes on."""
+        """The calling thread gets the error; the queue stays short; the model goes on."""
         with opened(digits_baseline) as model:
             expected = answers(model, samples[:5])
             working = parts_of(model).session.instance
@@ -363,7 +363,7 @@ class TestTheLoop:
     def test_a_monitor_that_reaches_for_the_weights(
         self, digits_baseline: she.Baseline, samples: Array
     ) -> None:
-        """It has a turn, and the worker may wait for that with what it reaches for."""
+        """It holds the inference lock, for which the worker may wait while it holds the other."""
 
         class Reaching(she.PerformanceMonitor):
             def update(self, measurement: Measurement) -> tuple[Any, ...]:

@@ -174,7 +174,7 @@ class TestClosing:
 
     @pytest.mark.parametrize("who", ["worker", "caller"])
     def test_from_a_strategy(self, digits_baseline: she.Baseline, samples: Array, who: str) -> None:
-        """With the worker waiting for the care that the closing thread has, too."""
+        """Also while the worker waits for the maintenance lock that the closing thread holds."""
 
         class Closing(DoNothing):
             def apply(self, target: RepairTarget, case: RepairCase) -> RepairOutcome:

@@ -10,7 +10,7 @@ import pytest
 from selfheal_edge.tflite.runtimes.protocol import RuntimeName
 from selfheal_edge.tflite.runtimes.select import KernelsArgument
 
-# Three threads, so that one runs, and others wait for their turn, when the interpreter ends.
+# Three threads, so that one runs, and others wait for the lock, when the interpreter ends.
 PROGRAM = """
 import sys, threading, time
 import selfheal_edge as she

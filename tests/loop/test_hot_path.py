@@ -29,6 +29,7 @@ from selfheal_edge import _core
 from selfheal_edge.assets import digits_model_path
 from selfheal_edge.diagnosis.symptoms import Diagnosis, Symptoms
 from selfheal_edge.errors import ModelClosedError
+from selfheal_edge.model import parts_of
 from selfheal_edge.monitoring.monitor import Alarm
 from selfheal_edge.monitoring.signals import Measurement
 from selfheal_edge.repair import RepairCase, RepairOutcome, RepairTarget
@@ -62,7 +63,7 @@ class Clock:
 
     def __call__(self) -> float:
         if self.model is not None:
-            act = self.at.pop(self.model._serving.hot.number, None)
+            act = self.at.pop(parts_of(self.model).loop.serving.hot.number, None)
             if act is not None:
                 act(self.model)
         return self.seconds
@@ -81,7 +82,7 @@ def is_hot(
     model: she.SelfHealingModel, x: Array | dict[str, Array], out: Array | None = None
 ) -> bool:
     """Whether the core takes this without Python's reader; served once to see it."""
-    return model._serving.hot.predict(x, out) is not None
+    return parts_of(model).loop.serving.hot.predict(x, out) is not None
 
 
 def infer_batch(model: she.SelfHealingModel, x: Array) -> she.Predictions:
@@ -91,7 +92,7 @@ def infer_batch(model: she.SelfHealingModel, x: Array) -> she.Predictions:
 
 
 def bank_state(model: she.SelfHealingModel) -> bytes:
-    monitor = model._parts.monitor
+    monitor = parts_of(model).monitor
     assert isinstance(monitor, she.PerformanceMonitor)
     assert monitor.core.bank is not None
     return monitor.core.bank.state()
@@ -99,7 +100,7 @@ def bank_state(model: she.SelfHealingModel) -> bytes:
 
 def condition(model: she.SelfHealingModel) -> dict[str, Any]:
     """Return all that predictions leave behind."""
-    monitor = model._parts.monitor
+    monitor = parts_of(model).monitor
     health = dataclasses.asdict(model.health)
     for place in ("protected_share", "fingerprint", "coverage"):
         health.pop(place)
@@ -330,7 +331,7 @@ def test_what_a_monitor_hears(digits_baseline: she.Baseline, samples: Array) -> 
     x = np.concatenate([samples[:20], samples[19:21], samples[20:40]])
     with she.SelfHealingModel(digits_model_path(), digits_baseline, monitor=monitor) as model:
         model.predict(x)
-        instance = model._session.instance
+        instance = parts_of(model).session.instance
         extractor = digits_baseline.extractor(instance)
         expected = [extractor.measure([row], instance.run([row]), instance.tapped()) for row in x]
     assert all(type(m) is Measurement for m in heard)
@@ -429,7 +430,7 @@ def test_an_engine_whose_tensors_may_move(model: she.SelfHealingModel, samples: 
     """It has no engine of its own: its `run` is called, until it is rebuilt."""
     expected = answers(model, samples[:20])
     calls: list[int] = []
-    original = model._session.instance.run
+    original = parts_of(model).session.instance.run
 
     def run(inputs: Any) -> Any:
         calls.append(1)
@@ -460,7 +461,7 @@ class TestARunInPython:
 
     def test_that_predicts(self, model: she.SelfHealingModel, samples: Array) -> None:
         """One engine makes one run at a time."""
-        original = model._session.instance.run
+        original = parts_of(model).session.instance.run
 
         def run(inputs: Any) -> Any:
             with pytest.raises(RuntimeError, match="expected a prediction outside of a run"):
@@ -473,7 +474,7 @@ class TestARunInPython:
 
     def test_that_closes(self, digits_baseline: she.Baseline, samples: Array) -> None:
         model = she.SelfHealingModel(digits_model_path(), digits_baseline)
-        original = model._session.instance.run
+        original = parts_of(model).session.instance.run
 
         def run(inputs: Any) -> Any:
             y = original(inputs)

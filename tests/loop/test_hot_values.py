@@ -17,6 +17,7 @@ from tests.made_models import mirror
 from tests.support import MODELS, Array, Raw, answers, kinds, named, random_batch, same
 
 import selfheal_edge as she
+from selfheal_edge.model import parts_of
 from selfheal_edge.tflite.arrays import dequantize, quantize
 from selfheal_edge.tflite.runtimes.protocol import RuntimeName
 
@@ -189,7 +190,7 @@ class TestBadInput:
         del name
         x = np.arange(4 * SIZE, dtype=mirrored.inputs[0].dtype).reshape(4, 1, SIZE)
         expected = np.asarray(mirrored.predict(x))
-        monitor = mirrored._parts.monitor
+        monitor = parts_of(mirrored).monitor
         before = (mirrored.health.predictions, bank_state(mirrored), monitor.count)
         with pytest.raises(error, match=says):
             mirrored.predict(make(x))

@@ -98,7 +98,7 @@ def test_no_lock_is_left_behind(
             assert not parts_of(model).maintenance_lock.core.mine
             assert not parts_of(model).journal._delivering.mine
         assert parts_of(model).loop.state.repair is None or mode == "background"
-        # Another thread has its turn, heals, and is heard.
+        # Another thread gets the lock, heals, and is told.
         given: list[Any] = []
 
         def serve() -> None:

@@ -24,6 +24,7 @@ from tests.support import (
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path
 from selfheal_edge.errors import ModelClosedError
+from selfheal_edge.model import parts_of
 from selfheal_edge.repair import RepairCase, RepairOutcome, RepairTarget
 
 
@@ -77,7 +78,7 @@ def served_beside(model: she.SelfHealingModel, batch: Array, expected: Array, as
     """Return how many single samples had their answer before one batch had."""
     ended = threading.Event()
     early = 0
-    begun = model._serving.hot.number + 100
+    begun = parts_of(model).loop.serving.hot.number + 100
 
     def serve_batch() -> None:
         given = {model.inputs[0].name: batch} if as_dict else batch
@@ -87,8 +88,8 @@ def served_beside(model: she.SelfHealingModel, batch: Array, expected: Array, as
 
     def serve_one() -> None:
         nonlocal early
-        while model._serving.hot.number < begun and not ended.is_set():
-            time.sleep(0)  # until the batch has begun, without taking a turn
+        while parts_of(model).loop.serving.hot.number < begun and not ended.is_set():
+            time.sleep(0)  # until the batch has begun, without taking the lock
         while not ended.is_set():
             answer = np.asarray(model.predict(batch[7]))
             assert answer.tobytes() == expected[7].tobytes()
@@ -110,7 +111,7 @@ def test_a_batch_lets_others_in(
     monitor: type[she.PerformanceMonitor] | None,
     as_dict: bool,
 ) -> None:
-    """Whoever waits does so for one inference of a batch, not for all of it."""
+    """A thread waits for one inference of a batch, not for all of it."""
     path = digits_model_path()
     own = None if monitor is None else monitor(digits_baseline)
     with she.SelfHealingModel(path, digits_baseline, monitor=own) as model:
@@ -123,17 +124,17 @@ def test_a_batch_lets_others_in(
 def test_a_batch_that_is_watched_lets_others_in(
     digits_baseline: she.Baseline, samples: Array
 ) -> None:
-    """While there is a trouble every inference is handled, and a worker may want its turn."""
+    """While there is a trouble every inference is handled, and a worker may want the lock."""
     with she.SelfHealingModel(digits_model_path(), digits_baseline) as model:
         expected = answers(model, samples)[0]
-        model._serving.hot.watched = True
+        parts_of(model).loop.serving.hot.watched = True
         handled = 0
 
         def handle(_incident: object) -> None:
             nonlocal handled
             handled += 1
 
-        model._serving._handle = handle
+        parts_of(model).loop.serving._handle = handle
         batch = np.ascontiguousarray(np.resize(samples, (20_000, *samples.shape[1:])))
         serve_beside(model, batch, expected)
         assert handled > len(batch)

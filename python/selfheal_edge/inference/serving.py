@@ -165,7 +165,7 @@ class Serving:
     def guard(self) -> None:
         """Sweep the images that there are now."""
         images = tuple(self._weights.images.values())
-        with self._inference_lock:  # whoever predicts may be about to ask what was found
+        with self._inference_lock:  # a thread that predicts may be about to ask what was found
             self.hot.guard([image.guard for image in images], self._maintenance_lock.core)
             self._images = images
 

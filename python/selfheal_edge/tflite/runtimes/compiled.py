@@ -46,7 +46,7 @@ class CompiledInstance:
     Notes
     -----
     Memory beyond the runtime's own: the packed image, and one buffer for each input and output.
-    `run` releases the GIL while the runtime works. Threads may share an instance: they take turns.
+    `run` releases the GIL while the runtime works. Threads may share it: one runs at a time.
     """
 
     runtime: RuntimeName = "litert"
