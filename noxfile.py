@@ -143,7 +143,7 @@ def oracles(session: nox.Session) -> None:
     _install(session, "litert", "test", "oracles")
     session.run(
         "pytest",
-        "tests/detectors/test_river_and_frouros.py",
+        "tests/core/test_river_and_frouros.py",
         env={"SELFHEAL_REQUIRE_ORACLES": "1"},
     )
 

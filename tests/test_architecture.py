@@ -159,6 +159,12 @@ def test_every_part_has_its_arrows() -> None:
     assert parts <= ARROWS.keys(), f"say in ARROWS what these import: {parts - ARROWS.keys()}"
 
 
+def test_tests_mirror_the_package() -> None:
+    """A folder of tests is named after what it tests; `core` is the compiled module."""
+    folders = {p.name for p in (ROOT / "tests").iterdir() if any(p.glob("test_*.py"))}
+    assert folders <= {p.name for p in PACKAGE.iterdir() if p.is_dir()} | {"core"}
+
+
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_python_modules(path: Path) -> None:
     text = path.read_text(encoding="utf-8")

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.loop.test_hot_path import ALL, Own, damage
-from tests.loop.test_threads import together
+from tests.concurrency.test_threads import together
+from tests.inference.test_hot_path import ALL, Own, damage
 from tests.support import (
     Array,
     DoNothing,

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.concurrency.test_fork import in_child
+from tests.concurrency.test_threads import together
+from tests.inference.test_bit_exact import opened as opened_public
+from tests.inference.test_hot_path import damage
 from tests.loop.test_background import SOON, Held, held_up, opened, policy
-from tests.loop.test_bit_exact import opened as opened_public
-from tests.loop.test_fork import in_child
-from tests.loop.test_hot_path import damage
-from tests.loop.test_threads import together
 from tests.support import Array, DoNothing, answers, kinds, random_batch, same
 
 import selfheal_edge as she

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.loop.test_hot_path import Clock, Own
+from tests.inference.test_hot_path import Clock, Own
 from tests.support import Array, causes, executing, flip, internals, largest_region, stream
 
 import selfheal_edge as she

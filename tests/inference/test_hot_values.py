@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from tests.loop.test_bit_exact import opened
-from tests.loop.test_hot_path import bank_state, is_hot
+from tests.inference.test_bit_exact import opened
+from tests.inference.test_hot_path import bank_state, is_hot
 from tests.made_models import mirror
 from tests.support import MODELS, Array, Raw, answers, kinds, named, random_batch, same
 
