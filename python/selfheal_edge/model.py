@@ -386,7 +386,8 @@ class SelfHealingModel:
             )
 
     def _count_protected(self, *, builds: bool = True) -> ProtectedShare:
-        if self._protected_share is None:
+        known = self._protected_share
+        if known is None or (builds and known.heap is None):  # what was refused may be had by now
             self._protected_share = measure_protected_share(self._session, builds=builds)
         return self._protected_share
 

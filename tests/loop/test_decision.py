@@ -408,6 +408,14 @@ class TestOneByOne:
         assert is_trusted(world.state)
         assert "put off: MemoryError" in str(world.records[-1].outcome)
 
+    def test_a_rebuild_that_fails_over_sound_bytes_is_written_down(self) -> None:
+        state = LoopState.first(policy())
+        state, (check,) = decide(state, heard.RuntimeRebuilt(False))
+        assert check == do.CheckWeights(Why.REBUILD)
+        _, (record,) = decide(state, heard.WeightsChecked(Why.REBUILD, ()))
+        assert isinstance(record, do.Record)
+        assert "put off" in str(record.outcome)
+
     def test_every_reason_says_what_follows(self) -> None:
         state = LoopState.first(policy())
         for why in Why:

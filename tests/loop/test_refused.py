@@ -26,6 +26,9 @@ def refuse(what, limit):
     before = resource.getrlimit(what)
     resource.setrlimit(what, (limit, before[1]))
     return before
+def put_off(model):
+    # The rebuild that was due was refused, and the journal says so.
+    return [e for e in model.events if e.strategy == "rebuild" and "put off" in str(e.outcome)]
 def restored(model, expected):
     assert model.wait_healed(30)
     for n in range(800):
@@ -118,6 +121,7 @@ def test_no_descriptor(mode: str, hot_spare: bool) -> None:
         assert model.wait_healed(30)
         assert model.health.corrupt_blocks >= 1
         assert "diagnosis" in [e.kind for e in model.events]
+        assert put_off(model), "nothing was refused"
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
         restored(model, expected)
     """)
@@ -142,5 +146,89 @@ def test_no_memory_to_build(mode: str) -> None:
         assert model.wait_healed(30)
         resource.setrlimit(resource.RLIMIT_AS, before)
         assert model.health.corrupt_blocks >= 2
+        assert put_off(model), "nothing was refused"
         restored(model, expected)
     """)
+
+
+@pytest.mark.parametrize("mode", ["inline", "background"])
+def test_no_room_for_a_file(mode: str) -> None:
+    """No byte of any file can be written, in memory neither: the disk is full."""
+    run(f"""
+    with opened(mode="{mode}", known_answers_every=20, rebuild_after_predictions=30) as model:
+        expected = model.predict(x[:50])
+        before = refuse(resource.RLIMIT_FSIZE, 0)
+        try:
+            os.write(os.memfd_create("room"), b"1")
+        except OSError:
+            pass
+        else:
+            raise SystemExit("there was room after all")
+        inject(model).flip_bits(3, seed=1)
+        for n in range(200):
+            model.predict(x[n])
+        assert model.wait_healed(30)
+        assert model.health.corrupt_blocks >= 1
+        assert "diagnosis" in [e.kind for e in model.events]
+        assert put_off(model), "nothing was refused"
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        restored(model, expected)
+    """)
+
+
+NO_PROCESS = """
+if os.getuid() == 0:  # whom no limit on processes holds
+    os.setuid(65534)
+before = refuse(resource.RLIMIT_NPROC, 0)
+try:
+    child = os.fork()
+except OSError:
+    pass
+else:
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    raise SystemExit("a process was to be had after all")
+"""
+
+
+@pytest.mark.parametrize("mode", ["inline", "background"])
+def test_no_process(mode: str) -> None:
+    """Neither a process nor a thread can be had: what needs none is healed."""
+    run(
+        f"""
+    with opened(mode="{mode}", known_answers_every=20, rebuild_after_predictions=30) as model:
+        expected = model.predict(x[:50])
+{textwrap.indent(NO_PROCESS, "        ")}
+        inject(model).flip_bits(3, seed=1)
+        for n in range(200):
+            model.predict(x[n])
+        assert model.wait_healed(30)
+        assert model.health.corrupt_blocks >= 1
+        assert model.health.repairs >= 1
+        assert "diagnosis" in [e.kind for e in model.events]
+        resource.setrlimit(resource.RLIMIT_NPROC, before)
+        restored(model, expected)
+    """
+    )
+
+
+def test_no_process_to_try_a_file_in() -> None:
+    """The trial of an unknown file is refused with a reason, and not held against the file."""
+    run(
+        """
+    model = bytearray(open(digits_model_path(), "rb").read())
+    model += bytes(16)  # another file, which no baseline vouches for
+    """
+        + NO_PROCESS
+        + """
+    try:
+        she.calibrate(bytes(model), digits.calibration_inputs)
+    except Exception as error:
+        assert "process" in str(error) or isinstance(error, OSError), repr(error)
+    else:
+        raise SystemExit("it was not tried")
+    resource.setrlimit(resource.RLIMIT_NPROC, before)
+    she.calibrate(bytes(model), digits.calibration_inputs)
+    """
+    )

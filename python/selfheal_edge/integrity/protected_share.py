@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from selfheal_edge.hashing import sha256
+from selfheal_edge.log import logger
 from selfheal_edge.tflite.coverage.table import Coverage
 from selfheal_edge.tflite.memory.heap import allocated_bytes
 from selfheal_edge.tflite.memory.source_image import SourceImage
@@ -102,18 +103,22 @@ def measure_protected_share(session: Session, *, builds: bool = True) -> Protect
 def _heap(session: Session) -> int | None:
     """Return what a fresh instance takes of the heap, or None where that cannot be known.
 
-    That is where malloc does not tell, and where the file's bytes in memory are damaged: a runtime
-    that parses damage may end the process.
+    That is where malloc does not tell, where the file's bytes in memory are damaged (a runtime that
+    parses damage may end the process), and while there is no memory, descriptor or room for a file.
     """
     file = session.copy.model
     if allocated_bytes() is None or sha256(file.data).hex() != file.sha256:
         return None
-    source = SourceImage(file.data)  # the running instance's may be damaged just now
     try:
-        before = allocated_bytes()
-        fresh = session.choice.build(source)
-        after = allocated_bytes()
-        fresh.close()
-    finally:
-        source.close()
+        source = SourceImage(file.data)  # the running instance's may be damaged just now
+        try:
+            before = allocated_bytes()
+            fresh = session.choice.build(source)
+            after = allocated_bytes()
+            fresh.close()
+        finally:
+            source.close()
+    except Exception:
+        logger().warning("no second instance could be built to be counted", exc_info=True)
+        return None
     return max(0, (after or 0) - (before or 0))

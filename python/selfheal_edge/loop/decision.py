@@ -285,6 +285,9 @@ def _weights_checked(state: LoopState, why: Why, corrupt: tuple[CorruptBlock, ..
             return state, (NameCause(Symptoms(known_answers_right=False)),)
         case Why.RETRY if not corrupt:
             return state, (AskKnownAnswers(why),)
+        case Why.REBUILD if not corrupt:  # a runtime may say "damaged" where it had no room
+            outcome = "put off: every byte is sound, but no runtime like the one before was built"
+            return state, (Record(EventKind.REPAIR, strategy="rebuild", outcome=outcome),)
         case Why.FAILED_RUN if not corrupt:
             return state, (RaiseError(),)
         case Why.ALARM if corrupt:
