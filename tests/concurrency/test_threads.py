@@ -228,7 +228,7 @@ def test_damage_while_others_predict(
     assert events[-1].kind == "closed"
 
 
-def test_nobody_else_has_a_turn_during_a_repair(digits_baseline: she.Baseline) -> None:
+def test_no_other_thread_gets_the_lock_during_a_repair(digits_baseline: she.Baseline) -> None:
     looked = threading.Event()
     early: list[bool] = []
     threads: list[threading.Thread] = []

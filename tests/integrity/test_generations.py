@@ -107,7 +107,7 @@ def test_a_generation_is_what_it_was_made(model: she.SelfHealingModel, digits: D
     assert model.weights.scrub() == ()
 
 
-def test_a_change_that_nobody_made_is_not_adopted(
+def test_a_change_that_was_not_meant_is_not_adopted(
     model: she.SelfHealingModel, digits: DigitsData
 ) -> None:
     x: Array = digits.heldout_inputs[:20, np.newaxis]

@@ -143,7 +143,7 @@ def test_what_is_trusted_is_right(
 
 @pytest.mark.parametrize("own_monitor", [False, True])
 @pytest.mark.parametrize("hot_spare", [False, True])
-def test_nobody_waits_for_a_repair(
+def test_no_caller_waits_for_a_repair(
     digits_baseline: she.Baseline, samples: Array, hot_spare: bool, own_monitor: bool
 ) -> None:
     held = Held()

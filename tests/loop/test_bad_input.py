@@ -153,7 +153,7 @@ class Mine(np.ndarray[Any, Any]):
     """An array of the user's own kind."""
 
 
-def test_nobody_waits_for_the_reading_of_arrays(
+def test_no_thread_waits_for_the_reading_of_arrays(
     guarded: she.SelfHealingModel, samples: Array, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A batch of reals takes long to look at; a caller waits for inferences alone."""

@@ -85,7 +85,7 @@ def test_no_thread_for_the_worker() -> None:
     """)
 
 
-def test_no_thread_and_somebody_waits() -> None:
+def test_no_thread_and_a_caller_waits() -> None:
     """A thread that waits for the healing does it, where no other can be had."""
     run("""
     with opened(mode="background") as model:

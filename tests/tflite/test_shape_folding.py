@@ -73,7 +73,7 @@ def test_only_arithmetic_on_shapes_goes_and_nothing_else_moves(kind: str) -> Non
     assert copy_model(copy.model).model is copy.model
 
 
-def test_what_somebody_reads_is_computed_all_the_same() -> None:
+def test_what_an_output_reads_is_computed_all_the_same() -> None:
     """The batch is an output too: it stays an operator's result, and what follows is folded."""
     model = ModelFile.from_bytes(open_batch("dense"))
     (batch,) = next(op for op in model.operators if op.name == "STRIDED_SLICE").outputs

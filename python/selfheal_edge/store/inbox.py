@@ -49,7 +49,7 @@ class Inbox:
     store_path
         The store's file; the folder is ``PATH.inbox``.
     key
-        The store's key: a request that it did not sign is refused. Without one anybody who may
+        The store's key: a request that it did not sign is refused. Without one any user who may
         write in the folder can leave requests, which is as good as the folder's permissions.
     """
 
