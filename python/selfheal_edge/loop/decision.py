@@ -271,7 +271,7 @@ def _damaged(state: LoopState, found: tuple[CorruptBlock, ...]) -> Decision:
     return state, actions
 
 
-def _weights_checked(state: LoopState, why: Why, corrupt: tuple[CorruptBlock, ...]) -> Decision:
+def _weights_checked(state: LoopState, why: Why, corrupt: tuple[CorruptBlock, ...]) -> Decision:  # noqa: PLR0911
     """Go on after a full check; corruption, if there is any, is repaired first."""
     match why:
         case Why.DIAGNOSIS:
