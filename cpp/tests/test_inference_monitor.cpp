@@ -62,15 +62,13 @@ struct Slow {
     }
     const bool goes_on = broken > 0 || flats >= 8 || (max_repeats > 0 && repeats >= max_repeats) ||
                          (max_frozen > 0 && frozen >= max_frozen);
-    since_alarm = alarms.any() || goes_on ? 0 : since_alarm + 1;
+    const bool is_held_back = bank && bank->is_any_alarmed();
+    since_alarm = alarms.any() || goes_on || is_held_back ? 0 : since_alarm + 1;
     return alarms;
   }
   bool settled() const {
     if (since_alarm < 64) return false;
     if (!bank) return true;
-    for (std::size_t i = 0; i < bank->signals(); ++i) {
-      if (bank->is_latched(i)) return false;
-    }
     if (window.size() < 64) return false;
     for (std::size_t i = window.size() - 64; i < window.size(); ++i) {
       bool is_known = false;
@@ -89,7 +87,11 @@ struct Slow {
     return true;
   }
   void reset() {
-    if (bank) bank->reset();
+    if (bank && settled()) {
+      bank->restart();
+    } else if (bank) {
+      bank->reset();
+    }
     window.clear();
     flats = repeats = frozen = since_alarm = 0;
     since_broken = 64;

@@ -159,6 +159,27 @@ class TestModel:
         assert len(answers) == 1
         assert alarms.count("output_frozen") == 1
 
+    def test_a_shift_that_lasts_is_one_alarm_a_side(
+        self, digits: DigitsData, digits_baseline: she.Baseline
+    ) -> None:
+        rng = np.random.default_rng(47)
+        which = rng.integers(0, len(digits.heldout_inputs), 3000)
+        brighter = np.clip(digits.heldout_inputs[which].astype(int) + 40, -128, 127)
+        counts = {}
+        for latch in (True, False):
+            monitor = PerformanceMonitor(digits_baseline, latch=latch)
+            told: list[tuple[str, int]] = []
+            with she.SelfHealingModel(
+                digits_model_path(), digits_baseline, monitor=monitor
+            ) as model:
+                for x in brighter.astype(np.int8):
+                    model.predict(x[None])
+                    told += [(a.signal, a.direction) for a in monitor.alarms()]
+                assert model.health.trouble is not None
+            counts[latch] = max(told.count(alarm) for alarm in told)
+        assert counts[True] == 1
+        assert counts[False] > 50
+
     def test_a_signal_with_few_values_is_left_out_and_the_baseline_says_why(
         self, digits: DigitsData
     ) -> None:

@@ -124,11 +124,12 @@ double MonitorBank::accepted(std::size_t signal) const noexcept {
   return accepted_[regime_ * signals_ + signal] / references_[regime_][signal].preparation().gain();
 }
 
-bool MonitorBank::is_any_latched() const noexcept {
+void MonitorBank::restart() noexcept {
+  any_alarmed_ = false;
   for (std::size_t signal = 0; signal < signals_; ++signal) {
-    if (is_latched(signal)) return true;
+    of(signal).before[lane(signal)] = kGap;
+    restart(signal);
   }
-  return false;
 }
 
 void MonitorBank::set_regime(std::size_t regime) noexcept {

@@ -66,7 +66,9 @@ InferenceAlarms InferenceMonitor::update(std::span<const double> row, bool repea
   const bool goes_on = nonfinite != 0 || flats_ >= kInARow ||
                        (max_repeats_ != 0 && repeats_ >= max_repeats_) ||
                        (max_frozen_ != 0 && frozen_ >= max_frozen_);
-  since_alarm_ = alarms_.any() || goes_on ? 0 : since_alarm_ + 1;
+  // An alarm that a latch holds back is one all the same.
+  since_alarm_ =
+      alarms_.any() || goes_on || (bank_ && bank_->is_any_alarmed()) ? 0 : since_alarm_ + 1;
   return alarms_;
 }
 
@@ -80,7 +82,7 @@ void InferenceMonitor::accept() noexcept {
 bool InferenceMonitor::settled() const noexcept {
   if (since_alarm_ < kSettled) return false;
   if (!bank_) return true;
-  if (window_.size() < kSettled || bank_->is_any_latched()) return false;
+  if (window_.size() < kSettled) return false;
   const std::size_t width = window_.width();
   const auto spans = window_.spans();
   const std::size_t newer = std::min(kSettled, spans.newer.size() / width);
@@ -112,7 +114,11 @@ bool InferenceMonitor::settled() const noexcept {
 }
 
 void InferenceMonitor::reset() noexcept {
-  if (bank_) bank_->reset();
+  // What has settled is over but for shifts too small to matter, which were told: their latches
+  // stay. After a repair everything is heard anew.
+  const bool stays_told = settled();
+  if (bank_ && stays_told) bank_->restart();
+  if (bank_ && !stays_told) bank_->reset();
   window_.clear();
   alarms_ = {};
   repeats_ = flats_ = frozen_ = since_alarm_ = 0;

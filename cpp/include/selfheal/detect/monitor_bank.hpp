@@ -67,7 +67,10 @@ class MonitorBank {
   bool is_latched(std::size_t signal) const noexcept {
     return latches_[signal].holds(count_ - skipped_[signal], sum_since_start(signal));
   }
-  bool is_any_latched() const noexcept;
+  /// Whether a chart alarmed in the last update, held back or not.
+  bool is_any_alarmed() const noexcept { return any_alarmed_; }
+  /// Starts all charts at zero; counts, latches and what was accepted stay.
+  void restart() noexcept;
   /// Takes the signal's level since the onset for normal, in this regime: charts hear what differs
   /// from there, and start at zero. It is known to 1 / sqrt(samples since the onset) standard
   /// deviations, and the promise holds no better than that.

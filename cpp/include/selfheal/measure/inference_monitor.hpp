@@ -62,7 +62,8 @@ class InferenceMonitor {
   bool settled() const noexcept;
   /// Takes every lasting shift that was told for normal (MonitorBank::accept).
   void accept() noexcept;
-  /// Forgets charts and history, as after a repair; count() and nonfinite() go on.
+  /// Forgets charts and history, as after a repair; count() and nonfinite() go on. Where signals
+  /// have settled() by themselves, latches stay: a shift too small to matter is not told again.
   void reset() noexcept;
 
   const MonitorBank* bank() const noexcept { return bank_ ? &*bank_ : nullptr; }
