@@ -388,8 +388,8 @@ class SelfHealingModel:
     def _count_protected(self, *, builds: bool = True) -> ProtectedShare:
         known = self._protected_share
         if known is None or (builds and known.heap is None):  # what was refused may be had by now
-            self._protected_share = measure_protected_share(self._session, builds=builds)
-        return self._protected_share
+            known = self._protected_share = measure_protected_share(self._session, builds=builds)
+        return known
 
     def memory_report(self) -> dict[str, int]:
         """Return the bytes that the guard holds beside the runtime's own, by what for."""
