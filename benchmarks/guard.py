@@ -81,8 +81,12 @@ def against_predict(case: Case, seconds: float) -> list[harness.Row]:
             return ()
 
     heard = Nothing(case.baseline)
-    with case.open(case.baseline) as model, case.open(case.baseline, monitor=heard) as other:
-        works = [window_of(model.predict), window_of(model.infer), window_of(other.predict)]
+    with (
+        case.open(case.baseline) as model,
+        case.open(case.baseline) as second,  # a stream of its own
+        case.open(case.baseline, monitor=heard) as other,
+    ):
+        works = [window_of(model.predict), window_of(second.infer), window_of(other.predict)]
         plain, *others = take_turns(works, case.inputs, seconds)
     names = (("infer", INFER_TARGET), ("with a user's monitor", MONITOR_TARGET))
     rows = []

@@ -117,10 +117,13 @@ def measure(name: str, path: Path, runtime: Any, seconds: float) -> list[harness
         many = {n: np.stack([r[i] for r in rows]) for i, n in enumerate(names)}
     baseline = she.calibrate(path, many, runtime=runtime, false_alarm_interval=1e9, seed=0)
     kernels = baseline.fingerprint.kernels
-    with she.SelfHealingModel(path, baseline, runtime=runtime) as model:
+    with (
+        she.SelfHealingModel(path, baseline, runtime=runtime) as model,
+        she.SelfHealingModel(path, baseline, runtime=runtime) as other,  # a stream of its own
+    ):
         works = [
             window_of(model.predict),
-            window_of(model.infer),
+            window_of(other.infer),
             raw_window(raw_of(path, runtime, "default")),
             raw_window(raw_of(path, runtime, kernels)),
         ]

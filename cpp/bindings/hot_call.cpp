@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <memory>
+#include <span>
 #include <utility>
 
 #include "bound_pass.hpp"
@@ -20,26 +22,30 @@ using runtime::Sink;
 
 namespace {
 
-// Fields of one inference's tensors: nearly always few, and then nothing is allocated.
+// Fields of one inference's tensors: nearly always few, and then nothing is allocated, and no more
+// is set up than there is.
 template <typename T>
 class Few {
  public:
   explicit Few(std::size_t count) : count_(count) {
-    if (count > kInline) more_.resize(count);
+    if (count > kInline) data_ = std::allocator<T>().allocate(count);
+    std::uninitialized_value_construct_n(data_, count);
   }
-  T* data() noexcept { return count_ > kInline ? more_.data() : few_.data(); }
-  std::size_t size() const noexcept { return count_; }
-  T& operator[](std::size_t i) noexcept { return data()[i]; }
-  T* begin() noexcept { return data(); }
-  T* end() noexcept { return data() + count_; }
-  std::span<const T> span() noexcept { return {data(), count_}; }
+  Few(const Few&) = delete;
+  Few& operator=(const Few&) = delete;
+  ~Few() {
+    std::destroy_n(data_, count_);
+    if (count_ > kInline) std::allocator<T>().deallocate(data_, count_);
+  }
+  T& operator[](std::size_t i) noexcept { return data_[i]; }
+  std::span<const T> span() const noexcept { return {data_, count_}; }
 
  private:
   static constexpr std::size_t kInline = 4;
 
   std::size_t count_;
-  std::array<T, kInline> few_{};
-  std::vector<T> more_;
+  alignas(T) std::array<std::byte, kInline * sizeof(T)> few_;  // NOLINT: set up in part
+  T* data_ = reinterpret_cast<T*>(few_.data());
 };
 
 py::object fetch_error() {

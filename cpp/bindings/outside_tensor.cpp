@@ -91,13 +91,15 @@ PyObject* AnswerArrays::dtype_of(bool is_real) const noexcept {
 }
 
 py::object AnswerArrays::make(Form form, std::size_t count, bool is_real) {
-  const Shape shape = shape_of(form, count);
   PyObject* const dtype = dtype_of(is_real);
-  if (form != Form::kSingle) return new_array(dtype, shape.rank, shape.dimensions.data());
-  if (py::object old = recycled(dtype, shape)) return old;
-  py::object made = new_array(dtype, shape.rank, shape.dimensions.data());
-  keep(made);
-  return made;
+  if (form == Form::kSingle) {
+    if (py::object old = recycled(dtype)) return old;
+    py::object made = new_array(dtype, tensor_->shape.size(), tensor_->shape.data());
+    keep(made);
+    return made;
+  }
+  const Shape shape = shape_of(form, count);
+  return new_array(dtype, shape.rank, shape.dimensions.data());
 }
 
 bool AnswerArrays::fits(py::handle given, Form form, std::size_t count, bool is_real) const {
@@ -113,9 +115,9 @@ bool AnswerArrays::fits(py::handle given, Form form, std::size_t count, bool is_
 
 // An answer of before that its user has let go of: as Python's own iterators do with their tuples.
 // To make an array and to free it takes as long as a small model's layer.
-py::object AnswerArrays::recycled(PyObject* dtype, const Shape& shape) {
+py::object AnswerArrays::recycled(PyObject* dtype) {
 #ifdef Py_GIL_DISABLED  // there a count of references does not tell
-  static_cast<void>(dtype), static_cast<void>(shape);
+  static_cast<void>(dtype);
   return {};
 #else
   constexpr int kOwn =
@@ -124,11 +126,12 @@ py::object AnswerArrays::recycled(PyObject* dtype, const Shape& shape) {
   if (!kept.array || Py_REFCNT(kept.array.ptr()) != 1) return {};
   const Array* const array = py::detail::array_proxy(kept.array.ptr());
   // Its user may have changed all that makes it an answer.
-  const bool is_intact =
-      array->descr == dtype && array->data == kept.data &&
-      static_cast<std::size_t>(array->nd) == shape.rank && (array->flags & kOwn) == kOwn &&
-      array->base == nullptr && !has_weak_references(kept.array.ptr()) &&
-      std::equal(array->dimensions, array->dimensions + shape.rank, shape.dimensions.begin());
+  const auto& shape = tensor_->shape;
+  const bool is_intact = array->descr == dtype && array->data == kept.data &&
+                         static_cast<std::size_t>(array->nd) == shape.size() &&
+                         (array->flags & kOwn) == kOwn && array->base == nullptr &&
+                         !has_weak_references(kept.array.ptr()) &&
+                         std::equal(shape.begin(), shape.end(), array->dimensions);
   if (!is_intact) return {};
   oldest_ = 1 - oldest_;
   return kept.array;

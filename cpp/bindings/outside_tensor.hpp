@@ -73,7 +73,7 @@ class AnswerArrays {
 
   Shape shape_of(Form form, std::size_t count) const noexcept;
   PyObject* dtype_of(bool is_real) const noexcept;
-  py::object recycled(PyObject* dtype, const Shape& shape);
+  py::object recycled(PyObject* dtype);
   void keep(const py::object& array);
 
   const OutsideTensor* tensor_;

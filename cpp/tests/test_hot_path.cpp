@@ -367,7 +367,7 @@ class Foreign : public Monitor {
       std::vector<std::byte> out(kSize);
       const Feed feed{in.data(), kSize, false};
       const Sink sink{out.data(), kSize, false};
-      CHECK(path->serve({{&feed, 1}, {&sink, 1}}, 0, 1, 0.0).next == 1);
+      CHECK(path->serve({{&feed, 1}, {&sink, 1}, nullptr, 1, {}, nullptr}, 0, 1, 0.0).next == 1);
       CHECK(out == model_.answers(in));
     }
     if (heard == 4) return Verdict::kAlarm;
