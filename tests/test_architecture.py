@@ -63,7 +63,7 @@ INSIDE_TFLITE: dict[str, frozenset[str]] = {
         "runtimes": "coverage sandbox memory file format float_environment",
         "arrays": "runtimes",
         "signatures": "runtimes file",
-        "fixed_shapes": "runtimes sandbox memory file",
+        "fixed_shapes": "runtimes sandbox memory file format",
         "flip_check": "runtimes coverage memory format",
         "session": "flip_check signatures runtimes coverage sandbox memory file float_environment",
     }.items()

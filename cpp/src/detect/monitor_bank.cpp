@@ -50,10 +50,11 @@ MonitorBank::MonitorBank(std::vector<std::vector<Reference>> references, double 
     refuse("references", "at least 1 regime of at least 1 signal", std::string_view("none"));
   }
   signals_ = references_.front().size();
-  for (const auto& regime : references_) {
+  for (auto& regime : references_) {
     if (regime.size() != signals_) {
       refuse("references", "regimes of " + std::to_string(signals_) + " signals", regime.size());
     }
+    regime.shrink_to_fit();  // the caller's vector has grown: a reference takes 10 KiB
   }
   const double wanted = arl0 * static_cast<double>(signals_);
   if (!(arl0 >= 10.0 && wanted <= 1e12)) {
@@ -386,6 +387,7 @@ MonitorBank::MonitorBank(StateReader& reader) {
   count_ = reader.u64();
   for (std::uint64_t regime = 0; regime < regimes; ++regime) {
     auto& held = references_.emplace_back();
+    held.reserve(signals_);
     for (std::size_t signal = 0; signal < signals_; ++signal) {
       const std::uint64_t size = reader.u64();
       StateReader::require(size <= reader.remaining(), "a reference that ends too early");

@@ -290,8 +290,12 @@ class LoopExecutor:
         """Add the monitor's scores, where a diagnosis has to explain its alarms."""
         monitor = self._monitor
         with self._inference_lock:
+            # What was told once goes on in silence, and is evidence as long as it does.
+            heard_of = {alarm.signal for alarm in symptoms.alarms}
+            lasting = (a for a in monitor.lasting_alarms() if a.signal not in heard_of)
             return replace(
                 symptoms,
+                alarms=(*symptoms.alarms, *lasting),
                 signals=monitor.names,
                 scores=monitor.window,
                 count=monitor.count,

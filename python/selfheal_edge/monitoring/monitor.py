@@ -89,6 +89,10 @@ class Monitor(Protocol):
         """Take in one inference; return the alarms that it raised; its errors are `predict`'s."""
         ...
 
+    def lasting_alarms(self) -> tuple[Alarm, ...]:
+        """Return the alarms that need no chart and still hold: evidence, though told before."""
+        ...
+
     def settled(self) -> bool:
         """Whether the signals look like their references again, so that a trouble is over."""
         ...
@@ -216,6 +220,18 @@ class PerformanceMonitor:
 
     def _sensor(self, signal: str, value: float, threshold: float, ago: int) -> Alarm:
         return Alarm(signal, 1, float(value), self.count - ago, float(value), float(threshold))
+
+    def lasting_alarms(self) -> tuple[Alarm, ...]:
+        """Return the alarms without a chart that still hold, told before or not: stuck, flat."""
+        core = self.core
+        alarms: list[Alarm] = []
+        if 0 < core.max_repeats < core.repeats:
+            alarms.append(
+                self._sensor("input_repeats", core.repeats, core.max_repeats, core.repeats)
+            )
+        if core.flats >= _FLATS:
+            alarms.append(self._sensor("input_flat", core.flats, _FLATS, core.flats))
+        return tuple(alarms)
 
     @property
     def left_out(self) -> dict[str, tuple[str, ...]]:
