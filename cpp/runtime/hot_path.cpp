@@ -1,11 +1,10 @@
 #include "hot_path.hpp"
 
-#include <time.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <ctime>
 #include <type_traits>
 #include <utility>
 
@@ -230,6 +229,7 @@ bool HotPath::again(const Job& job, std::size_t index) noexcept {
 
 std::size_t HotPath::memory_bytes() const noexcept {
   const auto bytes_of = [](const auto& vector) {
+    // NOLINTNEXTLINE(bugprone-sizeof-expression): some hold pointers.
     return vector.capacity() * sizeof(typename std::decay_t<decltype(vector)>::value_type);
   };
   std::size_t total = sizeof *this + bytes_of(inputs_) + bytes_of(outputs_) + bytes_of(guards_) +

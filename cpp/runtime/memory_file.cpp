@@ -15,7 +15,8 @@ namespace selfheal::runtime {
 namespace {
 
 Refusal system_refusal(const std::string& step) {
-  return Refusal(step + " failed: " + std::strerror(errno));
+  Refusal refusal(step + " failed: " + std::strerror(errno));
+  return refusal;
 }
 
 std::size_t size_of(int fd) {

@@ -38,7 +38,7 @@ class Theirs(NamedTuple):
 def source() -> str:
     """Return the text of LiteRT's generated module: importing it takes `flatbuffers`."""
     found = importlib.util.find_spec("ai_edge_litert")
-    path = Path((found and found.origin) or "").with_name("schema_py_generated.py")
+    path = Path((found and found.origin) or "nowhere").with_name("schema_py_generated.py")
     if not path.exists():
         pytest.skip("no runtime with a schema module is installed")
     return path.read_text()

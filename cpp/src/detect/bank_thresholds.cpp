@@ -390,7 +390,7 @@ BankThresholds solve_bank_thresholds(const Reference& reference, double arl0, bo
 std::uint64_t samples_needed(const Reference& reference, double arl0) {
   require_arl0(arl0);
   if (reference.preparation().is_exact()) return 0;
-  double samples = static_cast<double>(reference.count());
+  auto samples = static_cast<double>(reference.count());
   for (int i = 0; i < 24; ++i) {
     if (has_both_sides(solve(reference.preparation(), samples, arl0, false))) {
       return static_cast<std::uint64_t>(samples);

@@ -81,7 +81,7 @@ Peak highest_peak(std::span<const double> held) {
 
 // A peak is as wide as the period is smooth; that of twice the period is no wider and twice as far.
 std::size_t refined(std::span<const double> held, const Peak& peak) {
-  double period = static_cast<double>(peak.lag);
+  auto period = static_cast<double>(peak.lag);
   const auto beside = static_cast<std::size_t>(std::max(2.0, period / 8.0));
   for (double cycles = 2.0; cycles * period < 0.5 * static_cast<double>(held.size());
        cycles *= 2.0) {

@@ -20,7 +20,7 @@ Learned learn(std::span<const double> samples, std::vector<std::size_t> periods)
   Reference reference{std::span<const double>(residuals)};
   for (double& x : residuals) x = std::isfinite(x) ? reference.score(x) : std::nan("");
   const std::size_t seen = seen_period(residuals);
-  return {std::move(reference), std::move(periodic), seen};
+  return {reference, std::move(periodic), seen};
 }
 
 }  // namespace
@@ -29,7 +29,7 @@ SignalMonitor::SignalMonitor(std::span<const double> samples, double arl0,
                              std::vector<std::size_t> periods, bool latch)
     : SignalMonitor([&] {
         Learned learned = learn(samples, std::move(periods));
-        return SignalMonitor(MonitorBank(one(std::move(learned.reference)), arl0, true, latch),
+        return SignalMonitor(MonitorBank(one(learned.reference), arl0, true, latch),
                              std::move(learned.periodic), learned.unnamed_period);
       }()) {}
 

@@ -202,9 +202,9 @@ SnapshotStatus ImageSet::unpin(Generation generation) noexcept {
 }
 
 std::size_t ImageSet::memory_bytes() const noexcept {
-  return sizeof *this + guards_.capacity() * sizeof(ImageGuard*) +
-         origins_.capacity() * sizeof(Origin) + changes_.capacity() * sizeof(ByteChange) +
-         ranges_.capacity() * sizeof(ImageRange);
+  constexpr std::size_t kPointer = sizeof(void*);
+  return sizeof *this + guards_.capacity() * kPointer + origins_.capacity() * sizeof(Origin) +
+         changes_.capacity() * sizeof(ByteChange) + ranges_.capacity() * sizeof(ImageRange);
 }
 
 }  // namespace selfheal

@@ -16,8 +16,8 @@ namespace selfheal {
 /// of the signal first.
 class SignalMonitor {
  public:
-  SignalMonitor(Reference reference, double arl0, bool latch = false)
-      : bank_(one(std::move(reference)), arl0, false, latch) {}
+  SignalMonitor(const Reference& reference, double arl0, bool latch = false)
+      : bank_(one(reference), arl0, false, latch) {}
   /// samples: of normal operation, in order; the stream goes on right after the last one.
   SignalMonitor(std::span<const double> samples, double arl0, std::vector<std::size_t> periods,
                 bool latch = false);
@@ -60,9 +60,9 @@ class SignalMonitor {
  private:
   SignalMonitor(MonitorBank bank, PeriodicLevel periodic, std::size_t unnamed_period)
       : bank_(std::move(bank)), periodic_(std::move(periodic)), unnamed_period_(unnamed_period) {}
-  static std::vector<std::vector<Reference>> one(Reference reference) {
+  static std::vector<std::vector<Reference>> one(const Reference& reference) {
     std::vector<std::vector<Reference>> references(1);
-    references.front().push_back(std::move(reference));
+    references.front().push_back(reference);
     return references;
   }
 
