@@ -13,6 +13,7 @@
 #include "selfheal/measure/inference_monitor.hpp"
 #include "selfheal/measure/signal_pass.hpp"
 #include "selfheal/runtime/hot_path.hpp"
+#include "selfheal/runtime/monitor.hpp"
 
 namespace {
 
@@ -66,9 +67,11 @@ int main() {
                                                 selfheal::Reference::normal(0.0, 1e6));
   selfheal::InferenceMonitor monitor(selfheal::MonitorBank({normal}, 1e6), {}, 0);
 
-  const selfheal::runtime::Outside levels{ElementType::kInt8, {0.5F, 3}, kSize};
+  selfheal::runtime::BankMonitor bank(monitor);
+
+  const selfheal::runtime::Outside levels{ElementType::kInt8, {0.5F, 3}, kSize, kSize};
   const selfheal::runtime::HotPath::Pace every_byte{weights.size(), 0, 0.0, 0.0};
-  selfheal::runtime::HotPath path(signals, monitor, {levels}, {levels}, every_byte);
+  selfheal::runtime::HotPath path(signals, bank, {levels}, {levels}, every_byte);
   path.attach(&engine, -1);
   path.guard({&guard}, nullptr);
 
@@ -76,17 +79,17 @@ int main() {
   std::vector<std::byte> out(kSize);
   const selfheal::runtime::Feed feed{in.data(), kSize, false};
   const selfheal::runtime::Sink sink{out.data(), kSize, false};
-  path.feed({&feed, 1}, {&sink, 1}, nullptr);
+  const selfheal::runtime::Job job{{&feed, 1}, {&sink, 1}, nullptr, 1, {}, nullptr};
 
   weights[2] ^= std::byte{0x40};
-  const auto stopped = path.serve(0, 1, 0.0);
+  const auto stopped = path.serve(job, 0, 1, 0.0);
   if ((stopped.up & selfheal::runtime::kDamage) == 0) return EXIT_FAILURE;
   for (const auto& [index, finding] : path.damage()) {
     std::printf("block %zu had %u wrong bit(s), healed: %s\n",
                 static_cast<std::size_t>(finding.block), static_cast<unsigned>(finding.wrong_bits),
                 finding.is_healed() ? "yes" : "no");
   }
-  const auto served = path.serve(stopped.next, 1, 0.0);
+  const auto served = path.serve(job, stopped.next, 1, 0.0);
   std::printf("answer %d, served %zu\n", std::to_integer<int>(out[2]), served.next);
   return out[2] == std::byte{4} && served.next == 1 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
