@@ -2863,7 +2863,7 @@ class CompiledModel(Engine):
     def memory_bytes(self) -> int:
         """Bytes of tensors and packed weights."""
 
-class QuietStderr:
+class QuietStderr(metaclass=_Pybind11Type):
     """Hold back what a runtime's own logger notifies of in this thread, in a ``with`` block."""
 
     def __init__(self) -> None: ...
