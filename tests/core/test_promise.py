@@ -16,7 +16,7 @@ from tests.support import ROOT
 import selfheal_edge as she
 from selfheal_edge import _core
 
-pytest.importorskip("scipy")
+pytest.importorskip("scipy", reason="SciPy has no wheel for this machine")
 sys.path.insert(0, str(ROOT / "benchmarks"))
 exact = importlib.import_module("exact_run_length")
 promise_table = importlib.import_module("detector_promise")
