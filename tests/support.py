@@ -6,6 +6,7 @@ import ctypes
 import importlib
 import importlib.util
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +26,9 @@ Array = npt.NDArray[Any]
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 SHARED: Final = ROOT.parent / "shared" / "models"
+# Where this process imports from, for the processes that a test starts: in an installed package the
+# compiled core does not lie beside the sources.
+IMPORT_PATH: Final = os.pathsep.join(filter(None, sys.path))
 RUNTIMES: Final = tuple(available_runtimes())
 MODULES: Final = {
     "litert": "ai_edge_litert.interpreter",

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from tests.support import ROOT, RUNTIMES
+from tests.support import IMPORT_PATH, RUNTIMES
 
 SCRIPT = """
 import sys
@@ -33,7 +33,7 @@ with she.SelfHealingModel(digits_model_path(), baseline, runtime=sys.argv[1]) as
 @pytest.mark.parametrize("flag", ["-O", "-OO"])
 @pytest.mark.parametrize("name", RUNTIMES)
 def test_a_model_heals(flag: str, name: str) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "python")}
+    environment = {**os.environ, "PYTHONPATH": IMPORT_PATH}
     ended = subprocess.run(
         [sys.executable, flag, "-c", SCRIPT, name],
         capture_output=True,
@@ -53,7 +53,7 @@ def test_the_command_line(arguments: list[str]) -> None:
         capture_output=True,
         text=True,
         timeout=60,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "python")},
+        env={**os.environ, "PYTHONPATH": IMPORT_PATH},
         check=False,
     )
     assert (ended.returncode, ended.stderr) == (0, "")

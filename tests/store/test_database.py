@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from tests.store.workload import KEY, after, differences, steps
+from tests.support import IMPORT_PATH
 
 from selfheal_edge.errors import IntegrityError, StoreError, StoreVersionError
 from selfheal_edge.store.database import SCHEMA_VERSION, Changes, Database, Row
@@ -328,7 +329,7 @@ def writer(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     def start(*arguments: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM, str(tmp_path / "store"), *arguments],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env={**os.environ, "PYTHONPATH": IMPORT_PATH},
             stdout=subprocess.PIPE,
             text=True,
         )

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from tests.store import power
 from tests.store.test_power import recorder  # noqa: F401 — a fixture
+from tests.support import IMPORT_PATH
 
 from selfheal_edge.errors import IntegrityError, StoreError, StoreVersionError
 from selfheal_edge.store.database import SCHEMA_VERSION, Changes, Database, Row
@@ -398,5 +399,5 @@ def test_a_child_of_fork_writes_nothing(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-c", program, str(tmp_path / "store")],
         check=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env={**os.environ, "PYTHONPATH": IMPORT_PATH},
     )

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support import IMPORT_PATH
 from tests.tflite.instances import SETUPS
-from tests.tflite.support import ROOT
 
 _LEVELS = ("VERBOSE:", "INFO:", "WARNING:", "ERROR:", "I0000", "W0000")
 _PROGRAM = """
@@ -60,7 +60,7 @@ def test_lines_of_threads_and_children_all_arrive(setup: Any) -> None:
         capture_output=True,
         text=True,
         timeout=300,
-        env={"PYTHONPATH": str(ROOT / "python"), "PATH": os.defpath},
+        env={"PYTHONPATH": IMPORT_PATH, "PATH": os.defpath},
     )
     logged, opened = map(int, done.stdout.split())
     assert opened >= 20
@@ -94,7 +94,7 @@ def test_lines_that_are_no_notices_follow(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT / "python"), "PATH": os.defpath},
+        env={"PYTHONPATH": IMPORT_PATH, "PATH": os.defpath},
     )
     lines = ["INFO: theirs", "INFO: straight", "ERROR: mine", "INFO: later"]
     assert done.stderr.splitlines() == lines

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.made_models import accumulating
+from tests.support import IMPORT_PATH
 from tests.tflite.builder import Builder
 from tests.tflite.instances import SETUPS, built, raw_answer, raw_interpreter, same
-from tests.tflite.support import ROOT
 
 from selfheal_edge.errors import ModelFormatError
 
@@ -46,7 +46,7 @@ def test_handles_of_any_shape_open_thirty_times(
         capture_output=True,
         text=True,
         timeout=300,
-        env={"PYTHONPATH": str(ROOT / "python"), "PATH": ""},
+        env={"PYTHONPATH": IMPORT_PATH, "PATH": ""},
     )
     assert (done.returncode, done.stdout) == (0, "all thirty\n"), done.stderr[-2000:]
 
