@@ -151,9 +151,9 @@ def oracles(session: nox.Session) -> None:
 @nox.session
 @nox.parametrize("runtime", RUNTIMES)
 def tests_long(session: nox.Session, runtime: str) -> None:
-    """Campaigns that take minutes, with examples of properties that differ each time."""
+    """Campaigns that take minutes, and properties with all their examples, other ones each time."""
     _install(session, runtime, "cli", "test")
-    explore = ("-m", "long", "-s", "-n", "0", "--hypothesis-profile", "explore")
+    explore = ("-m", "long or hypothesis", "-s", "-n", "0", "--hypothesis-profile", "explore")
     session.run("pytest", *explore, *session.posargs)
 
 

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.support import RUNTIMES, SHARED, Array
+from tests.support import RUNTIMES, SHARED, Array, in_memory
 
 import selfheal_edge as she
 from selfheal_edge.assets import DigitsData, digits_model_path, load_digits
@@ -25,7 +25,7 @@ from selfheal_edge.tflite.runtimes.protocol import RuntimeName
 STARTED = time.monotonic()
 
 # The secret by which a device knows what it wrote itself; the user's own is none of ours.
-STATE_FOLDER = tempfile.TemporaryDirectory(prefix="selfheal-state-")
+STATE_FOLDER = tempfile.TemporaryDirectory(prefix="selfheal-state-", dir=in_memory())
 os.environ["XDG_STATE_HOME"] = STATE_FOLDER.name
 
 # The same examples everywhere, and a machine that is slow or pauses fails no property. Other ones

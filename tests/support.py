@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import importlib
 import importlib.util
 import os
@@ -13,11 +14,13 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from hypothesis import settings
 
 import selfheal_edge as she
 from selfheal_edge.integrity.weights import Weights
 from selfheal_edge.model import parts_of
 from selfheal_edge.repair import RepairCase, RepairOutcome, RepairTarget
+from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.runtimes.protocol import KernelsChoice, RuntimeName, TensorSpec
 from selfheal_edge.tflite.runtimes.select import available_runtimes
 from selfheal_edge.tflite.session import Session
@@ -47,6 +50,25 @@ MODELS: Final = (
     "vww_mobilenet_int8",
     "wakeword_streaming_int8",
 )
+
+
+def examples(count: int, **others: Any) -> settings:
+    """Return settings of a property: so many examples, a quarter where they are always the same.
+
+    The fast tier tries the same ones each time, so what it tries again shows what it showed before;
+    `--hypothesis-profile explore`, and with it the long tier, tries other ones, and all of them.
+    """
+    is_fast = settings.default is not None and settings.default.derandomize
+    return settings(max_examples=max(15, count // 4) if is_fast else count, **others)
+
+
+def in_memory(room: int = 32 << 20) -> str | None:
+    """Return a folder that lies in memory, None where there is none with so many bytes left."""
+    folder = "/dev/shm"
+    if not os.access(folder, os.W_OK):
+        return None
+    there = os.statvfs(folder)
+    return folder if there.f_bavail * there.f_frsize >= room else None
 
 
 def resident_kib() -> int:
@@ -174,13 +196,16 @@ def bytes_of(model: she.SelfHealingModel) -> bytes:
 def pristine(path: Path, model: she.SelfHealingModel) -> bytes:
     """Return the executing bytes as an undamaged session of the same kind has them."""
     place = model.health.fingerprint
-    session = Session(
-        path,
-        place.runtime,  # type: ignore[arg-type]
-        place.kernels,  # type: ignore[arg-type]
-        place.num_threads,
-        model.baseline.taps,
-    )
+    data = path.read_bytes()
+    taps = tuple(model.baseline.taps(ModelFile.from_bytes(data)))
+    return _pristine(data, place.runtime, place.kernels, place.num_threads, taps)
+
+
+@functools.cache  # what is packed from the same bytes is the same
+def _pristine(
+    data: bytes, runtime: Any, kernels: Any, num_threads: int, taps: tuple[int, ...]
+) -> bytes:
+    session = Session(data, runtime, kernels, num_threads, lambda _: taps)
     try:
         images = session.instance.images
         return bytes(images["packed"]) if "packed" in images else session.source.read()

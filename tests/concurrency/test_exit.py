@@ -34,13 +34,14 @@ sys.exit(3)
 """
 
 
+@pytest.mark.parametrize("times", [1, pytest.param(10, marks=pytest.mark.long)])
 @pytest.mark.parametrize("count", [1, 20])
 @pytest.mark.parametrize("mode", ["inline", "background"])
 @pytest.mark.parametrize("kernels", ["default", "builtin"])
 def test_daemon_threads_are_predicting(
-    runtime: RuntimeName, kernels: KernelsArgument, mode: str, count: int
+    runtime: RuntimeName, kernels: KernelsArgument, mode: str, count: int, times: int
 ) -> None:
-    for _ in range(3):
+    for _ in range(times):
         command = [sys.executable, "-c", PROGRAM, runtime, kernels, mode, str(count)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         assert (done.returncode, done.stderr) == (3, "")

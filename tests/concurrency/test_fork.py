@@ -96,7 +96,10 @@ def test_the_child_ends_and_the_parent_goes_on(
         assert model.weights.scrub() == ()
 
 
-def test_a_lock_that_another_thread_holds(model: she.SelfHealingModel, samples: Array) -> None:
+@pytest.mark.parametrize("times", [3, pytest.param(30, marks=pytest.mark.long)])
+def test_a_lock_that_another_thread_holds(
+    model: she.SelfHealingModel, samples: Array, times: int
+) -> None:
     """The child must not wait for a thread that only its parent has."""
     stop = threading.Event()
 
@@ -107,7 +110,7 @@ def test_a_lock_that_another_thread_holds(model: she.SelfHealingModel, samples: 
     thread = threading.Thread(target=serve)
     thread.start()
     try:
-        for _ in range(10):
+        for _ in range(times):
             for what in ("predict", "scrub", "generations", "snapshot"):
                 said = in_child(functools.partial(CALLS[what], model), timeout_s=10)
                 assert said.startswith("ForkedProcessError"), said

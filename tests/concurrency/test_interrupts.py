@@ -77,10 +77,16 @@ CALLS: dict[str, Callable[[she.SelfHealingModel, Array], object]] = {
 }
 
 
+@pytest.mark.parametrize("times", [80, pytest.param(800, marks=pytest.mark.long)])
 @pytest.mark.parametrize("mode", ["inline", "background"])
 @pytest.mark.parametrize("call", CALLS)
 def test_no_lock_is_left_behind(
-    digits_baseline: she.Baseline, samples: Array, interrupted: Any, mode: Any, call: str
+    digits_baseline: she.Baseline,
+    samples: Array,
+    interrupted: Any,
+    mode: Any,
+    call: str,
+    times: int,
 ) -> None:
     told: list[she.Event] = []
     policy = she.Policy(mode=mode, scrub_bytes_per_predict=1 << 20, known_answers_every=20)
@@ -92,7 +98,7 @@ def test_no_lock_is_left_behind(
         def act() -> None:
             CALLS[call](model, samples)
 
-        for _ in range(20):
+        for _ in range(times // 10):
             interrupted(act, 10)
             assert not parts_of(model).inference_lock.core.mine
             assert not parts_of(model).maintenance_lock.core.mine

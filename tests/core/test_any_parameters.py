@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.support import examples
 
 from selfheal_edge import _core
 
@@ -114,7 +115,7 @@ def within(values: Any, mean: float, std: float, most: float) -> Any:
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
-@settings(max_examples=60)
+@examples(60)
 @given(data=st.data())
 def test_it_stays_sound(name: str, data: st.DataObject) -> None:
     parameters = data.draw(PARAMETERS[name])
@@ -140,7 +141,7 @@ def test_it_stays_sound(name: str, data: st.DataObject) -> None:
         assert 0 <= single.onset_earliest <= single.onset < max(1, len(values))
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(
     runs=st.lists(PLAIN, min_size=1, max_size=8),
     max_buckets=st.integers(1, 6),

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from tests.support import examples
 
 from selfheal_edge import _core
 
@@ -77,7 +78,7 @@ class GuardMachine(RuleBasedStateMachine):
         assert self.guard.memory_bytes() + self.image.memory_bytes() == self.held
 
 
-GuardMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=25)
+GuardMachine.TestCase.settings = examples(40, stateful_step_count=25)
 TestGuard = GuardMachine.TestCase
 
 
@@ -87,7 +88,7 @@ TestGuard = GuardMachine.TestCase
     parity=st.integers(1, 5),
     seed=st.integers(0, 2**32),
 )
-@settings(max_examples=60)
+@examples(60)
 def test_parity_alone_repairs_what_it_promises(
     nbytes: int, group: int, parity: int, seed: int
 ) -> None:

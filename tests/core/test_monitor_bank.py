@@ -3,8 +3,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.support import examples
 
 import selfheal_edge as she
 from selfheal_edge import _core
@@ -67,7 +68,7 @@ def test_memory_of_a_signal_is_taken_out() -> None:
     assert len(alarms) <= 100
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(
     seed=st.integers(0, 10**6),
     signals=st.integers(1, 5),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.core.signal_reference import (
     Array,
@@ -18,6 +18,7 @@ from tests.core.signal_reference import (
     output_signals,
     reconstruction_error,
 )
+from tests.support import examples
 
 from selfheal_edge import _core
 
@@ -73,7 +74,7 @@ def check(got: dict[str, float], expected: dict[str, float], rel: float = 1e-9) 
 
 
 @given(tensor=tensors(), backend=BACKENDS, seed=SEEDS, styles=st.lists(STYLES, max_size=4))
-@settings(max_examples=300)
+@examples(300)
 def test_inputs(tensor: Tensor, backend: str, seed: int, styles: list[str]) -> None:
     rng = np.random.default_rng(seed)
     measured = _core.SignalPass([None, tensor.layout], [], backend=backend)
@@ -109,7 +110,7 @@ def test_inputs(tensor: Tensor, backend: str, seed: int, styles: list[str]) -> N
     style=STYLES,
     kind=st.sampled_from(["probabilities", "logits"]),
 )
-@settings(max_examples=300)
+@examples(300)
 def test_classes(tensor: Tensor, backend: str, seed: int, style: str, kind: str) -> None:
     rng = np.random.default_rng(seed)
     measured = _core.SignalPass([], [tensor.layout], classifier=kind, backend=backend)
@@ -135,7 +136,7 @@ def test_classes(tensor: Tensor, backend: str, seed: int, style: str, kind: str)
     classes=st.integers(1, 5),
     has_centroids=st.booleans(),
 )
-@settings(max_examples=300)
+@examples(300)
 def test_embeddings(
     tensor: Tensor, backend: str, seed: int, style: str, classes: int, has_centroids: bool
 ) -> None:
@@ -173,7 +174,7 @@ def test_embeddings(
 
 
 @given(data=st.data(), backend=BACKENDS, seed=SEEDS, styles=st.tuples(STYLES, STYLES))
-@settings(max_examples=300)
+@examples(300)
 def test_outputs(data: st.DataObject, backend: str, seed: int, styles: tuple[str, str]) -> None:
     rng = np.random.default_rng(seed)
     tensor = data.draw(tensors())

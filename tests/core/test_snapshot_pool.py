@@ -2,9 +2,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from tests.support import examples
 
 from selfheal_edge import _core
 
@@ -149,7 +149,7 @@ class PoolMachine(RuleBasedStateMachine):
             assert self.pool.changed_blocks(generation) == sorted(i for i, _ in self.changed(data))
 
 
-PoolMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
+PoolMachine.TestCase.settings = examples(60, stateful_step_count=40)
 TestPool = PoolMachine.TestCase
 
 

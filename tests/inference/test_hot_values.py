@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from tests.inference.test_bit_exact import opened
 from tests.inference.test_hot_path import bank_state, is_hot
 from tests.made_models import mirror
-from tests.support import MODELS, Array, Raw, answers, kinds, named, random_batch, same
+from tests.support import MODELS, Array, Raw, answers, examples, kinds, named, random_batch, same
 
 import selfheal_edge as she
 from selfheal_edge.model import parts_of
@@ -62,7 +62,7 @@ def as_the_slow_way(model: she.SelfHealingModel, x: Array) -> Array:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@settings(max_examples=60)
+@examples(60)
 @given(data=st.data())
 def test_any_reals(mirrored: she.SelfHealingModel, form: str, data: st.DataObject) -> None:
     shape = FORMS[form]
@@ -75,7 +75,7 @@ def test_any_reals(mirrored: she.SelfHealingModel, form: str, data: st.DataObjec
     assert is_hot(mirrored, x)
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(halves=hnp.arrays(np.float64, (2, 1, SIZE), elements=HALVES))
 def test_half_way_values_go_to_the_even_neighbour(
     mirrored: she.SelfHealingModel, halves: Array

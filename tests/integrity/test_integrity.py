@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.support import (
     SHARED,
@@ -19,6 +19,7 @@ from tests.support import (
     answers,
     bytes_of,
     causes,
+    examples,
     executing,
     flip,
     internals,
@@ -68,7 +69,7 @@ class TestAnyByte:
     """Of the source image at least, and nearly that of the packed one; offsets wrap around."""
 
     @given(offset=st.integers(0, SIZE - 1), mask=st.integers(1, 255))
-    @settings(max_examples=150)
+    @examples(150)
     def test_one_byte(self, lasting: she.SelfHealingModel, offset: int, mask: int) -> None:
         before = bytes_of(lasting)
         offset %= len(before)
@@ -81,7 +82,7 @@ class TestAnyByte:
         assert state(lasting) == "healthy"
 
     @given(start=st.integers(0, SIZE - 1), data=st.binary(min_size=1, max_size=3 * BLOCK))
-    @settings(max_examples=60)
+    @examples(60)
     def test_a_burst(self, lasting: she.SelfHealingModel, start: int, data: bytes) -> None:
         before = bytes_of(lasting)
         start %= len(before)

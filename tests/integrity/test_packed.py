@@ -6,9 +6,19 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from tests.support import RUNTIMES, Array, answers, bytes_of, flip, internals, pristine, same
+from tests.support import (
+    RUNTIMES,
+    Array,
+    answers,
+    bytes_of,
+    examples,
+    flip,
+    internals,
+    pristine,
+    same,
+)
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path
@@ -38,7 +48,7 @@ def test_all_weights_execute_from_the_packed_image(packed: she.SelfHealingModel)
 
 
 @given(offset=st.integers(0, 1 << 20), mask=st.integers(1, 255))
-@settings(max_examples=100)
+@examples(100)
 def test_any_byte(packed: she.SelfHealingModel, offset: int, mask: int) -> None:
     """Each is found, named and restored in place, without rebuilding the runtime."""
     instance = parts_of(packed).session.instance

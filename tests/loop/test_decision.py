@@ -7,8 +7,8 @@ from typing import Any
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from tests.support import examples
 
 import selfheal_edge as she
 from selfheal_edge.inference.incident import Incident
@@ -327,7 +327,7 @@ class Loop(RuleBasedStateMachine):
         assert not world.on_spare
 
 
-Loop.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+Loop.TestCase.settings = examples(150, stateful_step_count=40)
 TestLoop = Loop.TestCase
 
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from tests.support import ROOT, Array, answers, same
+from tests.support import ROOT, Array, answers, examples, same
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path
@@ -75,7 +75,7 @@ def keyed(digits_baseline: she.Baseline) -> bytes:
 
 class TestRefused:
     @given(data=st.data(), mask=st.integers(1, 255))
-    @settings(max_examples=200)
+    @examples(200)
     def test_any_byte_changed(self, plain: bytes, data: st.DataObject, mask: int) -> None:
         place = data.draw(st.integers(0, len(plain) - 1))
         changed = bytearray(plain)
@@ -84,20 +84,20 @@ class TestRefused:
             she.Baseline.from_bytes(bytes(changed))
 
     @given(data=st.data())
-    @settings(max_examples=100)
+    @examples(100)
     def test_any_truncation(self, plain: bytes, data: st.DataObject) -> None:
         length = data.draw(st.integers(0, len(plain) - 1))
         with pytest.raises(BaselineFormatError):
             she.Baseline.from_bytes(plain[:length])
 
     @given(tail=st.binary(min_size=1, max_size=100))
-    @settings(max_examples=30)
+    @examples(30)
     def test_any_tail(self, plain: bytes, tail: bytes) -> None:
         with pytest.raises(BaselineFormatError):
             she.Baseline.from_bytes(plain + tail)
 
     @given(junk=st.binary(max_size=200))
-    @settings(max_examples=100)
+    @examples(100)
     def test_junk(self, junk: bytes) -> None:
         with pytest.raises(BaselineFormatError):
             she.Baseline.from_bytes(junk)
@@ -206,7 +206,7 @@ class TestRefused:
             max_leaves=12,
         )
     )
-    @settings(max_examples=200)
+    @examples(200)
     def test_any_header(self, header: Any) -> None:
         encoded = json.dumps(header).encode()
         body = struct.pack("<8sII", b"SHE-BASE", 1, len(encoded)) + encoded + bytes(64)

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.support import examples
 
 import selfheal_edge as she
 from selfheal_edge.assets import DigitsData, digits_model_path
@@ -34,7 +35,7 @@ def pooled_precision(real: Any, members: Any, classes: Any, step: float) -> Any:
 @given(
     seed=st.integers(0, 2**32 - 1), classes=st.integers(1, 5), spec=st.sampled_from([INT8, FLOAT])
 )
-@settings(max_examples=60)
+@examples(60)
 def test_distances_leave_the_sample_out(seed: int, classes: int, spec: TensorSpec) -> None:
     """Centroid and variances are those of all other samples; what the centroid's own error adds is
     taken off again, so that a rare class's samples are no farther away than a common one's.

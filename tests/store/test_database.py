@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from tests.store.workload import KEY, after, differences, steps
-from tests.support import IMPORT_PATH
+from tests.support import IMPORT_PATH, examples, in_memory
 
 from selfheal_edge.errors import IntegrityError, StoreError, StoreVersionError
 from selfheal_edge.store.database import SCHEMA_VERSION, Changes, Database, Row
@@ -408,7 +408,7 @@ class Life(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self._temporary = tempfile.TemporaryDirectory()
+        self._temporary = tempfile.TemporaryDirectory(dir=in_memory())
         self.path = Path(self._temporary.name) / "store"
         self.database = opened(self.path)
         self.rows: dict[tuple[str, str], bytes] = {}
@@ -469,6 +469,7 @@ class Life(RuleBasedStateMachine):
         self._temporary.cleanup()
 
 
+Life.TestCase.settings = examples(120)
 TestLife = Life.TestCase
 
 

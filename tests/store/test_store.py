@@ -136,16 +136,28 @@ print(done, failed, waiting)
 """
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT])
+ERRORS = (errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT)
+CALLS = range(1, 60, 6)
+
+
+@pytest.mark.parametrize(
+    ("number", "calls"),
+    [
+        # Each call fails once here, each error at several calls; all pairs are a campaign.
+        *((number, CALLS[n :: len(ERRORS)]) for n, number in enumerate(ERRORS)),
+        *(pytest.param(number, CALLS, marks=pytest.mark.long) for number in ERRORS),
+    ],
+)
 def test_a_medium_that_fails_for_a_while(
     recorder: Path,  # noqa: F811
     tmp_path: Path,
     number: int,
+    calls: range,
 ) -> None:
-    """From every call on, ten calls fail: what waits is written when there is room again."""
+    """From a call on, ten calls fail: what waits is written when there is room again."""
     folder = tmp_path / "folder"
     folder.mkdir()
-    for at in range(1, 60, 6):
+    for at in calls:
         for path in folder.iterdir():
             path.unlink()
         record = tmp_path / "record"

@@ -20,35 +20,36 @@ _OPEN_OFTEN = """
 import sys
 import numpy as np
 import selfheal_edge as she
-path, runtime, kernels = sys.argv[1:]
+path, runtime, kernels, times = sys.argv[1:]
 x = np.random.default_rng(0).standard_normal((200, 1, 8)).astype(np.float32)
 baseline = she.calibrate(path, x, runtime=runtime, kernels=kernels, seed=1)
-for n in range(30):
+for n in range(int(times)):
     with she.SelfHealingModel(path, baseline, runtime=runtime, kernels=kernels, seed=1) as model:
         model.predict(x[0])
         model.weights.scrub()
         if n == 0:
             model.commission()
-print("all thirty")
+print("all", times)
 """
 
 
+@pytest.mark.parametrize("times", ["8", pytest.param("60", marks=pytest.mark.long)])
 @pytest.mark.parametrize("handle_shape", [(), (1,)])
 @pytest.mark.parametrize("setup", SETUPS)
-def test_handles_of_any_shape_open_thirty_times(
-    tmp_path: Path, setup: Any, handle_shape: tuple[int, ...]
+def test_handles_of_any_shape_open_again_and_again(
+    tmp_path: Path, setup: Any, handle_shape: tuple[int, ...], times: str
 ) -> None:
     path = tmp_path / "model"
     path.write_bytes(accumulating(handle_shape=handle_shape))
     done = subprocess.run(
-        [sys.executable, "-c", _OPEN_OFTEN, str(path), *setup],
+        [sys.executable, "-c", _OPEN_OFTEN, str(path), *setup, times],
         check=False,
         capture_output=True,
         text=True,
         timeout=300,
         env={"PYTHONPATH": IMPORT_PATH, "PATH": ""},
     )
-    assert (done.returncode, done.stdout) == (0, "all thirty\n"), done.stderr[-2000:]
+    assert (done.returncode, done.stdout) == (0, f"all {times}\n"), done.stderr[-2000:]
 
 
 @pytest.mark.parametrize("handle_shape", [(), (1,)])

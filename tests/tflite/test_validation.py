@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.support import examples
 from tests.tflite import builder
 from tests.tflite.mutations import mutate, sites
 
@@ -314,7 +315,7 @@ SITES = sites(BASE)
 
 
 @given(st.data())
-@settings(max_examples=300)
+@examples(300)
 def test_changed_bytes_are_refused_or_read(data: st.DataObject) -> None:
     changed = bytearray(BASE)
     positions = st.integers(0, len(BASE) - 1)
@@ -325,13 +326,13 @@ def test_changed_bytes_are_refused_or_read(data: st.DataObject) -> None:
 
 
 @given(st.integers(0, 2**32))
-@settings(max_examples=500)
+@examples(500)
 def test_changed_fields_are_refused_or_read(seed: int) -> None:
     _read_or_refuse(mutate(BASE, SITES, random.Random(seed)))
 
 
 @given(st.binary(max_size=400))
-@settings(max_examples=200)
+@examples(200)
 def test_arbitrary_bytes_are_refused(body: bytes) -> None:
     with pytest.raises(ModelFormatError):
         ModelFile.from_bytes(struct.pack("<I", 8) + b"TFL3" + body)
