@@ -422,7 +422,7 @@ class Life(RuleBasedStateMachine):
         body = f"record {len(self.records)}".encode()
         self.database.commit(
             Changes([Row(a, n, v) for (a, n), v in unique.items()], [body]),
-            keep_journal_bytes=JOURNAL,
+            keep_journal_bytes=60,  # so that a short life drops its oldest records
         )
         self.records.append(body)
         for place, value in unique.items():
