@@ -39,7 +39,7 @@ ARROWS: dict[str, frozenset[str]] = {
         "policy": "causes diagnosis tflite",
         "repair": "integrity tflite",
         "trial": "repair integrity monitoring tflite",
-        "health": "causes integrity monitoring tflite",
+        "health": "causes integrity monitoring store tflite",
         "inference": "health policy integrity monitoring concurrency tflite",
         "loop": "inference diagnosis repair trial calibration store policy causes integrity "
         "monitoring concurrency tflite",

@@ -28,12 +28,13 @@ Generation taken(const TakeResult& result) {
   return result.generation;
 }
 
-Generation take(HeldSet& self, bool changed) {
+Generation take(HeldSet& self, bool changed, std::int64_t at_least) {
   ImageSet& set = self.get();
+  const Generation number = to_size("at_least", at_least);
   TakeResult result;
   {
     const selfheal::python::ReleasedGil released;
-    result = set.take(changed);
+    result = set.take(changed, number);
   }
   return taken(result);
 }
@@ -96,7 +97,7 @@ void bind_image_set(py::module_& m) {
              return HeldSet{guards, ImageSet(guards_of(guards))};
            }),
            py::arg("guards"))
-      .def("take", &take, py::arg("changed") = false,
+      .def("take", &take, py::arg("changed") = false, py::arg("at_least") = 0,
            "Store the live bytes of all images as one generation; return its number.")
       .def("patch", &patch, py::arg("changes"),
            "Make (image, offset, bytes) a new generation, the active one; return its number.")

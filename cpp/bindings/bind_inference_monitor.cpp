@@ -94,6 +94,26 @@ void bind_inference_monitor(py::module_& m) {
                              "Values that were NaN or infinite, ever.")
       .def_property_readonly("last_nonfinite", &InferenceMonitor::last_nonfinite,
                              "Values of the last update that were.");
-  define_state<InferenceMonitor>(cls);
+  cls.def(
+         "copy", [](const InferenceMonitor& self) { return InferenceMonitor(self); },
+         "Copy it as it is, for another thread to take its state.")
+      .def(
+          "state",
+          [](const InferenceMonitor& self, bool history) {
+            const auto kept =
+                history ? InferenceMonitor::History::kKept : InferenceMonitor::History::kLeftOut;
+            std::vector<std::byte> blob;
+            {
+              const selfheal::python::ReleasedGil released;
+              blob = self.state(kept);
+            }
+            return to_bytes(blob);
+          },
+          py::arg("history") = true, "Give the state as bytes, for from_state.");
+  cls.def_static(
+      "from_state",
+      [](const py::bytes& blob) { return InferenceMonitor::from_state(as_bytes(blob)); },
+      py::arg("state"), "Restore an object that continues bit for bit.");
+  cls.def("memory_bytes", &InferenceMonitor::memory_bytes, "Bytes held, fixed at construction.");
   define_pickle<InferenceMonitor>(cls);
 }

@@ -45,5 +45,8 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   bind_fair_lock(m);
   bind_inference_monitor(m);
   bind_hot_path(m);
+  m.def(
+      "keep_for_ever", [](py::object object) { (void)object.release(); }, py::arg("object"),
+      "Never let go of an object.");
   refuse_blanks(m);
 }

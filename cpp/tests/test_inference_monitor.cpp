@@ -203,3 +203,30 @@ TEST_CASE("bytes are fixed at construction") {
   for (int n = 0; n < 1000; ++n) monitor.update(std::vector<double>(kSignals, 0.1 * n), n % 2, 1);
   CHECK(monitor.memory_bytes() == bytes);
 }
+
+TEST_CASE("a state without history has the same charts, and waits for a window to be settled") {
+  InferenceMonitor monitor(make_bank(), {{0, -9.0}}, 9);
+  std::mt19937_64 random(3);
+  std::normal_distribution<double> normal;
+  const auto row = [&] { return std::vector<double>{normal(random), normal(random), 0.0}; };
+  for (int n = 0; n < 700; ++n) monitor.update(row(), false, 0);
+  REQUIRE(monitor.settled());
+  auto whole = InferenceMonitor::from_state(monitor.state());
+  const auto blob = monitor.state(InferenceMonitor::History::kLeftOut);
+  CHECK(blob.size() + 256 * kSignals * sizeof(double) == monitor.state().size());
+  auto without = InferenceMonitor::from_state(blob);
+  CHECK(whole.state() == monitor.state());
+  CHECK(without.window().size() == 0);
+  CHECK_FALSE(without.settled());
+  for (int n = 0; n < 256; ++n) {
+    const auto next = row();
+    monitor.update(next, false, 0);
+    whole.update(next, false, 0);
+    without.update(next, false, 0);
+    CHECK(without.count() == monitor.count());
+    if (n >= 63) CHECK(without.settled() == monitor.settled());
+  }
+  CHECK(whole.state() == monitor.state());
+  // The window keeps how many rows it was given, ever.
+  CHECK(without.bank()->state() == monitor.bank()->state());
+}

@@ -12,6 +12,8 @@ import numpy.typing as npt
 from selfheal_edge.causes import Cause
 from selfheal_edge.integrity.protected_share import ProtectedShare
 from selfheal_edge.monitoring.monitor import Alarm
+from selfheal_edge.store.failures import Failure
+from selfheal_edge.store.status import StoreState
 from selfheal_edge.text import MESSAGE, shown
 from selfheal_edge.tflite.coverage.table import Coverage, CoverageTable
 from selfheal_edge.tflite.runtimes.protocol import Array
@@ -93,6 +95,10 @@ class Health:
     """Complete sweeps over all guarded bytes."""
     nonfinite: int
     """Input values that were NaN or infinite."""
+    failures: tuple[Failure, ...] = ()
+    """What was tried on this device and did not hold, also before a restart."""
+    store: StoreState | None = None
+    """What the store says of itself; None without one."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, with enumerations by name."""
@@ -104,6 +110,8 @@ class Health:
             "coverage": self.coverage.to_dict(),
             "protected_share": asdict(self.protected_share),
             "fingerprint": self.fingerprint.to_dict(),
+            "failures": [failure.to_dict() for failure in self.failures],
+            "store": None if self.store is None else self.store.to_dict(),
         }
 
 

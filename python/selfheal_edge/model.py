@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
 
 from selfheal_edge import _core
 from selfheal_edge.concurrency.locks import ModelLock
 from selfheal_edge.diagnosis.diagnoser import Diagnoser
-from selfheal_edge.errors import ForkedProcessError, ModelClosedError
+from selfheal_edge.errors import ForkedProcessError, IntegrityError, ModelClosedError
 from selfheal_edge.health import CoverageSummary, Health, HealthState, Prediction, Predictions
 from selfheal_edge.integrity.protected_share import ProtectedShare, measure_protected_share
 from selfheal_edge.loop.assembly import Parts, assemble
@@ -29,6 +30,11 @@ from selfheal_edge.tflite.runtimes.select import KernelsArgument, RuntimeArgumen
 from selfheal_edge.tflite.session import ModelSource, Session
 from selfheal_edge.tflite.signatures import renamed
 from selfheal_edge.weights import ModelWeights
+
+if TYPE_CHECKING:
+    from selfheal_edge.loop.keeper import Keeper
+    from selfheal_edge.store.keys import KeyArgument
+    from selfheal_edge.store.store import Counter
 
 __all__ = ["SelfHealingModel", "parts_of"]
 
@@ -60,6 +66,8 @@ class SelfHealingModel:
     damage that no checksum sees is bounded    ``known_answers_every``, ``rebuild_after_seconds``
     NaN in an input is served and counted      ``nonfinite="skip"``
     other repairs, or another order of them    ``responses``, ``default_response``
+    what is written to disk, and how much      ``store_bytes``, ``store_bytes_per_day``,
+                                               ``keep_inputs``
     less memory                                ``snapshots``, ``parity_blocks``, ``max_generations``
     a large model file on a slow device        ``probe``
     =========================================  ====================================================
@@ -75,6 +83,18 @@ class SelfHealingModel:
     baseline
         From `calibrate`, for the same file. It may come from another machine or runtime: the
         first start here records the known answers anew and says so in `events`.
+    store
+        A file that outlives the process: what happened, what the charts have gathered, saved states
+        of the weights, numbers of predictions. It is made where there is none. None: all is in
+        memory. `docs/store.md` says what is promised. A store that is damaged or was changed is
+        put aside, an event says so, and the file's own weights serve.
+    key
+        Authenticates the store: at least 16 bytes, the path of a file that holds them,
+        ``"env:NAME"`` for a variable with them in hexadecimal, or a callable. None: accidents are
+        found, forgery is not.
+    counter
+        A counter outside that never goes back (`selfheal_edge.store.store.Counter`): with it the
+        replay of a whole old store is noticed as well.
     policy
         How often to check, which thread heals, which repairs follow which cause; the defaults suit
         most devices.
@@ -98,6 +118,10 @@ class SelfHealingModel:
         For the model file and the runtime.
     BaselineMismatchError
         When the baseline belongs to another file.
+    StoreVersionError
+        When a newer release wrote the store; it is untouched.
+    StoreError
+        When another process writes the store (the message names it), or it is of another model.
 
     Notes
     -----
@@ -129,6 +153,9 @@ class SelfHealingModel:
         model: ModelSource,
         baseline: Baseline,
         *,
+        store: str | os.PathLike[str] | None = None,
+        key: KeyArgument = None,
+        counter: Counter | None = None,
         policy: Policy | None = None,
         monitor: Monitor | None = None,
         diagnoser: Diagnoser | None = None,
@@ -145,14 +172,64 @@ class SelfHealingModel:
         self._policy = Policy() if policy is None else policy
         kit = ModelRepairKit() if repair_kit is None else repair_kit
         kit.require(self._policy.strategies())
+        if self._policy.require_signed and not baseline.signed:
+            raise IntegrityError(
+                "baseline: expected one that was signed and loaded with its key, as the policy "
+                "requires (require_signed): it vouches for the model file; got an unsigned one"
+            )
         baseline.skip_probe()
-        self._journal = Journal(self._policy.max_events, on_event, clock)
+        self._keeper = (
+            None
+            if store is None
+            else _open_store(store, key, counter, self._policy, _first_id(seed))
+        )
+        try:
+            self._open(
+                model,
+                baseline,
+                kit,
+                monitor=monitor,
+                diagnoser=diagnoser,
+                on_event=on_event,
+                how=(runtime, kernels, num_threads),
+                clock=clock,
+                seed=seed,
+            )
+        except BaseException:
+            if self._keeper is not None:
+                self._keeper.close()
+            raise
+
+    def _open(
+        self,
+        model: ModelSource,
+        baseline: Baseline,
+        kit: ModelRepairKit,
+        *,
+        monitor: Monitor | None,
+        diagnoser: Diagnoser | None,
+        on_event: Callable[[Event], None] | None,
+        how: tuple[RuntimeArgument, KernelsArgument, int],
+        clock: Callable[[], float] | None,
+        seed: int | None,
+    ) -> None:
+        keeper = self._keeper
+        records = None if keeper is None else keeper.store
+        self._journal = Journal(self._policy.max_events, on_event, clock, records)
         self._maintenance_lock = self._inference_lock = ModelLock(self._journal.deliver)
         if self._policy.mode == "background":
             self._inference_lock = ModelLock(self._journal.deliver, self._maintenance_lock)
-        how = (runtime, kernels, num_threads, baseline.taps, baseline.made, self._policy.probe)
-        self._session = Session(model, *how, inference_lock=self._inference_lock)
+        self._session = Session(
+            model,
+            *how,
+            baseline.taps,
+            baseline.made,
+            self._policy.probe,
+            inference_lock=self._inference_lock,
+        )
         try:
+            if keeper is not None:
+                baseline = keeper.recognise(baseline, self._session.serves)
             self._parts = assemble(
                 self._session,
                 baseline,
@@ -165,6 +242,7 @@ class SelfHealingModel:
                 maintenance_lock=self._maintenance_lock,
                 clock=clock,
                 first_id=_first_id(seed),
+                keeper=keeper,
             )
         except BaseException:
             self._session.close()
@@ -178,13 +256,18 @@ class SelfHealingModel:
         self._serving = self._loop.serving
         self._hot = self._serving.hot
         try:
+            if keeper is not None:
+                keeper.begin(self._journal, self._loop.freeze)
+                weakref.finalize(self, keeper.store.abandon).atexit = False
             same_place = baseline.fingerprint == self._session.fingerprint
             if not (same_place and self._loop.repairs.known_answers_right()):
                 self.commission(flips=False)
         except BaseException:
             self._parts.close()
             raise
-        self._loop.start()
+        self._loop.start(None if keeper is None else keeper.before)
+        if keeper is not None and keeper.baseline_is_new(self._baseline):
+            keeper.keep_baseline(self._baseline)
         give_back()
 
     def predict(self, x: Tensors, out: Array | None = None) -> Array | dict[str, Array]:
@@ -368,6 +451,7 @@ class SelfHealingModel:
         with self._inference_lock.lock():
             loop, count = self._loop.state, self._loop.state.count
             state = HealthState.HEALTHY if self._loop.is_trusted else HealthState.UNTRUSTED
+            before = 0 if self._keeper is None else self._loop.state.before
             return Health(
                 state=HealthState.CLOSED if self._inference_lock.closed else state,
                 trouble=None if loop.trouble is None else loop.trouble.cause,
@@ -375,7 +459,7 @@ class SelfHealingModel:
                 coverage=CoverageSummary.of(self._session.coverage, self._session.choice.reason),
                 protected_share=self._count_protected(),
                 fingerprint=self._session.fingerprint,
-                predictions=self._loop.predictions,
+                predictions=before + self._loop.predictions,
                 alarms=count.alarms,
                 corrupt_blocks=count.corrupt_blocks,
                 guard_repairs=count.guards_mended,
@@ -383,6 +467,8 @@ class SelfHealingModel:
                 failed_repairs=count.failed,
                 sweeps=self._parts.weights.sweeps,
                 nonfinite=self._parts.monitor.nonfinite,
+                failures=loop.failures,
+                store=None if self._keeper is None else self._keeper.state,
             )
 
     def _count_protected(self, *, builds: bool = True) -> ProtectedShare:
@@ -417,8 +503,14 @@ class SelfHealingModel:
                 self._inference_lock.close()
                 self._maintenance_lock.close()
                 self._parts.close()
+            self._close_store()
         except (ModelClosedError, ForkedProcessError):
             return  # what a child holds is its parent's, and goes when the child ends
+
+    def _close_store(self) -> None:
+        if self._keeper is not None:
+            locks = self._inference_lock, self._maintenance_lock
+            self._keeper.close(wait=not any(lock.core.mine for lock in locks))
 
     def wait_healed(self, seconds: float | None = None) -> bool:
         """Wait until nothing is left to heal in the background; return whether that is so.
@@ -445,6 +537,19 @@ class SelfHealingModel:
     def __repr__(self) -> str:
         state: Any = "closed" if self._inference_lock.closed else self._session.fingerprint
         return f"<SelfHealingModel {self._session.model.sha256[:12]}, {state}>"
+
+
+def _open_store(
+    path: str | os.PathLike[str],
+    key: KeyArgument,
+    counter: Counter | None,
+    policy: Policy,
+    drawn: int,
+) -> Keeper:
+    """Open the store; a database is loaded by those alone who ask for one."""
+    from selfheal_edge.loop.keeper import Keeper  # noqa: PLC0415
+
+    return Keeper(path, key, counter, policy, drawn)
 
 
 def _first_id(seed: int | None) -> int:

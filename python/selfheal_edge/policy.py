@@ -93,6 +93,18 @@ class Policy:
         What probing an unknown model file in a child process may cost, and which files need none.
     max_events
         Events kept in memory; older ones are dropped.
+    store_bytes
+        *What is written to disk*, where the model has a store. Bytes that the store's file and log
+        may come to: at least 262144. A quarter is the journal's, whose oldest events go first.
+    store_bytes_per_day
+        Bytes that may be written a day, pages and log included; what has not come due waits in
+        memory. What must be safe before it acts (a generation, a trial) is written all the same.
+    keep_inputs
+        Seconds that inputs may stay on disk. False: none is ever written there, whatever memory
+        keeps for questions and repairs.
+    require_signed
+        Accept a model file only with a baseline that was signed, and loaded with its key: it knows
+        the file's hash, and nobody without the key can make another.
 
     Raises
     ------
@@ -126,6 +138,10 @@ class Policy:
     max_generations: int = 8
     probe: ProbePolicy = field(default_factory=ProbePolicy)
     rediagnose_after: int = 256
+    store_bytes: int = 16 << 20
+    store_bytes_per_day: int = 20_000_000
+    keep_inputs: float | Literal[False] = False
+    require_signed: bool = False
 
     def __post_init__(self) -> None:  # noqa: PLR0912 — one check a field
         """Check every field."""
@@ -136,6 +152,8 @@ class Policy:
             ("max_events", 1),
             ("max_generations", 1),
             ("rediagnose_after", 1),
+            ("store_bytes", 256 * 1024),
+            ("store_bytes_per_day", 64 * 1024),
         ):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
@@ -152,6 +170,16 @@ class Policy:
                 raise ValueError(f"{name}: expected a number above 0 or None, got {seconds!r}")
         if self.mode not in ("inline", "background"):
             raise ValueError(f"mode: expected 'inline' or 'background', got {self.mode!r}")
+        if self.keep_inputs is not False and (
+            isinstance(self.keep_inputs, bool)
+            or not isinstance(self.keep_inputs, (int, float))
+            or not self.keep_inputs > 0
+        ):
+            raise ValueError(
+                f"keep_inputs: expected seconds above 0 or False, got {self.keep_inputs!r}"
+            )
+        if not isinstance(self.require_signed, bool):
+            raise TypeError(f"require_signed: expected a bool, got {self.require_signed!r}")
         if not isinstance(self.hot_spare, bool):
             raise TypeError(f"hot_spare: expected a bool, got {self.hot_spare!r}")
         if self.parity_blocks > _MOST_PARITY:

@@ -84,8 +84,8 @@ std::size_t ImageSet::generations(std::span<Generation> found) const noexcept {
   return has_snapshots() ? pool(0).generations(found) : 0;
 }
 
-TakeResult ImageSet::take(bool is_changed) noexcept {
-  const TakeResult result = store({});
+TakeResult ImageSet::take(bool is_changed, Generation at_least) noexcept {
+  const TakeResult result = store({}, at_least);
   if (result.status == SnapshotStatus::kOk) {
     note_origin(result.generation, is_changed ? result.generation : origin(active_));
   }
@@ -93,10 +93,10 @@ TakeResult ImageSet::take(bool is_changed) noexcept {
 }
 
 // A generation of the live bytes and the changes in every pool, or in none.
-TakeResult ImageSet::store(std::span<const ImageChange> changes) noexcept {
+TakeResult ImageSet::store(std::span<const ImageChange> changes, Generation at_least) noexcept {
   if (!has_snapshots()) return {SnapshotStatus::kNoSnapshots, 0};
   // One number for all: a pool that could store where another could not is ahead.
-  Generation number = 0;
+  Generation number = at_least;
   for (const ImageGuard* guard : guards_)
     number = std::max(number, guard->pool()->next_generation());
   for (std::size_t i = 0; i < guards_.size(); ++i) {
@@ -120,7 +120,7 @@ TakeResult ImageSet::patch(std::span<const ImageChange> changes) noexcept {
     if (change.image >= guards_.size()) return {SnapshotStatus::kBadRange, 0};
     ranges_.push_back({change.image, change.offset, change.bytes.size()});
   }
-  const TakeResult taken = store(changes);
+  const TakeResult taken = store(changes, 0);
   if (taken.status != SnapshotStatus::kOk) return taken;
   if (restore(taken.generation, ranges_).refused != 0) {
     for (std::size_t i = 0; i < guards_.size(); ++i) pool(i).drop(taken.generation);

@@ -125,7 +125,7 @@ void InferenceMonitor::reset() noexcept {
   since_nonfinite_ = kSettled;
 }
 
-std::vector<std::byte> InferenceMonitor::state() const {
+std::vector<std::byte> InferenceMonitor::state(History history) const {
   StateWriter writer(kTag, 1);
   writer.u8(bank_ ? 1 : 0);
   if (bank_) write(writer, bank_->state());
@@ -134,7 +134,8 @@ std::vector<std::byte> InferenceMonitor::state() const {
     writer.u64(rule.index);
     writer.f64(rule.least);
   }
-  write(writer, window_.state());
+  write(writer, history == History::kKept ? window_.state()
+                                          : RingBuffer<double>(kWindow, window_.width()).state());
   for (const std::uint64_t number : {max_repeats_, max_frozen_, count_, repeats_, flats_, frozen_,
                                      nonfinite_, last_nonfinite_, since_nonfinite_, since_alarm_}) {
     writer.u64(number);

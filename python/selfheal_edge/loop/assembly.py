@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from selfheal_edge.causes import Cause
 from selfheal_edge.concurrency.locks import ModelLock
@@ -27,6 +28,9 @@ from selfheal_edge.store.journal import Journal
 from selfheal_edge.text import LIST, shown
 from selfheal_edge.tflite.runtimes.protocol import Instance
 from selfheal_edge.tflite.session import Session
+
+if TYPE_CHECKING:
+    from selfheal_edge.loop.keeper import Keeper
 
 __all__ = ["Parts", "assemble", "core_heals_at_once"]
 
@@ -78,6 +82,7 @@ def assemble(
     maintenance_lock: ModelLock,
     clock: Callable[[], float] | None,
     first_id: int,
+    keeper: Keeper | None = None,
 ) -> Parts:
     """Make the parts of one model and join them.
 
@@ -89,6 +94,10 @@ def assemble(
         Held while an inference runs; held, before that one, by the thread that works
         on the images. The same
         object where the call that notices damage heals it.
+    first_id
+        Of predictions.
+    keeper
+        What outlives the process, if anything does.
     """
     extractor = _extractor(session, baseline)
 
@@ -108,6 +117,9 @@ def assemble(
         spare = Spare(session) if policy.hot_spare else None
         if spare is not None:
             undo.callback(spare.close)
+        if keeper is not None:
+            monitor = keeper.monitor(baseline, monitor)
+            first_id = keeper.first_id()
         monitor = PerformanceMonitor(baseline) if monitor is None else monitor
         loop = LoopExecutor(
             session=session,

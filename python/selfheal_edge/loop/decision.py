@@ -55,6 +55,7 @@ from selfheal_edge.loop.incidents import (
     NextStep,
     Posted,
     RepairAttempt,
+    Restarted,
     RolledBack,
     RuntimeRebuilt,
     SignalsRead,
@@ -62,9 +63,11 @@ from selfheal_edge.loop.incidents import (
     Step,
     WeightsChecked,
 )
-from selfheal_edge.loop.state import LoopState, Repair, Why
+from selfheal_edge.loop.remembered import Remembered
+from selfheal_edge.loop.state import INTEGRITY, LoopState, Repair, Why
 from selfheal_edge.monitoring.monitor import SENSOR_ALARMS, Alarm
 from selfheal_edge.repair.protocol import RepairCase
+from selfheal_edge.store.failures import Failure, with_failure
 from selfheal_edge.store.journal import EventKind
 
 __all__ = ["Decision", "Wake", "decide", "is_trusted", "wake_at"]
@@ -89,6 +92,8 @@ def decide(state: LoopState, incident: AnyIncident) -> Decision:  # noqa: PLR091
         # From outside: inferences, sweeps and the user.
         case Started():
             return _started(state), ()
+        case Restarted(before):
+            return _restarted(state, before)
         case Posted(reported):
             return _suspect(state, reported), ()
         case Incident():
@@ -174,6 +179,34 @@ def _started(state: LoopState) -> LoopState:
         known_answers=state.known_answers.restarted(*at),
         rebuild=state.rebuild.restarted(*at),
     )
+
+
+def _restarted(state: LoopState, before: Remembered) -> Decision:
+    """Go on with what the process before knew, but for its damage: these bytes are proven."""
+    number = state.now.prediction
+    state = replace(
+        state,
+        count=before.count,
+        failures=before.failures,
+        before=before.predictions,
+        recovered_at=before.recovered_at,
+        pause=before.pause or state.pause,
+        backoff=replace(state.backoff, pause=before.backoff or state.backoff.pause),
+    )
+    trouble = before.trouble
+    if trouble is not None and trouble.cause in INTEGRITY:
+        record = Record(
+            EventKind.RECOVERED, trouble.cause, outcome="started anew, from sound bytes"
+        )
+        return state, (record,)
+    goes_on = trouble is not None or bool(before.pending)
+    return replace(
+        state,
+        trouble=trouble,
+        pending=before.pending,
+        diagnose_at=number + _SAMPLES_FOR_DIAGNOSIS,
+        trust=replace(state.trust, is_marked=state.trust.is_marked or goes_on),
+    ), ()
 
 
 def _suspect(state: LoopState, reported: Incident) -> LoopState:
@@ -423,6 +456,11 @@ def _strategy_tried(state: LoopState, tried: RepairAttempt) -> Decision:
     else:
         outcome, state = f"not proven: {tried.proof}", _counted(state, failed=1)
     state = _counted(state, repeated=tried.repeats)
+    if tried.failed or tried.held is False:
+        name = f"{tried.name} for {repair.diagnosis.cause.value}"
+        number = state.before + state.now.prediction
+        failed = Failure("repair", name, outcome, prediction=number)
+        state = replace(state, failures=with_failure(state.failures, failed))
     record = Record(EventKind.REPAIR, repair.diagnosis.cause, strategy=tried.name, outcome=outcome)
     is_last_word = tried.applied and not tried.failed and tried.held is not False
     if is_last_word:

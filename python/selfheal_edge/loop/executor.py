@@ -23,10 +23,11 @@ from selfheal_edge.loop import incidents as heard
 from selfheal_edge.loop.decision import decide, is_trusted, wake_at
 from selfheal_edge.loop.dispatcher import Dispatcher, dispatcher_for
 from selfheal_edge.loop.incidents import AnyIncident
+from selfheal_edge.loop.remembered import Frozen, Remembered
 from selfheal_edge.loop.repair_executor import RepairExecutor
 from selfheal_edge.loop.state import LoopState, Moment
 from selfheal_edge.monitoring.baseline import KnownAnswers
-from selfheal_edge.monitoring.monitor import Monitor
+from selfheal_edge.monitoring.monitor import KeptMonitor, Monitor, PerformanceMonitor
 from selfheal_edge.policy import Policy
 from selfheal_edge.repair import ModelRepairKit
 from selfheal_edge.store.journal import Journal
@@ -127,9 +128,30 @@ class LoopExecutor:
         """Whether answers may be relied on: the model's own, or those of a proven spare."""
         return is_trusted(self._state) or self.serving.on_spare
 
-    def start(self) -> None:
-        """Begin to count what is done every so often."""
+    def start(self, before: Remembered | None = None) -> None:
+        """Begin to count what is done every so often; go on with what was known before."""
         self.handle(heard.Started())
+        if before is not None:
+            self.handle(heard.Restarted(before))
+
+    def freeze(self, whole: bool) -> Frozen:
+        """Return monitor and loop as they are now, for a store; predictions wait for a copy.
+
+        Parameters
+        ----------
+        whole
+            With the history of scores, which changes all the time and is small loss.
+        """
+        monitor = self._monitor
+        with self._inference_lock.lock():
+            known = Remembered.of(self._state, self._state.before + self.predictions)
+            if isinstance(monitor, PerformanceMonitor):
+                copy = monitor.core.copy()
+                return lambda: copy.state(history=whole), known
+            if isinstance(monitor, KeptMonitor):
+                blob = monitor.state()
+                return lambda: blob, known
+        return None, known
 
     def found(self, blocks: tuple[CorruptBlock, ...]) -> None:
         """Handle what a sweep found beside the inferences."""

@@ -9,6 +9,7 @@ from typing import TypeAlias
 from selfheal_edge.diagnosis.symptoms import Diagnosis
 from selfheal_edge.inference.incident import Incident
 from selfheal_edge.integrity.weights import CorruptBlock
+from selfheal_edge.loop.remembered import Remembered
 from selfheal_edge.loop.state import Why
 from selfheal_edge.trial.proof import RepairAttempt
 
@@ -27,6 +28,7 @@ __all__ = [
     "NextStep",
     "Posted",
     "RepairAttempt",
+    "Restarted",
     "RolledBack",
     "RuntimeRebuilt",
     "SignalsRead",
@@ -39,6 +41,13 @@ __all__ = [
 @dataclass(frozen=True, slots=True)
 class Started:
     """The model is open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restarted:
+    """The model is open, and a store has told what the process before knew."""
+
+    before: Remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +176,7 @@ class Ended:
 AnyIncident: TypeAlias = (
     Incident
     | Started
+    | Restarted
     | Posted
     | Looked
     | DamageFound

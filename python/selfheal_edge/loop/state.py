@@ -14,6 +14,7 @@ from selfheal_edge.integrity.weights import CorruptBlock
 from selfheal_edge.monitoring.monitor import Alarm
 from selfheal_edge.policy import Policy
 from selfheal_edge.repair.protocol import RepairCase
+from selfheal_edge.store.failures import Failure
 
 __all__ = [
     "Backoff",
@@ -195,6 +196,10 @@ class LoopState:
     lost_of: tuple[int, ...] = ()
     """The generations that were held then."""
     count: Counters = field(default_factory=Counters)
+    before: int = 0
+    """Predictions of earlier starts, where a store remembers them."""
+    failures: tuple[Failure, ...] = ()
+    """What was tried on this device and did not hold."""
 
     @classmethod
     def first(cls, policy: Policy, *, has_spare: bool = False) -> LoopState:

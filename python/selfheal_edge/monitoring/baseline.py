@@ -8,13 +8,14 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any, Final, Literal, cast, get_args
 
 import numpy as np
 
 from selfheal_edge import _core
 from selfheal_edge.errors import BaselineFormatError, BaselineMismatchError
-from selfheal_edge.hashing import equal_secrets
+from selfheal_edge.hashing import equal_secrets, sha256
 from selfheal_edge.monitoring.embedding import Embedding
 from selfheal_edge.monitoring.promise import chart_names
 from selfheal_edge.monitoring.sensor_limits import SensorLimits
@@ -93,6 +94,9 @@ class Baseline:
     shapes: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     """Shapes of tensors of the first subgraph, by index, where calibration settled open axes."""
 
+    signed: bool = False
+    """Whether it was read with the key that it was signed with; one that was made here was not."""
+
     def __post_init__(self) -> None:
         """Refuse numbers that no calibration gives."""
         if self.samples < 1 or not 1 <= self.false_alarm_interval < math.inf:
@@ -139,6 +143,29 @@ class Baseline:
         )
         found = {name: chart_names(bank.left_out(i)) for i, name in enumerate(self.references)}
         return {name: charts for name, charts in found.items() if charts}
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of what inferences are compared with: the same for every place of known answers.
+
+        A monitor's state goes on under a baseline with the same digest, and under no other.
+        """
+        told = {
+            "model": self.model_sha256,
+            "interval": self.false_alarm_interval,
+            "kind": self.output_kind,
+            "limits": asdict(self.limits),
+            "ignore": list(self.ignore),
+            "left_out": sorted(self.left_out),
+            "state": self.state,
+            "signals": list(self.references),
+            "tensor": None if self.embedding is None else self.embedding.tensor,
+        }
+        parts = [json.dumps(told, sort_keys=True).encode()]
+        parts += [reference.state() for reference in self.references.values()]
+        if self.embedding is not None:
+            parts += [getattr(self.embedding, part).tobytes() for part in _EMBEDDING_ARRAYS]
+        return sha256(b"".join(sha256(part) for part in parts)).hex()
 
     def save(self, path: str | os.PathLike[str], key: bytes | None = None) -> None:
         """Write the baseline to a file, replacing an older one atomically.
@@ -243,6 +270,7 @@ class Baseline:
                     int(index): tuple(int(n) for n in shape)
                     for index, shape in fields.get("shapes", ())
                 },
+                signed=key is not None,
                 known_answers=KnownAnswers(
                     _rows(arrays, "in", fields["known"]),
                     _rows(arrays, "out", fields["known_outputs"]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from selfheal_edge.monitoring.promise import chart_names
 from selfheal_edge.monitoring.signals import Measurement
 from selfheal_edge.text import shown
 
-__all__ = ["SENSOR_ALARMS", "Alarm", "Monitor", "PerformanceMonitor"]
+__all__ = ["SENSOR_ALARMS", "Alarm", "KeptMonitor", "Monitor", "PerformanceMonitor"]
 
 _FLATS: Final = 8
 _WITHOUT_CHART: Final = {
@@ -102,6 +102,19 @@ class Monitor(Protocol):
         ...
 
 
+@runtime_checkable
+class KeptMonitor(Protocol):
+    """A monitor of the user's own whose state a store can keep."""
+
+    def state(self) -> bytes:
+        """Return all that it has learned since it was made."""
+        ...
+
+    def restore(self, state: bytes) -> None:
+        """Go on from what `state` returned; called before it serves. What it raises is told."""
+        ...
+
+
 class PerformanceMonitor:
     """A bank of charts on the normal scores of every signal, under one false-alarm promise.
 
@@ -130,24 +143,54 @@ class PerformanceMonitor:
     """
 
     def __init__(self, baseline: Baseline, *, latch: bool = True) -> None:
+        self._begin(baseline, self._new_core(baseline, latch))
+
+    def _begin(self, baseline: Baseline, core: _core.InferenceMonitor) -> None:
         self.names: tuple[str, ...] = tuple(baseline.references)
-        signals = max(1, len(self.names))
+        self.core = core
+        """For the hot path, which updates it without Python; then `alarms` tells them."""
+        self._row = np.zeros(len(self.names))
+
+    @classmethod
+    def from_state(cls, baseline: Baseline, state: bytes) -> PerformanceMonitor:
+        """Return one that goes on from what `state` returned, under the same baseline.
+
+        It solves no thresholds, which takes most of a new one's time.
+
+        Raises
+        ------
+        StateError
+            When it is damaged, of a newer release, or of another number of signals.
+        """
+        core = _core.InferenceMonitor.from_state(state)
+        signals = 0 if core.bank is None else core.bank.signals
+        if signals != len(baseline.references):
+            raise _core.StateError(
+                f"state: expected that of a monitor of {len(baseline.references)} signals, "
+                f"got {signals}"
+            )
+        monitor = cls.__new__(cls)
+        monitor._begin(baseline, core)  # noqa: SLF001 — its own class
+        return monitor
+
+    @staticmethod
+    def _new_core(baseline: Baseline, latch: bool) -> _core.InferenceMonitor:
+        names = tuple(baseline.references)
+        signals = max(1, len(names))
         limits = baseline.limits
         ignore = baseline.ignore
-        self.core = _core.InferenceMonitor(
+        return _core.InferenceMonitor(
             list(baseline.references.values()),
             min(1e12 / signals, baseline.false_alarm_interval),
             flat=[
                 (i, limits.least_spread[name])
-                for i, name in enumerate(self.names)
+                for i, name in enumerate(names)
                 if name in limits.least_spread and "input_flat" not in ignore
             ],
             max_repeats=0 if "input_repeats" in ignore else limits.max_repeats,
             max_frozen=0 if "output_frozen" in ignore else limits.max_frozen,
             latch=latch,
         )
-        """For the hot path, which updates it without Python; then `alarms` tells them."""
-        self._row = np.zeros(len(self.names))
 
     @property
     def count(self) -> int:
@@ -265,3 +308,7 @@ class PerformanceMonitor:
     def reset(self) -> None:
         """Forget charts and history, as after a repair; counters go on."""
         self.core.reset()
+
+    def state(self) -> bytes:
+        """Return charts, history and counters; `from_state` continues bit for bit."""
+        return self.core.state()

@@ -21,20 +21,27 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import sqlite3
-import tempfile
-import urllib.parse
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from selfheal_edge import _core
 from selfheal_edge.errors import IntegrityError, StoreError, StoreVersionError
 from selfheal_edge.store.seal import TAG_BYTES, Seal
 from selfheal_edge.store.writer_lock import WriterLock
 
-__all__ = ["SCHEMA_VERSION", "Changes", "Database", "JournalState", "Record", "Row"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "Changes",
+    "Database",
+    "JournalState",
+    "Record",
+    "Row",
+    "is_of_the_medium",
+]
 
 SCHEMA_VERSION: Final = 1
 _APPLICATION_ID: Final = 0x53484C31
@@ -155,6 +162,19 @@ class _Root:
 _EMPTY: Final = _Root(0, 0, {}, JournalState(0, 0, bytes(TAG_BYTES), bytes(TAG_BYTES), 0))
 
 
+# A child of `fork` has none of the locks. At its end, its copy of a connection would write the log
+# back and remove it under the parent: so it is never let go of there.
+_OPEN: Final[weakref.WeakSet[Database]] = weakref.WeakSet()
+
+
+def _leave_to_parent() -> None:
+    for database in tuple(_OPEN):
+        _core.keep_for_ever(database)
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
+
+
 class Database:
     """An open store file; its one writer, or a reader of a copy.
 
@@ -178,6 +198,7 @@ class Database:
         self._log_bytes = 0
         self.bytes_written = 0
         """Bytes given to the medium since the opening: the log's pages and those written back."""
+        _OPEN.add(self)
 
     # ---------------------------------------------------------------- opening
 
@@ -214,7 +235,7 @@ class Database:
         except OSError as error:
             if isinstance(error, StoreError):
                 raise
-            raise StoreError(f"{place}: expected a folder to write in: {error}") from None
+            raise StoreError(f"{place}: expected a folder to write in: {error}") from error
         try:
             if not place.exists():
                 _make(place, Seal(key))
@@ -236,6 +257,9 @@ class Database:
         StoreVersionError, IntegrityError, StoreError
             As `create_or_open`.
         """
+        import shutil  # noqa: PLC0415 — for readers, which are few
+        import tempfile  # noqa: PLC0415
+
         place = Path(path)
         for attempt in range(_ATTEMPTS_TO_COPY):
             with tempfile.TemporaryDirectory(prefix="selfheal-") as folder:
@@ -627,7 +651,9 @@ class Database:
 
 def _connect(path: Path, max_bytes: int) -> sqlite3.Connection:
     pages = (max_bytes - _LOG_BYTES - _ONE_COMMIT_BYTES) // _PAGE_BYTES
-    place = urllib.parse.quote(os.path.abspath(path))
+    place = os.path.abspath(path)
+    for mark in "%?#":  # what means something in a URI; `urllib` takes milliseconds to import
+        place = place.replace(mark, f"%{ord(mark):02x}")
     connection = sqlite3.connect(
         f"file:{place}?mode=rw", uri=True, isolation_level=None, check_same_thread=False, timeout=0
     )
@@ -734,6 +760,14 @@ def _sqlite_errors(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise StoreError(f"{path}: {error}") from error
+
+
+def is_of_the_medium(error: Exception) -> bool:
+    """Whether a store could not be opened for want of room or rights, which says nothing of it."""
+    cause = error.__cause__
+    if isinstance(cause, sqlite3.OperationalError):
+        return any(word in str(cause) for word in ("is full", "readonly", "unable to open"))
+    return isinstance(cause, OSError)
 
 
 def sqlite_facts() -> dict[str, Any]:

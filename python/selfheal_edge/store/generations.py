@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from selfheal_edge.errors import IntegrityError
+from selfheal_edge.hashing import sha256
 from selfheal_edge.store.database import Changes, Row
 from selfheal_edge.store.seal import TAG_BYTES, Seal
 from selfheal_edge.store.store import Store
@@ -110,7 +110,7 @@ class StoredGenerations:
         names = tuple(map(Seal.block, chunks))
         held = self._store.block_names()
         new = {name: chunk for name, chunk in zip(names, chunks, strict=True) if name not in held}
-        row = StoredGeneration(number, len(view), hashlib.sha256(view).hexdigest(), fields, names)
+        row = StoredGeneration(number, len(view), sha256(view).hex(), fields, names)
         self._store.commit(
             Changes(
                 rows=[Row(AREA, str(number), row.encode()), *also],
@@ -157,7 +157,7 @@ class StoredGenerations:
                 raise IntegrityError(f"generation {number}: the block {name.hex()[:16]} is missing")
             parts.append(data)
         whole = b"".join(parts)
-        if len(whole) != found.nbytes or hashlib.sha256(whole).hexdigest() != found.digest:
+        if len(whole) != found.nbytes or sha256(whole).hex() != found.digest:
             raise IntegrityError(f"generation {number}: expected the bytes that were saved")
         return whole
 

@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
-from typing import Any, overload
+from typing import Any, Protocol, overload
 
 from selfheal_edge import _core
 from selfheal_edge.causes import Cause
+from selfheal_edge.errors import IntegrityError
 from selfheal_edge.log import logger
 from selfheal_edge.text import MESSAGE, shown
 
-__all__ = ["Event", "EventKind", "Journal"]
+__all__ = ["Event", "EventKind", "Journal", "Records"]
 
 
 class EventKind(str, Enum):
     """What an event tells of."""
 
+    OPENED = "opened"
     COMMISSIONED = "commissioned"
     ALARM = "alarm"
     DIAGNOSIS = "diagnosis"
     REPAIR = "repair"
     ROLLBACK = "rollback"
     SNAPSHOT = "snapshot"
+    TRIAL = "trial"
+    CONFIRMED = "confirmed"
+    REJECTED = "rejected"
+    REVERTED = "reverted"
     RECOVERED = "recovered"
+    REQUEST = "request"
+    STORE = "store"
+    LOST = "lost"
     CLOSED = "closed"
 
     def __str__(self) -> str:
@@ -39,7 +49,8 @@ class Event:
     """One thing that happened."""
 
     seq: int
-    """Number of the event, from 0, without gaps."""
+    """Number of the event, from 0, without gaps; with a store, since the store was made. Where
+    memory had no room for it, of the event that says so."""
     monotonic: float
     """Seconds on a clock that never jumps."""
     wall: float
@@ -51,7 +62,10 @@ class Event:
     strategy: str | None = None
     outcome: str | None = None
     prediction: int = 0
-    """Predictions before it."""
+    """Predictions before it; with a store, since the store was made."""
+    hash: str = ""
+    """The journal's hash up to and with it, in hexadecimal: a receiver of number and hash notices
+    a journal that was cut or changed. Empty without a store, and where memory had no room."""
 
     def __post_init__(self) -> None:
         """Make all texts fit to be shown: they name what files name."""
@@ -78,7 +92,48 @@ class Event:
             "strategy": self.strategy,
             "outcome": self.outcome,
             "prediction": self.prediction,
+            "hash": self.hash,
         }
+
+    def to_record(self) -> bytes:
+        """Return the body of its record in the store's journal, which knows number and hash."""
+        fields = {k: v for k, v in self.to_dict().items() if k not in ("seq", "hash")}
+        return json.dumps({k: v for k, v in fields.items() if v not in (None, [])}).encode()
+
+    @classmethod
+    def from_record(cls, seq: int, hash_: bytes, body: bytes) -> Event:
+        """Read what `to_record` returned.
+
+        Raises
+        ------
+        IntegrityError
+            When the body is not one, or of a newer release.
+        """
+        try:
+            fields = json.loads(body)
+            cause = fields.get("cause")
+            return cls(
+                seq,
+                float(fields.get("monotonic", 0.0)),
+                float(fields.get("wall", 0.0)),
+                EventKind(fields["kind"]),
+                None if cause is None else Cause(cause),
+                tuple(map(str, fields.get("evidence", ()))),
+                fields.get("strategy"),
+                fields.get("outcome"),
+                int(fields.get("prediction", 0)),
+                hash_.hex(),
+            )
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise IntegrityError(f"record {seq}: expected an event: {error!r}") from None
+
+
+class Records(Protocol):
+    """Where records outlive the process: a `Store`."""
+
+    def append(self, body: bytes) -> tuple[int, bytes]:
+        """Have a record written soon; return its number and the chain's hash. Waits for nothing."""
+        ...
 
 
 class Journal:
@@ -92,6 +147,8 @@ class Journal:
         Called by `deliver` with every event, in order; what it raises is logged, not passed on.
     clock
         Monotonic seconds; `time.monotonic` unless a test brings its own.
+    records
+        Where every event is written as well, and what numbers them; None: memory alone.
     """
 
     def __init__(
@@ -99,7 +156,11 @@ class Journal:
         capacity: int,
         on_event: Callable[[Event], None] | None = None,
         clock: Callable[[], float] | None = None,
+        records: Records | None = None,
     ) -> None:
+        self._records = records
+        self.predictions_before = 0
+        """Predictions of earlier starts."""
         self._events: deque[Event] = deque(maxlen=capacity)
         self._on_event = on_event
         self._clock = time.monotonic if clock is None else clock
@@ -142,8 +203,11 @@ class Journal:
             evidence,
             strategy,
             outcome,
-            prediction,
+            self.predictions_before + prediction,
         )
+        if self._records is not None:
+            seq, head = self._records.append(event.to_record())
+            event = replace(event, seq=seq, hash=head.hex())
         self._next += 1
         self._events.append(event)
         if self._on_event is not None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeAlias
+
+from selfheal_edge.hashing import hmac_sha256
 
 __all__ = ["KeyArgument", "device_key", "read_key"]
 
@@ -91,6 +91,6 @@ def device_key(fleet_key: bytes, device_id: str) -> bytes:
         raise TypeError("fleet_key: expected bytes, got None")
     if not isinstance(device_id, str) or not device_id:
         raise ValueError(f"device_id: expected a text of at least one character, got {device_id!r}")
-    extracted = hmac.new(bytes(32), checked, hashlib.sha256).digest()
+    extracted = hmac_sha256(bytes(32), checked)
     information = b"selfheal-edge device key\0" + device_id.encode()
-    return hmac.new(extracted, information + b"\x01", hashlib.sha256).digest()
+    return hmac_sha256(extracted, information + b"\x01")

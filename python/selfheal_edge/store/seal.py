@@ -6,14 +6,27 @@ accidents and no forgery. Each use has its own personalisation, so that no tag p
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-from typing import Final
+from importlib import import_module
+from typing import Any, Final
 
 __all__ = ["SUM_BYTES", "TAG_BYTES", "Seal"]
 
 TAG_BYTES: Final = 32
 SUM_BYTES: Final = 32
+
+
+def _find() -> tuple[Any, Any]:
+    """Return BLAKE2b and the comparison of secrets, without OpenSSL.
+
+    `hashlib` and `hmac` load it: 3 MiB of a process, and milliseconds of a start.
+    """
+    try:
+        return import_module("_blake2").blake2b, import_module("_operator")._compare_digest  # noqa: SLF001
+    except (ImportError, AttributeError):
+        return import_module("hashlib").blake2b, import_module("hmac").compare_digest
+
+
+_blake2b, _same = _find()
 _MODULUS: Final = 1 << (8 * SUM_BYTES)
 
 
@@ -29,14 +42,14 @@ class Seal:
     def __init__(self, key: bytes | None) -> None:
         self.keyed = key is not None
         # BLAKE2b takes 64 bytes at most.
-        self._key = b"" if key is None else hashlib.blake2b(key, person=b"selfheal key").digest()
+        self._key = b"" if key is None else _blake2b(key, person=b"selfheal key").digest()
 
     def _tag(self, purpose: bytes, *parts: bytes) -> bytes:
-        made = hashlib.blake2b(key=self._key, digest_size=TAG_BYTES, person=purpose)
+        made = _blake2b(key=self._key, digest_size=TAG_BYTES, person=purpose)
         for part in parts:
             made.update(len(part).to_bytes(8, "little"))
             made.update(part)
-        return made.digest()
+        return bytes(made.digest())
 
     def row(self, area: str, name: str, value: bytes) -> bytes:
         """Return the tag of one row: moved to another area or name it no longer holds."""
@@ -57,12 +70,12 @@ class Seal:
     @staticmethod
     def block(data: bytes) -> bytes:
         """Return the name of a block: its content's hash, the same under every key."""
-        return hashlib.blake2b(data, digest_size=TAG_BYTES, person=b"selfheal block").digest()
+        return bytes(_blake2b(data, digest_size=TAG_BYTES, person=b"selfheal block").digest())
 
     @staticmethod
     def same(one: bytes, other: bytes) -> bool:
         """Compare two tags in a time that tells nothing."""
-        return hmac.compare_digest(one, other)
+        return bool(_same(one, other))
 
     @staticmethod
     def added(total: int, tag: bytes) -> int:

@@ -8,23 +8,24 @@ a trial, a budget) is committed by the thread that acts, and that call returns w
 
 from __future__ import annotations
 
+import atexit
 import contextlib
-import logging
+import errno
 import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from selfheal_edge.errors import IntegrityError, StoreError, StoreVersionError
-from selfheal_edge.store.database import Changes, Database, Row
+from selfheal_edge.log import logger
+from selfheal_edge.store.database import Changes, Database, Row, is_of_the_medium
+from selfheal_edge.store.seal import TAG_BYTES, Seal
+from selfheal_edge.store.status import StoreState, StoreStatus
 
-__all__ = ["Counter", "Store", "StoreState"]
-
-_log = logging.getLogger("selfheal_edge")
+__all__ = ["Counter", "Link", "Store", "StoreState"]
 
 _DAY_SECONDS: Final = 86_400.0
 _BATCH_SECONDS: Final = 5.0
@@ -37,8 +38,11 @@ _JOURNAL_SHARE: Final = 4
 _USUAL_SHARE: Final = 0.9
 # What a commit writes beside its rows: the root, and the pages' unused ends.
 _COMMIT_OVERHEAD: Final = 3 * 1024
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_READ_ONLY: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
-Collect = Callable[[], Mapping[tuple[str, str], bytes]]
+Collect = Callable[[], Mapping[tuple[str, str], bytes | None]]
+Job = Callable[[], None]
 
 
 class Counter(Protocol):
@@ -52,30 +56,21 @@ class Counter(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class StoreState:
-    """What a store says of itself."""
+class Link(NamedTuple):
+    """A record's place in the journal's chain."""
 
-    path: str
-    problem: str | None
-    """Why nothing is written now, or None."""
-    nbytes: int
-    """Bytes of file and log."""
-    max_bytes: int
-    bytes_written: int
-    """Bytes given to the medium since the start."""
-    bytes_per_day: int
-    """The cap on them; what has not come due waits in memory."""
-    waiting: int
-    """Records of the journal that wait in memory."""
-    lost: int
-    """Records that memory had no room for."""
-    commits: int
-    seconds_since_commit: float | None
+    seq: int
+    """Its number. Where memory had no room for it: of the record that will say so."""
+    hash: bytes
+    """The chain's hash up to and with it; empty where memory had no room for it."""
 
-    def to_dict(self) -> dict[str, object]:
-        """Return the fields by name."""
-        return {name: getattr(self, name) for name in self.__slots__}
+
+class _Written(NamedTuple):
+    """What the database was after the latest commit, so that no one waits for the next to ask."""
+
+    nbytes: int = 0
+    bytes_written: int = 0
+    commits: int = 0
 
 
 class Store:
@@ -105,7 +100,12 @@ class Store:
     -----
     A file that is damaged, or does not verify, is put aside as ``PATH.refused`` (the first) or
     ``PATH.refused-last`` and a new one is begun: `problem_found` says why, and the caller serves
-    golden. A folder that cannot be written leaves everything in memory.
+    golden. A folder that cannot be written, or has no room, leaves everything in memory; a file
+    that is there is read all the same.
+
+    Threads: any. Two locks: one for what waits, held for microseconds, which is all that `put` and
+    `append` take; one for the database, held while it is read or written. A thread that has the
+    first never waits for the second.
     """
 
     def __init__(
@@ -120,33 +120,50 @@ class Store:
     ) -> None:
         self._path = Path(path)
         self._key = key
+        self._seal = Seal(key)
         self._max_bytes = max_bytes
         self._bytes_per_day = bytes_per_day
         self._counter = counter
         self._clock = clock
-        self._mutex = threading.Lock()  # the database and what waits for it
+        self._pid = os.getpid()
+        self._mutex = threading.Lock()  # the database
+        self._queue = threading.Lock()  # what waits for it
         self._wake = threading.Event()
-        self._closing = False
+        self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self._collect: Collect | None = None
+        self.collect: Collect | None = None
+        """Returns the rows of states that change with every prediction; called by the writer's
+        thread once a minute, and at the end. What it raises is logged."""
+        self.beat: Job | None = None
+        """Called by it every few seconds, for what other processes have asked for; likewise."""
+        self._jobs: deque[Job] = deque()
+        self._is_closed = False
         self._rows: dict[tuple[str, str], bytes | None] = {}
         self._records: deque[bytes] = deque()
         self._record_bytes = 0
+        self._unchained = 0
         self._lost = 0
         self._problem: str | None = None
+        self._status: StoreStatus = "ok"
         self._tokens = float(bytes_per_day) / 24  # an hour's worth at the start
         self._refilled = clock()
         self._committed: float | None = None
-        self._written_before = 0
+        self._hours: deque[tuple[float, int]] = deque(maxlen=25)
+        self._read_only = contextlib.ExitStack()
+        self._copy: Database | None = None
         self.problem_found: str | None = None
         """Why the file that was there is not used, or None."""
         self._database = self._open()
+        held = self._readable
+        self._next, self._head = (0, bytes(TAG_BYTES)) if held is None else _end_of(held)
+        self._on_medium = self._next, self._head
+        self._written = _Written() if held is None else _Written(held.nbytes, 0, held.commits)
 
     # ---------------------------------------------------------------- opening
 
     def _open(self) -> Database | None:
         try:
-            database = self._open_verified()
+            return self._open_verified()
         except StoreVersionError:
             raise
         except IntegrityError as error:
@@ -154,11 +171,11 @@ class Store:
         except StoreError as error:
             if "expected one writer" in str(error):
                 raise
-            if not self._can_begin_anew():
-                self._problem = str(error)
+            if is_of_the_medium(error) or not self._can_begin_anew():
+                self._note(error)
+                self._open_to_read()
                 return None
             return self._begin_anew(error)
-        return database
 
     def _open_verified(self) -> Database:
         database = Database.create_or_open(self._path, self._key, max_bytes=self._max_bytes)
@@ -169,6 +186,26 @@ class Store:
             database.close()
             raise
         return database
+
+    def _open_to_read(self) -> None:
+        """Have what the file holds, where it cannot be written now."""
+        if not self._path.is_file():
+            return
+        try:
+            copy = self._read_only.enter_context(Database.read_copy(self._path, self._key))
+            if self._counter is not None and copy.anchor < self._counter(None):
+                raise IntegrityError(f"{self._path}: the whole store is an older one")
+        except StoreVersionError:
+            raise
+        except (OSError, IntegrityError) as error:
+            self._read_only.close()
+            self.problem_found = str(error)
+            return
+        self._copy = copy
+
+    @property
+    def _readable(self) -> Database | None:
+        return self._copy if self._database is None else self._database
 
     @staticmethod
     def _compare_counter(database: Database, counter: Counter) -> None:
@@ -187,7 +224,7 @@ class Store:
 
     def _begin_anew(self, error: Exception) -> Database | None:
         self.problem_found = str(error)
-        _log.warning("the store is put aside: %s", error)
+        logger().warning("the store is put aside: %s", error)
         aside = self._path.with_name(self._path.name + ".refused")
         if aside.exists():
             aside = self._path.with_name(self._path.name + ".refused-last")
@@ -202,13 +239,19 @@ class Store:
                 database.commit(Changes(), keep_journal_bytes=self._journal_bytes, anchor=following)
                 self._counter(following)
         except (OSError, IntegrityError) as failed:
-            self._problem = str(failed)
+            self._note(failed)
             return None
         return database
 
     @property
     def _journal_bytes(self) -> int:
         return self._max_bytes // _JOURNAL_SHARE
+
+    def _note(self, error: Exception) -> None:
+        """Take note of what keeps the store from being written."""
+        if self._problem is None:
+            logger().warning("the store cannot be written now: %s", error)
+        self._problem, self._status = str(error), _status_of(error)
 
     # ---------------------------------------------------------------- reading
 
@@ -221,9 +264,11 @@ class Store:
             When it was damaged since it was opened, or cannot be read.
         """
         with self._mutex:
-            if (area, name) in self._rows:
-                return self._rows[area, name]
-            return None if self._database is None else self._database.get(area, name)
+            with self._queue:
+                if (area, name) in self._rows:
+                    return self._rows[area, name]
+            held = self._readable
+            return None if held is None else held.get(area, name)
 
     def items(self, area: str) -> dict[str, bytes]:
         """Return all rows of an area, by name.
@@ -234,15 +279,18 @@ class Store:
             As `get`.
         """
         with self._mutex:
-            found = {} if self._database is None else self._database.items(area)
-            for (where, name), value in self._rows.items():
-                if where != area:
-                    continue
-                if value is None:
-                    found.pop(name, None)
-                else:
-                    found[name] = value
-            return found
+            held = self._readable
+            found = {} if held is None else held.items(area)
+            with self._queue:
+                waiting = dict(self._rows)
+        for (where, name), value in waiting.items():
+            if where != area:
+                continue
+            if value is None:
+                found.pop(name, None)
+            else:
+                found[name] = value
+        return found
 
     def block(self, name: bytes) -> bytes | None:
         """Return a block, or None.
@@ -253,19 +301,20 @@ class Store:
             As `get`.
         """
         with self._mutex:
-            return None if self._database is None else self._database.block(name)
+            held = self._readable
+            return None if held is None else held.block(name)
 
     def block_names(self) -> set[bytes]:
         """Return the names of all blocks."""
         with self._mutex:
-            return set() if self._database is None else self._database.block_names()
+            held = self._readable
+            return set() if held is None else held.block_names()
 
     def journal_head(self) -> tuple[int, bytes]:
         """Return the number of records committed so far and the hash after the last of them."""
         with self._mutex:
-            if self._database is None:
-                return 0, b""
-            return self._database.journal.next, self._database.journal.head
+            held = self._readable
+            return (0, b"") if held is None else (held.journal.next, held.journal.head)
 
     def records(self) -> list[bytes]:
         """Return the bodies of all records that are kept, oldest first; those that wait included.
@@ -276,28 +325,33 @@ class Store:
             Where the chain breaks.
         """
         with self._mutex:
-            held = [] if self._database is None else [r.body for r in self._database.records()]
-            return held + list(self._records)
+            held = self._readable
+            kept = [] if held is None else [r.body for r in held.records()]
+            with self._queue:
+                return kept + list(self._records)
 
     @property
     def state(self) -> StoreState:
-        """What there is to say of the store now."""
-        with self._mutex:
-            database = self._database
-            written = 0 if database is None else database.bytes_written
+        """What there is to say of the store now; waits for no commit."""
+        now = self._clock()
+        with self._queue:
+            written = self._written
             return StoreState(
                 path=str(self._path),
+                status=self._status,
                 problem=self._problem,
-                nbytes=0 if database is None else database.nbytes,
+                refused=self.problem_found,
+                nbytes=written.nbytes,
                 max_bytes=self._max_bytes,
-                bytes_written=self._written_before + written,
+                bytes_written=written.bytes_written,
+                bytes_today=sum(n for when, n in self._hours if now - when < _DAY_SECONDS),
                 bytes_per_day=self._bytes_per_day,
                 waiting=len(self._records),
                 lost=self._lost,
-                commits=0 if database is None else database.commits,
-                seconds_since_commit=(
-                    None if self._committed is None else self._clock() - self._committed
-                ),
+                commits=written.commits,
+                seconds_since_commit=None if self._committed is None else now - self._committed,
+                seq=self._next,
+                head=self._head.hex(),
             )
 
     # ---------------------------------------------------------------- writing
@@ -305,23 +359,45 @@ class Store:
     def put(self, area: str, name: str, value: bytes | None) -> None:
         """Have a row written within a minute; None removes it. Returns at once."""
         row = Row(area, name, value)
-        with self._mutex:
+        with self._queue:
             self._rows[row.area, row.name] = row.value
 
-    def append(self, body: bytes) -> None:
-        """Have a record written to the journal within seconds. Returns at once."""
-        with self._mutex:
-            self._keep(body)
-        self._wake.set()
+    def append(self, body: bytes) -> Link:
+        """Have a record written to the journal within seconds. Returns at once, with its place.
 
-    def _keep(self, body: bytes) -> None:
+        Where memory has no more room the record is lost, and one that says how many were follows.
+        """
+        with self._queue:
+            link = self._keep(body)
+        self._wake.set()
+        return link
+
+    def _keep(self, body: bytes) -> Link:
+        """Chain a record and keep it; the caller has the queue's lock."""
+        if len(self._records) >= _MOST_WAITING_RECORDS or (
+            self._record_bytes + len(body) > _MOST_WAITING_BYTES and self._records
+        ):
+            self._lost += 1
+            self._unchained += 1
+            return Link(self._next, b"")
+        if self._unchained:
+            self._tell_lost()
+        return self._chain(body)
+
+    def _chain(self, body: bytes) -> Link:
+        self._head = self._seal.link(self._head, self._next, body)
+        link = Link(self._next, self._head)
+        self._next += 1
         self._records.append(body)
         self._record_bytes += len(body)
-        while len(self._records) > _MOST_WAITING_RECORDS or (
-            self._record_bytes > _MOST_WAITING_BYTES and len(self._records) > 1
-        ):
-            self._record_bytes -= len(self._records.popleft())
-            self._lost += 1
+        return link
+
+    def _tell_lost(self) -> None:
+        self._chain(
+            b'{"kind": "lost", "outcome": "%d events, which memory had no room for", "wall": %d}'
+            % (self._unchained, int(time.time()))
+        )
+        self._unchained = 0
 
     def commit(self, changes: Changes | None = None) -> None:
         """Write `changes` and all that waits, now; returns when it is safe.
@@ -332,127 +408,218 @@ class Store:
         Raises
         ------
         StoreError
-            When it cannot be written. What was given is not kept; what waited waits on.
+            When it cannot be written. Rows and blocks that were given are not kept then; what
+            waited waits on, and so do the records that were given.
         """
+        given = Changes() if changes is None else changes
         with self._mutex:
-            self._write(Changes() if changes is None else changes, anchored=True)
+            with self._queue:
+                for body in given.journal:
+                    self._keep(body)
+            try:
+                self._write(given, anchored=True)
+            except (StoreError, IntegrityError) as error:
+                self._note(error)
+                raise
 
     def _write(self, given: Changes, *, anchored: bool = False) -> None:
-        """Commit `given` and all that waits; the caller has the mutex."""
-        if self._database is None:
-            self._database = Database.create_or_open(
-                self._path, self._key, max_bytes=self._max_bytes
-            )
-        records = list(self._records)
-        waiting = [Row(area, name, value) for (area, name), value in self._rows.items()]
+        """Commit what `given` has beside records, and all that waits; the caller has the mutex."""
+        database = self._writable()
+        with self._queue:
+            records, waiting = list(self._records), dict(self._rows)
         named = {(row.area, row.name) for row in given.rows}
-        changes = Changes(
-            rows=[row for row in waiting if (row.area, row.name) not in named] + given.rows,
-            journal=records + given.journal,
-            blocks=given.blocks,
-            dropped_blocks=given.dropped_blocks,
-        )
+        rows = [Row(*place, value) for place, value in waiting.items() if place not in named]
+        changes = Changes(rows + given.rows, records, given.blocks, given.dropped_blocks)
         if not changes:
             return
         counter = self._counter if anchored else None
         anchor = None if counter is None else counter(None) + 1
-        before = self._database.bytes_written
-        self._database.commit(changes, keep_journal_bytes=self._journal_bytes, anchor=anchor)
+        before = database.bytes_written
+        database.commit(changes, keep_journal_bytes=self._journal_bytes, anchor=anchor)
         if counter is not None and anchor is not None:
             counter(anchor)
-        self._tokens -= self._database.bytes_written - before
-        self._rows.clear()
-        self._records.clear()
-        self._record_bytes = 0
-        self._committed = self._clock()
-        self._problem = None
+        with self._queue:
+            for place, value in waiting.items():
+                if self._rows.get(place, b"") is value:  # else: a newer one came meanwhile
+                    del self._rows[place]
+            for body in records:
+                self._records.popleft()
+                self._record_bytes -= len(body)
+            self._on_medium = _end_of(database)
+            if self._unchained:
+                self._tell_lost()
+                self._wake.set()
+            self._account(database, database.bytes_written - before)
+            self._committed = self._clock()
+            self._problem, self._status = None, "ok"
+
+    def _writable(self) -> Database:
+        if self._database is not None:
+            return self._database
+        if self._is_closed:
+            raise StoreError(f"{self._path}: expected an open store, got a closed one")
+        database = self._open_verified()
+        if _end_of(database) != self._on_medium:
+            database.close()
+            raise StoreError(
+                f"{self._path}: expected the store of the start, got another: it was written to "
+                "meanwhile"
+            )
+        self._read_only.close()
+        self._database, self._copy = database, None
+        return database
+
+    def _account(self, database: Database, grown: int) -> None:
+        self._tokens -= grown
+        total = self._written.bytes_written + grown
+        self._written = _Written(database.nbytes, total, database.commits)
+        hour = self._clock() // 3600.0 * 3600.0
+        if self._hours and self._hours[-1][0] == hour:
+            grown += self._hours.pop()[1]
+        self._hours.append((hour, grown))
 
     # ---------------------------------------------------------------- the writer's thread
 
     def start(self, collect: Collect | None = None) -> None:
-        """Begin to write in a thread.
-
-        Parameters
-        ----------
-        collect
-            Returns the rows of states that change with every prediction; called once a minute.
-            What it raises is logged.
-        """
-        self._collect = collect
+        """Begin to write in a thread; `collect` as the attribute."""
+        self.collect = collect or self.collect
         self._thread = threading.Thread(target=self._run, name="selfheal-store", daemon=True)
         self._thread.start()
+        atexit.register(self.close)
+
+    def soon(self, job: Job) -> None:
+        """Have something done by the writer's thread, which may read and commit; returns at once.
+
+        What it raises is logged.
+        """
+        self._jobs.append(job)
+        self._wake.set()
 
     def _run(self) -> None:
         pause = _BATCH_SECONDS
-        collected = self._clock()
-        while not self._closing:
-            self._wake.wait(_STATE_SECONDS)
-            if self._closing:
-                return
-            if self._clock() - collected >= _STATE_SECONDS:
-                self._gather()
-                collected = self._clock()
+        collect_at = time.monotonic() + _STATE_SECONDS
+        while not self._stop.is_set():
+            self._wake.wait(min(_BATCH_SECONDS, max(0.0, collect_at - time.monotonic())))
             self._wake.clear()
-            well = self._write_what_is_due()
-            pause = _BATCH_SECONDS if well else min(2 * pause, _LONGEST_PAUSE)
-            self._sleep(pause)
+            if self._stop.is_set():
+                break
+            self._do_jobs()
+            self._guarded(self.beat)
+            if time.monotonic() >= collect_at:
+                self._gather()
+                collect_at = time.monotonic() + _STATE_SECONDS
+            is_well = self._write_what_is_due()
+            pause = _BATCH_SECONDS if is_well else min(2 * pause, _LONGEST_PAUSE)
+            self._stop.wait(pause if not is_well else min(pause, collect_at - time.monotonic()))
+        self._finish()
 
-    def _sleep(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while not self._closing and (left := end - time.monotonic()) > 0:
-            time.sleep(min(left, 0.25))
+    def _do_jobs(self) -> None:
+        while self._jobs:
+            self._guarded(self._jobs.popleft())
 
-    def _gather(self) -> None:
-        if self._collect is None:
+    @staticmethod
+    def _guarded(job: Job | None) -> None:
+        if job is None:
             return
         try:
-            rows = self._collect()
+            job()
+        except (StoreError, IntegrityError) as error:
+            logger().warning("the store: %s", error)
         except Exception:
-            _log.exception("the states could not be collected for the store")
+            logger().exception("what the store's thread was asked to do has failed")
+
+    def _gather(self) -> None:
+        if self.collect is None:
             return
-        with self._mutex:
+        try:
+            rows = self.collect()
+        except Exception:
+            logger().exception("the states could not be collected for the store")
+            return
+        with self._queue:
             self._rows.update(rows)
 
     def _write_what_is_due(self) -> bool:
         """Write what waits, if the cap allows; return whether the medium is well."""
         with self._mutex:
-            now = self._clock()
-            rate = _USUAL_SHARE * self._bytes_per_day / _DAY_SECONDS
-            self._tokens += max(0.0, now - self._refilled) * rate
-            self._tokens = min(self._tokens, float(self._bytes_per_day))
-            self._refilled = now
-            expected = _COMMIT_OVERHEAD + self._record_bytes
-            expected += sum(len(value or b"") for value in self._rows.values())
-            if not (self._rows or self._records) or self._tokens < expected:
-                return True
+            with self._queue:
+                now = self._clock()
+                rate = _USUAL_SHARE * self._bytes_per_day / _DAY_SECONDS
+                self._tokens += max(0.0, now - self._refilled) * rate
+                self._tokens = min(self._tokens, float(self._bytes_per_day))
+                self._refilled = now
+                expected = _COMMIT_OVERHEAD + self._record_bytes
+                expected += sum(len(value or b"") for value in self._rows.values())
+                if not (self._rows or self._records) or self._tokens < expected:
+                    return True
             try:
                 self._write(Changes())
             except (StoreError, IntegrityError) as error:
-                if self._problem is None:
-                    _log.warning("the store cannot be written now: %s", error)
-                self._problem = str(error)
+                self._note(error)
                 return False
             return True
 
-    def close(self) -> None:
-        """Write what waits, if it can be, and let go; calling it again does nothing."""
-        self._closing = True
-        self._wake.set()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
-        self._gather_at_close()
-        with self._mutex:
-            if self._database is None:
-                return
-            try:
-                self._write(Changes(), anchored=True)
-            except (StoreError, IntegrityError) as error:
-                self._problem = str(error)
-            self._written_before += self._database.bytes_written
-            self._database.close()
-            self._database = None
+    # ---------------------------------------------------------------- the end
 
-    def _gather_at_close(self) -> None:
-        if self._collect is not None:
-            self._gather()
-            self._collect = None
+    def close(self) -> None:
+        """Write what waits, if it can be, and let go; calling it again does nothing.
+
+        In a child of `fork` it does nothing at all: file and lock are the parent's.
+        """
+        if self._pid != os.getpid():
+            return
+        self.abandon()
+        thread, self._thread = self._thread, None
+        if thread is None:
+            self._finish()
+        elif thread is not threading.current_thread():
+            thread.join()
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether what is written now is the last."""
+        return self._stop.is_set()
+
+    def abandon(self) -> None:
+        """Have the writer's thread write what waits and let go; waits for nothing."""
+        self._stop.set()
+        self._wake.set()
+
+    def _finish(self) -> None:
+        if self._is_closed:
+            return
+        atexit.unregister(self.close)
+        self._do_jobs()
+        self._gather()
+        self.collect = self.beat = None
+        with self._mutex:
+            if self._database is not None or self._records or self._rows:
+                try:
+                    self._write(Changes(), anchored=True)
+                except (StoreError, IntegrityError) as error:
+                    self._note(error)
+            self._is_closed = True
+            self._read_only.close()
+            self._copy = None
+            if self._database is not None:
+                before = self._database.bytes_written
+                self._database.close()
+                with self._queue:
+                    self._account(self._database, self._database.bytes_written - before)
+                self._database = None
+
+
+def _end_of(database: Database) -> tuple[int, bytes]:
+    return database.journal.next, database.journal.head
+
+
+def _status_of(error: BaseException) -> StoreStatus:
+    """Return what keeps a store from being written, as the medium or SQLite has said it."""
+    causes: Iterable[BaseException] = filter(None, (error, error.__cause__))
+    text = " ".join(map(str, causes))
+    numbers = {getattr(cause, "errno", None) for cause in (error, error.__cause__)}
+    if numbers & _FULL or "is full" in text:
+        return "full"
+    if numbers & _READ_ONLY or "readonly" in text or "unable to open" in text:
+        return "read-only"
+    return "failing"

@@ -52,8 +52,9 @@ class ImageSet {
 
   /// Stores the live bytes of all images as one generation. is_changed: they are no longer the
   /// active generation's, on purpose; the new one is its own origin then. The active generation
-  /// stays.
-  TakeResult take(bool is_changed = false) noexcept;
+  /// stays. Its number is the next one or, where that is larger, `at_least`: so that a generation
+  /// comes back under the number that it had before a restart.
+  TakeResult take(bool is_changed = false, Generation at_least = 0) noexcept;
   /// Makes the changed bytes a new generation, in all images, and the live bytes that generation,
   /// which is the active one now. Changes of an image come ascending by offset and do not overlap;
   /// images may alternate. Nothing has changed unless the status is kOk: kBadRange for changes that
@@ -87,7 +88,7 @@ class ImageSet {
     Generation origin;
   };
 
-  TakeResult store(std::span<const ImageChange> changes) noexcept;
+  TakeResult store(std::span<const ImageChange> changes, Generation at_least) noexcept;
   RestoreResult put_back(Generation generation, std::span<const ImageRange> ranges) noexcept;
   SnapshotPool& pool(std::size_t image) const noexcept { return *guards_[image]->pool(); }
   void note_origin(Generation generation, Generation origin) noexcept;

@@ -80,8 +80,11 @@ class InferenceMonitor {
   std::uint64_t last_nonfinite() const noexcept { return last_nonfinite_; }
   std::size_t memory_bytes() const noexcept;
 
-  /// The bank, the window and all counters; what is restored continues bit for bit.
-  std::vector<std::byte> state() const;
+  /// What the scores of the latest inferences are to a state: four fifths of what changes in it.
+  enum class History : bool { kKept, kLeftOut };
+  /// The bank, the window and all counters; what is restored continues bit for bit. Without the
+  /// window it has none to begin with, and settled() waits until there is one again.
+  std::vector<std::byte> state(History history = History::kKept) const;
   /// Throws a StateError for a blob that no monitor can have given.
   static InferenceMonitor from_state(std::span<const std::byte> blob);
 

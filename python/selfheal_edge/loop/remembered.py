@@ -1,0 +1,103 @@
+"""What a loop knows that outlives its process, as bytes and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeAlias
+
+from selfheal_edge.causes import Cause
+from selfheal_edge.diagnosis.symptoms import Diagnosis, Evidence
+from selfheal_edge.errors import IntegrityError
+from selfheal_edge.loop.state import Counters, LoopState
+from selfheal_edge.monitoring.monitor import Alarm
+from selfheal_edge.store.failures import Failure, failures_from
+
+__all__ = ["Frozen", "Remembered"]
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What is taken over from the process before: `LoopState` without what memory alone has."""
+
+    count: Counters = field(default_factory=Counters)
+    failures: tuple[Failure, ...] = ()
+    trouble: Diagnosis | None = None
+    pending: tuple[Alarm, ...] = ()
+    recovered_at: int = 0
+    pause: int = 0
+    """Predictions between two looks at a trouble that goes on; 0: as for the first."""
+    backoff: int = 0
+    """Predictions of the next pause between two tries; likewise."""
+    predictions: int = 0
+    """Predictions since the store was made."""
+
+    @classmethod
+    def of(cls, state: LoopState, predictions: int) -> Remembered:
+        """Return what is to be remembered of a state."""
+        return cls(
+            state.count,
+            state.failures,
+            state.trouble,
+            state.pending,
+            state.recovered_at,
+            state.pause,
+            state.backoff.pause,
+            predictions,
+        )
+
+    def without_charts(self) -> Remembered:
+        """Return what holds where the monitor begins anew: it will hear again what goes on."""
+        return Remembered(self.count, self.failures, predictions=self.predictions)
+
+    def to_bytes(self) -> bytes:
+        """Return what `from_bytes` takes."""
+        trouble = self.trouble
+        fields = {
+            "count": asdict(self.count),
+            "failures": [f.to_dict() for f in self.failures],
+            "trouble": None if trouble is None else trouble.to_dict(),
+            "pending": [asdict(alarm) for alarm in self.pending],
+            "recovered_at": self.recovered_at,
+            "pause": self.pause,
+            "backoff": self.backoff,
+            "predictions": self.predictions,
+        }
+        return json.dumps(fields, separators=(",", ":")).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Remembered:
+        """Read what `to_bytes` returned.
+
+        Raises
+        ------
+        IntegrityError
+            When it is not that.
+        """
+        try:
+            fields = json.loads(data)
+            return cls(
+                Counters(**{name: int(n) for name, n in fields["count"].items()}),
+                failures_from(fields["failures"]),
+                _diagnosis(fields["trouble"]),
+                tuple(Alarm(**alarm) for alarm in fields["pending"]),
+                int(fields["recovered_at"]),
+                int(fields["pause"]),
+                int(fields["backoff"]),
+                int(fields["predictions"]),
+            )
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise IntegrityError(f"loop: expected a readable row: {error!r}") from None
+
+
+def _diagnosis(fields: dict[str, Any] | None) -> Diagnosis | None:
+    if fields is None:
+        return None
+    evidence = tuple(Evidence(**fact) for fact in fields["evidence"])
+    return Diagnosis(Cause(fields["cause"]), float(fields["confidence"]), evidence)
+
+
+Frozen: TypeAlias = tuple[Callable[[], bytes] | None, Remembered]
+"""What gives the monitor's state, where it has one that can be kept, and what the loop knows, both
+of one moment."""

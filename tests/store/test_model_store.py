@@ -1,0 +1,257 @@
+"""A model with a store: what is there again after a restart, and what never takes it down."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.support import IMPORT_PATH, infer_one
+
+import selfheal_edge as she
+from selfheal_edge.assets import digits_model_path, load_digits
+from selfheal_edge.errors import StoreError, StoreVersionError
+from selfheal_edge.model import parts_of
+from selfheal_edge.store.database import SCHEMA_VERSION, Database
+from selfheal_edge.store.journal import Event, EventKind
+
+KEY = b"a key of the test"
+DIGITS = load_digits()
+INPUTS = DIGITS.heldout_inputs
+
+Open = Callable[..., she.SelfHealingModel]
+
+
+@pytest.fixture(scope="module")
+def baseline() -> she.Baseline:
+    return she.calibrate(digits_model_path(), DIGITS.calibration_inputs, DIGITS.calibration_labels)
+
+
+@pytest.fixture
+def opened(baseline: she.Baseline, tmp_path: Path) -> Iterator[Open]:
+    """Open the digits' model with the store of the test; close what the test has left open."""
+    models: list[she.SelfHealingModel] = []
+
+    def open_model(**how: Any) -> she.SelfHealingModel:
+        how = {"store": tmp_path / "store", "key": KEY, **how}
+        models.append(she.SelfHealingModel(digits_model_path(), baseline, **how))
+        return models[-1]
+
+    yield open_model
+    for model in models:
+        model.close()
+
+
+def monitor_state(model: she.SelfHealingModel) -> bytes:
+    return parts_of(model).monitor.core.state()  # type: ignore[attr-defined, no-any-return]
+
+
+def journal_of(path: Path) -> list[Event]:
+    with Database.read_copy(path, KEY) as database:
+        database.verify()
+        return [Event.from_record(r.seq, r.hash, r.body) for r in database.records()]
+
+
+# -------------------------------------------------------------------- restart
+
+
+def test_after_close_all_is_there_again(opened: Open) -> None:
+    model = opened()
+    model.predict(INPUTS)
+    she.redteam.inject(model).flip_bits(9)
+    model.weights.scrub()
+    model.predict(INPUTS[:77])
+    model.close()
+    before, state = model.health, monitor_state(model)
+    again = opened()
+    assert monitor_state(again) == state
+    after = again.health
+    for name in (
+        "predictions",
+        "alarms",
+        "corrupt_blocks",
+        "repairs",
+        "nonfinite",
+        "guard_repairs",
+    ):
+        assert getattr(after, name) == getattr(before, name), name
+    assert after.predictions == len(INPUTS) + 77
+    assert after.repairs >= 1
+    again.predict(INPUTS[:50])
+    assert again.health.predictions == before.predictions + 50
+
+
+def test_events_carry_their_place_in_one_journal(opened: Open, tmp_path: Path) -> None:
+    told: list[Event] = []
+    for start in range(3):
+        model = opened(on_event=told.append)
+        she.redteam.inject(model).flip_bits(3)
+        model.weights.scrub()
+        assert [e.seq for e in told] == list(range(len(told)))
+        assert model.health.store is not None
+        assert model.health.store.seq == len(told)
+        assert model.health.store.head == told[-1].hash
+        model.close()
+        assert told[-1].kind is EventKind.CLOSED
+        assert sum(e.kind is EventKind.OPENED for e in told) == start + 1
+    kept = journal_of(tmp_path / "store")
+    assert kept == told
+    assert len({e.hash for e in told}) == len(told)
+
+
+def test_without_a_store_all_is_in_memory(baseline: she.Baseline, tmp_path: Path) -> None:
+    with she.SelfHealingModel(digits_model_path(), baseline) as model:
+        model.predict(INPUTS)
+        assert model.health.store is None
+        assert model.snapshot() == 1
+        assert [e.hash for e in model.events] == [""]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ids_are_never_given_twice(opened: Open) -> None:
+    ids: set[int] = set()
+    for _ in range(4):
+        model = opened()
+        given = [infer_one(model, INPUTS[:1]).id for _ in range(3)]
+        assert ids.isdisjoint(given)
+        assert max(given) < 2**63
+        ids.update(given)
+        model.close()
+    assert len(ids) == 12
+    assert sorted(ids) == [i for i in sorted(ids) if i >= min(ids)]
+
+
+def test_a_trouble_that_goes_on_is_known_after_a_restart(opened: Open) -> None:
+    """Charts that told of a shift are silent as long as it lasts: the loop has to remember it."""
+    rng = np.random.default_rng(5)
+    drifted = np.clip(INPUTS.astype(int) + rng.integers(-60, 60, INPUTS.shape), -128, 127)
+    drifted = drifted.astype(np.int8)
+    model = opened()
+    for _ in range(3):
+        model.predict(drifted)
+    assert model.health.trouble is not None
+    model.close()
+    again = opened()
+    assert again.health.trouble is model.health.trouble
+    assert again.health.state == "untrusted"
+    again.predict(drifted)
+    assert not infer_one(again, drifted[:1]).trusted
+    for _ in range(3):
+        again.predict(INPUTS)
+    assert again.health.trouble is None
+    assert again.health.state == "healthy"
+
+
+# -------------------------------------------------------------------- what must not take it down
+
+
+def test_a_damaged_store_is_put_aside_and_golden_serves(opened: Open, tmp_path: Path) -> None:
+    model = opened()
+    expected = model.predict(INPUTS)
+    model.close()
+    path = tmp_path / "store"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 :] = os.urandom(len(data) - len(data) // 2)
+    path.write_bytes(data)
+    again = opened()
+    np.testing.assert_array_equal(again.predict(INPUTS), expected)
+    health = again.health
+    assert health.store is not None
+    assert health.store.refused
+    assert health.generation == 0
+    assert any(e.kind is EventKind.STORE and "put aside" in str(e.outcome) for e in again.events)
+    again.close()
+    assert (tmp_path / "store.refused").exists()
+    assert any(e.kind is EventKind.STORE for e in journal_of(path))
+
+
+@pytest.mark.parametrize("key", [b"another key of it", None])
+def test_another_key_loses_nothing(opened: Open, tmp_path: Path, key: bytes | None) -> None:
+    model = opened()
+    model.predict(INPUTS)
+    model.close()
+    other = opened(key=key)
+    assert other.health.predictions == 0
+    assert other.health.store is not None
+    assert "another key" in str(other.health.store.refused)
+    other.close()
+    os.replace(tmp_path / "store.refused", tmp_path / "store")
+    assert opened().health.predictions == len(INPUTS)
+
+
+def test_a_newer_store_is_left_alone(opened: Open, tmp_path: Path) -> None:
+    opened().close()
+    path = tmp_path / "store"
+    data = bytearray(path.read_bytes())
+    data[60:64] = (SCHEMA_VERSION + 1).to_bytes(4, "big")
+    path.write_bytes(data)
+    with pytest.raises(StoreVersionError):
+        opened()
+    assert path.read_bytes() == data
+
+
+def test_one_writer(opened: Open, tmp_path: Path) -> None:
+    model = opened()
+    with pytest.raises(StoreError, match="this process has it open"):
+        opened()
+    model.predict(INPUTS[:3])
+    code = (
+        "import sys, selfheal_edge as she\n"
+        "from selfheal_edge.assets import digits_model_path\n"
+        "baseline = she.Baseline.load(sys.argv[2])\n"
+        "try:\n"
+        "    she.SelfHealingModel(digits_model_path(), baseline, store=sys.argv[1],\n"
+        f"                         key={KEY!r})\n"
+        "except she.errors.StoreError as error:\n"
+        "    print(error)\n"
+    )
+    model.baseline.save(tmp_path / "digits.baseline")
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "store"), str(tmp_path / "digits.baseline")],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": IMPORT_PATH},
+        timeout=300,
+    )
+    assert f"the process {os.getpid()} has it open" in done.stdout
+
+
+def test_another_baseline_begins_new_charts(opened: Open, baseline: she.Baseline) -> None:
+    model = opened()
+    model.predict(INPUTS)
+    model.close()
+    other = she.calibrate(digits_model_path(), DIGITS.calibration_inputs[:400])
+    assert other.digest != baseline.digest
+    path = model.health.store.path  # type: ignore[union-attr]
+    with she.SelfHealingModel(digits_model_path(), other, store=path, key=KEY) as again:
+        assert again.health.predictions == len(INPUTS)
+        assert parts_of(again).monitor.count == 0
+        assert any("another baseline" in str(e.outcome) for e in again.events)
+
+
+def test_a_model_that_is_forgotten_lets_go_of_its_store(
+    opened: Open, baseline: she.Baseline, tmp_path: Path
+) -> None:
+    import gc
+
+    path = tmp_path / "store"
+    model = she.SelfHealingModel(digits_model_path(), baseline, store=path, key=KEY)
+    model.predict(INPUTS)
+    del model
+    gc.collect()
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            again = opened()
+            break
+        except StoreError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    assert any(e.kind is EventKind.OPENED for e in again.events)
