@@ -39,8 +39,9 @@ def test_round_trip(digits_baseline: she.Baseline, tmp_path: Path, key: bytes | 
     loaded = she.Baseline.load(path, key=key)
     assert equal(loaded, digits_baseline)
     for field in dataclasses.fields(digits_baseline):
-        if field.name not in ("references", "known_answers", "embedding"):
+        if field.name not in ("references", "known_answers", "embedding", "signed"):
             assert getattr(loaded, field.name) == getattr(digits_baseline, field.name)
+    assert loaded.signed is (key is not None)
     assert loaded.embedding is not None
     assert digits_baseline.embedding is not None
     assert loaded.embedding.tensor == digits_baseline.embedding.tensor
