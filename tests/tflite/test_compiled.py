@@ -51,12 +51,12 @@ def check_equal(path: Path, setup: Any, num_threads: int, count: int) -> None:
             assert same(ours.answer(inputs), raw_answer(raw, inputs))
 
 
-@pytest.mark.parametrize("num_threads", [1, 4])
+@pytest.mark.parametrize("num_threads", [1, 2])
 @pytest.mark.parametrize("setup", SETUPS)
 @pytest.mark.parametrize("path", all_models())
 def test_answers_equal_the_raw_interpreter(path: Path, setup: Any, num_threads: int) -> None:
-    # Builtin kernels with more threads than cores spin: fewer inputs for them.
-    check_equal(path, setup, num_threads, 100 if num_threads == 1 else 8)
+    # Builtin kernels with more threads than cores that are free spin: fewer inputs for them.
+    check_equal(path, setup, num_threads, 16 if num_threads == 1 else 4)
 
 
 @pytest.mark.long

@@ -55,7 +55,7 @@ def test_no_region_is_marked_better_than_flips_show(
                 assert found.finding is Finding.BUILT, found
 
 
-@pytest.mark.parametrize("num_threads", [1, 4])
+@pytest.mark.parametrize("num_threads", [1, 2])
 @pytest.mark.parametrize("setup", SETUPS)
 @pytest.mark.parametrize("make", [int16_classifier, branching_classifier])
 def test_int16_and_inner_subgraphs(
@@ -74,7 +74,7 @@ def test_int16_and_inner_subgraphs(
                 assert (found.table, found.finding) == (Coverage.SOURCE, Finding.BUILT), found
 
 
-@pytest.mark.parametrize("num_threads", [1, 4])
+@pytest.mark.parametrize("num_threads", [1, 2])
 @pytest.mark.parametrize("setup", SETUPS)
 @pytest.mark.parametrize("make", [with_operands, clamped, halved_weights, tied_weights])
 def test_operands_that_are_not_packed(

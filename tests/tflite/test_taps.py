@@ -31,7 +31,7 @@ def test_outputs_stay_and_taps_equal_preserved_tensors(path: Path, setup: Any) -
         )
         assert [spec.name for spec in ours.instance.outputs] == [t.name for t in model.outputs]
         assert [spec.name for spec in ours.instance.taps] == [model.tensor(i).name for i in taps]
-        for inputs in ours.inputs(10):
+        for inputs in ours.inputs(4):
             assert same(ours.answer(inputs), raw_answer(plain, inputs))
             values = ours.instance.tapped()
             assert len(values) == len(taps)
@@ -58,6 +58,6 @@ def test_default_kernels_taps_equal_a_graph_cut_there(path: Path, setup: Any) ->
         built(path, runtime, kernels, taps=[model.head.embedding, model.head.logits]) as both,
         built(path, runtime, kernels, taps=[model.head.embedding]) as one,
     ):
-        for inputs in both.inputs(10):
+        for inputs in both.inputs(4):
             assert same(both.answer(inputs), one.answer(inputs))
             assert same(both.instance.tapped()[:1], one.instance.tapped())
