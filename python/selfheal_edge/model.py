@@ -229,7 +229,7 @@ class SelfHealingModel:
         )
         try:
             if keeper is not None:
-                baseline = keeper.recognise(baseline, self._session.serves)
+                baseline = keeper.recognise(baseline, self._session)
             self._parts = assemble(
                 self._session,
                 baseline,
@@ -250,7 +250,10 @@ class SelfHealingModel:
         self._baseline = baseline
         self._protected_share: ProtectedShare | None = None
         self._weights = ModelWeights(
-            self._parts.weights, self._session.copy, self._parts.loop.found
+            self._parts.weights,
+            self._session.copy,
+            self._parts.loop.found,
+            None if keeper is None else keeper.generations,
         )
         self._loop = self._parts.loop
         self._serving = self._loop.serving
@@ -262,6 +265,10 @@ class SelfHealingModel:
             same_place = baseline.fingerprint == self._session.fingerprint
             if not (same_place and self._loop.repairs.known_answers_right()):
                 self.commission(flips=False)
+            self._loop.repairs.put_back()
+            if keeper is not None:
+                self._loop.repairs.tell_problems(0)
+                keeper.opened(self._journal, self._parts.weights.active)
         except BaseException:
             self._parts.close()
             raise
@@ -362,11 +369,7 @@ class SelfHealingModel:
             When there is no room for another generation.
         """
         with self._maintenance_lock:
-            taken = self._parts.weights.take()
-            self._journal.add(
-                EventKind.SNAPSHOT, self._loop.predictions, outcome=f"generation {taken}"
-            )
-            return taken
+            return self._loop.repairs.snapshot(self._loop.predictions)
 
     def rollback(
         self, to: int | Literal["golden"] = "golden", modules: Collection[str] | None = None

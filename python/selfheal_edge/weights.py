@@ -6,8 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-
-import numpy as np
+from typing import Protocol
 
 from selfheal_edge.integrity.guarded_image import CorruptBlock, GuardedImage
 from selfheal_edge.integrity.weights import Heal, Weights
@@ -38,6 +37,18 @@ class ImageView:
     """Complete sweeps so far."""
 
 
+class GenerationKeeper(Protocol):
+    """Keeps generations beyond the process."""
+
+    def pin(self, number: int, is_pinned: bool) -> None:
+        """Take note that one must not be dropped, or may."""
+        ...
+
+    def drop(self, number: int) -> None:
+        """Forget one."""
+        ...
+
+
 class ModelWeights:
     """The guarded bytes of one model: `SelfHealingModel.weights`.
 
@@ -52,9 +63,14 @@ class ModelWeights:
         The model as it is built, and the user's file.
     heal
         Handles what a check found.
+    kept
+        What keeps generations beyond the process, if anything does.
     """
 
-    def __init__(self, weights: Weights, copy: ModelCopy, heal: Heal) -> None:
+    def __init__(
+        self, weights: Weights, copy: ModelCopy, heal: Heal, kept: GenerationKeeper | None = None
+    ) -> None:
+        self._kept = kept
         self._weights = weights
         self._heal = heal
         self._copy = copy
@@ -155,6 +171,8 @@ class ModelWeights:
             For golden, which is never dropped, and for a generation that is not held.
         """
         self._weights.pin(generation)
+        if self._kept is not None:
+            self._kept.pin(generation, True)
 
     def unpin(self, generation: int) -> None:
         """Allow dropping a saved generation again.
@@ -165,6 +183,8 @@ class ModelWeights:
             As `pin`.
         """
         self._weights.unpin(generation)
+        if self._kept is not None:
+            self._kept.pin(generation, False)
 
     def drop(self, generation: int) -> None:
         """Forget a saved generation, and make room for others.
@@ -175,6 +195,8 @@ class ModelWeights:
             For golden, for the active generation, for a pinned one, and for one that is not held.
         """
         self._weights.drop(generation)
+        if self._kept is not None:
+            self._kept.drop(generation)
 
     def export(self, path: str | os.PathLike[str], generation: int | None = None) -> None:
         """Write the model as it serves now, or as it was saved, to a TFLite file.
@@ -198,12 +220,7 @@ class ModelWeights:
             For a generation that is not held.
         """
         source = self._weights.sound_bytes("source", generation)
-        data = np.frombuffer(self._copy.original.data, np.uint8).copy()
-        built = np.frombuffer(self._copy.model.data, np.uint8)[: data.size]
-        live = np.frombuffer(source, np.uint8)[: data.size]
-        # Our copy differs from the file in a few offsets, which stay; in weights it never does.
-        np.copyto(data, live, where=live != built)
-        write_atomically(path, data.tobytes())
+        write_atomically(path, self._copy.file_with(source))
 
 
 def _view_of(image: GuardedImage) -> ImageView:

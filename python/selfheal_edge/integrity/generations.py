@@ -46,13 +46,15 @@ class Generations:
         with self._lock:
             return tuple(self._set.generations)
 
-    def take(self, changed: bool = False) -> int:
+    def take(self, changed: bool = False, at_least: int = 0) -> int:
         """Save the live bytes as a new generation; refuse while they are corrupt.
 
         Parameters
         ----------
         changed
             Whether they are no longer the active generation's, on purpose.
+        at_least
+            Its number is the next one or, where that is larger, this.
 
         Raises
         ------
@@ -63,7 +65,7 @@ class Generations:
         """
         with self._lock:
             self._require_snapshots()
-            return self._stored(lambda: self._set.take(changed))
+            return self._stored(lambda: self._set.take(changed, at_least))
 
     def patch(self, changes: Mapping[str, Sequence[tuple[int, bytes]]]) -> int:
         """Make new bytes the live ones, and a generation of their own: in all images or in none.

@@ -147,6 +147,7 @@ def assemble(
                 at_once=core_heals_at_once(policy, kit),
                 first_id=first_id,
             ),
+            kept=None if keeper is None else keeper.generations,
         )
         undo.pop_all()
     locks = inference_lock, maintenance_lock

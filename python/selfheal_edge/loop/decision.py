@@ -62,6 +62,7 @@ from selfheal_edge.loop.incidents import (
     Started,
     Step,
     WeightsChecked,
+    WeightsRejected,
 )
 from selfheal_edge.loop.remembered import Remembered
 from selfheal_edge.loop.state import INTEGRITY, LoopState, Repair, Why
@@ -104,6 +105,8 @@ def decide(state: LoopState, incident: AnyIncident) -> Decision:  # noqa: PLR091
             return _restored(state)
         case MarkedUntrusted():
             return replace(state, trust=replace(state.trust, is_marked=True)), ()
+        case WeightsRejected(digest, reason):
+            return _weights_rejected(state, digest, reason)
         # From our own actions.
         case WeightsChecked(why, corrupt):
             return _weights_checked(state, why, corrupt)
@@ -468,6 +471,13 @@ def _strategy_tried(state: LoopState, tried: RepairAttempt) -> Decision:
     else:
         state, actions = _try_next(state)
     return state, (record, *actions)
+
+
+def _weights_rejected(state: LoopState, digest: str, reason: str) -> Decision:
+    """Remember weights that did not hold."""
+    failed = Failure("generation", digest, reason, prediction=state.before + state.now.prediction)
+    state = replace(state, failures=with_failure(state.failures, failed))
+    return state, (Record(EventKind.REJECTED, outcome=f"{digest[:16]}: {reason}"),)
 
 
 # ---- 5. A trouble begins or ends

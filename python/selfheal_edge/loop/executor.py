@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from selfheal_edge.concurrency.locks import ModelLock
 from selfheal_edge.diagnosis.diagnoser import Diagnoser, diagnose_with
@@ -33,6 +33,9 @@ from selfheal_edge.repair import ModelRepairKit
 from selfheal_edge.store.journal import Journal
 from selfheal_edge.tflite.runtimes.protocol import Instance
 from selfheal_edge.tflite.session import Session
+
+if TYPE_CHECKING:  # it loads a database
+    from selfheal_edge.loop.kept_generations import KeptGenerations
 
 __all__ = ["LoopExecutor", "ServingMaker"]
 
@@ -66,6 +69,8 @@ class LoopExecutor:
         Serves while the model is being healed.
     serve
         Makes what serves; it reports here.
+    kept
+        Keeps generations beyond the process, if anything does.
     """
 
     def __init__(
@@ -84,6 +89,7 @@ class LoopExecutor:
         maintenance_lock: ModelLock,
         spare: Spare | None,
         serve: ServingMaker,
+        kept: KeptGenerations | None = None,
     ) -> None:
         self._session = session
         self._weights = weights
@@ -110,6 +116,8 @@ class LoopExecutor:
             serving=self.serving,
             inference_lock=inference_lock,
             mark_untrusted=self._mark_untrusted,
+            kept=kept,
+            rejected=self._weights_rejected,
         )
         """What strategies see, and what the user asks for."""
 
@@ -307,6 +315,9 @@ class LoopExecutor:
 
     def _mark_untrusted(self) -> None:
         self.note(heard.MarkedUntrusted())
+
+    def _weights_rejected(self, digest: str, reason: str) -> None:
+        self.note(heard.WeightsRejected(digest, reason))
 
     def _with_scores(self, symptoms: Symptoms) -> Symptoms:
         """Add the monitor's scores, where a diagnosis has to explain its alarms."""

@@ -35,6 +35,7 @@ __all__ = [
     "Started",
     "Step",
     "WeightsChecked",
+    "WeightsRejected",
 ]
 
 
@@ -79,6 +80,15 @@ class RolledBack:
 @dataclass(frozen=True, slots=True)
 class MarkedUntrusted:
     """A strategy, or a rollback that failed, says that answers cannot be relied on."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsRejected:
+    """Weights that were changed on purpose did not hold, and the ones before are back."""
+
+    digest: str
+    """SHA-256 of the file with these weights."""
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +193,7 @@ AnyIncident: TypeAlias = (
     | RolledBack
     | MarkedUntrusted
     | WeightsChecked
+    | WeightsRejected
     | KnownAnswersAsked
     | CauseNamed
     | RepairAttempt

@@ -6,21 +6,25 @@ import json
 import os
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
 from selfheal_edge.errors import BaselineFormatError, IntegrityError, StoreError
+from selfheal_edge.loop.kept_generations import KeptGenerations
 from selfheal_edge.loop.remembered import Frozen, Remembered
 from selfheal_edge.monitoring.baseline import Baseline, KnownAnswers
 from selfheal_edge.monitoring.monitor import KeptMonitor, Monitor, PerformanceMonitor
 from selfheal_edge.policy import Policy
 from selfheal_edge.store.database import Changes, Row
+from selfheal_edge.store.failures import Failure, with_failure
 from selfheal_edge.store.journal import EventKind, Journal
 from selfheal_edge.store.kept_state import KeptState
 from selfheal_edge.store.keys import KeyArgument, read_key
 from selfheal_edge.store.status import StoreState
 from selfheal_edge.store.store import Counter, Store
+from selfheal_edge.tflite.session import Session
 
 __all__ = ["Keeper"]
 
@@ -36,6 +40,7 @@ _SERVES: Final = "serves"
 _IDS_A_START: Final = 1 << 42
 _MOST_ID: Final = 1 << 63
 _LONGEST_WAIT: Final = 0.5
+_CUT_SHORT: Final = "the process ended during its trial"
 
 
 class Keeper:
@@ -90,21 +95,24 @@ class Keeper:
         self.store.soon(self._reserve)
         self.store.start()
         self._known: KnownAnswers | None = None
+        self._interrupted: tuple[str, ...] = ()
+        self.generations: KeptGenerations | None = None
+        """The generations in the store; known once the model is."""
         self._goes_on = False
         self.before: Remembered | None = None
         """What the process before knew; None at the first start."""
 
     # ---------------------------------------------------------------- the start
 
-    def recognise(self, baseline: Baseline, serves: Mapping[str, str]) -> Baseline:
+    def recognise(self, baseline: Baseline, session: Session) -> Baseline:
         """Compare model and baseline with those that the store is of.
 
         Parameters
         ----------
         baseline
             The user's.
-        serves
-            What tells the model, and what decides its exact outputs.
+        session
+            The model, and where it runs.
 
         Returns
         -------
@@ -116,7 +124,12 @@ class Keeper:
         StoreError
             When the store is of another model.
         """
-        told = {**serves, "baseline": baseline.digest}
+        fingerprint = str(session.fingerprint)
+        told = {
+            "sha256": session.model.sha256,
+            "fingerprint": fingerprint,
+            "baseline": baseline.digest,
+        }
         found = self._read(_MODEL, _SERVES)
         held = {} if found is None else json.loads(found)
         if held and held["sha256"] != told["sha256"]:
@@ -130,7 +143,20 @@ class Keeper:
         if held != told:
             self.store.put(_MODEL, _SERVES, json.dumps(told, sort_keys=True).encode())
         self._recall()
-        return self._commissioned(baseline, serves)
+        self.generations = KeptGenerations(self.store, session.copy, fingerprint)
+        self._forget_interrupted(self.generations)
+        return self._commissioned(baseline, fingerprint)
+
+    def _forget_interrupted(self, generations: KeptGenerations) -> None:
+        """Remember what the end of the process has interrupted as what did not hold."""
+        before = self.before or Remembered()
+        self._interrupted = generations.interrupted()
+        failures = before.failures
+        for digest in self._interrupted:
+            failed = Failure("generation", digest, _CUT_SHORT, prediction=before.predictions)
+            failures = with_failure(failures, failed)
+        if self._interrupted:
+            self.before = replace(before, failures=failures)
 
     def _recall(self) -> None:
         row = self._read(_STATE, _LOOP)
@@ -141,7 +167,7 @@ class Keeper:
         except IntegrityError as error:
             self._problems.append(str(error))
 
-    def _commissioned(self, baseline: Baseline, serves: Mapping[str, str]) -> Baseline:
+    def _commissioned(self, baseline: Baseline, fingerprint: str) -> Baseline:
         row = self._read(_BASELINE, _SERVES)
         if row is None or not self._goes_on:
             return baseline
@@ -150,7 +176,7 @@ class Keeper:
         except BaselineFormatError as error:
             self._problems.append(str(error))
             return baseline
-        if str(held.fingerprint) != serves["fingerprint"]:
+        if str(held.fingerprint) != fingerprint:
             return baseline
         self._known = held.known_answers
         return baseline.with_known_answers(held.known_answers, held.fingerprint)
@@ -236,10 +262,17 @@ class Keeper:
         journal.predictions_before = 0 if self.before is None else self.before.predictions
         for problem in self._problems:
             journal.add(EventKind.STORE, 0, outcome=problem)
-        how = "the charts go on" if self._goes_on else "the charts begin anew"
-        outcome = "a new store" if self.before is None else how
-        journal.add(EventKind.OPENED, 0, outcome=outcome)
+        for digest in self._interrupted:
+            journal.add(EventKind.REVERTED, 0, outcome=f"{digest[:16]}: {_CUT_SHORT}")
         self.store.collect = partial(self._collect, weakref.WeakMethod(freeze))
+
+    def opened(self, journal: Journal, generation: int) -> None:
+        """Write to the journal that a start has ended, and how."""
+        how = "the charts go on" if self._goes_on else "the charts begin anew"
+        how = "a new store" if self.before is None else how
+        journal.add(EventKind.OPENED, 0, outcome=f"generation {generation}; {how}")
+        if self.generations is not None:
+            self.store.soon(self.generations.keep_golden)
 
     def _read(self, area: str, name: str) -> bytes | None:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from selfheal_edge.calibration.commissioning import cross_check, record_known_answers
 from selfheal_edge.errors import (
@@ -25,6 +25,9 @@ from selfheal_edge.tflite.flip_check import FlipEffort
 from selfheal_edge.tflite.runtimes.protocol import Instance
 from selfheal_edge.tflite.session import Session
 from selfheal_edge.trial.proof import REPEATS, RepairAttempts
+
+if TYPE_CHECKING:  # it loads a database
+    from selfheal_edge.loop.kept_generations import Found, KeptGenerations
 
 __all__ = ["RepairExecutor"]
 
@@ -48,6 +51,10 @@ class RepairExecutor:
         Held while an inference runs.
     mark_untrusted
         Has every answer flagged from now on.
+    kept
+        Keeps generations beyond the process, if anything does.
+    rejected
+        Told the SHA-256 of weights that were changed on purpose and did not hold, and why.
     """
 
     def __init__(
@@ -61,6 +68,8 @@ class RepairExecutor:
         serving: Serving,
         inference_lock: AbstractContextManager[None],
         mark_untrusted: Callable[[], None],
+        kept: KeptGenerations | None = None,
+        rejected: Callable[[str, str], None] = lambda _digest, _reason: None,
     ) -> None:
         self._session = session
         self._guard = guard
@@ -70,6 +79,8 @@ class RepairExecutor:
         self._serving = serving
         self._inference_lock = inference_lock
         self._mark_untrusted = mark_untrusted
+        self._kept = kept
+        self._rejected = rejected
         self._digests = ImageDigests({name: image.live for name, image in weights.images.items()})
         self._known = {GOLDEN: known}  # by origin
         self.attempts = RepairAttempts(self, self._known, session.answers)
@@ -79,6 +90,23 @@ class RepairExecutor:
     def known(self) -> KnownAnswers:
         """Known answers of the active generation."""
         return self._known[self.weights.origin(self.weights.active)]
+
+    def snapshot(self, prediction: int) -> int:
+        """Do what `SelfHealingModel.snapshot` says."""
+        kept = self._kept
+        taken = self.weights.take(at_least=0 if kept is None else kept.next_number)
+        self._journal.add(EventKind.SNAPSHOT, prediction, outcome=f"generation {taken}")
+        if kept is not None:
+            answers = self._known[self.weights.origin(taken)]
+            kept.add(taken, self.weights.sound_bytes("source", taken), answers)
+            self.tell_problems(prediction)
+        return taken
+
+    def tell_problems(self, prediction: int) -> None:
+        """Write to the journal what of the generations could not be kept."""
+        while self._kept is not None and self._kept.problems:
+            problem = self._kept.problems.pop(0)
+            self._journal.add(EventKind.STORE, prediction, outcome=problem)
 
     def adopt(self) -> int:
         """Keep weights that were changed on purpose as a generation of their own, now the active.
@@ -97,22 +125,97 @@ class RepairExecutor:
             When there is no room for it; likewise.
         """
         try:
-            return self._adopt()
+            return self._adopt(self._proposed(bytes(self.weights.images["source"].live)))
         except BaseException:
             self._return_to(self.weights.active)
             raise
 
-    def _adopt(self) -> int:
-        questions = self.known.inputs
-        self.rebuild(self._renew)
-        answers = record_known_answers(self._session, self.rebuild, questions)
-        generation = self.weights.take(changed=True)
+    def _proposed(self, source: bytes) -> int:
+        """Have new weights stored before they act; return the least number that they may have."""
+        if self._kept is None:
+            return 0
+        number = max(self._kept.next_number, 1 + max(self.weights.generations, default=0))
+        self._kept.propose(number, source)
+        return number
+
+    def _adopt(self, proposed: int) -> int:
+        """Adopt what is live; `proposed` is what `_proposed` returned for it."""
+        try:
+            questions = self.known.inputs
+            self.rebuild(self._renew)
+            answers = record_known_answers(self._session, self.rebuild, questions)
+            generation = self._take_changed(answers, proposed)
+        except Exception as error:
+            if self._kept is not None:
+                self._rejected(self._kept.reject(proposed), f"{type(error).__name__}: {error}")
+            raise
+        if self._kept is not None:
+            self._kept.confirm(generation, answers)
+        return generation
+
+    def _take_changed(self, answers: KnownAnswers, at_least: int) -> int:
+        generation = self.weights.take(changed=True, at_least=at_least)
         held = {self.weights.origin(g) for g in self.weights.generations}
         for gone in self._known.keys() - held:
             del self._known[gone]
         self._known[generation] = answers
         self.weights.activate(generation)
         return generation
+
+    # ---------------------------------------------------------------- what a store has kept
+
+    def put_back(self) -> None:
+        """Make the generations of the store those of this process, and the last one serve.
+
+        Each is built and answers as it did where that is known. Golden serves where that fails.
+        To be called before anything is served.
+        """
+        kept = self._kept
+        if kept is None or not self.weights.generations:
+            return
+        active = kept.active
+        numbers: dict[str, int] = {self._session.model.sha256: GOLDEN}
+        for found in kept.found():
+            try:
+                self._put_back(found, numbers)
+            except Exception as error:  # no room, no sound bytes, other answers
+                logger().warning("generation %d was not put back", found.number, exc_info=True)
+                kept.problems.append(f"generation {found.number} was not put back: {error}")
+                self._return_to(GOLDEN)
+        if active not in self.weights.generations:
+            kept.problems.append(f"golden serves: generation {active} is not held")
+            active = GOLDEN
+        if self.weights.active != active:
+            self._switch(active)
+
+    def _put_back(self, found: Found, numbers: dict[str, int]) -> None:
+        weights = self.weights
+        origin = numbers.get(found.digest)
+        if origin is not None:
+            if weights.origin(weights.active) != origin:
+                self._switch(origin)
+            weights.take(at_least=found.number)
+        else:
+            questions = self._known[GOLDEN].inputs
+            weights.images["source"].guard.write(0, found.source)
+            self.rebuild(self._renew)
+            answers = record_known_answers(self._session, self.rebuild, questions)
+            if found.answers not in (None, answers.digest):
+                raise IntegrityError("expected the answers that it gave before, got others")
+            self._take_changed(answers, found.number)
+            numbers[found.digest] = found.number
+        if found.is_pinned:
+            weights.pin(found.number)
+
+    def _switch(self, generation: int) -> None:
+        ranges = {name: image.ranges_of(None) for name, image in self.weights.images.items()}
+        try:
+            self._go_to(generation, ranges, whole=True)
+        except Exception as error:
+            logger().warning("generation %d cannot serve", generation, exc_info=True)
+            if self._kept is not None:
+                self._kept.problems.append(f"golden serves, not generation {generation}: {error}")
+            self._return_to(GOLDEN)
 
     def _return_to(self, generation: int) -> None:
         """Undo a change that failed; if that fails too, mark answers untrusted."""
@@ -203,6 +306,8 @@ class RepairExecutor:
             raise IntegrityError("weights: expected sound bytes to guard, got others meanwhile")
         self.weights.replace(guarded)
         self._serving.guard()
+        if self._kept is not None:
+            self._kept.activate(GOLDEN)
         for gone in self._known.keys() - {GOLDEN}:
             del self._known[gone]
 
@@ -254,10 +359,15 @@ class RepairExecutor:
                 f"{generation}; nothing was changed"
             )
         active = weights.active
+        is_whole = modules is None
+        if self._kept is not None and is_whole:
+            self._kept.activate(generation)
         try:
-            text = self._go_to(generation, ranges, whole=modules is None)
+            text = self._go_to(generation, ranges, whole=is_whole)
         except BaseException:
             self._return_to(active)
+            if self._kept is not None and is_whole:
+                self._kept.activate(active)
             raise
         self._journal.add(
             EventKind.ROLLBACK,
@@ -265,11 +375,14 @@ class RepairExecutor:
             strategy="rollback_model" if modules is None else "rollback_module",
             outcome=text,
         )
+        self.tell_problems(prediction)
 
     def _go_to(
         self, generation: int, ranges: Mapping[str, Sequence[tuple[int, int]]], *, whole: bool
     ) -> str:
         weights = self.weights
+        is_mixture = not whole and weights.origin(generation) != weights.origin(weights.active)
+        proposed = self._proposed(self._mixed(generation, ranges)) if is_mixture else 0
         with self._inference_lock:  # no answer from weights that are half one, half the other
             report = weights.restore(generation, ranges)
         if report.refused:
@@ -278,9 +391,8 @@ class RepairExecutor:
                 f"generation {generation}"
             )
         done = f"{report.rewritten} block(s) from generation {generation}"
-        if not whole and weights.origin(generation) != weights.origin(weights.active):
-            # Modules of one, the rest of another: its answers have never been recorded.
-            return f"{done}; with the others it is generation {self._adopt()} now"
+        if is_mixture:  # modules of one, the rest of another: its answers were never recorded
+            return f"{done}; with the others it is generation {self._adopt(proposed)} now"
         if whole:
             weights.activate(generation)
         self.rebuild()
@@ -292,6 +404,14 @@ class RepairExecutor:
         if not proof.held:
             raise IntegrityError(f"to: expected a sound model afterwards, got: {proof.text}")
         return f"{done}; {proof.text}"
+
+    def _mixed(self, generation: int, ranges: Mapping[str, Sequence[tuple[int, int]]]) -> bytes:
+        """Return the source's bytes with ranges of another generation."""
+        mixed = bytearray(self.weights.sound_bytes("source", self.weights.active))
+        other = self.weights.sound_bytes("source", generation)
+        for offset, nbytes in ranges["source"]:
+            mixed[offset : offset + nbytes] = other[offset : offset + nbytes]
+        return bytes(mixed)
 
     def commission(
         self, baseline: Baseline, prediction: int, *, flips: bool | FlipEffort

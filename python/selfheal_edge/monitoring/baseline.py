@@ -51,6 +51,12 @@ class KnownAnswers:
         )
 
     @property
+    def digest(self) -> str:
+        """SHA-256 of the outputs, to the bit."""
+        parts = (array.tobytes() for row in self.outputs for array in row)
+        return sha256(b"".join(map(sha256, parts))).hex()
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all arrays."""
         return sum(a.nbytes for rows in (self.inputs, self.outputs) for row in rows for a in row)

@@ -140,11 +140,6 @@ class Session:
         )
 
     @property
-    def serves(self) -> dict[str, str]:
-        """What tells this model, and what decides its exact outputs, in plain words."""
-        return {"sha256": self.model.sha256, "fingerprint": str(self.fingerprint)}
-
-    @property
     def coverage(self) -> CoverageTable:
         """Coverage of the running instance, never better than flips have shown."""
         return never_better_than(self.instance.coverage, self._flips)

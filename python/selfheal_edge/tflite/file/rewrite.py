@@ -16,7 +16,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from selfheal_edge.errors import ModelFormatError
+import numpy as np
+
+from selfheal_edge.errors import IntegrityError, ModelFormatError
 from selfheal_edge.text import quoted
 from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.file.shape_folding import fold_shapes
@@ -52,6 +54,33 @@ class ModelCopy:
     def unchanged(cls, model: ModelFile) -> ModelCopy:
         """Return `model` as its own copy, without taps."""
         return cls(model, model, len(model.outputs), ())
+
+    def file_with(self, source: bytes) -> bytes:
+        """Return the user's file with the weights of these bytes of ours."""
+        data = np.frombuffer(self.original.data, np.uint8).copy()
+        built = np.frombuffer(self.model.data, np.uint8)[: data.size]
+        live = np.frombuffer(source, np.uint8)[: data.size]
+        # Our copy differs from the file in a few offsets, which stay; in weights it never does.
+        np.copyto(data, live, where=live != built)
+        return bytes(data.tobytes())
+
+    def source_with(self, file: bytes) -> bytes:
+        """Return our bytes with the weights of a file that `file_with` returned.
+
+        Raises
+        ------
+        IntegrityError
+            When it is not of the file's size.
+        """
+        original = np.frombuffer(self.original.data, np.uint8)
+        changed = np.frombuffer(file, np.uint8)
+        if changed.size != original.size:
+            raise IntegrityError(
+                f"file: expected {original.size} bytes, as the model's has, got {changed.size}"
+            )
+        built = np.frombuffer(self.model.data, np.uint8).copy()
+        np.copyto(built[: original.size], changed, where=changed != original)
+        return bytes(built.tobytes())
 
 
 class CopyOptions(NamedTuple):

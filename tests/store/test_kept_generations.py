@@ -1,0 +1,231 @@
+"""Generations in a store: committed before they act, put back at the start, proven there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.support import IMPORT_PATH, Array, answers, internals, same
+
+import selfheal_edge as she
+from selfheal_edge.assets import digits_model_path, load_digits
+from selfheal_edge.loop.repair_executor import RepairExecutor
+from selfheal_edge.model import parts_of
+from selfheal_edge.store.database import Database
+from selfheal_edge.store.journal import EventKind
+
+KEY = b"a key of the test"
+DIGITS = load_digits()
+X: Array = DIGITS.heldout_inputs[:20, np.newaxis]
+
+Open = Callable[..., she.SelfHealingModel]
+
+
+@pytest.fixture(scope="module", params=["builtin", "auto"])
+def kernels(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def baseline(kernels: Any) -> she.Baseline:
+    return she.calibrate(digits_model_path(), DIGITS.calibration_inputs, kernels=kernels)
+
+
+@pytest.fixture
+def opened(baseline: she.Baseline, kernels: Any, tmp_path: Path) -> Iterator[Open]:
+    models: list[she.SelfHealingModel] = []
+
+    def open_model(**how: Any) -> she.SelfHealingModel:
+        how = {"store": tmp_path / "store", "key": KEY, "kernels": kernels, **how}
+        models.append(she.SelfHealingModel(digits_model_path(), baseline, **how))
+        return models[-1]
+
+    yield open_model
+    for model in models:
+        model.close()
+
+
+def repairs_of(model: she.SelfHealingModel) -> RepairExecutor:
+    return parts_of(model).loop.repairs
+
+
+def change(model: she.SelfHealingModel, mask: int = 0x80) -> None:
+    """Write other weights through the guard: of the last layer."""
+    image = internals(model).images["source"]
+    region = max((r for r in image.regions.values() if r.kind == "weights"), key=lambda r: r.offset)
+    old = np.frombuffer(image.live, np.uint8)[region.offset : region.offset + 64].copy()
+    image.guard.write(region.offset, bytes(old ^ np.uint8(mask)))
+
+
+def live_of(model: she.SelfHealingModel) -> dict[str, bytes]:
+    return {name: bytes(image.live) for name, image in internals(model).images.items()}
+
+
+def test_a_restart_comes_back_in_the_same_generation(opened: Open, tmp_path: Path) -> None:
+    model = opened()
+    golden = answers(model, X)
+    first = model.snapshot()
+    change(model)
+    second = repairs_of(model).adopt()
+    changed, content = answers(model, X), live_of(model)
+    third = model.snapshot()
+    model.weights.pin(third)
+    model.weights.drop(first)
+    expected = model.weights.generations
+    assert expected == (0, second, third)
+    model.weights.export(tmp_path / "before.tflite")
+    model.close()
+
+    again = opened()
+    assert again.weights.generations == expected
+    assert again.weights.active == second
+    assert again.health.generation == second
+    assert same(answers(again, X), changed)
+    assert live_of(again) == content
+    again.weights.export(tmp_path / "after.tflite")
+    assert (tmp_path / "after.tflite").read_bytes() == (tmp_path / "before.tflite").read_bytes()
+    with pytest.raises(ValueError, match="pinned"):
+        again.weights.drop(third)
+    # What is damaged there heals as that generation, and a way back leads to golden.
+    she.redteam.inject(again).flip_bits(5)
+    assert again.weights.scrub()
+    assert live_of(again) == content
+    again.rollback("golden")
+    assert same(answers(again, X), golden)
+    again.close()
+
+    last = opened()
+    assert last.weights.active == 0
+    assert last.weights.generations == expected
+    assert same(answers(last, X), golden)
+    assert last.snapshot() == third + 1
+    last.rollback(to=second)
+    assert same(answers(last, X), changed)
+
+
+def test_a_mixture_of_modules_comes_back(opened: Open) -> None:
+    model = opened()
+    change(model)
+    repairs_of(model).adopt()
+    model.rollback("golden", modules=[model.weights.modules[0]])
+    mixed, content, active = answers(model, X), live_of(model), model.weights.active
+    model.close()
+    again = opened()
+    assert again.weights.active == active
+    assert live_of(again) == content
+    assert same(answers(again, X), mixed)
+
+
+KILLED = """
+import os, signal, sys
+import numpy as np
+import selfheal_edge as she
+from selfheal_edge.assets import digits_model_path
+from selfheal_edge.model import parts_of
+baseline = she.Baseline.load(sys.argv[2])
+model = she.SelfHealingModel(digits_model_path(), baseline, store=sys.argv[1],
+                             key=b"a key of the test", kernels=sys.argv[3])
+repairs = parts_of(model).loop.repairs
+repairs._kept.keep_golden()
+image = parts_of(model).weights.images["source"]
+region = max((r for r in image.regions.values() if r.kind == "weights"), key=lambda r: r.offset)
+image.guard.write(region.offset, bytes(64))
+step = sys.argv[4]
+def killed(*arguments):
+    os.kill(os.getpid(), signal.SIGKILL)
+if step == "built":
+    repairs.rebuild = killed
+elif step == "confirmed":
+    repairs._kept.confirm = killed
+repairs.adopt()
+killed()
+"""
+
+
+@pytest.mark.parametrize("step", ["built", "confirmed", "after"])
+def test_a_kill_during_a_trial_reverts_it_and_after_it_does_not(
+    opened: Open, baseline: she.Baseline, kernels: str, tmp_path: Path, step: str
+) -> None:
+    baseline.save(tmp_path / "baseline")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            KILLED,
+            str(tmp_path / "store"),
+            str(tmp_path / "baseline"),
+            kernels,
+            step,
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": IMPORT_PATH},
+        timeout=300,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    model = opened()
+    reverted = [e for e in model.events if e.kind is EventKind.REVERTED]
+    failures = model.health.failures
+    if step == "after":
+        assert (model.weights.active, reverted, failures) == (1, [], ())
+        return
+    assert model.weights.active == 0
+    assert model.weights.generations == (0,)
+    assert len(reverted) == 1
+    assert [(f.what, f.times) for f in failures] == [("generation", 1)]
+    assert failures[0].name[:16] in str(reverted[0].outcome)
+    model.close()
+    again = opened()
+    assert again.health.failures == failures
+    assert not [e for e in again.events if e.kind is EventKind.REVERTED]
+
+
+def test_weights_that_do_not_hold_are_remembered(opened: Open) -> None:
+    model = opened()
+    change(model)
+    image = internals(model).images["source"]
+    np.frombuffer(image.live, np.uint8)[image.nbytes // 2] ^= np.uint8(4)  # damage meanwhile
+    with pytest.raises(she.errors.IntegrityError):
+        repairs_of(model).adopt()
+    failures = model.health.failures
+    assert [(f.what, f.times) for f in failures] == [("generation", 1)]
+    assert any(e.kind is EventKind.REJECTED for e in model.events)
+    model.close()
+    again = opened()
+    assert again.health.failures == failures
+    assert again.weights.generations == (0,)
+
+
+def test_damaged_blocks_in_the_store_are_never_served(opened: Open, tmp_path: Path) -> None:
+    model = opened()
+    golden = answers(model, X)
+    change(model)
+    generation = repairs_of(model).adopt()
+    model.close()
+    path = tmp_path / "store"
+    with Database.read_copy(path, KEY) as database:
+        parts = [database.block(name) for name in sorted(database.block_names())]
+    data = bytearray(path.read_bytes())
+    hit = 0
+    for part in parts:
+        assert part is not None
+        at = data.find(part[600:664])  # inside one page
+        if at >= 0:
+            data[at + 7] ^= 1
+            hit += 1
+    assert hit
+    path.write_bytes(data)
+    again = opened()
+    assert again.weights.active == 0
+    assert generation not in again.weights.generations
+    assert same(answers(again, X), golden)
+    told = [str(e.outcome) for e in again.events if e.kind is EventKind.STORE]
+    assert any(f"generation {generation}" in text for text in told)
