@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import weakref
@@ -33,6 +34,7 @@ from selfheal_edge.weights import ModelWeights
 
 if TYPE_CHECKING:
     from selfheal_edge.loop.keeper import Keeper
+    from selfheal_edge.store.inbox import Request
     from selfheal_edge.store.keys import KeyArgument
     from selfheal_edge.store.store import Counter
 
@@ -260,7 +262,7 @@ class SelfHealingModel:
         self._hot = self._serving.hot
         try:
             if keeper is not None:
-                keeper.begin(self._journal, self._loop.freeze)
+                keeper.begin(self._journal, self._loop.freeze, self._serve_requests)
                 weakref.finalize(self, keeper.store.abandon).atexit = False
             same_place = baseline.fingerprint == self._session.fingerprint
             if not (same_place and self._loop.repairs.known_answers_right()):
@@ -509,6 +511,15 @@ class SelfHealingModel:
             self._close_store()
         except (ModelClosedError, ForkedProcessError):
             return  # what a child holds is its parent's, and goes when the child ends
+
+    def _serve_requests(self, requests: Sequence[Request], refused: Sequence[str]) -> None:
+        """Do what other processes have asked for; called by the store's thread."""
+        with contextlib.suppress(ModelClosedError), self._maintenance_lock:
+            for reason in refused:
+                self._journal.add(EventKind.REQUEST, self._loop.predictions, outcome=reason)
+            for request in requests:
+                if self._loop.repairs.serve(request, self._loop.predictions):
+                    self._loop.rolled_back()
 
     def _close_store(self) -> None:
         if self._keeper is not None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from selfheal_edge.assets import digits_model_path, load_digits
 from selfheal_edge.loop.repair_executor import RepairExecutor
 from selfheal_edge.model import parts_of
 from selfheal_edge.store.database import Database
+from selfheal_edge.store.inbox import Inbox
 from selfheal_edge.store.journal import EventKind
 
 KEY = b"a key of the test"
@@ -229,3 +231,43 @@ def test_damaged_blocks_in_the_store_are_never_served(opened: Open, tmp_path: Pa
     assert same(answers(again, X), golden)
     told = [str(e.outcome) for e in again.events if e.kind is EventKind.STORE]
     assert any(f"generation {generation}" in text for text in told)
+
+
+def wait_for(model: she.SelfHealingModel, count: int) -> list[she.Event]:
+    """Wait until so many requests are served."""
+    deadline = time.monotonic() + 120
+    while True:
+        found = [e for e in model.events if e.kind is EventKind.REQUEST]
+        if len(found) >= count:
+            return found
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_requests_of_other_processes_are_served(opened: Open, tmp_path: Path) -> None:
+    told: list[she.Event] = []
+    model = opened(on_event=told.append)
+    golden = answers(model, X)
+    change(model)
+    second = repairs_of(model).adopt()
+    third = model.snapshot()
+    fourth = model.snapshot()
+    model.weights.pin(fourth)
+    inbox = Inbox(tmp_path / "store", KEY)
+    inbox.leave("restore", {"generation": "golden"})
+    inbox.leave("restore", {"generation": 99})
+    Inbox(tmp_path / "store", b"a key of another one").leave("restore", {"generation": second})
+    inbox.leave("paint", {"colour": "red"})
+    inbox.leave("prune", {})
+    found = wait_for(model, 5)
+    assert model.weights.active == 0
+    assert same(answers(model, X), golden)
+    assert model.weights.generations == (0, fourth)
+    texts = [str(e.outcome) for e in found]
+    assert any("signed with the store's key" in text for text in texts)
+    assert "restore: generation golden serves" in texts
+    assert sum("refused" in text for text in texts) == 2
+    assert f"prune: dropped the generations [{second}, {third}]" in texts
+    assert [e for e in told if e.kind is EventKind.REQUEST] == found
+    model.close()
+    assert opened().weights.generations == (0, fourth)

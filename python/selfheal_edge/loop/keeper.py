@@ -6,7 +6,7 @@ import json
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -19,6 +19,7 @@ from selfheal_edge.monitoring.monitor import KeptMonitor, Monitor, PerformanceMo
 from selfheal_edge.policy import Policy
 from selfheal_edge.store.database import Changes, Row
 from selfheal_edge.store.failures import Failure, with_failure
+from selfheal_edge.store.inbox import Inbox, Request
 from selfheal_edge.store.journal import EventKind, Journal
 from selfheal_edge.store.kept_state import KeptState
 from selfheal_edge.store.keys import KeyArgument, read_key
@@ -74,9 +75,11 @@ class Keeper:
         policy: Policy,
         drawn: int,
     ) -> None:
+        secret = read_key(key)
+        self._inbox = Inbox(path, secret)
         self.store = Store(
             path,
-            read_key(key),
+            secret,
             max_bytes=policy.store_bytes,
             bytes_per_day=policy.store_bytes_per_day,
             counter=counter,
@@ -248,6 +251,7 @@ class Keeper:
         self,
         journal: Journal,
         freeze: Callable[[bool], Frozen],
+        serve: Callable[[Sequence[Request], Sequence[str]], None],
     ) -> None:
         """Write to the journal what there is to say of the store, and keep states from now on.
 
@@ -258,6 +262,9 @@ class Keeper:
         freeze
             A method that returns what is to be kept, called once a minute and at the end, in the
             store's thread; its object is not kept alive.
+        serve
+            A method that does what other processes have asked for, given their requests and why
+            others were refused; likewise, every few seconds.
         """
         journal.predictions_before = 0 if self.before is None else self.before.predictions
         for problem in self._problems:
@@ -265,6 +272,7 @@ class Keeper:
         for digest in self._interrupted:
             journal.add(EventKind.REVERTED, 0, outcome=f"{digest[:16]}: {_CUT_SHORT}")
         self.store.collect = partial(self._collect, weakref.WeakMethod(freeze))
+        self.store.beat = partial(self._look_into_inbox, weakref.WeakMethod(serve))
 
     def opened(self, journal: Journal, generation: int) -> None:
         """Write to the journal that a start has ended, and how."""
@@ -306,6 +314,14 @@ class Keeper:
             for name, row in self._monitor_rows.rows(state(), whole=is_last).items():
                 rows[_STATE, name] = row
         return rows
+
+    def _look_into_inbox(
+        self, method: weakref.WeakMethod[Callable[[Sequence[Request], Sequence[str]], None]]
+    ) -> None:
+        requests, refused = self._inbox.take()
+        serve = method()
+        if serve is not None and (requests or refused):
+            serve(requests, refused)
 
     @property
     def state(self) -> StoreState:

@@ -28,6 +28,7 @@ from selfheal_edge.trial.proof import REPEATS, RepairAttempts
 
 if TYPE_CHECKING:  # it loads a database
     from selfheal_edge.loop.kept_generations import Found, KeptGenerations
+    from selfheal_edge.store.inbox import Request
 
 __all__ = ["RepairExecutor"]
 
@@ -101,6 +102,46 @@ class RepairExecutor:
             kept.add(taken, self.weights.sound_bytes("source", taken), answers)
             self.tell_problems(prediction)
         return taken
+
+    def serve(self, request: Request, prediction: int) -> bool:
+        """Do what another process has asked for, and write to the journal what came of it.
+
+        ``restore`` (`generation`: a number, or ``"golden"``) rolls back; ``prune`` drops the
+        generations that are neither golden, active nor pinned.
+
+        Returns
+        -------
+        bool
+            Whether the weights are proven to be those of a generation now.
+        """
+        is_restored = False
+        try:
+            match request.kind:
+                case "restore":
+                    to = request.fields["generation"]
+                    self.roll_back(to, None, prediction)
+                    done, is_restored = f"generation {to} serves", True
+                case "prune":
+                    done = f"dropped the generations {self._prune()}"
+                case _:
+                    done = "refused: expected 'restore' or 'prune'"
+        except (ValueError, LookupError, TypeError, RuntimeError) as error:
+            done = f"refused: {error}"
+        what = f"{request.kind}: {done}"
+        self._journal.add(EventKind.REQUEST, prediction, evidence=(request.id,), outcome=what)
+        return is_restored
+
+    def _prune(self) -> list[int]:
+        dropped = []
+        for generation in self.weights.generations:
+            try:
+                self.weights.drop(generation)
+            except ValueError:  # golden, active or pinned
+                continue
+            dropped.append(generation)
+            if self._kept is not None:
+                self._kept.drop(generation)
+        return dropped
 
     def tell_problems(self, prediction: int) -> None:
         """Write to the journal what of the generations could not be kept."""
