@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import nox
@@ -22,6 +25,7 @@ RUNTIMES = ("litert", "tflite_runtime")
 PINNED = dict(
     re.findall(r"\b([\w-]+)==([\d.]+)", Path(".pre-commit-config.yaml").read_text(encoding="utf-8"))
 )
+SUPPORTED = re.findall(r"Python :: (3\.\d+)", Path("pyproject.toml").read_text(encoding="utf-8"))
 
 _LITERT_ENVIRONMENT = """
 from importlib import metadata
@@ -122,11 +126,60 @@ def tests(session: nox.Session, runtime: str) -> None:
     session.run("pytest", *session.posargs)
 
 
-@nox.session(python=["3.10", "3.11", "3.12", "3.13", "3.14"])
+_TELL_VERSION = """
+import pathlib, sys, sysconfig
+import ensurepip, venv
+assert pathlib.Path(sysconfig.get_path("include"), "Python.h").exists()
+print(".".join(map(str, sys.version_info[:2])))
+"""
+
+
+def _interpreters() -> dict[str, str]:
+    """Return interpreters by version that can build the package: of the path, and of pyenv."""
+    found: dict[str, str] = {}
+    of_pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    for version in SUPPORTED:
+        minor = int(version.split(".")[1])
+        places = [shutil.which(f"python{version}")]
+        places += sorted(map(str, of_pyenv.glob(f"3.{minor}.*/bin/python3")), reverse=True)
+        for place in filter(None, places):
+            told = subprocess.run(
+                [place, "-c", _TELL_VERSION], capture_output=True, text=True, check=False
+            )
+            if (told.returncode, told.stdout.strip()) == (0, version):
+                found[version] = place
+                break
+    return found
+
+
+@nox.session(python=False)
 def pythons(session: nox.Session) -> None:
-    """The fast tier with LiteRT on each Python, built from source."""
-    session.install(".[cli,test]")
-    session.run("pytest", *session.posargs)
+    """The fast tier, built from source, on the oldest and the newest other Python that is here.
+
+    Takes versions; the oldest runs tflite-runtime as well, where that has wheels for it.
+    """
+    here = _interpreters()
+    mine = ".".join(map(str, sys.version_info[:2]))
+    others = [version for version in SUPPORTED if version in here and version != mine]
+    for version in SUPPORTED:
+        if version not in here:
+            session.log(f"Python {version}: not on this machine, or without its headers: skipped")
+    chosen = session.posargs or sorted({*others[:1], *others[-1:]}, key=SUPPORTED.index)
+    for version in chosen:
+        if version not in here:
+            session.error(f"Python {version}: expected one of {list(here)}")
+        home = Path(".nox") / f"python-{version}"
+        session.run(here[version], "-m", "venv", "--clear", str(home))
+        python = str(home / "bin" / "python")
+        session.run(python, "-m", "pip", "install", "-q", ".[cli,test]")
+        session.run(python, "-m", "pytest")
+        if version == others[0] and SUPPORTED.index(version) < SUPPORTED.index("3.12"):
+            pip = (python, "-m", "pip")
+            session.run(*pip, "install", "-q", "tflite-runtime==2.14.0", "numpy<2")
+            session.run(*pip, "uninstall", "-y", "-q", "ai-edge-litert")
+            session.run(python, "-m", "pytest")
+        elif version == others[0]:
+            session.log(f"Python {version}: tflite-runtime has no wheel: skipped")
 
 
 @nox.session(python=["3.14t", "3.13t"])
