@@ -9,7 +9,7 @@ from selfheal_edge.log import logger
 from selfheal_edge.monitoring.baseline import KnownAnswers
 from selfheal_edge.tflite.float_environment import UsualFloats
 from selfheal_edge.tflite.memory.source_image import SourceImage
-from selfheal_edge.tflite.runtimes.protocol import Instance
+from selfheal_edge.tflite.runtimes.protocol import RUNTIME_FAILURES, Instance
 from selfheal_edge.tflite.session import Session
 
 __all__ = ["Spare"]
@@ -76,7 +76,7 @@ class Spare:
         self.close()
         try:
             self._build()
-        except Exception:  # then there is none until the next time
+        except RUNTIME_FAILURES:  # then there is none until the next time
             logger().warning("the hot spare could not be built anew", exc_info=True)
         return self._is_sound(known)
 
@@ -89,7 +89,7 @@ class Spare:
         try:
             with UsualFloats():
                 return known.matches([instance.run(inputs) for inputs in known.inputs])
-        except Exception:
+        except RUNTIME_FAILURES:
             return False
 
     def close(self) -> None:

@@ -31,7 +31,7 @@ from selfheal_edge.monitoring.monitor import KeptMonitor, Monitor, PerformanceMo
 from selfheal_edge.policy import Policy
 from selfheal_edge.repair import ModelRepairKit
 from selfheal_edge.store.journal import Journal
-from selfheal_edge.tflite.runtimes.protocol import Instance
+from selfheal_edge.tflite.runtimes.protocol import RUNTIME_FAILURES, Instance
 from selfheal_edge.tflite.session import Session
 
 if TYPE_CHECKING:  # it loads a database
@@ -349,7 +349,7 @@ class LoopExecutor:
             raise
         except IntegrityError:
             return heard.RuntimeRebuilt(False)
-        except Exception as error:  # there is no memory, no descriptor …
+        except RUNTIME_FAILURES as error:  # there is no memory, no descriptor …
             logger().warning("the runtime could not be rebuilt now", exc_info=True)
             return heard.RuntimeRebuilt(True, f"{type(error).__name__}: {error}")
         return heard.RuntimeRebuilt(True)
@@ -357,7 +357,7 @@ class LoopExecutor:
     def _renew_golden(self) -> bool:
         try:
             return self.repairs.renew_golden() > 0
-        except Exception:  # the file's bytes are damaged as well, or nothing can be built now
+        except RUNTIME_FAILURES:  # the file's bytes are damaged too, or nothing can be built now
             logger().warning("golden could not be renewed", exc_info=True)
             return False
 

@@ -22,7 +22,7 @@ from selfheal_edge.monitoring.baseline import Baseline, KnownAnswers
 from selfheal_edge.store.journal import EventKind, Journal
 from selfheal_edge.text import LIST, shown
 from selfheal_edge.tflite.flip_check import FlipEffort
-from selfheal_edge.tflite.runtimes.protocol import Instance
+from selfheal_edge.tflite.runtimes.protocol import RUNTIME_FAILURES, Instance
 from selfheal_edge.tflite.session import Session
 from selfheal_edge.trial.proof import REPEATS, RepairAttempts
 
@@ -269,10 +269,11 @@ class RepairExecutor:
             weights.activate(generation)
             self.rebuild()
             is_sound = not report.refused and self.attempts.prove().held
-        except Exception:
+        except RUNTIME_FAILURES:
             logger().warning("generation %d could not be put back", generation, exc_info=True)
-        if not is_sound:
-            self.mark_untrusted()
+        finally:
+            if not is_sound:
+                self.mark_untrusted()
 
     def renew_golden(self) -> int:
         """As `ImageDigests.renew_golden`."""
@@ -365,7 +366,7 @@ class RepairExecutor:
             return self.known.matches(self._session.answers(self.known.inputs))
         except (ModelClosedError, ForkedProcessError):
             raise
-        except Exception:
+        except RUNTIME_FAILURES:
             logger().warning("the known answers could not be asked", exc_info=True)
             return False
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from selfheal_edge.tflite.format.records import Region
 from selfheal_edge.tflite.sandbox.policy import ProbePolicy
 
 __all__ = [
+    "RUNTIME_FAILURES",
     "Array",
     "Instance",
     "KernelsChoice",
@@ -27,6 +28,13 @@ __all__ = [
 Array: TypeAlias = npt.NDArray[Any]
 RuntimeName: TypeAlias = Literal["litert", "tflite_runtime"]
 KernelsChoice: TypeAlias = Literal["default", "builtin"]
+
+RUNTIME_FAILURES: Final = (RuntimeError, ValueError, OSError, MemoryError, ImportError)
+"""What building or running an instance raises where the runtime, its bytes or the room fail.
+
+Its own errors and ours are among them; a module that a runtime loads late may find no descriptor.
+Anything else is a fault of this package, which must not be taken for one of the model.
+"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
