@@ -1,13 +1,15 @@
-"""The command line: `selfheal-edge demo`, `selfheal-edge inspect`."""
+"""The command line: `selfheal-edge demo`, `inspect`, `journal`, `snapshot`."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
 from selfheal_edge import __version__
-from selfheal_edge.errors import SelfHealError
+from selfheal_edge.cli.store_parser import add_store_commands, run_store_command
+from selfheal_edge.errors import IntegrityError, SelfHealError, StoreError, StoreVersionError
 from selfheal_edge.text import MESSAGE, shown
 
 __all__ = ["main"]
@@ -51,22 +53,32 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("model", help="a TFLite file")
     inspect.add_argument("--kernels", choices=("auto", "default", "builtin"), default="auto")
     inspect.add_argument("--threads", type=int, default=1, metavar="N")
+    add_store_commands(commands)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code: 0 well, 1 not, 2 for wrong arguments."""
     arguments = _parser().parse_args(argv)
+    is_of_store = arguments.command in ("journal", "snapshot")
     try:
         if arguments.command == "demo":
             from selfheal_edge.cli.demo import run_demo  # noqa: PLC0415 — --help stays quick
 
             return run_demo(arguments.runtime, arguments.seed, plain=arguments.plain)
+        if is_of_store:
+            return run_store_command(arguments)
         from selfheal_edge.cli.inspect import run_inspect  # noqa: PLC0415
 
         return run_inspect(arguments.model, arguments.runtime, arguments.kernels, arguments.threads)
+    except BrokenPipeError:
+        # The reader has seen enough. What is left in the buffer must not be told of at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (SelfHealError, OSError, ValueError) as error:
         print(f"selfheal-edge: {shown(error, MESSAGE)}", file=sys.stderr)
-        return 1
+        is_damage = isinstance(error, (IntegrityError, StoreError))
+        is_damage = is_damage and not isinstance(error, StoreVersionError)
+        return 1 if is_damage or not is_of_store else 2
     except KeyboardInterrupt:
         return 130

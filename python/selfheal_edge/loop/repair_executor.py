@@ -107,7 +107,7 @@ class RepairExecutor:
         """Do what another process has asked for, and write to the journal what came of it.
 
         ``restore`` (`generation`: a number, or ``"golden"``) rolls back; ``prune`` drops the
-        generations that are neither golden, active nor pinned.
+        generations that are neither golden, active nor pinned: all, or those of `generations`.
 
         Returns
         -------
@@ -122,7 +122,7 @@ class RepairExecutor:
                     self.roll_back(to, None, prediction)
                     done, is_restored = f"generation {to} serves", True
                 case "prune":
-                    done = f"dropped the generations {self._prune()}"
+                    done = f"dropped the generations {self._prune(request.fields.get('generations'))}"
                 case _:
                     done = "refused: expected 'restore' or 'prune'"
         except (ValueError, LookupError, TypeError, RuntimeError) as error:
@@ -131,9 +131,11 @@ class RepairExecutor:
         self._journal.add(EventKind.REQUEST, prediction, evidence=(request.id,), outcome=what)
         return is_restored
 
-    def _prune(self) -> list[int]:
+    def _prune(self, wanted: Collection[int] | None) -> list[int]:
         dropped = []
         for generation in self.weights.generations:
+            if wanted is not None and generation not in wanted:
+                continue
             try:
                 self.weights.drop(generation)
             except ValueError:  # golden, active or pinned

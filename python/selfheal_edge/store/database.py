@@ -22,6 +22,7 @@ import contextlib
 import json
 import os
 import sqlite3
+import sys
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -52,6 +53,8 @@ _LOG_BYTES: Final = 128 * 1024
 _ONE_COMMIT_BYTES: Final = 64 * 1024
 _ATTEMPTS_TO_COPY: Final = 8
 _MOST_NAME: Final = 256
+_LEAST_ROW_LIMIT: Final = 16 << 20
+_MOST_ROW_LIMIT: Final = 256 << 20
 _SCHEMA: Final = (
     "CREATE TABLE root (id INTEGER PRIMARY KEY CHECK (id = 1), "
     "body BLOB NOT NULL, tag BLOB NOT NULL)",
@@ -188,8 +191,10 @@ class Database:
         seal: Seal,
         lock: WriterLock | None,
         max_bytes: int,
+        name: Path | None = None,
     ) -> None:
         self.path = path
+        self._name = path if name is None else name  # of a copy: what it is a copy of
         self._db = connection
         self._seal = seal
         self._lock = lock
@@ -265,14 +270,12 @@ class Database:
             with tempfile.TemporaryDirectory(prefix="selfheal-") as folder:
                 copy = Path(folder) / "store"
                 try:
-                    shutil.copyfile(place, copy)
-                    with contextlib.suppress(FileNotFoundError):
-                        shutil.copyfile(f"{place}-wal", f"{copy}-wal")
-                except OSError as error:
-                    raise StoreError(f"{place}: expected a store to read: {error}") from None
-                try:
-                    _look_at_header(copy)
-                    database = cls._open(copy, key, None, _MOST_BYTES)
+                    _look_at_header(place)
+                    with _errors_of_copying(place):
+                        shutil.copyfile(place, copy)
+                        with contextlib.suppress(FileNotFoundError):
+                            shutil.copyfile(f"{place}-wal", f"{copy}-wal")
+                    database = cls._open(copy, key, None, _MOST_BYTES, place)
                 except StoreVersionError:
                     raise
                 except (StoreError, IntegrityError):
@@ -284,11 +287,18 @@ class Database:
                 return
 
     @classmethod
-    def _open(cls, path: Path, key: bytes | None, lock: WriterLock | None, most: int) -> Database:
-        with _sqlite_errors(path):
+    def _open(
+        cls,
+        path: Path,
+        key: bytes | None,
+        lock: WriterLock | None,
+        most: int,
+        name: Path | None = None,
+    ) -> Database:
+        with _sqlite_errors(path if name is None else name):
             connection = _connect(path, most)
             try:
-                database = cls(path, connection, Seal(key), lock, most)
+                database = cls(path, connection, Seal(key), lock, most, name)
                 database._verify_schema()
                 database._load_root()
                 database._verify_items()
@@ -304,31 +314,31 @@ class Database:
             "SELECT type, substr(sql, 1, 1000) FROM sqlite_master WHERE sql IS NOT NULL"
         )
         if sorted(found) != sorted(("table", sql) for sql in _SCHEMA):
-            raise StoreError(f"{self.path}: expected our tables and nothing else in the schema")
+            raise StoreError(f"{self._name}: expected our tables and nothing else in the schema")
 
     def _load_root(self) -> None:
         rows = self._db.execute("SELECT length(body), length(tag) FROM root").fetchall()
         if len(rows) != 1 or rows[0][0] > self._max_bytes or rows[0][1] != TAG_BYTES:
-            raise IntegrityError(f"{self.path}: expected one root, got {rows!r:.100}")
+            raise IntegrityError(f"{self._name}: expected one root, got {rows!r:.100}")
         body, tag = self._db.execute("SELECT body, tag FROM root").fetchone()
         if not isinstance(body, bytes) or not isinstance(tag, bytes):
-            raise IntegrityError(f"{self.path}: expected bytes in the root")
+            raise IntegrityError(f"{self._name}: expected bytes in the root")
         if not Seal.same(self._seal.root(body), tag):
             raise IntegrityError(
-                f"{self.path}: the root does not verify: the store was sealed with another key or "
-                "with none, or it was damaged or changed"
+                f"{self._name}: the root does not verify: the store was sealed with another key or "
+                f"with none{_said_of_key(body, self._seal)}, or it was damaged or changed"
             )
         try:
             self._root = _Root.decode(body)
         except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise IntegrityError(f"{self.path}: expected a readable root: {error!r}") from None
+            raise IntegrityError(f"{self._name}: expected a readable root: {error!r}") from None
 
     def _verify_items(self) -> None:
         sums: dict[str, tuple[int, int]] = {}
         for area, name, value, tag in self._rows():
             if not Seal.same(self._seal.row(area, name, value), tag):
                 raise IntegrityError(
-                    f"{self.path}: the row {name!r:.80} of {area!r:.80} was damaged or changed"
+                    f"{self._name}: the row {name!r:.80} of {area!r:.80} was damaged or changed"
                 )
             count, total = sums.get(area, (0, 0))
             sums[area] = (count + 1, Seal.added(total, tag))
@@ -336,7 +346,7 @@ class Database:
         for area in sorted(expected.keys() | sums.keys()):
             if expected.get(area) != sums.get(area):
                 raise IntegrityError(
-                    f"{self.path}: the rows of {area!r:.80} are not those of the last commit: "
+                    f"{self._name}: the rows of {area!r:.80} are not those of the last commit: "
                     "some were removed, added, or replaced by older ones"
                 )
 
@@ -351,7 +361,7 @@ class Database:
                 and isinstance(value, bytes)
                 and isinstance(tag, bytes)
             ):
-                raise IntegrityError(f"{self.path}: expected text and bytes in a row")
+                raise IntegrityError(f"{self._name}: expected text and bytes in a row")
             yield area, name, value, tag
 
     def _verify_ends(self) -> None:
@@ -363,13 +373,13 @@ class Database:
         kept = state.next - state.first
         if count != kept or (kept and (first, last) != (state.first, state.next - 1)):
             raise IntegrityError(
-                f"{self.path}: expected the journal's records {state.first} to {state.next - 1}, "
+                f"{self._name}: expected the journal's records {state.first} to {state.next - 1}, "
                 f"got {count} from {first} to {last}: it was cut"
             )
         if kept:
             head = self._db.execute("SELECT hash FROM journal WHERE seq = ?", (last,)).fetchone()[0]
             if head != state.head:
-                raise IntegrityError(f"{self.path}: the journal's last record was changed")
+                raise IntegrityError(f"{self._name}: the journal's last record was changed")
 
     # ---------------------------------------------------------------- reading
 
@@ -407,7 +417,7 @@ class Database:
         StoreError
             When the file cannot be read.
         """
-        with _sqlite_errors(self.path):
+        with _sqlite_errors(self._name):
             for found in self._rows("WHERE area = ? AND name = ?", (area, name)):
                 return self._checked(*found)
         return None
@@ -420,13 +430,13 @@ class Database:
         IntegrityError, StoreError
             As `get`.
         """
-        with _sqlite_errors(self.path):
+        with _sqlite_errors(self._name):
             found = self._rows("WHERE area = ? ORDER BY id", (area,))
             return {row[1]: self._checked(*row) for row in found}
 
     def _checked(self, area: str, name: str, value: bytes, tag: bytes) -> bytes:
         if not Seal.same(self._seal.row(area, name, value), tag):
-            raise IntegrityError(f"{self.path}: the row {name!r:.80} of {area!r:.80} was damaged")
+            raise IntegrityError(f"{self._name}: the row {name!r:.80} of {area!r:.80} was damaged")
         return value
 
     def block(self, name: bytes) -> bytes | None:
@@ -437,18 +447,18 @@ class Database:
         IntegrityError, StoreError
             As `get`.
         """
-        with _sqlite_errors(self.path):
+        with _sqlite_errors(self._name):
             row = self._db.execute("SELECT data FROM block WHERE name = ?", (name,)).fetchone()
         if row is None:
             return None
         data = row[0]
         if not isinstance(data, bytes) or Seal.block(data) != name:
-            raise IntegrityError(f"{self.path}: the block {name.hex()[:16]} was damaged")
+            raise IntegrityError(f"{self._name}: the block {name.hex()[:16]} was damaged")
         return data
 
     def block_names(self) -> set[bytes]:
         """Return the names of all blocks that are held."""
-        with _sqlite_errors(self.path):
+        with _sqlite_errors(self._name):
             return {row[0] for row in self._db.execute("SELECT name FROM block")}
 
     def records(self, first: int = 0) -> Iterator[Record]:
@@ -462,25 +472,25 @@ class Database:
         state = self._root.journal
         before = state.before
         expected = state.first
-        with _sqlite_errors(self.path):
+        with _sqlite_errors(self._name):
             for seq, body, found in self._db.execute(
                 "SELECT seq, body, hash FROM journal ORDER BY seq"
             ):
                 if seq != expected or not isinstance(body, bytes):
                     raise IntegrityError(
-                        f"{self.path}: record {expected} is missing, got {seq!r:.40}"
+                        f"{self._name}: record {expected} is missing, got {seq!r:.40}"
                     )
                 before = self._seal.link(before, seq, body)
                 if found != before:
                     raise IntegrityError(
-                        f"{self.path}: the chain of the journal breaks at record {seq}"
+                        f"{self._name}: the chain of the journal breaks at record {seq}"
                     )
                 expected += 1
                 if seq >= first:
                     yield Record(seq, body, before)
         if expected != state.next or before != state.head:
             raise IntegrityError(
-                f"{self.path}: expected the journal to end with record {state.next - 1}, got "
+                f"{self._name}: expected the journal to end with record {state.next - 1}, got "
                 f"{expected - 1}: its end was cut or changed"
             )
 
@@ -492,10 +502,16 @@ class Database:
         IntegrityError, StoreError
             Naming the first thing that does not verify.
         """
-        with _sqlite_errors(self.path):
+        with _sqlite_errors(self._name):
             answer = self._db.execute("PRAGMA integrity_check(1)").fetchone()[0]
             if answer != "ok":
-                raise StoreError(f"{self.path}: SQLite finds the file damaged: {answer!r:.200}")
+                raise StoreError(f"{self._name}: SQLite finds the file damaged: {answer!r:.200}")
+            pages = self._db.execute("PRAGMA page_count").fetchone()[0]
+            size = os.stat(self.path).st_size
+        if not self._log_size() and size != pages * _PAGE_BYTES:
+            raise StoreError(
+                f"{self._name}: expected {pages * _PAGE_BYTES} bytes, got {size}: it was cut"
+            )
         self._verify_items()
         for _ in self.records():
             pass
@@ -524,8 +540,8 @@ class Database:
             When the medium is full, read-only or fails, and in a copy: nothing has changed then.
         """
         if self._lock is None:
-            raise StoreError(f"{self.path}: this is a reader's copy")
-        with _sqlite_errors(self.path):
+            raise StoreError(f"{self._name}: this is a reader's copy")
+        with _sqlite_errors(self._name):
             try:
                 self._db.execute("BEGIN IMMEDIATE")
                 areas = dict(self._root.areas)
@@ -611,7 +627,7 @@ class Database:
         """
         if self._lock is None:
             return
-        with _sqlite_errors(self.path):
+        with _sqlite_errors(self._name):
             self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").close()
             # SQLite has synchronised the file, but a card may keep that until the next one.
             with contextlib.suppress(FileNotFoundError):
@@ -619,7 +635,7 @@ class Database:
             busy, frames, done = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             if busy:
                 raise StoreError(
-                    f"{self.path}: expected the log to be written back: {frames}, {done}"
+                    f"{self._name}: expected the log to be written back: {frames}, {done}"
                 )
         # Each page goes back once, however often the log has it.
         with contextlib.suppress(OSError):
@@ -657,6 +673,9 @@ def _connect(path: Path, max_bytes: int) -> sqlite3.Connection:
     connection = sqlite3.connect(
         f"file:{place}?mode=rw", uri=True, isolation_level=None, check_same_thread=False, timeout=0
     )
+    if sys.version_info >= (3, 11):  # a hostile row does not fill the memory
+        most = min(max(max_bytes, _LEAST_ROW_LIMIT), _MOST_ROW_LIMIT)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, most)
     try:
         for setting in (
             "locking_mode = EXCLUSIVE",
@@ -675,6 +694,14 @@ def _connect(path: Path, max_bytes: int) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _said_of_key(body: bytes, seal: Seal) -> str:
+    """Return what a root that does not verify says of its key: a hint, for what it is worth."""
+    told = b'"keyed":true' in body[:100]
+    if told == seal.keyed:
+        return ""
+    return " (it has one, and none was given)" if told else " (it has none)"
 
 
 def _write_root(connection: sqlite3.Connection, seal: Seal, root: _Root) -> None:
@@ -745,6 +772,14 @@ def _look_at_header(path: Path) -> None:
         )
     if version < 1:
         raise StoreError(f"{path}: expected a schema version of at least 1, got {version}")
+
+
+@contextlib.contextmanager
+def _errors_of_copying(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"{path}: expected a store to read: {error}") from None
 
 
 @contextlib.contextmanager

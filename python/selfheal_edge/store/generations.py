@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from selfheal_edge.errors import IntegrityError
 from selfheal_edge.hashing import sha256
 from selfheal_edge.store.database import Changes, Row
 from selfheal_edge.store.seal import TAG_BYTES, Seal
-from selfheal_edge.store.store import Store
 
-__all__ = ["AREA", "StoredGeneration", "StoredGenerations"]
+__all__ = ["ACTIVE", "AREA", "StoredGeneration", "StoredGenerations"]
 
 AREA: Final = "generation"
+ACTIVE: Final = ("model", "active")
+"""Area and name of the row with the number of the generation that is to serve, in decimal."""
 BLOCK_BYTES: Final = 4096
 _LENGTH: Final = 4
+_MOST_DIGITS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,30 @@ class StoredGeneration:
             raise IntegrityError(f"generation: expected a readable row: {error!r}") from None
 
 
+class Holder(Protocol):
+    """What holds rows and blocks: a `Store`, or a `Database` for those who read alone."""
+
+    def get(self, area: str, name: str) -> bytes | None:
+        """Return a row's value, or None."""
+        ...
+
+    def items(self, area: str) -> dict[str, bytes]:
+        """Return all rows of an area, by name."""
+        ...
+
+    def block(self, name: bytes) -> bytes | None:
+        """Return a block, or None."""
+        ...
+
+    def block_names(self) -> set[bytes]:
+        """Return the names of all blocks."""
+        ...
+
+    def commit(self, changes: Changes) -> None:
+        """Make changes durable, all or none."""
+        ...
+
+
 class StoredGenerations:
     """The generations in a store.
 
@@ -78,13 +104,29 @@ class StoredGenerations:
         Where they are; two generations share each block that is the same in both.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Holder) -> None:
         self._store = store
 
     def all(self) -> tuple[StoredGeneration, ...]:
         """Return all of them, by number."""
         rows = map(StoredGeneration.decode, self._store.items(AREA).values())
         return tuple(sorted(rows, key=lambda row: row.number))
+
+    @property
+    def active(self) -> int:
+        """The generation that is to serve; golden where none was named.
+
+        Raises
+        ------
+        IntegrityError
+            When the row is not a number.
+        """
+        value = self._store.get(*ACTIVE)
+        if value is None:
+            return 0
+        if not (value.isdigit() and len(value) < _MOST_DIGITS):
+            raise IntegrityError(f"generation: expected the number of one, got {value!r:.40}")
+        return int(value)
 
     def find(self, number: int) -> StoredGeneration | None:
         """Return one, or None."""
@@ -115,7 +157,7 @@ class StoredGenerations:
             Changes(
                 rows=[Row(AREA, str(number), row.encode()), *also],
                 blocks=list(new.values()),
-                dropped_blocks=self._unused(names, leaving_out=number),
+                dropped_blocks=self._unused(names, leaving_out=(number,)),
             )
         )
 
@@ -161,8 +203,15 @@ class StoredGenerations:
             raise IntegrityError(f"generation {number}: expected the bytes that were saved")
         return whole
 
-    def drop(self, number: int) -> None:
-        """Remove a generation and the blocks that no other one has; return when it is safe.
+    def drop(self, *numbers: int, also: Iterable[bytes] = ()) -> None:
+        """Remove generations and the blocks that no other one has; return when it is safe.
+
+        Parameters
+        ----------
+        numbers
+            Of the generations; one that is not held is gone already.
+        also
+            Records for the journal, in the same commit.
 
         Raises
         ------
@@ -171,19 +220,20 @@ class StoredGenerations:
         StoreError
             When it cannot be written; nothing is changed then.
         """
-        if number == 0:
+        if 0 in numbers:
             raise ValueError("generation: golden cannot be dropped")
         self._store.commit(
             Changes(
-                rows=[Row(AREA, str(number), None)],
-                dropped_blocks=self._unused((), leaving_out=number),
+                rows=[Row(AREA, str(number), None) for number in numbers],
+                journal=list(also),
+                dropped_blocks=self._unused((), leaving_out=numbers),
             )
         )
 
-    def _unused(self, kept: Iterable[bytes], *, leaving_out: int) -> list[bytes]:
-        """Return the blocks that nothing names once `leaving_out` is replaced."""
+    def _unused(self, kept: Iterable[bytes], *, leaving_out: Container[int]) -> list[bytes]:
+        """Return the blocks that nothing names once those left out are replaced or gone."""
         used = set(kept)
         for row in self.all():
-            if row.number != leaving_out:
+            if row.number not in leaving_out:
                 used.update(row.blocks)
         return sorted(self._store.block_names() - used)

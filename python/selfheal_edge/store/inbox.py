@@ -3,6 +3,9 @@
 A command that changes something (answers a question, releases a sample, revokes a source) cannot
 write the store, whose one writer is the serving process. It leaves a signed file; the serving
 process takes it in, in order, and removes it.
+
+Of the store itself there are two kinds: ``restore`` with ``{"generation": n}``, which is to serve
+from now on, and ``prune`` with ``{"generations": [n, ...]}``, which are to be dropped.
 """
 
 from __future__ import annotations
@@ -21,7 +24,10 @@ from selfheal_edge.errors import IntegrityError
 from selfheal_edge.store.file_format import write_atomically
 from selfheal_edge.store.seal import TAG_BYTES, Seal
 
-__all__ = ["Inbox", "Request"]
+__all__ = ["PRUNE", "RESTORE", "Inbox", "Request"]
+
+RESTORE: Final = "restore"
+PRUNE: Final = "prune"
 
 _MOST_BYTES: Final = 64 * 1024
 _MOST_WAITING: Final = 256

@@ -124,7 +124,14 @@ class Event:
                 int(fields.get("prediction", 0)),
                 hash_.hex(),
             )
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
+        except (
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            ArithmeticError,
+            RecursionError,
+        ) as error:
             raise IntegrityError(f"record {seq}: expected an event: {error!r}") from None
 
 

@@ -24,6 +24,7 @@ from selfheal_edge.log import logger
 from selfheal_edge.store.database import Changes, Database, Row, is_of_the_medium
 from selfheal_edge.store.seal import TAG_BYTES, Seal
 from selfheal_edge.store.status import StoreState, StoreStatus
+from selfheal_edge.store.writer_lock import OtherWriterError
 
 __all__ = ["Counter", "Link", "Store", "StoreState"]
 
@@ -164,13 +165,11 @@ class Store:
     def _open(self) -> Database | None:
         try:
             return self._open_verified()
-        except StoreVersionError:
+        except (StoreVersionError, OtherWriterError):
             raise
         except IntegrityError as error:
             return self._begin_anew(error)
         except StoreError as error:
-            if "expected one writer" in str(error):
-                raise
             if is_of_the_medium(error) or not self._can_begin_anew():
                 self._note(error)
                 self._open_to_read()

@@ -10,11 +10,15 @@ from typing import Final
 
 from selfheal_edge.errors import StoreError
 
-__all__ = ["WriterLock"]
+__all__ = ["OtherWriterError", "WriterLock"]
 
 # A POSIX record lock belongs to the process: it ends with it, however it ends, and a child of
 # `fork` does not have it. It does not keep the same process out, so that is counted here.
 _HELD: Final[set[tuple[int, int, int]]] = set()
+
+
+class OtherWriterError(StoreError):
+    """A file has a writer already; the message names the process."""
 
 
 class WriterLock:
@@ -27,7 +31,7 @@ class WriterLock:
 
     Raises
     ------
-    StoreError
+    OtherWriterError
         When another process, or another object of this one, has the lock: with its process id.
     OSError
         When the lock's file cannot be made.
@@ -39,7 +43,7 @@ class WriterLock:
         with contextlib.suppress(FileNotFoundError):
             there = os.stat(self._path)
             if (os.getpid(), there.st_dev, there.st_ino) in _HELD:
-                raise StoreError(f"{path}: expected one writer, but this process has it open")
+                raise OtherWriterError(f"{path}: expected one writer, but this process has it open")
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         found = os.fstat(self._fd)
         self._place = (os.getpid(), found.st_dev, found.st_ino)
@@ -48,7 +52,7 @@ class WriterLock:
         except OSError:
             holder = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip()
             os.close(self._fd)
-            raise StoreError(
+            raise OtherWriterError(
                 f"{path}: expected one writer, but the process {holder or 'unknown'} has it open"
             ) from None
         _HELD.add(self._place)

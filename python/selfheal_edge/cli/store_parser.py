@@ -1,0 +1,131 @@
+"""The options of the commands on a store."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, Final
+
+__all__ = ["add_store_commands", "run_store_command"]
+
+_CODES: Final = (
+    "The exit code is 0 where all is well, 1 where the store does not verify or cannot be read or "
+    "written, and 2 for wrong arguments, no such file, an unusable key, or a store of a newer "
+    "release. A serving process is never disturbed: what is read is a copy."
+)
+
+
+def _count(text: str) -> int:
+    """Read a number that is not negative."""
+    number = int(text)
+    if number < 0:
+        raise ValueError
+    return number
+
+
+_count.__name__ = "number"  # how argparse names it
+
+
+def _store() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument("store", metavar="STORE", help="the store's file")
+    options.add_argument(
+        "--key",
+        metavar="FILE|env:NAME",
+        help="the store's key: a file of its bytes, or a variable with them in hexadecimal",
+    )
+    options.add_argument(
+        "--json",
+        nargs="?",
+        const="-",
+        metavar="PATH",
+        help="JSON in place of text; with a path, JSON to that file beside the text",
+    )
+    return options
+
+
+def _journal(commands: Any, store: argparse.ArgumentParser) -> None:
+    journal = commands.add_parser(
+        "journal", help="show what happened on a device, and verify its record", epilog=_CODES
+    )
+    acts = journal.add_subparsers(dest="act", required=True, metavar="COMMAND")
+    chosen = argparse.ArgumentParser(add_help=False)
+    chosen.add_argument(
+        "--since", type=_count, default=0, metavar="SEQ", help="from this number on"
+    )
+    chosen.add_argument("--kind", metavar="KIND", help="events of this kind alone")
+    show = acts.add_parser("show", parents=[store, chosen], help="show events", epilog=_CODES)
+    show.add_argument(
+        "--last", type=_count, default=20, metavar="N", help="the latest N; 0: all (default: 20)"
+    )
+    verify = acts.add_parser(
+        "verify",
+        parents=[store],
+        help="verify every row, block and record, and print the journal's number and hash",
+        epilog=_CODES,
+    )
+    verify.add_argument(
+        "--expect",
+        metavar="SEQ:HASH",
+        help="number and hash of an event, or of health.store, that was received from the device: "
+        "a journal that is older, or another one, does not verify",
+    )
+    export = acts.add_parser(
+        "export", parents=[store, chosen], help="write events as JSON lines", epilog=_CODES
+    )
+    export.add_argument(
+        "--jsonl", action="store_true", help="one JSON object a line, which is the only format"
+    )
+    export.add_argument(
+        "--output", "-o", metavar="PATH", help="a file to write (default: standard output)"
+    )
+
+
+def _snapshot(commands: Any, store: argparse.ArgumentParser) -> None:
+    snapshot = commands.add_parser(
+        "snapshot", help="list, check, export and restore saved states of weights", epilog=_CODES
+    )
+    acts = snapshot.add_subparsers(dest="act", required=True, metavar="COMMAND")
+
+    def add(name: str, words: str) -> argparse.ArgumentParser:
+        made: argparse.ArgumentParser = acts.add_parser(
+            name, parents=[store], help=words, epilog=_CODES
+        )
+        return made
+
+    number: dict[str, Any] = {"type": _count, "metavar": "GENERATION"}
+    add("list", "list the generations")
+    add("show", "show all that is known of a generation").add_argument("generation", **number)
+    add("verify", "verify a generation's bytes, or those of all").add_argument(
+        "generation", nargs="?", **number
+    )
+    add(
+        "restore",
+        "have a generation serve: now, if a process serves that takes in requests, else from the "
+        "next start on",
+    ).add_argument("generation", help="0 is the model's own file", **number)
+    prune = add("prune", "drop generations; golden, what serves and what is pinned stay")
+    which = prune.add_mutually_exclusive_group(required=True)
+    which.add_argument("--keep", type=_count, metavar="N", help="keep the latest N")
+    which.add_argument("--drop", dest="generations", nargs="+", help="drop these", **number)
+    export = add("export", "write a generation as a TFLite file")
+    export.add_argument("generation", **number)
+    export.add_argument("output", metavar="PATH")
+    export.add_argument("--force", action="store_true", help="replace a file that is there")
+
+
+def add_store_commands(commands: Any) -> None:
+    """Add `journal` and `snapshot` to the commands."""
+    store = _store()
+    _journal(commands, store)
+    _snapshot(commands, store)
+
+
+def run_store_command(arguments: argparse.Namespace) -> int:
+    """Run one of them; errors are the caller's."""
+    if arguments.command == "journal":
+        from selfheal_edge.cli.journal import run_journal  # noqa: PLC0415 — --help stays quick
+
+        return run_journal(arguments)
+    from selfheal_edge.cli.snapshot import run_snapshot  # noqa: PLC0415
+
+    return run_snapshot(arguments)
