@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -416,50 +417,91 @@ def test_where_none_serves_it_is_done(store: Path, run: Run) -> None:
 
 SERVE = """
 import sys
+import numpy as np
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path, load_digits
-from selfheal_edge.store.database import Changes
+from selfheal_edge.model import parts_of
 baseline = she.Baseline.load(sys.argv[2])
 inputs = load_digits().heldout_inputs[:20]
 key = bytes.fromhex(sys.argv[3])
 with she.SelfHealingModel(digits_model_path(), baseline, store=sys.argv[1], key=key) as model:
-    first = model.predict(inputs).tobytes()
-    print("serves", flush=True)
+    golden = model.predict(inputs).tobytes()
+    image = parts_of(model).weights.images["source"]
+    region = max((r for r in image.regions.values() if r.kind == "weights"), key=lambda r: r.offset)
+    image.guard.write(region.offset, bytes(64))
+    assert parts_of(model).loop.repairs.adopt() == 1
+    changed = model.predict(inputs).tobytes()
+    assert changed != golden
+    print(model.snapshot(), model.snapshot(), flush=True)
     sys.stdin.readline()
-    assert model.predict(inputs).tobytes() == first
+    print(model.predict(inputs).tobytes() == golden, model.weights.generations, flush=True)
     assert model.health.store.status == "ok", model.health.store
 """
 
 
-def test_where_a_process_serves_a_request_is_left(
+class Serving:
+    """A process that serves, and what it answers."""
+
+    def __init__(self, store: Path, baseline: she.Baseline) -> None:
+        baseline.save(store.with_name("baseline"))
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", SERVE, store, store.with_name("baseline"), KEY.hex()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": IMPORT_PATH},
+        )
+
+    def line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def ask(self) -> str:
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return self.line()
+
+
+def served(run: Run, store: Path, count: int) -> list[str]:
+    """Wait until the journal tells of so many requests."""
+    deadline = time.monotonic() + 300
+    while True:
+        _, out, _ = run("journal", "show", store, "--kind", "request", "--json")
+        found = [record["outcome"] for record in json.loads(out)["records"]]
+        if len(found) >= count:
+            return found
+        assert time.monotonic() < deadline, found
+        time.sleep(0.2)
+
+
+def test_where_a_process_serves_a_request_is_left_and_done(
     store: Path, run: Run, baseline: she.Baseline
 ) -> None:
-    baseline.save(store.with_name("baseline"))
-    process = subprocess.Popen(
-        [sys.executable, "-c", SERVE, store, store.with_name("baseline"), KEY.hex()],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": IMPORT_PATH},
-    )
+    store.unlink()
+    serving = Serving(store, baseline)
     try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "serves\n"
-        for screen in SCREENS:
-            act, what, *rest = screen
-            assert run(act, what, store, *rest)[0] == 0
+        assert serving.line() == "2 3"
+        for act, what in (("snapshot", "list"), ("journal", "verify"), ("snapshot", "verify")):
+            assert run(act, what, store)[0] == 0
         code, out, err = run("snapshot", "restore", store, 0)
         assert (code, err) == (0, "")
-        assert f"the process {process.pid} has it open" in " ".join(out.split())
-        code, out, _ = run("snapshot", "restore", store, 0, "--json")
+        assert f"the process {serving.process.pid} has it open" in " ".join(out.split())
+        _, out, _ = run("snapshot", "prune", store, "--keep", 1, "--json")
         left: dict[str, Any] = json.loads(out)
-        assert not left["done"]
+        assert (left["done"], left["generations"]) == (False, [2])
         assert left["request"].endswith(".request")
-        assert run("journal", "verify", store)[0] == 0
+        assert served(run, store, 2) == [
+            "restore: generation 0 serves",
+            "prune: dropped the generations [2]",
+        ]
+        assert serving.ask() == "True (0, 1, 3)"
     finally:
-        told = process.communicate("\n", timeout=300)
-    assert process.returncode == 0, told
+        told = serving.process.communicate(timeout=300)
+    assert serving.process.returncode == 0, told
     assert run("journal", "verify", store)[0] == 0
+    _, out, _ = run("snapshot", "list", store, "--json")
+    assert [g["generation"] for g in json.loads(out)["generations"]] == [0, 1, 3]
 
 
 def test_a_request_is_signed(store: Path, run: Run) -> None:

@@ -122,7 +122,9 @@ class RepairExecutor:
                     self.roll_back(to, None, prediction)
                     done, is_restored = f"generation {to} serves", True
                 case "prune":
-                    done = f"dropped the generations {self._prune(request.fields.get('generations'))}"
+                    done = (
+                        f"dropped the generations {self._prune(request.fields.get('generations'))}"
+                    )
                 case _:
                     done = "refused: expected 'restore' or 'prune'"
         except (ValueError, LookupError, TypeError, RuntimeError) as error:
