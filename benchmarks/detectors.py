@@ -179,12 +179,13 @@ def small_calibrations(options: argparse.Namespace) -> list[harness.Row]:
     for name, source in detector_promise.sources().items():
         for n0 in detector_promise.SMALL_CALIBRATIONS:
             for interval in detector_promise.LONG_INTERVALS:
-                share, charts = detector_promise.kept_exactly(
+                kept = detector_promise.kept_exactly(
                     source, n0, interval, 10 if options.quick else 60
                 )
-                cell = f"{name} n0={n0} interval={interval:g}"
-                rows.append(harness.Row(f"promise kept: {cell}", share, "share", 0.9, True))
-                rows.append(harness.Row(f"charts: {cell}", charts, "of 8", None, True))
+                cell = f"{name}, {n0} samples, 1 in {interval:.2g}"
+                rows.append(harness.Row(f"{cell}: promise kept", kept.share, "share", 0.9, True))
+                rows.append(harness.Row(f"{cell}: charts", kept.charts, "of 8", None, True))
+                rows.append(harness.Row(f"{cell}: refused", kept.refused, "share", None, False))
     return rows
 
 

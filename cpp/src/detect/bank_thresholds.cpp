@@ -22,7 +22,9 @@ double allowance_for(double sd) noexcept { return 0.5 + 0.33 * sd; }
 constexpr double kTailDoubt = 0.025;
 constexpr double kRowDoubt = 0.2;
 constexpr double kBunchedDoubt = 0.05;       // where they do come in rows
-constexpr double kLargestShare = 0.35;       // of far samples that leaves something to be found
+constexpr double kLargestShare = 0.48;       // of far samples that leaves something to be found
+constexpr double kLeastMemories = 50.0;      // that a calibration has to hold
+constexpr double kSoughtShare = 0.6;         // that is found fastest, at most
 constexpr double kSmallestShare = 0.25;      // of theta that uncertainty must leave
 constexpr double kSmallestDependent = 0.01;  // and memory
 constexpr std::size_t kLattice = 96;
@@ -276,12 +278,26 @@ double share_alone(double p, double again, double rise) noexcept {
   return -std::expm1(-low) / (std::exp(rise * low) - std::exp(-low));
 }
 
-// How many of those that follow a far sample, of which `p` are, may be far as well.
-double most_in_a_row(const Preparation::FarSamples& held, double p) noexcept {
-  const double rest = held.followed - held.by_far;
-  const double least = 1.0 - largest_share(rest, held.followed, kBunchedDoubt, 1.645);
-  return least > p ? largest_share(held.by_far, held.followed, kBunchedDoubt, 1.645)
-                   : largest_share(held.by_far, held.followed, kRowDoubt, 0.842);
+// What the far samples of a calibration leave possible: how many of the others a far one follows,
+// how many of the far ones, and so which share of all.
+struct FarBounds {
+  double share;
+  double again;
+};
+
+// Far samples come as a two-state chain, of which either move is bounded by how often it was seen.
+// What follows a far sample that was never seen is taken as though one had been seen, alone.
+FarBounds far_bounds(const Preparation::FarSamples& held, double share, double samples) noexcept {
+  const double followed = std::max(1.0, held.followed);
+  const double far = share * samples;
+  // The first sample follows none and has no share: a count is whole but for that.
+  const double begun = held.followed > 0.0 ? std::round(far * (1.0 - held.by_far / followed)) : 0.0;
+  const double enter = largest_share(begun, samples - far, kTailDoubt, 1.96);
+  const double least = 1.0 - largest_share(followed - held.by_far, followed, kBunchedDoubt, 1.645);
+  const double again = std::min(
+      1.0 - 1e-9, least > enter ? largest_share(held.by_far, followed, kBunchedDoubt, 1.645)
+                                : largest_share(held.by_far, followed, kRowDoubt, 0.842));
+  return {enter / (enter + 1.0 - again), again};
 }
 
 constexpr TailChart kNoTail{kInfinity, 1, 1};
@@ -301,27 +317,28 @@ TailChart solve_tail(const std::vector<Step>& scores, const FarCut& far,
   double again = 0.0;
   double sd = 0.0;
   if (std::isfinite(samples)) {
-    p = largest_share(beyond * samples, samples, kTailDoubt, 1.96);
+    const FarBounds possible = far_bounds(in_a_row, beyond, samples);
+    p = possible.share;
+    again = possible.again;
     sd = 0.5 * (p - beyond);
-    again = in_a_row.followed > 0.0 ? most_in_a_row(in_a_row, p) : p;
   }
   p = std::max(p, 1e-9);
-  const bool is_kept = keep && wander > 0.0;
-  if (is_kept) {
-    p = std::min(p, kLargestShare);
-    again = std::min(again, kLargestShare);
-  }
-  if (p > kLargestShare) return kNoTail;
   // Nothing is gained by looking for less than what calibration cannot tell from normal.
   // The few samples of a small calibration leave slow shifts to the CUSUMs.
   const auto sought = [&](double share) {
     return std::max(share + std::max(kTailExtra, 4.0 * sd), kTailMultiple * share);
   };
-  double alone = share_alone(p, again, rise_of(p, std::min(0.6, sought(p))));
-  if (alone > kLargestShare) return kNoTail;
-  TailChart chart{far.cut, rise_of(alone, std::min(0.6, sought(alone))), 0};
-  alone = share_alone(p, again, chart.rise);
-  if (alone > kLargestShare) return kNoTail;
+  TailChart chart{far.cut, 1, 0};
+  double alone = share_alone(p, again, 1.0);
+  const double held = share_alone(p, again, rise_of(p, std::min(kSoughtShare, sought(p))));
+  const std::uint32_t rise = rise_of(held, std::min(kSoughtShare, sought(held)));
+  const double higher = share_alone(p, again, rise);
+  if (held < kLargestShare && higher < kLargestShare) {
+    chart.rise = rise;
+    alone = higher;
+  }
+  if (alone > kLargestShare && !keep) return kNoTail;
+  alone = std::min(alone, kLargestShare);
   std::uint32_t low = 0;
   std::uint32_t high = chart.rise;
   while (log_tail_run(alone, chart.rise, high) < log_arl0) {
@@ -337,7 +354,15 @@ TailChart solve_tail(const std::vector<Step>& scores, const FarCut& far,
   return chart;
 }
 
-BankThresholds solve(const Preparation& learned, double samples, double arl0, bool keep_far) {
+// Whether the calibration has a level, and is long enough for its memory to show it.
+bool is_settled(const Preparation& learned, double samples) noexcept {
+  const double memory = (1.0 + learned.phi()) / (1.0 - learned.phi());
+  return !(learned.wander() > 0.0) && !(samples < kLeastMemories * memory);
+}
+
+// more: how many times the calibration's samples these are.
+BankThresholds solve(const Preparation& learned, double samples, double more, double arl0,
+                     bool keep_far) {
   const double log_arl0 = std::log(arl0) + std::log(static_cast<double>(BankCharts::kCharts));
   BankThresholds solved;
   for (std::size_t side = 0; side < BankCharts::kSides; ++side) {
@@ -355,8 +380,11 @@ BankThresholds solve(const Preparation& learned, double samples, double arl0, bo
       solved.cusum[side][k] = one.h;
       solved.certain[side][k] = one.certain;
     }
-    solved.tail[side] = solve_tail(scores, far_cut(learned, side, samples), learned.far(side),
-                                   samples, learned.wander(), keep_far, log_arl0);
+    const Preparation::FarSamples far{more * learned.far(side).followed,
+                                      more * learned.far(side).by_far};
+    solved.tail[side] =
+        solve_tail(scores, far_cut(learned, side, samples), far, samples, learned.wander(),
+                   keep_far && !is_settled(learned, samples), log_arl0);
   }
   return solved;
 }
@@ -384,15 +412,16 @@ BankThresholds solve_bank_thresholds(const Reference& reference, double arl0, bo
   require_arl0(arl0);
   const Preparation& learned = reference.preparation();
   return solve(learned, learned.is_exact() ? kInfinity : static_cast<double>(reference.count()),
-               arl0, keep_far);
+               1.0, arl0, keep_far);
 }
 
 std::uint64_t samples_needed(const Reference& reference, double arl0) {
   require_arl0(arl0);
   if (reference.preparation().is_exact()) return 0;
-  auto samples = static_cast<double>(reference.count());
+  const auto count = static_cast<double>(reference.count());
+  double samples = count;
   for (int i = 0; i < 24; ++i) {
-    if (has_both_sides(solve(reference.preparation(), samples, arl0, false))) {
+    if (has_both_sides(solve(reference.preparation(), samples, samples / count, arl0, false))) {
       return static_cast<std::uint64_t>(samples);
     }
     samples = std::ceil(1.5 * samples);

@@ -43,17 +43,19 @@ bool is_left_out(const BankThresholds& thresholds, std::size_t chart) noexcept;
 /// as that much higher. A chart that calibration cannot support (theta would fall below a quarter,
 /// or a hundredth by memory) is left out: its threshold is infinite.
 ///
-/// The count of far samples needs no formula for their distribution: how many of n lay beyond the
-/// cut bounds their share (Clopper and Pearson 1934), how many of those that followed a far one
-/// were far bounds how they come in rows, and the run length of that is solved exactly. It is left
-/// out (cut infinite) where more than a third may be far.
+/// The count of far samples needs no formula for their distribution: they are a two-state chain, of
+/// which how often a row of them begins and how often it goes on are bounded by what was seen
+/// (Clopper and Pearson 1934); what follows a far sample that was never seen, as though one had
+/// been, alone. The run length of independent far samples that grow the chart as fast is solved
+/// exactly. It is left out (cut infinite) where these would be about half of all.
 ///
 /// Chosen by simulation (docs/detectors.md): 0.5 + 0.33 s, the quarter and the hundredth.
 ///
 /// arl0: 10 to 1e12. About 5 ms. Allocates: set-up only.
 ///
-/// keep_far: where the level wanders so far that nothing keeps the promise, the count of far
-/// samples stays, as cautious as it can be, so that a large change is found all the same.
+/// keep_far: where the level wanders, or the calibration holds fewer than 50 lengths of its memory,
+/// so that nothing keeps the promise, the count of far samples stays, as cautious as it can be: a
+/// large change is found all the same.
 BankThresholds solve_bank_thresholds(const Reference& reference, double arl0,
                                      bool keep_far = false);
 
