@@ -17,6 +17,7 @@
 namespace {
 
 using namespace selfheal::runtime;
+using selfheal::python::Class;
 
 // Bytes that Python may view and write; the owner lives as long as any view.
 struct Bytes {
@@ -215,15 +216,14 @@ py::list describe_ports(const std::vector<Port>& ports) {
 void bind_compiled_model(py::module_& m) {
   py::register_exception<Refusal>(m, "RuntimeRefusedError", PyExc_RuntimeError);
 
-  py::class_<Bytes>(m, "_PackedBytes", py::buffer_protocol(),
-                    "Live packed weights; memoryview() of it is writable and keeps them mapped.")
+  Class<Bytes>(m, "_PackedBytes", py::buffer_protocol(),
+               "Live packed weights; memoryview() of it is writable and keeps them mapped.")
       .def_buffer([](Bytes& self) {
         return py::buffer_info(reinterpret_cast<std::uint8_t*>(self.data),
                                static_cast<py::ssize_t>(self.nbytes));
       });
 
-  py::class_<Held, Engine>(m, "CompiledModel",
-                           "A model compiled by LiteRT, its packed weights ours.")
+  Class<Held, Engine>(m, "CompiledModel", "A model compiled by LiteRT, its packed weights ours.")
       .def(py::init<const std::string&, const std::string&, const std::string&, int, int,
                     const std::vector<std::size_t>&>(),
            py::kw_only(), py::arg("library"), py::arg("version"), py::arg("source_path"),
@@ -233,7 +233,7 @@ void bind_compiled_model(py::module_& m) {
            "Run once on arrays of the inputs' shapes and dtypes; copies of the own outputs.")
       .def("read", &Held::read, py::arg("output"), "Copy one output of the last run.")
       .def("close", &Held::close, "Release the runtime's memory; a second call does nothing.")
-      .def_property_readonly("closed", &Held::closed)
+      .def_property_readonly("closed", &Held::closed, "Whether its memory was released.")
       .def_property_readonly("packed", &Held::packed, "The packed image, or None.")
       .def_property_readonly(
           "inputs", [](const Held& h) { return describe_ports(h.input_ports()); },
@@ -243,7 +243,7 @@ void bind_compiled_model(py::module_& m) {
           "Dtype and shape of each output.")
       .def("memory_bytes", &Held::memory_bytes, "Bytes of tensors and packed weights.");
 
-  py::class_<QuietPart>(m, "QuietStderr", R"doc(
+  Class<QuietPart>(m, "QuietStderr", R"doc(
 Hold back what a runtime's own logger notifies of in this thread, within a ``with`` block.
 
 Lines that are no notices follow when it ends. No file descriptor is touched, so neither other

@@ -110,7 +110,7 @@ auto fixed(double (SidedChart::*get)() const noexcept) {
 }
 
 template <typename Any>
-void define_chart(py::class_<Any>& cls) {
+void define_chart(Class<Any>& cls) {
   define_detector<Any>(cls);
   cls.def_property_readonly(
          "mean",
@@ -145,7 +145,7 @@ void define_chart(py::class_<Any>& cls) {
 }  // namespace
 
 void bind_detectors(py::module_& m) {
-  py::class_<AnyCusum> cusum(m, "Cusum", "Tabular CUSUM against a fixed reference.");
+  Class<AnyCusum> cusum(m, "Cusum", "Tabular CUSUM against a fixed reference.");
   cusum
       .def(py::init(&make_cusum), py::arg("mean") = py::none(), py::arg("std") = py::none(),
            py::kw_only(), py::arg("k") = py::none(), py::arg("h") = py::none(),
@@ -168,8 +168,7 @@ void bind_detectors(py::module_& m) {
           "Decision interval, in standard deviations.");
   define_chart(cusum);
 
-  py::class_<AnyPageHinkley> page_hinkley(m, "PageHinkley",
-                                          "Hinkley's test against a fixed reference.");
+  Class<AnyPageHinkley> page_hinkley(m, "PageHinkley", "Hinkley's test against a fixed reference.");
   page_hinkley
       .def(py::init(&make_page_hinkley), py::arg("mean") = py::none(), py::arg("std") = py::none(),
            py::kw_only(), py::arg("delta") = py::none(), py::arg("threshold") = py::none(),
@@ -190,7 +189,7 @@ void bind_detectors(py::module_& m) {
           "Threshold, in the same units.");
   define_chart(page_hinkley);
 
-  py::class_<Ewma> ewma(m, "Ewma", "Exponentially weighted average against a fixed reference.");
+  Class<Ewma> ewma(m, "Ewma", "Exponentially weighted average against a fixed reference.");
   ewma.def(py::init([](double mean, double std, double weight, Number limit, Number arl0,
                        const std::string& sides, bool track_onset, bool latch) {
              const Sides parsed = parse_sides(sides);

@@ -6,6 +6,7 @@
 
 namespace {
 
+using selfheal::python::Class;
 using selfheal::runtime::FairLock;
 
 // A thread waits without the GIL, or the holder could not finish.
@@ -65,7 +66,7 @@ void leave_scope(const py::object& self, const py::args& /*error*/) {
 }  // namespace
 
 void bind_fair_lock(py::module_& m) {
-  py::class_<FairLock, std::shared_ptr<FairLock>>(
+  Class<FairLock, std::shared_ptr<FairLock>>(
       m, "FairLock", "A re-entrant lock that is handed on in the order of arrival.")
       .def(py::init<>())
       .def("enter", &enter, "Take it; wait for those who came before.")
@@ -86,14 +87,12 @@ void bind_fair_lock(py::module_& m) {
                              "Whether no thread may enter any more.")
       .def_property_readonly("forked", &FairLock::forked,
                              "Whether this process is a fork of the one that made it.");
-  py::class_<Attempt>(m, "LockAttempt",
-                      "A lock that is taken for a block if that needs no waiting.")
+  Class<Attempt>(m, "LockAttempt", "A lock that is taken for a block if that needs no waiting.")
       .def("__enter__", [](Attempt& self) { return self.is_taken = self.lock->try_enter(); })
       .def("__exit__", [](Attempt& self, const py::args& /*error*/) {
         if (std::exchange(self.is_taken, false)) self.lock->leave();
       });
-  py::class_<LockScope>(m, "LockScope",
-                        "What `Turns` is built on: a lock for the length of a block.")
+  Class<LockScope>(m, "LockScope", "What `Turns` is built on: a lock for the length of a block.")
       .def(py::init([](LockScope* outer) {
              auto scope = std::make_unique<LockScope>();
              if (outer != nullptr) outer->inner = scope->lock;

@@ -141,20 +141,19 @@ std::uint64_t due_number(const HotCall& self) { return self.path().due_number; }
 }  // namespace
 
 void bind_hot_path(py::module_& m) {
-  py::class_<Flag, std::shared_ptr<Flag>>(m, "Flag", "A truth that any thread may set.")
+  Class<Flag, std::shared_ptr<Flag>>(m, "Flag", "A truth that any thread may set.")
       .def(py::init<>())
       .def_property(
           "value", [](const Flag& self) { return self.is_set.load(std::memory_order_relaxed); },
           [](Flag& self, bool value) { self.is_set.store(value, std::memory_order_relaxed); },
           "The truth; True at first.");
-  py::class_<PythonEngine, selfheal::runtime::Engine>(m, "PythonEngine",
-                                                      "An engine that calls a Python function.")
+  Class<PythonEngine, selfheal::runtime::Engine>(m, "PythonEngine",
+                                                 "An engine that calls a Python function.")
       .def(py::init(&make_engine), py::kw_only(), py::arg("run"), py::arg("tapped"),
            py::arg("inputs"), py::arg("outputs"), py::arg("taps"));
 
   using Tensors = std::vector<OutsideTensor::Description>;
-  py::class_<HotCall> cls(m, "HotPath", "What surrounds an inference, in one call.",
-                          py::is_final());
+  Class<HotCall> cls(m, "HotPath", "What surrounds an inference, in one call.", py::is_final());
   cls.def(py::init([](std::shared_ptr<FairLock> inference_lock, py::object signals,
                       py::object monitor, py::type measurement, Tensors inputs, Tensors outputs,
                       py::type prediction, py::type predictions, std::shared_ptr<Flag> trusted,

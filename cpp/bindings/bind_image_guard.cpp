@@ -146,7 +146,7 @@ void bind_image_guard(py::module_& m) {
       "keyed_hash_backend", [] { return py::str(std::string(keyed_hash_backend())); },
       "Name the backend in use.");
 
-  py::class_<HeldParity, std::shared_ptr<HeldParity>>(m, "Parity", "An erasure code over blocks.")
+  Class<HeldParity, std::shared_ptr<HeldParity>>(m, "Parity", "An erasure code over blocks.")
       .def(py::init([](const std::shared_ptr<HeldImage>& image, std::int64_t group_blocks,
                        std::int64_t parity_blocks) {
              return HeldParity{image, Parity(image->get(), to_size("group_blocks", group_blocks),
@@ -168,21 +168,21 @@ void bind_image_guard(py::module_& m) {
           "Parity, its checksums and its keyed hashes, writable: for tests that damage them.")
       .def("memory_bytes", &of_parity<&Parity::memory_bytes>, "Bytes held, fixed at construction.");
 
-  py::class_<Finding>(m, "Finding", "One damage, and what became of it.", py::is_final())
+  Class<Finding>(m, "Finding", "One damage, and what became of it.", py::is_final())
       .def_property_readonly("part", &part_name, "What was damaged.")
       .def_property_readonly("source", &source_name, "Where the right bytes came from.")
       .def_property_readonly("healed", &Finding::is_healed, "Whether it is right again.")
-      .def_readonly("by_key", &Finding::is_by_key, "Whether only the keyed hash told.")
-      .def_readonly("block", &Finding::block, "Number of the block.")
-      .def_readonly("wrong_bits", &Finding::wrong_bits, "Live bits that were wrong.")
+      .def_property_readonly("by_key", &Finding::is_by_key, "Whether only the keyed hash told.")
+      .def_property_readonly("block", &Finding::block, "Number of the block.")
+      .def_property_readonly("wrong_bits", &Finding::wrong_bits, "Live bits that were wrong.")
       .def_property_readonly("flips", &flips, "(offset in the block, mask) of the first ones.")
       .def("__repr__", [](const Finding& self) {
         return py::str("Finding(part={!r}, block={}, wrong_bits={}, source={!r})")
             .format(part_name(self), self.block, self.wrong_bits, source_name(self));
       });
 
-  py::class_<HeldGuard, std::shared_ptr<HeldGuard>>(m, "ImageGuard",
-                                                    "Finds damage and heals it at once.")
+  Class<HeldGuard, std::shared_ptr<HeldGuard>>(m, "ImageGuard",
+                                               "Finds damage and heals it at once.")
       .def(py::init(&make_guard), py::arg("image"), py::arg("pool") = py::none(),
            py::arg("parity") = py::none(), py::arg("seed") = 0)
       .def("step", &step, py::arg("fast_bytes"), py::arg("keyed_bytes") = 0,

@@ -89,7 +89,7 @@ std::vector<Generation> generations(const HeldSet& self) {
 }  // namespace
 
 void bind_image_set(py::module_& m) {
-  py::class_<HeldSet>(m, "ImageSet", "All images of a model, changed together or not at all.")
+  Class<HeldSet>(m, "ImageSet", "All images of a model, changed together or not at all.")
       .def(py::init([](const std::vector<std::shared_ptr<HeldGuard>>& guards) {
              for (const auto& guard : guards) {
                if (!guard) refuse("guards", "guards of images", "None");

@@ -53,8 +53,8 @@ py::array_t<double> window(const InferenceMonitor& self) {
 }  // namespace
 
 void bind_inference_monitor(py::module_& m) {
-  py::class_<InferenceMonitor> cls(
-      m, "InferenceMonitor", "A bank of charts, and what needs no chart: repeats, flat inputs.");
+  Class<InferenceMonitor> cls(m, "InferenceMonitor",
+                              "A bank of charts, and what needs no chart: repeats, flat inputs.");
   cls.def(py::init(&make_monitor), py::arg("references"), py::arg("arl0"), py::kw_only(),
           py::arg("flat"), py::arg("max_repeats"), py::arg("max_frozen") = 0,
           py::arg("latch") = false)
@@ -64,8 +64,7 @@ void bind_inference_monitor(py::module_& m) {
            "Whether the latest 64 updates raised no alarm and look like the reference.")
       .def("accept", &InferenceMonitor::accept, "Take lasting shifts that were told for normal.")
       .def("reset", &InferenceMonitor::reset, "Forget charts and history; counters go on.")
-      .def_property_readonly("bank", &InferenceMonitor::bank,
-                             py::return_value_policy::reference_internal, "The bank, or None.")
+      .def_property_readonly("bank", &InferenceMonitor::bank, "The bank, or None.")
       .def_property_readonly("window", &window, "Scores of the latest updates, oldest first.")
       .def_property_readonly(
           "nonfinite_alarm", [](const InferenceMonitor& s) { return s.alarms().nonfinite; },

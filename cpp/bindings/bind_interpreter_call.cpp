@@ -9,6 +9,7 @@
 
 namespace {
 
+using selfheal::python::Class;
 using selfheal::python::TensorPort;
 using selfheal::runtime::TensorEngine;
 using selfheal::runtime::TensorMemory;
@@ -87,11 +88,11 @@ class InterpreterCall : public TensorEngine {
 }  // namespace
 
 void bind_engine(py::module_& m) {
-  py::class_<selfheal::runtime::Engine>(m, "Engine", "What a HotPath runs.");
+  Class<selfheal::runtime::Engine>(m, "Engine", "What a HotPath runs.");
 }
 
 void bind_interpreter_call(py::module_& m) {
-  py::class_<InterpreterCall, selfheal::runtime::Engine>(
+  Class<InterpreterCall, selfheal::runtime::Engine>(
       m, "InterpreterCall", "Copy in, invoke and copy out, through fixed addresses.")
       .def(py::init<py::object, const std::vector<Address>&, const std::vector<Address>&,
                     const std::vector<Address>&>(),

@@ -27,7 +27,7 @@ std::uint64_t random_seed() {
 }
 
 template <typename Detector>
-void define_warning(py::class_<Detector>& cls) {
+void define_warning(Class<Detector>& cls) {
   cls.def_property_readonly("warning_detected", &Detector::warning_detected,
                             "Whether the last update was a warning short of an alarm.");
   define_detector(cls);
@@ -36,7 +36,7 @@ void define_warning(py::class_<Detector>& cls) {
 }  // namespace
 
 void bind_learning_detectors(py::module_& m) {
-  py::class_<Adwin> adwin(m, "Adwin", "Adaptive window; alarms equal river's.");
+  Class<Adwin> adwin(m, "Adwin", "Adaptive window; alarms equal river's.");
   adwin
       .def(py::init([](double delta, std::int64_t clock, std::int64_t max_buckets,
                        std::int64_t min_window_length, std::int64_t grace_period, bool track_onset,
@@ -55,7 +55,7 @@ void bind_learning_detectors(py::module_& m) {
       .def_property_readonly("estimation", &Adwin::estimation, "Their mean.");
   define_detector(adwin);
 
-  py::class_<Kswin> kswin(m, "Kswin", "Kolmogorov-Smirnov windows; alarms equal river's.");
+  Class<Kswin> kswin(m, "Kswin", "Kolmogorov-Smirnov windows; alarms equal river's.");
   kswin
       .def(py::init([](double alpha, std::int64_t window_size, std::int64_t stat_size,
                        std::optional<std::uint64_t> seed, bool track_onset, bool latch) {
@@ -69,25 +69,25 @@ void bind_learning_detectors(py::module_& m) {
       .def_property_readonly("p_value", &Kswin::p_value, "Of the latest test.");
   define_detector(kswin);
 
-  py::class_<Ddm> ddm(m, "Ddm", "Drift detection method on errors; alarms equal river's.");
+  Class<Ddm> ddm(m, "Ddm", "Drift detection method on errors; alarms equal river's.");
   ddm.def(py::init<double, double, double, bool, bool>(), py::arg("warm_start") = 30.0,
           py::arg("warning_threshold") = 2.0, py::arg("drift_threshold") = 3.0,
           py::arg("track_onset") = true, py::arg("latch") = false);
   define_warning(ddm);
 
-  py::class_<Eddm> eddm(m, "Eddm", "Distances between errors; alarms equal river's.");
+  Class<Eddm> eddm(m, "Eddm", "Distances between errors; alarms equal river's.");
   eddm.def(py::init<double, double, double, bool, bool>(), py::arg("warm_start") = 30.0,
            py::arg("alpha") = 0.95, py::arg("beta") = 0.9, py::arg("track_onset") = true,
            py::arg("latch") = false);
   define_warning(eddm);
 
-  py::class_<HddmA> hddm_a(m, "HddmA", "Hoeffding's bound on means; alarms equal river's.");
+  Class<HddmA> hddm_a(m, "HddmA", "Hoeffding's bound on means; alarms equal river's.");
   hddm_a.def(py::init<double, double, bool, bool, bool>(), py::arg("drift_confidence") = 0.001,
              py::arg("warning_confidence") = 0.005, py::arg("two_sided_test") = false,
              py::arg("track_onset") = true, py::arg("latch") = false);
   define_warning(hddm_a);
 
-  py::class_<HddmW> hddm_w(m, "HddmW", "McDiarmid's bound on averages; alarms equal river's.");
+  Class<HddmW> hddm_w(m, "HddmW", "McDiarmid's bound on averages; alarms equal river's.");
   hddm_w.def(py::init<double, double, double, bool, bool, bool>(),
              py::arg("drift_confidence") = 0.001, py::arg("warning_confidence") = 0.005,
              py::arg("lambda_val") = 0.05, py::arg("two_sided_test") = false,

@@ -6,7 +6,7 @@
 void bind_moments(py::module_& m) {
   using namespace selfheal;
   using namespace selfheal::python;
-  py::class_<Moments> cls(m, "Moments", "Mean and variance, of all samples or of a window.");
+  Class<Moments> cls(m, "Moments", "Mean and variance, of all samples or of a window.");
   cls.def(py::init([](std::optional<std::int64_t> window) {
             return Moments(window ? to_size("window", *window, 1) : 0);
           }),

@@ -92,7 +92,7 @@ std::vector<std::size_t> left_out(const MonitorBank& bank, std::size_t signal) {
 }  // namespace
 
 void bind_monitor_bank(py::module_& m) {
-  py::class_<MonitorBank> bank(m, "MonitorBank", "Many signals under one false-alarm promise.");
+  Class<MonitorBank> bank(m, "MonitorBank", "Many signals under one false-alarm promise.");
   bank.def(py::init([](const py::sequence& references, double arl0, bool latch) {
              std::vector<std::vector<Reference>> held;
              const bool one = py::len(references) > 0 && py::isinstance<Reference>(references[0]);
@@ -183,7 +183,7 @@ void bind_monitor_bank(py::module_& m) {
   define_state<MonitorBank>(bank);
   define_pickle<MonitorBank>(bank);
 
-  py::class_<SignalMonitor> monitor(m, "SignalMonitor", "The default bank on one signal.");
+  Class<SignalMonitor> monitor(m, "SignalMonitor", "The default bank on one signal.");
   monitor
       .def(py::init([](const Reference& reference, double arl0, bool latch) {
              return SignalMonitor(reference, arl0, latch);

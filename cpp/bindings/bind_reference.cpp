@@ -6,7 +6,7 @@
 void bind_reference(py::module_& m) {
   using namespace selfheal;
   using namespace selfheal::python;
-  py::class_<Reference> cls(m, "Reference", "Frozen distribution that gives normal scores.");
+  Class<Reference> cls(m, "Reference", "Frozen distribution that gives normal scores.");
   cls.def(py::init([](py::handle samples) {
             return with_floats(samples, "samples", [](auto span) {
               const selfheal::python::ReleasedGil released;

@@ -116,7 +116,7 @@ AnyRingBuffer from_state(const py::bytes& blob, std::size_t most_bytes) {
 }  // namespace
 
 void bind_ring_buffer(py::module_& m) {
-  py::class_<AnyRingBuffer>(m, "RingBuffer", "Fixed window over the last samples or rows.")
+  Class<AnyRingBuffer>(m, "RingBuffer", "Fixed window over the last samples or rows.")
       .def(py::init(&construct), py::arg("capacity"), py::arg("width") = py::none(),
            py::arg("dtype") = "float64")
       .def("push", &push, py::arg("x"), "Append one number, or one row.")

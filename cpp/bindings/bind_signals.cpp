@@ -70,7 +70,7 @@ BoundPass make_pass(std::vector<std::optional<TensorLayout>> inputs,
 }  // namespace
 
 void bind_signals(py::module_& m) {
-  py::class_<TensorLayout>(m, "TensorLayout", "What a tensor's elements are.", py::is_final())
+  Class<TensorLayout>(m, "TensorLayout", "What a tensor's elements are.", py::is_final())
       .def(py::init(&layout), py::arg("dtype"), py::arg("elements"), py::arg("channels") = 1,
            py::arg("scale") = 1.0, py::arg("zero_point") = 0)
       .def("__repr__", [](const TensorLayout& self) {
@@ -78,7 +78,7 @@ void bind_signals(py::module_& m) {
             .format(name_of(self.type), self.elements, self.channels, self.quantization.scale,
                     self.quantization.zero_point);
       });
-  py::class_<BoundPass>(m, "SignalPass", "Measures one inference after the other.", py::is_final())
+  Class<BoundPass>(m, "SignalPass", "Measures one inference after the other.", py::is_final())
       .def(py::init(&make_pass), py::arg("inputs"), py::arg("outputs"), py::kw_only(),
            py::arg("classifier") = py::none(), py::arg("reconstructs") = false,
            py::arg("embedding") = py::none(), py::arg("centroids") = py::none(),

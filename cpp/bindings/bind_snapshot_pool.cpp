@@ -77,8 +77,8 @@ auto of_pool(const HeldPool& self) {
 
 void bind_snapshot_pool(py::module_& m) {
   bind_restore_report(m);
-  py::class_<HeldPool, std::shared_ptr<HeldPool>>(m, "SnapshotPool",
-                                                  "Saved states of an image in one fixed arena.")
+  Class<HeldPool, std::shared_ptr<HeldPool>>(m, "SnapshotPool",
+                                             "Saved states of an image in one fixed arena.")
       .def(py::init([](const std::shared_ptr<HeldImage>& image, std::int64_t capacity,
                        std::int64_t generations) {
              WeightImage& live = image->get();

@@ -89,8 +89,7 @@ auto of_scrubber(const HeldScrubber& self) {
 }  // namespace
 
 void bind_weight_image(py::module_& m) {
-  py::class_<HeldImage, Images>(m, "WeightImage",
-                                "Live weights with the checksums they should have.")
+  Class<HeldImage, Images>(m, "WeightImage", "Live weights with the checksums they should have.")
       .def(py::init<py::handle, const std::vector<RegionTuple>&, std::int64_t,
                     const std::optional<py::bytes>&>(),
            py::arg("buffer"), py::arg("regions") = std::vector<RegionTuple>(),
@@ -119,7 +118,7 @@ void bind_weight_image(py::module_& m) {
       .def_property_readonly("released", &HeldImage::is_released, "Whether release() was called.")
       .def("memory_bytes", &HeldImage::memory_bytes, "Bytes held, fixed at construction.");
 
-  py::class_<HeldScrubber>(m, "Scrubber", "Checks an image in slices, round and round.")
+  Class<HeldScrubber>(m, "Scrubber", "Checks an image in slices, round and round.")
       .def(py::init([](const Images& image, std::uint64_t seed, bool keyed) {
              const WeightImage& live = image->get();
              return HeldScrubber{image, Scrubber(live, seed, keyed),

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "arrays.hpp"
+#include "class.hpp"
 
 void bind_compiled_model(py::module_& m);
 void bind_crc32c(py::module_& m);

@@ -6,6 +6,7 @@
 #include <variant>
 
 #include "arrays.hpp"
+#include "class.hpp"
 #include "fast_update.hpp"
 #include "pickled.hpp"
 #include "selfheal/base/state_codec.hpp"
@@ -118,7 +119,7 @@ py::array_t<std::int64_t> update_many(Detector& detector, py::handle samples) {
 // state and what follows from it. A class derived in Python restores and clones its own: a copy is
 // made by __new__ and __setstate__, as copy and pickle do.
 template <typename Detector>
-void define_detector_state(py::class_<Detector>& cls) {
+void define_detector_state(Class<Detector>& cls) {
   cls.def(
          "state", [](const Detector& self) { return to_bytes(self.state()); },
          "Give the whole state as a versioned, checksummed blob.")
@@ -156,7 +157,7 @@ bool is_since_start(const Detector& self) {
 }
 
 template <typename Detector>
-void define_detector(py::class_<Detector>& cls) {
+void define_detector(Class<Detector>& cls) {
   define_fast_update<Detector>(cls);
   cls.def("update_many", &update_many<Detector>, py::arg("samples"),
           "Take samples in order; return the int64 positions of those that raised the alarm.")
