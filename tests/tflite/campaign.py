@@ -17,7 +17,8 @@ from tests.tflite.mutations import mutate, sites
 
 from selfheal_edge.errors import ModelFormatError
 from selfheal_edge.tflite.file.model_file import ModelFile
-from selfheal_edge.tflite.sandbox.known import KernelsName, RuntimeName
+from selfheal_edge.tflite.sandbox.known import KernelsName
+from selfheal_edge.tflite.sandbox.packages import RuntimeName
 from selfheal_edge.tflite.sandbox.probe import Prober
 
 _MODULES = {"litert": "ai_edge_litert.interpreter", "tflite_runtime": "tflite_runtime.interpreter"}

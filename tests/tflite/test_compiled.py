@@ -32,7 +32,7 @@ from selfheal_edge.tflite.runtimes.compiled import CompiledInstance
 from selfheal_edge.tflite.runtimes.litert import LiteRt
 from selfheal_edge.tflite.runtimes.protocol import RuntimeName
 from selfheal_edge.tflite.runtimes.tflite_runtime import TfliteRuntime
-from selfheal_edge.tflite.sandbox.known import runtime_version
+from selfheal_edge.tflite.sandbox.packages import runtime_version
 
 needs_litert = pytest.mark.skipif("litert" not in RUNTIMES, reason="LiteRT is not installed")
 compiles = pytest.mark.skipif(

@@ -11,6 +11,7 @@ from selfheal_edge import __version__
 from selfheal_edge.cli.store_parser import add_store_commands, run_store_command
 from selfheal_edge.errors import IntegrityError, SelfHealError, StoreError, StoreVersionError
 from selfheal_edge.text import MESSAGE, shown
+from selfheal_edge.tflite.sandbox.packages import PACKAGES
 
 __all__ = ["main"]
 
@@ -25,7 +26,7 @@ def _parser() -> argparse.ArgumentParser:
     runtime = argparse.ArgumentParser(add_help=False)
     runtime.add_argument(
         "--runtime",
-        choices=("auto", "litert", "tflite_runtime"),
+        choices=("auto", *PACKAGES),
         default="auto",
         help="TFLite runtime to use (default: LiteRT where it is installed)",
     )

@@ -11,11 +11,12 @@ from selfheal_edge.log import logger
 from selfheal_edge.tflite.coverage.table import Coverage
 from selfheal_edge.tflite.memory.heap import allocated_bytes
 from selfheal_edge.tflite.memory.source_image import SourceImage
+from selfheal_edge.tflite.sandbox.packages import PACKAGES
 from selfheal_edge.tflite.session import Session
 
 __all__ = ["ProtectedShare", "measure_protected_share"]
 
-_LIBRARIES: Final = ("ai_edge_litert", "tflite_runtime", "selfheal_edge")
+_LIBRARIES: Final = (*(package.module for package in PACKAGES.values()), "selfheal_edge")
 
 
 @dataclass(frozen=True, slots=True)

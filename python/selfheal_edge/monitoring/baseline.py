@@ -25,7 +25,8 @@ from selfheal_edge.store.file_format import pack, unpack, write_atomically
 from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.file.rewrite import CopyOptions
 from selfheal_edge.tflite.runtimes.protocol import Array, Instance, RuntimeName
-from selfheal_edge.tflite.sandbox.known import TrialName, mark_known, runtime_version, tried_kernels
+from selfheal_edge.tflite.sandbox.known import TrialName, mark_known, tried_kernels
+from selfheal_edge.tflite.sandbox.packages import runtime_version
 from selfheal_edge.tflite.session import Fingerprint
 
 __all__ = ["Baseline", "KnownAnswers"]

@@ -24,7 +24,8 @@ from selfheal_edge.tflite.runtimes.protocol import (
     TensorSpec,
 )
 from selfheal_edge.tflite.runtimes.random_inputs import full_range_input
-from selfheal_edge.tflite.sandbox.known import is_known, loaded_version, mark_known
+from selfheal_edge.tflite.sandbox.known import is_known, mark_known
+from selfheal_edge.tflite.sandbox.packages import loaded_version
 from selfheal_edge.tflite.sandbox.policy import ProbePolicy
 from selfheal_edge.tflite.sandbox.probe_copy import probe_copy
 

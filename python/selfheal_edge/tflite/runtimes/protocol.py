@@ -13,6 +13,7 @@ from selfheal_edge import _core
 from selfheal_edge.tflite.coverage.table import CoverageTable
 from selfheal_edge.tflite.file.rewrite import ModelCopy
 from selfheal_edge.tflite.format.records import Region
+from selfheal_edge.tflite.sandbox.packages import RuntimeName
 from selfheal_edge.tflite.sandbox.policy import ProbePolicy
 
 __all__ = [
@@ -26,7 +27,6 @@ __all__ = [
 ]
 
 Array: TypeAlias = npt.NDArray[Any]
-RuntimeName: TypeAlias = Literal["litert", "tflite_runtime"]
 KernelsChoice: TypeAlias = Literal["default", "builtin"]
 
 RUNTIME_FAILURES: Final = (RuntimeError, ValueError, OSError, MemoryError, ImportError)

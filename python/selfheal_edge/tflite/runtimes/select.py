@@ -30,7 +30,7 @@ __all__ = [
     "load_runtime",
 ]
 
-RuntimeArgument: TypeAlias = Literal["auto", "litert", "tflite_runtime"]
+RuntimeArgument: TypeAlias = Literal["auto", RuntimeName]
 KernelsArgument: TypeAlias = Literal["auto", "default", "builtin"]
 
 _RUNTIMES: Final[dict[RuntimeName, Callable[[], Runtime]]] = {

@@ -9,7 +9,7 @@ import numpy as np
 from selfheal_edge.tflite.file.rewrite import ModelCopy
 from selfheal_edge.tflite.runtimes.interpreter import InterpreterInstance
 from selfheal_edge.tflite.runtimes.protocol import Instance, KernelsChoice, RuntimeName
-from selfheal_edge.tflite.sandbox.known import loaded_version
+from selfheal_edge.tflite.sandbox.packages import loaded_version
 from selfheal_edge.tflite.sandbox.policy import ProbePolicy
 
 __all__ = ["TfliteRuntime"]

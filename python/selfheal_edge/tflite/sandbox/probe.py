@@ -32,13 +32,8 @@ from selfheal_edge.hashing import sha256
 from selfheal_edge.text import quoted, shown
 from selfheal_edge.tflite.memory.anonymous_file import anonymous_file
 from selfheal_edge.tflite.sandbox.interpreter import ADVICE, child_environment, find_interpreter
-from selfheal_edge.tflite.sandbox.known import (
-    KernelsName,
-    RuntimeName,
-    is_known,
-    known_hashes,
-    mark_known,
-)
+from selfheal_edge.tflite.sandbox.known import KernelsName, is_known, known_hashes, mark_known
+from selfheal_edge.tflite.sandbox.packages import PACKAGES, RuntimeName
 from selfheal_edge.tflite.sandbox.policy import MEMORY_BYTES, MOST_SECONDS, TIMEOUT_S, ProbePolicy
 
 __all__ = [
@@ -52,10 +47,6 @@ __all__ = [
 _START_TIMEOUT_S: Final = 60.0
 _GRACE_S: Final = 5.0
 _CHILD: Final = Path(__file__).with_name("probe_child.py")
-_MODULES: Final = {
-    "litert": "ai_edge_litert.interpreter",
-    "tflite_runtime": "tflite_runtime.interpreter",
-}
 _DOING: Final = {
     "start": "it was starting",
     "load": "loading the model",
@@ -163,8 +154,8 @@ class Prober:
         memory_bytes: int = MEMORY_BYTES,
         python: str | None = None,
     ) -> None:
-        if runtime not in _MODULES:
-            raise ValueError(f"runtime: expected 'litert' or 'tflite_runtime', got {runtime!r}")
+        if runtime not in PACKAGES:
+            raise ValueError(f"runtime: expected {' or '.join(PACKAGES)}, got {runtime!r}")
         if kernels not in get_args(KernelsName):
             raise ValueError(
                 f"kernels: expected {' or '.join(get_args(KernelsName))}, got {kernels!r}"
@@ -275,7 +266,7 @@ class Prober:
             finally:
                 os.close(inherited)
                 theirs.close()
-            module = _MODULES[self._runtime]
+            module = f"{PACKAGES[self._runtime].module}.interpreter"
             setup = {"module": module, "sys_path": [os.path.abspath(p) for p in sys.path]}
             answer = _first_answer(ours, setup, python)
             if "unavailable" in answer:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from selfheal_edge.tflite.file.rewrite import ModelCopy
-from selfheal_edge.tflite.sandbox.known import KernelsName, RuntimeName, is_known
+from selfheal_edge.tflite.sandbox.known import KernelsName, is_known
+from selfheal_edge.tflite.sandbox.packages import RuntimeName
 from selfheal_edge.tflite.sandbox.policy import ProbePolicy
 
 __all__ = ["probe_copy"]
