@@ -18,7 +18,7 @@ namespace selfheal::python {
 /// What a getset descriptor reads.
 struct Property {
   PyObject* (*read)(const Property& property, void* held, PyObject* self);
-  const std::type_info* type;     // of what `held` points to
+  const std::type_info* type;      // of what `held` points to
   alignas(void*) void* code[2]{};  // the function, or the pointer to a member
 };
 
@@ -57,10 +57,7 @@ PyObject* read_property(const Property& property, void* held, PyObject* self) {
   constexpr auto kPolicy = std::is_reference_v<Result> || std::is_pointer_v<Result>
                                ? py::return_value_policy::reference_internal
                                : py::return_value_policy::move;
-  return Caster::cast(result(),
-                      kPolicy,
-                      self)
-      .ptr();
+  return Caster::cast(result(), kPolicy, self).ptr();
 }
 
 }  // namespace detail
@@ -81,8 +78,8 @@ class Class : public py::class_<T, Options...> {
   }
   /// py::init and py::pickle.
   template <typename Init, typename... Extra>
-    requires(!std::is_convertible_v<Init, const char*>)
-  Class& def(Init&& init, const Extra&... extra) {
+  requires(!std::is_convertible_v<Init, const char*>) Class& def(Init&& init,
+                                                                 const Extra&... extra) {
     Base::def(std::forward<Init>(init), detail::plain(extra)...);
     return *this;
   }
