@@ -211,6 +211,14 @@ def tests_long(session: nox.Session, runtime: str) -> None:
 
 
 @nox.session
+@nox.parametrize("runtime", RUNTIMES)
+def rules(session: nox.Session, runtime: str) -> None:
+    """Rules of validation on trial: what each prevented that the child process would not bear."""
+    _install(session, runtime, "test")
+    session.run("python", "-m", "tests.tflite.rules_on_trial", *session.posargs)
+
+
+@nox.session
 def cpp_package(session: nox.Session) -> None:
     """Install the core for C++ users; examples/cpp, built with it, keeps its states to the bit."""
     session.run(".ci/cpp-package", external=True)
