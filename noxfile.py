@@ -235,7 +235,7 @@ def arm(session: nox.Session) -> None:
 def bench(session: nox.Session, runtime: str) -> None:
     """Every benchmark once; pass --quick for a check of function."""
     _install(session, runtime, "cli", "bench")
-    for script in ("guard", "detectors", "integrity", "bit_search"):
+    for script in ("guard", "detectors", "integrity", "bit_search", "store"):
         session.run("python", f"benchmarks/{script}.py", *session.posargs)
 
 

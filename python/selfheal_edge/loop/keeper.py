@@ -309,10 +309,11 @@ class Keeper:
             return {}
         state, remembered = freeze(is_last)
         del freeze  # what follows takes a while, and the model need not wait for it
-        rows: dict[tuple[str, str], bytes | None] = {(_STATE, _LOOP): remembered.to_bytes()}
+        rows: dict[tuple[str, str], bytes | None] = {}
         if self._monitor_rows is not None and state is not None:
             for name, row in self._monitor_rows.rows(state(), whole=is_last).items():
                 rows[_STATE, name] = row
+        rows[_STATE, _LOOP] = remembered.to_bytes()
         return rows
 
     def _look_into_inbox(

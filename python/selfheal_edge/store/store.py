@@ -30,7 +30,7 @@ __all__ = ["Counter", "Link", "Store", "StoreState"]
 
 _DAY_SECONDS: Final = 86_400.0
 _BATCH_SECONDS: Final = 5.0
-_STATE_SECONDS: Final = 55.0
+_STATE_SECONDS: Final = 58.0
 _LONGEST_PAUSE: Final = 300.0
 _MOST_WAITING_RECORDS: Final = 4096
 _MOST_WAITING_BYTES: Final = 4 << 20
