@@ -22,8 +22,8 @@ namespace {
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
 struct Backends {
-  std::array<std::string_view, 4> names{};
-  std::array<const detail::TensorSums*, 4> sums{};
+  std::array<std::string_view, 3> names{};
+  std::array<const detail::TensorSums*, 3> sums{};
   std::size_t count = 0;
 
   void add(const detail::TensorSums& found) noexcept {
@@ -35,11 +35,6 @@ struct Backends {
 const Backends& found_backends() noexcept {
   static const Backends found = [] {
     Backends list;
-#if defined(SELFHEAL_AVX512BW)
-    if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")) {
-      list.add(detail::avx512_sums);
-    }
-#endif
 #if defined(SELFHEAL_AVX2)
     if (__builtin_cpu_supports("avx2")) list.add(detail::avx2_sums);
 #endif
