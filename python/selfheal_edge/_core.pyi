@@ -2722,6 +2722,10 @@ class ImageSet(metaclass=_Pybind11Type):
         """Give the first generation with the same content on purpose."""
 
     @property
+    def next_generation(self) -> int:
+        """The smallest number that no generation has had in any image."""
+
+    @property
     def active(self) -> int:
         """The generation that the live bytes are meant to be."""
 

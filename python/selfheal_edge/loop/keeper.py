@@ -41,6 +41,10 @@ _SERVES: Final = "serves"
 _IDS_A_START: Final = 1 << 42
 _MOST_ID: Final = 1 << 63
 _LONGEST_WAIT: Final = 0.5
+_NOT_CLOSED: Final = (
+    "the process before ended without close: its events of the latest seconds, and what the charts "
+    "gathered since the latest commit, are lost"
+)
 _CUT_SHORT: Final = "the process ended during its trial"
 
 
@@ -93,6 +97,7 @@ class Keeper:
         self._first = drawn if row is None else int.from_bytes(row, "little")
         if self._first >= _MOST_ID - 2 * _IDS_A_START:
             self._first = drawn
+        self._was_cut_short = self._ended_without_close()
         self._is_reserved = False
         self._reserved = threading.Event()
         self.store.soon(self._reserve)
@@ -278,9 +283,20 @@ class Keeper:
         """Write to the journal that a start has ended, and how."""
         how = "the charts go on" if self._goes_on else "the charts begin anew"
         how = "a new store" if self.before is None else how
-        journal.add(EventKind.OPENED, 0, outcome=f"generation {generation}; {how}")
+        evidence = (_NOT_CLOSED,) if self._was_cut_short else ()
+        outcome = f"generation {generation}; {how}"
+        journal.add(EventKind.OPENED, 0, evidence=evidence, outcome=outcome)
         if self.generations is not None:
             self.store.soon(self.generations.keep_golden)
+
+    def _ended_without_close(self) -> bool:
+        """Whether the process before was ended before it could write what it knew."""
+        try:
+            last = self.store.last_record()
+        except (StoreError, IntegrityError) as error:
+            self._problems.append(str(error))
+            return True
+        return last is not None and json.loads(last).get("kind") != EventKind.CLOSED.value
 
     def _read(self, area: str, name: str) -> bytes | None:
         try:

@@ -23,6 +23,7 @@ __all__ = ["Found", "KeptGenerations"]
 
 _MODEL: Final = "model"
 _ACTIVE: Final = "active"
+_LATEST: Final = "latest"
 _TRIAL: Final = "trial"
 _HELD: Final = "held"
 
@@ -104,9 +105,15 @@ class KeptGenerations:
             return ()
 
     @property
-    def next_number(self) -> int:
-        """The smallest number that no generation of the store has."""
-        return 1 + max((row.number for row in self._all()), default=0)
+    def latest(self) -> int:
+        """The largest number that a generation has had on this device; none is given twice."""
+        try:
+            row = self._store.get(_MODEL, _LATEST)
+            named = 0 if row is None else int(row)
+        except (StoreError, IntegrityError, ValueError) as error:
+            self.problems.append(str(error))
+            named = 0
+        return max((named, *(row.number for row in self._all())))
 
     # ---------------------------------------------------------------- while it serves
 
@@ -125,7 +132,7 @@ class KeptGenerations:
             Whether they are safe; what the user asks for acts all the same.
         """
         fields = {"state": _TRIAL, "wall": time.time()}
-        return self._guarded(self._rows.save, number, self._copy.file_with(source), fields)
+        return self._save(number, source, fields)
 
     def confirm(self, number: int, answers: KnownAnswers) -> None:
         """Take note that a trial has held: this generation serves, also after a restart."""
@@ -139,8 +146,7 @@ class KeptGenerations:
 
     def add(self, number: int, source: bytes, answers: KnownAnswers) -> None:
         """Store weights that serve already."""
-        data = self._copy.file_with(source)
-        self._guarded(self._rows.save, number, data, self._held(answers))
+        self._save(number, source, self._held(answers))
 
     def activate(self, number: int) -> None:
         """Take note that this generation is to serve; before it does.
@@ -159,6 +165,11 @@ class KeptGenerations:
     def drop(self, number: int) -> None:
         """Forget a generation."""
         self._guarded(self._rows.drop, number)
+
+    def _save(self, number: int, source: bytes, fields: Mapping[str, Any]) -> bool:
+        latest = Row(_MODEL, _LATEST, b"%d" % max(number, self.latest))
+        data = self._copy.file_with(source)
+        return self._guarded(self._rows.save, number, data, fields, (latest,))
 
     def _held(self, answers: KnownAnswers) -> dict[str, Any]:
         return {

@@ -95,7 +95,7 @@ class RepairExecutor:
     def snapshot(self, prediction: int) -> int:
         """Do what `SelfHealingModel.snapshot` says."""
         kept = self._kept
-        taken = self.weights.take(at_least=0 if kept is None else kept.next_number)
+        taken = self.weights.take(at_least=self._least_number())
         self._journal.add(EventKind.SNAPSHOT, prediction, outcome=f"generation {taken}")
         if kept is not None:
             answers = self._known[self.weights.origin(taken)]
@@ -177,11 +177,15 @@ class RepairExecutor:
 
     def _proposed(self, source: bytes) -> int:
         """Have new weights stored before they act; return the least number that they may have."""
-        if self._kept is None:
-            return 0
-        number = max(self._kept.next_number, 1 + max(self.weights.generations, default=0))
-        self._kept.propose(number, source)
+        number = self._least_number()
+        if self._kept is not None:
+            self._kept.propose(number, source)
         return number
+
+    def _least_number(self) -> int:
+        """Return the number of the next generation: one that none has had on this device."""
+        before = 0 if self._kept is None else self._kept.latest
+        return max(self.weights.next_generation, before + 1)
 
     def _adopt(self, proposed: int) -> int:
         """Adopt what is live; `proposed` is what `_proposed` returned for it."""

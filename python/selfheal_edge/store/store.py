@@ -315,6 +315,19 @@ class Store:
             held = self._readable
             return (0, b"") if held is None else (held.journal.next, held.journal.head)
 
+    def last_record(self) -> bytes | None:
+        """Return the body of the journal's newest record on the medium, or None.
+
+        Raises
+        ------
+        IntegrityError, StoreError
+            As `get`.
+        """
+        with self._mutex:
+            held = self._readable
+            found = None if held is None else held.last_record()
+            return None if found is None else found.body
+
     def records(self) -> list[bytes]:
         """Return the bodies of all records that are kept, oldest first; those that wait included.
 
