@@ -96,7 +96,7 @@ def serve(path: str, baseline: she.Baseline, seed: int, say: Callable[..., None]
             say("answered", model.weights.active, answers_of(model))
         else:
             predictions = model.health.predictions
-            store._gather()  # noqa: SLF001
+            store.gather()
             store.commit()
             state = model.health.store
             assert state is not None

@@ -29,7 +29,14 @@ from selfheal_edge.loop import incidents as heard
 from selfheal_edge.loop.actions import Action
 from selfheal_edge.loop.incidents import AnyIncident, Step
 from selfheal_edge.loop.remembered import Remembered
-from selfheal_edge.loop.state import INTEGRITY, LoopState, Repair, Why
+from selfheal_edge.loop.state import (
+    INTEGRITY,
+    LoopState,
+    ModelTrial,
+    PeriodicTrigger,
+    Repair,
+    Why,
+)
 from selfheal_edge.monitoring.monitor import SENSOR_ALARMS, Alarm
 from selfheal_edge.repair.protocol import RepairCase
 from selfheal_edge.store.failures import Failure, with_failure
@@ -59,6 +66,8 @@ def decide(state: LoopState, incident: AnyIncident) -> Decision:  # noqa: PLR091
             return _started(state), ()
         case heard.Restarted(before):
             return _restarted(state, before)
+        case heard.TrialBegan(sha256):
+            return _trial_began(state, sha256)
         case heard.Posted(reported):
             return _suspect(state, reported), ()
         case Incident():
@@ -69,8 +78,8 @@ def decide(state: LoopState, incident: AnyIncident) -> Decision:  # noqa: PLR091
             return _restored(state)
         case heard.MarkedUntrusted():
             return replace(state, trust=replace(state.trust, is_marked=True)), ()
-        case heard.WeightsRejected(digest, reason):
-            return _weights_rejected(state, digest, reason)
+        case heard.WeightsRejected():
+            return _weights_rejected(state, incident)
         # From our own actions.
         case heard.WeightsChecked(why, corrupt):
             return _weights_checked(state, why, corrupt)
@@ -111,7 +120,9 @@ class Wake(NamedTuple):
 
 def wake_at(state: LoopState) -> Wake:
     """Return when the loop has to look again: at the first thing that is due, or always."""
-    triggers = (state.known_answers, state.rebuild)
+    triggers = [state.known_answers, state.rebuild]
+    if state.trial is not None and state.is_calm:
+        triggers.append(state.trial.until)
     due = [t.next_prediction for t in triggers if t.next_prediction is not None]
     if state.pending:
         due.append(state.diagnose_at)
@@ -120,7 +131,7 @@ def wake_at(state: LoopState) -> Wake:
         due.append(state.backoff.at)
     if state.now.on_spare:
         due.append(state.verify_spare_at)
-    second = min(state.known_answers.next_second, state.rebuild.next_second)
+    second = min(t.next_second for t in triggers)
     return Wake(min(due, default=None), second, waits_for_signals)
 
 
@@ -239,6 +250,8 @@ def _next_step(state: LoopState, step: Step) -> Decision:  # noqa: PLR0911
             if state.is_damaged:  # what a damaged model is heard to do says nothing else
                 return replace(state, pending=()), ()
             return _ask_for_a_cause(state)
+        case Step.SCHEDULE if _trial_is_due(state):
+            return state, (do.AskKnownAnswers(Why.TRIAL),)
         case Step.SCHEDULE:
             ask = state.known_answers.is_due(number, second)
             rebuild = state.rebuild.is_due(number, second)
@@ -289,7 +302,8 @@ def _weights_checked(state: LoopState, why: Why, corrupt: tuple[CorruptBlock, ..
             outcome = "put off: every byte is sound, but no runtime like the one before was built"
             return state, (do.Record(EventKind.REPAIR, strategy="rebuild", outcome=outcome),)
         case Why.FAILED_RUN if not corrupt:
-            return state, (do.RaiseError(),)
+            state, actions = _trial_ended(state, "the runtime failed")
+            return state, (*actions, do.RaiseError())
         case Why.ALARM if corrupt:
             state = replace(state, pending=())  # a damaged model was heard
     return _repair_corruption(state, corrupt, why) if corrupt else (state, ())
@@ -311,6 +325,8 @@ def _known_answers_asked(state: LoopState, why: Why, are_right: bool) -> Decisio
     if not are_right:  # either the weights are corrupt after all, or the runtime is at fault
         state = replace(state, repair=Repair(Why.RUNTIME_FAULT))
         return state, (*_fail_over(state), do.CheckWeights(Why.RUNTIME_FAULT))
+    if why is Why.TRIAL and state.trial is not None:
+        return _trial_ended(state)
     return _restored(state) if why is Why.RETRY else (state, ())
 
 
@@ -439,11 +455,13 @@ def _strategy_tried(state: LoopState, tried: heard.RepairAttempt) -> Decision:
     return state, (record, *actions)
 
 
-def _weights_rejected(state: LoopState, digest: str, reason: str) -> Decision:
+def _weights_rejected(state: LoopState, tried: heard.WeightsRejected) -> Decision:
     """Remember weights that did not hold."""
-    failed = Failure("generation", digest, reason, prediction=state.before + state.now.prediction)
+    number = state.before + state.now.prediction
+    failed = Failure(tried.what, tried.digest, tried.reason, prediction=number)
     state = replace(state, failures=with_failure(state.failures, failed))
-    return state, (do.Record(EventKind.REJECTED, outcome=f"{digest[:16]}: {reason}"),)
+    outcome = f"{tried.what} {tried.digest[:16]}: {tried.reason}"
+    return state, (do.Record(EventKind.REJECTED, outcome=outcome),)
 
 
 # ---- 5. A trouble begins or ends
@@ -456,6 +474,7 @@ def _repair_ended(state: LoopState, *, is_restored: bool) -> Decision:
     state = replace(state, repair=None)
     actions: tuple[Action, ...] = ()
     if not is_restored:
+        state, actions = _trial_ended(state, str(repair.diagnosis))
         state = replace(state, trouble=repair.diagnosis)
         if repair.corrupt or repair.why is not Why.DIAGNOSIS or state.is_damaged:
             # Whatever the policy did: nothing may rely on a damaged model.
@@ -508,6 +527,39 @@ def _interrupted(state: LoopState) -> LoopState:
     if repair is not None and repair.why is Why.ALARM and state.is_calm:
         return replace(state, trust=replace(state.trust, is_marked=False))
     return state
+
+
+# ---- A new model file on trial
+
+
+def _trial_began(state: LoopState, sha256: str) -> Decision:
+    policy = state.policy
+    until = PeriodicTrigger(policy.trial_predictions, policy.trial_seconds)
+    until = until.restarted(state.now.prediction, state.now.second)
+    record = do.Record(EventKind.TRIAL, outcome=f"model file {sha256[:16]}")
+    return replace(state, trial=ModelTrial(sha256, until)), (record,)
+
+
+def _trial_is_due(state: LoopState) -> bool:
+    if state.trial is None or not state.is_calm:
+        return False
+    return state.trial.until.is_due(state.now.prediction, state.now.second)
+
+
+def _trial_ended(state: LoopState, reason: str = "") -> Decision:
+    """End the trial, if there is one: it has held, unless there is a reason against it."""
+    trial = state.trial
+    if trial is None:
+        return state, ()
+    state = replace(state, trial=None)
+    name = f"model file {trial.sha256[:16]}"
+    if not reason:
+        return state, (do.EndTrial(True), do.Record(EventKind.CONFIRMED, outcome=name))
+    number = state.before + state.now.prediction
+    failed = Failure("update", trial.sha256, reason, prediction=number)
+    state = replace(state, failures=with_failure(state.failures, failed))
+    outcome = f"{name}: {reason}; the one before serves from the next start on"
+    return state, (do.EndTrial(False), do.Record(EventKind.REJECTED, outcome=outcome))
 
 
 # ---- The spare

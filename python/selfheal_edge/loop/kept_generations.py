@@ -75,12 +75,16 @@ class KeptGenerations:
             self.problems.append(f"golden serves: {error}")
             return 0
 
+    @property
     def interrupted(self) -> tuple[str, ...]:
-        """Forget the generations whose trial the end of the process has ended; return digests."""
-        gone = tuple(row for row in self._all() if row.fields.get("state") == _TRIAL)
-        for row in gone:
-            self._guarded(self._rows.drop, row.number)
-        return tuple(row.digest for row in gone)
+        """Digests of the generations whose trial the end of the process has ended."""
+        return tuple(row.digest for row in self._all() if row.fields.get("state") == _TRIAL)
+
+    def forget_interrupted(self) -> None:
+        """Drop them."""
+        for row in self._all():
+            if row.fields.get("state") == _TRIAL:
+                self._guarded(self._rows.drop, row.number)
 
     def found(self) -> tuple[Found, ...]:
         """Return all that are held, but golden, each verified; what is damaged is told and left."""

@@ -6,7 +6,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Literal
 
-from selfheal_edge.calibration.commissioning import cross_check, record_known_answers
+from selfheal_edge.calibration.commissioning import (
+    cross_check,
+    prove_known_answers,
+    record_known_answers,
+)
 from selfheal_edge.errors import (
     ForkedProcessError,
     IntegrityError,
@@ -21,8 +25,11 @@ from selfheal_edge.log import logger
 from selfheal_edge.monitoring.baseline import Baseline, KnownAnswers
 from selfheal_edge.store.journal import EventKind, Journal
 from selfheal_edge.text import LIST, shown
+from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.flip_check import FlipEffort
 from selfheal_edge.tflite.runtimes.protocol import RUNTIME_FAILURES, Instance
+from selfheal_edge.tflite.runtimes.select import KernelsArgument, RuntimeArgument
+from selfheal_edge.tflite.sandbox.policy import ProbePolicy
 from selfheal_edge.tflite.session import Session
 from selfheal_edge.trial.proof import REPEATS, RepairAttempts
 
@@ -146,6 +153,36 @@ class RepairExecutor:
             if self._kept is not None:
                 self._kept.drop(generation)
         return dropped
+
+    def prove_update(
+        self,
+        model: ModelFile,
+        baseline: Baseline,
+        how: tuple[RuntimeArgument, KernelsArgument, int],
+        probe: ProbePolicy,
+    ) -> Baseline:
+        """Prove a new model file beside the one that runs, which must be sound itself.
+
+        Returns
+        -------
+        Baseline
+            With the known answers as recorded here.
+
+        Raises
+        ------
+        IntegrityError
+            When either gives other answers than it should.
+        ModelFormatError, BaselineMismatchError
+            When the file cannot run here, or is of another baseline.
+        """
+        if not self.known_answers_right():
+            raise IntegrityError("update: expected the model that runs to be sound")
+        baseline.check_model(model.sha256)
+        fresh = Session(model, *how, baseline.taps, baseline.made, probe)
+        try:
+            return prove_known_answers(fresh, baseline)
+        finally:
+            fresh.close()
 
     def tell_problems(self, prediction: int) -> None:
         """Write to the journal what of the generations could not be kept."""

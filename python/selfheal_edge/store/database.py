@@ -467,23 +467,6 @@ class Database:
         with _sqlite_errors(self._name):
             return {row[0] for row in self._db.execute("SELECT name FROM block")}
 
-    def last_record(self) -> Record | None:
-        """Return the journal's newest record, or None.
-
-        Raises
-        ------
-        IntegrityError, StoreError
-            As `get`.
-        """
-        last = self._root.journal.next - 1
-        with _sqlite_errors(self.path):
-            row = self._db.execute("SELECT body FROM journal WHERE seq = ?", (last,)).fetchone()
-        if row is None:
-            return None
-        if not isinstance(row[0], bytes):
-            raise IntegrityError(f"{self.path}: expected bytes in record {last}")
-        return Record(last, row[0], self._root.journal.head)
-
     def records(self, first: int = 0) -> Iterator[Record]:
         """Yield the journal's records from number `first` on, each verified along the chain.
 

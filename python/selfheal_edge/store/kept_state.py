@@ -121,6 +121,10 @@ class KeptState:
         self._lengths[name] = len(row)
         return row, int.from_bytes(row[_MARK : _MARK + 4], "little")
 
+    def renamed(self, name: str) -> KeptState:
+        """Return the same under another name, of which nothing is written yet."""
+        return KeptState(name, self._origin)
+
     @classmethod
     def found(cls, name: str, rows: Mapping[str, bytes]) -> tuple[KeptState, bytes] | None:
         """Return what goes on from rows, and the state that they hold; None where they hold none.

@@ -315,19 +315,6 @@ class Store:
             held = self._readable
             return (0, b"") if held is None else (held.journal.next, held.journal.head)
 
-    def last_record(self) -> bytes | None:
-        """Return the body of the journal's newest record on the medium, or None.
-
-        Raises
-        ------
-        IntegrityError, StoreError
-            As `get`.
-        """
-        with self._mutex:
-            held = self._readable
-            found = None if held is None else held.last_record()
-            return None if found is None else found.body
-
     def records(self) -> list[bytes]:
         """Return the bodies of all records that are kept, oldest first; those that wait included.
 
@@ -518,7 +505,7 @@ class Store:
             self._do_jobs()
             self._guarded(self.beat)
             if time.monotonic() >= collect_at:
-                self._gather()
+                self.gather()
                 collect_at = time.monotonic() + _STATE_SECONDS
             is_well = self._write_what_is_due()
             pause = _BATCH_SECONDS if is_well else min(2 * pause, _LONGEST_PAUSE)
@@ -540,7 +527,8 @@ class Store:
         except Exception:
             logger().exception("what the store's thread was asked to do has failed")
 
-    def _gather(self) -> None:
+    def gather(self) -> None:
+        """Collect the states now, to be written with what waits; for the writer's thread."""
         if self.collect is None:
             return
         try:
@@ -602,7 +590,7 @@ class Store:
             return
         atexit.unregister(self.close)
         self._do_jobs()
-        self._gather()
+        self.gather()
         self.collect = self.beat = None
         with self._mutex:
             if self._database is not None or self._records or self._rows:
