@@ -565,6 +565,8 @@ class SelfHealingModel:
         }
         if self._parts.spare is not None:
             report["hot spare"] = self._parts.spare.memory_bytes
+        if self._keeper is not None:
+            report["store"] = self._keeper.memory_bytes
         return {**report, "total": sum(report.values())}
 
     def close(self) -> None:
@@ -585,6 +587,7 @@ class SelfHealingModel:
     def _serve_requests(self, requests: Sequence[Request], refused: Sequence[str]) -> None:
         """Do what other processes have asked for; called by the store's thread."""
         with contextlib.suppress(ModelClosedError), self._maintenance_lock:
+            self._loop.repairs.keep_again()
             for reason in refused:
                 self._journal.add(EventKind.REQUEST, self._loop.predictions, outcome=reason)
             for request in requests:

@@ -15,8 +15,6 @@ import sys
 import time
 from typing import Any
 
-import numpy as np
-
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path, load_digits
 from selfheal_edge.hashing import sha256
@@ -215,9 +213,11 @@ def stream(path: str, baseline_path: str) -> None:
     )
     while True:
         at = parts_of(model).monitor.count % len(INPUTS)
-        model.predict(np.ascontiguousarray(INPUTS[at]))
+        model.predict(INPUTS[at : at + 1])
         if at % 100 == 0:
-            print(at, flush=True)
+            found = model.health.store
+            assert found is not None
+            print(found.commits, flush=True)
 
 
 if __name__ == "__main__":

@@ -67,6 +67,11 @@ def journal_of(path: Path) -> list[Event]:
         return [Event.from_record(r.seq, r.hash, r.body) for r in database.records()]
 
 
+def kept_by(path: Path) -> set[int]:
+    with Database.read_copy(path, KEY) as database:
+        return set(map(int, database.items("generation")))
+
+
 def store_of(model: she.SelfHealingModel) -> Any:
     found = model.health.store
     assert found is not None
@@ -123,10 +128,12 @@ def test_a_store_that_can_only_be_read(
         again.rollback("golden")
         assert path.read_bytes() == data
         assert [p.name for p in tmp_path.iterdir() if "refused" in p.name] == []
-    wait_until(lambda: store_of(again).waiting == 0)
+    wait_until(lambda: store_of(again).waiting == 0 and kept_by(path) >= {generation + 1})
     again.close()
     assert journal_of(path) == before + told
-    assert opened(path).weights.active == 0
+    last = opened(path)
+    assert last.weights.active == 0
+    assert last.weights.generations == (0, generation, generation + 1)
 
 
 FULL = """

@@ -418,8 +418,15 @@ class Keeper:
     ) -> None:
         requests, refused = self._inbox.take()
         serve = method()
-        if serve is not None and (requests or refused):
+        generations = self.generations
+        is_due = generations is not None and generations.unsaved and self.state.status == "ok"
+        if serve is not None and (requests or refused or is_due):
             serve(requests, refused)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of the states that differences are taken from."""
+        return 0 if self._monitor_rows is None else self._monitor_rows.memory_bytes
 
     @property
     def state(self) -> StoreState:

@@ -60,6 +60,8 @@ class KeptGenerations:
         self._rows = StoredGenerations(store)
         self._copy = copy
         self._fingerprint = fingerprint
+        self.unsaved: set[int] = set()
+        """Generations that could not be stored yet."""
         self.problems: list[str] = []
         """What could not be kept or put back, and why; for the journal, which empties it."""
 
@@ -168,12 +170,15 @@ class KeptGenerations:
 
     def drop(self, number: int) -> None:
         """Forget a generation."""
+        self.unsaved.discard(number)
         self._guarded(self._rows.drop, number)
 
     def _save(self, number: int, source: bytes, fields: Mapping[str, Any]) -> bool:
         latest = Row(_MODEL, _LATEST, b"%d" % max(number, self.latest))
         data = self._copy.file_with(source)
-        return self._guarded(self._rows.save, number, data, fields, (latest,))
+        is_saved = self._guarded(self._rows.save, number, data, fields, (latest,))
+        (self.unsaved.discard if is_saved else self.unsaved.add)(number)
+        return is_saved
 
     def _held(self, answers: KnownAnswers) -> dict[str, Any]:
         return {

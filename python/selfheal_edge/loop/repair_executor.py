@@ -140,6 +140,18 @@ class RepairExecutor:
         self._journal.add(EventKind.REQUEST, prediction, evidence=(request.id,), outcome=what)
         return is_restored
 
+    def keep_again(self) -> None:
+        """Store the generations for which there was no room before."""
+        kept = self._kept
+        for number in tuple(() if kept is None else kept.unsaved):
+            assert kept is not None
+            if number in self.weights.generations:
+                source = self.weights.sound_bytes("source", number)
+                kept.add(number, source, self._known[self.weights.origin(number)])
+                kept.problems.clear()  # they were told when there was no room
+            else:
+                kept.unsaved.discard(number)
+
     def _prune(self, wanted: Collection[int] | None) -> list[int]:
         dropped = []
         for generation in self.weights.generations:

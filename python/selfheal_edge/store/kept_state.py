@@ -121,6 +121,11 @@ class KeptState:
         self._lengths[name] = len(row)
         return row, int.from_bytes(row[_MARK : _MARK + 4], "little")
 
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of the two states that are kept."""
+        return len(self._origin) + len(self._base)
+
     def renamed(self, name: str) -> KeptState:
         """Return the same under another name, of which nothing is written yet."""
         return KeptState(name, self._origin)
