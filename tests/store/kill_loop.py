@@ -84,7 +84,7 @@ def serve(path: str, baseline: she.Baseline, seed: int, say: Callable[..., None]
             model.weights.scrub()
         elif what == 3:
             content = rng.choice(CONTENTS[1:])
-            number = 1 + max(model.weights.generations)
+            number = parts_of(model).loop.repairs.next_number
             say("begin", number, content)
             say("end", adopt(model, content), number)
         elif what == 4:

@@ -102,7 +102,7 @@ class RepairExecutor:
     def snapshot(self, prediction: int) -> int:
         """Do what `SelfHealingModel.snapshot` says."""
         kept = self._kept
-        taken = self.weights.take(at_least=self._least_number())
+        taken = self.weights.take(at_least=self.next_number)
         self._journal.add(EventKind.SNAPSHOT, prediction, outcome=f"generation {taken}")
         if kept is not None:
             answers = self._known[self.weights.origin(taken)]
@@ -226,13 +226,14 @@ class RepairExecutor:
 
     def _proposed(self, source: bytes) -> int:
         """Have new weights stored before they act; return the least number that they may have."""
-        number = self._least_number()
+        number = self.next_number
         if self._kept is not None:
             self._kept.propose(number, source)
         return number
 
-    def _least_number(self) -> int:
-        """Return the number of the next generation: one that none has had on this device."""
+    @property
+    def next_number(self) -> int:
+        """The number of the next generation: one that none has had on this device."""
         before = 0 if self._kept is None else self._kept.latest
         return max(self.weights.next_generation, before + 1)
 
