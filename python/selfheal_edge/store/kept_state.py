@@ -124,7 +124,7 @@ class KeptState:
     @property
     def memory_bytes(self) -> int:
         """Bytes of the two states that are kept."""
-        return len(self._origin) + len(self._base)
+        return len(self._origin) + len(self._base or b"")
 
     def renamed(self, name: str) -> KeptState:
         """Return the same under another name, of which nothing is written yet."""
