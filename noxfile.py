@@ -108,14 +108,77 @@ def tidy(session: nox.Session) -> None:
     """clang-tidy on the core and its runtime adapters; needs clang-tidy 14."""
     session.install("cmake>=3.25", "ninja")
     session.run("cmake", "--preset", "default")
-    ours = (":(glob)cpp/src/**/*.cpp", ":(glob)cpp/runtime/*.cpp")
-    listed = session.run("git", "ls-files", *ours, external=True, silent=True)
+    _tidy(session, "build/default", ":(glob)cpp/src/**/*.cpp", ":(glob)cpp/runtime/*.cpp")
+
+
+@nox.session
+def tidy_bindings(session: nox.Session) -> None:
+    """clang-tidy on the bindings: minutes, since each file is read with all of pybind11."""
+    session.install("cmake>=3.25", "ninja", "pybind11>=3.0", "numpy")
+    _configure_bindings(session, "build/tidy", "-DSELFHEAL_UNITY=OFF")
+    only = session.posargs or [":(glob)cpp/bindings/*.cpp"]
+    _tidy(session, "build/tidy", *only, headers="cpp/bindings/")
+
+
+def _configure_bindings(session: nox.Session, build: str, *options: str) -> None:
+    pybind11 = session.run("python", "-m", "pybind11", "--cmakedir", silent=True)
+    assert isinstance(pybind11, str)
+    session.run(
+        *("cmake", "-S", ".", "-B", build, "-G", "Ninja"),
+        *("-DSELFHEAL_BUILD_PYTHON=ON", "-DSELFHEAL_BUILD_TESTS=OFF"),
+        f"-DPython_EXECUTABLE={Path(session.virtualenv.location, 'bin/python').resolve()}",
+        f"-Dpybind11_DIR={pybind11.strip()}",
+        *options,
+    )
+
+
+def _tidy(session: nox.Session, build: str, *patterns: str, headers: str = "") -> None:
+    listed = session.run("git", "ls-files", *patterns, external=True, silent=True)
     assert isinstance(listed, str)
-    commands = json.loads(Path("build/default/compile_commands.json").read_text(encoding="utf-8"))
+    commands = json.loads(Path(build, "compile_commands.json").read_text(encoding="utf-8"))
     built = {Path(command["file"]).resolve() for command in commands}
     files = [f for f in listed.split() if Path(f).resolve() in built]  # else for another machine
     exactly = [f"^{re.escape(str(Path(f).resolve()))}$" for f in files]
-    session.run("run-clang-tidy-14", "-quiet", "-p", "build/default", *exactly, external=True)
+    extra = [f"-header-filter={headers}"] if headers else []
+    session.run("run-clang-tidy-14", "-quiet", "-p", build, *extra, *exactly, external=True)
+
+
+@nox.session
+def sanitize_bindings(session: nox.Session) -> None:
+    """Bindings under ASan and UBSan: what inferences, threads, closing and misuse touch."""
+    _install(session, "litert", "test")
+    session.install("cmake>=3.25", "ninja", "pybind11>=3.0")
+    build = Path("build/sanitize-bindings")
+    _configure_bindings(
+        session,
+        str(build),
+        *("-DCMAKE_BUILD_TYPE=Debug", "-DCMAKE_CXX_FLAGS_DEBUG=-g1 -O1"),
+        "-DSELFHEAL_SANITIZE=address,undefined",
+    )
+    session.run("cmake", "--build", str(build))
+    # The package as it lies here, with this module instead of the installed one's.
+    package = build / "package" / "selfheal_edge"
+    shutil.rmtree(package.parent, ignore_errors=True)
+    shutil.copytree(
+        "python/selfheal_edge", package, ignore=shutil.ignore_patterns("*.so", "__pycache__")
+    )
+    (module,) = (build / "cpp" / "bindings").glob("_core*.so")
+    shutil.copy(module, package)
+    libraries = []
+    for name in ("libasan.so", "libstdc++.so"):  # without the latter, the first exception aborts
+        found = session.run("g++", f"-print-file-name={name}", external=True, silent=True)
+        assert isinstance(found, str)
+        libraries.append(str(Path(found.strip()).resolve()))
+    env = {
+        "LD_PRELOAD": " ".join(libraries),
+        "PYTHONPATH": str(package.parent.resolve()),
+        "PYTHONMALLOC": "malloc",  # so that Python's objects are watched as well
+        "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1",
+        "UBSAN_OPTIONS": "print_stacktrace=1",
+        "SELFHEAL_SANITIZED": "1",
+    }
+    tests = session.posargs or ["tests/inference", "tests/concurrency", "tests/integrity"]
+    session.run("pytest", "-n", "0", "-p", "no:cacheprovider", *tests, env=env)
 
 
 @nox.session
@@ -211,14 +274,6 @@ def tests_long(session: nox.Session, runtime: str) -> None:
 
 
 @nox.session
-@nox.parametrize("runtime", RUNTIMES)
-def rules(session: nox.Session, runtime: str) -> None:
-    """Rules of validation on trial: what each prevented that the child process would not bear."""
-    _install(session, runtime, "test")
-    session.run("python", "-m", "tests.tflite.rules_on_trial", *session.posargs)
-
-
-@nox.session
 def cpp_package(session: nox.Session) -> None:
     """Install the core for C++ users; examples/cpp, built with it, keeps its states to the bit."""
     session.run(".ci/cpp-package", external=True)
@@ -231,11 +286,17 @@ def arm(session: nox.Session) -> None:
 
 
 @nox.session
+def armv7(session: nox.Session) -> None:
+    """The core and its C++ tests on emulated 32-bit ARM; needs root on a Debian machine once."""
+    session.run(".ci/arm/armv7", external=True)
+
+
+@nox.session
 @nox.parametrize("runtime", RUNTIMES)
 def bench(session: nox.Session, runtime: str) -> None:
     """Every benchmark once; pass --quick for a check of function."""
     _install(session, runtime, "cli", "bench")
-    for script in ("guard", "detectors", "integrity", "bit_search", "store"):
+    for script in ("guard", "detectors", "integrity", "bit_search"):
         session.run("python", f"benchmarks/{script}.py", *session.posargs)
 
 

@@ -24,3 +24,19 @@ skip() {
   printf 'SKIPPED: %s\n' "$*" >&2
   exit "$skipped"
 }
+
+# install_missing PACKAGES...: from Debian, and nothing that is there already.
+install_missing() {
+  local package missing=()
+  for package in "$@"; do
+    dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
+  done
+  ((${#missing[@]})) || return 0
+  [[ $EUID -eq 0 ]] || skip "installing ${missing[*]} needs root"
+  say "installing ${missing[*]}"
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >"$work/apt.log" 2>&1 || {
+    cat "$work/apt.log" >&2
+    exit 1
+  }
+}

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 #include <span>
 #include <utility>
 #include <vector>
@@ -32,6 +33,9 @@ class Engine {
   virtual std::span<const TensorMemory> taps() const noexcept = 0;
   /// False when the runtime failed, or the engine was closed.
   virtual bool run() noexcept = 0;
+  /// Keeps the tensors where they are, also after the engine was closed; null where they live as
+  /// long as this object.
+  virtual std::shared_ptr<const void> memory() const { return nullptr; }
 };
 
 /// An engine that has the places of its tensors in vectors.

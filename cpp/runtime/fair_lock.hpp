@@ -35,6 +35,11 @@ class FairLock {
     return owner_.load(std::memory_order_relaxed) == std::this_thread::get_id();
   }
 
+  /// Whether another thread has it.
+  bool is_of_another() const noexcept {
+    return is_taken_.load(std::memory_order_relaxed) && !is_mine();
+  }
+
   /// Whether this process is a fork of the one that made the lock: a thread that only the parent
   /// has may hold it for ever. To be looked at before anything else.
   bool forked() const noexcept { return guard_.forked(); }

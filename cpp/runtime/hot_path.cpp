@@ -113,8 +113,8 @@ bool HotPath::sweep(double now) noexcept {
   damages_ = 0;
   for (std::size_t i = 0; i < guards_.size(); ++i) {
     ImageGuard& one = *guards_[i];
-    const std::size_t fast = fast_.due(one.fast_blocks() * block_bytes_);
-    const std::size_t keyed = keyed_.due(one.keyed_blocks() * block_bytes_);
+    const std::uint64_t fast = fast_.due(std::uint64_t{one.fast_blocks()} * block_bytes_);
+    const std::uint64_t keyed = keyed_.due(std::uint64_t{one.keyed_blocks()} * block_bytes_);
     const std::size_t count =
         sweeping_ == Sweeping::kHeals ? one.step(fast, keyed, found_) : one.look(fast, found_);
     for (std::size_t k = 0; k < count; ++k) damage_[damages_++] = {i, found_[k]};

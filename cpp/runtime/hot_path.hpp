@@ -96,8 +96,8 @@ class HotPath {
     Finding finding;
   };
   struct Pace {
-    std::size_t fast_bytes = 0;
-    std::size_t keyed_bytes = 0;
+    std::uint64_t fast_bytes = 0;
+    std::uint64_t keyed_bytes = 0;
     double fast_seconds = 0.0;
     double keyed_seconds = 0.0;
   };

@@ -7,6 +7,8 @@
 
 #include <cerrno>
 #include <cstring>
+#include <limits>
+#include <utility>
 
 #include "refusal.hpp"
 
@@ -22,6 +24,10 @@ Refusal system_refusal(const std::string& step) {
 std::size_t size_of(int fd) {
   struct stat status {};
   if (fstat(fd, &status) != 0) throw system_refusal("asking for a file's size");
+  if (std::cmp_greater(status.st_size, std::numeric_limits<std::size_t>::max() / 2)) {
+    throw Refusal("a file of " + std::to_string(status.st_size) +
+                  " bytes does not fit into the addresses of this machine");
+  }
   return static_cast<std::size_t>(status.st_size);
 }
 

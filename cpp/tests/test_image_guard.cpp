@@ -255,7 +255,7 @@ TEST_CASE("budgets: leftovers count, a sweep is never late, small room loses not
 }
 
 TEST_CASE("restore is exact to the byte, and image and parity follow") {
-  std::mt19937_64 engine(4);
+  std::mt19937 engine(4);
   Guarded g;
   const auto other = testing::random_bytes(1500, 9);
   REQUIRE(g.guard->write(700, other));
@@ -293,7 +293,7 @@ TEST_CASE("a damaged snapshot is refused wholly") {
 }
 
 TEST_CASE("random damage of every kind at once never makes anything worse") {
-  std::mt19937_64 engine(8);
+  std::mt19937 engine(8);
   std::size_t lost = 0;
   for (int round = 0; round < 300; ++round) {
     Guarded g(round % 3 != 0, static_cast<std::size_t>(round % 4));

@@ -178,7 +178,7 @@ TEST_CASE("a restore that one image refuses has happened in none") {
 }
 
 TEST_CASE("damage before a patch is healed or refused, never taken for the change") {
-  std::mt19937_64 engine(4);
+  std::mt19937 engine(4);
   for (int round = 0; round < 300; ++round) {
     Two two;
     const auto golden = two.content();
@@ -206,7 +206,7 @@ TEST_CASE("damage before a patch is healed or refused, never taken for the chang
 }
 
 TEST_CASE("random patches, restores and drops leave what a plain model of them has") {
-  std::mt19937_64 engine(9);
+  std::mt19937 engine(9);
   Two two(200, 200);
   std::vector<std::pair<Generation, std::vector<std::vector<std::byte>>>> model{{0, two.content()}};
   auto expected = two.content();
@@ -251,9 +251,7 @@ TEST_CASE("random patches, restores and drops leave what a plain model of them h
 
 TEST_CASE("a generation comes back under the number that it had") {
   Two two;
-  CHECK(two.set.next_generation() == 1);
   CHECK(two.set.take(false, 7).generation == 7);
-  CHECK(two.set.next_generation() == 8);
   CHECK(two.set.take(false, 3).generation == 8);  // no number twice
   CHECK(two.source.pool.contains(7));
   CHECK(two.packed.pool.contains(8));

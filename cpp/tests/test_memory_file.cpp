@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdlib>
 #include <string>
+#include <utility>
 
 #include "memory_file.hpp"
 #include "refusal.hpp"
@@ -121,6 +122,21 @@ TEST_CASE("what cannot be mapped is refused with the reason") {
   REQUIRE(reading >= 0);
   CHECK_THROWS_AS(Mapping::of_descriptor(reading, 16, true), Refusal);
   close(reading);
+}
+
+TEST_CASE("a file beyond 32 bits is itself, or refused; never its first few bytes") {
+  constexpr std::int64_t kSize = (std::int64_t{1} << 32) + 10;
+  const MemoryFile file("test");
+  const int fd = open(file.path().c_str(), O_RDWR | O_CLOEXEC);
+  REQUIRE(fd >= 0);
+  REQUIRE(ftruncate64(fd, kSize) == 0);  // no page of it is touched
+  close(fd);
+  if (sizeof(std::size_t) > 4) {
+    CHECK(std::cmp_equal(file.nbytes(), kSize));
+  } else {
+    CHECK_THROWS_AS(static_cast<void>(file.nbytes()), Refusal);
+    CHECK_THROWS_AS(Mapping::of_path(file.path()), Refusal);
+  }
 }
 
 TEST_CASE("refusals leave no descriptor behind") {

@@ -42,7 +42,7 @@ TEST_CASE("constructor refuses") {
   CHECK_THROWS_WITH_AS(RingBuffer<float>(0), "capacity: expected an integer >= 1, got 0",
                        std::invalid_argument);
   CHECK_THROWS_AS(RingBuffer<float>(1, 0), std::invalid_argument);
-  CHECK_THROWS_AS(RingBuffer<float>(std::size_t{1} << 40, std::size_t{1} << 40),
+  CHECK_THROWS_AS(RingBuffer<float>(std::uint64_t{1} << 40, std::uint64_t{1} << 40),
                   std::invalid_argument);
 }
 

@@ -14,7 +14,7 @@ TEST_CASE("a sweep takes ceil(blocks / budget) steps and misses nothing") {
   const WeightImage image(live, {}, 64);
   std::array<std::uint32_t, 64> corrupt{};
   for (const std::size_t budget : {1U, 64U, 200U, 640U, 1000000U}) {
-    for (std::uint64_t seed = 0; seed < 20; ++seed) {
+    for (std::size_t seed = 0; seed < 20; ++seed) {
       Scrubber scrubber(image, seed);
       const std::size_t blocks = std::min<std::size_t>(std::max<std::size_t>(budget / 64, 1), 38);
       const std::size_t bad = seed % 38;

@@ -25,7 +25,7 @@ void refuse(std::string_view argument, std::string_view expected, double got) {
          std::string_view(std::strtod(brief.data(), nullptr) == got ? brief.data() : text.data()));
 }
 
-void refuse(std::string_view argument, std::string_view expected, std::size_t got) {
+void refuse_count(std::string_view argument, std::string_view expected, std::uint64_t got) {
   refuse(argument, expected, std::string_view(std::to_string(got)));
 }
 

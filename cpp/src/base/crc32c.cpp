@@ -14,10 +14,10 @@ const Backends& backends() noexcept {
   static const Backends found = [] {
     Backends list;
 #if defined(SELFHEAL_CRC32C_SSE42)
-    if (detail::crc32c_sse42_runs()) list.add("sse4.2", &detail::crc32c_sse42);
+    list.add("sse4.2", &detail::crc32c_sse42, detail::kX86Sse42 | detail::kX86Pclmul);
 #endif
 #if defined(SELFHEAL_CRC32C_ARMV8)
-    if (detail::crc32c_armv8_runs()) list.add("armv8", &detail::crc32c_armv8);
+    list.add("armv8", &detail::crc32c_armv8, detail::kArmCrc32);
 #endif
     list.add("portable", &detail::crc32c_portable);
     return list;

@@ -21,11 +21,9 @@ std::uint32_t crc32c_portable(std::uint32_t state, const std::byte* data,
                               std::size_t size) noexcept;
 
 #if defined(SELFHEAL_CRC32C_SSE42)
-bool crc32c_sse42_runs() noexcept;
 std::uint32_t crc32c_sse42(std::uint32_t state, const std::byte* data, std::size_t size) noexcept;
 #endif
 #if defined(SELFHEAL_CRC32C_ARMV8)
-bool crc32c_armv8_runs() noexcept;
 std::uint32_t crc32c_armv8(std::uint32_t state, const std::byte* data, std::size_t size) noexcept;
 #endif
 

@@ -26,7 +26,6 @@ std::uint64_t nh_hash_neon(const HashSchedule& schedule, std::uint64_t tweak,
 #endif
 
 #if defined(SELFHEAL_CLNH_NEON)
-bool clnh_hash_neon_runs() noexcept;
 std::uint64_t clnh_hash_neon(const HashSchedule& schedule, std::uint64_t tweak,
                              std::span<const std::byte> bytes) noexcept;
 #endif

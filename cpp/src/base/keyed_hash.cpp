@@ -25,12 +25,11 @@ const HashBackends& backends() noexcept {
   static const HashBackends found = [] {
     HashBackends list;
 #if defined(SELFHEAL_CLNH_AESNI)
-    if (__builtin_cpu_supports("aes") != 0 && __builtin_cpu_supports("pclmul") != 0) {
-      list.add("clnh-aesni", {&detail::clnh_hash_aesni, &detail::clnh_eight_aesni});
-    }
+    list.add("clnh-aesni", {&detail::clnh_hash_aesni, &detail::clnh_eight_aesni},
+             detail::kX86Aes | detail::kX86Pclmul);
 #endif
 #if defined(SELFHEAL_CLNH_NEON)
-    if (detail::clnh_hash_neon_runs()) list.add("clnh-neon", {&detail::clnh_hash_neon});
+    list.add("clnh-neon", {&detail::clnh_hash_neon}, detail::kArmAes | detail::kArmPmull);
 #endif
 #if defined(SELFHEAL_NH_NEON)
     list.add("nh-neon", {&detail::nh_hash_neon});

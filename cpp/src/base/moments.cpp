@@ -19,11 +19,11 @@ void Moments::Part::add(double x) noexcept {
   squares += deviation * (x - mean);
 }
 
-Moments::Moments(std::size_t window) : window_(window) {
+Moments::Moments(std::uint64_t window) : window_(static_cast<std::size_t>(window)) {
   if (window > kMaxWindow) refuse("window", "an integer from 1 to 67108864", window);
-  samples_.resize(window);
-  suffix_mean_.resize(window);
-  suffix_squares_.resize(window);
+  samples_.resize(window_);
+  suffix_mean_.resize(window_);
+  suffix_squares_.resize(window_);
 }
 
 void Moments::update(double x) noexcept {

@@ -116,7 +116,8 @@ inline std::uint64_t hash(const HashSchedule& schedule, std::uint64_t tweak,
     left -= size;
   }
   sip.absorb(tweak);
-  const std::size_t chunks = (bytes.size() + HashSchedule::kChunk - 1) / HashSchedule::kChunk;
+  // In 64 bits on every machine: the top byte holds the length of what was absorbed.
+  const std::uint64_t chunks = (bytes.size() + HashSchedule::kChunk - 1) / HashSchedule::kChunk;
   return sip.finish_with(bytes.size() | ((16 * chunks + 15) & 0xFFU) << 56);
 }
 

@@ -1,5 +1,4 @@
-#include <array>
-
+#include "base/backend_list.hpp"
 #include "detect/bank_step_kernel.hpp"
 
 namespace selfheal::detail {
@@ -11,13 +10,16 @@ BankStepResult bank_step_portable(const double* row, std::size_t signals,
 }
 
 std::span<const BankStep> available_bank_steps() noexcept {
+  using Steps = BackendList<BankStep, 2>;
+  static const Steps found = [] {
+    Steps list;
 #ifdef SELFHEAL_AVX2
-  static constexpr std::array<BankStep, 2> kAll{&bank_step_avx2, &bank_step_portable};
-  return std::span(kAll).subspan(__builtin_cpu_supports("avx2") ? 0 : 1);
-#else
-  static constexpr std::array<BankStep, 1> kAll{&bank_step_portable};
-  return kAll;
+    list.add("avx2", &bank_step_avx2, kX86Avx2);
 #endif
+    list.add("portable", &bank_step_portable);
+    return list;
+  }();
+  return found.functions();
 }
 
 }  // namespace selfheal::detail

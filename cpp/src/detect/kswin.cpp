@@ -142,7 +142,7 @@ Kswin::Kswin(double alpha, std::uint32_t window_size, std::uint32_t stat_size, s
 }
 
 double Kswin::held(std::size_t position) const noexcept {
-  return window_[(total_ - window_size_ + position) % window_size_];
+  return window_[slot(total_ - window_size_ + position)];
 }
 
 // As random.sample(range(window_size - stat_size), stat_size) does.
@@ -167,7 +167,7 @@ void Kswin::draw() noexcept {
 }
 
 bool Kswin::take(double x) noexcept {
-  window_[total_ % window_size_] = x;
+  window_[slot(total_)] = x;
   ++total_;
   if (total_ < window_size_) return false;
   draw();
@@ -204,7 +204,7 @@ void Kswin::write(StateWriter& writer) const {
   writer.u64(total_);
   twister_.write(writer);
   const std::uint64_t count = std::min<std::uint64_t>(total_, window_size_);
-  for (std::uint64_t i = total_ - count; i < total_; ++i) writer.f64(window_[i % window_size_]);
+  for (std::uint64_t i = total_ - count; i < total_; ++i) writer.f64(window_[slot(i)]);
 }
 
 Kswin Kswin::read(StateReader& reader) {
@@ -225,7 +225,7 @@ Kswin Kswin::read(StateReader& reader) {
   detector.twister_.read(reader);
   const std::uint64_t count = std::min<std::uint64_t>(detector.total_, window_size);
   for (std::uint64_t i = detector.total_ - count; i < detector.total_; ++i) {
-    double& held = detector.window_[i % window_size];
+    double& held = detector.window_[detector.slot(i)];
     held = reader.f64();
     StateReader::require(std::isfinite(held), "a sample that is not finite");
   }

@@ -1,3 +1,4 @@
+#include "base/backend_list.hpp"
 #include "detect/sided_scan_kernel.hpp"
 
 namespace selfheal {
@@ -5,22 +6,19 @@ namespace selfheal {
 Scan portable_scan() noexcept { return scan_of_this_file(); }
 
 std::span<const Scan> available_scans() noexcept {
-  struct Scans {
-    std::array<Scan, 3> all{};
-    std::size_t count = 0;
-  };
-  static const Scans scans = [] {
-    Scans found;
+  using Scans = detail::BackendList<Scan, 3>;
+  static const Scans found = [] {
+    Scans list;  // asked before: what gives a scan is itself compiled for its instruction set
 #ifdef SELFHEAL_AVX512
-    if (__builtin_cpu_supports("avx512f")) found.all[found.count++] = avx512_scan();
+    if (detail::cpu_has(detail::kX86Avx512f)) list.add("avx512", avx512_scan());
 #endif
 #ifdef SELFHEAL_AVX2
-    if (__builtin_cpu_supports("avx2")) found.all[found.count++] = avx2_scan();
+    if (detail::cpu_has(detail::kX86Avx2)) list.add("avx2", avx2_scan());
 #endif
-    found.all[found.count++] = portable_scan();
-    return found;
+    list.add("portable", portable_scan());
+    return list;
   }();
-  return std::span(scans.all).first(scans.count);
+  return found.functions();
 }
 
 const Scan& chosen_scan() noexcept {

@@ -42,24 +42,24 @@ ImageGuard::ImageGuard(WeightImage& image, SnapshotPool* pool, Parity* parity, s
   }
 }
 
-std::size_t ImageGuard::step(std::size_t fast_bytes, std::size_t keyed_bytes,
+std::size_t ImageGuard::step(std::uint64_t fast_bytes, std::uint64_t keyed_bytes,
                              std::span<Finding> found) noexcept {
   std::size_t count = advance(fast_, fast_bytes, false, found);
   if (parity_ != nullptr && count < found.size()) {
     // In 64 bits: the product is larger than 32 hold from 17 MB on.
     const std::uint64_t blocks = fast_.order.size();
-    const std::uint64_t bytes = std::min<std::uint64_t>(fast_bytes, blocks * image_->block_bytes());
+    const std::uint64_t bytes = std::min(fast_bytes, blocks * image_->block_bytes());
     const std::uint64_t share = (bytes * parity_->count() + blocks - 1) / blocks;
-    count += advance(parity_pace_, static_cast<std::size_t>(share), false, found.subspan(count));
+    count += advance(parity_pace_, share, false, found.subspan(count));
   }
   if (count == found.size()) return count;
   return count + advance(keyed_, keyed_bytes, true, found.subspan(count));
 }
 
-std::size_t ImageGuard::advance(Sweep& sweep, std::size_t budget, bool keyed,
+std::size_t ImageGuard::advance(Sweep& sweep, std::uint64_t budget, bool keyed,
                                 std::span<Finding> found) noexcept {
   const std::size_t block_bytes = image_->block_bytes();
-  const std::size_t round = sweep.order.size() * block_bytes;
+  const std::uint64_t round = std::uint64_t{sweep.order.size()} * block_bytes;
   sweep.credit += std::min(budget, round);
   sweep.credit = std::min(sweep.credit, round);
   std::size_t count = 0;
@@ -80,9 +80,9 @@ std::size_t ImageGuard::advance(Sweep& sweep, std::size_t budget, bool keyed,
   return count;
 }
 
-std::size_t ImageGuard::look(std::size_t fast_bytes, std::span<Finding> found) noexcept {
+std::size_t ImageGuard::look(std::uint64_t fast_bytes, std::span<Finding> found) noexcept {
   const std::size_t block_bytes = image_->block_bytes();
-  const std::size_t round = fast_.order.size() * block_bytes;
+  const std::uint64_t round = std::uint64_t{fast_.order.size()} * block_bytes;
   fast_.credit = std::min(fast_.credit + std::min(fast_bytes, round), round);
   std::size_t count = 0;
   while (fast_.credit >= block_bytes && count < found.size()) {

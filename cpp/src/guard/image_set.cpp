@@ -21,7 +21,7 @@ bool hold_the_same(const SnapshotPool& a, const SnapshotPool& b) {
 
 }  // namespace
 
-ImageSet::ImageSet(std::span<ImageGuard* const> guards, std::size_t most_changes)
+ImageSet::ImageSet(std::span<ImageGuard* const> guards, std::uint64_t most_changes)
     : guards_(guards.begin(), guards.end()) {
   if (guards.empty() || guards.size() > kMaxImages) {
     refuse("guards", "1 to 8 guards of images", guards.size());
@@ -55,18 +55,9 @@ ImageSet::ImageSet(std::span<ImageGuard* const> guards, std::size_t most_changes
     for (const Generation generation : std::span(held).subspan(1)) {
       note_origin(generation, generation);
     }
-    changes_.reserve(most_changes);
-    ranges_.reserve(most_changes);
+    changes_.reserve(static_cast<std::size_t>(most_changes));
+    ranges_.reserve(static_cast<std::size_t>(most_changes));
   }
-}
-
-Generation ImageSet::next_generation() const noexcept {
-  Generation number = 1;
-  if (!has_snapshots()) return number;
-  // A pool that could store where another could not is ahead.
-  for (const ImageGuard* guard : guards_)
-    number = std::max(number, guard->pool()->next_generation());
-  return number;
 }
 
 Generation ImageSet::origin(Generation generation) const noexcept {
@@ -104,7 +95,10 @@ TakeResult ImageSet::take(bool is_changed, Generation at_least) noexcept {
 // A generation of the live bytes and the changes in every pool, or in none.
 TakeResult ImageSet::store(std::span<const ImageChange> changes, Generation at_least) noexcept {
   if (!has_snapshots()) return {SnapshotStatus::kNoSnapshots, 0};
-  const Generation number = std::max(at_least, next_generation());  // one for all
+  // One number for all: a pool that could store where another could not is ahead.
+  Generation number = at_least;
+  for (const ImageGuard* guard : guards_)
+    number = std::max(number, guard->pool()->next_generation());
   for (std::size_t i = 0; i < guards_.size(); ++i) {
     changes_.clear();
     for (const ImageChange& change : changes) {

@@ -18,11 +18,11 @@ namespace {
 using Square =
     std::array<std::array<std::uint8_t, Parity::kMaxParityBlocks>, Parity::kMaxParityBlocks>;
 
-std::size_t checked(const char* name, std::size_t value, std::size_t most) {
+std::size_t checked(const char* name, std::uint64_t value, std::size_t most) {
   if (value < 1 || value > most) {
     refuse(name, "an integer from 1 to " + std::to_string(most), value);
   }
-  return value;
+  return static_cast<std::size_t>(value);
 }
 
 // 1 / (x_row + y_i) with x_row = row and y_i = 16 + i, each column divided by its first row.
@@ -62,15 +62,15 @@ void invert(Square& matrix, std::size_t size) noexcept {
 
 }  // namespace
 
-Parity::Parity(const WeightImage& image, std::size_t group_blocks, std::size_t parity_blocks)
+Parity::Parity(const WeightImage& image, std::uint64_t group_blocks, std::uint64_t parity_blocks)
     : image_(&image),
       parity_blocks_(checked("parity_blocks", parity_blocks, kMaxParityBlocks)),
       groups_((image.block_count() - 1) / checked("group_blocks", group_blocks, kMaxGroupBlocks) +
               1),
-      bytes_(detail::product("parity_blocks", parity_blocks,
+      bytes_(detail::product("parity_blocks", parity_blocks_,
                              detail::product("image", groups_, image.block_bytes()))),
-      scratch_((parity_blocks + 1) * image.block_bytes()),
-      seals_(groups_ * parity_blocks) {
+      scratch_((parity_blocks_ + 1) * image.block_bytes()),
+      seals_(groups_ * parity_blocks_) {
   const HashSchedule schedule = image.kept_key().fresh();
   for (std::size_t group = 0; group < groups_; ++group) {
     if (!encode(group, schedule)) {

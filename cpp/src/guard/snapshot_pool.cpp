@@ -27,11 +27,11 @@ bool equal(std::span<const std::byte> a, std::span<const std::byte> b) noexcept 
   return std::memcmp(a.data(), b.data(), a.size()) == 0;
 }
 
-std::size_t checked_places(std::size_t max_generations) {
+std::size_t checked_places(std::uint64_t max_generations) {
   if (max_generations < 1 || max_generations > SnapshotPool::kMaxGenerations) {
     refuse("max_generations", "an integer from 1 to 4096", max_generations);
   }
-  return max_generations;
+  return static_cast<std::size_t>(max_generations);
 }
 
 // Goes through blocks in order, with the changes that touch each.
@@ -66,8 +66,8 @@ class ChangedBlocks {
 
 }  // namespace
 
-SnapshotPool::SnapshotPool(WeightImage& image, std::size_t capacity_blocks,
-                           std::size_t max_generations)
+SnapshotPool::SnapshotPool(WeightImage& image, std::uint64_t capacity_blocks,
+                           std::uint64_t max_generations)
     : image_(&image),
       lists_(image.block_count(), checked_places(max_generations)),
       golden_seals_(image.block_count()),
@@ -76,10 +76,11 @@ SnapshotPool::SnapshotPool(WeightImage& image, std::size_t capacity_blocks,
   if (capacity_blocks > kNone / 2) {
     refuse("capacity_blocks", "an integer from 0 to 2147483647", capacity_blocks);
   }
-  arena_.resize(detail::product("capacity_blocks", blocks + capacity_blocks, image.block_bytes()) /
+  const auto capacity = static_cast<std::size_t>(capacity_blocks);
+  arena_.resize(detail::product("capacity_blocks", blocks + capacity, image.block_bytes()) /
                 sizeof(Line));
-  slots_.resize(capacity_blocks);
-  is_used_.resize(capacity_blocks);
+  slots_.resize(capacity);
+  is_used_.resize(capacity);
   std::memcpy(arena_.data(), image.live().data(), image.nbytes());
   const HashSchedule schedule = image.kept_key().fresh();
   for (std::size_t i = 0; i < blocks; ++i) {

@@ -30,29 +30,29 @@ void check_regions(const std::vector<Region>& regions, std::size_t nbytes) {
   }
 }
 
-std::size_t block_count_of(std::span<std::byte> live, std::size_t block_bytes) {
+std::size_t block_count_of(std::span<std::byte> live, std::uint64_t block_bytes) {
   if (block_bytes < kSmallestBlock || block_bytes > kLargestBlock ||
       (block_bytes & (block_bytes - 1)) != 0) {
     refuse("block_bytes", "a power of two from 64 to 65536", block_bytes);
   }
   if (live.empty()) refuse("buffer", "at least 1 byte", live.size());
-  const std::size_t blocks = (live.size() - 1) / block_bytes + 1;
+  const std::uint64_t blocks = (live.size() - 1) / block_bytes + 1;
   if (blocks > std::numeric_limits<std::uint32_t>::max() / 4) {
     refuse("buffer", "at most 1073741823 blocks", blocks);
   }
-  return blocks;
+  return static_cast<std::size_t>(blocks);
 }
 
 }  // namespace
 
 WeightImage::WeightImage(std::span<std::byte> live, std::vector<Region> regions,
-                         std::size_t block_bytes, HashKey key)
+                         std::uint64_t block_bytes, HashKey key)
     : live_(live),
       regions_(std::move(regions)),
-      block_bytes_(block_bytes),
+      block_bytes_(static_cast<std::size_t>(block_bytes)),
       seals_(block_count_of(live, block_bytes)),
       key_(key),
-      scratch_(block_bytes) {
+      scratch_(block_bytes_) {
   check_regions(regions_, live.size());
   const HashSchedule schedule = key_.fresh();
   for (std::size_t i = 0; i < block_count(); ++i) seals_.put(i, seal_of(i, block(i), schedule));

@@ -66,7 +66,7 @@ ClassScores::ClassScores(const TensorLayout& layout, OutputKind kind)
 double ClassScores::logarithm(std::int64_t steps) const noexcept {
   const auto index = static_cast<std::uint64_t>(steps - lowest_);
   return index < logarithms_.size()
-             ? logarithms_[index]
+             ? logarithms_[static_cast<std::size_t>(index)]
              : std::log(layout_.quantization.scale * static_cast<double>(steps));
 }
 

@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include "base/backend_list.hpp"
 #include "measure/answer_memory.hpp"
 #include "measure/class_scores.hpp"
 #include "measure/embedding_signals.hpp"
@@ -21,30 +22,27 @@ namespace {
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
-struct Backends {
-  std::array<std::string_view, 3> names{};
-  std::array<const detail::TensorSums*, 3> sums{};
-  std::size_t count = 0;
-
-  void add(const detail::TensorSums& found) noexcept {
-    names[count] = found.name;
-    sums[count++] = &found;
-  }
-};
+using Backends = detail::BackendList<const detail::TensorSums*, 4>;
 
 const Backends& found_backends() noexcept {
   static const Backends found = [] {
     Backends list;
+    const auto add = [&](const detail::TensorSums& sums, std::uint32_t needs) {
+      list.add(sums.name, &sums, needs);
+    };
+#if defined(SELFHEAL_AVX512BW)
+    add(detail::avx512_sums, detail::kX86Avx512bw | detail::kX86Avx512dq);
+#endif
 #if defined(SELFHEAL_AVX2)
-    if (__builtin_cpu_supports("avx2")) list.add(detail::avx2_sums);
+    add(detail::avx2_sums, detail::kX86Avx2);
 #endif
 #if defined(__SSE2__)
-    list.add(detail::sse2_sums);
+    add(detail::sse2_sums, detail::kNothing);
 #endif
 #if defined(__aarch64__)
-    list.add(detail::neon_sums);
+    add(detail::neon_sums, detail::kNothing);
 #endif
-    list.add(detail::portable_sums);
+    add(detail::portable_sums, detail::kNothing);
     return list;
   }();
   return found;
@@ -52,19 +50,23 @@ const Backends& found_backends() noexcept {
 
 const detail::TensorSums& backend_of(std::string_view name) {
   const Backends& list = found_backends();
-  if (name.empty()) return *list.sums[0];
+  const std::size_t index = name.empty() ? 0 : list.find(name);
+  if (index < list.names().size()) return *list.function(index);
   std::string known;
-  for (std::size_t i = 0; i < list.count; ++i) {
-    if (list.names[i] == name) return *list.sums[i];
-    known += (i == 0 ? "" : ", ") + quoted(list.names[i]);
+  for (const std::string_view one : list.names()) {
+    known += (known.empty() ? "" : ", ") + quoted(one);
   }
   refuse("backend", "one of " + known, std::string_view(quoted(name)));
 }
 
 void check(std::string_view what, const TensorLayout& layout) {
   const std::string name(what);
-  if (layout.elements < 1 || layout.elements > std::size_t{1} << 31U) {
-    refuse(name + ".elements", "1 to 2^31", layout.elements);
+  // Half of what can be addressed: the copies that are kept of a tensor are as large as it is.
+  constexpr std::size_t kAddressable = std::numeric_limits<std::size_t>::max() / 2;
+  const std::size_t most =
+      std::min<std::size_t>(kAddressable / detail::bytes_of(layout.type), std::size_t{1} << 31U);
+  if (layout.elements < 1 || layout.elements > most) {
+    refuse(name + ".elements", "1 to " + std::to_string(most), layout.elements);
   }
   if (layout.channels < 1) refuse(name + ".channels", "at least 1", layout.channels);
   require_positive(name + ".scale", layout.quantization.scale);
@@ -113,7 +115,7 @@ void check(const SignalPlan& plan) {
   const std::size_t width = plan.embedding->elements;
   const std::size_t classes = detail::ClassScores(*plan.outputs[0], *plan.classifier).classes();
   if (plan.classes != classes) refuse("classes", std::to_string(classes), plan.classes);
-  if (plan.centroids.size() != plan.classes * width) {
+  if (plan.centroids.size() != std::uint64_t{plan.classes} * width) {
     refuse("centroids", std::to_string(plan.classes) + " x " + std::to_string(width) + " numbers",
            plan.centroids.size());
   }
@@ -283,7 +285,7 @@ std::size_t SignalPass::memory_bytes() const noexcept {
 }
 
 std::span<const std::string_view> SignalPass::backends() noexcept {
-  return std::span(found_backends().names).first(found_backends().count);
+  return found_backends().names();
 }
 
 std::string_view role_name(SignalRole role) noexcept {

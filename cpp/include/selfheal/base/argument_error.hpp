@@ -1,6 +1,7 @@
 #pragma once
 
-#include <cstddef>
+#include <concepts>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -11,7 +12,12 @@ namespace selfheal {
 [[noreturn]] void refuse(std::string_view argument, std::string_view expected,
                          std::string_view got);
 [[noreturn]] void refuse(std::string_view argument, std::string_view expected, double got);
-[[noreturn]] void refuse(std::string_view argument, std::string_view expected, std::size_t got);
+[[noreturn]] void refuse_count(std::string_view argument, std::string_view expected,
+                               std::uint64_t got);
+template <std::unsigned_integral Count>
+[[noreturn]] void refuse(std::string_view argument, std::string_view expected, Count got) {
+  refuse_count(argument, expected, got);
+}
 
 /// 'text', for messages.
 std::string quoted(std::string_view text);

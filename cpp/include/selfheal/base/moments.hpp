@@ -28,7 +28,7 @@ class Moments {
   static constexpr double kLargest = 1e150;
 
   /// window: samples, 1 to kMaxWindow; 0: all.
-  explicit Moments(std::size_t window = 0);
+  explicit Moments(std::uint64_t window = 0);
 
   void update(double x) noexcept;
   template <typename T>

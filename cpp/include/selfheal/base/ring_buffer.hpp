@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <span>
+#include <string>
 #include <type_traits>
 #include <vector>
 
@@ -22,8 +24,10 @@ class RingBuffer {
   static_assert(std::is_same_v<T, float> || std::is_same_v<T, double>);
 
  public:
-  /// Most values a buffer may hold.
-  static constexpr std::size_t kMaxValues = std::size_t{1} << 28;
+  /// Most values a buffer may hold: 2^28, or what one vector of a 32-bit machine can.
+  static constexpr std::size_t kMaxValues =
+      std::min(std::size_t{1} << 28,
+               static_cast<std::size_t>(std::numeric_limits<std::ptrdiff_t>::max()) / sizeof(T));
 
   /// The rows held, oldest first: all of `older`, then all of `newer` (empty until the window
   /// wraps). Valid until the next push or clear changes what they show.
@@ -33,16 +37,18 @@ class RingBuffer {
   };
 
   /// A buffer of scalars: rows of one number. capacity: 1 to kMaxValues.
-  explicit RingBuffer(std::size_t capacity) : RingBuffer(capacity, 1) { is_scalar_ = true; }
+  explicit RingBuffer(std::uint64_t capacity) : RingBuffer(capacity, 1) { is_scalar_ = true; }
 
   /// capacity: rows, >= 1. width: numbers a row, >= 1. Together at most kMaxValues.
-  RingBuffer(std::size_t capacity, std::size_t width) : capacity_(capacity), width_(width) {
+  RingBuffer(std::uint64_t capacity, std::uint64_t width) {
     if (capacity < 1) refuse("capacity", "an integer >= 1", capacity);
     if (width < 1) refuse("width", "an integer >= 1", width);
     if (capacity > kMaxValues / width) {
-      refuse("capacity", "capacity * width <= 268435456", capacity);
+      refuse("capacity", "capacity * width <= " + std::to_string(kMaxValues), capacity);
     }
-    values_.resize(capacity * width);
+    capacity_ = static_cast<std::size_t>(capacity);
+    width_ = static_cast<std::size_t>(width);
+    values_.resize(capacity_ * width_);
   }
 
   std::size_t capacity() const noexcept { return capacity_; }
@@ -121,7 +127,7 @@ class RingBuffer {
                          "a capacity or width out of range");
     reader.require_exactly(std::min(capacity, total) * width, sizeof(T));
     reader.claim(capacity * width, sizeof(T));
-    RingBuffer buffer(static_cast<std::size_t>(capacity), static_cast<std::size_t>(width));
+    RingBuffer buffer(capacity, width);
     buffer.is_scalar_ = stored_width == 0;
     const auto rows = static_cast<std::size_t>(std::min(capacity, total));
     for (std::size_t i = 0; i < rows * buffer.width_; ++i) reader.number(buffer.values_[i]);
@@ -134,8 +140,8 @@ class RingBuffer {
  private:
   static constexpr StateTag kTag = std::is_same_v<T, float> ? state_tag("RNGF") : state_tag("RNGD");
 
-  std::size_t capacity_;
-  std::size_t width_;
+  std::size_t capacity_ = 0;
+  std::size_t width_ = 0;
   std::vector<T> values_;
   std::size_t next_ = 0;
   std::uint64_t total_ = 0;

@@ -60,6 +60,10 @@ class Kswin : public LearningDetector<Kswin> {
     std::uint32_t used_ = kWords;
   };
 
+  // Where sample `index` since the start is kept.
+  std::size_t slot(std::uint64_t index) const noexcept {
+    return static_cast<std::size_t>(index % window_size_);
+  }
   double held(std::size_t age_from_oldest) const noexcept;
   void draw() noexcept;
 

@@ -80,10 +80,10 @@ class ImageGuard {
   /// counts in the next step, so a budget below a block makes a slower sweep. At most one sweep a
   /// call. Findings go to `found`; when it is full, the step ends (at once if it has no room),
   /// and the next one goes on there. Returns how many there are.
-  std::size_t step(std::size_t fast_bytes, std::size_t keyed_bytes,
+  std::size_t step(std::uint64_t fast_bytes, std::uint64_t keyed_bytes,
                    std::span<Finding> found) noexcept;
   /// Goes on with the fast sweep likewise, over live blocks by checksum alone, and repairs nothing.
-  std::size_t look(std::size_t fast_bytes, std::span<Finding> found) noexcept;
+  std::size_t look(std::uint64_t fast_bytes, std::span<Finding> found) noexcept;
   /// The whole of both sweeps now, without touching their positions. Returns how many findings
   /// there are, of which `found` has the first ones; all are healed where that is possible.
   std::size_t sweep(std::span<Finding> found) noexcept;
@@ -122,11 +122,11 @@ class ImageGuard {
     std::size_t first;  // item
     SweepOrder order;
     std::size_t next = 0;
-    std::size_t credit = 0;  // bytes
+    std::uint64_t credit = 0;  // bytes; a round of all copies may have more than 32 bits count
     std::uint64_t visited = 0;
   };
 
-  std::size_t advance(Sweep& sweep, std::size_t budget, bool keyed,
+  std::size_t advance(Sweep& sweep, std::uint64_t budget, bool keyed,
                       std::span<Finding> found) noexcept;
   bool visit(std::size_t item, bool keyed, Finding& finding) noexcept;
   bool visit_live(std::size_t block, bool keyed, Finding& finding) noexcept;

@@ -45,7 +45,7 @@ class ImageSet {
   /// guards: 1 to 8 of different images, all with a pool or none, whose pools hold the same
   /// generations. most_changes: stretches that one patch may have, 1 to 2^20. Throws
   /// std::invalid_argument.
-  explicit ImageSet(std::span<ImageGuard* const> guards, std::size_t most_changes = 4096);
+  explicit ImageSet(std::span<ImageGuard* const> guards, std::uint64_t most_changes = 4096);
 
   std::size_t count() const noexcept { return guards_.size(); }
   bool has_snapshots() const noexcept { return guards_.front()->pool() != nullptr; }
@@ -74,8 +74,6 @@ class ImageSet {
   SnapshotStatus unpin(Generation generation) noexcept;
 
   Generation active() const noexcept { return active_; }
-  /// The smallest number that no generation has had in any image; 1 without pools.
-  Generation next_generation() const noexcept;
   /// The first generation with the same content on purpose; golden's for one that is not held.
   Generation origin(Generation generation) const noexcept;
   /// Generations held, oldest first, as SnapshotPool::generations; none without pools.

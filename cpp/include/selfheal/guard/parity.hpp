@@ -34,8 +34,8 @@ class Parity {
   /// group_blocks: 1 to 128 data blocks a group. parity_blocks: 1 to 16 a group. Overhead:
   /// parity_blocks / group_blocks of the image's bytes. Throws std::invalid_argument, and
   /// std::runtime_error if the live bytes do not have the image's seals.
-  explicit Parity(const WeightImage& image, std::size_t group_blocks = 16,
-                  std::size_t parity_blocks = 1);
+  explicit Parity(const WeightImage& image, std::uint64_t group_blocks = 16,
+                  std::uint64_t parity_blocks = 1);
 
   std::size_t groups() const noexcept { return groups_; }
   std::size_t group_of(std::size_t block) const noexcept { return block % groups_; }

@@ -77,7 +77,8 @@ class SnapshotPool {
   /// max_generations: golden included, 1 to 4096.
   /// Throws std::invalid_argument, and std::runtime_error if the live bytes do not have the image's
   /// checksums: what is damaged must not become golden.
-  SnapshotPool(WeightImage& image, std::size_t capacity_blocks, std::size_t max_generations = 16);
+  SnapshotPool(WeightImage& image, std::uint64_t capacity_blocks,
+               std::uint64_t max_generations = 16);
 
   /// Stores the live bytes as a new generation, wholly or not at all. Its number is
   /// next_generation() or, where that is larger, `at_least`: so that pools of several images, of

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <limits>
 
 #include "selfheal/base/argument_error.hpp"
@@ -18,7 +19,7 @@ class SweepPacer {
   /// least_bytes: due at every call. seconds: in which a round shall be complete, 0 for no such
   /// pace. most: the share of a round that may be due at once, above 0 and at most 1. Throws
   /// std::invalid_argument otherwise.
-  SweepPacer(std::size_t least_bytes, double seconds, double most)
+  SweepPacer(std::uint64_t least_bytes, double seconds, double most)
       : least_bytes_(least_bytes), seconds_(seconds), most_(most) {
     require_not_negative("seconds", seconds);
     if (!(most > 0.0 && most <= 1.0)) refuse("most", "above 0 and at most 1", most);
@@ -35,8 +36,8 @@ class SweepPacer {
     return owed_ >= block_bytes || share_ > 0.0;
   }
   /// Bytes that are due of a round of `round_bytes`.
-  std::size_t due(std::size_t round_bytes) const noexcept {
-    return owed_ + static_cast<std::size_t>(share_ * static_cast<double>(round_bytes));
+  std::uint64_t due(std::uint64_t round_bytes) const noexcept {
+    return owed_ + static_cast<std::uint64_t>(share_ * static_cast<double>(round_bytes));
   }
   /// Takes note that what was due was swept.
   void done() noexcept {
@@ -45,12 +46,12 @@ class SweepPacer {
   }
 
  private:
-  std::size_t least_bytes_;
+  std::uint64_t least_bytes_;
   double seconds_;
   double most_;
   double last_ = std::numeric_limits<double>::quiet_NaN();  // before the first call
   double share_ = 0.0;
-  std::size_t owed_ = 0;
+  std::uint64_t owed_ = 0;  // of a sweep that is put off, more than 32 bits count
 };
 
 }  // namespace selfheal

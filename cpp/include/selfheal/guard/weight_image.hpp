@@ -55,7 +55,7 @@ class WeightImage {
   /// the operating system in production; without a secret key the keyed hash is a checksum like
   /// others.
   explicit WeightImage(std::span<std::byte> live, std::vector<Region> regions = {},
-                       std::size_t block_bytes = kDefaultBlockBytes, HashKey key = {});
+                       std::uint64_t block_bytes = kDefaultBlockBytes, HashKey key = {});
 
   std::size_t nbytes() const noexcept { return live_.size(); }
   std::size_t block_bytes() const noexcept { return block_bytes_; }

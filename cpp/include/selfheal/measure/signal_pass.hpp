@@ -23,7 +23,7 @@ enum class ElementType : std::uint8_t { kInt8, kUint8, kInt16, kFloat32 };
 /// One tensor, C-contiguous and aligned to its elements.
 struct TensorLayout {
   ElementType type = ElementType::kInt8;
-  /// 1 to 2^31.
+  /// 1 to 2^31, and what half of the addresses of a 32-bit machine hold.
   std::size_t elements = 0;
   /// Elements of the innermost dimension, >= 1: roughness compares x[i + channels] with x[i], so
   /// that a colour is compared with the same colour of the next pixel. Where that leaves no pair
@@ -137,6 +137,7 @@ struct PassResult {
 ///
 /// Backends, fastest first; the first one that this CPU has is taken:
 ///
+///     "avx512"    x86-64 with AVX-512BW
 ///     "avx2"      x86-64 with AVX2
 ///     "sse2"      any x86-64
 ///     "neon"      aarch64

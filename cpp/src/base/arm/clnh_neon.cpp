@@ -3,10 +3,6 @@
 
 #include "base/clnh_hash.hpp"
 
-#if defined(__linux__)
-#include <sys/auxv.h>
-#endif
-
 namespace selfheal::detail {
 namespace {
 
@@ -52,17 +48,6 @@ struct Neon {
 std::uint64_t clnh_hash_neon(const HashSchedule& schedule, std::uint64_t tweak,
                              std::span<const std::byte> bytes) noexcept {
   return clnh_hash<Neon>(schedule, tweak, bytes);
-}
-
-bool clnh_hash_neon_runs() noexcept {
-#if defined(__linux__)
-  constexpr unsigned long kBoth = 1UL << 3 | 1UL << 4;  // HWCAP_AES, HWCAP_PMULL
-  return (getauxval(AT_HWCAP) & kBoth) == kBoth;
-#elif defined(__APPLE__)
-  return true;
-#else
-  return false;
-#endif
 }
 
 }  // namespace selfheal::detail

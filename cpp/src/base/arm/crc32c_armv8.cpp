@@ -5,10 +5,6 @@
 
 #include "base/crc32c_backends.hpp"
 
-#if defined(__linux__)
-#include <sys/auxv.h>
-#endif
-
 namespace selfheal::detail {
 namespace {
 
@@ -55,18 +51,6 @@ inline std::uint32_t shift(std::uint32_t state) noexcept {
 #endif
 
 }  // namespace
-
-bool crc32c_armv8_runs() noexcept {
-#if defined(__APPLE__)
-  return true;  // every Apple AArch64 CPU has it
-#elif defined(__linux__) && defined(__aarch64__)
-  return (getauxval(AT_HWCAP) & (1UL << 7)) != 0;
-#elif defined(__linux__)
-  return (getauxval(AT_HWCAP2) & (1UL << 4)) != 0;
-#else
-  return false;
-#endif
-}
 
 std::uint32_t crc32c_armv8(std::uint32_t state, const std::byte* data, std::size_t size) noexcept {
 #if defined(__aarch64__)

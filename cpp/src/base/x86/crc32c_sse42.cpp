@@ -47,11 +47,6 @@ inline std::uint64_t product(std::uint64_t state, std::uint32_t factor) noexcept
 
 }  // namespace
 
-bool crc32c_sse42_runs() noexcept {
-  __builtin_cpu_init();
-  return __builtin_cpu_supports("sse4.2") != 0 && __builtin_cpu_supports("pclmul") != 0;
-}
-
 std::uint32_t crc32c_sse42(std::uint32_t state, const std::byte* data, std::size_t size) noexcept {
   std::uint64_t a = state;
   while (size >= 96) {
