@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <memory>
 #include <mutex>
@@ -87,7 +88,8 @@ struct Port : selfheal::python::TensorPort {
   throw py::error_already_set();
 }
 
-// A compiled model as Python sees it; closed when `model` is null.
+// A compiled model as Python sees it. A hot path that has not let go of it keeps its tensors beyond
+// close().
 class Held : public TensorEngine {
  public:
   Held(const std::string& library, const std::string& version, const std::string& source_path,
@@ -97,6 +99,7 @@ class Held : public TensorEngine {
       model_ =
           std::make_shared<CompiledModel>(litert_api(library, version), source_path, num_threads);
     }
+    compiled_ = model_.get();
     for (const TensorSlot& slot : model_->inputs()) {
       inputs_.emplace_back(slot);
       inputs_memory_.push_back({model_->data(slot), slot.nbytes});
@@ -104,16 +107,20 @@ class Held : public TensorEngine {
     for (const TensorSlot& slot : model_->outputs()) outputs_.emplace_back(slot);
     const std::size_t count = outputs_.size();
     own_outputs_ = own_outputs < 0 ? count : std::min(count, static_cast<std::size_t>(own_outputs));
-    for (std::size_t i = 0; i < own_outputs_; ++i) outputs_memory_.push_back(memory(i));
-    for (const std::size_t i : taps) taps_memory_.push_back(memory(i));
+    for (std::size_t i = 0; i < own_outputs_; ++i) outputs_memory_.push_back(memory_of(i));
+    for (const std::size_t i : taps) taps_memory_.push_back(memory_of(i));
   }
 
   const std::vector<Port>& input_ports() const { return inputs_; }
   const std::vector<Port>& output_ports() const { return outputs_; }
 
   bool needs_interpreter_lock() const noexcept override { return false; }
-  // Its caller holds the model's lock, which close() waits for.
-  bool run() noexcept override { return model_ && !model_->forked() && model_->run() == 0; }
+  // Its caller holds the model's lock, and memory().
+  bool run() noexcept override {
+    return !is_closed_.load(std::memory_order_relaxed) && !compiled_->forked() &&
+           compiled_->run() == 0;
+  }
+  std::shared_ptr<const void> memory() const override { return model_; }
 
   // Small models take a few microseconds, and pybind11's scoped release of the GIL takes as long as
   // a layer.
@@ -158,6 +165,7 @@ class Held : public TensorEngine {
   }
 
   void close() {
+    is_closed_.store(true, std::memory_order_relaxed);
     std::shared_ptr<CompiledModel> last = std::move(model_);
     model_ = nullptr;
     if (!last) return;
@@ -192,12 +200,14 @@ class Held : public TensorEngine {
     return lock;
   }
 
-  TensorMemory memory(std::size_t output) const {
+  TensorMemory memory_of(std::size_t output) const {
     const Port& port = outputs_.at(output);
     return {model_->data(port.slot), port.slot.nbytes};
   }
 
-  std::shared_ptr<CompiledModel> model_;
+  std::shared_ptr<CompiledModel> model_;  // null once it is closed
+  CompiledModel* compiled_ = nullptr;
+  std::atomic<bool> is_closed_{false};
   std::vector<Port> inputs_;
   std::vector<Port> outputs_;
   std::size_t own_outputs_ = 0;

@@ -90,7 +90,7 @@ void bind_fair_lock(py::module_& m) {
   Class<Attempt>(m, "LockAttempt", "A lock that is taken for a block if that needs no waiting.")
       .def("__enter__", [](Attempt& self) { return self.is_taken = self.lock->try_enter(); })
       .def("__exit__", [](Attempt& self, const py::args& /*error*/) {
-        if (std::exchange(self.is_taken, false)) self.lock->leave();
+        if (std::exchange(self.is_taken, false)) leave(*self.lock);
       });
   Class<LockScope>(m, "LockScope", "What `Turns` is built on: a lock for the length of a block.")
       .def(py::init([](LockScope* outer) {

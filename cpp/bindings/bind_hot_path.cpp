@@ -170,11 +170,11 @@ void bind_hot_path(py::module_& m) {
                 std::move(handle), std::move(ended), std::move(clock), std::move(shape), pace,
                 heals ? HotPath::Sweeping::kHeals : HotPath::Sweeping::kLooks});
           }),
-          py::kw_only(), py::arg("inference_lock"), py::arg("signals"), py::arg("monitor"),
-          py::arg("measurement"), py::arg("inputs"), py::arg("outputs"), py::arg("prediction"),
-          py::arg("predictions"), py::arg("trusted").none(false), py::arg("first_id"),
-          py::arg("handle"), py::arg("ended"), py::arg("clock"), py::arg("shape"),
-          py::arg("fast_bytes"), py::arg("keyed_bytes"), py::arg("fast_seconds"),
+          py::kw_only(), py::arg("inference_lock").none(false), py::arg("signals"),
+          py::arg("monitor"), py::arg("measurement"), py::arg("inputs"), py::arg("outputs"),
+          py::arg("prediction"), py::arg("predictions"), py::arg("trusted").none(false),
+          py::arg("first_id"), py::arg("handle"), py::arg("ended"), py::arg("clock"),
+          py::arg("shape"), py::arg("fast_bytes"), py::arg("keyed_bytes"), py::arg("fast_seconds"),
           py::arg("keyed_seconds"), py::arg("heals"))
       .def("serve", &HotCall::serve, py::arg("rows"), py::kw_only(), py::arg("form"),
            py::arg("real"), py::arg("nonfinite"), py::arg("records"),

@@ -79,6 +79,7 @@ py::list look(HeldGuard& self, std::int64_t fast_bytes) {
 py::list sweep(HeldGuard& self) {
   ImageGuard& guard = self.get();
   std::size_t count = 0;
+  const auto buffer = self.image->buffer();
   {
     const selfheal::python::ReleasedGil released;
     count = guard.sweep(self.found);
@@ -152,7 +153,7 @@ void bind_image_guard(py::module_& m) {
              return HeldParity{image, Parity(image->get(), to_size("group_blocks", group_blocks),
                                              to_size("parity_blocks", parity_blocks))};
            }),
-           py::arg("image"), py::arg("group_blocks") = 16, py::arg("parity_blocks") = 1)
+           py::arg("image").none(false), py::arg("group_blocks") = 16, py::arg("parity_blocks") = 1)
       .def_property_readonly("groups", &of_parity<&Parity::groups>, "Groups of blocks.")
       .def_property_readonly("repairable", &of_parity<&Parity::repairable>,
                              "Damaged blocks a group that can be repaired.")
@@ -183,7 +184,7 @@ void bind_image_guard(py::module_& m) {
 
   Class<HeldGuard, std::shared_ptr<HeldGuard>>(m, "ImageGuard",
                                                "Finds damage and heals it at once.")
-      .def(py::init(&make_guard), py::arg("image"), py::arg("pool") = py::none(),
+      .def(py::init(&make_guard), py::arg("image").none(false), py::arg("pool") = py::none(),
            py::arg("parity") = py::none(), py::arg("seed") = 0)
       .def("step", &step, py::arg("fast_bytes"), py::arg("keyed_bytes") = 0,
            "Check the next slices; list what was damaged.")

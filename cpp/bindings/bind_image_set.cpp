@@ -17,6 +17,12 @@ struct HeldSet {
   }
 };
 
+std::vector<std::shared_ptr<HeldBuffer>> buffers_of(const HeldSet& self) {
+  std::vector<std::shared_ptr<HeldBuffer>> buffers;
+  for (const auto& guard : self.guards) buffers.push_back(guard->image->buffer());
+  return buffers;
+}
+
 std::vector<ImageGuard*> guards_of(const std::vector<std::shared_ptr<HeldGuard>>& held) {
   std::vector<ImageGuard*> guards;
   for (const auto& guard : held) guards.push_back(&guard->get());
@@ -32,6 +38,7 @@ Generation take(HeldSet& self, bool changed, std::int64_t at_least) {
   ImageSet& set = self.get();
   const Generation number = to_size("at_least", at_least);
   TakeResult result;
+  const auto held = buffers_of(self);
   {
     const selfheal::python::ReleasedGil released;
     result = set.take(changed, number);
@@ -52,6 +59,7 @@ Generation patch(HeldSet& self, const std::vector<ChangeTuple>& changes) {
         {to_size("changes", image), to_size("changes", offset), buffers.back()->bytes()});
   }
   TakeResult result;
+  const auto held = buffers_of(self);
   {
     const selfheal::python::ReleasedGil released;
     result = set.patch(parsed);
@@ -67,6 +75,7 @@ py::object restore(HeldSet& self, Generation generation, const std::vector<Range
         {to_size("ranges", image), to_size("ranges", offset), to_size("ranges", nbytes)});
   }
   RestoreResult result;
+  const auto held = buffers_of(self);
   {
     const selfheal::python::ReleasedGil released;
     result = set.restore(generation, parsed);
@@ -112,9 +121,6 @@ void bind_image_set(py::module_& m) {
           "origin",
           [](const HeldSet& self, Generation generation) { return self.set.origin(generation); },
           py::arg("generation"), "The first generation with the same content on purpose.")
-      .def_property_readonly(
-          "next_generation", [](const HeldSet& self) { return self.set.next_generation(); },
-          "The smallest number that no generation has had.")
       .def_property_readonly(
           "active", [](const HeldSet& self) { return self.set.active(); },
           "The generation that the live bytes are meant to be.")

@@ -57,10 +57,17 @@ class InterpreterCall : public TensorEngine {
   bool needs_interpreter_lock() const noexcept override { return true; }
   // Leaves Python's error as it is where it fails.
   bool run() noexcept override {
+    if (is_closed_) {
+      PyErr_SetString(PyExc_RuntimeError, "engine: expected an open one, got a closed one");
+      return false;
+    }
     PyObject* const done = selfheal::python::call_no_args(invoke_.ptr());
     Py_XDECREF(done);
     return done != nullptr;
   }
+
+  // Runs no more. The interpreter, whose memory the tensors are, goes with the last that has this.
+  void close() noexcept { is_closed_ = true; }
 
   py::list operator()(const py::sequence& arrays) {
     if (arrays.size() != inputs_.size()) {
@@ -81,6 +88,7 @@ class InterpreterCall : public TensorEngine {
 
  private:
   py::object invoke_;
+  bool is_closed_ = false;
   std::vector<FixedPort> inputs_;
   std::vector<FixedPort> outputs_;
 };
@@ -99,5 +107,6 @@ void bind_interpreter_call(py::module_& m) {
            py::kw_only(), py::arg("invoke"), py::arg("inputs"), py::arg("outputs"),
            py::arg("taps") = std::vector<Address>())
       .def("__call__", &InterpreterCall::operator(), py::arg("inputs"),
-           "Run once on arrays of the inputs' shapes and dtypes; copies of the outputs.");
+           "Run once on arrays of the inputs' shapes and dtypes; copies of the outputs.")
+      .def("close", &InterpreterCall::close, "Run no more; a second call does nothing.");
 }

@@ -96,10 +96,15 @@ void bind_monitor_bank(py::module_& m) {
   bank.def(py::init([](const py::sequence& references, double arl0, bool latch) {
              std::vector<std::vector<Reference>> held;
              const bool one = py::len(references) > 0 && py::isinstance<Reference>(references[0]);
-             if (one) {
-               held.push_back(references.cast<std::vector<Reference>>());
-             } else {
-               held = references.cast<std::vector<std::vector<Reference>>>();
+             try {
+               if (one) {
+                 held.push_back(references.cast<std::vector<Reference>>());
+               } else {
+                 held = references.cast<std::vector<std::vector<Reference>>>();
+               }
+             } catch (const py::cast_error&) {
+               refuse_type("references", "Reference objects, or a list of them for each regime",
+                           "others");
              }
              const selfheal::python::ReleasedGil released;
              return MonitorBank(std::move(held), arl0, false, latch);
@@ -228,13 +233,6 @@ void bind_monitor_bank(py::module_& m) {
           "trend",
           [](const SignalMonitor& self) { return self.bank().reference(0).preparation().trend(); },
           "Share of that wander which a straight line explains.")
-      .def_property_readonly(
-          "unsteadiness",
-          [](const SignalMonitor& self) {
-            return self.bank().reference(0).preparation().unsteadiness();
-          },
-          "How far sums of the calibration stray: of a constant level, above "
-          "0.574 once in forty.")
       .def_property_readonly(
           "periods", [](const SignalMonitor& self) { return self.periodic().periods(); },
           "Periods that are taken out, in samples.")

@@ -9,6 +9,7 @@ using namespace selfheal::python;
 Generation take(HeldPool& self, std::int64_t at_least) {
   SnapshotPool& pool = self.get();
   const std::size_t number = to_size("at_least", at_least);
+  const auto buffer = self.image->buffer();
   const selfheal::python::ReleasedGil released;
   const TakeResult result = pool.take(number);
   if (result.status != SnapshotStatus::kOk) {
@@ -87,7 +88,8 @@ void bind_snapshot_pool(py::module_& m) {
                                           to_size("max_generations", generations, 1)),
                              std::vector<std::uint32_t>(live.block_count())};
            }),
-           py::arg("image"), py::arg("capacity_blocks"), py::arg("max_generations") = 16)
+           py::arg("image").none(false), py::arg("capacity_blocks"),
+           py::arg("max_generations") = 16)
       .def("take", &take, py::arg("at_least") = 0,
            "Store the live bytes as a new generation; return its number.")
       .def("renew_golden", &renew_golden, py::arg("data"),

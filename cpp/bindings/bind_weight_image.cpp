@@ -20,6 +20,7 @@ std::vector<std::uint32_t> check(HeldImage& self, std::int64_t first,
   const WeightImage& image = self.get();
   const BlockRange range = block_range(image, first, count);
   std::vector<std::uint32_t> corrupt(range.count);
+  const auto buffer = self.buffer();
   const selfheal::python::ReleasedGil released;
   corrupt.resize(image.check(range.first, range.count, corrupt, keyed));
   return corrupt;
@@ -124,7 +125,7 @@ void bind_weight_image(py::module_& m) {
              return HeldScrubber{image, Scrubber(live, seed, keyed),
                                  std::vector<std::uint32_t>(live.block_count())};
            }),
-           py::arg("image"), py::arg("seed") = 0, py::arg("keyed") = false)
+           py::arg("image").none(false), py::arg("seed") = 0, py::arg("keyed") = false)
       .def("step", &step, py::arg("budget_bytes"), "Check the next blocks; list the corrupt ones.")
       .def_property_readonly("position", &of_scrubber<&Scrubber::position>, "Block to come next.")
       .def_property_readonly("sweeps", &of_scrubber<&Scrubber::sweeps>, "Full sweeps completed.")

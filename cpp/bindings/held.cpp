@@ -1,5 +1,6 @@
 #include "held.hpp"
 
+#include <algorithm>
 #include <array>
 
 namespace selfheal::python {
@@ -29,13 +30,38 @@ HeldImage::HeldImage(py::handle buffer, const std::vector<RegionTuple>& regions,
   }
   const std::size_t block = to_size("block_bytes", block_bytes);
   const HashKey secret = to_key(key);
-  buffer_ = std::make_unique<HeldBuffer>(buffer, "buffer", true);
+  buffer_ = std::make_shared<HeldBuffer>(buffer, "buffer", true);
   image_.emplace(buffer_->bytes(), std::move(parsed), block, secret);
+}
+
+void HeldImage::release() {
+  is_released_ = true;
+  for (bool* const is_cut : watches_) *is_cut = true;
+  let_go();
+}
+
+void HeldImage::let_go() {
+  if (is_released_ && watches_.empty()) buffer_.reset();
+}
+
+void Watch::add(std::shared_ptr<HeldImage> image) {
+  image->get();
+  image->watches_.push_back(&is_cut_);
+  images_.push_back(std::move(image));
+}
+
+void Watch::clear() {
+  for (const auto& image : images_) {
+    image->watches_.erase(std::find(image->watches_.begin(), image->watches_.end(), &is_cut_));
+    image->let_go();
+  }
+  images_.clear();
+  is_cut_ = false;
 }
 
 void HeldImage::rebind(py::handle buffer) {
   WeightImage& image = get();
-  auto fresh = std::make_unique<HeldBuffer>(buffer, "buffer", true);
+  auto fresh = std::make_shared<HeldBuffer>(buffer, "buffer", true);
   if (fresh->bytes().size() != image.nbytes()) {
     refuse("buffer", std::to_string(image.nbytes()) + " bytes, as before", fresh->bytes().size());
   }

@@ -24,24 +24,54 @@ using RegionTuple = std::tuple<std::string, std::string, std::int64_t, std::int6
 HashKey to_key(const std::optional<py::bytes>& key);
 
 /// A WeightImage with the Python buffer that it watches, until release(). Its table outlives that,
-/// because arrays may refer to it.
+/// because arrays may refer to it; so does the buffer, while a call reads it or a hot path sweeps
+/// it.
 class HeldImage {
  public:
   HeldImage(py::handle buffer, const std::vector<RegionTuple>& regions, std::int64_t block_bytes,
             const std::optional<py::bytes>& key);
 
   WeightImage& get() {
-    if (!buffer_) throw std::invalid_argument("image: expected a live image, got a released one");
+    if (is_released_) {
+      throw std::invalid_argument("image: expected a live image, got a released one");
+    }
     return *image_;
   }
-  bool is_released() const { return !buffer_; }
-  void release() { buffer_.reset(); }
+  bool is_released() const { return is_released_; }
+  void release();
   void rebind(py::handle buffer);
-  std::size_t memory_bytes() const { return buffer_ ? image_->memory_bytes() : 0; }
+  std::size_t memory_bytes() const { return is_released_ ? 0 : image_->memory_bytes(); }
+  /// The buffer, for a call that goes on without the GIL: another thread may release the image.
+  std::shared_ptr<HeldBuffer> buffer() const { return buffer_; }
 
  private:
-  std::unique_ptr<HeldBuffer> buffer_;
+  friend class Watch;
+
+  void let_go();
+
+  std::shared_ptr<HeldBuffer> buffer_;
   std::optional<WeightImage> image_;
+  bool is_released_ = false;
+  std::vector<bool*> watches_;  // to be told of the release
+};
+
+/// What a hot path knows of the images that it sweeps: it keeps their buffers, and hears when one
+/// of them was released.
+class Watch {
+ public:
+  Watch() = default;
+  Watch(const Watch&) = delete;
+  Watch& operator=(const Watch&) = delete;
+  ~Watch() { clear(); }
+
+  void clear();
+  void add(std::shared_ptr<HeldImage> image);
+  /// Whether an image was released since it was added.
+  bool is_cut() const noexcept { return is_cut_; }
+
+ private:
+  std::vector<std::shared_ptr<HeldImage>> images_;
+  bool is_cut_ = false;
 };
 
 struct HeldPool {

@@ -8,6 +8,8 @@
 #include <utility>
 
 #include "bound_pass.hpp"
+#include "few.hpp"
+#include "initialised.hpp"
 #include "plain_array.hpp"
 #include "selfheal/base/quantize.hpp"
 
@@ -21,32 +23,6 @@ using runtime::Record;
 using runtime::Sink;
 
 namespace {
-
-// Fields of one inference's tensors: nearly always few, and then nothing is allocated, and no more
-// is set up than there is.
-template <typename T>
-class Few {
- public:
-  explicit Few(std::size_t count) : count_(count) {
-    if (count > kInline) data_ = std::allocator<T>().allocate(count);
-    std::uninitialized_value_construct_n(data_, count);
-  }
-  Few(const Few&) = delete;
-  Few& operator=(const Few&) = delete;
-  ~Few() {
-    std::destroy_n(data_, count_);
-    if (count_ > kInline) std::allocator<T>().deallocate(data_, count_);
-  }
-  T& operator[](std::size_t i) noexcept { return data_[i]; }
-  std::span<const T> span() const noexcept { return {data_, count_}; }
-
- private:
-  static constexpr std::size_t kInline = 4;
-
-  std::size_t count_;
-  alignas(T) std::array<std::byte, kInline * sizeof(T)> few_;  // NOLINT: set up in part
-  T* data_ = reinterpret_cast<T*>(few_.data());
-};
 
 py::object fetch_error() {
   if (PyErr_Occurred() == nullptr) {
@@ -145,6 +121,7 @@ struct HotCall::Request : runtime::Job {
   Few<Feed> feed_list;
   Few<Sink> sink_list;
   Few<py::object> arrays;  // of the answers
+  py::object held;         // inputs that came in a dict
   std::optional<Taker> any_size;
   Record record;
   std::vector<Record> record_list;
@@ -169,8 +146,9 @@ HotCall::HotCall(Parts parts)
       ended_(std::move(parts.ended)),
       clock_(std::move(parts.clock)),
       shape_(std::move(parts.shape)),
-      path_(signals_.cast<BoundPass&>().pass(), *monitor_, OutsideTensor::outsides(inputs_),
-            OutsideTensor::outsides(outputs_), parts.pace, parts.sweeping),
+      path_(initialised<BoundPass>("signals", signals_).pass(), *monitor_,
+            OutsideTensor::outsides(inputs_), OutsideTensor::outsides(outputs_), parts.pace,
+            parts.sweeping),
       loop_(path_, *inference_lock_, *this) {
   const auto& names = signals_.cast<BoundPass&>().pass().names();
   has_classes_ = std::any_of(names.begin(), names.end(), [](const SignalName& name) {
@@ -181,15 +159,30 @@ HotCall::HotCall(Parts parts)
 
 std::unique_ptr<runtime::Monitor> HotCall::make_monitor(const Parts& parts) {
   if (py::isinstance<InferenceMonitor>(parts.monitor)) {
-    return std::make_unique<runtime::BankMonitor>(parts.monitor.cast<InferenceMonitor&>());
+    return std::make_unique<runtime::BankMonitor>(
+        initialised<InferenceMonitor>("monitor", parts.monitor));
+  }
+  if (PyCallable_Check(parts.monitor.ptr()) == 0) {
+    refuse_type("monitor", "an InferenceMonitor or a function", type_name(parts.monitor));
+  }
+  if (PyType_IsSubtype(reinterpret_cast<PyTypeObject*>(parts.measurement.ptr()), &PyTuple_Type) ==
+      0) {
+    refuse_type("measurement", "a named tuple",
+                parts.measurement.attr("__qualname__").cast<std::string>());
   }
   auto made = std::make_unique<PythonMonitor>(parts.monitor, parts.measurement, gate_);
   python_monitor_ = made.get();
   return made;
 }
 
+void HotCall::require_turn() const {
+  if (!inference_lock_->is_of_another()) return;
+  throw std::runtime_error("inference_lock: expected it free or this thread's, got another's");
+}
+
 void HotCall::attach(py::object engine, int embedding, bool is_proven) {
-  Engine* const next = engine.is_none() ? nullptr : engine.cast<Engine*>();
+  require_turn();
+  Engine* const next = engine.is_none() ? nullptr : &initialised<Engine>("engine", engine);
   if (next != nullptr) {
     const auto same = [](std::span<const runtime::TensorMemory> memory,
                          const std::vector<OutsideTensor>& tensors, bool is_any_size) {
@@ -209,15 +202,24 @@ void HotCall::attach(py::object engine, int embedding, bool is_proven) {
   path_.attach(next, embedding, is_proven);
   loop_.reset_timing();
   python_engine_ = dynamic_cast<PythonEngine*>(next);
-  retired_ = path_.is_running() ? std::move(engine_) : py::object();
+  const bool is_running = path_.is_running();
+  retired_ = is_running ? std::move(engine_) : py::object();
+  retired_memory_ = is_running ? std::move(engine_memory_) : nullptr;
   engine_ = std::move(engine);
+  engine_memory_ = next == nullptr ? nullptr : next->memory();
 }
 
 void HotCall::guard(const std::vector<std::shared_ptr<HeldGuard>>& guards,
                     std::shared_ptr<FairLock> maintenance_lock) {
+  require_turn();
   std::vector<ImageGuard*> plain;
-  for (const auto& one : guards) plain.push_back(&one->get());
+  for (const auto& one : guards) {
+    if (!one) refuse_type("guards", "guards of images", "None");
+    plain.push_back(&one->get());
+  }
   path_.guard(std::move(plain), maintenance_lock.get());
+  watch_.clear();
+  for (const auto& one : guards) watch_.add(one->image);
   guards_ = guards;
   maintenance_lock_ = std::move(maintenance_lock);
 }
@@ -276,9 +278,10 @@ bool HotCall::read_one(std::size_t index, py::handle x, Request& request) const 
 }
 
 bool HotCall::read(py::handle x, Request& request) const {
-  if (inference_lock_->forked()) return false;
+  if (inference_lock_->forked() || watch_.is_cut()) return false;
   if (!PyDict_CheckExact(x.ptr())) return inputs_.size() == 1 && read_one(0, x, request);
   if (static_cast<std::size_t>(PyDict_GET_SIZE(x.ptr())) != inputs_.size()) return false;
+  py::list held(inputs_.size());
   for (std::size_t i = 0; i < inputs_.size(); ++i) {
     PyObject* const value = PyDict_GetItemWithError(x.ptr(), inputs_[i].name.ptr());
     if (value == nullptr) {
@@ -286,7 +289,10 @@ bool HotCall::read(py::handle x, Request& request) const {
       return false;
     }
     if (!read_one(i, value, request)) return false;
+    // What is called meanwhile, and other threads, may change the dict.
+    PyList_SET_ITEM(held.ptr(), static_cast<py::ssize_t>(i), py::handle(value).inc_ref().ptr());
   }
+  request.held = std::move(held);
   return !inputs_.empty();
 }
 
@@ -358,6 +364,9 @@ py::object HotCall::serve(const std::vector<py::array>& rows, std::string_view f
                           const py::object& nonfinite, bool with_records) {
   if (rows.size() != inputs_.size() || rows.empty()) {
     throw std::invalid_argument("rows: expected one array for every input");
+  }
+  if (watch_.is_cut()) {
+    throw std::runtime_error("guards: expected live images to sweep, got a released one");
   }
   Request request(*this);
   request.form = form_named(form);

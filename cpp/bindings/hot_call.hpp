@@ -64,6 +64,8 @@ class HotCall : private runtime::Host {
   void guard(const std::vector<std::shared_ptr<HeldGuard>>& guards,
              std::shared_ptr<runtime::FairLock> maintenance_lock);
   py::list findings() const;
+  /// Throws unless this thread may change what is served: another one may be in the middle of it.
+  void require_turn() const;
   bool has_reals() const noexcept;
   std::size_t memory_bytes() const;
 
@@ -117,10 +119,13 @@ class HotCall : private runtime::Host {
   runtime::HotPath path_;
   runtime::InferenceLoop loop_;
   py::object engine_;
-  py::object retired_;                     // an engine that was replaced while it ran
+  py::object retired_;  // an engine that was replaced while it ran
+  std::shared_ptr<const void> engine_memory_;
+  std::shared_ptr<const void> retired_memory_;
   PythonEngine* python_engine_ = nullptr;  // engine_, if it is one
   std::shared_ptr<runtime::FairLock> maintenance_lock_;
   std::vector<std::shared_ptr<HeldGuard>> guards_;
+  Watch watch_;
 };
 
 }  // namespace selfheal::python

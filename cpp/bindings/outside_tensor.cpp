@@ -30,6 +30,7 @@ OutsideTensor::OutsideTensor(const Description& description)
       shape(std::get<2>(description)) {
   constexpr std::size_t kMostDimensions = 31;  // NumPy has 32, and a batch takes one
   if (shape.size() > kMostDimensions) refuse("shape", "at most 31 axes", shape.size());
+  if (dtype.kind() == 'O') refuse_type("dtype", "one of numbers", "objects");
   PyObject* interned = name.release().ptr();
   PyUnicode_InternInPlace(&interned);
   name = py::reinterpret_steal<py::str>(interned);

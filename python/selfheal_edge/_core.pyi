@@ -2135,10 +2135,6 @@ class SignalMonitor(metaclass=_Pybind11Type):
         """Share of that wander which a straight line explains."""
 
     @property
-    def unsteadiness(self) -> float:
-        """How far sums of the calibration stray: of a constant level, above 0.574 once in forty."""
-
-    @property
     def periods(self) -> list[int]:
         """Periods that are taken out, in samples."""
 
@@ -2726,10 +2722,6 @@ class ImageSet(metaclass=_Pybind11Type):
         """Give the first generation with the same content on purpose."""
 
     @property
-    def next_generation(self) -> int:
-        """The smallest number that no generation has had in any image."""
-
-    @property
     def active(self) -> int:
         """The generation that the live bytes are meant to be."""
 
@@ -2830,6 +2822,9 @@ class InterpreterCall(Engine):
     ) -> None: ...
     def __call__(self, inputs: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
         """Run once on arrays of exactly the inputs' shapes and dtypes; the results are copies."""
+
+    def close(self) -> None:
+        """Run no more, also inside a `HotPath`; a second call does nothing."""
 
 class CompiledModel(Engine):
     """A model compiled by LiteRT, its packed weights ours.

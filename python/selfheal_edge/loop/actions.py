@@ -18,7 +18,6 @@ __all__ = [
     "AnswerAgain",
     "AskKnownAnswers",
     "CheckWeights",
-    "EndTrial",
     "FailBack",
     "FailOver",
     "NameCause",
@@ -110,13 +109,6 @@ class RaiseError:
 
 
 @dataclass(frozen=True, slots=True)
-class EndTrial:
-    """Have the new model file take the old one's place in the store, or forget it."""
-
-    has_held: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Record:
     """Write to the journal."""
 
@@ -147,7 +139,6 @@ Action: TypeAlias = (
     | RenewGolden
     | AnswerAgain
     | RaiseError
-    | EndTrial
     | Record
     | Proceed
 )

@@ -30,7 +30,7 @@ __all__ = ["Counter", "Link", "Store", "StoreState"]
 
 _DAY_SECONDS: Final = 86_400.0
 _BATCH_SECONDS: Final = 5.0
-_STATE_SECONDS: Final = 58.0
+_STATE_SECONDS: Final = 55.0
 _LONGEST_PAUSE: Final = 300.0
 _MOST_WAITING_RECORDS: Final = 4096
 _MOST_WAITING_BYTES: Final = 4 << 20
@@ -39,7 +39,6 @@ _JOURNAL_SHARE: Final = 4
 _USUAL_SHARE: Final = 0.9
 # What a commit writes beside its rows: the root, and the pages' unused ends.
 _COMMIT_OVERHEAD: Final = 3 * 1024
-_BUDGET: Final = ("store", "budget")
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _READ_ONLY: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
@@ -159,7 +158,6 @@ class Store:
         held = self._readable
         self._next, self._head = (0, bytes(TAG_BYTES)) if held is None else _end_of(held)
         self._on_medium = self._next, self._head
-        self._resume_budget(held)
         self._written = _Written() if held is None else _Written(held.nbytes, 0, held.commits)
 
     # ---------------------------------------------------------------- opening
@@ -203,23 +201,6 @@ class Store:
             self.problem_found = str(error)
             return
         self._copy = copy
-
-    def _resume_budget(self, held: Database | None) -> None:
-        """Go on with what was left of the daily cap: a device that restarts all day has one cap."""
-        try:
-            row = None if held is None else held.get(*_BUDGET)
-            left, wall = (0.0, 0.0) if row is None else map(float, row.split())
-        except (StoreError, IntegrityError, ValueError) as error:
-            logger().warning("the store's budget begins anew: %s", error)
-            return
-        if row is not None:
-            passed = max(0.0, time.time() - wall)  # a clock may jump either way
-            self._tokens = min(left + passed * self._rate, self._tokens)
-
-    @property
-    def _rate(self) -> float:
-        """Bytes that come due in a second."""
-        return _USUAL_SHARE * self._bytes_per_day / _DAY_SECONDS
 
     @property
     def _readable(self) -> Database | None:
@@ -450,9 +431,6 @@ class Store:
         changes = Changes(rows + given.rows, records, given.blocks, given.dropped_blocks)
         if not changes:
             return
-        parts = (*(row.value or b"" for row in rows), *records, *given.blocks)
-        left = self._tokens - _COMMIT_OVERHEAD - sum(map(len, parts))  # once this is written
-        changes.rows.append(Row(*_BUDGET, b"%d %d" % (int(left), int(time.time()))))
         counter = self._counter if anchored else None
         anchor = None if counter is None else counter(None) + 1
         before = database.bytes_written
@@ -527,7 +505,7 @@ class Store:
             self._do_jobs()
             self._guarded(self.beat)
             if time.monotonic() >= collect_at:
-                self.gather()
+                self._gather()
                 collect_at = time.monotonic() + _STATE_SECONDS
             is_well = self._write_what_is_due()
             pause = _BATCH_SECONDS if is_well else min(2 * pause, _LONGEST_PAUSE)
@@ -549,8 +527,7 @@ class Store:
         except Exception:
             logger().exception("what the store's thread was asked to do has failed")
 
-    def gather(self) -> None:
-        """Collect the states now, to be written with what waits; for the writer's thread."""
+    def _gather(self) -> None:
         if self.collect is None:
             return
         try:
@@ -566,7 +543,8 @@ class Store:
         with self._mutex:
             with self._queue:
                 now = self._clock()
-                self._tokens += max(0.0, now - self._refilled) * self._rate
+                rate = _USUAL_SHARE * self._bytes_per_day / _DAY_SECONDS
+                self._tokens += max(0.0, now - self._refilled) * rate
                 self._tokens = min(self._tokens, float(self._bytes_per_day))
                 self._refilled = now
                 expected = _COMMIT_OVERHEAD + self._record_bytes
@@ -611,7 +589,7 @@ class Store:
             return
         atexit.unregister(self.close)
         self._do_jobs()
-        self.gather()
+        self._gather()
         self.collect = self.beat = None
         with self._mutex:
             if self._database is not None or self._records or self._rows:

@@ -362,5 +362,7 @@ class InterpreterInstance:
 
     def close(self) -> None:
         """Release the runtime's memory; calling it again does nothing."""
+        if self._call is not None:
+            self._call.close()
         self._call = None
         self._interpreter = None
