@@ -274,6 +274,14 @@ def tests_long(session: nox.Session, runtime: str) -> None:
 
 
 @nox.session
+@nox.parametrize("runtime", RUNTIMES)
+def rules(session: nox.Session, runtime: str) -> None:
+    """Rules of validation on trial: what each prevented that the child process would not bear."""
+    _install(session, runtime, "test")
+    session.run("python", "-m", "tests.tflite.rules_on_trial", *session.posargs)
+
+
+@nox.session
 def cpp_package(session: nox.Session) -> None:
     """Install the core for C++ users; examples/cpp, built with it, keeps its states to the bit."""
     session.run(".ci/cpp-package", external=True)
@@ -296,7 +304,7 @@ def armv7(session: nox.Session) -> None:
 def bench(session: nox.Session, runtime: str) -> None:
     """Every benchmark once; pass --quick for a check of function."""
     _install(session, runtime, "cli", "bench")
-    for script in ("guard", "detectors", "integrity", "bit_search"):
+    for script in ("guard", "detectors", "integrity", "bit_search", "store"):
         session.run("python", f"benchmarks/{script}.py", *session.posargs)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 import signals_for_detectors as signals
 from exact_run_length import Source, bank_rate
-from selfheal_edge import _core
+from selfheal_edge import DriftDetector, _core
 
 
 def chart_run_lengths(runs: int) -> Iterator[tuple[str, float]]:
@@ -200,6 +200,59 @@ def onset_coverage(shift: float, runs: int, arl0: float, seed: int = 2) -> tuple
         covered += bound <= start
         distance += start - bound
     return covered / max(used, 1), distance / max(used, 1)
+
+
+OLD_SHIFTS: Final = (0.1, 0.12, 0.15, 0.2, 0.3, 0.5, 1.0)
+_BLOCK: Final = 100_000
+_MOST: Final = 80  # blocks that an alarm is waited for
+
+
+class OldOnset(NamedTuple):
+    """How the bound fares in the README's configuration, over runs that found the change."""
+
+    covered: float
+    """Share of bounds that are not after the true start."""
+    found: float
+    """Share of runs that found it within eight million samples, with no false alarm before."""
+    delay: float
+    """Median of samples from the change to the alarm."""
+    longest: float
+    """The longest of these."""
+    before: float
+    """Median of samples from the bound to the true start, where it covers."""
+
+
+def old_onset(shift: float, runs: int, seed: int = 7) -> OldOnset:
+    """Calibrate on 10,000 samples for one false alarm in 30 days at 10 Hz, and shift later."""
+    rng = np.random.default_rng((seed, int(1000 * shift)))
+    delays: list[int] = []
+    margins: list[int] = []
+    for _ in range(runs):
+        detector = DriftDetector(rng.standard_normal(10_000), false_alarm_interval=30 * 86400 * 10)
+        lead = int(rng.integers(0, 200_000))
+        if len(detector.update_many(rng.standard_normal(lead))):
+            continue
+        for block in range(_MOST):
+            before = detector.state()
+            samples = shift + rng.standard_normal(_BLOCK)
+            found = detector.update_many(samples)
+            if not len(found):
+                continue
+            detector = DriftDetector.from_state(before)
+            detector.update_many(samples[: found[0] + 1])
+            bound = detector.onset_earliest
+            assert bound is not None
+            delays.append(block * _BLOCK + int(found[0]) + 1)
+            margins.append(lead - bound)
+            break
+    held = np.array(margins)
+    return OldOnset(
+        float(np.mean(held >= 0)),
+        len(held) / runs,
+        float(np.median(delays)),
+        float(np.max(delays)),
+        float(np.median(held[held >= 0])),
+    )
 
 
 def found_after_gap(detector: Any, bad: float) -> bool:

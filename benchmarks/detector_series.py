@@ -1,4 +1,4 @@
-"""Real series: what is found and what is wrong, calibrated on the first 15 % of each.
+"""Real and simulated series: what is found and what is wrong, calibrated on the first 15 % of each.
 
 NAB's artificial set (anomaly windows) and TCPD's quality-control series (change points that people
 marked). Nothing is tuned to them. Many have a strong daily period, which no detector of a mean is
@@ -13,6 +13,7 @@ import io
 import json
 import math
 import tarfile
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 import harness
+import simulated_series
 from selfheal_edge import DriftDetector, _core
 
 SHARE = 0.15
@@ -93,6 +95,12 @@ def detectors(calm: npt.NDArray[np.float64]) -> dict[str, Callable[[], Any]]:
         "DriftDetector, day named": lambda: DriftDetector(
             calm, false_alarm_interval=ARL0, period=DAY if len(calm) >= 2 * DAY else None
         ),
+        "DriftDetector, day named, latch": lambda: DriftDetector(
+            calm,
+            false_alarm_interval=ARL0,
+            period=DAY if len(calm) >= 2 * DAY else None,
+            latch=True,
+        ),
         "river ADWIN": lambda: _core.Adwin(track_onset=False),
         "river KSWIN": lambda: _core.Kswin(seed=1, track_onset=False),
         "river PageHinkley": lambda: _core.PageHinkley(compat="river", track_onset=False),
@@ -115,7 +123,9 @@ def rows() -> list[harness.Row]:
         widths += [b - a + 1 for a, b in windows]
         samples += len(rest)
         for name, make in detectors(np.ascontiguousarray(calm)).items():
-            detector = make()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # a period that was not named
+                detector = make()
             if not name.startswith("DriftDetector"):
                 detector.update_many(np.ascontiguousarray(calm))
             alarms = [int(a) for a in detector.update_many(rest)]
@@ -125,21 +135,119 @@ def rows() -> list[harness.Row]:
                 tally[0] += bool(inside)
                 tally[1] += (inside[0] - a) if inside else 0
             tally[2] += sum(not any(a <= i <= b for a, b in windows) for i in alarms)
-    result = []
+    result: list[harness.Row] = []
     for name, (hits, waited, false) in found.items():
         # Alarms outside windows, thrown at random over the samples outside windows.
         rate = false / (samples - sum(widths))
         chance = sum(1 - math.exp(-rate * width) for width in widths)
         result += [
+            harness.Row(f"real, {name}: windows found, of {len(widths)}", hits, "", None, True),
+            harness.Row(f"real, {name}: by chance at this rate", chance, "", None, False),
+            harness.Row(f"real, {name}: mean delay", waited / max(hits, 1), "samples", None, False),
             harness.Row(
-                f"real series: windows found by {name}, of {len(widths)}", hits, "", None, True
-            ),
-            harness.Row(f"real series: by chance at the rate of {name}", chance, "", None, False),
-            harness.Row(
-                f"real series: mean delay of {name}", waited / max(hits, 1), "samples", None, False
-            ),
-            harness.Row(
-                f"real series: false alarms of {name}", false * 1000 / samples, "/1000", None, False
+                f"real, {name}: false alarms", false * 1000 / samples, "/1000", None, False
             ),
         ]
     return result
+
+
+FAMILIES = {
+    "simulated, looked at": simulated_series.TUNED,
+    "simulated, held out": simulated_series.HELD_OUT,
+}
+
+
+def _detector(one: simulated_series.Series, latch: bool, named: bool) -> DriftDetector:
+    """Calibrate on the beginning, with those of the periods named of which two cycles fit."""
+    calm = np.ascontiguousarray(one.values[: one.calibration])
+    periods = [period for period in one.periods if named and 2 * period <= len(calm)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a period that was not named
+        return DriftDetector(
+            calm, false_alarm_interval=ARL0, latch=latch, period=periods if periods else None
+        )
+
+
+def simulated_rows(seeds: tuple[int, ...]) -> list[harness.Row]:
+    """Return what is found and what is wrong in simulated series, and what promises were worth."""
+    result = []
+    for family, kinds in FAMILIES.items():
+        drawn = [simulated_series.series(kinds, seed, SHARE) for seed in seeds]
+        for latch in (False, True):
+            for named in (False, True):
+                case = f"{family}{', periods named' * named}{', latch' * latch}"
+                result += _scored(case, drawn, latch, named)
+    for family, kinds in FAMILIES.items():
+        for named in (False, True):
+            case = f"{family}{', periods named' * named}"
+            result += _promised(case, kinds, seeds, named)
+    return result
+
+
+def _scored(
+    case: str, drawn: list[list[simulated_series.Series]], latch: bool, named: bool
+) -> list[harness.Row]:
+    quiet = hits = windows = false = samples = 0
+    chance = 0.0
+    for one in (one for family in drawn for one in family):
+        rest = np.ascontiguousarray(one.values[one.calibration :])
+        alarms = one.calibration + _detector(one, latch, named).update_many(rest)
+        inside = np.zeros(len(alarms), np.bool_)
+        for a, b in one.windows:
+            held = (alarms >= a) & (alarms <= b)
+            inside |= held
+            hits += bool(held.any())
+        wrong = int(np.count_nonzero(~inside))
+        quiet += wrong <= 1
+        false += wrong
+        windows += len(one.windows)
+        samples += len(rest)
+        widths = [b - a + 1 for a, b in one.windows]
+        rate = wrong / (len(rest) - sum(widths))
+        chance += sum(1 - math.exp(-rate * width) for width in widths)
+    rounds, of = len(drawn), len(drawn[0])
+    return [
+        harness.Row(
+            f"{case}: series of {of} with at most one false alarm", quiet / rounds, "", 40.0, True
+        ),
+        harness.Row(f"{case}: windows found", hits / windows * 100, "%", None, True),
+        harness.Row(f"{case}: by chance at this rate", chance / windows * 100, "%", None, False),
+        harness.Row(f"{case}: false alarms", false * 1000 / samples, "/1000", 1000 / ARL0, False),
+    ]
+
+
+def _promised(
+    case: str, kinds: dict[str, simulated_series.Kind], seeds: tuple[int, ...], named: bool
+) -> list[harness.Row]:
+    """Hold what promises say against the same series without anything that happens in them."""
+    said = {True: [0, 0], False: [0, 0]}
+    for seed in seeds:
+        for one in simulated_series.calm_series(kinds, seed, SHARE):
+            rest = np.ascontiguousarray(one.values[one.calibration :])
+            detector = _detector(one, False, named)
+            tally = said[detector.promise.kept]
+            tally[0] += 1
+            tally[1] += len(detector.update_many(rest)) <= _most(len(rest) / ARL0)
+    (kept, true), (broken, fine) = said[True], said[False]
+    return [
+        harness.Row(f"{case}: of promises said to be kept, are", true / kept, "share", 0.9, True),
+        harness.Row(f"{case}: promises said to be kept", kept / len(seeds), "of 47", None, True),
+        harness.Row(
+            f"{case}: of those said to be broken, are kept all the same",
+            fine / broken,
+            "share",
+            None,
+            False,
+        ),
+    ]
+
+
+def _most(expected: float) -> int:
+    """Return how many alarms come in 95 of 100 cases where so many are expected (Poisson)."""
+    count, term = 0, math.exp(-expected)
+    total = term
+    while total < 0.95:
+        count += 1
+        term *= expected / count
+        total += term
+    return count

@@ -122,6 +122,9 @@ void bind_image_set(py::module_& m) {
           [](const HeldSet& self, Generation generation) { return self.set.origin(generation); },
           py::arg("generation"), "The first generation with the same content on purpose.")
       .def_property_readonly(
+          "next_generation", [](const HeldSet& self) { return self.set.next_generation(); },
+          "The smallest number that no generation has had.")
+      .def_property_readonly(
           "active", [](const HeldSet& self) { return self.set.active(); },
           "The generation that the live bytes are meant to be.")
       .def_property_readonly("generations", &generations, "Generations held, oldest first.")

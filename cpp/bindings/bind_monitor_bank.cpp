@@ -234,6 +234,13 @@ void bind_monitor_bank(py::module_& m) {
           [](const SignalMonitor& self) { return self.bank().reference(0).preparation().trend(); },
           "Share of that wander which a straight line explains.")
       .def_property_readonly(
+          "unsteadiness",
+          [](const SignalMonitor& self) {
+            return self.bank().reference(0).preparation().unsteadiness();
+          },
+          "How far sums of the calibration stray: of a constant level, above "
+          "0.574 once in forty.")
+      .def_property_readonly(
           "periods", [](const SignalMonitor& self) { return self.periodic().periods(); },
           "Periods that are taken out, in samples.")
       .def_property_readonly("unnamed_period", &SignalMonitor::unnamed_period,

@@ -251,7 +251,9 @@ TEST_CASE("random patches, restores and drops leave what a plain model of them h
 
 TEST_CASE("a generation comes back under the number that it had") {
   Two two;
+  CHECK(two.set.next_generation() == 1);
   CHECK(two.set.take(false, 7).generation == 7);
+  CHECK(two.set.next_generation() == 8);
   CHECK(two.set.take(false, 3).generation == 8);  // no number twice
   CHECK(two.source.pool.contains(7));
   CHECK(two.packed.pool.contains(8));

@@ -230,3 +230,16 @@ TEST_CASE("a state without history has the same charts, and waits for a window t
   // The window keeps how many rows it was given, ever.
   CHECK(without.bank()->state() == monitor.bank()->state());
 }
+
+TEST_CASE("what was told before a reset does not keep a state from being restored") {
+  InferenceMonitor monitor(make_bank(100.0, true), {}, 0);
+  for (int n = 0; n < 300; ++n) monitor.update(std::vector<double>{4.0, 0.0, 0.0}, false, 0);
+  REQUIRE(monitor.bank()->is_latched(0));
+  monitor.reset();
+  for (int n = 0; n < 40; ++n) {
+    const auto restored = InferenceMonitor::from_state(monitor.state());
+    CHECK(restored.state() == monitor.state());
+    CHECK_FALSE(restored.bank()->is_latched(0));
+    monitor.update(std::vector<double>{0.0, 0.0, 0.0}, false, 0);
+  }
+}

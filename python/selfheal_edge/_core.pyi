@@ -2135,6 +2135,10 @@ class SignalMonitor(metaclass=_Pybind11Type):
         """Share of that wander which a straight line explains."""
 
     @property
+    def unsteadiness(self) -> float:
+        """How far sums of the calibration stray: of a constant level, above 0.574 once in forty."""
+
+    @property
     def periods(self) -> list[int]:
         """Periods that are taken out, in samples."""
 
@@ -2720,6 +2724,10 @@ class ImageSet(metaclass=_Pybind11Type):
 
     def origin(self, generation: SupportsIndex) -> int:
         """Give the first generation with the same content on purpose."""
+
+    @property
+    def next_generation(self) -> int:
+        """The smallest number that no generation has had in any image."""
 
     @property
     def active(self) -> int:

@@ -7,6 +7,7 @@ import dataclasses
 import os
 import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
@@ -14,16 +15,23 @@ import numpy as np
 from selfheal_edge import _core
 from selfheal_edge.concurrency.locks import ModelLock
 from selfheal_edge.diagnosis.diagnoser import Diagnoser
-from selfheal_edge.errors import ForkedProcessError, IntegrityError, ModelClosedError
+from selfheal_edge.errors import (
+    ForkedProcessError,
+    IntegrityError,
+    ModelClosedError,
+    StoreError,
+)
 from selfheal_edge.health import CoverageSummary, Health, HealthState, Prediction, Predictions
 from selfheal_edge.integrity.protected_share import ProtectedShare, measure_protected_share
 from selfheal_edge.loop.assembly import Parts, assemble
+from selfheal_edge.loop.incidents import WeightsRejected
 from selfheal_edge.monitoring.baseline import Baseline
 from selfheal_edge.monitoring.monitor import Monitor
 from selfheal_edge.policy import Policy
 from selfheal_edge.repair import ModelRepairKit
 from selfheal_edge.store.journal import Event, EventKind, Journal
 from selfheal_edge.tflite.arrays import Batch, Tensors, check_out, read_batch
+from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.flip_check import FlipEffort
 from selfheal_edge.tflite.memory.heap import give_back
 from selfheal_edge.tflite.runtimes.protocol import Array, TensorSpec
@@ -174,29 +182,33 @@ class SelfHealingModel:
         self._policy = Policy() if policy is None else policy
         kit = ModelRepairKit() if repair_kit is None else repair_kit
         kit.require(self._policy.strategies())
-        if self._policy.require_signed and not baseline.signed:
-            raise IntegrityError(
-                "baseline: expected one that was signed and loaded with its key, as the policy "
-                "requires (require_signed): it vouches for the model file; got an unsigned one"
-            )
+        _require_signed(baseline, self._policy)
         baseline.skip_probe()
         self._keeper = (
             None
             if store is None
             else _open_store(store, key, counter, self._policy, _first_id(seed))
         )
+        opened = partial(
+            self._open,
+            model,
+            baseline,
+            kit,
+            monitor=monitor,
+            diagnoser=diagnoser,
+            on_event=on_event,
+            how=(runtime, kernels, num_threads),
+            clock=clock,
+            seed=seed,
+        )
         try:
-            self._open(
-                model,
-                baseline,
-                kit,
-                monitor=monitor,
-                diagnoser=diagnoser,
-                on_event=on_event,
-                how=(runtime, kernels, num_threads),
-                clock=clock,
-                seed=seed,
-            )
+            try:
+                opened()
+            except Exception as error:
+                # A new file that does not even start: the one before serves.
+                if self._keeper is None or not self._keeper.takes_back(error):
+                    raise
+                opened()
         except BaseException:
             if self._keeper is not None:
                 self._keeper.close()
@@ -221,8 +233,13 @@ class SelfHealingModel:
         self._maintenance_lock = self._inference_lock = ModelLock(self._journal.deliver)
         if self._policy.mode == "background":
             self._inference_lock = ModelLock(self._journal.deliver, self._maintenance_lock)
+        file: ModelSource | ModelFile = model
+        if keeper is not None:
+            file, baseline = keeper.choose(model, baseline)
+            baseline.skip_probe()
+        self._how = how
         self._session = Session(
-            model,
+            file,
             *how,
             baseline.taps,
             baseline.made,
@@ -274,7 +291,8 @@ class SelfHealingModel:
         except BaseException:
             self._parts.close()
             raise
-        self._loop.start(None if keeper is None else keeper.before)
+        before, trial = (None, None) if keeper is None else (keeper.before, keeper.trial)
+        self._loop.start(before, trial)
         if keeper is not None and keeper.baseline_is_new(self._baseline):
             keeper.keep_baseline(self._baseline)
         give_back()
@@ -402,6 +420,58 @@ class SelfHealingModel:
             self._loop.repairs.roll_back(to, modules, self._loop.predictions)
             self._loop.rolled_back()
 
+    def update(self, model: ModelSource, baseline: Baseline) -> None:
+        """Have a new model file take this one's place, if it proves itself.
+
+        Here and now the file is loaded beside the one that runs, and both must give their known
+        answers. Then it is stored: from the next start on it serves, on trial, whichever of the two
+        files is given. The old one stays in the store until the trial has ended well
+        (`Policy.trial_predictions`), and serves again at the start after one that did not: after a
+        trouble, a runtime that failed, or a process that was ended in the middle. What was
+        rejected is remembered by its hash (`health.failures`), and not tried again. Journal and
+        counters go on.
+
+        Opening a model over a store of another file begins such a trial as well.
+
+        Parameters
+        ----------
+        model
+            The new file: its path, or its bytes.
+        baseline
+            From `calibrate`, for that file.
+
+        Raises
+        ------
+        StoreError
+            Without a store, and where nothing can be written.
+        IntegrityError
+            When the file was rejected before, when it does not give the answers that it should, or
+            when the policy requires a signed baseline and this one is not.
+        FileNotFoundError, ModelFormatError, BaselineMismatchError
+            For the file. Nothing has changed then.
+        """
+        keeper = self._keeper
+        if keeper is None:
+            raise StoreError("update: expected a model with a store: it keeps the old file")
+        _require_signed(baseline, self._policy)
+        file = ModelFile.of(model)
+        with self._maintenance_lock:
+            if reason := keeper.updates.rejected(file.sha256, self._loop.state.failures):
+                raise IntegrityError(f"update: {file.sha256[:16]} was rejected here: {reason}")
+            try:
+                proven = self._loop.repairs.prove_update(
+                    file, baseline, self._how, self._policy.probe
+                )
+            except IntegrityError as error:
+                self._loop.note(WeightsRejected("update", file.sha256, str(error)))
+                raise
+            keeper.updates.stage(file, proven)
+            self._journal.add(
+                EventKind.TRIAL,
+                self._loop.predictions,
+                outcome=f"model file {file.sha256[:16]} is stored, for the next start",
+            )
+
     def commission(self, *, flips: bool | FlipEffort = True) -> None:
         """Record the known answers on this device, from bytes that are proven to be the file's.
 
@@ -495,6 +565,8 @@ class SelfHealingModel:
         }
         if self._parts.spare is not None:
             report["hot spare"] = self._parts.spare.memory_bytes
+        if self._keeper is not None:
+            report["store"] = self._keeper.memory_bytes
         return {**report, "total": sum(report.values())}
 
     def close(self) -> None:
@@ -515,6 +587,7 @@ class SelfHealingModel:
     def _serve_requests(self, requests: Sequence[Request], refused: Sequence[str]) -> None:
         """Do what other processes have asked for; called by the store's thread."""
         with contextlib.suppress(ModelClosedError), self._maintenance_lock:
+            self._loop.repairs.keep_again()
             for reason in refused:
                 self._journal.add(EventKind.REQUEST, self._loop.predictions, outcome=reason)
             for request in requests:
@@ -551,6 +624,14 @@ class SelfHealingModel:
     def __repr__(self) -> str:
         state: Any = "closed" if self._inference_lock.closed else self._session.fingerprint
         return f"<SelfHealingModel {self._session.model.sha256[:12]}, {state}>"
+
+
+def _require_signed(baseline: Baseline, policy: Policy) -> None:
+    if policy.require_signed and not baseline.signed:
+        raise IntegrityError(
+            "baseline: expected one that was signed and loaded with its key, as the policy "
+            "requires (require_signed): it vouches for the model file; got an unsigned one"
+        )
 
 
 def _open_store(

@@ -102,6 +102,10 @@ class Policy:
     keep_inputs
         Seconds that inputs may stay on disk. False: none is ever written there, whatever memory
         keeps for questions and repairs.
+    trial_predictions, trial_seconds
+        Predictions and seconds, whichever comes first, that a new model file over an old one's
+        store serves on trial (`SelfHealingModel.update`). It is confirmed if no trouble was named
+        until then and the known answers are exact. None for one of them: it does not matter.
     require_signed
         Accept a model file only with a baseline that was signed, and loaded with its key: it knows
         the file's hash, and nobody without the key can make another.
@@ -141,6 +145,8 @@ class Policy:
     store_bytes: int = 16 << 20
     store_bytes_per_day: int = 20_000_000
     keep_inputs: float | Literal[False] = False
+    trial_predictions: int | None = 10_000
+    trial_seconds: float | None = None
     require_signed: bool = False
 
     def __post_init__(self) -> None:  # noqa: PLR0912 — one check a field
@@ -158,13 +164,20 @@ class Policy:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"{name}: expected an integer of at least {least}, got {value!r}")
-        for name in ("known_answers_every", "rebuild_after_predictions"):
+        for name in ("known_answers_every", "rebuild_after_predictions", "trial_predictions"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
                 raise TypeError(f"{name}: expected an integer or None, got {value!r}")
             if value is not None and value < 1:
                 raise ValueError(f"{name}: expected at least 1, got {value}")
-        for name in ("rebuild_after_seconds", "sweep_seconds", "keyed_sweep_seconds"):
+        if self.trial_predictions is None and self.trial_seconds is None:
+            raise ValueError("trial_predictions, trial_seconds: expected at least one, got None")
+        for name in (
+            "rebuild_after_seconds",
+            "sweep_seconds",
+            "keyed_sweep_seconds",
+            "trial_seconds",
+        ):
             seconds = getattr(self, name)
             if seconds is not None and (isinstance(seconds, bool) or not seconds > 0):
                 raise ValueError(f"{name}: expected a number above 0 or None, got {seconds!r}")

@@ -1,4 +1,6 @@
+import base64
 import math
+import zlib
 from statistics import NormalDist
 
 import numpy as np
@@ -71,3 +73,21 @@ def test_unusable_samples_are_counted_or_refused() -> None:
     assert (reference.lowest, reference.highest) == (1, 2)
     with pytest.raises(ValueError, match="samples: expected at least 2 finite numbers, got 1"):
         _core.Reference(np.array([1.0, math.nan]))
+
+
+def test_a_state_of_the_second_version_is_read() -> None:
+    """It knew nothing of how steady the calibration was."""
+    reference = _core.Reference.from_state(zlib.decompress(base64.b85decode(SECOND)))
+    today = _core.Reference(np.tile([1.0, 1.0, 1.0, 2.0], 30))
+    assert reference.score(1.5) == today.score(1.5)
+    old, new = (_core.SignalMonitor(r, arl0=1e4) for r in (reference, today))
+    assert old.thresholds == new.thresholds
+    assert (old.unsteadiness, new.unsteadiness > 0) == (0.0, True)
+
+
+SECOND = (
+    "c-jm02o7OnU}6Yzbqfk)WB`K-22@a&yG>@niKq5VD54+iH`LvUo|bZDKUBaWgSGm=mGn>c4ADvo3)Q4q9a0^>r#O7S"
+    "vR}txY1B9CclOf_yOz)H*kFHoGXER>L(lD5p*sEU_j%k;__u$#Kn7RivIhIQd*ANnYhT~5^ZRjU%f9>eckb!-Y)>oR"
+    "pU%VXxM=-3`|i01^*;qXw};4|w-5Yjv5xP?AA6X7m=m4O)%==nvJB4WVOMH7z5R*(zv{T4zM${+^%FJ)IK0^bmtQ6I"
+    "Np(qIzrFjV_T>KTv-Vz7rrv%gy57ET@t=jaTff^gyy#%n(Aa6uKq6T6>V7o<n$LF)"
+)

@@ -17,7 +17,9 @@ from selfheal_edge.loop import actions as do
 from selfheal_edge.loop import incidents as heard
 from selfheal_edge.loop.decision import decide, is_trusted, wake_at
 from selfheal_edge.loop.incidents import AnyIncident
+from selfheal_edge.loop.remembered import Remembered
 from selfheal_edge.loop.state import LoopState, Moment, Why
+from selfheal_edge.store.failures import Failure, with_failure
 
 INTEGRITY = (she.Cause.WEIGHT_CORRUPTION, she.Cause.RUNTIME_FAULT)
 MOST_ACTIONS = 200
@@ -53,6 +55,7 @@ class World:
         self.records: list[do.Record] = []
         self.tried: list[str] = []
         self.raised = 0
+        self.ended: list[bool] = []
         self.handle(heard.Started())
 
     @property
@@ -127,6 +130,8 @@ class World:
                 return heard.MonitorReset(self.prediction)
             case do.Record():
                 self.records.append(action)
+            case do.EndTrial(has_held):
+                self.ended.append(has_held)
             case do.RaiseError():
                 self.raised += 1
             case do.Proceed(step):
@@ -421,3 +426,118 @@ class TestOneByOne:
         for why in Why:
             _, actions = decide(state, heard.WeightsChecked(why, (block(1),)))
             assert any(isinstance(a, do.NameCause) for a in actions), why
+
+
+# -------------------------------------------------------------------- what a store remembers
+
+
+def kinds(world: World) -> list[str]:
+    return [record.kind.value for record in world.records]
+
+
+def drifted() -> World:
+    """Return a world with a drift that goes on."""
+    world = World(she.Policy(), has_spare=False)
+    world.prediction = 500
+    world.handle(Incident(500, alarms=(alarm("input_mean", 450),)))
+    world.prediction = 550
+    world.handle(Incident(550))
+    assert world.state.trouble is not None
+    return world
+
+
+def test_a_trouble_outlives_the_process_and_ends_when_signals_settle() -> None:
+    before = Remembered.from_bytes(Remembered.of(drifted().state, 550).to_bytes())
+    world = World(she.Policy(), has_spare=False)
+    world.handle(heard.Restarted(before))
+    assert world.state.trouble == before.trouble
+    assert not is_trusted(world.state)
+    assert world.state.count.alarms == 1
+    assert wake_at(world.state).always
+    world.prediction, world.is_settled = 70, True
+    world.handle(Incident(70))
+    assert world.state.trouble is None
+    assert is_trusted(world.state)
+
+
+def test_damage_does_not_outlive_the_process() -> None:
+    world = World(she.Policy(), has_spare=False)
+    world.corrupt, world.resists = {3}, True
+    world.handle(heard.DamageFound((block(3),)))
+    assert world.state.is_damaged
+    failures = world.state.failures
+    assert failures
+    before = Remembered.of(world.state, 0)
+    fresh = World(she.Policy(), has_spare=False)
+    fresh.handle(heard.Restarted(before))
+    assert fresh.state.trouble is None
+    assert is_trusted(fresh.state)
+    assert fresh.state.failures == failures
+    assert kinds(fresh) == ["recovered"]
+    assert fresh.state.backoff.pause == world.state.backoff.pause
+
+
+def on_trial(**how: Any) -> World:
+    world = World(she.Policy(trial_predictions=100, known_answers_every=None), has_spare=False)
+    for name, value in how.items():
+        setattr(world, name, value)
+    world.handle(heard.TrialBegan("ab" * 32))
+    return world
+
+
+def test_a_file_on_trial_is_confirmed_by_its_function() -> None:
+    world = on_trial()
+    assert wake_at(world.state).prediction == 100
+    world.prediction = 99
+    world.handle(Incident(99))
+    assert world.ended == []
+    world.prediction = 100
+    world.handle(Incident(100))
+    assert world.ended == [True]
+    assert kinds(world) == ["trial", "confirmed"]
+    assert world.state.failures == ()
+    world.prediction = 200
+    world.handle(Incident(200))
+    assert world.ended == [True]
+
+
+def test_damage_that_is_healed_says_nothing_against_a_file_on_trial() -> None:
+    world = on_trial(corrupt={2})
+    world.handle(heard.DamageFound((block(2),)))
+    assert world.is_sound
+    assert world.ended == []
+    world.prediction = 100
+    world.handle(Incident(100))
+    assert world.ended == [True]
+
+
+@pytest.mark.parametrize("what", ["drift", "failed run", "wrong answers"])
+def test_a_file_on_trial_is_rejected(what: str) -> None:
+    world = on_trial()
+    world.prediction = 50
+    if what == "drift":
+        world.handle(Incident(50, alarms=(alarm("input_mean", 10),)))
+    elif what == "failed run":
+        world.handle(Incident(50, error=RuntimeError("the runtime failed")))
+        assert world.raised == 1
+    else:
+        world.answers_are_right, world.resists, world.prediction = False, True, 100
+        world.handle(Incident(100))
+    world.prediction = 101
+    world.handle(Incident(101))
+    assert world.ended == [False]
+    assert [(f.what, f.name) for f in world.state.failures if f.what == "update"] == [
+        ("update", "ab" * 32)
+    ]
+    assert "confirmed" not in kinds(world)
+    assert "rejected" in kinds(world)
+
+
+def test_failures_are_bounded_and_repairs_go_first() -> None:
+    held = with_failure((), Failure("update", "ab" * 32, "it did not hold"))
+    for n in range(100):
+        held = with_failure(held, Failure("repair", f"strategy {n}", "no"))
+    held = with_failure(held, Failure("repair", "strategy 99", "again"))
+    assert len(held) == 32
+    assert held[0].what == "update"
+    assert held[-1] == Failure("repair", "strategy 99", "again", times=2)

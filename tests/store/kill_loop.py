@@ -40,6 +40,7 @@ POLICY = she.Policy(store_bytes=1 << 20)
 CONTENTS = (0, 1, 2, 3)
 """0 is golden; the others are weights with so many bytes set to this number."""
 _GENERATIONS_KEPT = 3
+_MOST_LINES = 16
 _INPUTS = load_digits().heldout_inputs[:16]
 
 
@@ -83,7 +84,7 @@ def serve(path: str, baseline: she.Baseline, seed: int, say: Callable[..., None]
             model.weights.scrub()
         elif what == 3:
             content = rng.choice(CONTENTS[1:])
-            number = 1 + max(model.weights.generations)
+            number = parts_of(model).loop.repairs.next_number
             say("begin", number, content)
             say("end", adopt(model, content), number)
         elif what == 4:
@@ -95,7 +96,7 @@ def serve(path: str, baseline: she.Baseline, seed: int, say: Callable[..., None]
             say("answered", model.weights.active, answers_of(model))
         else:
             predictions = model.health.predictions
-            store._gather()  # noqa: SLF001
+            store.gather()
             store.commit()
             state = model.health.store
             assert state is not None
@@ -217,22 +218,23 @@ class KillLoop:
         assert self._template.stdin is not None
         assert self._template.stdout is not None
         self._template.stdin.write(f"{self._rng.randrange(1 << 30)}\n")
-        in_the_start = self._rng.random() < 0.3
+        # Killed so many lines after the first, and a moment; 0: in the start.
+        lines = self._rng.randrange(_MOST_LINES)
         timer: threading.Timer | None = None
-        last = "start"
+        heard, last = 0, "start"
         for line in self._template.stdout:
             word, *rest = line.split()
             if word == "gone":
                 break
             if word == "pid":
                 pid = int(rest[0])
-            if word == ("pid" if in_the_start else "open"):
-                delay = self._rng.uniform(0, 0.15 if in_the_start else 0.25)
+            else:
+                heard, last = heard + 1, word
+                self._heard[word](*rest)
+            if heard == lines and timer is None:
+                delay = self._rng.uniform(0, 0.02 if lines else 0.15)
                 timer = threading.Timer(delay, _kill, (pid,))
                 timer.start()
-            if word != "pid":
-                last = word
-                self._heard[word](*rest)
         else:
             raise AssertionError("the template has ended")
         if timer is not None:

@@ -479,3 +479,36 @@ def test_no_header_crashes(tmp_path_factory: pytest.TempPathFactory, data: bytes
     path.write_bytes(b"SQLite format 3\0" + data)
     with pytest.raises(StoreError):
         opened(path)
+
+
+def test_a_childs_end_leaves_the_log_to_its_parent(tmp_path: Path) -> None:
+    """A connection that a child of `fork` lets go of would write the log back, and remove it."""
+    code = (
+        "import gc, os, sys\n"
+        "from selfheal_edge.store.database import Changes, Database, Row\n"
+        "path = sys.argv[1]\n"
+        "database = Database.create_or_open(path, None, max_bytes=1 << 20)\n"
+        "def commit(value):\n"
+        "    database.commit(Changes([Row('area', 'name', value)]), keep_journal_bytes=1 << 16)\n"
+        "commit(b'before')\n"
+        "size = os.path.getsize(path + '-wal')\n"
+        "if os.fork() == 0:\n"
+        "    del database\n"
+        "    gc.collect()\n"
+        "    os._exit(0)\n"
+        "os.wait()\n"
+        "assert os.path.getsize(path + '-wal') == size\n"
+        "commit(b'after')\n"
+        "with Database.read_copy(path, None) as copy:\n"
+        "    copy.verify()\n"
+        "    assert copy.get('area', 'name') == b'after'\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, str(tmp_path / "store")],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": IMPORT_PATH},
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr

@@ -255,3 +255,79 @@ def test_a_model_that_is_forgotten_lets_go_of_its_store(
             assert time.monotonic() < deadline
             time.sleep(0.05)
     assert any(e.kind is EventKind.OPENED for e in again.events)
+
+
+@pytest.mark.parametrize("source", ["bytes", "file", "environment", "callable"])
+def test_the_key_comes_from_anywhere(
+    opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    (tmp_path / "key").write_bytes(KEY)
+    monkeypatch.setenv("SELFHEAL_TEST_KEY", KEY.hex())
+    sources: dict[str, Any] = {
+        "bytes": KEY,
+        "file": tmp_path / "key",
+        "environment": "env:SELFHEAL_TEST_KEY",
+        "callable": lambda: KEY,
+    }
+    model = opened(key=sources[source])
+    model.predict(INPUTS)
+    model.close()
+    again = opened()
+    assert again.health.predictions == len(INPUTS)
+    again.close()
+    with pytest.raises(ValueError, match="key"):
+        opened(key=b"short")
+
+
+def test_a_childs_end_leaves_the_parents_store_alone(
+    baseline: she.Baseline, tmp_path: Path
+) -> None:
+    """At a child's end its copies of connection and lock go: the parent's log must stay."""
+    code = (
+        "import gc, os, sys\n"
+        "import selfheal_edge as she\n"
+        "from selfheal_edge.assets import digits_model_path, load_digits\n"
+        "inputs = load_digits().heldout_inputs\n"
+        "told = []\n"
+        "model = she.SelfHealingModel(digits_model_path(), she.Baseline.load(sys.argv[2]),\n"
+        "                             store=sys.argv[1], key=b'a key of the test',\n"
+        "                             on_event=told.append)\n"
+        "for n in range(4):\n"
+        "    model.snapshot()\n"
+        "    if os.fork() == 0:\n"
+        "        if n % 2:\n"
+        "            model.close()\n"
+        "        del model\n"
+        "        gc.collect()\n"
+        "        sys.exit(0)\n"
+        "    assert os.waitstatus_to_exitcode(os.wait()[1]) == 0\n"
+        "    assert os.path.getsize(sys.argv[1] + '-wal') > 0\n"
+        "    model.predict(inputs)\n"
+        "model.close()\n"
+        "print(len(told))\n"
+    )
+    baseline.save(tmp_path / "baseline")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-c",
+            code,
+            *map(str, (tmp_path / "store", tmp_path / "baseline")),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": IMPORT_PATH},
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    kept = journal_of(tmp_path / "store")
+    assert len(kept) == int(done.stdout)
+    assert kept[-1].kind is EventKind.CLOSED
+    with she.SelfHealingModel(
+        digits_model_path(), baseline, store=tmp_path / "store", key=KEY
+    ) as model:
+        assert model.weights.generations == (0, 1, 2, 3, 4)
+        assert model.health.predictions == 4 * len(INPUTS)

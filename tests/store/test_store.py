@@ -101,6 +101,21 @@ def test_the_daily_cap(tmp_path: Path) -> None:
     again.close()
 
 
+def test_restarts_share_the_daily_cap(tmp_path: Path) -> None:
+    """A device that starts again and again begins with what was left, not with an hour's worth."""
+    cap = 2_000_000
+    written = 0
+    for _ in range(200):
+        store = Store(tmp_path / "store", KEY, bytes_per_day=cap)
+        store.put("state", "monitor", os.urandom(20_000))
+        store._write_what_is_due()
+        written += store.state.bytes_written
+        with store._mutex, store._queue:
+            store._rows.clear()
+        store.close()
+    assert written < cap / 4
+
+
 def test_memory_is_bounded_while_nothing_can_be_written(tmp_path: Path) -> None:
     store = Store(tmp_path / "store", KEY)
     for n in range(6000):

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import struct
 import subprocess
 import sys
 import textwrap
@@ -20,6 +22,7 @@ from selfheal_edge.errors import (
     ProbeError,
     RuntimeUnavailableError,
 )
+from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.runtimes.protocol import RuntimeName
 from selfheal_edge.tflite.sandbox import probe as probe_module
 from selfheal_edge.tflite.sandbox.probe import Prober, known_hashes, mark_known, probe
@@ -71,6 +74,44 @@ def test_hostile_files_are_refused_with_a_reason(runtime: Any, path: Path, kerne
         assert "custom op" in str(caught.value)
     if path.stem == "crashes_when_destroyed":
         assert "crashed with SIG" in str(caught.value)
+
+
+def counted(name: str, options: str, field: str, count: int) -> bytes:
+    """Return a graph whose operator has two tensors on a side, and options that say otherwise."""
+    made = builder.Builder()
+    graph = made.graph()
+    whole, first, second = graph.tensor([2, 4]), graph.tensor([4]), graph.tensor([4])
+    parts, many = ([first, second], [whole]) if name == "PACK" else ([whole], [first, second])
+    given = parts
+    if name.startswith("SPLIT"):
+        axis = graph.tensor([], "int32", bytes(4))
+        sizes = graph.tensor([2], "int32", struct.pack("<2i", 1, 1))
+        given = [axis, *parts] if name == "SPLIT" else [*parts, sizes, axis]
+    graph.operator(name, given, many, (options, {field: count}))
+    graph.tree.update(inputs=parts, outputs=many)
+    return made.file()
+
+
+COUNTS = {
+    "PACK": ("PackOptions", "values_count"),
+    "SPLIT": ("SplitOptions", "num_splits"),
+    "SPLIT_V": ("SplitVOptions", "num_splits"),
+    "UNPACK": ("UnpackOptions", "num"),
+}
+
+
+@pytest.mark.parametrize("kernels", ["default", "builtin"])
+def test_numbers_of_tensors_are_for_the_runtime_to_refuse(runtime: Any, kernels: Any) -> None:
+    """No rule of ours looks at them: the runtime refuses such a file, or its child dies of it."""
+    with Prober(runtime, kernels=kernels) as prober:
+        for name, (options, field) in COUNTS.items():
+            assert prober.probe(counted(name, options, field, 2)).ok, name
+            for count in (-1, 1, 5):
+                data = counted(name, options, field, count)
+                ModelFile.from_bytes(data)
+                result = prober.probe(data)
+                assert not result.ok, (name, count)
+                assert re.search("the runtime (refused|crashed)", result.reason), result.reason
 
 
 def test_a_hang_ends_at_the_timeout(runtime: Any) -> None:

@@ -137,7 +137,6 @@ CHANGES = [
     (_o(0, "builtin_options", 1, "stride_w", 0), "stride_w: expected 1 to"),
     (_o(0, "builtin_options", 1, "stride_h", -1), "stride_h: expected 1 to"),
     (_o(0, "builtin_options", 1, "dilation_h_factor", 0), "dilation_h_factor: expected 1 to"),
-    (_o(0, "builtin_options", 1, "padding", -1), "padding: expected at least 0"),
     (_o(0, "builtin_options", 1, "stride_w", 1), "expected 128 elements from inputs"),
     (_o(1, "builtin_options", 1, "filter_width", 0), "filter_width: expected 1 to"),
     (_o(1, "builtin_options", 1, "filter_width", 4), "expected 8 elements"),

@@ -19,8 +19,6 @@ std::uint32_t found() noexcept {
   add(__builtin_cpu_supports("aes") != 0, kX86Aes);
   add(__builtin_cpu_supports("avx2") != 0, kX86Avx2);
   add(__builtin_cpu_supports("avx512f") != 0, kX86Avx512f);
-  add(__builtin_cpu_supports("avx512bw") != 0, kX86Avx512bw);
-  add(__builtin_cpu_supports("avx512dq") != 0, kX86Avx512dq);
 #elif defined(__linux__) && defined(__aarch64__)
   // The kernel's numbers: older headers lack their names.
   const unsigned long has = getauxval(AT_HWCAP);

@@ -13,11 +13,9 @@ enum CpuFeature : std::uint32_t {
   kX86Aes = 1U << 2,
   kX86Avx2 = 1U << 3,
   kX86Avx512f = 1U << 4,
-  kX86Avx512bw = 1U << 5,
-  kX86Avx512dq = 1U << 6,
-  kArmCrc32 = 1U << 7,
-  kArmAes = 1U << 8,
-  kArmPmull = 1U << 9,
+  kArmCrc32 = 1U << 5,
+  kArmAes = 1U << 6,
+  kArmPmull = 1U << 7,
 };
 
 /// Whether the processor and its operating system have all of `features`. To be asked once, not in

@@ -333,7 +333,8 @@ TailChart solve_tail(const std::vector<Step>& scores, const FarCut& far,
   const double held = share_alone(p, again, rise_of(p, std::min(kSoughtShare, sought(p))));
   const std::uint32_t rise = rise_of(held, std::min(kSoughtShare, sought(held)));
   const double higher = share_alone(p, again, rise);
-  if (held < kLargestShare && higher < kLargestShare) {
+  // With a rise of r the count falls as long as less than 1 in r + 1 is far.
+  if (held < kLargestShare && (rise + 1.0) * higher < 2.0 * kLargestShare) {
     chart.rise = rise;
     alone = higher;
   }
@@ -382,9 +383,14 @@ BankThresholds solve(const Preparation& learned, double samples, double more, do
     }
     const Preparation::FarSamples far{more * learned.far(side).followed,
                                       more * learned.far(side).by_far};
+    FarCut cut = far_cut(learned, side, samples);
+    const bool keeps_far = keep_far && !is_settled(learned, samples);
+    if (keeps_far && learned.phi() == 0.0 && scores.size() > 1) {
+      // A level that wanders comes back to where it was: far is what it never passed.
+      cut.cut = std::max(cut.cut, 0.5 * (scores.back().value + scores[scores.size() - 2].value));
+    }
     solved.tail[side] =
-        solve_tail(scores, far_cut(learned, side, samples), far, samples, learned.wander(),
-                   keep_far && !is_settled(learned, samples), log_arl0);
+        solve_tail(scores, cut, far, samples, learned.wander(), keeps_far, log_arl0);
   }
   return solved;
 }

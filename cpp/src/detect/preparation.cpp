@@ -21,6 +21,7 @@ constexpr double kLargestTailShare = 0.08;
 // parts these are known to half, and what wanders goes on. A straight line goes further than it
 // went.
 constexpr double kWanderQuantile = 2.5;
+constexpr double kUnsteady = 1.168;
 constexpr double kTrend = 0.7;
 constexpr double kTrendGoesOn = 4.0;
 
@@ -55,10 +56,26 @@ double autocorrelation(const std::vector<double>& values, std::size_t lag) {
   return spread.variance > 0.0 && pairs > 0.0 ? products / pairs / spread.variance : 0.0;
 }
 
+// The inputs are white where a memory is all that there is, so no correction for one is needed.
+double unsteadiness_of(const std::vector<double>& inputs) {
+  std::vector<double> held = inputs;
+  std::erase_if(held, [](double e) { return std::isnan(e); });
+  const auto n = static_cast<double>(held.size());
+  const Spread spread = held.empty() ? Spread{0.0, 0.0} : spread_of(held);
+  if (!(spread.variance > 0.0)) return 0.0;
+  double sum = 0.0;
+  double squares = 0.0;
+  for (const double e : held) {
+    sum += e - spread.mean;
+    squares += sum * sum;
+  }
+  return squares / (n * n * spread.variance);
+}
+
 }  // namespace
 
-Preparation::Preparation(std::vector<double> z, std::uint64_t count, double lowest,
-                         double highest) {
+Preparation::Preparation(std::vector<double> z, std::uint64_t count, double lowest, double highest,
+                         bool whiten) {
   const auto n = static_cast<double>(count);
   limit_ = std::max({highest, -lowest, normal_quantile(1.0 - 0.5 / n)});
   const double gap = std::numeric_limits<double>::quiet_NaN();
@@ -67,7 +84,7 @@ Preparation::Preparation(std::vector<double> z, std::uint64_t count, double lowe
   const double first = autocorrelation(z, 1);
   // An estimate from n samples is too small by (1 + 3 phi) / n (Kendall 1954).
   const double unbiased = first + (1.0 + 3.0 * first) / n;
-  phi_ = std::fabs(first) > noise ? std::clamp(unbiased, -kLargestPhi, kLargestPhi) : 0.0;
+  phi_ = whiten && std::fabs(first) > noise ? std::clamp(unbiased, -kLargestPhi, kLargestPhi) : 0.0;
   sqrt_whitened_ = std::sqrt(1.0 - phi_ * phi_);
   std::vector<double> inputs;
   inputs.reserve(z.size());
@@ -108,12 +125,15 @@ void Preparation::measure_far(const std::vector<double>& inputs, std::uint64_t c
 }
 
 // Means of eight and of sixteen parts: with independent inputs their squares, in units of their
-// standard error, are chi-squared; the limits are passed once in a thousand calibrations.
+// standard error, are chi-squared; the limits, and that of the sums, are passed once in a thousand
+// calibrations.
 void Preparation::measure_wander(const std::vector<double>& inputs) {
   struct Parts {
     std::size_t count;
     double limit;
   };
+  unsteadiness_ = unsteadiness_of(inputs);
+  const bool strays = unsteadiness_ > kUnsteady;
   constexpr std::array<Parts, 2> kParts{{{8, 24.32 / 7.0}, {16, 37.70 / 15.0}}};
   for (const Parts& parts : kParts) {
     std::vector<double> means;
@@ -135,7 +155,7 @@ void Preparation::measure_wander(const std::vector<double>& inputs) {
     const double expected = m / held;
     const Spread spread = spread_of(means);
     const double variance = spread.variance * m / (m - 1.0);
-    if (!(variance > parts.limit * expected)) continue;
+    if (!(variance > (strays ? 1.0 : parts.limit) * expected)) continue;
     double products = 0.0;
     for (std::size_t i = 0; i < means.size(); ++i) {
       products += (static_cast<double>(i) - 0.5 * (m - 1.0)) * (means[i] - spread.mean);
@@ -273,9 +293,10 @@ void Preparation::write(StateWriter& writer) const {
   }
   writer.f64(wander_);
   writer.f64(trend_);
+  writer.f64(unsteadiness_);
 }
 
-Preparation Preparation::read(StateReader& reader, bool has_far_samples) {
+Preparation Preparation::read(StateReader& reader, std::uint16_t version) {
   Preparation held;
   held.is_exact_ = reader.u8() != 0;
   for (double* value :
@@ -304,7 +325,7 @@ Preparation Preparation::read(StateReader& reader, bool has_far_samples) {
       StateReader::require(one.excess >= 0.0 && one.variance >= 0.0, "levels out of range");
     }
   }
-  if (!has_far_samples) return held;
+  if (version < 2) return held;
   for (FarSamples& one : held.far_) {
     one.followed = reader.f64();
     one.by_far = reader.f64();
@@ -314,6 +335,10 @@ Preparation Preparation::read(StateReader& reader, bool has_far_samples) {
   held.trend_ = reader.f64();
   StateReader::require(held.wander_ >= 0.0 && held.trend_ >= 0.0 && held.trend_ <= 1.0 + 1e-9,
                        "a wander out of range");
+  if (version < 3) return held;
+  held.unsteadiness_ = reader.f64();
+  StateReader::require(held.unsteadiness_ >= 0.0 && std::isfinite(held.unsteadiness_),
+                       "an unsteadiness out of range");
   return held;
 }
 

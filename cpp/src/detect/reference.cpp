@@ -14,7 +14,8 @@ namespace selfheal {
 namespace {
 
 constexpr StateTag kTag = state_tag("REFR");
-constexpr std::uint16_t kVersion = 2;  // 1 knew nothing of far samples in a row
+// 1 knew nothing of far samples in a row, 2 nothing of steadiness.
+constexpr std::uint16_t kVersion = 3;
 
 struct Knot {
   double value;
@@ -53,26 +54,26 @@ std::vector<Knot> evenly_spaced(const std::vector<Knot>& all, std::size_t wanted
 }
 
 template <typename T>
-Preparation prepare(const Reference& reference, std::span<const T> samples) {
+Preparation prepare(const Reference& reference, std::span<const T> samples, bool whiten) {
   std::vector<double> scores(samples.size());
   for (std::size_t i = 0; i < scores.size(); ++i) {
     const auto x = static_cast<double>(samples[i]);
     scores[i] = std::isfinite(x) ? reference.score(x) : std::numeric_limits<double>::quiet_NaN();
   }
   return {std::move(scores), reference.count(), reference.table().lowest_score(),
-          reference.table().highest_score()};
+          reference.table().highest_score(), whiten};
 }
 
 }  // namespace
 
-Reference::Reference(std::span<const double> samples) : Reference() {
+Reference::Reference(std::span<const double> samples, bool whiten) : Reference() {
   fit(std::vector<double>(samples.begin(), samples.end()));
-  preparation_ = prepare(*this, samples);
+  preparation_ = prepare(*this, samples, whiten);
 }
 
 Reference::Reference(std::span<const float> samples) : Reference() {
   fit(std::vector<double>(samples.begin(), samples.end()));
-  preparation_ = prepare(*this, samples);
+  preparation_ = prepare(*this, samples, true);
 }
 
 void Reference::fit(std::vector<double> samples) {
@@ -176,7 +177,7 @@ Reference Reference::from_state(std::span<const std::byte> blob) {
     reference.table_.segments[i].score = score;
   }
   reference.finish_table();
-  reference.preparation_ = Preparation::read(reader, reader.version() >= 2);
+  reference.preparation_ = Preparation::read(reader, reader.version());
   reader.finish();
   return reference;
 }

@@ -8,19 +8,38 @@ namespace {
 constexpr StateTag kTag = state_tag("SIGM");
 
 struct Learned {
-  Reference reference;
+  MonitorBank bank;
   PeriodicLevel periodic;
   std::size_t unnamed_period;
 };
 
-Learned learn(std::span<const double> samples, std::vector<std::size_t> periods) {
+// Whether only far samples are watched for.
+bool has_no_cusum(const MonitorBank& bank) {
+  for (std::size_t chart = 0; chart < BankCharts::kCharts; ++chart) {
+    if (chart % (BankCharts::kAllowances + 1) == BankCharts::kAllowances) continue;
+    if (!is_left_out(bank.thresholds(0), chart)) return false;
+  }
+  return true;
+}
+
+std::vector<std::vector<Reference>> one(const Reference& reference) { return {{reference}}; }
+
+Learned learn(std::span<const double> samples, std::vector<std::size_t> periods, double arl0,
+              bool latch) {
   std::vector<double> residuals(samples.begin(), samples.end());
   PeriodicLevel periodic;
   if (!periods.empty()) periodic = PeriodicLevel(samples, std::move(periods), residuals);
   Reference reference{std::span<const double>(residuals)};
+  MonitorBank bank(one(reference), arl0, true, latch);
+  // Where the level wanders and only far samples are left, these are those of the level: of one
+  // that leaves the calibration for good, whitening shows the first sample alone.
+  if (reference.preparation().wander() > 0.0 && has_no_cusum(bank)) {
+    bank =
+        MonitorBank(one(Reference{std::span<const double>(residuals), false}), arl0, true, latch);
+  }
   for (double& x : residuals) x = std::isfinite(x) ? reference.score(x) : std::nan("");
   const std::size_t seen = seen_period(residuals);
-  return {reference, std::move(periodic), seen};
+  return {std::move(bank), std::move(periodic), seen};
 }
 
 }  // namespace
@@ -28,9 +47,9 @@ Learned learn(std::span<const double> samples, std::vector<std::size_t> periods)
 SignalMonitor::SignalMonitor(std::span<const double> samples, double arl0,
                              std::vector<std::size_t> periods, bool latch)
     : SignalMonitor([&] {
-        Learned learned = learn(samples, std::move(periods));
-        return SignalMonitor(MonitorBank(one(learned.reference), arl0, true, latch),
-                             std::move(learned.periodic), learned.unnamed_period);
+        Learned learned = learn(samples, std::move(periods), arl0, latch);
+        return SignalMonitor(std::move(learned.bank), std::move(learned.periodic),
+                             learned.unnamed_period);
       }()) {}
 
 std::vector<std::byte> SignalMonitor::state() const {

@@ -60,6 +60,15 @@ ImageSet::ImageSet(std::span<ImageGuard* const> guards, std::uint64_t most_chang
   }
 }
 
+Generation ImageSet::next_generation() const noexcept {
+  Generation number = 1;
+  if (!has_snapshots()) return number;
+  // A pool that could store where another could not is ahead.
+  for (const ImageGuard* guard : guards_)
+    number = std::max(number, guard->pool()->next_generation());
+  return number;
+}
+
 Generation ImageSet::origin(Generation generation) const noexcept {
   for (std::size_t i = 0; i < origin_count_; ++i) {
     if (origins_[i].generation == generation) return origins_[i].origin;
@@ -95,10 +104,7 @@ TakeResult ImageSet::take(bool is_changed, Generation at_least) noexcept {
 // A generation of the live bytes and the changes in every pool, or in none.
 TakeResult ImageSet::store(std::span<const ImageChange> changes, Generation at_least) noexcept {
   if (!has_snapshots()) return {SnapshotStatus::kNoSnapshots, 0};
-  // One number for all: a pool that could store where another could not is ahead.
-  Generation number = at_least;
-  for (const ImageGuard* guard : guards_)
-    number = std::max(number, guard->pool()->next_generation());
+  const Generation number = std::max(at_least, next_generation());  // one for all
   for (std::size_t i = 0; i < guards_.size(); ++i) {
     changes_.clear();
     for (const ImageChange& change : changes) {

@@ -25,6 +25,12 @@ class AnswerMemory {
     const auto* const now = static_cast<const std::byte*>(tensor);
     std::byte* const kept = previous_.data();
     const std::size_t n = previous_.size();
+    // Answers differ early, as a rule; the C library copies the rest in vectors.
+    if (n > kFewBytes) {
+      const bool is_same = std::memcmp(now, kept, n) == 0;
+      if (!is_same) std::memcpy(kept, now, n);
+      return had_previous && is_same;
+    }
     std::uint64_t difference = 0;
     std::size_t i = 0;
     for (; i + 8 <= n; i += 8) difference |= exchange<std::uint64_t>(now + i, kept + i);
@@ -40,6 +46,8 @@ class AnswerMemory {
   std::size_t memory_bytes() const noexcept { return sizeof *this + previous_.capacity(); }
 
  private:
+  static constexpr std::size_t kFewBytes = 64;  // a call into the C library takes as long
+
   // Copies a word; returns the bits that differed.
   template <typename Word>
   static Word exchange(const std::byte* now, std::byte* kept) noexcept {

@@ -22,7 +22,7 @@ namespace {
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
-using Backends = detail::BackendList<const detail::TensorSums*, 4>;
+using Backends = detail::BackendList<const detail::TensorSums*, 3>;
 
 const Backends& found_backends() noexcept {
   static const Backends found = [] {
@@ -30,9 +30,6 @@ const Backends& found_backends() noexcept {
     const auto add = [&](const detail::TensorSums& sums, std::uint32_t needs) {
       list.add(sums.name, &sums, needs);
     };
-#if defined(SELFHEAL_AVX512BW)
-    add(detail::avx512_sums, detail::kX86Avx512bw | detail::kX86Avx512dq);
-#endif
 #if defined(SELFHEAL_AVX2)
     add(detail::avx2_sums, detail::kX86Avx2);
 #endif

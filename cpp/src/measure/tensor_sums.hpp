@@ -74,9 +74,6 @@ extern const TensorSums sse2_sums;
 #if defined(SELFHEAL_AVX2)
 extern const TensorSums avx2_sums;
 #endif
-#if defined(SELFHEAL_AVX512BW)
-extern const TensorSums avx512_sums;
-#endif
 #if defined(__aarch64__)
 extern const TensorSums neon_sums;
 #endif

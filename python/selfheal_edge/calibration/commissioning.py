@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from selfheal_edge.errors import IntegrityError
-from selfheal_edge.monitoring.baseline import KnownAnswers
+from selfheal_edge.monitoring.baseline import Baseline, KnownAnswers
 from selfheal_edge.tflite.flip_check import Finding, FlipEffort
 from selfheal_edge.tflite.runtimes.protocol import Array
 from selfheal_edge.tflite.session import Session
 
-__all__ = ["cross_check", "record_known_answers"]
+__all__ = ["cross_check", "prove_known_answers", "record_known_answers"]
 
 
 def record_known_answers(
@@ -32,6 +32,22 @@ def record_known_answers(
             "got different answers"
         )
     return recorded
+
+
+def prove_known_answers(session: Session, baseline: Baseline) -> Baseline:
+    """Ask a fresh session the known answers; return the baseline as recorded there.
+
+    Raises
+    ------
+    IntegrityError
+        When two instances disagree, or where the baseline was made, it had other answers.
+    """
+    questions = baseline.known_answers.inputs
+    answers = record_known_answers(session, session.rebuild, questions)
+    is_there = baseline.fingerprint == session.fingerprint
+    if is_there and not answers.matches(baseline.known_answers.outputs):
+        raise IntegrityError("model: expected the answers of its calibration, got others")
+    return baseline.with_known_answers(answers, session.fingerprint)
 
 
 def cross_check(session: Session, samples: Sequence[Sequence[Array]], effort: FlipEffort) -> str:

@@ -46,6 +46,11 @@ class Generations:
         with self._lock:
             return tuple(self._set.generations)
 
+    @property
+    def next_generation(self) -> int:
+        """The smallest number that no generation has had in this process."""
+        return self._set.next_generation
+
     def take(self, changed: bool = False, at_least: int = 0) -> int:
         """Save the live bytes as a new generation; refuse while they are corrupt.
 

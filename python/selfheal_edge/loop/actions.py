@@ -18,6 +18,7 @@ __all__ = [
     "AnswerAgain",
     "AskKnownAnswers",
     "CheckWeights",
+    "EndTrial",
     "FailBack",
     "FailOver",
     "NameCause",
@@ -109,6 +110,13 @@ class RaiseError:
 
 
 @dataclass(frozen=True, slots=True)
+class EndTrial:
+    """Have the new model file take the old one's place in the store, or forget it."""
+
+    has_held: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """Write to the journal."""
 
@@ -139,6 +147,7 @@ Action: TypeAlias = (
     | RenewGolden
     | AnswerAgain
     | RaiseError
+    | EndTrial
     | Record
     | Proceed
 )

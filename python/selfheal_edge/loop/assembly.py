@@ -148,6 +148,7 @@ def assemble(
                 first_id=first_id,
             ),
             kept=None if keeper is None else keeper.generations,
+            end_trial=(lambda _has_held: None) if keeper is None else keeper.end_trial,
         )
         undo.pop_all()
     locks = inference_lock, maintenance_lock

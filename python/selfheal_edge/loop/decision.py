@@ -3,7 +3,8 @@
 `decide` is told what happened and says what to do. It calls nothing that acts: it takes the state
 of the loop and an incident, and returns the next state and a list of actions. The executor carries
 the actions out, one after the other; what an action finds out is the next incident, decided before
-the action that follows. So everything that happens between an alarm and its proof is in here:
+the action that follows. What is heard of stands in `loop.incidents`, what can be done in
+`loop.actions`. So everything that happens between an alarm and its proof is in here:
 
 1.  An inference reports damage, an error, alarms, or that something is due (`_reported`).
 2.  Corrupt weights are repaired at once: nothing else that they make the model do means anything.
@@ -23,49 +24,19 @@ from selfheal_edge.causes import Cause
 from selfheal_edge.diagnosis.symptoms import Diagnosis, Symptoms
 from selfheal_edge.inference.incident import Incident
 from selfheal_edge.integrity.weights import CorruptBlock
-from selfheal_edge.loop.actions import (
-    Action,
-    AnswerAgain,
-    AskKnownAnswers,
-    CheckWeights,
-    FailBack,
-    FailOver,
-    NameCause,
-    Proceed,
-    RaiseError,
-    ReadSignals,
-    RebuildRuntime,
-    Record,
-    RenewGolden,
-    ResetMonitor,
-    TryStrategy,
-)
-from selfheal_edge.loop.incidents import (
-    AnyIncident,
-    CauseNamed,
-    DamageFound,
-    Ended,
-    FailedOver,
-    GoldenRenewed,
-    Interrupted,
-    KnownAnswersAsked,
-    Looked,
-    MarkedUntrusted,
-    MonitorReset,
-    NextStep,
-    Posted,
-    RepairAttempt,
-    Restarted,
-    RolledBack,
-    RuntimeRebuilt,
-    SignalsRead,
-    Started,
-    Step,
-    WeightsChecked,
-    WeightsRejected,
-)
+from selfheal_edge.loop import actions as do
+from selfheal_edge.loop import incidents as heard
+from selfheal_edge.loop.actions import Action
+from selfheal_edge.loop.incidents import AnyIncident, Step
 from selfheal_edge.loop.remembered import Remembered
-from selfheal_edge.loop.state import INTEGRITY, LoopState, Repair, Why
+from selfheal_edge.loop.state import (
+    INTEGRITY,
+    LoopState,
+    ModelTrial,
+    PeriodicTrigger,
+    Repair,
+    Why,
+)
 from selfheal_edge.monitoring.monitor import SENSOR_ALARMS, Alarm
 from selfheal_edge.repair.protocol import RepairCase
 from selfheal_edge.store.failures import Failure, with_failure
@@ -91,49 +62,51 @@ def decide(state: LoopState, incident: AnyIncident) -> Decision:  # noqa: PLR091
     """
     match incident:
         # From outside: inferences, sweeps and the user.
-        case Started():
+        case heard.Started():
             return _started(state), ()
-        case Restarted(before):
+        case heard.Restarted(before):
             return _restarted(state, before)
-        case Posted(reported):
+        case heard.TrialBegan(sha256):
+            return _trial_began(state, sha256)
+        case heard.Posted(reported):
             return _suspect(state, reported), ()
         case Incident():
             return _reported(state, incident)
-        case DamageFound(blocks):
+        case heard.DamageFound(blocks):
             return _damaged(state, blocks)
-        case RolledBack():
+        case heard.RolledBack():
             return _restored(state)
-        case MarkedUntrusted():
+        case heard.MarkedUntrusted():
             return replace(state, trust=replace(state.trust, is_marked=True)), ()
-        case WeightsRejected(digest, reason):
-            return _weights_rejected(state, digest, reason)
+        case heard.WeightsRejected():
+            return _weights_rejected(state, incident)
         # From our own actions.
-        case WeightsChecked(why, corrupt):
+        case heard.WeightsChecked(why, corrupt):
             return _weights_checked(state, why, corrupt)
-        case KnownAnswersAsked(why, are_right):
+        case heard.KnownAnswersAsked(why, are_right):
             return _known_answers_asked(state, why, are_right)
-        case CauseNamed(diagnosis, corrupt):
+        case heard.CauseNamed(diagnosis, corrupt):
             return _cause_named(state, diagnosis, corrupt)
-        case RepairAttempt():
+        case heard.RepairAttempt():
             return _strategy_tried(state, incident)
-        case SignalsRead(settled):
+        case heard.SignalsRead(settled):
             return _recovered(state) if settled else (state, ())
-        case MonitorReset(sample):
+        case heard.MonitorReset(sample):
             return replace(state, recovered_at=sample), ()
-        case RuntimeRebuilt():
+        case heard.RuntimeRebuilt():
             return _runtime_rebuilt(state, incident)
-        case GoldenRenewed():
+        case heard.GoldenRenewed():
             return _guards_mended(state, incident)
-        case FailedOver(is_sound):
+        case heard.FailedOver(is_sound):
             return _failed_over(state, is_sound)
-        case NextStep(step):
+        case heard.NextStep(step):
             return _next_step(state, step)
-        case Looked(suspicions):
+        case heard.Looked(suspicions):
             cleared = max(state.trust.cleared, suspicions)
             return replace(state, trust=replace(state.trust, cleared=cleared)), ()
-        case Interrupted():
+        case heard.Interrupted():
             return _interrupted(state), ()
-        case Ended():
+        case heard.Ended():
             return _ended(state)
 
 
@@ -147,7 +120,9 @@ class Wake(NamedTuple):
 
 def wake_at(state: LoopState) -> Wake:
     """Return when the loop has to look again: at the first thing that is due, or always."""
-    triggers = (state.known_answers, state.rebuild)
+    triggers = [state.known_answers, state.rebuild]
+    if state.trial is not None and state.is_calm:
+        triggers.append(state.trial.until)
     due = [t.next_prediction for t in triggers if t.next_prediction is not None]
     if state.pending:
         due.append(state.diagnose_at)
@@ -156,7 +131,7 @@ def wake_at(state: LoopState) -> Wake:
         due.append(state.backoff.at)
     if state.now.on_spare:
         due.append(state.verify_spare_at)
-    second = min(state.known_answers.next_second, state.rebuild.next_second)
+    second = min(t.next_second for t in triggers)
     return Wake(min(due, default=None), second, waits_for_signals)
 
 
@@ -198,7 +173,7 @@ def _restarted(state: LoopState, before: Remembered) -> Decision:
     )
     trouble = before.trouble
     if trouble is not None and trouble.cause in INTEGRITY:
-        record = Record(
+        record = do.Record(
             EventKind.RECOVERED, trouble.cause, outcome="started anew, from sound bytes"
         )
         return state, (record,)
@@ -225,19 +200,19 @@ def _reported(state: LoopState, reported: Incident) -> Decision:
     """Decide on what an inference reports: damage before it, a failed run, or alarms."""
     actions: tuple[Action, ...] = ()
     if state.now.on_spare and state.now.prediction >= state.verify_spare_at:
-        actions = (FailBack(), FailOver())  # nothing sweeps a spare that serves
+        actions = (do.FailBack(), do.FailOver())  # nothing sweeps a spare that serves
     if reported.damage:
         state, more = _damaged(state, reported.damage)
         return state, (*actions, *more)
     if reported.error is not None:
-        return state, (*actions, CheckWeights(Why.FAILED_RUN))
+        return state, (*actions, do.CheckWeights(Why.FAILED_RUN))
     state = _counted(state, alarms=len(reported.alarms))
     # Alarms of before a recovery had waited for it: what was wrong then is known, and healed.
     alarms = tuple(a for a in reported.alarms if a.onset >= state.recovered_at)
     if alarms:
         state, more = _alarmed(state, alarms)
         actions = (*actions, *more)
-    return state, (*actions, Proceed(Step.TROUBLE), Proceed(Step.SCHEDULE))
+    return state, (*actions, do.Proceed(Step.TROUBLE), do.Proceed(Step.SCHEDULE))
 
 
 def _alarmed(state: LoopState, alarms: tuple[Alarm, ...]) -> Decision:
@@ -252,7 +227,7 @@ def _alarmed(state: LoopState, alarms: tuple[Alarm, ...]) -> Decision:
             trust=replace(state.trust, is_marked=True),
         )
         evidence = tuple(f"alarm: {a}" for a in alarms)
-        actions = (Record(EventKind.ALARM, evidence=evidence), CheckWeights(Why.ALARM))
+        actions = (do.Record(EventKind.ALARM, evidence=evidence), do.CheckWeights(Why.ALARM))
     known = {a.signal for a in state.pending}
     news = {a.signal: a for a in reversed(alarms) if a.signal not in known}
     state = replace(state, pending=(*state.pending, *reversed(news.values())))
@@ -267,14 +242,16 @@ def _next_step(state: LoopState, step: Step) -> Decision:  # noqa: PLR0911
     match step:
         case Step.TROUBLE:
             if state.pending and number >= state.diagnose_at:
-                return state, (CheckWeights(Why.DIAGNOSIS),)
+                return state, (do.CheckWeights(Why.DIAGNOSIS),)
             if state.is_damaged:
-                return state, (CheckWeights(Why.RETRY),) if number >= state.backoff.at else ()
-            return state, (ReadSignals(),) if state.trouble is not None else ()
+                return state, (do.CheckWeights(Why.RETRY),) if number >= state.backoff.at else ()
+            return state, (do.ReadSignals(),) if state.trouble is not None else ()
         case Step.HEALED_FIRST:
             if state.is_damaged:  # what a damaged model is heard to do says nothing else
                 return replace(state, pending=()), ()
             return _ask_for_a_cause(state)
+        case Step.SCHEDULE if _trial_is_due(state):
+            return state, (do.AskKnownAnswers(Why.TRIAL),)
         case Step.SCHEDULE:
             ask = state.known_answers.is_due(number, second)
             rebuild = state.rebuild.is_due(number, second)
@@ -286,8 +263,8 @@ def _next_step(state: LoopState, step: Step) -> Decision:  # noqa: PLR0911
             if state.is_damaged:  # its repair is tried again by itself
                 return state, ()
             if rebuild:
-                return state, (RebuildRuntime(),)
-            return state, (AskKnownAnswers(Why.SCHEDULE),) if ask else ()
+                return state, (do.RebuildRuntime(),)
+            return state, (do.AskKnownAnswers(Why.SCHEDULE),) if ask else ()
 
 
 # ---- 2. Weights and runtime are looked at
@@ -300,7 +277,7 @@ def _damaged(state: LoopState, found: tuple[CorruptBlock, ...]) -> Decision:
     actions: tuple[Action, ...] = ()
     if guards:
         is_lost = any(b.part == "snapshot" and not b.healed for b in guards)
-        actions = (RenewGolden(guards, is_lost),)
+        actions = (do.RenewGolden(guards, is_lost),)
     if live and not _resists(state, live):
         state, more = _repair_corruption(state, live, Why.SWEEP)
         actions = (*actions, *more)
@@ -316,16 +293,17 @@ def _weights_checked(state: LoopState, why: Why, corrupt: tuple[CorruptBlock, ..
             actions: tuple[Action, ...] = ()
             if not _resists(state, corrupt):
                 state, actions = _repair_corruption(state, corrupt, why)
-            return state, (*actions, Proceed(Step.HEALED_FIRST))
+            return state, (*actions, do.Proceed(Step.HEALED_FIRST))
         case Why.RUNTIME_FAULT if not corrupt:
-            return state, (NameCause(Symptoms(known_answers_right=False)),)
+            return state, (do.NameCause(Symptoms(known_answers_right=False)),)
         case Why.RETRY if not corrupt:
-            return state, (AskKnownAnswers(why),)
+            return state, (do.AskKnownAnswers(why),)
         case Why.REBUILD if not corrupt:  # a runtime may say "damaged" where it had no room
             outcome = "put off: every byte is sound, but no runtime like the one before was built"
-            return state, (Record(EventKind.REPAIR, strategy="rebuild", outcome=outcome),)
+            return state, (do.Record(EventKind.REPAIR, strategy="rebuild", outcome=outcome),)
         case Why.FAILED_RUN if not corrupt:
-            return state, (RaiseError(),)
+            state, actions = _trial_ended(state, "the runtime failed")
+            return state, (*actions, do.RaiseError())
         case Why.ALARM if corrupt:
             state = replace(state, pending=())  # a damaged model was heard
     return _repair_corruption(state, corrupt, why) if corrupt else (state, ())
@@ -343,23 +321,25 @@ def _known_answers_asked(state: LoopState, why: Why, are_right: bool) -> Decisio
     if why is Why.DIAGNOSIS:
         alarms = state.pending
         state = replace(state, pending=(), repair=Repair(why))
-        return state, (NameCause(Symptoms(alarms, known_answers_right=are_right)),)
+        return state, (do.NameCause(Symptoms(alarms, known_answers_right=are_right)),)
     if not are_right:  # either the weights are corrupt after all, or the runtime is at fault
         state = replace(state, repair=Repair(Why.RUNTIME_FAULT))
-        return state, (*_fail_over(state), CheckWeights(Why.RUNTIME_FAULT))
+        return state, (*_fail_over(state), do.CheckWeights(Why.RUNTIME_FAULT))
+    if why is Why.TRIAL and state.trial is not None:
+        return _trial_ended(state)
     return _restored(state) if why is Why.RETRY else (state, ())
 
 
-def _runtime_rebuilt(state: LoopState, rebuilt: RuntimeRebuilt) -> Decision:
+def _runtime_rebuilt(state: LoopState, rebuilt: heard.RuntimeRebuilt) -> Decision:
     if rebuilt.refused:  # there is no room to build anything now, and nothing is known to be wrong
         outcome = f"put off: {rebuilt.refused}"
-        return state, (Record(EventKind.REPAIR, strategy="rebuild", outcome=outcome),)
+        return state, (do.Record(EventKind.REPAIR, strategy="rebuild", outcome=outcome),)
     if not rebuilt.is_sound:  # damage that the sweep has not reached
-        return state, (CheckWeights(Why.REBUILD),)
-    return state, (AskKnownAnswers(Why.SCHEDULE),)
+        return state, (do.CheckWeights(Why.REBUILD),)
+    return state, (do.AskKnownAnswers(Why.SCHEDULE),)
 
 
-def _guards_mended(state: LoopState, mended: GoldenRenewed) -> Decision:
+def _guards_mended(state: LoopState, mended: heard.GoldenRenewed) -> Decision:
     """Count damage to what guards the weights; write down once what could not be mended."""
     lost = set(state.lost if mended.generations == state.lost_of else ())
     actions: list[Action] = []
@@ -379,7 +359,7 @@ def _guards_mended(state: LoopState, mended: GoldenRenewed) -> Decision:
             f"block {block.block} of the {block.image} image"
         )
         actions.append(
-            Record(
+            do.Record(
                 EventKind.REPAIR, Cause.WEIGHT_CORRUPTION, strategy="mend_guard", outcome=outcome
             )
         )
@@ -395,12 +375,12 @@ def _repair_corruption(state: LoopState, corrupt: tuple[CorruptBlock, ...], why:
     state = replace(state, repair=Repair(why, corrupt))
     regions = tuple(dict.fromkeys(name for block in corrupt for name in block.regions))
     symptoms = Symptoms(corrupt_blocks=len(corrupt), corrupt_regions=regions)
-    return state, (*_fail_over(state), NameCause(symptoms))
+    return state, (*_fail_over(state), do.NameCause(symptoms))
 
 
 def _ask_for_a_cause(state: LoopState) -> Decision:
     """Begin the diagnosis of what is pending, if there is still something."""
-    return state, (AskKnownAnswers(Why.DIAGNOSIS),) if state.pending else ()
+    return state, (do.AskKnownAnswers(Why.DIAGNOSIS),) if state.pending else ()
 
 
 def _cause_named(
@@ -415,7 +395,7 @@ def _cause_named(
         state = replace(state, pause=pause, diagnose_at=state.now.prediction + pause)
         if is_known:
             return replace(state, repair=None), ()
-    record = Record(
+    record = do.Record(
         EventKind.DIAGNOSIS,
         diagnosis.cause,
         tuple(fact.text for fact in diagnosis.evidence),
@@ -440,10 +420,10 @@ def _try_next(state: LoopState) -> Decision:
         return _repair_ended(state, is_restored=False)
     name, *later = repair.ladder
     state = replace(state, repair=replace(repair, ladder=tuple(later)))
-    return state, (TryStrategy(name, repair.case),)
+    return state, (do.TryStrategy(name, repair.case),)
 
 
-def _strategy_tried(state: LoopState, tried: RepairAttempt) -> Decision:
+def _strategy_tried(state: LoopState, tried: heard.RepairAttempt) -> Decision:
     repair = state.repair
     assert repair is not None
     assert repair.diagnosis is not None
@@ -464,7 +444,9 @@ def _strategy_tried(state: LoopState, tried: RepairAttempt) -> Decision:
         number = state.before + state.now.prediction
         failed = Failure("repair", name, outcome, prediction=number)
         state = replace(state, failures=with_failure(state.failures, failed))
-    record = Record(EventKind.REPAIR, repair.diagnosis.cause, strategy=tried.name, outcome=outcome)
+    record = do.Record(
+        EventKind.REPAIR, repair.diagnosis.cause, strategy=tried.name, outcome=outcome
+    )
     is_last_word = tried.applied and not tried.failed and tried.held is not False
     if is_last_word:
         state, actions = _repair_ended(state, is_restored=bool(tried.held))
@@ -473,11 +455,13 @@ def _strategy_tried(state: LoopState, tried: RepairAttempt) -> Decision:
     return state, (record, *actions)
 
 
-def _weights_rejected(state: LoopState, digest: str, reason: str) -> Decision:
+def _weights_rejected(state: LoopState, tried: heard.WeightsRejected) -> Decision:
     """Remember weights that did not hold."""
-    failed = Failure("generation", digest, reason, prediction=state.before + state.now.prediction)
+    number = state.before + state.now.prediction
+    failed = Failure(tried.what, tried.digest, tried.reason, prediction=number)
     state = replace(state, failures=with_failure(state.failures, failed))
-    return state, (Record(EventKind.REJECTED, outcome=f"{digest[:16]}: {reason}"),)
+    outcome = f"{tried.what} {tried.digest[:16]}: {tried.reason}"
+    return state, (do.Record(EventKind.REJECTED, outcome=outcome),)
 
 
 # ---- 5. A trouble begins or ends
@@ -490,6 +474,7 @@ def _repair_ended(state: LoopState, *, is_restored: bool) -> Decision:
     state = replace(state, repair=None)
     actions: tuple[Action, ...] = ()
     if not is_restored:
+        state, actions = _trial_ended(state, str(repair.diagnosis))
         state = replace(state, trouble=repair.diagnosis)
         if repair.corrupt or repair.why is not Why.DIAGNOSIS or state.is_damaged:
             # Whatever the policy did: nothing may rely on a damaged model.
@@ -503,11 +488,11 @@ def _repair_ended(state: LoopState, *, is_restored: bool) -> Decision:
     else:  # a drift that goes on is one still
         state, actions = _restored(replace(state, trouble=state.trouble or repair.diagnosis))
     if repair.why is Why.FAILED_RUN and not is_restored:
-        return state, (*actions, RaiseError())
+        return state, (*actions, do.RaiseError())
     if repair.why is Why.ALARM and is_restored:
-        return state, (*actions, AnswerAgain())
+        return state, (*actions, do.AnswerAgain())
     if repair.why is Why.REBUILD and is_restored:
-        return state, (*actions, AskKnownAnswers(Why.SCHEDULE))
+        return state, (*actions, do.AskKnownAnswers(Why.SCHEDULE))
     return state, actions
 
 
@@ -532,8 +517,8 @@ def _recovered(state: LoopState) -> Decision:
         trust=replace(state.trust, is_marked=False),
     )
     if trouble is None:
-        return state, (ResetMonitor(),)
-    return state, (ResetMonitor(), Record(EventKind.RECOVERED, trouble.cause))
+        return state, (do.ResetMonitor(),)
+    return state, (do.ResetMonitor(), do.Record(EventKind.RECOVERED, trouble.cause))
 
 
 def _interrupted(state: LoopState) -> LoopState:
@@ -544,11 +529,44 @@ def _interrupted(state: LoopState) -> LoopState:
     return state
 
 
+# ---- A new model file on trial
+
+
+def _trial_began(state: LoopState, sha256: str) -> Decision:
+    policy = state.policy
+    until = PeriodicTrigger(policy.trial_predictions, policy.trial_seconds)
+    until = until.restarted(state.now.prediction, state.now.second)
+    record = do.Record(EventKind.TRIAL, outcome=f"model file {sha256[:16]}")
+    return replace(state, trial=ModelTrial(sha256, until)), (record,)
+
+
+def _trial_is_due(state: LoopState) -> bool:
+    if state.trial is None or not state.is_calm:
+        return False
+    return state.trial.until.is_due(state.now.prediction, state.now.second)
+
+
+def _trial_ended(state: LoopState, reason: str = "") -> Decision:
+    """End the trial, if there is one: it has held, unless there is a reason against it."""
+    trial = state.trial
+    if trial is None:
+        return state, ()
+    state = replace(state, trial=None)
+    name = f"model file {trial.sha256[:16]}"
+    if not reason:
+        return state, (do.EndTrial(True), do.Record(EventKind.CONFIRMED, outcome=name))
+    number = state.before + state.now.prediction
+    failed = Failure("update", trial.sha256, reason, prediction=number)
+    state = replace(state, failures=with_failure(state.failures, failed))
+    outcome = f"{name}: {reason}; the one before serves from the next start on"
+    return state, (do.EndTrial(False), do.Record(EventKind.REJECTED, outcome=outcome))
+
+
 # ---- The spare
 
 
 def _fail_over(state: LoopState) -> tuple[Action, ...]:
-    return (FailOver(),) if state.has_spare and not state.now.on_spare else ()
+    return (do.FailOver(),) if state.has_spare and not state.now.on_spare else ()
 
 
 def _failed_over(state: LoopState, is_sound: bool) -> Decision:
@@ -560,4 +578,4 @@ def _failed_over(state: LoopState, is_sound: bool) -> Decision:
 def _ended(state: LoopState) -> Decision:
     if not state.now.on_spare or state.is_damaged:
         return state, ()
-    return replace(state, now=replace(state.now, on_spare=False)), (FailBack(),)
+    return replace(state, now=replace(state.now, on_spare=False)), (do.FailBack(),)

@@ -71,6 +71,8 @@ class LoopExecutor:
         Makes what serves; it reports here.
     kept
         Keeps generations beyond the process, if anything does.
+    end_trial
+        Has a new model file take the old one's place, or forgets it; waits for no medium.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class LoopExecutor:
         spare: Spare | None,
         serve: ServingMaker,
         kept: KeptGenerations | None = None,
+        end_trial: Callable[[bool], None] = lambda _has_held: None,
     ) -> None:
         self._session = session
         self._weights = weights
@@ -99,6 +102,7 @@ class LoopExecutor:
         self._journal = journal
         self._inference_lock = inference_lock
         self._spare = spare
+        self._end_trial = end_trial
         self._state = LoopState.first(policy, has_spare=spare is not None)
         self._second = 0.0
         self._is_busy = False
@@ -136,11 +140,21 @@ class LoopExecutor:
         """Whether answers may be relied on: the model's own, or those of a proven spare."""
         return is_trusted(self._state) or self.serving.on_spare
 
-    def start(self, before: Remembered | None = None) -> None:
-        """Begin to count what is done every so often; go on with what was known before."""
+    def start(self, before: Remembered | None = None, trial: str | None = None) -> None:
+        """Begin to count what is done every so often; go on with what was known before.
+
+        Parameters
+        ----------
+        before
+            What the process before knew.
+        trial
+            The model file's SHA-256 where it is on trial.
+        """
         self.handle(heard.Started())
         if before is not None:
             self.handle(heard.Restarted(before))
+        if trial is not None:
+            self.handle(heard.TrialBegan(trial))
 
     def freeze(self, whole: bool) -> Frozen:
         """Return monitor and loop as they are now, for a store; predictions wait for a copy.
@@ -305,6 +319,8 @@ class LoopExecutor:
                     assert isinstance(about, Incident)
                     assert about.error is not None
                     raise about.error
+                case do.EndTrial(has_held):
+                    self._end_trial(has_held)
                 case do.Proceed(step):
                     left.append(heard.NextStep(step))
                 case incident:
@@ -317,7 +333,7 @@ class LoopExecutor:
         self.note(heard.MarkedUntrusted())
 
     def _weights_rejected(self, digest: str, reason: str) -> None:
-        self.note(heard.WeightsRejected(digest, reason))
+        self.note(heard.WeightsRejected("generation", digest, reason))
 
     def _with_scores(self, symptoms: Symptoms) -> Symptoms:
         """Add the monitor's scores, where a diagnosis has to explain its alarms."""

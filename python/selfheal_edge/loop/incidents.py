@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from selfheal_edge.diagnosis.symptoms import Diagnosis
 from selfheal_edge.inference.incident import Incident
@@ -34,6 +34,7 @@ __all__ = [
     "SignalsRead",
     "Started",
     "Step",
+    "TrialBegan",
     "WeightsChecked",
     "WeightsRejected",
 ]
@@ -49,6 +50,13 @@ class Restarted:
     """The model is open, and a store has told what the process before knew."""
 
     before: Remembered
+
+
+@dataclass(frozen=True, slots=True)
+class TrialBegan:
+    """The model is open with a new file over an old one's store, which is to prove itself."""
+
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +92,9 @@ class MarkedUntrusted:
 
 @dataclass(frozen=True, slots=True)
 class WeightsRejected:
-    """Weights that were changed on purpose did not hold, and the ones before are back."""
+    """Weights that were changed on purpose, or a new model file, did not hold; others serve."""
 
+    what: Literal["generation", "update"]
     digest: str
     """SHA-256 of the file with these weights."""
     reason: str
@@ -187,6 +196,7 @@ AnyIncident: TypeAlias = (
     Incident
     | Started
     | Restarted
+    | TrialBegan
     | Posted
     | Looked
     | DamageFound

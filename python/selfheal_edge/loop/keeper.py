@@ -14,6 +14,7 @@ from typing import Final
 from selfheal_edge.errors import BaselineFormatError, IntegrityError, StoreError
 from selfheal_edge.loop.kept_generations import KeptGenerations
 from selfheal_edge.loop.remembered import Frozen, Remembered
+from selfheal_edge.loop.updates import CLOSED, CUT_SHORT, Chosen, Updates
 from selfheal_edge.monitoring.baseline import Baseline, KnownAnswers
 from selfheal_edge.monitoring.monitor import KeptMonitor, Monitor, PerformanceMonitor
 from selfheal_edge.policy import Policy
@@ -25,7 +26,8 @@ from selfheal_edge.store.kept_state import KeptState
 from selfheal_edge.store.keys import KeyArgument, read_key
 from selfheal_edge.store.status import StoreState
 from selfheal_edge.store.store import Counter, Store
-from selfheal_edge.tflite.session import Session
+from selfheal_edge.tflite.file.model_file import ModelFile
+from selfheal_edge.tflite.session import ModelSource, Session
 
 __all__ = ["Keeper"]
 
@@ -41,7 +43,10 @@ _SERVES: Final = "serves"
 _IDS_A_START: Final = 1 << 42
 _MOST_ID: Final = 1 << 63
 _LONGEST_WAIT: Final = 0.5
-_CUT_SHORT: Final = "the process ended during its trial"
+_NOT_CLOSED: Final = (
+    "the process before ended without close: its events of the latest seconds, and what the charts "
+    "gathered since the latest commit, are lost"
+)
 
 
 class Keeper:
@@ -93,6 +98,7 @@ class Keeper:
         self._first = drawn if row is None else int.from_bytes(row, "little")
         if self._first >= _MOST_ID - 2 * _IDS_A_START:
             self._first = drawn
+        self._was_cut_short = row is not None and self._read(*CLOSED) != b"1"
         self._is_reserved = False
         self._reserved = threading.Event()
         self.store.soon(self._reserve)
@@ -102,10 +108,53 @@ class Keeper:
         self.generations: KeptGenerations | None = None
         """The generations in the store; known once the model is."""
         self._goes_on = False
+        self._told: dict[str, str] = {}
+        self._baseline: Baseline | None = None
+        self._chosen: Chosen | None = None
+        self.updates = Updates(self.store)
+        """What the store knows of model files."""
         self.before: Remembered | None = None
         """What the process before knew; None at the first start."""
 
     # ---------------------------------------------------------------- the start
+
+    def choose(self, model: ModelSource, baseline: Baseline) -> tuple[ModelFile, Baseline]:
+        """Return what is to serve: the user's file, or another one of the store's.
+
+        Parameters
+        ----------
+        model, baseline
+            The user's. A file that the store is not of is tried, if it did not fail before.
+
+        Raises
+        ------
+        FileNotFoundError, ModelFormatError
+            For the model file.
+        StoreError
+            When another model is to be tried and the store could not bring the old one back.
+        """
+        self._recall()
+        before = Remembered() if self.before is None else self.before
+        file = ModelFile.of(model)
+        baseline.check_model(file.sha256)
+        try:
+            chosen = self.updates.choose(
+                file,
+                baseline,
+                before.failures,
+                before.predictions,
+                was_cut_short=self._was_cut_short,
+            )
+        except IntegrityError as error:  # damaged since it was opened: the user's file, anew
+            self._problems.append(str(error))
+            chosen = Chosen(file, baseline, failures=before.failures)
+        self._chosen = chosen
+        self._problems += chosen.told
+        if chosen.failures != before.failures or chosen.on_trial:
+            before = replace(before, failures=chosen.failures)
+            self.before = before if chosen.goes_on else before.without_charts()
+            self.store.put(_STATE, _LOOP, self.before.to_bytes())
+        return chosen.model, chosen.baseline
 
     def recognise(self, baseline: Baseline, session: Session) -> Baseline:
         """Compare model and baseline with those that the store is of.
@@ -113,53 +162,91 @@ class Keeper:
         Parameters
         ----------
         baseline
-            The user's.
+            As `choose` returned it.
         session
             The model, and where it runs.
 
         Returns
         -------
         Baseline
-            The user's, with the known answers that were recorded on this device, if they were.
-
-        Raises
-        ------
-        StoreError
-            When the store is of another model.
+            The same, with the known answers that were recorded on this device, if they were.
         """
         fingerprint = str(session.fingerprint)
-        told = {
+        self._told = {
             "sha256": session.model.sha256,
             "fingerprint": fingerprint,
             "baseline": baseline.digest,
         }
-        found = self._read(_MODEL, _SERVES)
-        held = {} if found is None else json.loads(found)
-        if held and held["sha256"] != told["sha256"]:
-            raise StoreError(
-                f"store: expected that of the model {told['sha256'][:16]}, got that of "
-                f"{held['sha256'][:16]}: `update` is the way to a new model file"
-            )
-        self._goes_on = held.get("baseline") == told["baseline"]
+        if self._chosen is not None and self._chosen.on_trial:
+            self._goes_on = self._chosen.goes_on
+            return baseline
+        held = self._held()
+        self._goes_on = held.get("baseline") == self._told["baseline"]
         if held and not self._goes_on:
             self._problems.append("another baseline than before: the charts begin anew")
-        if held != told:
-            self.store.put(_MODEL, _SERVES, json.dumps(told, sort_keys=True).encode())
-        self._recall()
+        if held != self._told:
+            self.store.put(_MODEL, _SERVES, json.dumps(self._told, sort_keys=True).encode())
         self.generations = KeptGenerations(self.store, session.copy, fingerprint)
         self._forget_interrupted(self.generations)
         return self._commissioned(baseline, fingerprint)
 
+    def _held(self) -> dict[str, str]:
+        try:
+            return self.updates.held
+        except (StoreError, IntegrityError) as error:
+            self._problems.append(str(error))
+            return {}
+
+    @property
+    def trial(self) -> str | None:
+        """The model file's SHA-256 while it is on trial."""
+        chosen = self._chosen
+        return chosen.model.sha256 if chosen is not None and chosen.on_trial else None
+
+    def takes_back(self, error: Exception) -> bool:
+        """Forget a model file on trial that could not even be opened; return whether there is one.
+
+        What `choose` returns next is the one before.
+        """
+        sha256 = self.trial
+        if sha256 is None:
+            return False
+        before = Remembered() if self.before is None else self.before
+        reason = f"{type(error).__name__}: {error}"
+        failed = Failure("update", sha256, reason, prediction=before.predictions)
+        before = replace(before, failures=with_failure(before.failures, failed))
+        self.store.put(_STATE, _LOOP, before.to_bytes())
+        self.updates.reject()
+        return True
+
+    def end_trial(self, has_held: bool) -> None:
+        """Have the file on trial take the old one's place, or forget it; returns at once."""
+        self.store.soon(self._confirm if has_held else self.updates.reject)
+        self.store.soon(self.store.gather)
+
+    def _confirm(self) -> None:
+        """Make the store one of the model that was on trial; its charts are collected anew."""
+        assert self._chosen is not None
+        model, baseline = self._chosen.model, self._baseline or self._chosen.baseline
+        names = [name for name in self.store.items(_STATE) if name != _LOOP]
+        rows = [Row(_STATE, name, None) for name in names]
+        self.updates.confirm(model, baseline, self._told, rows)
+        self._chosen = Chosen(model, baseline)
+        if self._monitor_rows is not None:
+            self._monitor_rows = self._monitor_rows.renamed(_MONITOR)
+
     def _forget_interrupted(self, generations: KeptGenerations) -> None:
         """Remember what the end of the process has interrupted as what did not hold."""
-        before = self.before or Remembered()
-        self._interrupted = generations.interrupted()
+        before = Remembered() if self.before is None else self.before
+        self._interrupted = generations.interrupted
         failures = before.failures
         for digest in self._interrupted:
-            failed = Failure("generation", digest, _CUT_SHORT, prediction=before.predictions)
+            failed = Failure("generation", digest, CUT_SHORT, prediction=before.predictions)
             failures = with_failure(failures, failed)
         if self._interrupted:
             self.before = replace(before, failures=failures)
+            self.store.put(_STATE, _LOOP, self.before.to_bytes())
+            generations.forget_interrupted()  # in one commit with the row
 
     def _recall(self) -> None:
         row = self._read(_STATE, _LOOP)
@@ -202,14 +289,19 @@ class Keeper:
         if found is not None and self._goes_on:
             self._monitor_rows = found[0]
         elif isinstance(monitor, (PerformanceMonitor, KeptMonitor)):
-            self._monitor_rows = KeptState(_MONITOR, monitor.state())
+            self._monitor_rows = KeptState(self._monitor_name, monitor.state())
         if self.before is not None and not self._goes_on:
             self.before = self.before.without_charts()
         return monitor
 
+    @property
+    def _monitor_name(self) -> str:
+        # A model on trial leaves the rows of the one that may come back alone.
+        return _MONITOR if self.trial is None else f"trial.{_MONITOR}"
+
     def _found(self) -> tuple[KeptState, bytes] | None:
         try:
-            return KeptState.found(_MONITOR, self.store.items(_STATE))
+            return KeptState.found(self._monitor_name, self.store.items(_STATE))
         except (StoreError, IntegrityError) as error:
             self._problems.append(f"the charts begin anew: {error}")
             return None
@@ -242,7 +334,7 @@ class Keeper:
     def _reserve(self) -> None:
         try:
             following = (self._first + _IDS_A_START).to_bytes(8, "little")
-            self.store.commit(Changes([Row(_IDS, _NEXT, following)]))
+            self.store.commit(Changes([Row(_IDS, _NEXT, following), Row(*CLOSED, b"0")]))
             self._is_reserved = True
         finally:
             self._reserved.set()
@@ -270,7 +362,7 @@ class Keeper:
         for problem in self._problems:
             journal.add(EventKind.STORE, 0, outcome=problem)
         for digest in self._interrupted:
-            journal.add(EventKind.REVERTED, 0, outcome=f"{digest[:16]}: {_CUT_SHORT}")
+            journal.add(EventKind.REVERTED, 0, outcome=f"{digest[:16]}: {CUT_SHORT}")
         self.store.collect = partial(self._collect, weakref.WeakMethod(freeze))
         self.store.beat = partial(self._look_into_inbox, weakref.WeakMethod(serve))
 
@@ -278,7 +370,9 @@ class Keeper:
         """Write to the journal that a start has ended, and how."""
         how = "the charts go on" if self._goes_on else "the charts begin anew"
         how = "a new store" if self.before is None else how
-        journal.add(EventKind.OPENED, 0, outcome=f"generation {generation}; {how}")
+        evidence = (_NOT_CLOSED,) if self._was_cut_short else ()
+        outcome = f"generation {generation}; {how}"
+        journal.add(EventKind.OPENED, 0, evidence=evidence, outcome=outcome)
         if self.generations is not None:
             self.store.soon(self.generations.keep_golden)
 
@@ -297,6 +391,9 @@ class Keeper:
 
     def keep_baseline(self, baseline: Baseline) -> None:
         """Keep a baseline with the known answers as recorded here."""
+        self._baseline = baseline
+        if self.trial is not None:
+            return
         self.store.put(_BASELINE, _SERVES, baseline.to_bytes())
 
     def _collect(
@@ -309,10 +406,11 @@ class Keeper:
             return {}
         state, remembered = freeze(is_last)
         del freeze  # what follows takes a while, and the model need not wait for it
-        rows: dict[tuple[str, str], bytes | None] = {(_STATE, _LOOP): remembered.to_bytes()}
+        rows: dict[tuple[str, str], bytes | None] = {}
         if self._monitor_rows is not None and state is not None:
             for name, row in self._monitor_rows.rows(state(), whole=is_last).items():
                 rows[_STATE, name] = row
+        rows[_STATE, _LOOP] = remembered.to_bytes()
         return rows
 
     def _look_into_inbox(
@@ -320,8 +418,15 @@ class Keeper:
     ) -> None:
         requests, refused = self._inbox.take()
         serve = method()
-        if serve is not None and (requests or refused):
+        generations = self.generations
+        is_due = generations is not None and generations.unsaved and self.state.status == "ok"
+        if serve is not None and (requests or refused or is_due):
             serve(requests, refused)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of the states that differences are taken from."""
+        return 0 if self._monitor_rows is None else self._monitor_rows.memory_bytes
 
     @property
     def state(self) -> StoreState:
@@ -337,6 +442,7 @@ class Keeper:
             False where the calling thread has a lock of the model, which the store's thread needs:
             that one does it, once it can.
         """
+        self.store.put(*CLOSED, b"1")
         if wait:
             self.store.close()
         else:

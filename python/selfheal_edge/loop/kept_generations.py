@@ -23,6 +23,7 @@ __all__ = ["Found", "KeptGenerations"]
 
 _MODEL: Final = "model"
 _ACTIVE: Final = "active"
+_LATEST: Final = "latest"
 _TRIAL: Final = "trial"
 _HELD: Final = "held"
 
@@ -59,6 +60,8 @@ class KeptGenerations:
         self._rows = StoredGenerations(store)
         self._copy = copy
         self._fingerprint = fingerprint
+        self.unsaved: set[int] = set()
+        """Generations that could not be stored yet."""
         self.problems: list[str] = []
         """What could not be kept or put back, and why; for the journal, which empties it."""
 
@@ -74,12 +77,16 @@ class KeptGenerations:
             self.problems.append(f"golden serves: {error}")
             return 0
 
+    @property
     def interrupted(self) -> tuple[str, ...]:
-        """Forget the generations whose trial the end of the process has ended; return digests."""
-        gone = tuple(row for row in self._all() if row.fields.get("state") == _TRIAL)
-        for row in gone:
-            self._guarded(self._rows.drop, row.number)
-        return tuple(row.digest for row in gone)
+        """Digests of the generations whose trial the end of the process has ended."""
+        return tuple(row.digest for row in self._all() if row.fields.get("state") == _TRIAL)
+
+    def forget_interrupted(self) -> None:
+        """Drop them."""
+        for row in self._all():
+            if row.fields.get("state") == _TRIAL:
+                self._guarded(self._rows.drop, row.number)
 
     def found(self) -> tuple[Found, ...]:
         """Return all that are held, but golden, each verified; what is damaged is told and left."""
@@ -104,9 +111,15 @@ class KeptGenerations:
             return ()
 
     @property
-    def next_number(self) -> int:
-        """The smallest number that no generation of the store has."""
-        return 1 + max((row.number for row in self._all()), default=0)
+    def latest(self) -> int:
+        """The largest number that a generation has had on this device; none is given twice."""
+        try:
+            row = self._store.get(_MODEL, _LATEST)
+            named = 0 if row is None else int(row)
+        except (StoreError, IntegrityError, ValueError) as error:
+            self.problems.append(str(error))
+            named = 0
+        return max((named, *(row.number for row in self._all())))
 
     # ---------------------------------------------------------------- while it serves
 
@@ -125,7 +138,7 @@ class KeptGenerations:
             Whether they are safe; what the user asks for acts all the same.
         """
         fields = {"state": _TRIAL, "wall": time.time()}
-        return self._guarded(self._rows.save, number, self._copy.file_with(source), fields)
+        return self._save(number, source, fields)
 
     def confirm(self, number: int, answers: KnownAnswers) -> None:
         """Take note that a trial has held: this generation serves, also after a restart."""
@@ -139,8 +152,7 @@ class KeptGenerations:
 
     def add(self, number: int, source: bytes, answers: KnownAnswers) -> None:
         """Store weights that serve already."""
-        data = self._copy.file_with(source)
-        self._guarded(self._rows.save, number, data, self._held(answers))
+        self._save(number, source, self._held(answers))
 
     def activate(self, number: int) -> None:
         """Take note that this generation is to serve; before it does.
@@ -158,7 +170,15 @@ class KeptGenerations:
 
     def drop(self, number: int) -> None:
         """Forget a generation."""
+        self.unsaved.discard(number)
         self._guarded(self._rows.drop, number)
+
+    def _save(self, number: int, source: bytes, fields: Mapping[str, Any]) -> bool:
+        latest = Row(_MODEL, _LATEST, b"%d" % max(number, self.latest))
+        data = self._copy.file_with(source)
+        is_saved = self._guarded(self._rows.save, number, data, fields, (latest,))
+        (self.unsaved.discard if is_saved else self.unsaved.add)(number)
+        return is_saved
 
     def _held(self, answers: KnownAnswers) -> dict[str, Any]:
         return {

@@ -6,7 +6,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Literal
 
-from selfheal_edge.calibration.commissioning import cross_check, record_known_answers
+from selfheal_edge.calibration.commissioning import (
+    cross_check,
+    prove_known_answers,
+    record_known_answers,
+)
 from selfheal_edge.errors import (
     ForkedProcessError,
     IntegrityError,
@@ -21,8 +25,11 @@ from selfheal_edge.log import logger
 from selfheal_edge.monitoring.baseline import Baseline, KnownAnswers
 from selfheal_edge.store.journal import EventKind, Journal
 from selfheal_edge.text import LIST, shown
+from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.flip_check import FlipEffort
 from selfheal_edge.tflite.runtimes.protocol import RUNTIME_FAILURES, Instance
+from selfheal_edge.tflite.runtimes.select import KernelsArgument, RuntimeArgument
+from selfheal_edge.tflite.sandbox.policy import ProbePolicy
 from selfheal_edge.tflite.session import Session
 from selfheal_edge.trial.proof import REPEATS, RepairAttempts
 
@@ -95,7 +102,7 @@ class RepairExecutor:
     def snapshot(self, prediction: int) -> int:
         """Do what `SelfHealingModel.snapshot` says."""
         kept = self._kept
-        taken = self.weights.take(at_least=0 if kept is None else kept.next_number)
+        taken = self.weights.take(at_least=self.next_number)
         self._journal.add(EventKind.SNAPSHOT, prediction, outcome=f"generation {taken}")
         if kept is not None:
             answers = self._known[self.weights.origin(taken)]
@@ -133,6 +140,18 @@ class RepairExecutor:
         self._journal.add(EventKind.REQUEST, prediction, evidence=(request.id,), outcome=what)
         return is_restored
 
+    def keep_again(self) -> None:
+        """Store the generations for which there was no room before."""
+        kept = self._kept
+        for number in tuple(() if kept is None else kept.unsaved):
+            assert kept is not None
+            if number in self.weights.generations:
+                source = self.weights.sound_bytes("source", number)
+                kept.add(number, source, self._known[self.weights.origin(number)])
+                kept.problems.clear()  # they were told when there was no room
+            else:
+                kept.unsaved.discard(number)
+
     def _prune(self, wanted: Collection[int] | None) -> list[int]:
         dropped = []
         for generation in self.weights.generations:
@@ -146,6 +165,36 @@ class RepairExecutor:
             if self._kept is not None:
                 self._kept.drop(generation)
         return dropped
+
+    def prove_update(
+        self,
+        model: ModelFile,
+        baseline: Baseline,
+        how: tuple[RuntimeArgument, KernelsArgument, int],
+        probe: ProbePolicy,
+    ) -> Baseline:
+        """Prove a new model file beside the one that runs, which must be sound itself.
+
+        Returns
+        -------
+        Baseline
+            With the known answers as recorded here.
+
+        Raises
+        ------
+        IntegrityError
+            When either gives other answers than it should.
+        ModelFormatError, BaselineMismatchError
+            When the file cannot run here, or is of another baseline.
+        """
+        if not self.known_answers_right():
+            raise IntegrityError("update: expected the model that runs to be sound")
+        baseline.check_model(model.sha256)
+        fresh = Session(model, *how, baseline.taps, baseline.made, probe)
+        try:
+            return prove_known_answers(fresh, baseline)
+        finally:
+            fresh.close()
 
     def tell_problems(self, prediction: int) -> None:
         """Write to the journal what of the generations could not be kept."""
@@ -177,11 +226,16 @@ class RepairExecutor:
 
     def _proposed(self, source: bytes) -> int:
         """Have new weights stored before they act; return the least number that they may have."""
-        if self._kept is None:
-            return 0
-        number = max(self._kept.next_number, 1 + max(self.weights.generations, default=0))
-        self._kept.propose(number, source)
+        number = self.next_number
+        if self._kept is not None:
+            self._kept.propose(number, source)
         return number
+
+    @property
+    def next_number(self) -> int:
+        """The number of the next generation: one that none has had on this device."""
+        before = 0 if self._kept is None else self._kept.latest
+        return max(self.weights.next_generation, before + 1)
 
     def _adopt(self, proposed: int) -> int:
         """Adopt what is live; `proposed` is what `_proposed` returned for it."""

@@ -20,6 +20,7 @@ __all__ = [
     "Backoff",
     "Counters",
     "LoopState",
+    "ModelTrial",
     "Moment",
     "PeriodicTrigger",
     "Repair",
@@ -44,6 +45,7 @@ class Why(Enum):
     SCHEDULE = "it is time to"
     REBUILD = "the runtime could not be rebuilt"
     RUNTIME_FAULT = "known answers are wrong"
+    TRIAL = "a new model file has held for long enough"
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +166,15 @@ class Counters:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelTrial:
+    """A new model file that serves, and takes the old one's place if it holds."""
+
+    sha256: str
+    until: PeriodicTrigger
+    """Due when it has held for long enough."""
+
+
+@dataclass(frozen=True, slots=True)
 class LoopState:
     """What the loop knows. Immutable: `decide` returns the next one.
 
@@ -200,6 +211,8 @@ class LoopState:
     """Predictions of earlier starts, where a store remembers them."""
     failures: tuple[Failure, ...] = ()
     """What was tried on this device and did not hold."""
+    trial: ModelTrial | None = None
+    """The new model file on trial, if there is one."""
 
     @classmethod
     def first(cls, policy: Policy, *, has_spare: bool = False) -> LoopState:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from typing import Final, Protocol, runtime_checkable
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +25,10 @@ _WITHOUT_CHART: Final = {
     "input_nonfinite": "input values are not finite",
     "output_frozen": "answers in a row equal the one before, while inputs differ",
 }
+
+# Solving for thresholds takes most of opening a small model, and gives the same for one baseline
+# always: a monitor as it begins, by baseline and `latch`, some 30 kB.
+_FRESH: Final[WeakKeyDictionary[Baseline, dict[bool, bytes]]] = WeakKeyDictionary()
 
 SENSOR_ALARMS: Final = frozenset({"input_repeats", "input_flat", "input_nonfinite"})
 """Alarms that say by themselves that a sensor is at fault."""
@@ -173,8 +179,17 @@ class PerformanceMonitor:
         monitor._begin(baseline, core)  # noqa: SLF001 — its own class
         return monitor
 
+    @classmethod
+    def _new_core(cls, baseline: Baseline, latch: bool) -> _core.InferenceMonitor:
+        fresh = _FRESH.setdefault(baseline, {})
+        if latch in fresh:
+            return _core.InferenceMonitor.from_state(zlib.decompress(fresh[latch]))
+        core = cls._solved(baseline, latch)
+        fresh[latch] = zlib.compress(core.state(), level=1)
+        return core
+
     @staticmethod
-    def _new_core(baseline: Baseline, latch: bool) -> _core.InferenceMonitor:
+    def _solved(baseline: Baseline, latch: bool) -> _core.InferenceMonitor:
         names = tuple(baseline.references)
         signals = max(1, len(names))
         limits = baseline.limits

@@ -13,6 +13,7 @@ _ALLOWANCES: Final = ("slow shifts", "middling shifts", "fast shifts", "far samp
 _TREND: Final = 0.7
 _LEAST_MEMORIES: Final = 50  # lengths of a signal's memory that a calibration has to hold
 _WANDER_SD: Final = 2.5  # of the level are allowed for
+_UNSTEADY: Final = 0.574  # of a constant level once in forty
 
 
 def chart_names(charts: list[int]) -> tuple[str, ...]:
@@ -69,6 +70,13 @@ def promise_of(monitor: _core.SignalMonitor, price: float) -> Promise:
                 f"level wanders by {sd:.2g} sd from one eighth of the calibration to the next",
                 "Calibrate over all levels that are normal, or keep a reference for each "
                 "(MonitorBank.regime).",
+            )
+        )
+    elif monitor.unsteadiness > _UNSTEADY:
+        found.append(
+            (
+                "level may wander or follow a trend",
+                "Calibrate for longer: it is too little to tell from chance.",
             )
         )
     if monitor.unnamed_period:

@@ -11,9 +11,10 @@ Write-ahead log, one connection that holds the file for itself (``locking_mode=E
 rollback journal writes it twice and in place; there is no shared-memory file; and the fault by
 which SQLite before 3.51.3 may reset a log under two connections cannot happen. Pages of 1 KiB,
 since a commit writes whole pages and most rows are small. The log is written back when it has
-128 KiB, and emptied only after a second synchronisation: cards exist whose first one ends before
-the data is safe. Readers take a copy of the file and its log, and take it again when it does not
-verify because the writer was in the middle: they hold no lock and disturb nothing.
+128 KiB, or a 16th of the cap up to 1 MiB, and emptied only after a second synchronisation: cards
+exist whose first one ends before the data is safe. Readers take a copy of the file and its log, and
+take it again when it does not verify because the writer was in the middle: they hold no lock and
+disturb nothing.
 """
 
 from __future__ import annotations
@@ -50,6 +51,10 @@ _PAGE_BYTES: Final = 1024
 _LEAST_BYTES: Final = 256 * 1024
 _MOST_BYTES: Final = 1 << 40
 _LOG_BYTES: Final = 128 * 1024
+_LOG_SHARE: Final = 16
+_MOST_LOG_SHARED: Final = 16 << 20
+_LOG_HEAD_BYTES: Final = 32
+_FRAME_HEAD_BYTES: Final = 24
 _ONE_COMMIT_BYTES: Final = 64 * 1024
 _ATTEMPTS_TO_COPY: Final = 8
 _MOST_NAME: Final = 256
@@ -199,6 +204,7 @@ class Database:
         self._seal = seal
         self._lock = lock
         self._max_bytes = max_bytes
+        self._most_log_bytes = _most_log_bytes(max_bytes)
         self._root = _EMPTY
         self._log_bytes = 0
         self.bytes_written = 0
@@ -571,7 +577,7 @@ class Database:
             self.bytes_written += max(0, grown - self._log_bytes)
             self._log_bytes = grown
         forgets = bool(changes.dropped_blocks) or any(r.value is None for r in changes.rows)
-        if grown > _LOG_BYTES or forgets:
+        if grown > self._most_log_bytes or forgets:
             self.write_back()
 
     def _apply(self, row: Row, areas: dict[str, tuple[int, int]]) -> None:
@@ -628,6 +634,7 @@ class Database:
         if self._lock is None:
             return
         with _sqlite_errors(self._name):
+            pages = self._pages_in_log()
             self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").close()
             # SQLite has synchronised the file, but a card may keep that until the next one.
             with contextlib.suppress(FileNotFoundError):
@@ -637,10 +644,17 @@ class Database:
                 raise StoreError(
                     f"{self._name}: expected the log to be written back: {frames}, {done}"
                 )
-        # Each page goes back once, however often the log has it.
-        with contextlib.suppress(OSError):
-            self.bytes_written += min(self._log_bytes, os.stat(self.path).st_size)
+        self.bytes_written += pages * _PAGE_BYTES
         self._log_bytes = self._log_size()
+
+    def _pages_in_log(self) -> int:
+        """Count the pages that the log has; each goes back once, however often it is there."""
+        try:
+            log = Path(f"{self.path}-wal").read_bytes()
+        except OSError:
+            return 0
+        frames = range(_LOG_HEAD_BYTES, len(log), _FRAME_HEAD_BYTES + _PAGE_BYTES)
+        return len({log[at : at + 4] for at in frames})
 
     def _log_size(self) -> int:
         try:
@@ -665,8 +679,13 @@ class Database:
         self.close()
 
 
+def _most_log_bytes(max_bytes: int) -> int:
+    """Return how large a log may grow: each time it is written back, a page counts once."""
+    return max(_LOG_BYTES, min(max_bytes, _MOST_LOG_SHARED) // _LOG_SHARE)
+
+
 def _connect(path: Path, max_bytes: int) -> sqlite3.Connection:
-    pages = (max_bytes - _LOG_BYTES - _ONE_COMMIT_BYTES) // _PAGE_BYTES
+    pages = (max_bytes - _most_log_bytes(max_bytes) - _ONE_COMMIT_BYTES) // _PAGE_BYTES
     place = os.path.abspath(path)
     for mark in "%?#":  # what means something in a URI; `urllib` takes milliseconds to import
         place = place.replace(mark, f"%{ord(mark):02x}")

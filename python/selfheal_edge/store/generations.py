@@ -139,8 +139,11 @@ class StoredGenerations:
         data: bytes | memoryview,
         fields: Mapping[str, Any],
         also: Iterable[Row] = (),
+        leaving_out: Container[int] = (),
     ) -> None:
         """Save a generation, with rows that belong to it, in one commit; return when it is safe.
+
+        Blocks of this number, and of those that are left out, go if no other generation has them.
 
         Raises
         ------
@@ -157,7 +160,7 @@ class StoredGenerations:
             Changes(
                 rows=[Row(AREA, str(number), row.encode()), *also],
                 blocks=list(new.values()),
-                dropped_blocks=self._unused(names, leaving_out=(number,)),
+                dropped_blocks=self._unused(names, leaving_out=leaving_out or (number,)),
             )
         )
 
@@ -229,6 +232,20 @@ class StoredGenerations:
                 dropped_blocks=self._unused((), leaving_out=numbers),
             )
         )
+
+    def begin_anew(
+        self, golden: bytes | memoryview, fields: Mapping[str, Any], also: Iterable[Row] = ()
+    ) -> None:
+        """Replace all generations by those of another file, golden alone; return when it is safe.
+
+        Raises
+        ------
+        StoreError
+            When it cannot be written; nothing is changed then.
+        """
+        held = tuple(row.number for row in self.all())
+        gone = [Row(AREA, str(number), None) for number in held if number]
+        self.save(0, golden, fields, [*gone, *also], leaving_out=held)
 
     def _unused(self, kept: Iterable[bytes], *, leaving_out: Container[int]) -> list[bytes]:
         """Return the blocks that nothing names once those left out are replaced or gone."""

@@ -30,7 +30,7 @@ __all__ = ["Counter", "Link", "Store", "StoreState"]
 
 _DAY_SECONDS: Final = 86_400.0
 _BATCH_SECONDS: Final = 5.0
-_STATE_SECONDS: Final = 55.0
+_STATE_SECONDS: Final = 58.0
 _LONGEST_PAUSE: Final = 300.0
 _MOST_WAITING_RECORDS: Final = 4096
 _MOST_WAITING_BYTES: Final = 4 << 20
@@ -39,6 +39,7 @@ _JOURNAL_SHARE: Final = 4
 _USUAL_SHARE: Final = 0.9
 # What a commit writes beside its rows: the root, and the pages' unused ends.
 _COMMIT_OVERHEAD: Final = 3 * 1024
+_BUDGET: Final = ("store", "budget")
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _READ_ONLY: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
@@ -158,6 +159,7 @@ class Store:
         held = self._readable
         self._next, self._head = (0, bytes(TAG_BYTES)) if held is None else _end_of(held)
         self._on_medium = self._next, self._head
+        self._resume_budget(held)
         self._written = _Written() if held is None else _Written(held.nbytes, 0, held.commits)
 
     # ---------------------------------------------------------------- opening
@@ -201,6 +203,23 @@ class Store:
             self.problem_found = str(error)
             return
         self._copy = copy
+
+    def _resume_budget(self, held: Database | None) -> None:
+        """Go on with what was left of the daily cap: a device that restarts all day has one cap."""
+        try:
+            row = None if held is None else held.get(*_BUDGET)
+            left, wall = (0.0, 0.0) if row is None else map(float, row.split())
+        except (StoreError, IntegrityError, ValueError) as error:
+            logger().warning("the store's budget begins anew: %s", error)
+            return
+        if row is not None:
+            passed = max(0.0, time.time() - wall)  # a clock may jump either way
+            self._tokens = min(left + passed * self._rate, self._tokens)
+
+    @property
+    def _rate(self) -> float:
+        """Bytes that come due in a second."""
+        return _USUAL_SHARE * self._bytes_per_day / _DAY_SECONDS
 
     @property
     def _readable(self) -> Database | None:
@@ -431,6 +450,9 @@ class Store:
         changes = Changes(rows + given.rows, records, given.blocks, given.dropped_blocks)
         if not changes:
             return
+        parts = (*(row.value or b"" for row in rows), *records, *given.blocks)
+        left = self._tokens - _COMMIT_OVERHEAD - sum(map(len, parts))  # once this is written
+        changes.rows.append(Row(*_BUDGET, b"%d %d" % (int(left), int(time.time()))))
         counter = self._counter if anchored else None
         anchor = None if counter is None else counter(None) + 1
         before = database.bytes_written
@@ -505,7 +527,7 @@ class Store:
             self._do_jobs()
             self._guarded(self.beat)
             if time.monotonic() >= collect_at:
-                self._gather()
+                self.gather()
                 collect_at = time.monotonic() + _STATE_SECONDS
             is_well = self._write_what_is_due()
             pause = _BATCH_SECONDS if is_well else min(2 * pause, _LONGEST_PAUSE)
@@ -527,7 +549,8 @@ class Store:
         except Exception:
             logger().exception("what the store's thread was asked to do has failed")
 
-    def _gather(self) -> None:
+    def gather(self) -> None:
+        """Collect the states now, to be written with what waits; for the writer's thread."""
         if self.collect is None:
             return
         try:
@@ -543,8 +566,7 @@ class Store:
         with self._mutex:
             with self._queue:
                 now = self._clock()
-                rate = _USUAL_SHARE * self._bytes_per_day / _DAY_SECONDS
-                self._tokens += max(0.0, now - self._refilled) * rate
+                self._tokens += max(0.0, now - self._refilled) * self._rate
                 self._tokens = min(self._tokens, float(self._bytes_per_day))
                 self._refilled = now
                 expected = _COMMIT_OVERHEAD + self._record_bytes
@@ -589,7 +611,7 @@ class Store:
             return
         atexit.unregister(self.close)
         self._do_jobs()
-        self._gather()
+        self.gather()
         self.collect = self.beat = None
         with self._mutex:
             if self._database is not None or self._records or self._rows:

@@ -61,7 +61,7 @@ class Latch {
     return quiet / kTimes < longest_;
   }
 
-  void clear() noexcept { told_ = 0; }
+  void clear() noexcept { *this = Latch(is_on_); }
 
   void write(StateWriter& writer) const {
     writer.u8(is_on_ ? 1 : 0);
@@ -77,8 +77,10 @@ class Latch {
     longest_ = reader.u64();
     latest_ = reader.u64();
     half_ = reader.f64();
-    StateReader::require(told_ < 4 && latest_ <= used && std::isfinite(half_),
-                         "a latch out of range");
+    StateReader::require(told_ < 4 && std::isfinite(half_), "a latch out of range");
+    // What was told before a reset was written, too, until nothing was left of it there.
+    if (told_ == 0) clear();
+    StateReader::require(latest_ <= used, "a latch out of range");
   }
 
  private:

@@ -56,7 +56,9 @@ class Reference {
   static constexpr double kBound = 8.0;
 
   /// samples: at least 2 finite ones, whose range is finite; others are skipped and counted.
-  explicit Reference(std::span<const double> samples);
+  /// whiten: false leaves the memory in, for a level that wanders: what whitening leaves of a
+  /// lasting change is lost beside it.
+  explicit Reference(std::span<const double> samples, bool whiten = true);
   explicit Reference(std::span<const float> samples);
 
   /// Of a normal distribution that is known for certain: samples() is infinite then.

@@ -74,6 +74,8 @@ class ImageSet {
   SnapshotStatus unpin(Generation generation) noexcept;
 
   Generation active() const noexcept { return active_; }
+  /// The smallest number that no generation has had in any image; 1 without pools.
+  Generation next_generation() const noexcept;
   /// The first generation with the same content on purpose; golden's for one that is not held.
   Generation origin(Generation generation) const noexcept;
   /// Generations held, oldest first, as SnapshotPool::generations; none without pools.

@@ -137,7 +137,6 @@ struct PassResult {
 ///
 /// Backends, fastest first; the first one that this CPU has is taken:
 ///
-///     "avx512"    x86-64 with AVX-512BW
 ///     "avx2"      x86-64 with AVX2
 ///     "sse2"      any x86-64
 ///     "neon"      aarch64

@@ -113,7 +113,7 @@ _TEXT: Final = """
     BIDIRECTIONAL_SEQUENCE_RNN takes=12 absent=9-11 bias=3,7
     EXP takes=1 gives=1 size=same
     TOPK_V2 takes=2 gives=2 weights=none
-    SPLIT takes=2 options=SplitOptions weights=none size=split mixes_batch rule=split
+    SPLIT takes=2 options=SplitOptions weights=none size=split mixes_batch
     LOG_SOFTMAX takes=1 gives=1 size=same keeps_classes
     DELEGATE
     BIDIRECTIONAL_SEQUENCE_LSTM takes=48 absent=1-47 options=BidirectionalSequenceLSTMOptions
@@ -149,12 +149,12 @@ _TEXT: Final = """
     FAKE_QUANT takes=1 gives=1 size=same
     REDUCE_PROD takes=2 gives=1 weights=none size=reduce
     REDUCE_MAX takes=2 gives=1 weights=none size=reduce
-    PACK takes=1- gives=1 options=PackOptions size=sum mixes_batch rule=pack
+    PACK takes=1- gives=1 options=PackOptions size=sum mixes_batch
     LOGICAL_OR takes=2 gives=1 size=broadcast
     ONE_HOT takes=4 gives=1 weights=none
     LOGICAL_AND takes=2 gives=1 size=broadcast
     LOGICAL_NOT takes=1 gives=1 size=same
-    UNPACK takes=1 options=UnpackOptions size=same mixes_batch rule=unpack
+    UNPACK takes=1 options=UnpackOptions size=same mixes_batch
     REDUCE_MIN takes=2 gives=1 weights=none size=reduce
     FLOOR_DIV takes=2 gives=1 size=broadcast
     REDUCE_ANY takes=2 gives=1 weights=none size=reduce
@@ -168,7 +168,7 @@ _TEXT: Final = """
     SQUARED_DIFFERENCE takes=2 gives=1 in_place=0,1 size=broadcast
     MIRROR_PAD takes=2 gives=1 weights=none size=pad
     ABS takes=1 gives=1 size=same
-    SPLIT_V takes=3 options=SplitVOptions weights=none size=split mixes_batch rule=split
+    SPLIT_V takes=3 options=SplitVOptions weights=none size=split mixes_batch
     UNIQUE takes=1 gives=2
     CEIL takes=1 gives=1 size=same
     REVERSE_V2 takes=2 gives=1 weights=none size=same

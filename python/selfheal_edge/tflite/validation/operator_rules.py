@@ -7,7 +7,6 @@ file satisfies is asked for.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
@@ -22,16 +21,8 @@ _LARGEST_WINDOW: Final = 2**16
 _WINDOWS: Final = frozenset(
     {f"stride_{axis}" for axis in "whd"}
     | {f"dilation_{axis}_factor" for axis in "whd"}
-    | {"filter_width", "filter_height", "block_size", "num_splits", "values_count"}
+    | {"filter_width", "filter_height", "block_size"}
 )
-_ENUMS: Final = frozenset(
-    {
-        "fused_activation_function", "padding", "weights_format", "kernel_type", "mode", "combiner",
-        "quantized_bias_type", "in_data_type", "out_data_type", "output_type", "out_type",
-        "idx_out_type", "key_dtype", "value_dtype",
-    }
-)  # fmt: skip
-"""Numbers from 0 on. One that is larger than those known here is for the runtime to know."""
 
 
 class _Case(NamedTuple):
@@ -78,10 +69,6 @@ def _check_options(case: _Case) -> None:
     for name, value in options.items():
         if name in _WINDOWS and not 1 <= value <= _LARGEST_WINDOW:
             raise case.refuse(name, f"1 to {_LARGEST_WINDOW}", value)
-        if name in _ENUMS and value < 0:
-            raise case.refuse(name, "at least 0", value)
-        if isinstance(value, float) and math.isnan(value):
-            raise case.refuse(name, "a number", value)
 
 
 def _check_filter(case: _Case, rank: int, channels_axis: int, position: int = 1) -> None:
@@ -201,24 +188,6 @@ def _svdf(case: _Case) -> None:
         )
 
 
-def _split(case: _Case) -> None:
-    wanted = case.operator.options["num_splits"]
-    if wanted != len(case.operator.outputs):
-        raise case.refuse("num_splits", f"{len(case.operator.outputs)}, one an output", wanted)
-
-
-def _pack(case: _Case) -> None:
-    wanted = case.operator.options["values_count"]
-    if wanted != len(case.operator.inputs):
-        raise case.refuse("values_count", f"{len(case.operator.inputs)}, one an input", wanted)
-
-
-def _unpack(case: _Case) -> None:
-    wanted = case.operator.options["num"]
-    if wanted != len(case.operator.outputs):
-        raise case.refuse("num", f"{len(case.operator.outputs)}, one an output", wanted)
-
-
 _RULES: Final[dict[str, Callable[[_Case], Any]]] = {
     "conv_2d": _conv_2d,
     "depthwise": _depthwise,
@@ -226,8 +195,5 @@ _RULES: Final[dict[str, Callable[[_Case], Any]]] = {
     "pool": _pool,
     "fully_connected": _fully_connected,
     "svdf": _svdf,
-    "split": _split,
-    "pack": _pack,
-    "unpack": _unpack,
 }
 """As rows of the catalogue name them."""

@@ -1,0 +1,239 @@
+"""A model whose store's medium is full, read-only or gone: serving goes on, and nothing is lost."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.store.serving import hurry
+from tests.support import IMPORT_PATH, ROOT, Array, answers, internals, same
+
+import selfheal_edge as she
+from selfheal_edge.assets import digits_model_path, load_digits
+from selfheal_edge.errors import StoreError
+from selfheal_edge.model import parts_of
+from selfheal_edge.store import store as store_module
+from selfheal_edge.store.database import Database
+from selfheal_edge.store.journal import Event
+
+KEY = b"a key of the test"
+DIGITS = load_digits()
+X: Array = DIGITS.heldout_inputs[:20, np.newaxis]
+
+Open = Callable[..., she.SelfHealingModel]
+
+
+@pytest.fixture(scope="module")
+def baseline() -> she.Baseline:
+    return she.calibrate(digits_model_path(), DIGITS.calibration_inputs)
+
+
+@pytest.fixture
+def opened(baseline: she.Baseline, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
+    for name in ("_BATCH_SECONDS", "_STATE_SECONDS"):
+        monkeypatch.setattr(store_module, name, getattr(store_module, name))
+    hurry()
+    models: list[she.SelfHealingModel] = []
+
+    def open_model(path: Path, **how: Any) -> she.SelfHealingModel:
+        models.append(
+            she.SelfHealingModel(digits_model_path(), baseline, store=path, key=KEY, **how)
+        )
+        return models[-1]
+
+    yield open_model
+    for model in models:
+        model.close()
+
+
+def wait_until(fact: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not fact():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def journal_of(path: Path) -> list[Event]:
+    with Database.read_copy(path, KEY) as database:
+        database.verify()
+        return [Event.from_record(r.seq, r.hash, r.body) for r in database.records()]
+
+
+def kept_by(path: Path) -> set[int]:
+    with Database.read_copy(path, KEY) as database:
+        return set(map(int, database.items("generation")))
+
+
+def store_of(model: she.SelfHealingModel) -> Any:
+    found = model.health.store
+    assert found is not None
+    return found
+
+
+def test_a_folder_that_comes_later(opened: Open, tmp_path: Path) -> None:
+    """A medium that is not there at the start: all is in memory until it is."""
+    folder = tmp_path / "card"
+    told: list[Event] = []
+    model = opened(folder / "store", on_event=told.append)
+    model.predict(DIGITS.heldout_inputs)
+    she.redteam.inject(model).flip_bits(3)
+    model.weights.scrub()
+    assert store_of(model).status == "failing"
+    assert "No such file" in store_of(model).problem
+    assert store_of(model).waiting == len(told)
+    folder.mkdir()
+    wait_until(lambda: store_of(model).waiting == 0)
+    assert store_of(model).status == "ok"
+    model.close()
+    assert journal_of(folder / "store") == told
+
+
+def test_a_store_that_can_only_be_read(
+    opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The generation and the counters are there; what happens waits until it can be written."""
+    path = tmp_path / "store"
+    model = opened(path)
+    model.predict(DIGITS.heldout_inputs)
+    image = internals(model).images["source"]
+    region = max((r for r in image.regions.values() if r.kind == "weights"), key=lambda r: r.offset)
+    image.guard.write(region.offset, bytes(64))
+    generation = parts_of(model).loop.repairs.adopt()
+    expected = answers(model, X)
+    model.close()
+    before = journal_of(path)
+    data = path.read_bytes()
+
+    def refused(*_: object, **__: object) -> Database:
+        cause = OSError(errno.EROFS, "Read-only file system")
+        raise StoreError(f"{path}: {cause}") from cause
+
+    told: list[Event] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "create_or_open", refused)
+        again = opened(path, on_event=told.append)
+        assert again.weights.active == generation
+        assert same(answers(again, X), expected)
+        assert again.health.predictions >= len(DIGITS.heldout_inputs)
+        assert store_of(again).status == "read-only"
+        assert again.snapshot() == generation + 1
+        again.rollback("golden")
+        assert path.read_bytes() == data
+        assert [p.name for p in tmp_path.iterdir() if "refused" in p.name] == []
+    wait_until(lambda: store_of(again).waiting == 0 and kept_by(path) >= {generation + 1})
+    again.close()
+    assert journal_of(path) == before + told
+    last = opened(path)
+    assert last.weights.active == 0
+    assert last.weights.generations == (0, generation, generation + 1)
+
+
+FULL = """
+import resource, sys, time
+import selfheal_edge as she
+from selfheal_edge.assets import digits_model_path, load_digits
+from tests.store.serving import hurry
+
+path, baseline = sys.argv[1], she.Baseline.load(sys.argv[2])
+hurry()
+inputs = load_digits().heldout_inputs
+told = []
+model = she.SelfHealingModel(digits_model_path(), baseline, store=path, key=b"a key of the test",
+                             on_event=told.append)
+expected = model.predict(inputs)
+while model.health.store.waiting:
+    time.sleep(0.01)
+
+
+def wait_until(fact):
+    end = time.monotonic() + 120
+    while not fact():
+        assert time.monotonic() < end, model.health.store
+        she.redteam.inject(model).flip_bits(1)
+        model.weights.scrub()
+        assert (model.predict(inputs) == expected).all()
+        assert model.health.state == "healthy"
+        time.sleep(0.01)
+
+
+take_room, give_room = {how}
+take_room()
+wait_until(lambda: model.health.store.status != "ok" and model.health.store.waiting > 50)
+print(model.health.store.status, model.health.store.problem)
+give_room()
+wait_until(lambda: model.health.store.status == "ok")
+model.close()
+assert model.health.store.lost == 0
+from selfheal_edge.store.database import Database
+from selfheal_edge.store.journal import Event
+with Database.read_copy(path, b"a key of the test") as database:
+    database.verify()
+    kept = [Event.from_record(r.seq, r.hash, r.body) for r in database.records()]
+assert kept == told, (len(kept), len(told))
+"""
+
+LIMIT = """(
+    lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (64 * 1024, resource.RLIM_INFINITY)),
+    lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2),
+)"""
+FILLED = """(
+    lambda: fill(sys.argv[3]),
+    lambda: os.unlink(sys.argv[3]),
+)
+"""
+FILL = """
+import os
+def fill(name):
+    with open(name, "wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            pass
+"""
+
+
+def run(code: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([IMPORT_PATH, str(ROOT)])},
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_files_that_may_grow_no_more(tmp_path: Path, baseline: she.Baseline) -> None:
+    baseline.save(tmp_path / "baseline")
+    code = FULL.replace("{how}", LIMIT)
+    assert run(code, str(tmp_path / "store"), str(tmp_path / "baseline")).split()[0] != "ok"
+
+
+def test_a_full_file_system(tmp_path: Path, baseline: she.Baseline) -> None:
+    card = tmp_path / "card"
+    card.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(card)],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip("no file system may be mounted here")
+    try:
+        baseline.save(tmp_path / "baseline")
+        code = FILL + FULL.replace("{how}", FILLED)
+        paths = [str(card / "store"), str(tmp_path / "baseline"), str(card / "filler")]
+        assert run(code, *paths).split()[0] == "full"
+    finally:
+        subprocess.run(["umount", "-l", str(card)], check=False)

@@ -1,0 +1,90 @@
+"""`kill -9` of a process that serves with a store: what it told, and its charts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.store import serving
+from tests.support import IMPORT_PATH, ROOT
+
+import selfheal_edge as she
+from selfheal_edge.assets import digits_model_path, load_digits
+from selfheal_edge.model import parts_of
+from selfheal_edge.monitoring.monitor import PerformanceMonitor
+
+PATHS = os.pathsep.join([IMPORT_PATH, str(ROOT)])
+
+
+@pytest.fixture(scope="module")
+def baseline() -> she.Baseline:
+    return she.calibrate(digits_model_path(), load_digits().calibration_inputs)
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, serving.__file__, *arguments]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": PATHS}
+
+
+def killed(folder: Path, baseline: she.Baseline, kills: int) -> str:
+    baseline.save(folder / "baseline")
+    done = subprocess.run(
+        command(str(folder / "store"), str(folder / "baseline"), str(kills), "1"),
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment(),
+        timeout=60 + 60 * kills,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_what_was_told_is_in_the_chain_or_known_as_lost(
+    tmp_path: Path, baseline: she.Baseline
+) -> None:
+    """Weights that serve after each kill are what served, or what was about to; no id comes twice.
+
+    What an event told of the chain is in it, as far as the chain was written.
+    """
+    print(killed(tmp_path, baseline, 15))
+
+
+def test_after_a_kill_the_charts_are_those_of_a_commit(
+    tmp_path: Path, baseline: she.Baseline
+) -> None:
+    baseline.save(tmp_path / "baseline")
+    expected = PerformanceMonitor(baseline)
+    for _ in range(3):
+        child = subprocess.Popen(
+            command(str(tmp_path / "store"), str(tmp_path / "baseline"), "stream"),
+            stdout=subprocess.PIPE,
+            env=environment(),
+        )
+        assert child.stdout is not None
+        first = last = int(child.stdout.readline())
+        while last < first + 3:
+            last = int(child.stdout.readline())
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        child.stdout.close()
+        with she.SelfHealingModel(
+            digits_model_path(), baseline, store=tmp_path / "store", key=serving.KEY
+        ) as model:
+            found = parts_of(model).monitor
+            assert isinstance(found, PerformanceMonitor)
+            assert found.count > expected.count
+            # A start knows no input before its first one, so this is one as well.
+            with she.SelfHealingModel(digits_model_path(), baseline, monitor=expected) as alone:
+                while expected.count < found.count:
+                    at = expected.count % len(serving.INPUTS)
+                    alone.predict(serving.INPUTS[at : at + 1])
+            assert found.core.state(history=False) == expected.core.state(history=False)
+            assert "ended without close" in str(model.events[-1])

@@ -1,0 +1,267 @@
+"""A new model file over an old one's store: on trial, and the old one until it has held."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.support import IMPORT_PATH, Array, answers, same
+
+import selfheal_edge as she
+from selfheal_edge.assets import digits_model_path, load_digits
+from selfheal_edge.errors import IntegrityError, StoreError
+from selfheal_edge.hashing import sha256
+from selfheal_edge.model import parts_of
+from selfheal_edge.store.database import Database
+from selfheal_edge.store.journal import Event, EventKind
+from selfheal_edge.tflite.session import Session
+
+KEY = b"a key of the test"
+DIGITS = load_digits()
+X: Array = DIGITS.heldout_inputs[:20, np.newaxis]
+OLD = Path(digits_model_path()).read_bytes()
+POLICY = she.Policy(trial_predictions=600)
+
+Open = Callable[..., she.SelfHealingModel]
+
+
+@pytest.fixture(scope="module")
+def old() -> she.Baseline:
+    return she.calibrate(OLD, DIGITS.calibration_inputs)
+
+
+def changed_file(old: she.Baseline, mask: int) -> bytes:
+    """Return the digits' model with other weights in its last layer."""
+    with she.SelfHealingModel(OLD, old) as model:
+        regions = parts_of(model).weights.images["source"].regions.values()
+        region = max((r for r in regions if r.kind == "weights"), key=lambda r: r.offset)
+    data = np.frombuffer(OLD, np.uint8).copy()
+    data[region.offset : region.offset + 32] ^= np.uint8(mask)
+    return bytes(data.tobytes())
+
+
+@pytest.fixture(scope="module")
+def new(old: she.Baseline) -> tuple[bytes, she.Baseline]:
+    """A model file that is as good, with its baseline."""
+    data = changed_file(old, 1)
+    return data, she.calibrate(data, DIGITS.calibration_inputs)
+
+
+@pytest.fixture(scope="module")
+def bad(old: she.Baseline) -> tuple[bytes, she.Baseline]:
+    """A model file whose baseline is of another world: what comes is a drift to it."""
+    data = changed_file(old, 2)
+    rng = np.random.default_rng(1)
+    noise = rng.integers(-128, 128, DIGITS.calibration_inputs.shape).astype(np.int8)
+    return data, she.calibrate(data, noise)
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[Open]:
+    models: list[she.SelfHealingModel] = []
+
+    def open_model(data: bytes, baseline: she.Baseline, **how: Any) -> she.SelfHealingModel:
+        how = {"store": tmp_path / "store", "key": KEY, "policy": POLICY, **how}
+        models.append(she.SelfHealingModel(data, baseline, **how))
+        return models[-1]
+
+    yield open_model
+    for model in models:
+        model.close()
+
+
+def serves(model: she.SelfHealingModel) -> str:
+    return parts_of(model).session.model.sha256
+
+
+def kinds(model: she.SelfHealingModel) -> list[EventKind]:
+    return [event.kind for event in model.events]
+
+
+def run(model: she.SelfHealingModel, predictions: int) -> None:
+    inputs = DIGITS.heldout_inputs
+    while predictions > 0:
+        model.predict(inputs[: min(predictions, len(inputs))])
+        predictions -= len(inputs)
+
+
+def test_a_new_file_that_holds_takes_the_place(
+    opened: Open, old: she.Baseline, new: tuple[bytes, she.Baseline], tmp_path: Path
+) -> None:
+    model = opened(OLD, old)
+    run(model, 500)
+    before = model.health.predictions
+    model.snapshot()
+    model.close()
+    trial = opened(*new)
+    assert serves(trial) == sha256(new[0]).hex()
+    assert EventKind.TRIAL in kinds(trial)
+    expected = answers(trial, X)
+    run(trial, 700)
+    assert EventKind.CONFIRMED in kinds(trial)
+    trial.close()
+    confirmed = opened(*new)
+    assert EventKind.TRIAL not in kinds(confirmed)
+    assert same(answers(confirmed, X), expected)
+    assert confirmed.health.predictions > before + 700
+    assert parts_of(confirmed).monitor.count > 600
+    assert confirmed.weights.generations == (0,)
+    confirmed.close()
+    with Database.read_copy(tmp_path / "store", KEY) as database:
+        database.verify()
+        events = [Event.from_record(r.seq, r.hash, r.body) for r in database.records()]
+    assert [e.seq for e in events] == list(range(len(events)))
+    assert {EventKind.SNAPSHOT, EventKind.TRIAL, EventKind.CONFIRMED} <= {e.kind for e in events}
+    # The old file is the new one now, and has to prove itself again.
+    assert EventKind.TRIAL in kinds(opened(OLD, old))
+
+
+def test_update_stores_the_file_and_the_next_start_tries_it(
+    opened: Open, old: she.Baseline, new: tuple[bytes, she.Baseline]
+) -> None:
+    model = opened(OLD, old)
+    golden = answers(model, X)
+    model.update(*new)
+    assert same(answers(model, X), golden)
+    model.close()
+    trial = opened(OLD, old)  # whatever file is given
+    assert serves(trial) == sha256(new[0]).hex()
+    run(trial, 300)
+    trial.close()  # well: its trial goes on
+    rest = opened(*new)
+    assert serves(rest) == sha256(new[0]).hex()
+    run(rest, 700)
+    assert EventKind.CONFIRMED in kinds(rest)
+
+
+def test_a_file_that_does_not_hold_is_not_tried_again(
+    opened: Open, old: she.Baseline, bad: tuple[bytes, she.Baseline]
+) -> None:
+    model = opened(OLD, old)
+    golden = answers(model, X)
+    run(model, 500)
+    model.close()
+    count = parts_of(model).monitor.count
+    trial = opened(*bad)
+    assert serves(trial) == sha256(bad[0]).hex()
+    run(trial, 1500)
+    assert EventKind.REJECTED in kinds(trial)
+    assert EventKind.CONFIRMED not in kinds(trial)
+    assert trial.health.state == "untrusted"
+    failures = trial.health.failures
+    assert [(f.what, f.name) for f in failures] == [("update", sha256(bad[0]).hex())]
+    trial.close()
+    for _ in range(2):
+        back = opened(*bad)
+        assert serves(back) == sha256(OLD).hex()
+        assert same(answers(back, X), golden)
+        assert back.health.state == "healthy"
+        assert back.health.failures == failures
+        assert any("did not hold" in str(e.outcome) for e in back.events)
+        assert parts_of(back).monitor.count >= count
+        with pytest.raises(IntegrityError, match="rejected here"):
+            back.update(*bad)
+        back.close()
+    assert serves(opened(OLD, old)) == sha256(OLD).hex()
+
+
+def test_a_file_that_does_not_even_open_is_taken_back_at_once(
+    opened: Open, old: she.Baseline, new: tuple[bytes, she.Baseline]
+) -> None:
+    model = opened(OLD, old)
+    golden = answers(model, X)
+    model.close()
+
+    sha = sha256(new[0]).hex()
+    real = Session.__init__
+
+    def refusing(self: Session, model: Any, *rest: Any, **named: Any) -> None:
+        real(self, model, *rest, **named)
+        if self.model.sha256 == sha:
+            self.close()
+            raise RuntimeError("the runtime has no such operator")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Session, "__init__", refusing)
+        back = opened(*new)
+    assert serves(back) == sha256(OLD).hex()
+    assert same(answers(back, X), golden)
+    assert [(f.what, f.name) for f in back.health.failures] == [("update", sha)]
+    assert "no such operator" in back.health.failures[0].reason
+    back.close()
+    assert serves(opened(*new)) == sha256(OLD).hex()
+
+
+KILLED = """
+import os, signal, sys
+import selfheal_edge as she
+model = she.SelfHealingModel(open(sys.argv[2], "rb").read(), she.Baseline.load(sys.argv[3]),
+                             store=sys.argv[1], key=b"a key of the test")
+assert any(event.kind == "trial" for event in model.events), model.events
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_after_a_kill_in_the_trial_the_old_file_serves(
+    opened: Open, old: she.Baseline, new: tuple[bytes, she.Baseline], tmp_path: Path
+) -> None:
+    model = opened(OLD, old)
+    golden = answers(model, X)
+    generation = model.snapshot()
+    model.close()
+    (tmp_path / "new").write_bytes(new[0])
+    new[1].save(tmp_path / "baseline")
+    paths = [str(tmp_path / name) for name in ("store", "new", "baseline")]
+    for times in (1, 2):
+        done = subprocess.run(
+            [sys.executable, "-c", KILLED, *paths],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": IMPORT_PATH},
+            timeout=300,
+        )
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        back = opened(*new)
+        assert serves(back) == sha256(OLD).hex()
+        assert same(answers(back, X), golden)
+        assert back.weights.generations == (0, generation)
+        found = [(f.what, f.name, f.times) for f in back.health.failures]
+        assert found == [("update", sha256(new[0]).hex(), times)]
+        back.close()
+    assert serves(opened(*new)) == sha256(OLD).hex()  # no third trial
+
+
+def test_what_update_refuses(
+    opened: Open, old: she.Baseline, new: tuple[bytes, she.Baseline], tmp_path: Path
+) -> None:
+    with she.SelfHealingModel(OLD, old) as alone, pytest.raises(StoreError, match="store"):
+        alone.update(*new)
+    old.save(tmp_path / "old", KEY)
+    signed = she.Baseline.load(tmp_path / "old", KEY)
+    policy = she.Policy(require_signed=True)
+    with pytest.raises(IntegrityError, match="signed"):
+        opened(OLD, old, policy=policy)
+    model = opened(OLD, signed, policy=policy)
+    with pytest.raises(IntegrityError, match="signed"):
+        model.update(*new)
+    with pytest.raises(she.errors.BaselineMismatchError):
+        model.update(new[0], signed)
+    model.close()
+    wrong = opened(OLD, old)
+    rows = new[1].known_answers.outputs
+    other = tuple((row[0] ^ np.int8(1),) for row in rows)
+    lie = new[1].with_known_answers(
+        type(new[1].known_answers)(new[1].known_answers.inputs, other), new[1].fingerprint
+    )
+    with pytest.raises(IntegrityError, match="answers of its calibration"):
+        wrong.update(new[0], lie)
+    assert [(f.what, f.times) for f in wrong.health.failures] == [("update", 1)]
+    assert serves(wrong) == sha256(OLD).hex()
