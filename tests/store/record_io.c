@@ -5,6 +5,7 @@
  * SELFHEAL_RECORD_TO     the record; one entry a call, see below
  * SELFHEAL_FAIL_AT       number of the call (from 1) from which on writes fail, and
  * SELFHEAL_FAIL_WITH     with which errno; SELFHEAL_FAIL_FOR how many calls (default: all)
+ * SELFHEAL_FAIL_WHILE    they fail, too, while there is a file of this name
  *
  * Entry: u8 kind, u32 file, u64 offset, u32 length, then the bytes. Kinds: 'O' open (bytes: path),
  * 'W' write, 'T' truncate to offset, 'S' synchronise, 'U' unlink (bytes: path), 'R' rename (bytes:
@@ -31,6 +32,7 @@ static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static int record = -1;
 static long calls, fail_at = -1, fail_for = -1;
 static int fail_with;
+static const char *fail_while;
 static const char *under;
 
 static void begin(void) {
@@ -40,6 +42,7 @@ static void begin(void) {
   under = getenv("SELFHEAL_RECORD_UNDER");
   const char *to = getenv("SELFHEAL_RECORD_TO");
   if (to) record = REAL(open)(to, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+  fail_while = getenv("SELFHEAL_FAIL_WHILE");
   if (getenv("SELFHEAL_FAIL_AT")) fail_at = atol(getenv("SELFHEAL_FAIL_AT"));
   if (getenv("SELFHEAL_FAIL_WITH")) fail_with = atoi(getenv("SELFHEAL_FAIL_WITH"));
   if (getenv("SELFHEAL_FAIL_FOR")) fail_for = atol(getenv("SELFHEAL_FAIL_FOR"));
@@ -84,6 +87,10 @@ static void enter(char kind, uint32_t file, uint64_t offset, const void *data, u
 
 static int fails(void) {
   const long n = __sync_add_and_fetch(&calls, 1);
+  if (fail_while && REAL(access)(fail_while, F_OK) == 0) {
+    errno = fail_with;
+    return 1;
+  }
   if (fail_at < 0 || n < fail_at || (fail_for >= 0 && n >= fail_at + fail_for)) return 0;
   errno = fail_with;
   return 1;
