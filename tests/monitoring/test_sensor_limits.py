@@ -47,6 +47,22 @@ def pauses(rng: np.random.Generator, count: int, every: int, length: int) -> Fla
     return flags
 
 
+def held_for(rng: np.random.Generator, count: int, spread: float) -> Flags:
+    """A sensor that holds its value for times of all lengths."""
+    flags = np.zeros(count, np.bool_)
+    at = 0
+    while at < count:
+        at += rng.geometric(0.02)
+        held = max(1, int(rng.lognormal(1.5, spread)))
+        flags[at : at + held] = True
+        at += held
+    return flags
+
+
+def by_night(rng: np.random.Generator, count: int) -> Flags:
+    return (rng.random(count) < 0.05) | ((np.arange(count) % 288 < 80) & (rng.random(count) < 0.98))
+
+
 def runs_of(flags: Flags, limit: int) -> int:
     edges = np.flatnonzero(np.diff(np.concatenate(([0], flags.astype(np.int8), [0]))))
     return int(np.sum(edges[1::2] - edges[::2] >= limit))
@@ -58,6 +74,8 @@ KINDS: dict[str, tuple[Callable[[np.random.Generator, int], Flags], tuple[int, .
     "slow": (lambda rng, n: wander(rng, n, 0.999, 0.1), (200, 1000, 10_000)),
     "coarse": (lambda rng, n: wander(rng, n, 0.9, 1.0), (200, 1000, 10_000)),
     "slow and coarse": (lambda rng, n: wander(rng, n, 0.9999, 0.5), (10_000,)),
+    "of all lengths": (lambda rng, n: held_for(rng, n, 1.0), (1000, 10_000)),
+    "by night": (by_night, (200, 1000, 10_000)),
     "pauses": (lambda rng, n: pauses(rng, n, 500, 50), (10_000,)),
 }
 

@@ -15,7 +15,8 @@ __all__ = ["SensorLimits", "flat_limit", "run_limit"]
 _LEAST_RUN: Final = 8
 _FLAT_SHARE: Final = 0.25
 _RARER: Final = 10.0  # than the charts' false alarms, so that these add little to them
-_FEWEST: Final = 5  # runs or excesses that a tail is read from, where there are as many
+_FEWEST: Final = 5  # excesses that the shape of a tail is read from, where there are as many
+_FEWEST_RUNS: Final = 3  # that its mean is read from
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +54,23 @@ def _upper_ratio(count: float) -> float:
 def _tail(excesses: npt.NDArray[np.float64], samples: int, interval: float) -> float:
     """Return how far above their threshold excesses reach once in `interval` samples.
 
-    The tail is taken for exponential, with the largest mean that nine calibrations of ten allow.
+    The tail is exponential, with the largest mean that nine calibrations of ten allow, unless the
+    excesses spread by more than one of that does: then it is a generalised Pareto's with their
+    moments (Hosking and Wallis 1987), whichever reaches farther.
     """
     rate = len(excesses) * interval / samples
-    mean = float(excesses.mean()) * _upper_ratio(len(excesses))
-    return mean * math.log(rate) if rate > 1.0 else 0.0
+    if not rate > 1.0:
+        return 0.0
+    count = len(excesses)
+    mean = float(excesses.mean()) * _upper_ratio(count)
+    reach = mean * math.log(rate)
+    # Squared coefficient of variation, 1 of an exponential distribution, short in small samples.
+    spread = float(excesses.var(ddof=1)) / float(excesses.mean()) ** 2 if count > 1 else 0.0
+    if count >= _FEWEST and spread > 1.0:
+        shape = 0.5 * (1.0 - 1.0 / (spread * _upper_ratio(count)))
+        scale = mean * (1.0 - shape)
+        reach = max(reach, scale / shape * (rate**shape - 1.0))
+    return reach
 
 
 def run_limit(flags: npt.NDArray[np.bool_], interval: float) -> int:
@@ -73,8 +86,8 @@ def run_limit(flags: npt.NDArray[np.bool_], interval: float) -> int:
     Notes
     -----
     Chance does not explain how long a slow or coarse sensor repeats itself: its runs do. Their
-    lengths are taken to have an exponential tail, read above every length that at least five runs
-    exceed; the longest of what follows is the limit, and at least twice the longest run that was
+    tail, exponential or heavier, is read above every length that at least three runs exceed; the
+    longest of what follows is the limit, and at least twice the longest run that was
     seen. Where that is longer than `interval`, or more than a quarter of calibration is one run,
     repetition says nothing.
     """
@@ -88,7 +101,7 @@ def run_limit(flags: npt.NDArray[np.bool_], interval: float) -> int:
     if longest > samples / 4.0:
         return 0
     limit = max(float(_LEAST_RUN), 2.0 * longest)
-    fewest = min(_FEWEST, runs.size)
+    fewest = min(_FEWEST_RUNS, runs.size)
     for threshold in np.unique(np.concatenate(([0.0], runs))):
         above = runs[runs > threshold] - threshold
         if above.size < fewest:
