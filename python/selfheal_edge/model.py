@@ -131,7 +131,7 @@ class SelfHealingModel:
     StoreVersionError
         When a newer release wrote the store; it is untouched.
     StoreError
-        When another process writes the store (the message names it), or it is of another model.
+        When another process writes the store: the message names it.
 
     Notes
     -----

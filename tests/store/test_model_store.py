@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path, load_digits
 from selfheal_edge.errors import StoreError, StoreVersionError
 from selfheal_edge.model import parts_of
-from selfheal_edge.store.database import SCHEMA_VERSION, Database
+from selfheal_edge.store.database import SCHEMA_VERSION, Changes, Database, Row
 from selfheal_edge.store.journal import Event, EventKind
 
 KEY = b"a key of the test"
@@ -234,6 +235,74 @@ def test_another_baseline_begins_new_charts(opened: Open, baseline: she.Baseline
         assert again.health.predictions == len(INPUTS)
         assert parts_of(again).monitor.count == 0
         assert any("another baseline" in str(e.outcome) for e in again.events)
+
+
+def test_no_prediction_waits_for_a_commit(opened: Open) -> None:
+    """A medium that takes for ever: no call of the model asks for what a commit holds."""
+    model = opened()
+    keeper = model._keeper
+    assert keeper is not None
+
+    def use() -> None:
+        she.redteam.inject(model).flip_bits(5)
+        assert model.weights.scrub()
+        model.predict(INPUTS)
+        assert model.infer(INPUTS[:1])
+        assert model.health.store is not None
+        assert model.health.store.waiting
+
+    with keeper.store._mutex:
+        thread = threading.Thread(target=use, daemon=True)
+        thread.start()
+        thread.join(300)
+        assert not thread.is_alive()
+
+
+HOSTILE = [
+    b"",
+    b"{}",
+    b"[" * 100_000,
+    b"null",
+    b'{"state": "trial"}',
+    b'{"state": "trial", "sha256": "00"}',
+    b'{"state": "staged", "sha256": "00", "baseline": "00"}',
+    b"\xff" * 40,
+    b"9" * 5000,
+]
+ROWS = [
+    ("state", "loop"),
+    ("state", "monitor.origin"),
+    ("state", "monitor.base"),
+    ("state", "monitor"),
+    ("model", "serves"),
+    ("model", "active"),
+    ("model", "latest"),
+    ("model", "closed"),
+    ("baseline", "serves"),
+    ("candidate", "is"),
+    ("ids", "next"),
+    ("store", "budget"),
+    ("generation", "0"),
+    ("generation", "1"),
+]
+
+
+@pytest.mark.parametrize("place", ROWS, ids=".".join)
+def test_rows_that_mean_nothing_never_take_the_model_down(
+    opened: Open, tmp_path: Path, place: tuple[str, str]
+) -> None:
+    """Without a key anyone may seal a row: it is told, and what the file says serves."""
+    model = opened(key=None)
+    expected = model.predict(INPUTS)
+    model.snapshot()
+    model.close()
+    for value in HOSTILE:
+        with Database.create_or_open(tmp_path / "store", None, max_bytes=1 << 22) as database:
+            database.commit(Changes([Row(*place, value)]), keep_journal_bytes=1 << 20)
+        again = opened(key=None)
+        np.testing.assert_array_equal(again.predict(INPUTS), expected)
+        assert infer_one(again, INPUTS[:1]).id < 2**63
+        again.close()
 
 
 def test_a_model_that_is_forgotten_lets_go_of_its_store(

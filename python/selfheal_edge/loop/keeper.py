@@ -130,8 +130,8 @@ class Keeper:
         ------
         FileNotFoundError, ModelFormatError
             For the model file.
-        StoreError
-            When another model is to be tried and the store could not bring the old one back.
+        BaselineMismatchError
+            When the baseline belongs to another file.
         """
         self._recall()
         before = Remembered() if self.before is None else self.before
@@ -145,9 +145,9 @@ class Keeper:
                 before.predictions,
                 was_cut_short=self._was_cut_short,
             )
-        except IntegrityError as error:  # damaged since it was opened: the user's file, anew
-            self._problems.append(str(error))
-            chosen = Chosen(file, baseline, failures=before.failures)
+        except (IntegrityError, StoreError) as error:
+            self._problems.append(f"the model file {file.sha256[:16]} serves: {error}")
+            chosen = Chosen(file, baseline, begins_anew=True, failures=before.failures)
         self._chosen = chosen
         self._problems += chosen.told
         if chosen.failures != before.failures or chosen.on_trial:
@@ -180,6 +180,8 @@ class Keeper:
         if self._chosen is not None and self._chosen.on_trial:
             self._goes_on = self._chosen.goes_on
             return baseline
+        if self._chosen is not None and self._chosen.begins_anew:
+            self._begin_anew()
         held = self._held()
         self._goes_on = held.get("baseline") == self._told["baseline"]
         if held and not self._goes_on:
@@ -189,6 +191,13 @@ class Keeper:
         self.generations = KeptGenerations(self.store, session.copy, fingerprint)
         self._forget_interrupted(self.generations)
         return self._commissioned(baseline, fingerprint)
+
+    def _begin_anew(self) -> None:
+        """Make the store one of the user's model: rows of another are of no use, and no harm."""
+        try:
+            self._confirm()
+        except (StoreError, IntegrityError) as error:
+            self._problems.append(str(error))
 
     def _held(self) -> dict[str, str]:
         try:

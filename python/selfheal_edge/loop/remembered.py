@@ -81,20 +81,36 @@ class Remembered:
                 Counters(**{name: int(n) for name, n in fields["count"].items()}),
                 failures_from(fields["failures"]),
                 _diagnosis(fields["trouble"]),
-                tuple(Alarm(**alarm) for alarm in fields["pending"]),
+                tuple(map(_alarm, fields["pending"])),
                 int(fields["recovered_at"]),
                 int(fields["pause"]),
                 int(fields["backoff"]),
                 int(fields["predictions"]),
             )
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise IntegrityError(f"loop: expected a readable row: {error!r}") from None
+
+
+def _alarm(fields: dict[str, Any]) -> Alarm:
+    return Alarm(
+        str(fields["signal"]),
+        int(fields["direction"]),
+        float(fields["magnitude"]),
+        int(fields["onset"]),
+        float(fields["statistic"]),
+        float(fields["threshold"]),
+        int(fields["earliest"]),
+        bool(fields["since_start"]),
+    )
 
 
 def _diagnosis(fields: dict[str, Any] | None) -> Diagnosis | None:
     if fields is None:
         return None
-    evidence = tuple(Evidence(**fact) for fact in fields["evidence"])
+    evidence = tuple(
+        Evidence(str(fact["name"]), float(fact["value"]), str(fact["text"]))
+        for fact in fields["evidence"]
+    )
     return Diagnosis(Cause(fields["cause"]), float(fields["confidence"]), evidence)
 
 

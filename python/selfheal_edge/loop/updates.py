@@ -45,6 +45,8 @@ class Chosen:
     model: ModelFile
     baseline: Baseline
     on_trial: bool = False
+    begins_anew: bool = False
+    """Whether the store's own model is lost, so that there is none to go back to."""
     goes_on: bool = False
     """Whether this trial was under way before, and its process was closed."""
     told: tuple[str, ...] = ()
@@ -56,10 +58,10 @@ class Chosen:
 def _json(data: bytes | None) -> dict[str, Any]:
     try:
         found = {} if data is None else json.loads(data)
-    except ValueError as error:
-        raise IntegrityError(f"store: expected a readable row: {error}") from None
-    if not isinstance(found, dict):
-        raise IntegrityError(f"store: expected a readable row, got {found!r:.80}")
+    except (ValueError, RecursionError) as error:
+        raise IntegrityError(f"store: expected a readable row: {error!r}") from None
+    if not isinstance(found, dict) or (found and not isinstance(found.get("sha256"), str)):
+        raise IntegrityError(f"store: expected a row that tells a model, got {found!r:.80}")
     return found
 
 
@@ -104,9 +106,8 @@ class Updates:
 
         Raises
         ------
-        StoreError
-            When another model is to be tried, or has failed, and the store cannot bring the old
-            one back.
+        IntegrityError, StoreError
+            When what the store says of models cannot be read.
         """
         held, candidate = self.held, _json(self._store.get(*_CANDIDATE))
         if not held:
@@ -119,7 +120,7 @@ class Updates:
             failures = with_failure(failures, failed)
             self._forget_candidate()
             if model.sha256 == sha:
-                return self._old(held, told, failures)
+                return self._old_or(model, baseline, held, told, failures)
             candidate = {}
         if model.sha256 == held["sha256"]:
             if candidate.get("state") == "staged":
@@ -130,16 +131,25 @@ class Updates:
             return Chosen(model, baseline, told=tuple(told), failures=failures)
         if reason := self.rejected(model.sha256, failures):
             told.append(f"the model file {model.sha256[:16]} did not hold on this device: {reason}")
-            return self._old(held, told, failures)
+            return self._old_or(model, baseline, held, told, failures)
         goes_on = candidate.get("sha256") == model.sha256 and candidate.get("state") == "trial"
         goes_on = goes_on and candidate.get("baseline") == baseline.digest
-        old = self._old(held, told, failures)  # or there would be no way back
+        old = self._old_or(model, baseline, held, told, failures)
+        if old.begins_anew:
+            return old
         try:
             self._begin(model.sha256, baseline)
         except StoreError as error:
             told.append(f"the model file {model.sha256[:16]} cannot be tried now: {error}")
             return replace(old, told=tuple(told))
-        return Chosen(model, baseline, True, goes_on, tuple(told), failures)
+        return Chosen(
+            model,
+            baseline,
+            on_trial=True,
+            goes_on=goes_on,
+            told=tuple(told),
+            failures=failures,
+        )
 
     @staticmethod
     def rejected(sha256: str, failures: tuple[Failure, ...]) -> str:
@@ -152,6 +162,21 @@ class Updates:
                 is_over = failed.reason != CUT_SHORT or failed.times >= _TRIES
                 return failed.reason if is_over else ""
         return ""
+
+    def _old_or(
+        self,
+        model: ModelFile,
+        baseline: Baseline,
+        held: dict[str, Any],
+        told: list[str],
+        failures: tuple[Failure, ...],
+    ) -> Chosen:
+        """Return the model that was confirmed last; the user's where the store has lost it."""
+        try:
+            return self._old(held, told, failures)
+        except StoreError as error:
+            told.append(f"the model file {model.sha256[:16]} serves: {error}")
+            return Chosen(model, baseline, begins_anew=True, told=tuple(told), failures=failures)
 
     def _old(self, held: dict[str, Any], told: list[str], failures: tuple[Failure, ...]) -> Chosen:
         told = [*told, f"the model file {held['sha256'][:16]} serves, as before"]
@@ -188,7 +213,7 @@ class Updates:
         if model.sha256 != candidate.get("sha256"):
             raise IntegrityError("store: expected the file that the update is of")
         self._begin(model.sha256, baseline)
-        return Chosen(model, baseline, True, False, tuple(told), failures)
+        return Chosen(model, baseline, on_trial=True, told=tuple(told), failures=failures)
 
     def _begin(self, sha256: str, baseline: Baseline) -> None:
         """Take note of a trial, before it acts."""

@@ -67,7 +67,7 @@ class StoredGeneration:
             return cls(
                 int(head["number"]), int(head["nbytes"]), head["digest"], head["fields"], blocks
             )
-        except (ValueError, LookupError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise IntegrityError(f"generation: expected a readable row: {error!r}") from None
 
 
