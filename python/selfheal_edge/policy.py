@@ -108,7 +108,7 @@ class Policy:
         until then and the known answers are exact. None for one of them: it does not matter.
     require_signed
         Accept a model file only with a baseline that was signed, and loaded with its key: it knows
-        the file's hash, and nobody without the key can make another.
+        the file's hash, and cannot be made without the key.
 
     Raises
     ------

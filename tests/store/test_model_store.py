@@ -287,18 +287,23 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize("place", ROWS, ids=".".join)
+EACH_ALONE = [([place], value) for place in ROWS for value in (b"{}", b"[" * 100_000)]
+ALL_AT_ONCE = [(ROWS, value) for value in HOSTILE]
+
+
+@pytest.mark.parametrize("cases", [EACH_ALONE, ALL_AT_ONCE], ids=["one row", "all rows"])
 def test_rows_that_mean_nothing_never_take_the_model_down(
-    opened: Open, tmp_path: Path, place: tuple[str, str]
+    opened: Open, tmp_path: Path, cases: list[tuple[list[tuple[str, str]], bytes]]
 ) -> None:
     """Without a key anyone may seal a row: it is told, and what the file says serves."""
     model = opened(key=None)
     expected = model.predict(INPUTS)
     model.snapshot()
     model.close()
-    for value in HOSTILE:
+    for places, value in cases:
         with Database.create_or_open(tmp_path / "store", None, max_bytes=1 << 22) as database:
-            database.commit(Changes([Row(*place, value)]), keep_journal_bytes=1 << 20)
+            rows = [Row(*place, value) for place in places]
+            database.commit(Changes(rows), keep_journal_bytes=1 << 20)
         again = opened(key=None)
         np.testing.assert_array_equal(again.predict(INPUTS), expected)
         assert infer_one(again, INPUTS[:1]).id < 2**63

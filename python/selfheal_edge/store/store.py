@@ -68,7 +68,7 @@ class Link(NamedTuple):
 
 
 class _Written(NamedTuple):
-    """What the database was after the latest commit, so that no one waits for the next to ask."""
+    """What the database was after the latest commit, so that a look at it waits for none."""
 
     nbytes: int = 0
     bytes_written: int = 0
