@@ -186,7 +186,7 @@ def test_the_promise_says_what_breaks_it(kind: str, broken: str | None) -> None:
 
 
 def test_a_level_that_hardly_wanders_promises_nothing() -> None:
-    """What the means of parts do not show, their sums do: 0.9 of such promises were broken."""
+    """What the means of parts do not show, their sums do."""
     said = 0
     for seed in range(20):
         rng = np.random.default_rng((30, seed))
