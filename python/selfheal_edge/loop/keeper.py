@@ -101,7 +101,6 @@ class Keeper:
         self._was_cut_short = row is not None and self._read(*CLOSED) != b"1"
         self._is_reserved = False
         self._reserved = threading.Event()
-        self.store.soon(self._reserve)
         self.store.start()
         self._known: KnownAnswers | None = None
         self._interrupted: tuple[str, ...] = ()
@@ -154,6 +153,8 @@ class Keeper:
             before = replace(before, failures=chosen.failures)
             self.before = before if chosen.goes_on else before.without_charts()
             self.store.put(_STATE, _LOOP, self.before.to_bytes())
+        if not self._reserved.is_set():
+            self.store.soon(self._reserve)  # beside the loading of the model; nothing is read then
         return chosen.model, chosen.baseline
 
     def recognise(self, baseline: Baseline, session: Session) -> Baseline:
