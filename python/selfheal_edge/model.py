@@ -279,7 +279,7 @@ class SelfHealingModel:
         self._hot = self._serving.hot
         try:
             if keeper is not None:
-                keeper.begin(self._journal, self._loop.freeze, self._serve_requests)
+                keeper.begin(self._journal)
                 weakref.finalize(self, keeper.store.abandon).atexit = False
             same_place = baseline.fingerprint == self._session.fingerprint
             if not (same_place and self._loop.repairs.known_answers_right()):
@@ -293,6 +293,8 @@ class SelfHealingModel:
             raise
         before, trial = (None, None) if keeper is None else (keeper.before, keeper.trial)
         self._loop.start(before, trial)
+        if keeper is not None:
+            keeper.follow(self._loop.freeze, self._serve_requests)
         if keeper is not None and keeper.baseline_is_new(self._baseline):
             keeper.keep_baseline(self._baseline)
         give_back()

@@ -349,18 +349,23 @@ class Keeper:
         finally:
             self._reserved.set()
 
-    def begin(
+    def begin(self, journal: Journal) -> None:
+        """Write to the journal what there is to say of the store."""
+        journal.predictions_before = 0 if self.before is None else self.before.predictions
+        for problem in self._problems:
+            journal.add(EventKind.STORE, 0, outcome=problem)
+        for digest in self._interrupted:
+            journal.add(EventKind.REVERTED, 0, outcome=f"{digest[:16]}: {CUT_SHORT}")
+
+    def follow(
         self,
-        journal: Journal,
         freeze: Callable[[bool], Frozen],
         serve: Callable[[Sequence[Request], Sequence[str]], None],
     ) -> None:
-        """Write to the journal what there is to say of the store, and keep states from now on.
+        """Keep states from now on: once the loop knows what the process before knew.
 
         Parameters
         ----------
-        journal
-            The model's.
         freeze
             A method that returns what is to be kept, called once a minute and at the end, in the
             store's thread; its object is not kept alive.
@@ -368,13 +373,8 @@ class Keeper:
             A method that does what other processes have asked for, given their requests and why
             others were refused; likewise, every few seconds.
         """
-        journal.predictions_before = 0 if self.before is None else self.before.predictions
-        for problem in self._problems:
-            journal.add(EventKind.STORE, 0, outcome=problem)
-        for digest in self._interrupted:
-            journal.add(EventKind.REVERTED, 0, outcome=f"{digest[:16]}: {CUT_SHORT}")
-        self.store.collect = partial(self._collect, weakref.WeakMethod(freeze))
         self.store.beat = partial(self._look_into_inbox, weakref.WeakMethod(serve))
+        self.store.collect = partial(self._collect, weakref.WeakMethod(freeze))
 
     def opened(self, journal: Journal, generation: int) -> None:
         """Write to the journal that a start has ended, and how."""
