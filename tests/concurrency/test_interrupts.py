@@ -36,8 +36,13 @@ def time_up(*_: object) -> None:
 
 
 @pytest.fixture
-def interrupted() -> Iterator[Callable[[Callable[[], object], int], None]]:
+def interrupted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Callable[[Callable[[], object], int], None]]:
     """Call something again and again until it was interrupted so many times, anywhere."""
+    # What is raised within a destructor goes to a hook, which the handler may interrupt in turn:
+    # that of pytest would take this for a fault of its own.
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
     before = signal.signal(signal.SIGALRM, time_up)
     rng = random.Random(4)
 

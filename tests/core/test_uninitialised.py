@@ -38,7 +38,7 @@ def reached(cls):
                         yield f"{cls.__name__}.{name}"
                     continue
                 held(*given)
-            except (TypeError, ValueError, RuntimeError, AttributeError):
+            except (TypeError, ValueError, RuntimeError, AttributeError, BufferError):
                 continue
             yield f"{cls.__name__}.{name}"
 
