@@ -26,13 +26,20 @@ inline void take_gil(PyThreadState* thread) noexcept {
   }
 }
 
-/// PyObject_CallNoArgs for a noexcept function: the call may let go of the GIL as well.
-inline PyObject* call_no_args(PyObject* callable) noexcept {
+/// What work of Python's C API returns, which may let go of the GIL as well. Called with nothing
+/// between it and Python that has a destructor: unwinding would run that first.
+template <typename Work>
+auto or_stay(Work work) noexcept {
   try {
-    return PyObject_CallNoArgs(callable);
+    return work();
   } catch (...) {
     stay_for_ever();
   }
+}
+
+/// PyObject_CallNoArgs for a noexcept function.
+inline PyObject* call_no_args(PyObject* callable) noexcept {
+  return or_stay([=] { return PyObject_CallNoArgs(callable); });
 }
 
 /// Without the GIL for as long as it lives. Made by a thread that has it.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <limits>
 #include <memory>
 #include <span>
@@ -470,7 +471,10 @@ void HotCall::attend(const runtime::Job& job, std::size_t index, std::uint32_t u
   if (python_monitor_ != nullptr && (up & runtime::kAlarm) != 0) {
     raised = python_monitor_->take_alarms();
   }
-  py::object alarms = handle_(up, error, raised);
+  const py::int_ what(up);
+  PyObject* const given[] = {what.ptr(), error.ptr(), raised.ptr()};
+  py::object alarms = checked(or_stay(
+      [&] { return PyObject_Vectorcall(handle_.ptr(), given, std::size(given), nullptr); }));
   if ((up & runtime::kAlarm) == 0 || job.records.empty()) return;
   // Every job of this loop is a request.
   static_cast<const Request&>(job).keep_alarms(index, std::move(alarms));
@@ -480,7 +484,7 @@ void HotCall::fail() { raise(fetch_error()); }
 
 // What a signal's handler raises, as KeyboardInterrupt, ends a batch.
 void HotCall::check_interrupts() {
-  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+  if (or_stay(PyErr_CheckSignals) != 0) throw py::error_already_set();
 }
 
 void HotCall::enter(FairLock& lock) {

@@ -85,12 +85,12 @@ class HotCall : private runtime::Host {
   py::object predictions(Request& request) const;
 
   bool has_clock() const noexcept override { return !clock_.is_none(); }
-  double now() override { return clock_().cast<double>(); }
+  double now() override { return checked(call_no_args(clock_.ptr())).cast<double>(); }
   void attend(const runtime::Job& job, std::size_t index, std::uint32_t up) override;
   [[noreturn]] void fail() override;
   void forget_failure() noexcept override { PyErr_Clear(); }
   void check_interrupts() override;
-  void ended() override { ended_(); }
+  void ended() override { checked(call_no_args(ended_.ptr())); }
   void enter(runtime::FairLock& lock) override;
   void give_way(runtime::FairLock& lock) override;
   void release_interpreter() noexcept override { gate_.released = PyEval_SaveThread(); }

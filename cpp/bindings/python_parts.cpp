@@ -10,16 +10,7 @@ namespace {
 
 // For noexcept functions: in a process that is ending the call does not return, see gil.hpp.
 PyObject* call_one_arg(PyObject* callable, PyObject* argument) noexcept {
-  try {
-    return PyObject_CallOneArg(callable, argument);
-  } catch (...) {
-    stay_for_ever();
-  }
-}
-
-py::object checked(PyObject* made) {
-  if (made == nullptr) throw py::error_already_set();
-  return py::reinterpret_steal<py::object>(made);
+  return or_stay([=] { return PyObject_CallOneArg(callable, argument); });
 }
 
 py::object own_or_none(bool is_there, py::object value) {

@@ -11,6 +11,12 @@
 
 namespace selfheal::python {
 
+/// What the C API has made or returned; what it has set instead is thrown.
+inline py::object checked(PyObject* made) {
+  if (made == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(made);
+}
+
 /// Where the thread that serves has left the GIL, while it serves without.
 struct GilGate {
   PyThreadState* released = nullptr;
