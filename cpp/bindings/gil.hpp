@@ -11,6 +11,8 @@
 #include <Python.h>
 #include <unistd.h>
 
+#include <cstddef>
+
 namespace selfheal::python {
 
 [[noreturn]] inline void stay_for_ever() noexcept {
@@ -35,6 +37,12 @@ auto or_stay(Work work) noexcept {
   } catch (...) {
     stay_for_ever();
   }
+}
+
+/// PyObject_Vectorcall of positional arguments.
+template <std::size_t count>
+PyObject* call(PyObject* callable, PyObject* const (&arguments)[count]) noexcept {
+  return or_stay([&] { return PyObject_Vectorcall(callable, arguments, count, nullptr); });
 }
 
 /// PyObject_CallNoArgs for a noexcept function.

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <iterator>
 #include <limits>
 #include <memory>
 #include <span>
@@ -472,9 +471,7 @@ void HotCall::attend(const runtime::Job& job, std::size_t index, std::uint32_t u
     raised = python_monitor_->take_alarms();
   }
   const py::int_ what(up);
-  PyObject* const given[] = {what.ptr(), error.ptr(), raised.ptr()};
-  py::object alarms = checked(or_stay(
-      [&] { return PyObject_Vectorcall(handle_.ptr(), given, std::size(given), nullptr); }));
+  py::object alarms = checked(call(handle_.ptr(), {what.ptr(), error.ptr(), raised.ptr()}));
   if ((up & runtime::kAlarm) == 0 || job.records.empty()) return;
   // Every job of this loop is a request.
   static_cast<const Request&>(job).keep_alarms(index, std::move(alarms));
