@@ -5,6 +5,7 @@
 // functions, so that what looks alike is compiled once. A property is a plain getset descriptor
 // with one line of code of its own, where pybind11 makes a function with overloads of each.
 
+#include <cstddef>
 #include <functional>
 #include <new>
 #include <type_traits>
@@ -18,8 +19,9 @@ namespace selfheal::python {
 /// What a getset descriptor reads.
 struct Property {
   PyObject* (*read)(const Property& property, void* held, PyObject* self);
-  const std::type_info* type;      // of what `held` points to
-  alignas(void*) void* code[2]{};  // the function, or the pointer to a member
+  const std::type_info* type;  // of what `held` points to
+  static constexpr std::size_t kCodeBytes = 2 * sizeof(void*);
+  alignas(void*) std::byte code[kCodeBytes]{};  // the function, or the pointer to a member
 };
 
 /// Adds it to the Python class, for as long as the process lives.
@@ -99,7 +101,7 @@ class Class : public py::class_<T, Options...> {
   Class& def_property_readonly(const char* name, Get&& get, const char* doc) {
     auto f = detail::plain_function(std::forward<Get>(get));
     using F = decltype(f);
-    static_assert(sizeof(F) <= sizeof(Property::code) && std::is_trivially_copyable_v<F>);
+    static_assert(sizeof(F) <= Property::kCodeBytes && std::is_trivially_copyable_v<F>);
     Property property{&detail::read_property<T, F>, &typeid(T)};
     new (property.code) F(f);
     define_property(*this, name, doc, property);
