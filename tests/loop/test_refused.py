@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 from tests.support import ROOT, RUNTIMES
@@ -105,6 +106,36 @@ def test_no_thread_and_a_caller_waits() -> None:
         resource.setrlimit(resource.RLIMIT_AS, before)
         threading.stack_size(0)
         restored(model, expected)
+    """)
+
+
+def test_no_thread_for_the_store(tmp_path: Path) -> None:
+    """A model opens without the store's thread; what waits is written when one can be had."""
+    run(f"""
+    def stored():
+        path = {str(tmp_path / "store")!r}
+        return she.SelfHealingModel(digits_model_path(), baseline, store=path, seed=1)
+    with stored() as model:
+        expected = model.predict(x[:50])
+    for is_given_back in (False, True):
+        threading.stack_size(1 << 38)
+        before = refuse(resource.RLIMIT_AS, 1 << 37)
+        with stored() as model:
+            assert np.array_equal(model.predict(x[:50]), expected)
+            inject(model).flip_bits(3, seed=1)
+            assert model.weights.scrub()
+            assert not any(t.name == "selfheal-store" for t in threading.enumerate())
+            if is_given_back:
+                resource.setrlimit(resource.RLIMIT_AS, before)
+                threading.stack_size(0)
+                inject(model).flip_bits(3, seed=2)
+                assert model.weights.scrub()
+                assert any(t.name == "selfheal-store" for t in threading.enumerate())
+        resource.setrlimit(resource.RLIMIT_AS, before)
+        threading.stack_size(0)
+    with stored() as model:
+        assert model.health.predictions == 150
+        assert model.health.corrupt_blocks >= 3
     """)
 
 

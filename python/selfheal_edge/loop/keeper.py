@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -335,9 +336,13 @@ class Keeper:
     def first_id(self) -> int:
         """Return where this start's prediction ids begin; none of them is ever given again.
 
-        The store's thread has reserved them since the store was opened. Where it could not, or the
-        medium takes longer than all else at a start, they are drawn.
+        The store's thread has reserved them since the store was opened, or this one does where the
+        store has none. Where it could not, or the medium takes longer than all else at a start,
+        they are drawn.
         """
+        if not self.store.has_thread and not self._reserved.is_set():
+            with contextlib.suppress(StoreError, IntegrityError):  # `health.store` says it
+                self._reserve()
         self._reserved.wait(_LONGEST_WAIT)
         return self._first if self._is_reserved else self._drawn
 

@@ -133,6 +133,7 @@ class Store:
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._has_begun = False
         self.collect: Collect | None = None
         """Returns the rows of states that change with every prediction; called by the writer's
         thread once a minute, and at the end. What it raises is logged."""
@@ -387,7 +388,7 @@ class Store:
         """
         with self._queue:
             link = self._keep(body)
-        self._wake.set()
+        self._wake_thread()
         return link
 
     def _keep(self, body: bytes) -> Link:
@@ -502,11 +503,40 @@ class Store:
     # ---------------------------------------------------------------- the writer's thread
 
     def start(self, collect: Collect | None = None) -> None:
-        """Begin to write in a thread; `collect` as the attribute."""
+        """Begin to write in a thread; `collect` as the attribute.
+
+        Where no thread can be had, what is put waits in memory; each record asks for one again,
+        and `close` writes without.
+        """
         self.collect = collect or self.collect
-        self._thread = threading.Thread(target=self._run, name="selfheal-store", daemon=True)
-        self._thread.start()
+        self._has_begun = True
         atexit.register(self.close)
+        self._begin_thread()
+
+    def _wake_thread(self) -> None:
+        self._wake.set()
+        self._begin_thread()
+
+    def _begin_thread(self) -> None:
+        if self._thread is not None or not self._has_begun or self._stop.is_set():
+            return
+        if self._pid != os.getpid():
+            return
+        with self._queue:
+            if self._thread is not None:
+                return
+            thread = threading.Thread(target=self._run, name="selfheal-store", daemon=True)
+            try:
+                thread.start()
+            except (RuntimeError, MemoryError) as error:
+                logger().warning("the store has no thread to write in: %s", error)
+                return
+            self._thread = thread
+
+    @property
+    def has_thread(self) -> bool:
+        """Whether a thread does what `soon` is given, and writes what waits."""
+        return self._thread is not None
 
     def soon(self, job: Job) -> None:
         """Have something done by the writer's thread, which may read and commit; returns at once.
@@ -514,7 +544,7 @@ class Store:
         What it raises is logged.
         """
         self._jobs.append(job)
-        self._wake.set()
+        self._wake_thread()
 
     def _run(self) -> None:
         pause = _BATCH_SECONDS
