@@ -46,7 +46,7 @@ BoundPass make_pass(std::vector<std::optional<TensorLayout>> inputs,
                     std::optional<TensorLayout> embedding, const py::object& centroids,
                     const py::object& precision, const py::object& class_scales,
                     const std::vector<std::pair<std::string, std::size_t>>& left_out,
-                    const std::optional<std::string>& backend) {
+                    std::int64_t recent_bytes, const std::optional<std::string>& backend) {
   SignalPlan plan;
   plan.inputs = std::move(inputs);
   plan.outputs = std::move(outputs);
@@ -63,6 +63,7 @@ BoundPass make_pass(std::vector<std::optional<TensorLayout>> inputs,
   plan.centroids = numbers(centroids, "centroids", 2, plan.classes);
   plan.precision = numbers(precision, "precision", 1, ignored);
   for (const auto& [role, tensor] : left_out) plan.left_out.push_back({role_of(role), tensor});
+  plan.recent_bytes = to_size("recent_bytes", recent_bytes);
   plan.class_scales = numbers(class_scales, "class_scales", 1, ignored);
   return {std::move(plan), backend.value_or("")};
 }
@@ -84,7 +85,7 @@ void bind_signals(py::module_& m) {
            py::arg("embedding") = py::none(), py::arg("centroids") = py::none(),
            py::arg("precision") = py::none(), py::arg("class_scales") = py::none(),
            py::arg("left_out") = std::vector<std::pair<std::string, std::size_t>>{},
-           py::arg("backend") = py::none())
+           py::arg("recent_bytes") = SignalPlan{}.recent_bytes, py::arg("backend") = py::none())
       .def_property_readonly(
           "names",
           [](const BoundPass& self) {
@@ -97,6 +98,7 @@ void bind_signals(py::module_& m) {
           "Role and tensor of every number of a row.")
       .def("measure", &BoundPass::measure, py::arg("inputs"), py::arg("outputs"),
            py::arg("embedding"), py::arg("row"), "Measure one inference into a row.")
+      .def("recent", &BoundPass::recent, "Copy what is kept of the latest inferences.")
       .def(
           "forget", [](BoundPass& self) { self.pass().forget(); }, "Forget the previous inputs.")
       .def(

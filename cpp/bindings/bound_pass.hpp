@@ -75,6 +75,31 @@ class BoundPass {
     return py::make_tuple(result.repeats_previous, result.nonfinite, result.label,
                           result.confidence, result.nonfinite_outputs, result.same_answer);
   }
+  // (inputs, output 0, embeddings, labels), oldest first.
+  py::tuple recent() const {
+    py::list inputs;
+    for (std::size_t i = 0; i < inputs_.size(); ++i) {
+      if (!inputs_[i]) continue;
+      py::array rows = blank(*inputs_[i], pass_.recent_inputs());
+      pass_.copy_recent_input(i, bytes_of(rows));
+      inputs.append(std::move(rows));
+    }
+    py::object output = py::none();
+    if (pass_.has_recent_output()) {
+      py::array rows = blank(*outputs_[0], pass_.recent());
+      pass_.copy_recent_output(bytes_of(rows));
+      output = std::move(rows);
+    }
+    py::object embedding = py::none();
+    if (pass_.has_recent_embedding()) {
+      py::array rows = blank(*embedding_, pass_.recent());
+      pass_.copy_recent_embedding(bytes_of(rows));
+      embedding = std::move(rows);
+    }
+    py::array_t<std::int64_t> labels(static_cast<py::ssize_t>(pass_.recent()));
+    pass_.copy_recent_labels({labels.mutable_data(), pass_.recent()});
+    return py::make_tuple(inputs, output, embedding, labels);
+  }
   SignalPass& pass() { return pass_; }
   const SignalPass& pass() const { return pass_; }
 
@@ -83,6 +108,16 @@ class BoundPass {
     if (tensors.size() != count) {
       refuse(name, std::to_string(count) + " arrays", tensors.size());
     }
+  }
+
+  static py::array blank(const TensorLayout& layout, std::size_t rows) {
+    return py::array(py::dtype(name_of(layout.type)),
+                     std::vector<py::ssize_t>{static_cast<py::ssize_t>(rows),
+                                              static_cast<py::ssize_t>(layout.elements)});
+  }
+  static std::span<std::byte> bytes_of(py::array& array) {
+    return {static_cast<std::byte*>(array.mutable_data()),
+            static_cast<std::size_t>(array.nbytes())};
   }
 
   static const void* address(const char* name, const py::object& tensor, const TensorLayout& layout,

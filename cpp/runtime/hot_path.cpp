@@ -155,7 +155,7 @@ void HotPath::measure(const Job& job, std::size_t index) noexcept {
   }
   const void* const embedding =
       embedding_ < 0 ? nullptr : engine_->taps()[static_cast<std::size_t>(embedding_)].data;
-  result_ = signals_.measure(in_, out_, embedding, row_);
+  result_ = signals_.look(in_, out_, embedding, row_);
   if (job.nonfinite != nullptr && job.nonfinite[index] != 0) {
     // What was replaced must not be taken for a signal.
     std::fill(row_.begin(), row_.end(), std::numeric_limits<double>::quiet_NaN());
@@ -207,6 +207,7 @@ HotPath::Progress HotPath::serve(const Job& job, std::size_t first, std::size_t 
       return {index, kRunFailed};
     }
     ++number_;
+    signals_.keep();  // what is served anew is not another inference
     if (!job.records.empty()) job.records[index].number = number_;
     const Monitor::Verdict verdict = monitor_.update(result_, row_);
     std::uint32_t up = verdict == Monitor::Verdict::kAlarm ? kAlarm : 0U;

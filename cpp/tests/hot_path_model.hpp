@@ -101,6 +101,13 @@ struct GuardedAdder {
     return result;
   }
 
+  /// The raw inputs that are kept.
+  std::vector<std::byte> recent_inputs() const {
+    std::vector<std::byte> rows(signals.recent_inputs() * kSize);
+    signals.copy_recent_input(0, rows);
+    return rows;
+  }
+
   std::vector<std::byte> live = random_bytes(512 * kBlocks, 1);
   std::vector<std::byte> golden = live;
   WeightImage image{live, {}, 512, {5, 6}};

@@ -161,6 +161,7 @@ TEST_CASE("a runtime that fails stops at its inference, and is asked again") {
   CHECK(model.serve(4, 10, 0.0).next == 10);
   CHECK(model.path.number() == 10);
   CHECK(out == model.answers(in));
+  CHECK(model.recent_inputs() == in);
 }
 
 TEST_CASE("an alarm, what is due, and who watches stop after the inference") {
@@ -207,6 +208,7 @@ TEST_CASE("again: the same inference from healed weights, counted once") {
   CHECK(std::memcmp(&out[2 * kSize], model.answer(in, 2).data(), kSize) == 0);
   CHECK(model.path.number() == 3);
   CHECK(model.monitor.count() == 3);
+  CHECK(model.recent_inputs() == std::vector(in.begin(), in.begin() + 3 * kSize));
   model.engine.fails_at = model.engine.runs + 1;
   CHECK_FALSE(model.path.again(model.job, 2));
 }

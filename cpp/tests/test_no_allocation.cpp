@@ -108,6 +108,9 @@ TEST_CASE("no class allocates in its loop") {
   const std::array<ImageRange, 1> ranges{{{0, 90, 3000}}};
   std::vector<Finding> findings(8);
 
+  std::vector<std::byte> rows(2 * tensor.size());
+  std::vector<std::int64_t> labels(2);
+
   std::size_t alarms = 0;
   std::size_t stored = 0;
   std::size_t patched = 0;
@@ -130,6 +133,10 @@ TEST_CASE("no class allocates in its loop") {
     windowed.reset();
     for (SignalPass& pass : passes) {
       pass.measure(inputs, outputs, tensor.data(), scores);
+      pass.look(inputs, outputs, tensor.data(), scores);
+      pass.keep();
+      pass.copy_recent_input(0, rows);
+      pass.copy_recent_labels(labels);
       pass.forget();
     }
     scores[0] += static_cast<double>(crc32c(live));

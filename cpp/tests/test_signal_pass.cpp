@@ -196,6 +196,50 @@ TEST_CASE("repeats are noticed, and forgotten") {
   CHECK_FALSE(SignalPass(SignalPlan{}).measure({}, {}, nullptr, {}).repeats_previous);
 }
 
+TEST_CASE("what is looked at and not kept leaves no trace") {
+  SignalPlan plan;
+  plan.inputs = {layout_of<std::int8_t>(70)};
+  plan.outputs = {layout_of<std::int8_t>(5)};
+  plan.classifier = OutputKind::kLogits;
+  plan.embedding = layout_of<std::int8_t>(70);
+  SignalPass pass(plan);
+  std::mt19937 rng(3);
+  const auto first = draw<std::int8_t>(rng, 70);
+  const auto other = draw<std::int8_t>(rng, 70);
+  const std::vector<std::int8_t> output{1, 5, 2, 3, 4};
+  const std::vector<std::int8_t> answer{9, 5, 2, 3, 4};
+  std::vector<double> row(pass.signals());
+  measure(pass, first, output, row, first.data());
+  const void* const inputs[] = {other.data()};
+  const void* const outputs[] = {answer.data()};
+  for (int i = 0; i < 3; ++i) {
+    const PassResult result = pass.look(inputs, outputs, other.data(), row);
+    CHECK_FALSE(result.repeats_previous);
+    CHECK_FALSE(result.same_answer);
+  }
+  CHECK(pass.recent() == 1);
+  const PassResult again = measure(pass, first, output, row, first.data());
+  CHECK(again.repeats_previous);
+  CHECK(again.same_answer);
+  CHECK(pass.recent() == 2);
+  CHECK(pass.recent_inputs() == 2);
+  std::vector<std::byte> rows(2 * 70);
+  std::vector<std::byte> answers(2 * 5);
+  std::vector<std::int64_t> labels(2);
+  const std::size_t bytes = first.size();
+  pass.copy_recent_input(0, rows);
+  CHECK(std::memcmp(rows.data(), first.data(), bytes) == 0);
+  CHECK(std::memcmp(rows.data() + bytes, first.data(), bytes) == 0);
+  pass.copy_recent_embedding(rows);
+  CHECK(std::memcmp(rows.data() + bytes, first.data(), bytes) == 0);
+  pass.copy_recent_output(answers);
+  CHECK(std::memcmp(answers.data() + 5, output.data(), 5) == 0);
+  pass.copy_recent_labels(labels);
+  CHECK(labels == std::vector<std::int64_t>{1, 1});
+  pass.forget();
+  CHECK(pass.recent() == 0);
+}
+
 TEST_CASE("classes: probabilities, logits, ties, one class, no answer") {
   SignalPlan plan;
   plan.outputs = {layout_of<float>(3)};

@@ -2198,12 +2198,16 @@ class SignalPass(metaclass=_Pybind11Type):
         What a distance to each class is multiplied by, > 0; 1 by default.
     left_out : sequence of (str, int)
         Role and tensor of signals that rows shall not have, as in `names`.
+    recent_bytes : int
+        For copies of the latest inputs, which `recent` gives: of 8 to 256 inferences, or of as many
+        as fit in 2 MiB where 8 do not, and of one at least. 0: nothing is kept but the previous
+        input and answer.
     backend : str, optional
         One of `signal_backends`; the fastest by default. All give the same integers.
 
     Notes
     -----
-    Integers are summed exactly, floats in doubles. Holds a copy of every measured input, the
+    Integers are summed exactly, floats in doubles. Holds copies of the latest inferences, the
     centroids of known classes and 6 KiB of tables. One object, one thread.
 
     Raises
@@ -2235,6 +2239,7 @@ class SignalPass(metaclass=_Pybind11Type):
         precision: npt.NDArray[np.float32] | None = None,
         class_scales: npt.NDArray[np.float32] | None = None,
         left_out: Sequence[tuple[str, int]] = (),
+        recent_bytes: SupportsIndex = 524288,
         backend: str | None = None,
     ) -> None: ...
     @property
@@ -2278,8 +2283,27 @@ class SignalPass(metaclass=_Pybind11Type):
             NaN or infinity, and whether those outputs equal the previous ones to the bit.
         """
 
+    def recent(
+        self,
+    ) -> tuple[
+        list[npt.NDArray[Any]],
+        npt.NDArray[Any] | None,
+        npt.NDArray[Any] | None,
+        npt.NDArray[np.int64],
+    ]:
+        """Copy what is kept of the latest inferences, oldest first.
+
+        Returns
+        -------
+        tuple
+            Of every measured input an array of shape (m, elements); output 0 of a classifier and
+            the embedding, of shape (n, elements), where they take at most 4 KiB, None otherwise;
+            the labels, of shape (n,), -1 for none. m <= n <= 256, in the tensors' own dtypes. The
+            last row of each is the latest inference's.
+        """
+
     def forget(self) -> None:
-        """Forget the previous inputs: the next ones repeat nothing."""
+        """Forget all inferences: the next one repeats nothing."""
 
     def memory_bytes(self) -> int:
         """Bytes held, fixed at construction."""

@@ -110,7 +110,16 @@ def condition(model: she.SelfHealingModel) -> dict[str, Any]:
         "bank": bank_state(model),
         "window": monitor.window.tobytes(),
         "counts": (monitor.count, monitor.repeats, monitor.nonfinite),
+        "recent": recent(model),
     }
+
+
+def recent(model: she.SelfHealingModel) -> list[bytes | None]:
+    """Return what is kept of the latest inferences."""
+    kept = parts_of(model).extractor.recent()
+    assert len(kept) == min(256, model.health.predictions)
+    arrays = (*kept.inputs, kept.outputs, kept.embeddings, kept.labels)
+    return [None if array is None else array.tobytes() for array in arrays]
 
 
 Case = tuple[dict[str, Any], Callable[[Array], Array], dict[int, Callable[[Any], None]]]
@@ -223,6 +232,55 @@ def test_a_batch_equals_single_calls(
         given, left = served(digits_baseline, CASES[name], samples, serve)
         assert same(given, singles)
         assert left == expected
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_latest_samples_are_those_that_the_monitor_was_given(
+    digits_baseline: she.Baseline, samples: Array, name: str
+) -> None:
+    """One row an inference, whatever was healed, asked or served anew in between."""
+    policy, make, acts = CASES[name]
+    clock = Clock()
+    x = make(samples)
+
+    class Reading(Own):
+        """Reads what is kept when it is given an inference."""
+
+        def update(self, measurement: Measurement) -> tuple[Alarm, ...]:
+            if clock.model is not None:
+                kept = parts_of(clock.model).extractor.recent()
+                assert len(kept) == min(256, self.heard + 1)
+                assert kept.labels[-1] == (-1 if measurement.label is None else measurement.label)
+                if x.dtype == np.int8:
+                    assert np.array_equal(kept.inputs[0][-1], x[self.heard, 0])
+            return super().update(measurement)
+
+    with she.SelfHealingModel(
+        digits_model_path(),
+        digits_baseline,
+        policy=she.Policy(**policy),
+        monitor=Reading(digits_baseline),
+        clock=clock,
+        seed=1,
+    ) as model:
+        clock.at, clock.model = dict(acts), model
+        given = np.asarray(at_once(model, x)).reshape(len(x), 10)
+        kept = parts_of(model).extractor.recent()
+        clock.model = None
+        count = min(256, len(x))
+        assert kept.outputs is not None
+        assert kept.embeddings is not None
+        assert kept.outputs.shape == (count, 10)
+        assert len(kept.inputs[0]) == len(kept.embeddings) == count
+        if x.dtype == np.int8:
+            assert np.array_equal(kept.inputs[0], x[-count:, 0])
+        if not acts:  # an answer that was served anew is the healed one
+            levels = given[-count:]
+            if x.dtype == np.float32:
+                levels = np.argmax(levels, 1)
+                assert np.array_equal(kept.labels, levels)
+            else:
+                assert np.array_equal(kept.outputs, levels)
 
 
 @pytest.mark.parametrize("name", CASES)

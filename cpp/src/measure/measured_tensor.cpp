@@ -117,7 +117,8 @@ Spread spread_of(std::int64_t sum, std::int64_t squares, std::int64_t n, double 
   return {scale * (static_cast<double>(pivot - zero) + offset), scale * std::sqrt(variance)};
 }
 
-MeasuredInput::MeasuredInput(const TensorLayout& layout, std::size_t index, const TensorSums& sums)
+MeasuredInput::MeasuredInput(const TensorLayout& layout, std::size_t index, const TensorSums& sums,
+                             std::size_t rows)
     : layout_(layout),
       index_(index),
       sums_(&sums),
@@ -126,7 +127,7 @@ MeasuredInput::MeasuredInput(const TensorLayout& layout, std::size_t index, cons
                (layout.elements > 1 ? 0 : 1)),
       per_element_(reciprocal(layout.elements)),
       per_pair_(layout.elements > 1 ? reciprocal(layout.elements - step_) : 0.0),
-      previous_(layout.elements * bytes_of(layout.type)) {}
+      ring_(layout.elements * bytes_of(layout.type), rows) {}
 
 std::span<const SignalRole> MeasuredInput::roles() const noexcept {
   return layout_.type == ElementType::kFloat32
@@ -135,11 +136,9 @@ std::span<const SignalRole> MeasuredInput::roles() const noexcept {
 }
 
 InputResult MeasuredInput::measure(const void* tensor, double* row) noexcept {
-  const InputResult result = layout_.type == ElementType::kFloat32
-                                 ? measure_floats(static_cast<const float*>(tensor), row)
-                                 : measure_integers(tensor, row);
-  has_previous_ = true;
-  return result;
+  return layout_.type == ElementType::kFloat32
+             ? measure_floats(static_cast<const float*>(tensor), row)
+             : measure_integers(tensor, row);
 }
 
 InputResult MeasuredInput::measure_integers(const void* tensor, double* row) noexcept {
@@ -147,10 +146,12 @@ InputResult MeasuredInput::measure_integers(const void* tensor, double* row) noe
   const std::size_t n = layout_.elements;
   if (layout_.type == ElementType::kInt16) {
     sums_->input16(static_cast<const std::int16_t*>(tensor), n, step_,
-                   reinterpret_cast<std::int16_t*>(previous_.data()), sums);
+                   reinterpret_cast<const std::int16_t*>(ring_.latest()),
+                   reinterpret_cast<std::int16_t*>(ring_.next()), sums);
   } else {
     sums_->input8(static_cast<const std::uint8_t*>(tensor), n, step_, flip_of(layout_.type),
-                  reinterpret_cast<std::uint8_t*>(previous_.data()), sums);
+                  reinterpret_cast<const std::uint8_t*>(ring_.latest()),
+                  reinterpret_cast<std::uint8_t*>(ring_.next()), sums);
   }
   sum_ = sums.sum;
   squares_ = sums.squares;
@@ -168,7 +169,7 @@ InputResult MeasuredInput::measure_integers(const void* tensor, double* row) noe
 
 InputResult MeasuredInput::measure_floats(const float* tensor, double* row) noexcept {
   const std::size_t n = layout_.elements;
-  auto* const previous = reinterpret_cast<float*>(previous_.data());
+  const auto* const previous = reinterpret_cast<const float*>(ring_.latest());
   // A sum of finite floats cannot overflow a double.
   FloatSums sums;
   const auto first = static_cast<double>(tensor[0]);
@@ -187,12 +188,20 @@ InputResult MeasuredInput::measure_floats(const float* tensor, double* row) noex
     change = finite_difference(tensor, previous, n);
     roughness = n > 1 ? finite_difference(tensor + step_, tensor, n - step_) : kNan;
   }
-  std::memcpy(previous, tensor, n * sizeof(float));
+  std::memcpy(ring_.next(), tensor, n * sizeof(float));
   row[0] = spread.mean;
   row[1] = spread.std;
   row[2] = has_previous_ ? change : kNan;
   if (n > 1) row[3] = roughness;
   return {n - finite, has_previous_ && finite == n && change == 0.0};
+}
+
+void MeasuredInput::copy_recent(std::size_t count, std::byte* to) const noexcept {
+  const auto flip = static_cast<std::byte>(flip_of(layout_.type));
+  for (std::size_t age = count; age-- > 0; to += ring_.bytes()) {
+    const std::byte* const from = ring_.row(age);
+    std::transform(from, from + ring_.bytes(), to, [&](std::byte b) { return b ^ flip; });
+  }
 }
 
 MeasuredOutput::MeasuredOutput(const TensorLayout& layout, std::size_t index,

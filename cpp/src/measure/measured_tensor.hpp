@@ -3,8 +3,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <vector>
 
+#include "measure/sample_ring.hpp"
 #include "measure/tensor_sums.hpp"
 #include "selfheal/measure/signal_pass.hpp"
 
@@ -41,10 +41,11 @@ struct InputResult {
   bool repeats;
 };
 
-// One input, and a copy of what it was in the inference before.
+// One input, and copies of what it was in the latest inferences that were kept.
 class MeasuredInput {
  public:
-  MeasuredInput(const TensorLayout& layout, std::size_t index, const TensorSums& sums);
+  MeasuredInput(const TensorLayout& layout, std::size_t index, const TensorSums& sums,
+                std::size_t rows);
 
   std::size_t index() const noexcept { return index_; }
   const TensorLayout& layout() const noexcept { return layout_; }
@@ -53,14 +54,23 @@ class MeasuredInput {
 
   // Writes signals() numbers.
   InputResult measure(const void* tensor, double* row) noexcept;
+  // What was measured is the previous input from now on.
+  void keep() noexcept {
+    ring_.keep();
+    has_previous_ = true;
+  }
   void forget() noexcept { has_previous_ = false; }
 
-  // Of the last inference: its elements (8 bits: u; int16: q), sum and sum of squares (integers).
-  const void* values() const noexcept { return previous_.data(); }
+  // Of what was measured last and not kept yet: its elements (8 bits: u; int16: q), sum and sum of
+  // squares (integers).
+  const void* values() const noexcept { return ring_.next(); }
   std::int64_t sum() const noexcept { return sum_; }
   std::int64_t squares() const noexcept { return squares_; }
 
-  std::size_t memory_bytes() const noexcept { return sizeof *this + previous_.capacity(); }
+  std::size_t rows() const noexcept { return ring_.rows(); }
+  std::size_t memory_bytes() const noexcept { return sizeof *this + ring_.memory_bytes(); }
+  // Copies the latest `count` kept inputs, oldest first, as they came.
+  void copy_recent(std::size_t count, std::byte* to) const noexcept;
 
  private:
   InputResult measure_integers(const void* tensor, double* row) noexcept;
@@ -73,7 +83,7 @@ class MeasuredInput {
   std::size_t signals_;
   double per_element_;
   double per_pair_;
-  std::vector<std::byte> previous_;
+  SampleRing ring_;
   std::int64_t sum_ = 0;
   std::int64_t squares_ = 0;
   bool has_previous_ = false;

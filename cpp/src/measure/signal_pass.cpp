@@ -14,6 +14,7 @@
 #include "measure/class_scores.hpp"
 #include "measure/embedding_signals.hpp"
 #include "measure/measured_tensor.hpp"
+#include "measure/sample_ring.hpp"
 #include "measure/tensor_sums.hpp"
 #include "selfheal/base/argument_error.hpp"
 
@@ -131,6 +132,21 @@ void check(const SignalPlan& plan) {
   }
 }
 
+std::size_t bytes_of(const TensorLayout& layout) noexcept {
+  return layout.elements * detail::bytes_of(layout.type);
+}
+
+// How many inputs are kept.
+std::size_t rows_of_inputs(const SignalPlan& plan) noexcept {
+  std::uint64_t bytes = 0;
+  for (const auto& layout : plan.inputs) bytes += layout ? bytes_of(*layout) : 0;
+  if (bytes == 0 || plan.recent_bytes == 0) return 1;
+  const std::uint64_t few =
+      std::clamp<std::uint64_t>(SignalPass::kFewRecentBytes / bytes, 1, SignalPass::kFewRecent);
+  return static_cast<std::size_t>(
+      std::clamp<std::uint64_t>(plan.recent_bytes / bytes, few, SignalPass::kRecent));
+}
+
 }  // namespace
 
 struct SignalPass::State {
@@ -142,6 +158,10 @@ struct SignalPass::State {
   std::optional<detail::EmbeddingSignals> embedding;
   bool reconstructs = false;
   std::vector<detail::AnswerMemory> answers;  // of the outputs that decide
+  std::optional<detail::SampleRing> embeddings;
+  std::vector<std::int64_t> labels;  // kRecent, or none
+  std::uint64_t count = 0;           // of inferences that were kept
+  std::int64_t label = -1;           // of what was looked at last
   // Where signals are left out: those of a whole row that stay, and the whole row.
   std::vector<std::size_t> kept;
   std::vector<double> whole;
@@ -149,15 +169,22 @@ struct SignalPass::State {
 
 SignalPass::SignalPass(SignalPlan plan, std::string_view backend)
     : state_(std::make_unique<State>(
-          State{backend_of(backend), {}, {}, {}, {}, {}, false, {}, {}, {}})) {
+          State{backend_of(backend), {}, {}, {}, {}, {}, false, {}, {}, {}, 0, -1, {}, {}})) {
   check(plan);
   State& state = *state_;
   const auto name = [&](SignalRole role, std::size_t tensor) {
     state.names.push_back({role, tensor});
   };
+  const std::size_t input_rows = rows_of_inputs(plan);
+  const auto rows_of = [&](const TensorLayout& layout) {
+    const bool is_kept = plan.recent_bytes != 0 && bytes_of(layout) <= kMostRecentBytes;
+    return is_kept ? kRecent : 1;
+  };
+  if (plan.recent_bytes != 0) state.labels.assign(kRecent, -1);
   for (std::size_t i = 0; i < plan.inputs.size(); ++i) {
     if (!plan.inputs[i]) continue;
-    const detail::MeasuredInput& input = state.inputs.emplace_back(*plan.inputs[i], i, state.sums);
+    const detail::MeasuredInput& input =
+        state.inputs.emplace_back(*plan.inputs[i], i, state.sums, input_rows);
     for (const SignalRole role : input.roles()) name(role, i);
   }
   if (plan.classifier) {
@@ -176,10 +203,14 @@ SignalPass::SignalPass(SignalPlan plan, std::string_view backend)
     name(SignalRole::kOutputStd, i);
   }
   for (std::size_t i = 0; i < (plan.classifier ? 1 : plan.outputs.size()); ++i) {
-    if (plan.outputs[i]) state.answers.emplace_back(*plan.outputs[i], i);
+    if (!plan.outputs[i]) continue;
+    const TensorLayout& layout = *plan.outputs[i];
+    state.answers.emplace_back(layout, i, plan.classifier ? rows_of(layout) : 1);
   }
   if (plan.embedding) {
     state.embedding.emplace(plan, state.sums);
+    const std::size_t rows = rows_of(*plan.embedding);
+    if (rows > 1) state.embeddings.emplace(bytes_of(*plan.embedding), rows);
     name(SignalRole::kEmbeddingNorm, 0);
     name(SignalRole::kEmbeddingActive, 0);
     if (!plan.centroids.empty()) name(SignalRole::kEmbeddingDistance, 0);
@@ -211,9 +242,9 @@ SignalPass::~SignalPass() = default;
 std::size_t SignalPass::signals() const noexcept { return state_->names.size(); }
 const std::vector<SignalName>& SignalPass::names() const noexcept { return state_->names; }
 
-PassResult SignalPass::measure(std::span<const void* const> inputs,
-                               std::span<const void* const> outputs, const void* embedding,
-                               std::span<double> row) noexcept {
+PassResult SignalPass::look(std::span<const void* const> inputs,
+                            std::span<const void* const> outputs, const void* embedding,
+                            std::span<double> row) noexcept {
   State& state = *state_;
   if (state.whole.empty()) return measure_all(inputs, outputs, embedding, row.data());
   const PassResult result = measure_all(inputs, outputs, embedding, state.whole.data());
@@ -256,6 +287,15 @@ PassResult SignalPass::measure_all(std::span<const void* const> inputs,
     if (!is_finite) ++result.nonfinite_outputs;
   }
   if (state.embedding) state.embedding->measure(embedding, result.label, to);
+  if (state.embeddings) {
+    std::byte* const copy = state.embeddings->next();
+    if (embedding != nullptr) {
+      std::memcpy(copy, embedding, state.embeddings->bytes());
+    } else {
+      std::memset(copy, 0, state.embeddings->bytes());
+    }
+  }
+  state.label = result.label;
   result.same_answer = !state.answers.empty();
   for (detail::AnswerMemory& answer : state.answers) {
     result.same_answer = answer.repeats(outputs[answer.index()]) && result.same_answer;
@@ -263,9 +303,56 @@ PassResult SignalPass::measure_all(std::span<const void* const> inputs,
   return result;
 }
 
+void SignalPass::keep() noexcept {
+  State& state = *state_;
+  for (detail::MeasuredInput& input : state.inputs) input.keep();
+  for (detail::AnswerMemory& answer : state.answers) answer.keep();
+  if (state.embeddings) state.embeddings->keep();
+  if (!state.labels.empty()) state.labels[state.count % kRecent] = state.label;
+  ++state.count;
+}
+
 void SignalPass::forget() noexcept {
   for (detail::MeasuredInput& input : state_->inputs) input.forget();
   for (detail::AnswerMemory& answer : state_->answers) answer.forget();
+  state_->count = 0;
+}
+
+std::size_t SignalPass::recent() const noexcept {
+  return state_->labels.empty()
+             ? 0
+             : static_cast<std::size_t>(std::min<std::uint64_t>(state_->count, kRecent));
+}
+
+std::size_t SignalPass::recent_inputs() const noexcept {
+  return state_->inputs.empty() ? 0 : std::min(recent(), state_->inputs.front().rows());
+}
+
+bool SignalPass::has_recent_output() const noexcept {
+  return state_->scores && !state_->answers.front().ring().is_in_place();
+}
+
+bool SignalPass::has_recent_embedding() const noexcept { return state_->embeddings.has_value(); }
+
+void SignalPass::copy_recent_input(std::size_t index, std::span<std::byte> to) const noexcept {
+  for (const detail::MeasuredInput& input : state_->inputs) {
+    if (input.index() == index) input.copy_recent(recent_inputs(), to.data());
+  }
+}
+
+void SignalPass::copy_recent_output(std::span<std::byte> to) const noexcept {
+  state_->answers.front().ring().copy(recent(), to.data());
+}
+
+void SignalPass::copy_recent_embedding(std::span<std::byte> to) const noexcept {
+  state_->embeddings->copy(recent(), to.data());
+}
+
+void SignalPass::copy_recent_labels(std::span<std::int64_t> to) const noexcept {
+  const std::size_t count = recent();
+  for (std::size_t i = 0; i < count; ++i) {
+    to[i] = state_->labels[(state_->count - count + i) % kRecent];
+  }
 }
 
 std::size_t SignalPass::memory_bytes() const noexcept {
@@ -273,11 +360,13 @@ std::size_t SignalPass::memory_bytes() const noexcept {
   std::size_t bytes = sizeof *this + sizeof state + state.names.capacity() * sizeof(SignalName) +
                       state.outputs.capacity() * sizeof(detail::MeasuredOutput) +
                       state.kept.capacity() * sizeof(std::size_t) +
-                      state.whole.capacity() * sizeof(double);
+                      state.whole.capacity() * sizeof(double) +
+                      state.labels.capacity() * sizeof(std::int64_t);
   for (const detail::MeasuredInput& input : state.inputs) bytes += input.memory_bytes();
   for (const detail::AnswerMemory& answer : state.answers) bytes += answer.memory_bytes();
   if (state.scores) bytes += state.scores->memory_bytes();
   if (state.embedding) bytes += state.embedding->memory_bytes();
+  if (state.embeddings) bytes += state.embeddings->memory_bytes();
   return bytes;
 }
 

@@ -37,12 +37,13 @@ struct FloatSums {
 
 struct TensorSums {
   std::string_view name;
-  // All sums over n elements, roughness over n - step pairs; `previous` is compared with and then
-  // overwritten (8 bits: with u; int16: with q). 1 <= step; where step >= n there are no pairs.
+  // All sums over n elements, roughness over n - step pairs; `previous` is compared with, and the
+  // elements are copied to `kept` (8 bits: u; int16: q), which may be the same memory. 1 <= step;
+  // where step >= n there are no pairs.
   void (*input8)(const std::uint8_t* x, std::size_t n, std::size_t step, std::uint8_t flip,
-                 std::uint8_t* previous, IntegerSums& sums) noexcept;
-  void (*input16)(const std::int16_t* x, std::size_t n, std::size_t step, std::int16_t* previous,
-                  IntegerSums& sums) noexcept;
+                 const std::uint8_t* previous, std::uint8_t* kept, IntegerSums& sums) noexcept;
+  void (*input16)(const std::int16_t* x, std::size_t n, std::size_t step,
+                  const std::int16_t* previous, std::int16_t* kept, IntegerSums& sums) noexcept;
   // The sum, the squares, and into `high` the elements above `level`.
   void (*output8)(const std::uint8_t* x, std::size_t n, std::uint8_t flip, std::uint8_t level,
                   IntegerSums& sums) noexcept;

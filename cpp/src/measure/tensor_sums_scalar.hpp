@@ -21,7 +21,8 @@ inline std::int32_t distance(T a, T b) noexcept {
 }
 
 inline void input8_scalar(const std::uint8_t* x, std::size_t n, std::size_t step, std::uint8_t flip,
-                          std::uint8_t* previous, IntegerSums& sums) noexcept {
+                          const std::uint8_t* previous, std::uint8_t* kept,
+                          IntegerSums& sums) noexcept {
   for (std::size_t begin = 0; begin < n; begin += kChunk) {
     const std::size_t end = n - begin < kChunk ? n : begin + kChunk;
     const std::size_t pairs_end = step >= n ? begin : (n - step < end ? n - step : end);
@@ -38,7 +39,7 @@ inline void input8_scalar(const std::uint8_t* x, std::size_t n, std::size_t step
       low += u == 0 ? 1U : 0U;
       high += u == 255 ? 1U : 0U;
       change += static_cast<std::uint32_t>(distance(u, previous[i]));
-      previous[i] = u;
+      kept[i] = u;
     }
     for (std::size_t i = begin; i < pairs_end; ++i) {
       rough += static_cast<std::uint32_t>(distance<std::uint8_t>(
@@ -54,7 +55,8 @@ inline void input8_scalar(const std::uint8_t* x, std::size_t n, std::size_t step
 }
 
 inline void input16_scalar(const std::int16_t* x, std::size_t n, std::size_t step,
-                           std::int16_t* previous, IntegerSums& sums) noexcept {
+                           const std::int16_t* previous, std::int16_t* kept,
+                           IntegerSums& sums) noexcept {
   for (std::size_t i = 0; i < n; ++i) {
     const std::int32_t value = x[i];
     sums.sum += value;
@@ -62,7 +64,7 @@ inline void input16_scalar(const std::int16_t* x, std::size_t n, std::size_t ste
     sums.low += value == std::numeric_limits<std::int16_t>::min() ? 1 : 0;
     sums.high += value == std::numeric_limits<std::int16_t>::max() ? 1 : 0;
     sums.change += distance(x[i], previous[i]);
-    previous[i] = x[i];
+    kept[i] = x[i];
   }
   for (std::size_t i = 0; i + step < n; ++i) sums.roughness += distance(x[i + step], x[i]);
 }

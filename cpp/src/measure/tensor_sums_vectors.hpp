@@ -54,9 +54,9 @@ struct Kernels {
   };
 
   static void input8(const std::uint8_t* x, std::size_t n, std::size_t step, std::uint8_t flip,
-                     std::uint8_t* previous, IntegerSums& sums) noexcept {
+                     const std::uint8_t* previous, std::uint8_t* kept, IntegerSums& sums) noexcept {
     if (n < kWidth) {
-      input8_scalar(x, n, step, flip, previous, sums);
+      input8_scalar(x, n, step, flip, previous, kept, sums);
       return;
     }
     const V zero = Isa::splat(0);
@@ -69,7 +69,7 @@ struct Kernels {
       Isa::add_distance(held.sum, value, zero);
       Isa::add_products(held.squares, value, value);
       Isa::add_distance(held.change, value, Isa::load(previous + i));
-      Isa::store(previous + i, value);
+      Isa::store(kept + i, value);
       Isa::count_equal(held.low, value, zero);
       Isa::count_equal(held.high, value, full);
     };
@@ -112,9 +112,8 @@ struct Kernels {
       const V value = Isa::mask(all, mask);
       Isa::add_distance(held.sum, value, zero);
       Isa::add_products(held.squares, value, value);
-      // What lies before the tail has been overwritten by the same values: no change there.
-      Isa::add_distance(held.change, all, Isa::load(previous + from));
-      Isa::store(previous + from, all);
+      Isa::add_distance(held.change, value, Isa::mask(Isa::load(previous + from), mask));
+      Isa::store(kept + from, all);
       V low = zero;
       Isa::count_equal(low, all, zero);
       held.low = Isa::mask(low, mask);
@@ -171,7 +170,8 @@ struct Kernels {
   }
 
   static void input16(const std::int16_t* x, std::size_t n, std::size_t step,
-                      std::int16_t* previous, IntegerSums& sums) noexcept {
+                      const std::int16_t* previous, std::int16_t* kept,
+                      IntegerSums& sums) noexcept {
     constexpr std::size_t kCount = kWidth / 2;
     const V least = Isa::splat16(0x8000);
     const V most = Isa::splat16(0x7FFF);
@@ -190,7 +190,7 @@ struct Kernels {
         Isa::add_distance16(sum, value, least);
         Isa::add_squares16(squares, value);
         Isa::add_distance16(change, value, Isa::load(previous + i));
-        Isa::store(previous + i, value);
+        Isa::store(kept + i, value);
         Isa::count_equal16(low, value, least);
         Isa::count_equal16(high, value, most);
       }
@@ -201,7 +201,7 @@ struct Kernels {
       sums.high += Isa::fold_counts16(high);
     }
     IntegerSums rest;
-    input16_scalar(x + whole, n - whole, n, previous + whole, rest);
+    input16_scalar(x + whole, n - whole, n, previous + whole, kept + whole, rest);
     sums.sum += rest.sum;
     sums.squares += rest.squares;
     sums.low += rest.low;

@@ -330,7 +330,12 @@ def calibrate(
         truth = None if labels is None else _check_labels(labels, classes)
         inner = None if tap is None else session.instance.taps[0]
         extractor = SignalExtractor(
-            session.instance.inputs, session.instance.outputs, kind, inner, ignore=ignore
+            session.instance.inputs,
+            session.instance.outputs,
+            kind,
+            inner,
+            ignore=ignore,
+            recent_bytes=0,
         )
         ignored = _check_ignored(ignore, extractor.measurable)
         rng = np.random.default_rng(seed)

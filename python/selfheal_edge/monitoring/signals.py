@@ -10,13 +10,16 @@ import numpy as np
 
 from selfheal_edge import _core
 from selfheal_edge.monitoring.embedding import Embedding
+from selfheal_edge.monitoring.recent import RecentSamples
 from selfheal_edge.tflite.runtimes.protocol import Array, TensorSpec
 
-__all__ = ["Measurement", "OutputKind", "SignalExtractor"]
+__all__ = ["RECENT_BYTES", "Measurement", "OutputKind", "SignalExtractor"]
 
 OutputKind = Literal["probabilities", "logits"]
 
 _MEASURABLE: Final = frozenset({"int8", "uint8", "int16", "float32"})
+RECENT_BYTES: Final = 512 * 1024
+"""For copies of the latest inputs."""
 _FARTHEST_ZERO: Final = 1 << 15  # beyond any level of these types: what a damaged file says
 
 
@@ -52,7 +55,7 @@ def _layout(spec: TensorSpec) -> _core.TensorLayout | None:
 
 
 class SignalExtractor:
-    """Measure one inference after the other; remembers the previous input.
+    """Measure one inference after the other; keeps the latest.
 
     Parameters
     ----------
@@ -66,6 +69,10 @@ class SignalExtractor:
         Where calibration found the classes in it; None before calibration.
     ignore
         Names of signals to leave out; those that are not there anyway may be named.
+    recent_bytes
+        For copies of the latest inputs: those of 8 to 256 inferences are kept, or as many as fit in
+        2 MiB where 8 do not, and one at least. 0: nothing is kept but the previous input and
+        answer, and `recent` is empty.
 
     Notes
     -----
@@ -73,8 +80,8 @@ class SignalExtractor:
     and entropy of a classifier's output; of any other model's the reconstruction error, where
     output 0 has the shape of input 0, and mean and spread of every output; norm, active share and
     distance to the class of an embedding. `SignalPass` says how each is computed. Tensors that are
-    not int8, uint8, int16 or float32, or that have no element, are not measured. Holds one copy of
-    the inputs. One thread at a time.
+    not int8, uint8, int16 or float32, or that have no element, are not measured. One thread at a
+    time.
     """
 
     def __init__(
@@ -85,6 +92,7 @@ class SignalExtractor:
         tap: TensorSpec | None = None,
         embedding: Embedding | None = None,
         ignore: Collection[str] = (),
+        recent_bytes: int = RECENT_BYTES,
     ) -> None:
         measured_inputs = [_layout(spec) for spec in inputs]
         measured_outputs = [_layout(spec) for spec in outputs]
@@ -108,11 +116,17 @@ class SignalExtractor:
             centroids=centroids,
             precision=precision,
             class_scales=scales,
+            recent_bytes=recent_bytes,
         )
         self.core: _core.SignalPass = signal_pass()
         """The pass itself."""
         self.tap = -1 if inner is None else 0
         """Which of an instance's taps is the embedding; -1: none."""
+        self._input_shapes = [
+            spec.shape[1:] if spec.shape[:1] == (1,) else spec.shape
+            for spec, layout in zip(inputs, measured_inputs, strict=True)
+            if layout is not None
+        ]
         self._output_sizes = [int(np.prod(spec.shape, dtype=np.int64)) for spec in outputs]
         several = {
             "input": (inputs, sum(m is not None for m in measured_inputs) > 1),
@@ -133,12 +147,28 @@ class SignalExtractor:
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes of the remembered inputs, the tables and the centroids."""
+        """Bytes of the latest inferences, the tables and the centroids."""
         return self.core.memory_bytes() + self._row.nbytes
 
     def forget(self) -> None:
-        """Forget the previous input and answer: the next ones repeat nothing."""
+        """Forget all inferences: the next one repeats nothing."""
         self.core.forget()
+
+    def recent(self) -> RecentSamples:
+        """Copy what is kept of the latest inferences; to be called under the inference lock.
+
+        An inference is kept when the monitor is given it, right before that.
+        """
+        inputs, outputs, embeddings, labels = self.core.recent()
+        return RecentSamples(
+            tuple(
+                rows.reshape(len(rows), *shape)
+                for rows, shape in zip(inputs, self._input_shapes, strict=True)
+            ),
+            outputs,
+            embeddings,
+            labels,
+        )
 
     def measure(
         self, inputs: Sequence[Array], outputs: Sequence[Array], taps: Sequence[Array] = ()

@@ -101,6 +101,8 @@ struct SignalPlan {
   std::size_t classes = 0;
   /// Signals to leave out of the rows; one that is not measured anyway may be named.
   std::vector<SignalName> left_out;
+  /// Bytes for copies of the latest inputs; 0: nothing is kept but the previous input and answer.
+  std::size_t recent_bytes = std::size_t{512} << 10U;
 };
 
 /// "input_mean", "input_std" and so on.
@@ -142,11 +144,22 @@ struct PassResult {
 ///     "neon"      aarch64
 ///     "portable"  anything
 ///
+/// The copies of inputs and answers that are compared with the next ones are kept for a while, as
+/// raw elements, so that questions can be asked of them after an alarm: measured inputs of as many
+/// inferences as fit in recent_bytes, at least kFewRecent (as many as fit in 2 MiB where these are
+/// larger, but one) and at most kRecent; output 0 of a classifier and the embedding, each of at
+/// most kMostRecentBytes, and the labels, of kRecent.
+///
 /// measure: with AVX2 about 0.05 ns an element of 8 bits, 25 ns for twelve classes; noexcept, no
-/// allocation. Bytes: memory_bytes(), mainly a copy of every measured input and output, the
-/// centroids of known classes, and 6 KiB of tables. One object, one thread.
+/// allocation. Bytes: memory_bytes(), mainly what is kept of the latest inferences, the centroids
+/// of known classes, and 6 KiB of tables. One object, one thread.
 class SignalPass {
  public:
+  static constexpr std::size_t kRecent = 256;              ///< inferences; a power of two
+  static constexpr std::size_t kFewRecent = 8;             ///< inputs
+  static constexpr std::size_t kMostRecentBytes = 4096;    ///< of one output or embedding
+  static constexpr std::size_t kFewRecentBytes = 2 << 20;  ///< that kFewRecent inputs may take
+
   /// Throws std::invalid_argument naming a member of the plan. `backend`: a name out of
   /// backends(); empty: the fastest.
   explicit SignalPass(SignalPlan plan, std::string_view backend = {});
@@ -158,15 +171,38 @@ class SignalPass {
   std::size_t signals() const noexcept;
   const std::vector<SignalName>& names() const noexcept;
 
-  /// Measures one inference into `row`, of signals() numbers. `inputs` and `outputs` hold one
-  /// pointer per tensor of the plan; those that are not measured are not looked at. An output that
-  /// is nullptr (no elements this time) measures as NaN. `embedding`: nullptr without one.
+  /// Measures one inference into `row`, of signals() numbers, and keeps it. `inputs` and `outputs`
+  /// hold one pointer per tensor of the plan; those that are not measured are not looked at. An
+  /// output that is nullptr (no elements this time) measures as NaN. `embedding`: nullptr without
+  /// one.
   PassResult measure(std::span<const void* const> inputs, std::span<const void* const> outputs,
-                     const void* embedding, std::span<double> row) noexcept;
+                     const void* embedding, std::span<double> row) noexcept {
+    const PassResult result = look(inputs, outputs, embedding, row);
+    keep();
+    return result;
+  }
+  /// Measures one inference; keep() then makes it the previous one. One that is not kept leaves no
+  /// trace (where a single input is kept, its copy).
+  PassResult look(std::span<const void* const> inputs, std::span<const void* const> outputs,
+                  const void* embedding, std::span<double> row) noexcept;
+  void keep() noexcept;
 
-  /// Forgets the previous inputs and outputs: the next ones repeat nothing and have changed from
-  /// nothing.
+  /// Forgets all inferences: the next one repeats nothing and has changed from nothing.
   void forget() noexcept;
+
+  /// How many of the latest inferences are kept, at most kRecent; 0 without recent_bytes.
+  std::size_t recent() const noexcept;
+  /// Of how many of these the inputs are; at most recent().
+  std::size_t recent_inputs() const noexcept;
+  bool has_recent_output() const noexcept;
+  bool has_recent_embedding() const noexcept;
+  /// Copies rows of raw elements, oldest first: recent_inputs() of input `index` of the plan, which
+  /// is measured; recent() of output 0, of the embedding (zeros where there was none), and labels.
+  void copy_recent_input(std::size_t index, std::span<std::byte> to) const noexcept;
+  void copy_recent_output(std::span<std::byte> to) const noexcept;
+  void copy_recent_embedding(std::span<std::byte> to) const noexcept;
+  void copy_recent_labels(std::span<std::int64_t> to) const noexcept;
+
   std::size_t memory_bytes() const noexcept;
 
   /// Backends that this build has and this CPU can run, fastest first.
