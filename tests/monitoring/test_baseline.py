@@ -39,7 +39,13 @@ def test_round_trip(digits_baseline: she.Baseline, tmp_path: Path, key: bytes | 
     loaded = she.Baseline.load(path, key=key)
     assert equal(loaded, digits_baseline)
     for field in dataclasses.fields(digits_baseline):
-        if field.name not in ("references", "known_answers", "embedding", "signed"):
+        if field.name not in (
+            "references",
+            "known_answers",
+            "embedding",
+            "correctness",
+            "signed",
+        ):
             assert getattr(loaded, field.name) == getattr(digits_baseline, field.name)
     assert loaded.signed is (key is not None)
     assert loaded.embedding is not None
@@ -48,6 +54,10 @@ def test_round_trip(digits_baseline: she.Baseline, tmp_path: Path, key: bytes | 
     assert loaded.embedding.classes.tolist() == list(range(10))
     assert np.array_equal(loaded.embedding.centroids, digits_baseline.embedding.centroids)
     assert np.array_equal(loaded.embedding.precision, digits_baseline.embedding.precision)
+    assert loaded.correctness is not None
+    assert digits_baseline.correctness is not None
+    for name, array in digits_baseline.correctness.to_arrays().items():
+        assert np.array_equal(loaded.correctness.to_arrays()[name], array)
     rng = np.random.default_rng(0)
     for name, reference in digits_baseline.references.items():
         for x in rng.uniform(reference.lowest - 1, reference.highest + 1, 50):

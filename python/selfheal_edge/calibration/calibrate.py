@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from selfheal_edge import _core
+from selfheal_edge.calibration.correctness import (
+    SAMPLES,
+    Judged,
+    fit_correctness,
+    judge_changes,
+)
 from selfheal_edge.calibration.known_answers import Reservoir, choose_inputs
 from selfheal_edge.errors import ModelFormatError
 from selfheal_edge.monitoring.baseline import Baseline, KnownAnswers
+from selfheal_edge.monitoring.correctness import CorrectnessModel, read_answers
 from selfheal_edge.monitoring.embedding import Embedding, find_embedding, fit_classes
 from selfheal_edge.monitoring.interval import predictions
 from selfheal_edge.monitoring.sensor_limits import SensorLimits, flat_limit, run_limit
@@ -33,6 +41,7 @@ __all__ = ["calibrate", "output_kind"]
 
 _MIN_SAMPLES: Final = 50
 _KNOWN_ANSWERS: Final = 4
+_LABELLED: Final = 1  # a stream of random numbers of its own
 _ALARMS: Final = ("input_flat", "input_repeats", "output_frozen")
 """What can be left out beside signals."""
 
@@ -95,6 +104,8 @@ class _Observed(NamedTuple):
     values: npt.NDArray[np.float64]
     predicted: npt.NDArray[np.int64]
     inside: list[Array]
+    answers: list[Array]
+    """Output 0 of a classifier whose labels are known; else none."""
     repeats: npt.NDArray[np.bool_]
     same_answer: npt.NDArray[np.bool_]
 
@@ -104,12 +115,13 @@ def _observe(
     extractor: SignalExtractor,
     inputs: Any,
     truth: npt.NDArray[np.int64] | None,
-    sample: Reservoir,
+    samples: Sequence[Reservoir],
 ) -> _Observed:
     """Run the calibration."""
     values = array("d")
     predicted = array("q")
     inside: list[Array] = []
+    answers: list[Array] = []
     repeats = array("b")
     same = array("b")
     for batch in _batches(session, inputs):
@@ -125,7 +137,10 @@ def _observe(
             same.append(measured.same_answer)
             predicted.append(-1 if measured.label is None else measured.label)
             inside += [tensor.reshape(-1) for tensor in tapped]
-            sample.offer(row)
+            if truth is not None:
+                answers.append(outputs[0].reshape(-1).copy())
+            for sample in samples if truth is not None else samples[:1]:
+                sample.offer(row)
     _check_size(len(predicted), truth)
     signals = np.frombuffer(values, np.float64) if values else np.empty(0)
     shape = len(predicted), len(extractor.names)
@@ -133,6 +148,7 @@ def _observe(
         signals.reshape(shape),
         np.frombuffer(predicted, np.int64),
         inside,
+        answers,
         np.frombuffer(repeats, np.bool_),
         np.frombuffer(same, np.bool_),
     )
@@ -177,6 +193,28 @@ def _supported(
                 f"a reference rests on {_MIN_SAMPLES} or more"
             )
     return kept, left_out
+
+
+def _correctness(
+    session: Session,
+    embedding: Embedding | None,
+    observed: _Observed,
+    distances: npt.NDArray[np.float64],
+    truth: npt.NDArray[np.int64] | None,
+    labelled: Reservoir,
+) -> CorrectnessModel | None:
+    """Learn how likely answers are right; the distances are those of samples that are new."""
+    kind = output_kind(session)
+    if truth is None or kind is None:
+        return None
+    rng = labelled.rng
+    answers = read_answers(np.stack(observed.answers), session.instance.outputs[0], kind)
+    with np.errstate(divide="ignore"):
+        away = np.log(np.maximum(distances, 1e-6))
+    clean = Judged(replace(answers, log_distance=away), answers.labels == truth)
+    chosen = truth[labelled.numbers]
+    changed = judge_changes(session, kind, embedding, labelled.held, chosen, rng)
+    return fit_correctness(clean, changed, rng)
 
 
 def _check_size(samples: int, truth: npt.NDArray[np.int64] | None) -> None:
@@ -226,7 +264,8 @@ def calibrate(
     - a signal that changes for good reasons, such as a counter among the inputs: `ignore`;
     - a recurrent model whose samples are not one stream: ``state="reset"``;
     - a model with open axes: `shapes`;
-    - accuracy in `Baseline.accuracy`, and centroids of true classes: `labels`.
+    - accuracy in `Baseline.accuracy`, estimates of it while the model serves, and centroids of true
+      classes: `labels`.
 
     Parameters
     ----------
@@ -240,9 +279,9 @@ def calibrate(
         inputs; or an iterable of samples, such as a generator, of which one at a time is held.
         A thousand and more make alarms sharper.
     labels
-        Their classes, shape (n,), integers: for the accuracy, and for where the classes lie in the
-        embedding. Without them a sample belongs to the class that the model names. A single
-        sigmoid has the classes 0 and 1.
+        Their classes, shape (n,), integers: for the accuracy, for what `Health.performance` can
+        tell of it later, and for where the classes lie in the embedding. Without them a sample
+        belongs to the class that the model names. A single sigmoid has the classes 0 and 1.
     false_alarm_interval
         How many predictions shall lie, on average and at least, between two false alarms of all
         signals together; or a duration such as ``"30 d"`` together with `rate_hz`.
@@ -290,8 +329,10 @@ def calibrate(
     -----
     Cost: three inferences per input, and one child process that probes the file. Two of the three,
     at most 2048, go into choosing the known answers: inputs that notice most of single flips of
-    weight bits, which are tried on this session's own copy of the weights. Memory: a batch of reals
-    for a quantised model is held quantised as well; of an iterable 32 samples are held.
+    weight bits, which are tried on this session's own copy of the weights. With `labels`, 2040 more
+    at most: 24 harmless changes of up to 85 inputs show how confidence decays. Memory: a
+    batch of reals for a quantised model is held quantised as well; of an iterable 32 samples are
+    held, with `labels` 117.
 
     Examples
     --------
@@ -340,10 +381,14 @@ def calibrate(
         ignored = _check_ignored(ignore, extractor.measurable)
         rng = np.random.default_rng(seed)
         sample = Reservoir(rng)
-        observed = _observe(session, extractor, inputs, truth, sample)
+        labelled = Reservoir(
+            np.random.default_rng(None if seed is None else (seed, _LABELLED)), SAMPLES
+        )
+        observed = _observe(session, extractor, inputs, truth, (sample, labelled))
         predicted = observed.predicted
         signals = dict(zip(extractor.names, observed.values.T, strict=True))
         found: Embedding | None = None
+        distances = np.full(len(predicted), np.nan)
         if tap is not None and inner is not None:
             members = predicted if truth is None else truth
             found, distances = fit_classes(
@@ -365,6 +410,7 @@ def calibrate(
             output_kind=kind,
             references={name: _core.Reference(column) for name, column in signals.items()},
             embedding=found,
+            correctness=_correctness(session, found, observed, distances, truth, labelled),
             limits=limits,
             known_answers=KnownAnswers(questions, answers),
             built_sha256=session.copy.model.sha256,

@@ -78,30 +78,36 @@ def choose_questions(
 
 
 class Reservoir:
-    """A uniform random sample of at most 32 inputs of a stream, held as copies.
+    """A uniform random sample of a stream's inputs, held as copies.
 
     Parameters
     ----------
     rng
         Draws them.
+    most
+        How many to hold.
     """
 
-    def __init__(self, rng: np.random.Generator) -> None:
-        self._rng = rng
+    def __init__(self, rng: np.random.Generator, most: int = _CANDIDATES) -> None:
+        self.rng = rng
+        self._most = most
         self.seen = 0
         """Inputs that came by."""
         self.held: list[list[Array]] = []
         """Those that are in the sample."""
+        self.numbers: list[int] = []
+        """Which inputs of the stream they are, from 0."""
 
     def offer(self, inputs: Sequence[Array]) -> None:
         """Take the next input of the stream: keep it or not."""
         self.seen += 1
         place = len(self.held)
-        if place == _CANDIDATES:
-            place = int(self._rng.integers(self.seen))
-            if place >= _CANDIDATES:
+        if place == self._most:
+            place = int(self.rng.integers(self.seen))
+            if place >= self._most:
                 return
         self.held[place : place + 1] = [[array.copy() for array in inputs]]
+        self.numbers[place : place + 1] = [self.seen - 1]
 
 
 def choose_inputs(

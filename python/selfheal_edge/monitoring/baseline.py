@@ -16,6 +16,7 @@ import numpy as np
 from selfheal_edge import _core
 from selfheal_edge.errors import BaselineFormatError, BaselineMismatchError
 from selfheal_edge.hashing import equal_secrets, sha256
+from selfheal_edge.monitoring.correctness import CorrectnessModel
 from selfheal_edge.monitoring.embedding import Embedding
 from selfheal_edge.monitoring.promise import chart_names
 from selfheal_edge.monitoring.sensor_limits import SensorLimits
@@ -88,6 +89,8 @@ class Baseline:
     """Of our copy of the file, which is what a runtime is given."""
     embedding: Embedding | None = None
     """Which inner tensor is read as well, and where the classes lie in it."""
+    correctness: CorrectnessModel | None = None
+    """How likely its answers are right; None without labels."""
     tried_kernels: tuple[TrialName, ...] = ()
     """Kernels with which the copy was tried in a child process, where `fingerprint` says. A file
     brings them only where it was signed, or where this device wrote it."""
@@ -216,6 +219,9 @@ class Baseline:
         if self.embedding is not None:
             for part in _EMBEDDING_ARRAYS:
                 arrays[f"embedding/{part}"] = getattr(self.embedding, part)
+        if self.correctness is not None:
+            for part, array in self.correctness.to_arrays().items():
+                arrays[f"correctness/{part}"] = array
         for what, rows in (("in", self.known_answers.inputs), ("out", self.known_answers.outputs)):
             for i, row in enumerate(rows):
                 for j, array in enumerate(row):
@@ -267,6 +273,7 @@ class Baseline:
                     for name in fields["signals"]
                 },
                 embedding=_embedding(fields["embedding"], arrays),
+                correctness=_correctness(arrays),
                 limits=_limits(fields["limits"]),
                 left_out={str(k): str(v) for k, v in dict(fields["left_out"]).items()},
                 built_sha256=str(fields["built_sha256"]),
@@ -372,6 +379,12 @@ def _embedding(tensor: int | None, arrays: Mapping[str, Array]) -> Embedding | N
     if tensor is None:
         return None
     return Embedding(int(tensor), *(arrays[f"embedding/{part}"] for part in _EMBEDDING_ARRAYS))
+
+
+def _correctness(arrays: Mapping[str, Array]) -> CorrectnessModel | None:
+    start = "correctness/"
+    parts = {name[len(start) :]: array for name, array in arrays.items() if name.startswith(start)}
+    return CorrectnessModel.from_arrays(parts) if parts else None
 
 
 def _rows(
