@@ -45,7 +45,7 @@ ARROWS: dict[str, frozenset[str]] = {
         "monitoring concurrency tflite",
         "model": "loop health weights policy diagnosis repair store integrity monitoring "
         "concurrency tflite",
-        "redteam": "model weights tflite",
+        "redteam": "model weights causes tflite",
         "cli": "redteam model calibration health policy causes integrity store tflite assets",
     }.items()
 }
