@@ -112,7 +112,8 @@ py::object quick_predict(const py::type& cls, py::object slow, const std::string
 }
 
 py::object quick_infer(const py::type& cls, py::object slow, const std::string& attribute) {
-  return join<kInfer>(cls, std::move(slow), attribute, "infer", "infer($self, x)\n--\n\n");
+  return join<kInfer>(cls, std::move(slow), attribute, "infer",
+                      "infer($self, x, context=None)\n--\n\n");
 }
 
 std::unique_ptr<PythonEngine> make_engine(py::object run, py::object tapped,
@@ -225,7 +226,7 @@ void bind_hot_path(py::module_& m) {
       "Make a method `predict(x, out=None)` of a class that tries the HotPath which its instances "
       "have as `attribute` before it calls `slow`.");
   m.def("quick_infer", &quick_infer, py::arg("cls"), py::arg("slow"), py::arg("attribute"),
-        "Make a method `infer(x)` likewise.");
+        "Make a method `infer(x, context=None)` likewise, of a single argument.");
   m.def("coarse_seconds", &selfheal::runtime::coarse_seconds,
         "Seconds of the monotonic clock that a HotPath reads without one of its own.");
 

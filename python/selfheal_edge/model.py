@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
+import numpy.typing as npt
 
 from selfheal_edge import _core
 from selfheal_edge.concurrency.locks import ModelLock
@@ -335,13 +336,19 @@ class SelfHealingModel:
         np.copyto(out, served)
         return out
 
-    def infer(self, x: Tensors) -> Prediction | Predictions:
+    def infer(
+        self, x: Tensors, context: Mapping[str, float] | None = None
+    ) -> Prediction | Predictions:
         """Return the model's answer with what the guard makes of it.
 
         Parameters
         ----------
         x
             As `predict`.
+        context
+            What is known beside the inputs, such as ``{"temperature": 61.0}``: at most eight finite
+            numbers by name, of all samples of a batch alike. It is kept with the latest 256
+            predictions (`context`), as evidence of why an alarm was raised.
 
         Returns
         -------
@@ -357,11 +364,12 @@ class SelfHealingModel:
 
         Notes
         -----
-        Costs what `predict` does and half a microsecond.
+        Costs what `predict` does and half a microsecond; with a context some 30 µs more, and other
+        threads wait for the whole batch.
         """
         # What the hot path, which is asked first, did not take.
         batch, names = self._read(x)
-        found = self._serving.infer(batch)
+        found = self._serving.infer(batch, context)
         return dataclasses.replace(found, output=renamed(found.output, names)) if names else found
 
     def _read(self, x: Tensors) -> tuple[Batch, Mapping[str, str]]:
@@ -370,6 +378,15 @@ class SelfHealingModel:
         skip = self._policy.nonfinite == "skip"
         x, names = self._session.names.inward(x)
         return read_batch(self._session.instance.inputs, x, skip_nonfinite=skip), names
+
+    @property
+    def context(self) -> dict[str, npt.NDArray[np.float64]]:
+        """What the latest predictions, at most 256, came with: by name one value for each.
+
+        Oldest first; NaN for a prediction that came without.
+        """
+        with self._inference_lock:
+            return self._serving.context.latest(self._hot.number)
 
     def reset_state(self) -> None:
         """Start the state of a recurrent model anew, as at the beginning of a sequence.

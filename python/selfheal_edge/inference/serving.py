@@ -13,6 +13,7 @@ import numpy as np
 from selfheal_edge import _core
 from selfheal_edge.concurrency.locks import ModelLock
 from selfheal_edge.health import Prediction, Predictions
+from selfheal_edge.inference.context import ContextLog, read_context
 from selfheal_edge.inference.incident import Incident
 from selfheal_edge.integrity.guarded_image import describe_findings
 from selfheal_edge.integrity.weights import Weights
@@ -137,6 +138,8 @@ class Serving:
             heals=at_once,
         )
         """What `SelfHealingModel.predict` and `infer` try first."""
+        self.context = ContextLog()
+        """What the latest predictions came with."""
         self.on_spare = False
         """Whether the spare serves, which was proven sound."""
         self.guard()
@@ -190,8 +193,18 @@ class Serving:
         answer: Answer = self._served(batch, records=False)
         return self._real(answer) if self._wants_reals(batch) else answer
 
-    def infer(self, batch: Batch) -> Prediction | Predictions:
-        """Serve likewise; return the answers with what the guard makes of them."""
+    def infer(self, batch: Batch, context: object = None) -> Prediction | Predictions:
+        """Serve likewise; return the answers with what the guard makes of them.
+
+        With a context under one lock, so that it is known when one of them raises an alarm.
+        """
+        if context is not None and (values := read_context(context)):
+            with self._inference_lock:
+                self.context.begin(self.hot.number + 1, batch.size, values)
+                try:
+                    return self.infer(batch)
+                finally:
+                    self.context.end(self.hot.number)
         found: Prediction | Predictions = self._served(batch, records=True)
         if self._wants_reals(batch):
             return dataclasses.replace(found, output=self._real(found.output))
