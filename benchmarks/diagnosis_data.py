@@ -241,11 +241,11 @@ def _sources() -> bytes:
     return total.digest()
 
 
-def _seed(*parts: object) -> int:
+def seed_of(*parts: object) -> int:
     return zlib.crc32("/".join(map(str, parts)).encode())
 
 
-def _crafted(
+def attacked_pool(
     task: Task, scenario: Scenario, level: int, seed: int, ask: Unguarded, folder: Path | None
 ) -> Crafted:
     """Attack the pool, or read how it was attacked before."""
@@ -257,7 +257,7 @@ def _crafted(
         if path.exists():
             with np.load(path) as kept:
                 return Crafted(kept["inputs"], kept["flipped"], float(kept["strength"]))
-    rng = np.random.default_rng(_seed(scenario.name, level, seed))
+    rng = np.random.default_rng(seed_of(scenario.name, level, seed))
     low, high = scenario.strengths
     strength = low + (high - low) * (level + 0.5) / LEVELS
     crafted = craft(scenario, task.domain, task.pool_x, ask, rng, strength)
@@ -307,7 +307,7 @@ def streams(
             count = per_scenario if isinstance(per_scenario, int) else per_scenario(scenario)
             kept: dict[int, Crafted] = {}
             for n in range(count):
-                rng = np.random.default_rng(_seed(name, scenario.name, n, seed))
+                rng = np.random.default_rng(seed_of(name, scenario.name, n, seed))
                 if scenario.name in drifts:
                     yield _real_stream(scenario, drifts[scenario.name], task, rng)
                     continue
@@ -317,7 +317,7 @@ def streams(
                 if scenario.is_crafted:
                     level = n // len(shares) % LEVELS
                     if level not in kept:
-                        kept[level] = _crafted(task, scenario, level, seed, ask, folder)
+                        kept[level] = attacked_pool(task, scenario, level, seed, ask, folder)
                     crafted = kept[level]
                 yield stream(
                     scenario, task.domain, task.pool_x, rng,

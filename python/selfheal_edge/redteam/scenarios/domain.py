@@ -19,6 +19,8 @@ KINDS: Final[tuple[InputKind, ...]] = ("image", "spectrogram", "vector")
 _COLOURS: Final = (1, 3, 4)
 _SQUARE: Final = 2.5
 """Two axes of a ratio beyond this are time and frequency."""
+_DEVIATIONS: Final = 2.5
+"""What a strength of 1 is, where the range is that of a few outliers."""
 _FLOOR: Final = 0.1
 """The least spread of an element, as a share of the median one: columns may be blank."""
 
@@ -62,7 +64,8 @@ class Domain:
         The least and the greatest real value seen: of an image over all, of a spectrogram for each
         frequency, of a vector for each feature.
     unit : ndarray of float64
-        What a strength of 1 means, alike: an image's range, otherwise the standard deviation.
+        What a strength of 1 means, alike: an image's range, otherwise 2.5 standard deviations, as an
+        image's range has them.
     centre : ndarray of float64
         Means, alike.
     is_channels_first : bool
@@ -134,7 +137,7 @@ class Domain:
         over = None if found == "image" else (0, 1) if found == "spectrogram" else (0,)
         low, high = np.min(real, over), np.max(real, over)
         sd = np.std(real, over)
-        unit = np.asarray(high - low if found == "image" else sd)
+        unit = np.asarray(high - low if found == "image" else _DEVIATIONS * sd)
         floor = _FLOOR * float(np.median(unit[unit > 0])) if np.any(unit > 0) else 1.0
         return cls(
             found, shape, given.dtype, scale, zero_point,

@@ -24,8 +24,8 @@ def _noise_floor(real: Real, setting: Setting) -> Real:
     domain = setting.domain
     room = domain.centre - domain.low
     level = domain.low + np.minimum(setting.column(real), 1.0) * room
-    floor = level + 0.15 * domain.unit * setting.rng.normal(size=real.shape)
-    width = 0.25 * domain.unit
+    floor = level + 0.06 * domain.unit * setting.rng.normal(size=real.shape)
+    width = 0.1 * domain.unit
     return np.asarray(width * np.logaddexp(real / width, floor / width))
 
 
@@ -72,10 +72,10 @@ def _scenarios(
 
 
 DRIFT_ACOUSTICS: Final = (
-    *_scenarios("tilt", _tilt, (0.5, 1.2)),
+    *_scenarios("tilt", _tilt, (0.2, 0.5)),
     *_scenarios("noise floor", _noise_floor, (0.4, 0.9)),
     *_scenarios("reverberation", _reverberation, (0.4, 0.8)),
-    *_scenarios("level", _level, (0.4, 1.0), light=True),
+    *_scenarios("level", _level, (0.2, 0.5), light=True),
     *_scenarios("tempo", _tempo, (0.15, 0.35)),
 )
 """A level that changes at once is a gain of the microphone as well: either is right there."""

@@ -66,8 +66,8 @@ def _scenarios(kind: str, change: Change, strengths: tuple[float, float]) -> lis
 
 DRIFT_AGEING: Final = (
     *_scenarios("own gains", _own_gains, (0.2, 0.5)),
-    *_scenarios("own offsets", _own_offsets, (0.3, 0.8)),
-    *_scenarios("together", _together, (0.3, 0.8)),
+    *_scenarios("own offsets", _own_offsets, (0.12, 0.35)),
+    *_scenarios("together", _together, (0.12, 0.35)),
     *_scenarios("lost response", _ageing, (0.1, 0.3)),
     *_scenarios("crosstalk", _mixing, (0.3, 0.7)),
 )

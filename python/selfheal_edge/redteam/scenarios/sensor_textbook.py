@@ -113,7 +113,7 @@ SENSOR_TEXTBOOK: Final = (
     _scenario("clipped", _clipped, (0.3, 0.6)),
     _scenario("dropped", _dropped, (0.2, 0.5)),
     _scenario("one channel", _dead_channel, name="dead channel"),
-    _scenario("one channel", _offset_channel, (0.5, 1.5), name="channel with an offset"),
+    _scenario("one channel", _offset_channel, (0.3, 0.8), name="channel with an offset"),
     _scenario("swapped", _swapped),
     _scenario("noisy", _noisy, (0.25, 0.6), either=True),
     _scenario("gain", _gain, (1.5, 2.5), either=True),

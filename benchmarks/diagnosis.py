@@ -1,0 +1,287 @@
+"""Diagnoses of streams with a known cause: who is named, how often rightly, and how soon.
+
+Each case is a model opened anew, 128 samples of normal operation that calibration did not see, and
+256 of a scenario, served one after the other. Figures are given an alarm, and the share of alarms
+stands beside them; what is said is read 32 and 128 predictions after the onset. What an attacker
+hides best (patches, universal and adaptive ones, small shares of the stream) is printed first.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, cast
+
+import numpy as np
+
+import diagnosis_data as data
+import harness
+import selfheal_edge as she
+from diagnosis_data import Name
+from selfheal_edge.causes import Cause
+from selfheal_edge.redteam.scenarios.observed import HORIZONS, Observed, observe
+from selfheal_edge.redteam.scenarios.scenario import Part, Scenario
+from selfheal_edge.redteam.scenarios.score import (
+    COLUMNS,
+    ROWS,
+    Matrix,
+    adaptable_share,
+    confusion,
+    is_hard_attack,
+    slander_share,
+    unknown_share,
+)
+from selfheal_edge.redteam.scenarios.streams import Stream, stream
+from selfheal_edge.redteam.scenarios.unguarded import Unguarded
+
+CASES: Final = 300
+INTERVAL: Final = 100_000
+"""Predictions between two false alarms."""
+LATE: Final = HORIZONS[-1]
+HIDDEN_PART: Final = 6
+"""Cases of each attack that hides, as a part of `--cases`."""
+FEW: Final = 0.05
+LONG: Final = 1000
+NAMED_RIGHT: Final = 200
+
+
+def served(task: data.Task, baseline: she.Baseline, one: Stream, seed: int) -> Observed:
+    heard: list[Any] = []
+    with she.SelfHealingModel(task.model, baseline, seed=seed, on_event=heard.append) as model:
+        return observe(model, heard, one)
+
+
+def per_scenario(found: Sequence[Scenario], cases: int) -> Callable[[Scenario], int]:
+    """Return how many streams of each scenario make `cases` of each cause."""
+
+    def group(scenario: Scenario) -> str:
+        return f"{scenario.cause} {is_hidden(scenario)}"
+
+    def is_hidden(scenario: Scenario) -> bool:
+        return is_hard_attack(Observed(scenario, 1.0, 1.0, None, False, None, None, {}, None))
+
+    sizes = Counter(map(group, found))
+
+    def count(scenario: Scenario) -> int:
+        if is_hidden(scenario):
+            return max(2, cases // HIDDEN_PART)
+        return max(2, -(-cases // sizes[group(scenario)]))
+
+    return count
+
+
+def run(name: Name, part: Part, cases: int, seed: int, folder: Path | None) -> list[Observed]:
+    """Serve all streams of one task."""
+    task = data.load(name)
+    baseline = she.calibrate(
+        task.model, task.calibration_x, seed=seed, false_alarm_interval=INTERVAL
+    )
+    found = data.scenarios_of(name, part)
+    count = per_scenario(found, cases)
+    seen: list[Observed] = []
+    for n, one in enumerate(data.streams(name, part, count, seed, folder=folder)):
+        seen.append(served(task, baseline, one, seed))
+        if sys.stderr.isatty() or n % 500 == 0:
+            print(f"\r{name}: {n + 1} streams", end="", file=sys.stderr, flush=True)
+    few = {s.name: max(2, cases // HIDDEN_PART) for s in found if s.is_crafted}
+    for one in data.streams(
+        name, part, lambda s: few[s.name], seed + 1, folder=folder, shares=data.LOW_SHARES,
+        only=lambda s: s.name in few and s.family in ("attack, square", "attack, sign"),
+    ):  # fmt: skip
+        seen.append(served(task, baseline, one, seed))
+    print(file=sys.stderr)
+    return seen
+
+
+def few_crafted(name: Name, runs: int, seed: int, folder: Path | None) -> dict[str, float]:
+    """Return the share of long streams with 5 % crafted samples that raise an alarm, by attack."""
+    task = data.load(name)
+    baseline = she.calibrate(
+        task.model, task.calibration_x, seed=seed, false_alarm_interval=INTERVAL
+    )
+    wanted = [s for s in data.scenarios_of(name, "measured") if s.is_crafted]
+    found: dict[str, float] = {}
+    with Unguarded(task.model) as ask:
+        for scenario, share in [(wanted[0], 0.0), *((s, FEW) for s in wanted)]:
+            crafted = data.attacked_pool(task, scenario, 0, seed, ask, folder)
+            alarms = 0
+            for n in range(runs):
+                rng = np.random.default_rng(data.seed_of(name, scenario.name, n, seed, "few"))
+                one = stream(
+                    scenario, task.domain, task.pool_x, rng,
+                    changed=LONG, share=share, crafted=crafted,
+                )  # fmt: skip
+                alarms += served(task, baseline, one, seed).alarm_after is not None
+            found[scenario.name if share else "nothing crafted"] = alarms / runs
+    return found
+
+
+def mean(values: Sequence[bool]) -> float:
+    return float(np.mean(values)) if values else math.nan
+
+
+def median(values: Sequence[float | None]) -> float:
+    known = [v for v in values if v is not None]
+    return float(np.median(known)) if known else math.nan
+
+
+def rows_of(name: str, seen: Sequence[Observed]) -> list[harness.Row]:
+    """Return the figures of one task, or of all."""
+    rows: list[harness.Row] = []
+
+    def row(what: str, value: float, target: float | None, *, more: bool, unit: str = "%") -> None:
+        if not math.isnan(value):
+            scale = 100 if unit == "%" else 1
+            rows.append(harness.Row(f"{name}: {what}", scale * value, unit, target, more))
+
+    hidden = [o for o in seen if is_hard_attack(o)]
+    for words, chosen in hidden_groups(hidden).items():
+        matrix = confusion(chosen, LATE)
+        row(f"{words}: alarms", matrix.alarms[-1], None, more=True)
+        row(f"{words}: named attack, given an alarm", matrix.recall[-1], None, more=True)
+        row(f"{words}: taken for what adapts", adaptable_share(chosen, LATE), None, more=False)
+    main = [o for o in seen if not is_hard_attack(o)]
+    half = [o for o in seen if o.share >= 0.5]
+    for at in HORIZONS:
+        matrix = confusion(main, at)
+        when = f"{at} after the onset"
+        target = at == LATE
+        f1 = f"macro-F1 over five causes, {when}"
+        row(f1, matrix.macro_f1, 0.85 if target else None, more=True, unit="")
+        everyone = confusion(half, at).macro_f1
+        row(f"{f1}, patches, universal and adaptive ones too", everyone, None, more=True, unit="")
+        for n, cause in enumerate(ROWS):
+            goal = 75 if target else None
+            row(f"recall of {cause}, {when}", matrix.recall[n], goal, more=True)
+    matrix = confusion(main, LATE)
+    for n, cause in enumerate(ROWS):
+        row(f"alarms of {cause}", matrix.alarms[n], None, more=n > 0)
+    attacks = [o for o in main if o.scenario.cause == Cause.ADVERSARIAL_INPUT]
+    row("attack taken for what adapts", adaptable_share(attacks, LATE), 1, more=False)
+    row("unknown, of all alarms", unknown_share(main, LATE), 10, more=False)
+    row("unknown, of attacks", unknown_share(attacks, LATE), 20, more=False)
+    row("benign called malicious", slander_share(seen, LATE), 3, more=False)
+    row("false alarm before the onset", mean([o.is_early for o in seen]), None, more=False)
+    kinds = [
+        o.verdicts[LATE].kind == o.scenario.kind
+        for o in main
+        if o.scenario.cause == Cause.SENSOR_FAULT and o.verdicts[LATE].cause == Cause.SENSOR_FAULT
+    ]
+    row("kind right, of sensor faults named", mean(kinds), None, more=True)
+    tripled = [o for o in main if o.scenario.kind == "a class triples" and not o.is_early]
+    within = [o.alarm_after is not None and o.alarm_after <= NAMED_RIGHT for o in tripled]
+    row(
+        f"alarms within {NAMED_RIGHT} when a class triples",
+        mean(within),
+        None,
+        more=True,
+    )
+    loud = [o for o in main if o.alarm_after is not None and not o.is_early]
+    unit = "predictions"
+    row(
+        "onset to alarm, median", median([o.alarm_after for o in loud]), None, more=False, unit=unit
+    )
+    row("onset to name, median", median([o.named_after for o in loud]), None, more=False, unit=unit)
+    cost = median([o.diagnosis_seconds for o in loud])
+    row("call that names the cause, median", 1e3 * cost, None, more=False, unit="ms")
+    return rows
+
+
+def hidden_groups(hidden: Sequence[Observed]) -> dict[str, list[Observed]]:
+    groups: dict[str, list[Observed]] = {}
+    for one in hidden:
+        words = one.scenario.name if one.share >= 0.5 else f"{one.share:.0%} crafted"
+        groups.setdefault(words, []).append(one)
+    return dict(sorted(groups.items()))
+
+
+def by_scenario(seen: Sequence[Observed]) -> str:
+    """Return what was named for each scenario, one a line."""
+    groups: dict[str, list[Observed]] = {}
+    for one in seen:
+        groups.setdefault(one.scenario.name, []).append(one)
+    lines = []
+    for name, those in groups.items():
+        alarmed = [o for o in those if o.verdicts[LATE].is_alarmed and not o.is_early]
+        named = Counter(str(o.verdicts[LATE].cause or "nothing") for o in alarmed)
+        found = ", ".join(f"{n} {cause}" for cause, n in named.most_common())
+        lines.append(f"  {name:36} {len(alarmed):4} of {len(those):4} alarmed: {found}")
+    return "\n".join(lines)
+
+
+def picture(path: Path, matrices: dict[str, Matrix]) -> None:
+    """Draw the matrices, each row as shares."""
+    import matplotlib  # noqa: PLC0415 — only with --picture
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot  # noqa: PLC0415
+
+    def short(name: str) -> str:
+        return name.replace("_", "\n")
+
+    figure, axes = pyplot.subplots(
+        1, len(matrices), figsize=(5.4 * len(matrices), 4.6), squeeze=False
+    )
+    for axis, (name, matrix) in zip(axes[0], matrices.items(), strict=True):
+        totals = matrix.counts.sum(1, keepdims=True)
+        shares = matrix.counts / np.maximum(totals, 1)
+        axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        axis.set_xticks(range(len(COLUMNS)), [short(c) for c in COLUMNS], fontsize=7)
+        axis.set_yticks(range(len(ROWS)), [short(r) for r in ROWS], fontsize=7)
+        for (r, c), share in np.ndenumerate(shares):
+            if matrix.counts[r, c]:
+                colour = "white" if share > 0.5 else "black"
+                axis.text(c, r, f"{share:.0%}", ha="center", va="center", color=colour, fontsize=8)
+        axis.set_title(f"{name}: macro-F1 {matrix.macro_f1:.2f}")
+        axis.set_xlabel(f"named, {matrix.at} predictions after the onset")
+        axis.set_ylabel("true")
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    parser = harness.parser(__doc__)
+    parser.add_argument("--cases", type=int, default=CASES, help="of each cause and task")
+    parser.add_argument("--tasks", nargs="+", choices=data.NAMES, default=list(data.NAMES))
+    parser.add_argument("--part", choices=("tuning", "measured"), default="measured")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="keep attacked pools here")
+    parser.add_argument("--picture", type=Path, metavar="PNG", help="draw the matrices")
+    parser.add_argument("--verbose", action="store_true", help="say what each scenario was named")
+    options = parser.parse_args()
+    cases = 12 if options.quick else options.cases
+    rows: list[harness.Row] = []
+    everything: list[Observed] = []
+    matrices: dict[str, Matrix] = {}
+    for name in data.available(cast("list[Name]", options.tasks)):
+        seen = run(name, options.part, cases, options.seed, options.cache)
+        everything += seen
+        rows += rows_of(name, seen)
+        if options.part == "measured":
+            few = few_crafted(name, 4 if options.quick else 40, options.seed, options.cache)
+            rows += [
+                harness.Row(
+                    f"{name}: {FEW:.0%} crafted, alarm within {LONG}, {attack}", 100 * share, "%",
+                    90 if attack in ("attack, square", "attack, sign") else None, True,
+                )
+                for attack, share in few.items()
+            ]  # fmt: skip
+        matrices[name] = confusion([o for o in seen if not is_hard_attack(o)], LATE)
+        if options.verbose:
+            print(f"{name}, {LATE} after the onset:\n{by_scenario(seen)}\n")
+    if len(matrices) > 1:
+        rows += rows_of("all", everything)
+        main_part = [o for o in everything if not is_hard_attack(o)]
+        matrices["all"] = confusion(main_part, LATE)
+    for title, matrix in matrices.items():
+        print(f"{title}, {LATE} predictions after the onset:\n{matrix.text()}\n")
+    if options.picture is not None:
+        picture(options.picture, matrices)
+    harness.report(rows, options.json)
+
+
+if __name__ == "__main__":
+    main()
