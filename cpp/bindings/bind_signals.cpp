@@ -34,7 +34,7 @@ std::vector<float> numbers(const py::object& object, const char* name, py::ssize
 }
 
 SignalRole role_of(const std::string& name) {
-  for (int role = 0; role <= static_cast<int>(SignalRole::kOutputStd); ++role) {
+  for (int role = 0; role <= static_cast<int>(SignalRole::kBoxArea); ++role) {
     if (role_name(static_cast<SignalRole>(role)) == name) return static_cast<SignalRole>(role);
   }
   refuse("left_out", "names of signals", std::string_view(quoted(name)));
@@ -43,6 +43,7 @@ SignalRole role_of(const std::string& name) {
 BoundPass make_pass(std::vector<std::optional<TensorLayout>> inputs,
                     std::vector<std::optional<TensorLayout>> outputs,
                     const std::optional<std::string>& classifier, bool reconstructs,
+                    const std::optional<std::array<std::int64_t, 4>>& detections,
                     std::optional<TensorLayout> embedding, const py::object& centroids,
                     const py::object& precision, const py::object& class_scales,
                     const std::vector<std::pair<std::string, std::size_t>>& left_out,
@@ -58,6 +59,11 @@ BoundPass make_pass(std::vector<std::optional<TensorLayout>> inputs,
     plan.classifier = *classifier == "logits" ? OutputKind::kLogits : OutputKind::kProbabilities;
   }
   plan.reconstructs = reconstructs;
+  if (detections) {
+    plan.detections.emplace(DetectionOutputs{
+        to_size("detections", (*detections)[0]), to_size("detections", (*detections)[1]),
+        to_size("detections", (*detections)[2]), to_size("detections", (*detections)[3])});
+  }
   plan.embedding = embedding;
   std::size_t ignored = 0;
   plan.centroids = numbers(centroids, "centroids", 2, plan.classes);
@@ -82,8 +88,9 @@ void bind_signals(py::module_& m) {
   Class<BoundPass>(m, "SignalPass", "Measures one inference after the other.", py::is_final())
       .def(py::init(&make_pass), py::arg("inputs"), py::arg("outputs"), py::kw_only(),
            py::arg("classifier") = py::none(), py::arg("reconstructs") = false,
-           py::arg("embedding") = py::none(), py::arg("centroids") = py::none(),
-           py::arg("precision") = py::none(), py::arg("class_scales") = py::none(),
+           py::arg("detections") = py::none(), py::arg("embedding") = py::none(),
+           py::arg("centroids") = py::none(), py::arg("precision") = py::none(),
+           py::arg("class_scales") = py::none(),
            py::arg("left_out") = std::vector<std::pair<std::string, std::size_t>>{},
            py::arg("recent_bytes") = SignalPlan{}.recent_bytes, py::arg("backend") = py::none())
       .def_property_readonly(

@@ -150,10 +150,7 @@ HotCall::HotCall(Parts parts)
             OutsideTensor::outsides(inputs_), OutsideTensor::outsides(outputs_), parts.pace,
             parts.sweeping),
       loop_(path_, *inference_lock_, *this) {
-  const auto& names = signals_.cast<BoundPass&>().pass().names();
-  has_classes_ = std::any_of(names.begin(), names.end(), [](const SignalName& name) {
-    return name.role == SignalRole::kConfidence;
-  });
+  has_classes_ = signals_.cast<BoundPass&>().pass().has_labels();
   path_.trust_by(&trusted_->is_set);
 }
 

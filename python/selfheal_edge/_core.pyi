@@ -2188,6 +2188,9 @@ class SignalPass(metaclass=_Pybind11Type):
         a model without classes.
     reconstructs : bool
         Output 0 imitates input 0: equally many elements, and no classes.
+    detections : sequence of four int, optional
+        Which outputs hold a detector's boxes (n x 4), classes and scores (n each), and count (1),
+        all of float32.
     embedding : TensorLayout, optional
         The input of a classifier's last layer.
     centroids : ndarray of float32, shape (classes, elements), optional
@@ -2234,6 +2237,7 @@ class SignalPass(metaclass=_Pybind11Type):
         *,
         classifier: str | None = None,
         reconstructs: bool = False,
+        detections: Sequence[int] | None = None,
         embedding: TensorLayout | None = None,
         centroids: npt.NDArray[np.float32] | None = None,
         precision: npt.NDArray[np.float32] | None = None,
@@ -2249,9 +2253,11 @@ class SignalPass(metaclass=_Pybind11Type):
         For every measured input ``input_mean``, ``input_std``, ``input_saturated_low`` and
         ``input_saturated_high`` (shares at the limits of an integer type), ``input_change`` (mean
         absolute difference from the previous input) and ``input_roughness``. Of a classifier
-        ``confidence``, ``margin`` and ``entropy``; of any other model ``reconstruction_error``
-        (mean squared difference), if it reconstructs, then ``output_mean`` and ``output_std`` of
-        every measured output. Of an embedding ``embedding_norm``, ``embedding_active`` (share of
+        ``confidence``, ``margin`` and ``entropy``; of a detector ``detections`` (with a score of
+        0.5 or more), ``top_score``, ``mean_score`` and ``box_area`` (of these); of any other model
+        ``reconstruction_error`` (mean squared difference), if it reconstructs; then, but for
+        classifiers, ``output_mean`` and ``output_std`` of every other measured output. Of an
+        embedding ``embedding_norm``, ``embedding_active`` (share of
         elements above zero) and, with centroids, ``embedding_distance`` (Mahalanobis, diagonal,
         to the centroid of the class that output 0 names).
         """
@@ -2279,7 +2285,8 @@ class SignalPass(metaclass=_Pybind11Type):
         -------
         tuple
             Whether the inputs repeat the previous ones, how many of their values are not finite,
-            the label (-1 without one), its confidence (NaN then), how many outputs that decide hold
+            the label (-1 without one; of a detector the class with the largest score, if that is
+            0.5 or more), its confidence (NaN then), how many outputs that decide hold
             NaN or infinity, and whether those outputs equal the previous ones to the bit.
         """
 

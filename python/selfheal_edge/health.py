@@ -124,7 +124,8 @@ class Prediction:
     output: Array | dict[str, Array]
     """What `predict` returns."""
     label: int | None
-    """Most likely class; None for a model without classes, and where the answer is no number."""
+    """Most likely class, of a detector that of its surest detection; None for a model without
+    classes, where the answer is no number, and where no detection has a score of 0.5."""
     confidence: float | None
     """Its probability."""
     trusted: bool
@@ -145,10 +146,10 @@ class Predictions:
     output: Array | dict[str, Array]
     """What `predict` returns for the batch."""
     labels: npt.NDArray[np.int64] | None
-    """Most likely class of each, -1 where the answer is no number: shape (n,); None for a model
+    """Most likely class of each, -1 where `Prediction.label` is None: shape (n,); None for a model
     without classes."""
     confidence: npt.NDArray[np.float64] | None
-    """Its probability, NaN where the answer is no number: shape (n,); None likewise."""
+    """Its probability, NaN without a label: shape (n,); None likewise."""
     trusted: npt.NDArray[np.bool_]
     """As `Prediction.trusted`, of each: shape (n,)."""
     alarms: tuple[tuple[Alarm, ...], ...]

@@ -12,6 +12,7 @@
 #include "base/backend_list.hpp"
 #include "measure/answer_memory.hpp"
 #include "measure/class_scores.hpp"
+#include "measure/detection_signals.hpp"
 #include "measure/embedding_signals.hpp"
 #include "measure/measured_tensor.hpp"
 #include "measure/sample_ring.hpp"
@@ -80,6 +81,30 @@ void check(std::string_view what, const TensorLayout& layout) {
   }
 }
 
+void check_detections(const SignalPlan& plan) {
+  const DetectionOutputs& at = *plan.detections;
+  if (plan.classifier || plan.reconstructs) {
+    refuse("detections", "none of a classifier or an autoencoder", std::string_view("some"));
+  }
+  const std::array<std::size_t, 4> all{at.boxes, at.classes, at.scores, at.count};
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const bool is_used = std::find(all.begin(), all.begin() + i, all[i]) != all.begin() + i;
+    if (is_used || all[i] >= plan.outputs.size() || !plan.outputs[all[i]] ||
+        plan.outputs[all[i]]->type != ElementType::kFloat32) {
+      refuse("detections", "four different measured outputs of float32", all[i]);
+    }
+  }
+  const std::size_t most = plan.outputs[at.scores]->elements;
+  const auto require = [&](std::size_t output, std::uint64_t elements) {
+    if (plan.outputs[output]->elements == elements) return;
+    refuse("detections", std::to_string(elements) + " elements in output " + std::to_string(output),
+           plan.outputs[output]->elements);
+  };
+  require(at.boxes, std::uint64_t{4} * most);
+  require(at.classes, most);
+  require(at.count, 1);
+}
+
 void check(const SignalPlan& plan) {
   for (const auto& layout : plan.inputs) {
     if (layout) check("inputs", *layout);
@@ -106,6 +131,7 @@ void check(const SignalPlan& plan) {
   if (plan.embedding) {
     check("embedding", *plan.embedding);
   }
+  if (plan.detections) check_detections(plan);
   if (plan.centroids.empty()) return;
   if (!plan.embedding || !plan.classifier) {
     refuse("centroids", "none without an embedding and classes", plan.centroids.size());
@@ -155,6 +181,7 @@ struct SignalPass::State {
   std::vector<detail::MeasuredInput> inputs;    // the measured ones
   std::vector<detail::MeasuredOutput> outputs;  // of a model without classes
   std::optional<detail::ClassScores> scores;
+  std::optional<detail::DetectionSignals> detections;
   std::optional<detail::EmbeddingSignals> embedding;
   bool reconstructs = false;
   std::vector<detail::AnswerMemory> answers;  // of the outputs that decide
@@ -169,7 +196,7 @@ struct SignalPass::State {
 
 SignalPass::SignalPass(SignalPlan plan, std::string_view backend)
     : state_(std::make_unique<State>(
-          State{backend_of(backend), {}, {}, {}, {}, {}, false, {}, {}, {}, 0, -1, {}, {}})) {
+          State{backend_of(backend), {}, {}, {}, {}, {}, {}, false, {}, {}, {}, 0, -1, {}, {}})) {
   check(plan);
   State& state = *state_;
   const auto name = [&](SignalRole role, std::size_t tensor) {
@@ -194,10 +221,18 @@ SignalPass::SignalPass(SignalPlan plan, std::string_view backend)
       name(role, 0);
     }
   }
+  if (plan.detections) {
+    state.detections.emplace(plan);
+    for (const SignalRole role : {SignalRole::kDetections, SignalRole::kTopScore,
+                                  SignalRole::kMeanScore, SignalRole::kBoxArea}) {
+      name(role, 0);
+    }
+  }
   state.reconstructs = plan.reconstructs;
   if (plan.reconstructs) name(SignalRole::kReconstructionError, 0);
   for (std::size_t i = 0; i < plan.outputs.size(); ++i) {
     if (plan.classifier || !plan.outputs[i]) continue;
+    if (state.detections && state.detections->holds(i)) continue;
     state.outputs.emplace_back(*plan.outputs[i], i, state.sums);
     name(SignalRole::kOutputMean, i);
     name(SignalRole::kOutputStd, i);
@@ -242,6 +277,8 @@ SignalPass::~SignalPass() = default;
 std::size_t SignalPass::signals() const noexcept { return state_->names.size(); }
 const std::vector<SignalName>& SignalPass::names() const noexcept { return state_->names; }
 
+bool SignalPass::has_labels() const noexcept { return state_->scores || state_->detections; }
+
 PassResult SignalPass::look(std::span<const void* const> inputs,
                             std::span<const void* const> outputs, const void* embedding,
                             std::span<double> row) noexcept {
@@ -276,6 +313,13 @@ PassResult SignalPass::measure_all(std::span<const void* const> inputs,
     *to++ = found.entropy;
     result.label = found.label;
     result.confidence = found.confidence;
+  }
+  if (state.detections) {
+    const detail::DetectionSignals::Surest found = state.detections->measure(outputs, to);
+    to += detail::DetectionSignals::kSignals;
+    result.label = found.label;
+    if (found.label >= 0) result.confidence = found.score;
+    if (!found.is_finite) ++result.nonfinite_outputs;
   }
   double* const error = to;
   if (state.reconstructs) *to++ = kNan;
@@ -404,6 +448,14 @@ std::string_view role_name(SignalRole role) noexcept {
       return "reconstruction_error";
     case SignalRole::kOutputMean:
       return "output_mean";
+    case SignalRole::kDetections:
+      return "detections";
+    case SignalRole::kTopScore:
+      return "top_score";
+    case SignalRole::kMeanScore:
+      return "mean_score";
+    case SignalRole::kBoxArea:
+      return "box_area";
     case SignalRole::kOutputStd:
       break;
   }

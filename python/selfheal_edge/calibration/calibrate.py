@@ -377,6 +377,7 @@ def calibrate(
             inner,
             ignore=ignore,
             recent_bytes=0,
+            detections=session.model.detections,
         )
         ignored = _check_ignored(ignore, extractor.measurable)
         rng = np.random.default_rng(seed)
@@ -408,6 +409,7 @@ def calibrate(
             samples=sample.seen,
             accuracy=None if truth is None else float(np.mean(predicted == truth)),
             output_kind=kind,
+            detections=session.model.detections,
             references={name: _core.Reference(column) for name, column in signals.items()},
             embedding=found,
             correctness=_correctness(session, found, observed, distances, truth, labelled),

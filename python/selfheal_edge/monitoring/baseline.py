@@ -23,6 +23,7 @@ from selfheal_edge.monitoring.sensor_limits import SensorLimits
 from selfheal_edge.monitoring.signals import OutputKind, SignalExtractor
 from selfheal_edge.store.device_mark import device_mark
 from selfheal_edge.store.file_format import pack, unpack, write_atomically
+from selfheal_edge.tflite.file.detections import DetectionOutputs
 from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.file.rewrite import CopyOptions
 from selfheal_edge.tflite.runtimes.protocol import Array, Instance, RuntimeName
@@ -103,6 +104,9 @@ class Baseline:
     """Signals and alarms that this calibration cannot support, each with the reason."""
     shapes: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     """Shapes of tensors of the first subgraph, by index, where calibration settled open axes."""
+
+    detections: DetectionOutputs | None = None
+    """Which outputs are a detector's boxes, classes, scores and count."""
 
     signed: bool = False
     """Whether it was read with the key that it was signed with; one that was made here was not."""
@@ -233,6 +237,7 @@ class Baseline:
             "samples": self.samples,
             "accuracy": self.accuracy,
             "output_kind": self.output_kind,
+            "detections": None if self.detections is None else list(self.detections),
             "signals": list(self.references),
             "embedding": None if self.embedding is None else self.embedding.tensor,
             "limits": asdict(self.limits),
@@ -268,6 +273,7 @@ class Baseline:
                 samples=int(fields["samples"]),
                 accuracy=None if fields["accuracy"] is None else float(fields["accuracy"]),
                 output_kind=fields["output_kind"],
+                detections=_detections(fields.get("detections")),
                 references={
                     name: _core.Reference.from_state(arrays[f"reference/{name}"].tobytes())
                     for name in fields["signals"]
@@ -348,6 +354,7 @@ class Baseline:
             tap,
             self.embedding,
             (*self.ignore, *self.left_out),
+            detections=self.detections,
         )
 
 
@@ -368,6 +375,15 @@ def _tried(fields: Mapping[str, Any], *, is_signed: bool) -> tuple[TrialName, ..
         return told
     ours = device_mark(_trial(fields)) if isinstance(mark, str) else None
     return told if ours is not None and equal_secrets(str(mark).encode(), ours.encode()) else ()
+
+
+def _detections(outputs: Sequence[int] | None) -> DetectionOutputs | None:
+    if outputs is None:
+        return None
+    boxes, classes, scores, count = (int(index) for index in outputs)
+    if min(boxes, classes, scores, count) < 0:
+        raise ValueError(f"detections: expected indices of outputs, got {outputs}")
+    return boxes, classes, scores, count
 
 
 def _limits(fields: Mapping[str, Any]) -> SensorLimits:

@@ -11,6 +11,7 @@ import numpy as np
 from selfheal_edge import _core
 from selfheal_edge.monitoring.embedding import Embedding
 from selfheal_edge.monitoring.recent import RecentSamples
+from selfheal_edge.tflite.file.detections import DetectionOutputs
 from selfheal_edge.tflite.runtimes.protocol import Array, TensorSpec
 
 __all__ = ["RECENT_BYTES", "Measurement", "OutputKind", "SignalExtractor"]
@@ -33,7 +34,8 @@ class Measurement(NamedTuple):
     nonfinite: int
     """Input values that were NaN or infinite."""
     label: int | None
-    """Index of the most likely class, None for a model that has no classes."""
+    """Index of the most likely class, of a detector that of its surest detection; None for a model
+    that has no classes."""
     confidence: float | None
     """Its probability."""
     nonfinite_outputs: int = 0
@@ -52,6 +54,18 @@ def _layout(spec: TensorSpec) -> _core.TensorLayout | None:
     if abs(zero_point) > _FARTHEST_ZERO:
         return None
     return _core.TensorLayout(spec.dtype.name, elements, channels, scale, zero_point)
+
+
+def _found(
+    detections: DetectionOutputs | None, outputs: Sequence[TensorSpec]
+) -> DetectionOutputs | None:
+    """Return a detector's outputs if the runtime's tensors have the shapes that they need."""
+    if detections is None or max(detections) >= len(outputs):
+        return None
+    specs = [outputs[i] for i in detections]
+    boxes, *others = (int(np.prod(spec.shape, dtype=np.int64)) for spec in specs)
+    fits = others[0] == others[1] > 0 and (boxes, others[2]) == (4 * others[0], 1)
+    return detections if fits and all(spec.dtype == np.float32 for spec in specs) else None
 
 
 class SignalExtractor:
@@ -73,12 +87,15 @@ class SignalExtractor:
         For copies of the latest inputs: those of 8 to 256 inferences are kept, or as many as fit in
         2 MiB where 8 do not, and one at least. 0: nothing is kept but the previous input and
         answer, and `recent` is empty.
+    detections
+        Which outputs are a detector's; of a model with `output_kind` None.
 
     Notes
     -----
     Signals: mean, spread, saturated shares, change and roughness of each input; confidence, margin
-    and entropy of a classifier's output; of any other model's the reconstruction error, where
-    output 0 has the shape of input 0, and mean and spread of every output; norm, active share and
+    and entropy of a classifier's output; how many detections a detector has, its top and mean score
+    and the boxes' area; of any other model's the reconstruction error, where output 0 has the shape
+    of input 0, and mean and spread of every output; norm, active share and
     distance to the class of an embedding. `SignalPass` says how each is computed. Tensors that are
     not int8, uint8, int16 or float32, or that have no element, are not measured. One thread at a
     time.
@@ -93,11 +110,13 @@ class SignalExtractor:
         embedding: Embedding | None = None,
         ignore: Collection[str] = (),
         recent_bytes: int = RECENT_BYTES,
+        detections: DetectionOutputs | None = None,
     ) -> None:
         measured_inputs = [_layout(spec) for spec in inputs]
         measured_outputs = [_layout(spec) for spec in outputs]
         kind = output_kind if measured_outputs and measured_outputs[0] is not None else None
         has_both = all(m and m[0] is not None for m in (measured_inputs, measured_outputs))
+        found = None if kind else _found(detections, outputs)
         inner = None if tap is None else _layout(tap)
         centroids = precision = scales = None
         if kind and inner is not None and embedding is not None and len(embedding.classes):
@@ -111,7 +130,11 @@ class SignalExtractor:
             measured_inputs,
             measured_outputs,
             classifier=kind,
-            reconstructs=kind is None and has_both and inputs[0].shape == outputs[0].shape,
+            reconstructs=found is None
+            and kind is None
+            and has_both
+            and inputs[0].shape == outputs[0].shape,
+            detections=found,
             embedding=inner,
             centroids=centroids,
             precision=precision,

@@ -70,6 +70,11 @@ enum class SignalRole : std::uint8_t {
   kReconstructionError,
   kOutputMean,
   kOutputStd,
+  /// Of a detector: how many detections have a score of 0.5 or more.
+  kDetections,
+  kTopScore,   ///< The largest score of a detection; 0 without any.
+  kMeanScore,  ///< Of those with 0.5 or more; NaN without any.
+  kBoxArea,    ///< Mean area of their boxes; NaN without any.
 };
 
 struct SignalName {
@@ -80,6 +85,15 @@ struct SignalName {
   friend bool operator==(const SignalName&, const SignalName&) = default;
 };
 
+/// Which outputs hold what a detector has found, all of float32: boxes (n x 4: top, left, bottom,
+/// right), their classes and scores (n each), and how many of the n there are (1).
+struct DetectionOutputs {
+  std::size_t boxes = 0;
+  std::size_t classes = 1;
+  std::size_t scores = 2;
+  std::size_t count = 3;
+};
+
 struct SignalPlan {
   /// nullopt: a tensor that is not measured.
   std::vector<std::optional<TensorLayout>> inputs;
@@ -88,6 +102,8 @@ struct SignalPlan {
   std::optional<OutputKind> classifier;
   /// Output 0 imitates input 0: both measured, with equally many elements, and no classes.
   bool reconstructs = false;
+  /// A model without classes of its own whose outputs are boxes, classes, scores and a count.
+  std::optional<DetectionOutputs> detections;
   /// The input of a classifier's last layer, or what any other model has in its middle.
   std::optional<TensorLayout> embedding;
   /// Of a classifier: where the classes lie, classes x embedding elements, dequantised, row by row;
@@ -114,7 +130,8 @@ struct PassResult {
   /// Elements of measured inputs that are NaN or infinite.
   std::uint64_t nonfinite = 0;
   /// Index of the largest value of output 0, the first among equals (of a single sigmoid: whether
-  /// it is above 0.5); -1 without classes, or when an element of output 0 is not finite.
+  /// it is above 0.5); -1 without classes, or when an element of output 0 is not finite. Of a
+  /// detector the class of the detection with the largest score, -1 where that is below 0.5.
   std::int64_t label = -1;
   /// NaN where label is -1.
   double confidence = 0.0;
@@ -129,8 +146,9 @@ struct PassResult {
 ///
 /// A row holds, in the order of names(): for every measured input kInputMean to kInputRoughness
 /// (saturation of integers only, roughness where there is more than one element); for a classifier
-/// kConfidence to kEntropy, for any other model kReconstructionError, if it reconstructs, then
-/// kOutputMean and kOutputStd of every measured output; with an embedding kEmbeddingNorm and
+/// kConfidence to kEntropy; for a detector kDetections to kBoxArea; for any other model
+/// kReconstructionError, if it reconstructs; but for a classifier kOutputMean and kOutputStd of
+/// every measured output, without those of a detector's four; with an embedding kEmbeddingNorm and
 /// kEmbeddingActive, and with centroids kEmbeddingDistance; without those that the plan leaves out.
 ///
 /// Integer tensors are summed in integers, exactly, so that every backend gives the same signals to
@@ -170,6 +188,8 @@ class SignalPass {
   /// Numbers in a row.
   std::size_t signals() const noexcept;
   const std::vector<SignalName>& names() const noexcept;
+  /// Whether results have labels: of classifiers and detectors.
+  bool has_labels() const noexcept;
 
   /// Measures one inference into `row`, of signals() numbers, and keeps it. `inputs` and `outputs`
   /// hold one pointer per tensor of the plan; those that are not measured are not looked at. An

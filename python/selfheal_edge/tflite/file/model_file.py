@@ -16,6 +16,7 @@ import numpy.typing as npt
 from selfheal_edge.errors import ModelFormatError
 from selfheal_edge.hashing import sha256
 from selfheal_edge.text import quoted
+from selfheal_edge.tflite.file.detections import DetectionOutputs, find_detections
 from selfheal_edge.tflite.file.head import find_head
 from selfheal_edge.tflite.file.regions import file_regions
 from selfheal_edge.tflite.format.flatbuffer import MAX_BYTES
@@ -230,6 +231,11 @@ class ModelFile:
     def head(self) -> HeadInfo | None:
         """The last layer of a classifier, or None; `tflite.file.head` has the rule."""
         return find_head(self._decoded.subgraphs[0])
+
+    @cached_property
+    def detections(self) -> DetectionOutputs | None:
+        """A detector's outputs, or None; `tflite.file.detections` has the rule."""
+        return find_detections(self._decoded.subgraphs[0])
 
     def constant(self, tensor: TensorInfo) -> npt.NDArray[Any]:
         """Return a constant tensor's values as a read-only view of the file.
