@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -22,8 +22,9 @@ import harness
 import selfheal_edge as she
 from diagnosis_data import Name
 from selfheal_edge.causes import Cause
+from selfheal_edge.redteam.scenarios.campaign import HIDDEN_PART, per_scenario
 from selfheal_edge.redteam.scenarios.observed import HORIZONS, Observed, observe
-from selfheal_edge.redteam.scenarios.scenario import Part, Scenario
+from selfheal_edge.redteam.scenarios.scenario import Part
 from selfheal_edge.redteam.scenarios.score import (
     COLUMNS,
     ROWS,
@@ -41,8 +42,6 @@ CASES: Final = 300
 INTERVAL: Final = 100_000
 """Predictions between two false alarms."""
 LATE: Final = HORIZONS[-1]
-HIDDEN_PART: Final = 6
-"""Cases of each attack that hides, as a part of `--cases`."""
 FEW: Final = 0.05
 LONG: Final = 1000
 NAMED_RIGHT: Final = 200
@@ -52,25 +51,6 @@ def served(task: data.Task, baseline: she.Baseline, one: Stream, seed: int) -> O
     heard: list[Any] = []
     with she.SelfHealingModel(task.model, baseline, seed=seed, on_event=heard.append) as model:
         return observe(model, heard, one)
-
-
-def per_scenario(found: Sequence[Scenario], cases: int) -> Callable[[Scenario], int]:
-    """Return how many streams of each scenario make `cases` of each cause."""
-
-    def group(scenario: Scenario) -> str:
-        return f"{scenario.cause} {is_hidden(scenario)}"
-
-    def is_hidden(scenario: Scenario) -> bool:
-        return is_hard_attack(Observed(scenario, 1.0, 1.0, None, False, None, None, {}, None))
-
-    sizes = Counter(map(group, found))
-
-    def count(scenario: Scenario) -> int:
-        if is_hidden(scenario):
-            return max(2, cases // HIDDEN_PART)
-        return max(2, -(-cases // sizes[group(scenario)]))
-
-    return count
 
 
 def run(name: Name, part: Part, cases: int, seed: int, folder: Path | None) -> list[Observed]:
@@ -86,10 +66,10 @@ def run(name: Name, part: Part, cases: int, seed: int, folder: Path | None) -> l
         seen.append(served(task, baseline, one, seed))
         if sys.stderr.isatty() or n % 500 == 0:
             print(f"\r{name}: {n + 1} streams", end="", file=sys.stderr, flush=True)
-    few = {s.name: max(2, cases // HIDDEN_PART) for s in found if s.is_crafted}
+    few = max(2, cases // HIDDEN_PART)
     for one in data.streams(
-        name, part, lambda s: few[s.name], seed + 1, folder=folder, shares=data.LOW_SHARES,
-        only=lambda s: s.name in few and s.family in ("attack, square", "attack, sign"),
+        name, part, few, seed + 1, folder=folder, shares=data.LOW_SHARES,
+        only=lambda s: s.is_crafted and s.family in ("attack, square", "attack, sign"),
     ):  # fmt: skip
         seen.append(served(task, baseline, one, seed))
     print(file=sys.stderr)

@@ -27,6 +27,7 @@ def _inputs(shape: tuple[int, ...], dtype: str, count: int = 60) -> Array:
     rng = np.random.default_rng(5)
     classes = rng.normal(size=(3, *shape))
     real = classes[np.arange(count) % 3] + 0.3 * rng.normal(size=(count, *shape))
+    real.reshape(count, -1)[:, 1] = 0.5  # a blank pixel, or feature
     if dtype == "float32":
         return np.asarray(real, dtype)
     return np.asarray(

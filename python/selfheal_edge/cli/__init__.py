@@ -1,4 +1,4 @@
-"""The command line: `selfheal-edge demo`, `inspect`, `journal`, `snapshot`."""
+"""The command line: `selfheal-edge demo`, `inspect`, `redteam`, `journal`, `snapshot`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from selfheal_edge import __version__
 from selfheal_edge.cli.store_parser import add_store_commands, run_store_command
@@ -54,8 +55,60 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("model", help="a TFLite file")
     inspect.add_argument("--kernels", choices=("auto", "default", "builtin"), default="auto")
     inspect.add_argument("--threads", type=int, default=1, metavar="N")
+    _add_redteam(commands, runtime)
     add_store_commands(commands)
     return parser
+
+
+def _add_redteam(commands: Any, runtime: argparse.ArgumentParser) -> None:
+    redteam = commands.add_parser(
+        "redteam",
+        parents=[runtime],
+        help="meet a model with faults, drifts and attacks, and see what is named",
+        description=(
+            "Calibrate on half of the samples, draw streams from the rest, let each meet a sensor "
+            "fault, a drift, a shift of labels or an attack, and print what the model's diagnosis "
+            "named."
+        ),
+    )
+    redteam.add_argument("model", help="a TFLite file: a classifier with one input")
+    redteam.add_argument(
+        "--data", required=True, metavar="X.npz", help="x: samples of normal operation; y: labels"
+    )
+    redteam.add_argument(
+        "--scenarios", action="store_true", required=True, help="run the scenarios of all causes"
+    )
+    redteam.add_argument(
+        "--kind",
+        choices=("image", "spectrogram", "vector"),
+        help="of input (default: as its shape looks)",
+    )
+    redteam.add_argument(
+        "--cases", type=int, default=40, metavar="N", help="streams of each cause (default: 40)"
+    )
+    redteam.add_argument("--seed", type=int, default=0, help="for the same streams (default: 0)")
+    redteam.add_argument(
+        "--json",
+        nargs="?",
+        const="-",
+        metavar="PATH",
+        help="JSON in place of text; with a path, JSON to that file beside the text",
+    )
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    """Run a command on a model."""
+    if arguments.command == "demo":
+        from selfheal_edge.cli.demo import run_demo  # noqa: PLC0415 — --help stays quick
+
+        return run_demo(arguments.runtime, arguments.seed, plain=arguments.plain)
+    if arguments.command == "redteam":
+        from selfheal_edge.cli.redteam import run_redteam  # noqa: PLC0415
+
+        return run_redteam(arguments)
+    from selfheal_edge.cli.inspect import run_inspect  # noqa: PLC0415
+
+    return run_inspect(arguments.model, arguments.runtime, arguments.kernels, arguments.threads)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,15 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     is_of_store = arguments.command in ("journal", "snapshot")
     try:
-        if arguments.command == "demo":
-            from selfheal_edge.cli.demo import run_demo  # noqa: PLC0415 — --help stays quick
-
-            return run_demo(arguments.runtime, arguments.seed, plain=arguments.plain)
-        if is_of_store:
-            return run_store_command(arguments)
-        from selfheal_edge.cli.inspect import run_inspect  # noqa: PLC0415
-
-        return run_inspect(arguments.model, arguments.runtime, arguments.kernels, arguments.threads)
+        return run_store_command(arguments) if is_of_store else _run(arguments)
     except BrokenPipeError:
         # The reader has seen enough. What is left in the buffer must not be told of at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

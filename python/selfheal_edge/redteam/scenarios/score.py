@@ -12,13 +12,16 @@ import numpy.typing as npt
 
 from selfheal_edge.causes import Cause
 from selfheal_edge.redteam.scenarios.observed import Observed
+from selfheal_edge.redteam.scenarios.scenario import Scenario
 
 __all__ = [
     "COLUMNS",
+    "MALICIOUS",
     "ROWS",
     "Matrix",
     "adaptable_share",
     "confusion",
+    "hides",
     "is_hard_attack",
     "slander_share",
     "unknown_share",
@@ -43,15 +46,19 @@ ADAPTS: Final = frozenset({Cause.COVARIATE_DRIFT, Cause.LABEL_SHIFT, Cause.CONCE
 _EASY_TO_HIDE: Final = ("patch", "universal", "adaptive")
 
 
+def hides(scenario: Scenario) -> bool:
+    """Whether it is one of the attacks that hide best: patches, universal and adaptive ones."""
+    is_attack = scenario.cause == Cause.ADVERSARIAL_INPUT
+    return is_attack and any(word in scenario.family for word in _EASY_TO_HIDE)
+
+
 def is_hard_attack(seen: Observed) -> bool:
-    """Whether an attack is of those that hide best: patches, universal, adaptive, small shares.
+    """Whether an attack hides, by its kind or by its share of the stream.
 
     These are told apart from boundary, confident and question attacks on half of the stream.
     """
-    scenario = seen.scenario
-    is_attack = scenario.cause == Cause.ADVERSARIAL_INPUT
-    is_hidden = any(word in scenario.family for word in _EASY_TO_HIDE)
-    return is_attack and (is_hidden or seen.share < 0.5)
+    is_attack = seen.scenario.cause == Cause.ADVERSARIAL_INPUT
+    return hides(seen.scenario) or (is_attack and seen.share < 0.5)
 
 
 def _truth(seen: Observed) -> str:

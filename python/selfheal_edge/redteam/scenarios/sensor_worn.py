@@ -52,7 +52,7 @@ def _knee(real: Real, setting: Setting) -> Real:
     span = domain.high - domain.low
     knee = domain.high - setting.column(real) * span
     above = np.maximum(real - knee, 0.0)
-    room = 0.05 * span
+    room = 0.05 * span + 1e-6 * domain.unit  # blank features have no range
     return np.minimum(real, knee) + np.minimum(room * np.tanh(above / (2 * room)), 0.7 * room)
 
 

@@ -56,6 +56,34 @@ class Unguarded:
         scale = spec.scale if spec.quantized else 0.0
         return Domain.of(given, kind=kind, scale=scale, zero_point=spec.zero_point)
 
+    def raw(self, inputs: Raw) -> Raw:
+        """Return samples as this model takes them, shape (n, *sample), quantised if need be.
+
+        Raises
+        ------
+        ValueError
+            Where shape or dtype fit neither the input nor what can be quantised for it.
+        """
+        spec, given = self._input, np.asarray(inputs)
+        shape = spec.shape[1:] if spec.shape[:1] == (1,) else spec.shape
+        if given.ndim == 0 or given[:1].size != int(np.prod(spec.shape)):
+            raise ValueError(
+                f"inputs: expected samples of shape {list(shape)}, got an array of shape "
+                f"{list(given.shape)}"
+            )
+        rows = given.reshape(len(given), *shape)
+        if spec.quantized and rows.dtype.kind == "f":
+            if not np.isfinite(rows).all():
+                raise ValueError("inputs: expected finite numbers")
+            info = np.iinfo(spec.dtype)
+            levels = np.rint(rows / spec.scale) + spec.zero_point
+            return np.asarray(np.clip(levels, info.min, info.max)).astype(spec.dtype)
+        if rows.dtype.kind == "f" and spec.dtype.kind == "f":
+            return rows.astype(spec.dtype)
+        if rows.dtype != spec.dtype:
+            raise ValueError(f"inputs: expected {spec.dtype.name}, got {rows.dtype.name}")
+        return rows
+
     def __call__(self, inputs: Raw) -> Real:
         """Return probabilities of raw inputs, float64, shape (n, classes)."""
         shape, dtype = self._input.shape, self._input.dtype
