@@ -161,6 +161,20 @@ void bind_monitor_bank(py::module_& m) {
           py::arg("signal"), "Take the signal's level since the onset for normal.")
       .def("accepted", of_signal([](const MonitorBank& b, std::size_t i) { return b.accepted(i); }),
            py::arg("signal"), "What was accepted, in normal scores.")
+      .def("accepted_spread",
+           of_signal([](const MonitorBank& b, std::size_t i) { return b.accepted_spread(i); }),
+           py::arg("signal"), "The spread that was accepted, in normal scores.")
+      .def(
+          "set_level",
+          [](MonitorBank& self, std::int64_t signal, double level, double spread) {
+            if (!std::isfinite(level)) refuse("level", "a finite number", level);
+            if (!(std::isfinite(spread) && spread > 0.0)) {
+              refuse("spread", "a finite number above 0", spread);
+            }
+            self.set_level(signal_index(self, signal), level, spread);
+          },
+          py::arg("signal"), py::arg("level"), py::arg("spread") = 1.0,
+          "Take a level and a spread of the signal's scores for normal, in this regime.")
       .def("leading_chart",
            of_signal([](const MonitorBank& b, std::size_t i) { return b.leading_chart(i); }),
            py::arg("signal"), "Chart with the largest statistic: 4 * side + k.")

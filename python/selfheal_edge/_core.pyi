@@ -1786,6 +1786,18 @@ class MonitorBank(metaclass=_Pybind11Type):
     def accepted(self, signal: SupportsIndex) -> float:
         """Give what was accepted, in normal scores."""
 
+    def accepted_spread(self, signal: SupportsIndex) -> float:
+        """Give the spread that was accepted, in normal scores."""
+
+    def set_level(
+        self, signal: SupportsIndex, level: SupportsFloat, spread: SupportsFloat = 1.0
+    ) -> None:
+        """Take a level and a spread of the signal's scores for normal, in this regime.
+
+        Charts hear what differs from there and start at zero; 0 and 1 are the reference's own. The
+        level is of scores that were clipped to the reference's `limit`.
+        """
+
     def leading_chart(self, signal: SupportsIndex) -> int:
         """Give the chart with the largest statistic: 4 * side + k, k = 3 the far samples."""
 

@@ -27,7 +27,8 @@ from selfheal_edge.integrity.protected_share import ProtectedShare, measure_prot
 from selfheal_edge.loop.assembly import Parts, assemble
 from selfheal_edge.loop.incidents import WeightsRejected
 from selfheal_edge.monitoring.baseline import Baseline
-from selfheal_edge.monitoring.monitor import Monitor
+from selfheal_edge.monitoring.monitor import Monitor, PerformanceMonitor
+from selfheal_edge.monitoring.regimes import Regime
 from selfheal_edge.policy import Policy
 from selfheal_edge.repair import ModelRepairKit
 from selfheal_edge.store.journal import Event, EventKind, Journal
@@ -490,6 +491,38 @@ class SelfHealingModel:
                 self._loop.predictions,
                 outcome=f"model file {file.sha256[:16]} is stored, for the next start",
             )
+
+    @property
+    def regimes(self) -> tuple[Regime, ...]:
+        """The operating conditions that are known, that of the references first.
+
+        Each has a name, its share of the calibration, and the prediction at which it was entered
+        last; at most eight. Empty for a monitor of the user's own.
+        """
+        monitor = self._parts.monitor
+        with self._inference_lock.lock():
+            return monitor.regimes.regimes if isinstance(monitor, PerformanceMonitor) else ()
+
+    def accept(self) -> None:
+        """Take what there is now for normal: the trouble ends, and the references follow.
+
+        The charts take over the level since the onset of what has alarmed at once; from the next
+        256 predictions the operating condition is learned (`regimes`), in which nothing but a
+        sensor's own alarms is heard. It is the user's word against the diagnosis: an attack, or a
+        fault of a sensor, that is accepted is normal from then on.
+
+        Raises
+        ------
+        IntegrityError
+            While weights or runtime are damaged: that is never normal.
+        """
+        with self._maintenance_lock:
+            if self._loop.state.is_damaged:
+                raise IntegrityError(
+                    "accept: expected sound weights and a sound runtime, got a model that is "
+                    f"damaged: {self._loop.state.trouble}"
+                )
+            self._loop.accept()
 
     def commission(self, *, flips: bool | FlipEffort = True) -> None:
         """Record the known answers on this device, from bytes that are proven to be the file's.

@@ -157,6 +157,40 @@ def test_an_accepted_level_of_a_bank_belongs_to_its_regime() -> None:
     assert bank.accepted(0) == 0.0
 
 
+def test_a_level_and_a_spread_are_what_charts_hear() -> None:
+    """Scores around a level that was set are heard like standard ones around zero."""
+    rng = np.random.default_rng(38)
+    z = rng.normal(0, 1, (20_000, 2)) + np.repeat([0.0, 0.7], 10_000)[:, None]
+    moved, plain = (_core.MonitorBank([NORMAL, NORMAL], arl0=1e4) for _ in range(2))
+    moved.set_level(0, 0.75, 1.25)
+    moved.set_level(1, -0.5)
+    assert (moved.accepted(0), moved.accepted_spread(0)) == (0.75, 1.25)
+    rows = z.copy()
+    rows[:, 0] = 0.75 + 1.25 * z[:, 0]
+    rows[:, 1] -= 0.5
+    expected = plain.update_many(z).tolist()
+    assert moved.update_many(rows).tolist() == expected
+    assert len(expected) > 10
+    assert moved.magnitude(0) == pytest.approx(1.25 * plain.magnitude(0), rel=1e-6)
+    again = _core.MonitorBank.from_state(moved.state())
+    assert again.state() == moved.state()
+    assert again.accepted_spread(0) == 1.25
+    moved.set_level(0, 0.0)
+    moved.set_level(1, 0.0)
+    assert [moved.accepted(i) for i in range(2)] == [0.0, 0.0]
+
+
+def test_levels_that_are_none() -> None:
+    bank = _core.MonitorBank([NORMAL], arl0=1e4)
+    with pytest.raises(ValueError, match="level: expected a finite number"):
+        bank.set_level(0, float("nan"))
+    for spread in (0.0, -1.0, float("inf")):
+        with pytest.raises(ValueError, match="spread: expected a finite number above 0"):
+            bank.set_level(0, 0.0, spread)
+    with pytest.raises(ValueError, match="signal: expected an integer from 0 to 0"):
+        bank.set_level(1, 0.0)
+
+
 @pytest.mark.parametrize("name", [name for name in ALL if name != "SignalMonitor"])
 def test_a_latch_needs_the_onset(name: str) -> None:
     make = ALL[name]

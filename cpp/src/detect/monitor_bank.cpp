@@ -69,6 +69,7 @@ MonitorBank::MonitorBank(std::vector<std::vector<Reference>> references, double 
   }
   latches_.assign(signals_, Latch(latch));
   accepted_.assign(signals_ * references_.size(), 0.0);
+  spreads_.assign(signals_ * references_.size(), 1.0);
   allocate();
   reset();
 }
@@ -101,22 +102,32 @@ void MonitorBank::allocate() {
       preparation.limit[at] = learned.limit();
       preparation.phi[at] = learned.phi();
       preparation.sqrt_whitened[at] = learned.sqrt_whitened();
-      preparation.scale[at] = learned.scale();
-      set_offset(regime, signal);
+      prepare(regime, signal);
     }
   }
 }
 
-void MonitorBank::set_offset(std::size_t regime, std::size_t signal) noexcept {
+void MonitorBank::prepare(std::size_t regime, std::size_t signal) noexcept {
   const Preparation& learned = references_[regime][signal].preparation();
-  preparations_[regime * lanes_.size() + signal / kLanes].offset[lane(signal)] =
-      learned.offset() + accepted_[regime * signals_ + signal] / learned.scale();
+  detail::BankPreparation& preparation = preparations_[regime * lanes_.size() + signal / kLanes];
+  const std::size_t at = regime * signals_ + signal;
+  preparation.offset[lane(signal)] = learned.offset() + accepted_[at] / learned.scale();
+  preparation.scale[lane(signal)] = learned.scale() / spreads_[at];
 }
 
 void MonitorBank::accept(std::size_t signal) noexcept {
   double& accepted = accepted_[regime_ * signals_ + signal];
   accepted += change(signal).shift * references_[regime_][signal].preparation().gain();
-  set_offset(regime_, signal);
+  prepare(regime_, signal);
+  latches_[signal].clear();
+  restart(signal);
+}
+
+void MonitorBank::set_level(std::size_t signal, double level, double spread) noexcept {
+  const std::size_t at = regime_ * signals_ + signal;
+  accepted_[at] = level * references_[regime_][signal].preparation().gain();
+  spreads_[at] = spread;
+  prepare(regime_, signal);
   latches_[signal].clear();
   restart(signal);
 }
@@ -266,8 +277,7 @@ bool MonitorBank::tell(std::size_t signal) noexcept {
     took = std::min(took, (rise + 1) * (tail.limit / rise + 1));
   }
   return latches_[signal].tell(direction(signal), count_ - skipped_[signal],
-                               sum_since_start(signal), took,
-                               onset.shift * references_[regime_][signal].preparation().gain());
+                               sum_since_start(signal), took, onset.shift * gain(signal));
 }
 
 double MonitorBank::sum_since_start(std::size_t signal) const noexcept {
@@ -307,7 +317,7 @@ Onset MonitorBank::change(std::size_t signal) const noexcept {
   const double known = reference.preparation().is_exact() ? std::numeric_limits<double>::infinity()
                                                           : static_cast<double>(reference.count());
   Onset onset = settled(signal).since_standard(side, known);
-  onset.shift /= reference.preparation().gain();
+  onset.shift /= gain(signal);
   return onset;
 }
 
@@ -319,11 +329,11 @@ std::size_t MonitorBank::memory_bytes() const noexcept {
   for (const auto& held : references_) references += bytes(held);
   return sizeof *this + references +
          bytes(thresholds_, lanes_, charts_, preparations_, rows_, converted_, settled_, alarmed_,
-               told_, latches_, accepted_, skipped_, trackers_);
+               told_, latches_, accepted_, spreads_, skipped_, trackers_);
 }
 
 std::vector<std::byte> MonitorBank::state() const {
-  StateWriter writer(kTag, 2);
+  StateWriter writer(kTag, 3);
   writer.f64(arl0_);
   writer.u64(references_.size());
   writer.u64(signals_);
@@ -370,6 +380,7 @@ std::vector<std::byte> MonitorBank::state() const {
     settled(signal).write(writer);
   }
   for (const double accepted : accepted_) writer.f64(accepted);
+  for (const double spread : spreads_) writer.f64(spread);
   return std::move(writer).finish();
 }
 
@@ -412,6 +423,7 @@ MonitorBank::MonitorBank(StateReader& reader) {
   }
   latches_.assign(signals_, Latch());
   accepted_.assign(signals_ * references_.size(), 0.0);
+  spreads_.assign(signals_ * references_.size(), 1.0);
   allocate();
   for (std::size_t side = 0; side < kSides; ++side) {
     for (std::size_t k = 0; k < kAllowances; ++k) {
@@ -451,13 +463,23 @@ MonitorBank::MonitorBank(StateReader& reader) {
       double& accepted = accepted_[regime * signals_ + signal];
       accepted = reader.f64();
       StateReader::require(std::isfinite(accepted), "an accepted level out of range");
-      set_offset(regime, signal);
+      prepare(regime, signal);
+    }
+  }
+  if (reader.version() < 3) return;
+  for (std::size_t regime = 0; regime < references_.size(); ++regime) {
+    for (std::size_t signal = 0; signal < signals_; ++signal) {
+      double& spread = spreads_[regime * signals_ + signal];
+      spread = reader.f64();
+      StateReader::require(std::isfinite(spread) && spread > 0.0,
+                           "an accepted spread out of range");
+      prepare(regime, signal);
     }
   }
 }
 
 MonitorBank MonitorBank::from_state(std::span<const std::byte> blob) {
-  StateReader reader(blob, kTag, 2);
+  StateReader reader(blob, kTag, 3);
   MonitorBank bank(reader);
   reader.finish();
   return bank;

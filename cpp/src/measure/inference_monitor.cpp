@@ -100,10 +100,11 @@ bool InferenceMonitor::settled() const noexcept {
     // A signal may be without a value at times, as the distance to a class that was never seen.
     double sum = 0.0;
     double known = 0.0;
+    const Preparation& preparation = bank_->reference(signal).preparation();
     for (const auto rows : {early, late}) {
       for (std::size_t i = signal; i < rows.size(); i += width) {
         if (!std::isfinite(rows[i])) continue;
-        sum += rows[i];
+        sum += preparation.clip(rows[i]);  // as charts do, and what was accepted is
         known += 1.0;
       }
     }

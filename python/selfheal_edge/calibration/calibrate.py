@@ -18,6 +18,7 @@ from selfheal_edge.calibration.correctness import (
     judge_changes,
 )
 from selfheal_edge.calibration.known_answers import Reservoir, choose_inputs
+from selfheal_edge.calibration.regimes import NamedRegimes, learn_regimes, read_regimes
 from selfheal_edge.errors import ModelFormatError
 from selfheal_edge.monitoring.baseline import Baseline, KnownAnswers
 from selfheal_edge.monitoring.correctness import CorrectnessModel, read_answers
@@ -115,6 +116,7 @@ def _observe(
     extractor: SignalExtractor,
     inputs: Any,
     truth: npt.NDArray[np.int64] | None,
+    named: NamedRegimes | None,
     samples: Sequence[Reservoir],
 ) -> _Observed:
     """Run the calibration."""
@@ -126,7 +128,7 @@ def _observe(
     same = array("b")
     for batch in _batches(session, inputs):
         if isinstance(inputs, (np.ndarray, Mapping)):
-            _check_size(batch.size, truth)  # before anything runs
+            _check_size(batch.size, truth, named)  # before anything runs
         for n in range(batch.size):
             row = [rows[n, ...] for rows in batch.rows]
             outputs = session.instance.run(row)
@@ -141,7 +143,7 @@ def _observe(
                 answers.append(outputs[0].reshape(-1).copy())
             for sample in samples if truth is not None else samples[:1]:
                 sample.offer(row)
-    _check_size(len(predicted), truth)
+    _check_size(len(predicted), truth, named)
     signals = np.frombuffer(values, np.float64) if values else np.empty(0)
     shape = len(predicted), len(extractor.names)
     return _Observed(
@@ -178,18 +180,19 @@ def _limits(
     return SensorLimits(repeats, frozen, spreads), left_out
 
 
-def _supported(
-    signals: Mapping[str, npt.NDArray[np.float64]],
-) -> tuple[dict[str, npt.NDArray[np.float64]], dict[str, str]]:
-    """Return the signals of which there are values enough, and the others with the reason."""
+def _references(
+    signals: Mapping[str, npt.NDArray[np.float64]], named: NamedRegimes | None
+) -> tuple[dict[str, _core.Reference], dict[str, str]]:
+    """Return the references, of one regime, and the signals without one, each with the reason."""
     kept, left_out = {}, {}
     for name, column in signals.items():
-        known = int(np.isfinite(column).sum())
+        values = column if named is None else column[named.home]
+        known = int(np.isfinite(values).sum())
         if known >= _MIN_SAMPLES - 1:  # the first input has not changed from anything
-            kept[name] = np.ascontiguousarray(column)
+            kept[name] = _core.Reference(np.ascontiguousarray(values))
         else:
             left_out[name] = (
-                f"{known} of {len(column)} calibration samples have a value; "
+                f"{known} of {len(values)} calibration samples have a value; "
                 f"a reference rests on {_MIN_SAMPLES} or more"
             )
     return kept, left_out
@@ -217,7 +220,9 @@ def _correctness(
     return fit_correctness(clean, changed, rng)
 
 
-def _check_size(samples: int, truth: npt.NDArray[np.int64] | None) -> None:
+def _check_size(
+    samples: int, truth: npt.NDArray[np.int64] | None, named: NamedRegimes | None
+) -> None:
     if samples < _MIN_SAMPLES:
         raise ValueError(
             f"inputs: expected a batch of at least {_MIN_SAMPLES} samples, got {samples}"
@@ -226,6 +231,8 @@ def _check_size(samples: int, truth: npt.NDArray[np.int64] | None) -> None:
         raise ValueError(
             f"labels: expected {samples} integers, one per input, got shape {truth.shape}"
         )
+    if named is not None:
+        named.check_size(samples)
 
 
 def _check_ignored(ignore: Collection[str], measurable: Sequence[str]) -> tuple[str, ...]:
@@ -245,6 +252,7 @@ def calibrate(
     false_alarm_interval: float | str = 1_000_000,
     rate_hz: float | None = None,
     embedding: str | Literal[False] | None = None,
+    regimes: Sequence[str] | Sequence[int] | npt.NDArray[Any] | None = None,
     ignore: Collection[str] = (),
     state: Literal["carried", "reset"] = "carried",
     shapes: Mapping[str, Sequence[int]] | None = None,
@@ -262,6 +270,7 @@ def calibrate(
 
     - fewer false alarms, or sooner true ones: `false_alarm_interval`; more `inputs` help both;
     - a signal that changes for good reasons, such as a counter among the inputs: `ignore`;
+    - conditions that come and go, such as day and night: `regimes`;
     - a recurrent model whose samples are not one stream: ``state="reset"``;
     - a model with open axes: `shapes`;
     - accuracy in `Baseline.accuracy`, estimates of it while the model serves, and centroids of true
@@ -290,6 +299,11 @@ def calibrate(
     embedding
         Name of the inner tensor to watch; None takes the input of a classifier's last layer, where
         there is one; False watches none, which saves its signals and their cost.
+    regimes
+        The operating condition of each input, shape (n,): names or whole numbers, such as "day" and
+        "night", at most eight, each of at least 50 inputs. The references are those of the one with
+        most inputs; the charts follow the others, which are no news then
+        (`SelfHealingModel.regimes`). None: all inputs are of one.
     ignore
         Signals that shall raise no alarm, by name, such as ``("input_mean[week]",)`` for an input
         that counts; also ``"input_repeats"``, ``"input_flat"`` and ``"output_frozen"``.
@@ -350,6 +364,7 @@ def calibrate(
     probe_policy = ProbePolicy() if probe is None else probe
     if not isinstance(probe_policy, ProbePolicy):
         raise TypeError(f"probe: expected a ProbePolicy, got {type(probe).__name__}")
+    named = read_regimes(regimes)
     if state not in ("carried", "reset"):
         raise ValueError(f"state: expected 'carried' or 'reset', got {state!r}")
     file = ModelFile.of(model)
@@ -385,7 +400,7 @@ def calibrate(
         labelled = Reservoir(
             np.random.default_rng(None if seed is None else (seed, _LABELLED)), SAMPLES
         )
-        observed = _observe(session, extractor, inputs, truth, (sample, labelled))
+        observed = _observe(session, extractor, inputs, truth, named, (sample, labelled))
         predicted = observed.predicted
         signals = dict(zip(extractor.names, observed.values.T, strict=True))
         found: Embedding | None = None
@@ -398,7 +413,7 @@ def calibrate(
             if len(found.classes) and "embedding_distance" not in ignored:
                 signals["embedding_distance"] = distances
         limits, never = _limits(observed, signals, interval)
-        signals, unsupported = _supported(signals)
+        references, unsupported = _references(signals, named)
         chosen = choose_inputs(session, sample, _KNOWN_ANSWERS, rng)
         questions = tuple(tuple(sample.held[n]) for n in chosen)
         answers = tuple(tuple(row) for row in session.answers(questions))
@@ -410,7 +425,8 @@ def calibrate(
             accuracy=None if truth is None else float(np.mean(predicted == truth)),
             output_kind=kind,
             detections=session.model.detections,
-            references={name: _core.Reference(column) for name, column in signals.items()},
+            references=references,
+            regimes=learn_regimes(named, signals, references),
             embedding=found,
             correctness=_correctness(session, found, observed, distances, truth, labelled),
             limits=limits,

@@ -21,6 +21,7 @@ __all__ = [
     "EndTrial",
     "FailBack",
     "FailOver",
+    "LearnRegime",
     "NameCause",
     "Proceed",
     "RaiseError",
@@ -51,8 +52,9 @@ class AskKnownAnswers:
 class NameCause:
     """Ask the diagnoser → `CauseNamed`; where there are alarms, with the monitor's scores.
 
-    Where there are corrupt blocks, every other byte is checked as well: one seldom comes alone, and
-    proof needs all of them healed.
+    Where the alarms are those of an operating condition that is known, there is none to be named
+    → `RegimeKnown`. Where there are corrupt blocks, every other byte is checked as well: one seldom
+    comes alone, and proof needs all of them healed.
     """
 
     symptoms: Symptoms
@@ -78,7 +80,23 @@ class FailBack:
 
 @dataclass(frozen=True, slots=True)
 class ReadSignals:
-    """Ask the monitor whether the signals have settled → `SignalsRead`."""
+    """Ask the monitor whether the signals have settled → `SignalsRead`.
+
+    Or whether they have come to an operating condition that is known → `RegimeKnown`.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class LearnRegime:
+    """Have the monitor learn an operating condition, if it can → `RegimeLearned`.
+
+    Only of what is known to be harmless, or was accepted.
+    """
+
+    since: int
+    """The sample at which it began."""
+    name: str | None = None
+    """None numbers it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +160,7 @@ Action: TypeAlias = (
     | FailOver
     | FailBack
     | ReadSignals
+    | LearnRegime
     | ResetMonitor
     | RebuildRuntime
     | RenewGolden

@@ -31,6 +31,7 @@ from selfheal_edge.loop.incidents import AnyIncident, Step
 from selfheal_edge.loop.remembered import Remembered
 from selfheal_edge.loop.state import (
     INTEGRITY,
+    Learning,
     LoopState,
     ModelTrial,
     PeriodicTrigger,
@@ -48,6 +49,9 @@ Decision: TypeAlias = tuple[LoopState, tuple[Action, ...]]
 
 _SAMPLES_FOR_DIAGNOSIS: Final = 32
 """The shape of a shift does not show in fewer."""
+
+_SAMPLES_TO_LEARN: Final = 256
+"""Of an operating condition that was accepted."""
 
 
 def decide(state: LoopState, incident: AnyIncident) -> Decision:  # noqa: PLR0911, PLR0912 — a case each
@@ -76,6 +80,8 @@ def decide(state: LoopState, incident: AnyIncident) -> Decision:  # noqa: PLR091
             return _damaged(state, blocks)
         case heard.RolledBack():
             return _restored(state)
+        case heard.Accepted():
+            return _accepted(state)
         case heard.MarkedUntrusted():
             return replace(state, trust=replace(state.trust, is_marked=True)), ()
         case heard.WeightsRejected():
@@ -91,6 +97,10 @@ def decide(state: LoopState, incident: AnyIncident) -> Decision:  # noqa: PLR091
             return _strategy_tried(state, incident)
         case heard.SignalsRead(settled):
             return _recovered(state) if settled else (state, ())
+        case heard.RegimeKnown(name):
+            return _regime_known(state, name)
+        case heard.RegimeLearned(name):
+            return state, () if name is None else (_regime(f"learned: {name}"),)
         case heard.MonitorReset(sample):
             return replace(state, recovered_at=sample), ()
         case heard.RuntimeRebuilt():
@@ -126,6 +136,8 @@ def wake_at(state: LoopState) -> Wake:
     due = [t.next_prediction for t in triggers if t.next_prediction is not None]
     if state.pending:
         due.append(state.diagnose_at)
+    if state.learning is not None:
+        due.append(state.learning.until)
     waits_for_signals = state.trouble is not None and not state.is_damaged
     if state.trouble is not None and not waits_for_signals:
         due.append(state.backoff.at)
@@ -209,6 +221,8 @@ def _reported(state: LoopState, reported: Incident) -> Decision:
     state = _counted(state, alarms=len(reported.alarms))
     # Alarms of before a recovery had waited for it: what was wrong then is known, and healed.
     alarms = tuple(a for a in reported.alarms if a.onset >= state.recovered_at)
+    if state.learning is not None:  # its level is not known yet
+        alarms = tuple(a for a in alarms if a.signal in SENSOR_ALARMS)
     if alarms:
         state, more = _alarmed(state, alarms)
         actions = (*actions, *more)
@@ -224,7 +238,7 @@ def _alarmed(state: LoopState, alarms: tuple[Alarm, ...]) -> Decision:
         state = replace(
             state,
             diagnose_at=state.now.prediction + wait,
-            trust=replace(state.trust, is_marked=True),
+            trust=replace(state.trust, is_marked=not state.now.is_familiar),
         )
         evidence = tuple(f"alarm: {a}" for a in alarms)
         actions = (do.Record(EventKind.ALARM, evidence=evidence), do.CheckWeights(Why.ALARM))
@@ -250,6 +264,11 @@ def _next_step(state: LoopState, step: Step) -> Decision:  # noqa: PLR0911
             if state.is_damaged:  # what a damaged model is heard to do says nothing else
                 return replace(state, pending=()), ()
             return _ask_for_a_cause(state)
+        case Step.SCHEDULE if state.learning is not None and number >= state.learning.until:
+            since = state.learning.since
+            state = replace(state, learning=None)
+            # Nothing is learned under suspicion.
+            return state, (do.LearnRegime(since),) if state.is_calm else ()
         case Step.SCHEDULE if _trial_is_due(state):
             return state, (do.AskKnownAnswers(Why.TRIAL),)
         case Step.SCHEDULE:
@@ -519,6 +538,45 @@ def _recovered(state: LoopState) -> Decision:
     if trouble is None:
         return state, (do.ResetMonitor(),)
     return state, (do.ResetMonitor(), do.Record(EventKind.RECOVERED, trouble.cause))
+
+
+def _regime(outcome: str, evidence: tuple[str, ...] = ()) -> do.Record:
+    return do.Record(EventKind.REGIME, evidence=evidence, outcome=outcome)
+
+
+def _regime_known(state: LoopState, name: str) -> Decision:
+    """Go on as if nothing had happened: the second night is no news."""
+    if state.is_damaged:
+        return replace(state, repair=None), ()
+    evidence = tuple(f"alarm: {a}" for a in state.pending)
+    state, actions = _normal_again(replace(state, repair=None))
+    return state, (_regime(f"known: {name}", evidence), *actions)
+
+
+def _accepted(state: LoopState) -> Decision:
+    """Take what there is for normal, and learn it from what follows."""
+    if state.is_damaged:
+        return state, ()
+    learning = Learning(state.now.sample, state.now.prediction + _SAMPLES_TO_LEARN)
+    state, actions = _normal_again(replace(state, learning=learning))
+    outcome = f"accepted; to be learned from the next {_SAMPLES_TO_LEARN} predictions"
+    return state, (_regime(outcome), *actions)
+
+
+def _normal_again(state: LoopState) -> Decision:
+    """End what goes on, whose signals are normal by now; the charts have been told."""
+    trouble = state.trouble
+    state = replace(
+        state,
+        trouble=None,
+        pending=(),
+        pause=state.policy.rediagnose_after,
+        recovered_at=state.now.sample,
+        trust=replace(state.trust, is_marked=False),
+    )
+    if trouble is None:
+        return state, ()
+    return state, (do.Record(EventKind.RECOVERED, trouble.cause),)
 
 
 def _interrupted(state: LoopState) -> LoopState:

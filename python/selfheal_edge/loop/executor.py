@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol
 
+from selfheal_edge.causes import Cause
 from selfheal_edge.concurrency.locks import ModelLock
 from selfheal_edge.diagnosis.diagnoser import Diagnoser, diagnose_with
 from selfheal_edge.diagnosis.symptoms import Symptoms
@@ -27,7 +28,14 @@ from selfheal_edge.loop.remembered import Frozen, Remembered
 from selfheal_edge.loop.repair_executor import RepairExecutor
 from selfheal_edge.loop.state import LoopState, Moment
 from selfheal_edge.monitoring.baseline import KnownAnswers
-from selfheal_edge.monitoring.monitor import KeptMonitor, Monitor, PerformanceMonitor
+from selfheal_edge.monitoring.monitor import (
+    SENSOR_ALARMS,
+    Alarm,
+    KeptMonitor,
+    Monitor,
+    PerformanceMonitor,
+)
+from selfheal_edge.monitoring.regimes import MATCH_SAMPLES
 from selfheal_edge.policy import Policy
 from selfheal_edge.repair import ModelRepairKit
 from selfheal_edge.store.journal import Journal
@@ -41,6 +49,7 @@ __all__ = ["LoopExecutor", "ServingMaker"]
 
 
 _MOST_PUT_OFF: Final = 64
+_MAY_BE_REGIMES: Final = frozenset({Cause.COVARIATE_DRIFT, Cause.LABEL_SHIFT, Cause.UNKNOWN})
 
 
 class ServingMaker(Protocol):
@@ -169,15 +178,23 @@ class LoopExecutor:
             known = Remembered.of(self._state, self._state.before + self.predictions)
             if isinstance(monitor, PerformanceMonitor):
                 copy = monitor.core.copy()
-                return lambda: copy.state(history=whole), known
+                return lambda: copy.state(history=whole), known, monitor.regimes
             if isinstance(monitor, KeptMonitor):
                 blob = monitor.state()
-                return lambda: blob, known
-        return None, known
+                return lambda: blob, known, None
+        return None, known, None
 
     def found(self, blocks: tuple[CorruptBlock, ...]) -> None:
         """Handle what a sweep found beside the inferences."""
         self.handle(heard.DamageFound(blocks))
+
+    def accept(self) -> None:
+        """Take what there is for normal, as the user says; to be learned from what follows."""
+        monitor = self._monitor
+        if isinstance(monitor, PerformanceMonitor):
+            with self._inference_lock:
+                monitor.accept()
+        self.handle(heard.Accepted())
 
     def rolled_back(self) -> None:
         """Take note that the user has rolled back, and that the result was proven."""
@@ -263,7 +280,9 @@ class LoopExecutor:
         if about is not None:
             with self._inference_lock:
                 number, sample = self.serving.hot.number, self._monitor.count
-                now = Moment(number, self._second, sample, self.serving.on_spare)
+                alarms = about.alarms if isinstance(about, Incident) else ()
+                is_familiar = bool(alarms) and self._is_familiar(alarms)
+                now = Moment(number, self._second, sample, self.serving.on_spare, is_familiar)
                 self._state = replace(self._state, now=now)
         left: list[do.Action | AnyIncident] = list(reversed(incidents))
         while left:
@@ -275,6 +294,10 @@ class LoopExecutor:
                     left.append(heard.KnownAnswersAsked(why, are_right))
                 case do.NameCause(symptoms):
                     if symptoms.alarms:
+                        known = self._recognise(symptoms)
+                        if known is not None:
+                            left.append(heard.RegimeKnown(known))
+                            continue
                         symptoms = self._with_scores(symptoms)
                     diagnosis = diagnose_with(self._diagnoser, symptoms)
                     corrupt = self._weights.check() if symptoms.corrupt_blocks else ()
@@ -296,8 +319,10 @@ class LoopExecutor:
                     with self._inference_lock:
                         self.serving.attach(self._session.instance)
                 case do.ReadSignals():
+                    left.append(self._read_signals())
+                case do.LearnRegime(since, name):
                     with self._inference_lock:
-                        left.append(heard.SignalsRead(self._monitor.settled()))
+                        left.append(heard.RegimeLearned(self._learn(since, name)))
                 case do.ResetMonitor():
                     with self._inference_lock:
                         self._monitor.reset()
@@ -351,6 +376,46 @@ class LoopExecutor:
                 repeats=monitor.repeats,
             )
 
+    def _is_familiar(self, alarms: tuple[Alarm, ...]) -> bool:
+        """Whether alarms are those of an operating condition that is known, as far as it shows."""
+        monitor = self._monitor
+        if not isinstance(monitor, PerformanceMonitor) or _is_of_sensor(alarms):
+            return False
+        return monitor.resembles(min(alarm.onset for alarm in alarms))
+
+    def _recognise(self, symptoms: Symptoms) -> str | None:
+        """Return the operating condition that explains alarms; the charts then follow it."""
+        monitor = self._monitor
+        alarms = symptoms.alarms
+        if not isinstance(monitor, PerformanceMonitor) or _is_of_sensor(alarms):
+            return None
+        if symptoms.known_answers_right is False or self._state.is_damaged:
+            return None
+        with self._inference_lock:
+            known = monitor.recognise(min(alarm.onset for alarm in alarms))
+        return None if known is None else known.name
+
+    def _read_signals(self) -> AnyIncident:
+        monitor, trouble = self._monitor, self._state.trouble
+        with self._inference_lock:
+            if monitor.settled():
+                return heard.SignalsRead(True)
+            if (
+                isinstance(monitor, PerformanceMonitor)
+                and trouble is not None
+                and trouble.cause in _MAY_BE_REGIMES
+                and monitor.count % MATCH_SAMPLES == 0
+                and (known := monitor.recognise(monitor.count - MATCH_SAMPLES)) is not None
+            ):
+                return heard.RegimeKnown(known.name)
+        return heard.SignalsRead(False)
+
+    def _learn(self, since: int, name: str | None) -> str | None:
+        if not isinstance(self._monitor, PerformanceMonitor):
+            return None
+        learned = self._monitor.learn(since, name)
+        return None if learned is None else learned.name
+
     def _fail_over(self) -> AnyIncident:
         if self._spare is None or not self._spare.verify(self.repairs.known):
             return heard.FailedOver(False)
@@ -376,6 +441,11 @@ class LoopExecutor:
         except RUNTIME_FAILURES:  # the file's bytes are damaged too, or nothing can be built now
             logger().warning("golden could not be renewed", exc_info=True)
             return False
+
+
+def _is_of_sensor(alarms: tuple[Alarm, ...]) -> bool:
+    """Whether an alarm needs no chart: no operating condition explains it."""
+    return any(a.signal in SENSOR_ALARMS or a.signal == "output_frozen" for a in alarms)
 
 
 def _but_live(blocks: tuple[CorruptBlock, ...]) -> tuple[CorruptBlock, ...]:

@@ -14,6 +14,7 @@ from selfheal_edge.loop.state import Why
 from selfheal_edge.trial.proof import RepairAttempt
 
 __all__ = [
+    "Accepted",
     "AnyIncident",
     "CauseNamed",
     "DamageFound",
@@ -27,6 +28,8 @@ __all__ = [
     "MonitorReset",
     "NextStep",
     "Posted",
+    "RegimeKnown",
+    "RegimeLearned",
     "RepairAttempt",
     "Restarted",
     "RolledBack",
@@ -147,6 +150,26 @@ class MonitorReset:
 
 
 @dataclass(frozen=True, slots=True)
+class Accepted:
+    """The user says that what there is now is normal; the charts have taken its level over."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegimeKnown:
+    """The monitor has recognised an operating condition; the charts follow it."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class RegimeLearned:
+    """The monitor has learned an operating condition; the charts follow it."""
+
+    name: str | None
+    """None where too little has come."""
+
+
+@dataclass(frozen=True, slots=True)
 class RuntimeRebuilt:
     """The runtime was built anew, on schedule."""
 
@@ -210,6 +233,9 @@ AnyIncident: TypeAlias = (
     | FailedOver
     | SignalsRead
     | MonitorReset
+    | Accepted
+    | RegimeKnown
+    | RegimeLearned
     | RuntimeRebuilt
     | GoldenRenewed
     | NextStep

@@ -18,6 +18,7 @@ from selfheal_edge.loop.remembered import Frozen, Remembered
 from selfheal_edge.loop.updates import CLOSED, CUT_SHORT, Chosen, Updates
 from selfheal_edge.monitoring.baseline import Baseline, KnownAnswers
 from selfheal_edge.monitoring.monitor import KeptMonitor, Monitor, PerformanceMonitor
+from selfheal_edge.monitoring.regimes import RegimeTable
 from selfheal_edge.policy import Policy
 from selfheal_edge.store.database import Changes, Row
 from selfheal_edge.store.failures import Failure, with_failure
@@ -36,6 +37,7 @@ _MODEL: Final = "model"
 _STATE: Final = "state"
 _MONITOR: Final = "monitor"
 _LOOP: Final = "loop"
+_REGIMES: Final = "regimes"
 _IDS: Final = "ids"
 _NEXT: Final = "next"
 _BASELINE: Final = "baseline"
@@ -299,11 +301,22 @@ class Keeper:
             monitor = PerformanceMonitor(baseline) if given is None else given
         if found is not None and self._goes_on:
             self._monitor_rows = found[0]
+            self._recall_regimes(monitor)
         elif isinstance(monitor, (PerformanceMonitor, KeptMonitor)):
             self._monitor_rows = KeptState(self._monitor_name, monitor.state())
         if self.before is not None and not self._goes_on:
             self.before = self.before.without_charts()
         return monitor
+
+    def _recall_regimes(self, monitor: Monitor) -> None:
+        """Have a monitor that goes on know what it knew."""
+        row = self._read(_STATE, _REGIMES) if self.trial is None else None
+        if row is None or not isinstance(monitor, PerformanceMonitor):
+            return
+        try:
+            monitor.go_on_with(RegimeTable.from_bytes(row))
+        except (IntegrityError, ValueError) as error:
+            self._problems.append(f"regimes begin anew: {error}")
 
     @property
     def _monitor_name(self) -> str:
@@ -419,13 +432,15 @@ class Keeper:
         freeze = method()
         if freeze is None:
             return {}
-        state, remembered = freeze(is_last)
+        state, remembered, regimes = freeze(is_last)
         del freeze  # what follows takes a while, and the model need not wait for it
         rows: dict[tuple[str, str], bytes | None] = {}
         if self._monitor_rows is not None and state is not None:
             for name, row in self._monitor_rows.rows(state(), whole=is_last).items():
                 rows[_STATE, name] = row
         rows[_STATE, _LOOP] = remembered.to_bytes()
+        if regimes is not None and self.trial is None:
+            rows[_STATE, _REGIMES] = regimes.to_bytes()
         return rows
 
     def _look_into_inbox(

@@ -12,6 +12,7 @@ from selfheal_edge.diagnosis.symptoms import Diagnosis, Evidence
 from selfheal_edge.errors import IntegrityError
 from selfheal_edge.loop.state import Counters, LoopState
 from selfheal_edge.monitoring.monitor import Alarm
+from selfheal_edge.monitoring.regimes import RegimeTable
 from selfheal_edge.store.failures import Failure, failures_from
 
 __all__ = ["Frozen", "Remembered"]
@@ -114,6 +115,6 @@ def _diagnosis(fields: dict[str, Any] | None) -> Diagnosis | None:
     return Diagnosis(Cause(fields["cause"]), float(fields["confidence"]), evidence)
 
 
-Frozen: TypeAlias = tuple[Callable[[], bytes] | None, Remembered]
-"""What gives the monitor's state, where it has one that can be kept, and what the loop knows, both
-of one moment."""
+Frozen: TypeAlias = tuple[Callable[[], bytes] | None, Remembered, RegimeTable | None]
+"""What gives the monitor's state, where it has one that can be kept, what the loop knows, and the
+operating conditions that the monitor knows, all of one moment."""

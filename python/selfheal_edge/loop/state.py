@@ -19,6 +19,7 @@ from selfheal_edge.store.failures import Failure
 __all__ = [
     "Backoff",
     "Counters",
+    "Learning",
     "LoopState",
     "ModelTrial",
     "Moment",
@@ -60,6 +61,8 @@ class Moment:
     """Predictions so far as the monitor counts them, which alarms refer to."""
     on_spare: bool = False
     """Whether the spare serves."""
+    is_familiar: bool = False
+    """Whether what has alarmed looks like an operating condition that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +169,16 @@ class Counters:
 
 
 @dataclass(frozen=True, slots=True)
+class Learning:
+    """An operating condition that the user has accepted, and that is learned from what follows."""
+
+    since: int
+    """The sample at which it was accepted."""
+    until: int
+    """The prediction at which it is learned."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelTrial:
     """A new model file that serves, and takes the old one's place if it holds."""
 
@@ -195,6 +208,8 @@ class LoopState:
     """The first alarm of every signal that no diagnosis has heard yet."""
     diagnose_at: int = 0
     """The prediction at which they are diagnosed."""
+    learning: Learning | None = None
+    """What the user has accepted as normal, until it is learned."""
     recovered_at: int = 0
     """The sample of the latest recovery: older alarms tell of what was healed then."""
     verify_spare_at: int = 0

@@ -14,11 +14,12 @@ from typing import Any, Final, Literal, cast, get_args
 import numpy as np
 
 from selfheal_edge import _core
-from selfheal_edge.errors import BaselineFormatError, BaselineMismatchError
+from selfheal_edge.errors import BaselineFormatError, BaselineMismatchError, IntegrityError
 from selfheal_edge.hashing import equal_secrets, sha256
 from selfheal_edge.monitoring.correctness import CorrectnessModel
 from selfheal_edge.monitoring.embedding import Embedding
 from selfheal_edge.monitoring.promise import chart_names
+from selfheal_edge.monitoring.regimes import RegimeTable
 from selfheal_edge.monitoring.sensor_limits import SensorLimits
 from selfheal_edge.monitoring.signals import OutputKind, SignalExtractor
 from selfheal_edge.store.device_mark import device_mark
@@ -92,6 +93,9 @@ class Baseline:
     """Which inner tensor is read as well, and where the classes lie in it."""
     correctness: CorrectnessModel | None = None
     """How likely its answers are right; None without labels."""
+    regimes: RegimeTable | None = None
+    """Operating conditions of the calibration, where it was told them; the references are those of
+    the first."""
     tried_kernels: tuple[TrialName, ...] = ()
     """Kernels with which the copy was tried in a child process, where `fingerprint` says. A file
     brings them only where it was signed, or where this device wrote it."""
@@ -245,6 +249,7 @@ class Baseline:
             "built_sha256": self.built_sha256,
             "tried_kernels": list(self.tried_kernels),
             "state": self.state,
+            "regimes": None if self.regimes is None else self.regimes.to_bytes().decode(),
             "ignore": list(self.ignore),
             "shapes": [[index, list(shape)] for index, shape in self.shapes.items()],
             "known": [len(rows) for rows in self.known_answers.inputs],
@@ -285,6 +290,7 @@ class Baseline:
                 built_sha256=str(fields["built_sha256"]),
                 tried_kernels=_tried(fields, is_signed=key is not None),
                 state=fields.get("state", "carried"),
+                regimes=_regimes(fields.get("regimes"), tuple(fields["signals"])),
                 ignore=tuple(str(name) for name in fields.get("ignore", ())),
                 shapes={
                     int(index): tuple(int(n) for n in shape)
@@ -395,6 +401,18 @@ def _embedding(tensor: int | None, arrays: Mapping[str, Array]) -> Embedding | N
     if tensor is None:
         return None
     return Embedding(int(tensor), *(arrays[f"embedding/{part}"] for part in _EMBEDDING_ARRAYS))
+
+
+def _regimes(told: str | None, signals: tuple[str, ...]) -> RegimeTable | None:
+    if told is None:
+        return None
+    try:
+        table = RegimeTable.from_bytes(told.encode())
+    except IntegrityError as error:
+        raise ValueError(str(error)) from None
+    if table.signals != signals:
+        raise ValueError(f"regimes: expected the signals {signals}, got {table.signals}")
+    return table
 
 
 def _correctness(arrays: Mapping[str, Array]) -> CorrectnessModel | None:

@@ -13,12 +13,14 @@ import numpy.typing as npt
 from selfheal_edge import _core
 from selfheal_edge.monitoring.baseline import Baseline
 from selfheal_edge.monitoring.promise import chart_names
+from selfheal_edge.monitoring.regimes import MATCH_SAMPLES, Regime, RegimeTable
 from selfheal_edge.monitoring.signals import Measurement
 from selfheal_edge.text import shown
 
 __all__ = ["SENSOR_ALARMS", "Alarm", "KeptMonitor", "Monitor", "PerformanceMonitor"]
 
 _FLATS: Final = 8
+_LEAST_KNOWN: Final = 32
 _WITHOUT_CHART: Final = {
     "input_repeats": "inputs in a row equal the one before",
     "input_flat": "inputs in a row are flat",
@@ -156,6 +158,10 @@ class PerformanceMonitor:
         self.core = core
         """For the hot path, which updates it without Python; then `alarms` tells them."""
         self._row = np.zeros(len(self.names))
+        self.regimes: RegimeTable = baseline.regimes or RegimeTable.first(
+            self.names, [reference.limit for reference in baseline.references.values()]
+        )
+        """The operating conditions that are known, and which one the charts are in."""
 
     @classmethod
     def from_state(cls, baseline: Baseline, state: bytes) -> PerformanceMonitor:
@@ -315,6 +321,93 @@ class PerformanceMonitor:
         calibrate anew, where more precision is wanted.
         """
         self.core.accept()
+
+    def recognise(self, onset: int) -> Regime | None:
+        """Return the known regime that the signals have come to; the charts then follow it.
+
+        Parameters
+        ----------
+        onset
+            The prediction, counted like `count`, at which the change began.
+
+        Returns
+        -------
+        Regime or None
+            None for what is news, and where fewer than 32 predictions have come since the onset.
+
+        Notes
+        -----
+        Where the charts are in that regime already, it is refined by what came since.
+        """
+        scores = self._since(onset)
+        found = self.regimes.changed_to(scores)
+        if found is None or len(scores) < _LEAST_KNOWN:
+            return None
+        if found == self.regimes.current:
+            self._enter(self.regimes.refined(scores).entered(found, self.count))
+        else:
+            self._enter(self.regimes.entered(found, self.count))
+        return self.regimes.regime
+
+    def resembles(self, onset: int) -> bool:
+        """Whether what came since the onset, however little, looks like another known regime."""
+        if len(self.regimes.regimes) < 2:
+            return False
+        return self.regimes.changed_to(self._since(onset), is_provisional=True) is not None
+
+    def learn(self, since: int, name: str | None = None) -> Regime | None:
+        """Learn a regime from the latest predictions, and have the charts follow it.
+
+        Never while an attack is suspected: what an attacker shows is normal from then on.
+
+        Parameters
+        ----------
+        since
+            The prediction, counted like `count`, at which it began. Of those since then the latest
+            256 are used.
+        name
+            What to call it; None numbers it, unless it is one that is known. A known name is
+            learned anew.
+
+        Returns
+        -------
+        Regime or None
+            None where fewer than 64 predictions have come since then.
+        """
+        scores = self._since(since)
+        if len(scores) < MATCH_SAMPLES:
+            return None
+        known = self.regimes.match(scores) if name is None else None
+        if known is None:
+            self._enter(self.regimes.learned(scores, self.count, name))
+        else:
+            self._enter(self.regimes.entered(known, self.count).refined(scores))
+        return self.regimes.regime
+
+    def _since(self, onset: int) -> npt.NDArray[np.float64]:
+        window = self.window
+        count = max(0, min(self.count - onset, len(window)))
+        return window[len(window) - count :]
+
+    def go_on_with(self, regimes: RegimeTable) -> None:
+        """Take over the table of the process before, whose `state` the charts go on from.
+
+        Raises
+        ------
+        ValueError
+            When it is of other signals.
+        """
+        if regimes.signals != self.names:
+            raise ValueError(f"regimes: expected the signals {self.names}, got {regimes.signals}")
+        self.regimes = regimes
+
+    def _enter(self, regimes: RegimeTable) -> None:
+        self.regimes = regimes
+        bank = self.core.bank
+        if bank is None:
+            return
+        for signal, (level, spread) in enumerate(zip(*regimes.level(), strict=True)):
+            bank.set_level(signal, level, spread)
 
     def settled(self) -> bool:
         """Whether the latest 64 predictions raised no alarm and look like the reference again."""

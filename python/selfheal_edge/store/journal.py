@@ -35,6 +35,7 @@ class EventKind(str, Enum):
     REJECTED = "rejected"
     REVERTED = "reverted"
     RECOVERED = "recovered"
+    REGIME = "regime"
     REQUEST = "request"
     STORE = "store"
     LOST = "lost"

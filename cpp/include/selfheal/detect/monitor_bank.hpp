@@ -75,8 +75,16 @@ class MonitorBank {
   /// from there, and start at zero. It is known to 1 / sqrt(samples since the onset) standard
   /// deviations, and the promise holds no better than that.
   void accept(std::size_t signal) noexcept;
+  /// Takes a level and a spread for normal, in this regime: charts hear what differs from there,
+  /// in units of that spread, and start at zero. level: mean of normal scores, clipped to
+  /// +-Reference::limit(); spread: their standard deviation, positive. Both finite. 0 and 1 are the
+  /// reference's own.
+  void set_level(std::size_t signal, double level, double spread) noexcept;
   /// What was accepted, in normal scores.
   double accepted(std::size_t signal) const noexcept;
+  double accepted_spread(std::size_t signal) const noexcept {
+    return spreads_[regime_ * signals_ + signal];
+  }
   /// The largest statistic over threshold of a signal's charts; >= 1 is an alarm.
   double statistic(std::size_t signal) const noexcept;
   /// Index of the chart with that statistic: side * 4 + k, k = 3 the count of far samples.
@@ -113,7 +121,11 @@ class MonitorBank {
   void restart(std::size_t signal) noexcept;
   /// Whether the latch lets the signal's alarm through.
   bool tell(std::size_t signal) noexcept;
-  void set_offset(std::size_t regime, std::size_t signal) noexcept;
+  void prepare(std::size_t regime, std::size_t signal) noexcept;
+  /// How many standard deviations of the chart's input a lasting shift of one score makes.
+  double gain(std::size_t signal) const noexcept {
+    return references_[regime_][signal].preparation().gain() / accepted_spread(signal);
+  }
   /// Lets the tracker take in the rows before `end` that it has not seen.
   void settle(OnsetTracker& tracker, std::size_t signal, std::uint64_t end) const noexcept;
   OnsetTracker settled(std::size_t signal) const noexcept;
@@ -148,6 +160,7 @@ class MonitorBank {
   std::vector<std::uint8_t> told_;  // those alarms that no latch held back
   std::vector<Latch> latches_;
   std::vector<double> accepted_;  // [regime][signal], of the charts' input
+  std::vector<double> spreads_;   // alike, of what was accepted; 1: the reference's
   std::vector<std::uint64_t> skipped_;
   std::vector<OnsetTracker> trackers_;
   bool any_alarmed_ = false;
