@@ -46,6 +46,17 @@ LOW_SHARES: Final = (0.2, 0.05)
 Labels = npt.NDArray[np.int64]
 
 
+def _sources() -> bytes:
+    """Return the digest of all generators: other ones, other streams."""
+    total = hashlib.sha256()
+    for path in sorted(Path(scenarios.__file__).parent.glob("*.py")):
+        total.update(path.read_bytes())
+    return total.digest()
+
+
+SOURCES: Final = _sources()
+
+
 class Task(NamedTuple):
     """A model, and labelled raw samples of normal operation."""
 
@@ -233,14 +244,6 @@ def scenarios_of(name: Name, part: Part) -> list[Scenario]:
     return found
 
 
-def _sources() -> bytes:
-    """Return the digest of all generators: other ones, other streams."""
-    total = hashlib.sha256()
-    for path in sorted(Path(scenarios.__file__).parent.glob("*.py")):
-        total.update(path.read_bytes())
-    return total.digest()
-
-
 def seed_of(*parts: object) -> int:
     return zlib.crc32("/".join(map(str, parts)).encode())
 
@@ -251,7 +254,7 @@ def attacked_pool(
     """Attack the pool, or read how it was attacked before."""
     path = None
     if folder is not None:
-        made_from = hashlib.sha256(_sources() + task.model + task.pool_x.tobytes())
+        made_from = hashlib.sha256(SOURCES + task.model + task.pool_x.tobytes())
         made_from.update(f"{scenario.name}/{level}/{seed}".encode())
         path = folder / f"{made_from.hexdigest()[:24]}.npz"
         if path.exists():

@@ -100,7 +100,9 @@ def _hidden(real: Real, setting: Setting, probe: Probe) -> Real:
     for step in range(_HIDING):
         start, now = real[rows], best[rows]
         if step % 3 == 0:
-            tried = start + (now - start) * rng.uniform(0.7, 1.0, (len(rows), *[1] * (real.ndim - 1)))
+            tried = start + (now - start) * rng.uniform(
+                0.7, 1.0, (len(rows), *[1] * (real.ndim - 1))
+            )
         else:
             part = region(rng, len(rows), domain.axes, 0.15)
             tried = np.where(part > 0, start + limit * rng.uniform(-1, 1, real[:1].shape), now)

@@ -9,7 +9,7 @@ import numpy as np
 from selfheal_edge.causes import Cause
 from selfheal_edge.redteam.scenarios.domain import Real
 from selfheal_edge.redteam.scenarios.scenario import Scenario, Setting
-from selfheal_edge.redteam.scenarios.search import Attempt, bisected, margin, outcome, search
+from selfheal_edge.redteam.scenarios.search import bisected, margin, outcome
 
 __all__ = ["ATTACK_BOUNDARY", "opposite"]
 
@@ -33,13 +33,13 @@ def opposite(start: Real, label: np.ndarray, setting: Setting) -> Real:
 
 
 def _walked(real: Real, setting: Setting) -> Real:
-    """Go from a natural sample of another class to the boundary, then along it towards the input."""
+    """Go from a natural sample of another class to the boundary, and along it to the input."""
     attempt = outcome(real, setting)
     other = opposite(real, attempt.label, setting)
     loss = margin(setting.answers(other), attempt.label)
     attempt = bisected(attempt._replace(best=other, loss=loss), setting)
     unit, rng = setting.domain.unit, setting.rng
-    best, shape = np.array(attempt.best), (-1, *([1] * (real.ndim - 1)))
+    best = np.array(attempt.best)
     for _ in range(_STEPS):
         change = best - real
         size = np.sqrt(((change / unit) ** 2).mean(tuple(range(1, real.ndim)), keepdims=True))

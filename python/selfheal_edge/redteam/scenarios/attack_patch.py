@@ -40,7 +40,9 @@ def _natural(real: Real, setting: Setting) -> Real:
 
     def propose(now: Attempt, rows: Rows, _: float) -> Real:
         part = region(rng, len(rows), domain.axes, setting.strength)
-        return np.where(part > 0, source[rng.integers(len(source), size=len(rows))], now.start[rows])
+        return np.where(
+            part > 0, source[rng.integers(len(source), size=len(rows))], now.start[rows]
+        )
 
     return search(outcome(real, setting), setting, propose, _BUDGET).best
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -24,9 +25,9 @@ def _parts(size: int) -> Iterator[slice]:
     pieces = 1
     while True:
         edges = np.linspace(0, size, pieces + 1).astype(int)
-        for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        for start, stop in pairwise(edges.tolist()):
             if stop > start:
-                yield slice(int(start), int(stop))
+                yield slice(start, stop)
         pieces = pieces * 2 if pieces * 2 <= size else 1
 
 

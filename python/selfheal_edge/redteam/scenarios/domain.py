@@ -64,8 +64,8 @@ class Domain:
         The least and the greatest real value seen: of an image over all, of a spectrogram for each
         frequency, of a vector for each feature.
     unit : ndarray of float64
-        What a strength of 1 means, alike: an image's range, otherwise 2.5 standard deviations, as an
-        image's range has them.
+        What a strength of 1 means, alike: an image's range, otherwise 2.5 standard deviations,
+        as an image's range has them.
     centre : ndarray of float64
         Means, alike.
     is_channels_first : bool
@@ -124,7 +124,9 @@ class Domain:
             raise ValueError(f"kind: {found} does not fit samples of shape {shape}")
         if found == "image" and len(axes) == 3 and axes[2] not in _COLOURS:
             if axes[0] not in _COLOURS:
-                raise ValueError(f"kind: an image of shape {shape} has no axis of 1, 3 or 4 colours")
+                raise ValueError(
+                    f"kind: an image of shape {shape} has no axis of 1, 3 or 4 colours"
+                )
             is_channels_first = True
         else:
             is_channels_first = False

@@ -18,7 +18,7 @@ def _binomial(real: Real, axis: int) -> Real:
 
 
 def blurred(real: Real, amount: Real, axes: tuple[int, ...]) -> Real:
-    """Return samples blurred by `amount` passes of a binomial filter, shape (n,), in between too."""
+    """Return samples blurred by `amount` passes, shape (n,), or parts, of a binomial filter."""
     result, previous = real, real
     shape = (-1, *([1] * (real.ndim - 1)))
     for step in range(int(np.ceil(amount.max(initial=0.0)))):

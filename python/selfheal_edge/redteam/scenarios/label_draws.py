@@ -18,9 +18,7 @@ def class_shares(labels: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], 
     return classes, counts / counts.sum()
 
 
-def drawn(
-    wanted: npt.NDArray[np.int64], setting: Setting
-) -> Real:
+def drawn(wanted: npt.NDArray[np.int64], setting: Setting) -> Real:
     """Return a sample for each wanted class, shape (n,); those that come again are varied."""
     assert setting.pool is not None
     assert setting.labels is not None

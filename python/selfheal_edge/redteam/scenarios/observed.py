@@ -62,7 +62,10 @@ def _standing(model: SelfHealingModel, heard: Sequence[Any]) -> tuple[Cause | No
 
 
 def observe(
-    model: SelfHealingModel, heard: Sequence[Any], stream: Stream, horizons: Sequence[int] = HORIZONS
+    model: SelfHealingModel,
+    heard: Sequence[Any],
+    stream: Stream,
+    horizons: Sequence[int] = HORIZONS,
 ) -> Observed:
     """Serve a stream, one prediction after the other.
 

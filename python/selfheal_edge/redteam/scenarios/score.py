@@ -116,7 +116,9 @@ class Matrix:
     def text(self) -> str:
         """Return the matrix as a table of plain characters."""
         short = [_short(name) for name in COLUMNS]
-        lines = [f"{'true / named':14}" + "".join(f"{name:>11}" for name in short) + "   recall  alarms"]
+        lines = [
+            f"{'true / named':14}" + "".join(f"{name:>11}" for name in short) + "   recall  alarms"
+        ]
         for n, name in enumerate(ROWS):
             cells = "".join(f"{count:11d}" for count in self.counts[n])
             lines.append(
@@ -172,8 +174,6 @@ def slander_share(seen: Sequence[Observed], at: int) -> float:
     called = [
         one.verdicts[at].cause in MALICIOUS
         for one in seen
-        if one.scenario.cause not in MALICIOUS
-        and one.verdicts[at].is_alarmed
-        and not one.is_early
+        if one.scenario.cause not in MALICIOUS and one.verdicts[at].is_alarmed and not one.is_early
     ]
     return float(np.mean(called)) if called else math.nan

@@ -16,7 +16,18 @@ import numpy.typing as npt
 from selfheal_edge.redteam.scenarios.domain import Real
 from selfheal_edge.redteam.scenarios.scenario import Setting
 
-__all__ = ["Attempt", "Proposal", "Rows", "bisected", "escalated", "held", "margin", "outcome", "region", "search"]
+__all__ = [
+    "Attempt",
+    "Proposal",
+    "Rows",
+    "bisected",
+    "escalated",
+    "held",
+    "margin",
+    "outcome",
+    "region",
+    "search",
+]
 
 _BISECTIONS: Final = 5
 _ESCALATION: Final = ((0.25, 1 / 6), (0.5, 1 / 3), (1.0, 1 / 2))
@@ -79,9 +90,7 @@ def region(rng: np.random.Generator, count: int, axes: tuple[int, ...], share: f
         side = int(np.clip(round(np.sqrt(share) * length), 1, length))
         first = rng.integers(length - side + 1, size=count)[:, None]
         inside = (np.arange(length) >= first) & (np.arange(length) < first + side)
-        result *= inside.reshape(
-            count, *(length if a == axis else 1 for a in range(len(axes)))
-        )
+        result *= inside.reshape(count, *(length if a == axis else 1 for a in range(len(axes))))
     return result
 
 

@@ -62,9 +62,9 @@ def _drawn(
     count: int, pool: Raw, domain: Domain, rng: np.random.Generator
 ) -> tuple[Raw, npt.NDArray[np.int64]]:
     """Return samples in random order, each once while there are enough, then varied; and rows."""
-    rows = np.concatenate(
-        [rng.permutation(len(pool)) for _ in range(-(-count // len(pool)))]
-    )[:count]
+    rows = np.concatenate([rng.permutation(len(pool)) for _ in range(-(-count // len(pool)))])[
+        :count
+    ]
     drawn = pool[rows].copy()
     if count > len(pool):
         drawn[len(pool) :] = domain.raw(vary(domain.real(drawn[len(pool) :]), domain, rng))

@@ -48,11 +48,11 @@ class Twin:
             error = (p - y) / len(rows)
             back = (error @ self._weights[2].T) * (hidden > 0)
             slopes = [x.T @ back, back.sum(0), hidden.T @ error, error.sum(0)]
-            for w, m, s, g in zip(self._weights, means, squares, slopes, strict=True):
-                m += (1 - _DECAY1) * (g - m)
-                s += (1 - _DECAY2) * (g * g - s)
-                size = np.sqrt(s / (1 - _DECAY2**step)) + 1e-8
-                w -= _RATE * m / (1 - _DECAY1**step) / size
+            for n, slope in enumerate(slopes):
+                means[n] += (1 - _DECAY1) * (slope - means[n])
+                squares[n] += (1 - _DECAY2) * (slope * slope - squares[n])
+                size = np.sqrt(squares[n] / (1 - _DECAY2**step)) + 1e-8
+                self._weights[n] -= _RATE * means[n] / (1 - _DECAY1**step) / size
 
     def _forward(self, x: Real) -> tuple[Real, Real]:
         w1, b1, w2, b2 = self._weights
