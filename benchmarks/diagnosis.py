@@ -18,6 +18,7 @@ from typing import Any, Final, cast
 import numpy as np
 
 import diagnosis_data as data
+import diagnosis_weights
 import harness
 import selfheal_edge as she
 from diagnosis_data import Name
@@ -249,6 +250,8 @@ def main() -> None:
                 )
                 for attack, share in few.items()
             ]  # fmt: skip
+        damaged = 3 if options.quick else cases // 4
+        rows += diagnosis_weights.rows_of(name, damaged, options.seed)
         matrices[name] = confusion([o for o in seen if not is_hard_attack(o)], LATE)
         if options.verbose:
             print(f"{name}, {LATE} after the onset:\n{by_scenario(seen)}\n")
