@@ -313,7 +313,7 @@ def armv7(session: nox.Session) -> None:
 def bench(session: nox.Session, runtime: str) -> None:
     """Every benchmark once; pass --quick for a check of function."""
     _install(session, runtime, "cli", "bench")
-    for script in ("guard", "detectors", "integrity", "bit_search", "store"):
+    for script in ("guard", "detectors", "integrity", "bit_search", "store", "diagnosis"):
         session.run("python", f"benchmarks/{script}.py", *session.posargs)
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests.support import ROOT, stream
 
 import selfheal_edge as she
-from selfheal_edge.assets import digits_model_path
+from selfheal_edge.assets import digits_model_path, load_digits
 from selfheal_edge.monitoring.signals import Measurement
 
 GUIDE = ROOT / "docs" / "extending.md"
@@ -92,3 +92,14 @@ def test_plain_data(model: she.SelfHealingModel, samples: Any) -> None:
     events = [json.loads(json.dumps(e.to_dict())) for e in model.events]
     assert {e["kind"] for e in events} <= {kind.value for kind in she.EventKind}
     assert any(e["cause"] == "label_shift" for e in events)
+
+
+def test_a_scenario(guide: dict[str, Any]) -> None:
+    """The guide's own one is served, and what was named is told."""
+    digits = load_digits()
+    campaign = guide["run_scenarios"](
+        digits_model_path(), digits.heldout_inputs, digits.heldout_labels,
+        scenarios=[guide["fan"]], cases=3,
+    )  # fmt: skip
+    assert [one.scenario.name for one in campaign.seen] == ["a fan"] * 3
+    assert any(one.alarm_after is not None for one in campaign.seen)

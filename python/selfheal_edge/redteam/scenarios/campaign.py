@@ -82,6 +82,7 @@ def run_scenarios(
     kind: InputKind | None = None,
     cases: int = 40,
     part: Part = "measured",
+    scenarios: Sequence[Scenario] | None = None,
     runtime: RuntimeArgument = "auto",
     seed: int = 0,
     progress: Callable[[int, int, str], None] = lambda *_: None,
@@ -101,6 +102,8 @@ def run_scenarios(
         Streams of each cause, 1 or more.
     part
         Of the scenarios.
+    scenarios
+        These in place of those of the part; what does not apply to the inputs is left out.
     runtime
         As in `calibrate`.
     seed
@@ -133,7 +136,11 @@ def run_scenarios(
         baseline = calibrate(
             model, known, false_alarm_interval=_INTERVAL, runtime=runtime, seed=seed
         )
-        found = scenarios_for(domain, part)
+        found = (
+            scenarios_for(domain, part)
+            if scenarios is None
+            else tuple(s for s in scenarios if s.fits(domain))
+        )
         count = per_scenario(found, cases)
         total = sum(map(count, found))
         seen: list[Observed] = []
