@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import Enum
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from selfheal_edge.causes import Cause
 from selfheal_edge.integrity.protected_share import ProtectedShare
 from selfheal_edge.monitoring.monitor import Alarm
+from selfheal_edge.monitoring.performance import Performance, not_estimable
 from selfheal_edge.store.failures import Failure
 from selfheal_edge.store.status import StoreState
 from selfheal_edge.text import MESSAGE, shown
@@ -19,7 +21,16 @@ from selfheal_edge.tflite.coverage.table import Coverage, CoverageTable
 from selfheal_edge.tflite.runtimes.protocol import Array
 from selfheal_edge.tflite.session import Fingerprint
 
-__all__ = ["CoverageSummary", "Health", "HealthState", "Prediction", "Predictions"]
+__all__ = ["UNTELLING", "CoverageSummary", "Health", "HealthState", "Prediction", "Predictions"]
+
+UNTELLING: Final = {
+    Cause.WEIGHT_CORRUPTION: "the weights are damaged, and what a damaged model says means nothing",
+    Cause.RUNTIME_FAULT: "the runtime is at fault, and what it says means nothing",
+    Cause.ADVERSARIAL_INPUT: "inputs that are made to mislead a model are made to look sure",
+    Cause.POISONING: "labels are not to be relied on",
+}
+"""Troubles during which no estimate of `Health.performance` means anything, each with the reason.
+"""
 
 
 class HealthState(str, Enum):
@@ -99,6 +110,9 @@ class Health:
     """What was tried on this device and did not hold, also before a restart."""
     store: StoreState | None = None
     """What the store says of itself; None without one."""
+    performance: Performance = field(default_factory=partial(not_estimable, "nothing was served"))
+    """How well the model does on its latest inferences, with an interval: estimated when `health`
+    is read."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, with enumerations by name."""
@@ -112,6 +126,7 @@ class Health:
             "fingerprint": self.fingerprint.to_dict(),
             "failures": [failure.to_dict() for failure in self.failures],
             "store": None if self.store is None else self.store.to_dict(),
+            "performance": self.performance.to_dict(),
         }
 
 

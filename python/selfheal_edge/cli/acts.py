@@ -41,6 +41,7 @@ class Act:
     outcome: str = ""
     passed: bool | None = None
     evidence: list[str] = field(default_factory=list)
+    performance: str = ""
 
 
 def _saturate(images: Images, rng: np.random.Generator) -> Images:  # noqa: ARG001
@@ -205,6 +206,8 @@ class Stage:
         images = damage(self._inputs[chosen], self._rng)
         act.unguarded = self._twin_accuracy(images, labels)
         yield from self._serve(act, images, labels)
+        if expected is Cause.COVARIATE_DRIFT:
+            act.performance = f"{self._model.health.performance} (truly {act.guarded:.0%})"
         named = act.cause == expected.value and self._model.health.state == "untrusted"
         act.outcome = "answers marked untrusted" if named else "NOT named"
         yield act

@@ -156,6 +156,9 @@ def run_demo(runtime: RuntimeArgument, seed: int, *, plain: bool) -> int:
         for act in acts:
             if act.evidence:
                 view.say(f"why {act.title} was named {act.cause}: {act.evidence[0]}")
+        for act in acts:
+            if act.performance:
+                view.say(f"how {act.title} was judged without labels: {act.performance}")
         passed = sum(bool(act.passed) for act in acts)
         view.say(f"{passed} of {len(acts)} acts ended as they should")
     return 0 if passed == len(acts) else 1

@@ -60,7 +60,8 @@ def accuracy_with_labels(
     tuned weight: the mean guess over the window, corrected by the mean error of the guess where
     labels are. Its variance is that of the error, which is smaller than that of right and wrong,
     but at least that of four more labels of which two are wrong. This and the guess, whose error
-    its interval tells, are averaged with the inverse of their variances for weights.
+    its interval tells, or what lies between the two where that is more, are averaged with the
+    inverse of their variances for weights.
     """
     right = np.asarray(labelled.right).astype(np.float64)
     n = len(right)
@@ -85,7 +86,9 @@ def accuracy_with_labels(
     sd = math.sqrt((float(np.square(right - right.mean()).sum()) + 1.0) / (n * (n + 3)))
     basis, samples = "feedback", n
     if guess is not None:
-        shares = 1.0 / guess.sd**2, 1.0 / sd**2
+        # A guess that labels contradict is worse than it says.
+        apart = (estimate - guess.accuracy) ** 2 - sd**2
+        shares = 1.0 / max(guess.sd**2, apart), 1.0 / sd**2
         estimate = (shares[0] * guess.accuracy + shares[1] * estimate) / sum(shares)
         sd = 1.0 / math.sqrt(sum(shares))
         basis, samples = "confidences and feedback", len(guess.chances)
