@@ -16,6 +16,7 @@ import numpy.typing as npt
 from selfheal_edge import _core
 from selfheal_edge.concurrency.locks import ModelLock
 from selfheal_edge.diagnosis.diagnoser import Diagnoser
+from selfheal_edge.diagnosis.symptoms import Diagnosis
 from selfheal_edge.errors import (
     ForkedProcessError,
     IntegrityError,
@@ -569,6 +570,16 @@ class SelfHealingModel:
     def outputs(self) -> tuple[TensorSpec, ...]:
         """The model's outputs."""
         return self._session.instance.outputs
+
+    @property
+    def diagnosis(self) -> Diagnosis | None:
+        """What the trouble that goes on is taken for, with its evidence; None where all is well.
+
+        While an alarm waits for enough inputs to be explained, it is still None, and answers are
+        untrusted.
+        """
+        with self._inference_lock.lock():
+            return self._loop.state.trouble
 
     @property
     def events(self) -> Sequence[Event]:

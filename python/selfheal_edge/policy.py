@@ -91,6 +91,9 @@ class Policy:
         ``"skip"``: serve it, mark the answer untrusted, and count it.
     probe
         What probing an unknown model file in a child process may cost, and which files need none.
+    diagnosis_inferences_per_minute
+        Extra inferences that diagnoses may ask of the model in a minute; one asks 128. With fewer,
+        attacks are told from drift less often, and the cause is unknown.
     max_events
         Events kept in memory; older ones are dropped.
     store_bytes
@@ -138,6 +141,7 @@ class Policy:
     nonfinite: Literal["raise", "skip"] = "raise"
     responses: Mapping[Cause, tuple[str, ...]] = field(default_factory=_responses)
     default_response: tuple[str, ...] = ("mark_untrusted",)
+    diagnosis_inferences_per_minute: int = 128
     max_events: int = 1024
     max_generations: int = 8
     probe: ProbePolicy = field(default_factory=ProbePolicy)
@@ -155,6 +159,7 @@ class Policy:
             ("scrub_bytes_per_predict", 0),
             ("keyed_bytes_per_predict", 0),
             ("parity_blocks", 0),
+            ("diagnosis_inferences_per_minute", 0),
             ("max_events", 1),
             ("max_generations", 1),
             ("rediagnose_after", 1),

@@ -94,10 +94,11 @@ class TestSensor:
         assert after[-1].trusted
 
 
-DRIFTS: dict[str, dict[str, float]] = {
-    "brightness": {"offset": 40},
-    "contrast": {"gain": 0.6},
-    "noise": {"noise": 40},
+DRIFTS: dict[str, tuple[dict[str, float], str, str]] = {
+    # One gain and one offset for all pixels, at once: sudden light is the same map.
+    "brightness": ({"offset": 40}, "sensor_fault", "offset"),
+    "contrast": ({"gain": 0.6}, "sensor_fault", "gain"),
+    "noise": ({"noise": 40}, "covariate_drift", "sudden"),
 }
 
 
@@ -106,34 +107,44 @@ class TestDrift:
     def test_named(self, model: she.SelfHealingModel, samples: Array, kind: str) -> None:
         serve(model, stream(samples, 200))
         assert kinds(model) == []
-        drifted = serve(model, shifted(stream(samples, 400, seed=1), **DRIFTS[kind]))
-        assert set(causes(model)) == {"covariate_drift"}
+        change, cause, named = DRIFTS[kind]
+        drifted = serve(model, shifted(stream(samples, 400, seed=1), **change))
+        assert set(causes(model)) == {cause}
+        assert model.diagnosis is not None
+        assert model.diagnosis.kind == named
         assert kinds(model)[0] == "alarm"
         assert not drifted[-1].trusted
         first = next(n for n, p in enumerate(drifted) if p.alarms)
         assert not drifted[first].trusted  # in doubt from the alarm on
         assert "input_" in " ".join(str(event) for event in model.events)
 
+    def test_slow_light(self, model: she.SelfHealingModel, samples: Array) -> None:
+        """The same map, which comes slowly, is drift."""
+        x = stream(samples, 400)
+        slowly = [shifted(x[n : n + 1], offset=round(n / 8)) for n in range(len(x))]
+        serve(model, np.concatenate(slowly))
+        assert causes(model)[0] == "covariate_drift"
+
     def test_its_end(self, model: she.SelfHealingModel, samples: Array) -> None:
         serve(model, shifted(stream(samples, 300), offset=40))
-        assert model.health.trouble == "covariate_drift"
+        assert model.health.trouble == "sensor_fault"
         after = serve(model, stream(samples, 600, seed=1))
         assert model.health.trouble is None
         assert after[-1].trusted
         assert kinds(model)[-1] == "recovered"
         serve(model, shifted(stream(samples, 300, seed=2), offset=40))
-        assert model.health.trouble == "covariate_drift"  # and it is heard again
+        assert model.health.trouble == "sensor_fault"  # and it is heard again
 
     def test_damage_during_it(self, model: she.SelfHealingModel, samples: Array) -> None:
         x = shifted(stream(samples, 400), offset=40)
         expected = answers(model, x)[0]
-        assert model.health.trouble == "covariate_drift"
+        assert model.health.trouble == "sensor_fault"
         she.redteam.inject(model).flip_bits(100, seed=1)
         model.weights.scrub()
         assert same([expected], answers(model, x))
         assert causes(model)[-1] == "weight_corruption"
         assert model.health.repairs == 1
-        assert model.health.trouble == "covariate_drift"  # healing does not end a drift
+        assert model.health.trouble == "sensor_fault"  # healing does not end a drift
         assert model.health.state == "untrusted"
 
     def test_it_during_damage(self, digits_baseline: she.Baseline, samples: Array) -> None:
@@ -151,7 +162,7 @@ class TestDrift:
             assert model.health.state == "untrusted"
             model.rollback()
             serve(model, shifted(stream(samples, 300, seed=1), offset=40))
-            assert model.health.trouble == "covariate_drift"
+            assert model.health.trouble == "sensor_fault"
 
 
 class TestEvents:

@@ -44,6 +44,7 @@ def test_round_trip(digits_baseline: she.Baseline, tmp_path: Path, key: bytes | 
             "known_answers",
             "embedding",
             "correctness",
+            "profile",
             "signed",
         ):
             assert getattr(loaded, field.name) == getattr(digits_baseline, field.name)
@@ -58,6 +59,9 @@ def test_round_trip(digits_baseline: she.Baseline, tmp_path: Path, key: bytes | 
     assert digits_baseline.correctness is not None
     for name, array in digits_baseline.correctness.to_arrays().items():
         assert np.array_equal(loaded.correctness.to_arrays()[name], array)
+    assert loaded.profile.keys() == digits_baseline.profile.keys() != set()
+    for name, array in digits_baseline.profile.items():
+        assert np.array_equal(loaded.profile[name], array)
     rng = np.random.default_rng(0)
     for name, reference in digits_baseline.references.items():
         for x in rng.uniform(reference.lowest - 1, reference.highest + 1, 50):

@@ -18,6 +18,7 @@ from selfheal_edge.calibration.correctness import (
     judge_changes,
 )
 from selfheal_edge.calibration.known_answers import Reservoir, choose_inputs
+from selfheal_edge.calibration.profile import Asker, is_profiled, learn_profile, profile_size
 from selfheal_edge.calibration.regimes import NamedRegimes, learn_regimes, read_regimes
 from selfheal_edge.errors import ModelFormatError
 from selfheal_edge.monitoring.baseline import Baseline, KnownAnswers
@@ -42,6 +43,7 @@ __all__ = ["calibrate", "output_kind"]
 
 _MIN_SAMPLES: Final = 50
 _KNOWN_ANSWERS: Final = 4
+_PROFILED: Final = 2
 _LABELLED: Final = 1  # a stream of random numbers of its own
 _ALARMS: Final = ("input_flat", "input_repeats", "output_frozen")
 """What can be left out beside signals."""
@@ -118,6 +120,7 @@ def _observe(
     truth: npt.NDArray[np.int64] | None,
     named: NamedRegimes | None,
     samples: Sequence[Reservoir],
+    profiled: Reservoir,
 ) -> _Observed:
     """Run the calibration."""
     values = array("d")
@@ -143,6 +146,7 @@ def _observe(
                 answers.append(outputs[0].reshape(-1).copy())
             for sample in samples if truth is not None else samples[:1]:
                 sample.offer(row)
+            profiled.offer([*row[:1], *(output.reshape(-1) for output in outputs[:1]), *tapped[:1]])
     _check_size(len(predicted), truth, named)
     signals = np.frombuffer(values, np.float64) if values else np.empty(0)
     shape = len(predicted), len(extractor.names)
@@ -218,6 +222,46 @@ def _correctness(
     chosen = truth[labelled.numbers]
     changed = judge_changes(session, kind, embedding, labelled.held, chosen, rng)
     return fit_correctness(clean, changed, rng)
+
+
+def _room_for_profile(session: Session, seed: int | None) -> Reservoir:
+    first = session.instance.inputs[0]
+    input_bytes = first.dtype.itemsize * int(np.prod(first.shape, dtype=np.int64))
+    rng = np.random.default_rng(None if seed is None else (seed, _PROFILED))
+    return Reservoir(rng, profile_size(input_bytes))
+
+
+def _profile(
+    session: Session,
+    sample: Reservoir,
+    predicted: npt.NDArray[np.int64],
+    truth: npt.NDArray[np.int64] | None,
+    signals: Mapping[str, npt.NDArray[np.float64]],
+    references: Mapping[str, _core.Reference],
+) -> dict[str, Array]:
+    """Learn what a diagnosis compares with; nothing for models of several inputs."""
+    if not is_profiled(session):
+        return {}
+    order = np.argsort(sample.numbers)
+    rows = np.array(sample.numbers)[order]
+    held = [sample.held[n] for n in order]
+    scored = [
+        reference.score_many(np.ascontiguousarray(signals[name]))[rows]
+        for name, reference in references.items()
+    ]
+    scores = np.stack(scored, axis=1) if scored else np.empty((len(rows), 0))
+    asker = Asker(session, output_kind(session))
+    inside = [row[2] for row in held] if len(held[0]) > 2 else None
+    profile = learn_profile(
+        np.stack([row[0] for row in held]),
+        asker.read([row[1] for row in held], inside),
+        scores,
+        predicted,
+        asker.quantization,
+        None if session.stateful else asker,
+        None if truth is None else float(np.mean(predicted != truth)),
+    )
+    return profile.to_arrays()
 
 
 def _check_size(
@@ -400,7 +444,8 @@ def calibrate(
         labelled = Reservoir(
             np.random.default_rng(None if seed is None else (seed, _LABELLED)), SAMPLES
         )
-        observed = _observe(session, extractor, inputs, truth, named, (sample, labelled))
+        profiled = _room_for_profile(session, seed)
+        observed = _observe(session, extractor, inputs, truth, named, (sample, labelled), profiled)
         predicted = observed.predicted
         signals = dict(zip(extractor.names, observed.values.T, strict=True))
         found: Embedding | None = None
@@ -429,6 +474,7 @@ def calibrate(
             regimes=learn_regimes(named, signals, references),
             embedding=found,
             correctness=_correctness(session, found, observed, distances, truth, labelled),
+            profile=_profile(session, profiled, predicted, truth, signals, references),
             limits=limits,
             known_answers=KnownAnswers(questions, answers),
             built_sha256=session.copy.model.sha256,

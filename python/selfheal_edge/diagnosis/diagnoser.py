@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from dataclasses import replace
+from typing import Final, Protocol
 
 from selfheal_edge.causes import Cause
-from selfheal_edge.diagnosis.registry import QUESTIONS, Question
-from selfheal_edge.diagnosis.symptoms import Diagnosis, Evidence, Symptoms
+from selfheal_edge.diagnosis.registry import QUESTIONS, QUICK_QUESTIONS, Question
+from selfheal_edge.diagnosis.symptoms import (
+    Alternative,
+    Diagnosis,
+    Evidence,
+    RuledOut,
+    Symptoms,
+)
 from selfheal_edge.errors import ModelClosedError
 from selfheal_edge.log import logger
 
 __all__ = ["AttackDiagnoser", "Diagnoser", "diagnose_with"]
+
+_WINDOW: Final = 128
+"""Inputs since the onset after which the shape of a shift has settled."""
+_LEAST: Final = 96
+_DOUBT: Final = 0.4
+"""A confidence below which a cause is only mentioned."""
 
 
 class Diagnoser(Protocol):
@@ -33,8 +46,12 @@ class AttackDiagnoser:
 
     Notes
     -----
-    Order of questions: integrity of weights and runtime (certain), sensor sanity (stuck, not
-    finite, saturated, flat), then which signals moved and for how many of the samples.
+    Order of questions: integrity of weights and runtime (certain); troubles that come back and
+    labels that contradict; sensor sanity (stuck, not finite, flat, lost values, one channel); then,
+    from 96 inputs after the onset, the shape of the shift, for which the model is asked up to 128
+    extra inferences. The first cause with `min_confidence` is named. One that is likelier than
+    not to be there, and less sure than that, makes the answer unknown: what is done about a drift
+    would be wrong under an attack.
 
     Examples
     --------
@@ -49,20 +66,51 @@ class AttackDiagnoser:
         if not 0.0 <= min_confidence <= 1.0:
             raise ValueError(f"min_confidence: expected 0 to 1, got {min_confidence}")
         self.min_confidence = min_confidence
-        self._questions = (*QUESTIONS, *questions)
+        self._questions = questions
 
     def diagnose(self, symptoms: Symptoms) -> Diagnosis:
         """Return the most likely cause of `symptoms`."""
-        for question in self._questions:
-            diagnosis = question(symptoms)
-            if diagnosis is not None:
-                if diagnosis.confidence >= self.min_confidence:
-                    return diagnosis
-                return Diagnosis(Cause.UNKNOWN, diagnosis.confidence, diagnosis.evidence)
+        window = symptoms.window
+        is_early = window is not None and window.inferences < _LEAST
+        questions = QUICK_QUESTIONS if is_early else QUESTIONS
+        others: list[Alternative] = []
+        for question in (*questions, *self._questions):
+            verdict = question(symptoms)
+            if isinstance(verdict, RuledOut):
+                others.append(Alternative(verdict.cause, 0.0, verdict.reason))
+                continue
+            if verdict is None:
+                continue
+            if verdict.since is None and symptoms.alarms:
+                verdict = replace(verdict, since=symptoms.onset)
+            if verdict.confidence >= self.min_confidence:
+                return replace(verdict, alternatives=tuple(others))
+            reason = "; ".join(str(fact) for fact in verdict.evidence)
+            others.append(Alternative(verdict.cause, verdict.confidence, reason))
+            if verdict.confidence >= _DOUBT:
+                return Diagnosis(
+                    Cause.UNKNOWN,
+                    verdict.confidence,
+                    verdict.evidence,
+                    since=verdict.since,
+                    alternatives=tuple(others),
+                    wanted=verdict.wanted or "a hundred more inputs, or ten of their labels",
+                )
         facts = tuple(
             Evidence(a.signal, a.direction * a.magnitude, f"alarm: {a}") for a in symptoms.alarms
         )
-        return Diagnosis(Cause.UNKNOWN, 0.0, facts)
+        missing = _WINDOW - window.inferences if window is not None and is_early else 0
+        return Diagnosis(
+            Cause.UNKNOWN,
+            0.0,
+            facts,
+            since=symptoms.onset,
+            alternatives=tuple(others),
+            wanted=f"{missing} more inputs: the shape of the shift does not show yet"
+            if missing
+            else "ten labels would tell a change of what inputs mean from one that does no harm",
+            more_samples=missing,
+        )
 
 
 def diagnose_with(diagnoser: Diagnoser, symptoms: Symptoms) -> Diagnosis:

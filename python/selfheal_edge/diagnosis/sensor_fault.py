@@ -1,4 +1,4 @@
-"""The input is stuck, not finite, dead or saturated."""
+"""The sensor is broken: stuck, flat, saturated, clipped, values lost, one channel, two swapped."""
 
 from __future__ import annotations
 
@@ -7,33 +7,114 @@ from typing import Final
 import numpy as np
 
 from selfheal_edge.causes import Cause
-from selfheal_edge.diagnosis.symptoms import MIN_SAMPLES, Diagnosis, Evidence, Symptoms
+from selfheal_edge.diagnosis.symptoms import (
+    MIN_SAMPLES,
+    Diagnosis,
+    Evidence,
+    RuledOut,
+    Symptoms,
+    Verdict,
+    sureness,
+)
+from selfheal_edge.diagnosis.window import Window
 
 __all__ = ["sensor_fault"]
 
 _FAULTY_SHARE: Final = 0.75
 _FAR: Final = 4.0  # sd above the reference
+_REPEATED: Final = 0.2
+_STOPPED: Final = 0.35
+_STILL: Final = 0.5
+_ALL_STILL: Final = 0.98
+_FLAT: Final = 0.1
+_ALONE: Final = 0.9
+_ALONE_UNDER_ATTACK: Final = 0.97
+_CHANNEL: Final = 0.8
+_LOST: Final = 0.08
+_EXTREME: Final = 0.6
 
 
-def sensor_fault(symptoms: Symptoms) -> Diagnosis | None:
-    """Tell by the alarms that name a sensor, and by the share of saturated values."""
+def sensor_fault(symptoms: Symptoms) -> Verdict:
+    """Tell by the alarms that name a sensor, then by what sound sensors never show."""
     raised = {a.signal: a for a in symptoms.alarms}
     if "input_repeats" in raised:
         text = f"{symptoms.repeats + 1} inputs in a row are equal to the bit: stuck"
-        fact = Evidence("input_repeats", symptoms.repeats, text)
-        return Diagnosis(Cause.SENSOR_FAULT, 1.0, (fact,))
+        return _found("stuck", "input_repeats", symptoms.repeats, text)
     if "input_nonfinite" in raised:
         value = raised["input_nonfinite"].statistic
-        fact = Evidence("input_nonfinite", value, f"{value:.0f} input values are not finite")
-        return Diagnosis(Cause.SENSOR_FAULT, 1.0, (fact,))
+        return _found(
+            "not finite", "input_nonfinite", value, f"{value:.0f} input values are not finite"
+        )
     if "input_flat" in raised:
         value = raised["input_flat"].statistic
         text = f"{value:.0f} inputs in a row have almost no spread: dead or covered"
-        return Diagnosis(Cause.SENSOR_FAULT, 1.0, (Evidence("input_flat", value, text),))
-    return _saturated(symptoms)
+        return _found("flat", "input_flat", value, text)
+    if symptoms.window is None:
+        return _saturated(symptoms)
+    return _broken(symptoms.window)
 
 
-def _saturated(symptoms: Symptoms) -> Diagnosis | None:
+def _found(kind: str, name: str, value: float, text: str, confidence: float = 1.0) -> Diagnosis:
+    return Diagnosis(Cause.SENSOR_FAULT, confidence, (Evidence(name, value, text),), kind)
+
+
+def _broken(window: Window) -> Verdict:  # noqa: PLR0911 — a fault each
+    bound = window.profile.bounds
+    if window.repeated > bound["repeated"] + _REPEATED:
+        text = f"{window.repeated:.0%} of inputs equal the one before: the sensor stutters"
+        return _found("stuck", "repeated", window.repeated, text)
+    is_still = window.still_cells > _STILL or window.stopped < _STOPPED
+    if is_still and (window.crafted < 1 or window.still_cells >= _ALL_STILL):
+        text = (
+            f"{window.still_cells:.0%} of the input's elements have stopped to vary; the others "
+            f"have {window.stopped:.0%} of their usual spread"
+        )
+        return _found("stuck", "stopped", window.stopped, text, 0.9)
+    if window.flat_inputs > bound["flat"] + _FLAT:
+        text = f"{window.flat_inputs:.0%} of inputs have almost no spread"
+        return _found("flat", "flat", window.flat_inputs, text)
+    least = _ALONE if window.crafted < 1 else _ALONE_UNDER_ATTACK
+    if window.alone > least and window.moved_most > max(_CHANNEL, 2 * bound["channel"]):
+        return _one_channel(window)
+    low, high = window.lost
+    lost = max(low - bound["lost low"], high - bound["lost high"])
+    if lost > _LOST and window.body < 1:
+        kind = "dropped" if low - bound["lost low"] >= lost else "saturated"
+        end = "least" if kind == "dropped" else "greatest"
+        text = f"{lost:.0%} of values, which are seldom there, stand at their {end}"
+        return _found(kind, "lost", lost, text, sureness(lost / _LOST))
+    at_low, at_high = window.extremes
+    extreme = max(at_low - bound["low"], at_high - bound["high"])
+    if extreme > _EXTREME and window.crafted < 1:
+        kind = "clipped" if window.body < 0.5 else "saturated"
+        text = (
+            f"{np.exp(max(at_low, at_high)):.1f} times as many values as usual stand at the "
+            f"input's own extreme: {kind}"
+        )
+        return _found(kind, "extremes", extreme, text, sureness(1.1 * extreme / _EXTREME))
+    return RuledOut(
+        Cause.SENSOR_FAULT,
+        f"inputs vary ({window.stopped:.0%} of the usual spread), none of their channels stands "
+        f"alone, and no more values than usual stand at an extreme",
+    )
+
+
+def _one_channel(window: Window) -> Diagnosis:
+    channel = int(window.by_channel.argmax())
+    swapped = window.swapped
+    if swapped is not None:
+        first, second = swapped
+        text = f"channels {first} and {second} show what the other showed: swapped"
+        return _found("swapped", "channel", window.moved_most, text, 0.9)
+    text = (
+        f"channel {channel} has moved by {window.moved_most:.1f} spreads, "
+        f"the median channel by {window.moved_median:.1f}: it alone is at fault"
+    )
+    return _found("one channel", "channel", window.moved_most, text, 0.95)
+
+
+def _saturated(symptoms: Symptoms) -> Verdict:
+    """Tell by the share of saturated values, where calibration learned no profile."""
     for column, name in enumerate(symptoms.signals):
         if not name.startswith("input_saturated"):
             continue
@@ -46,5 +127,5 @@ def _saturated(symptoms: Symptoms) -> Diagnosis | None:
                 f"{name} of {share:.0%} of the latest {scores.size} inputs lies more than "
                 f"{_FAR:g} sd above the reference: saturated"
             )
-            return Diagnosis(Cause.SENSOR_FAULT, share, (Evidence(name, share, text),))
+            return _found("saturated", name, share, text, share)
     return None

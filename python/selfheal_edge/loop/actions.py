@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from selfheal_edge.causes import Cause
 from selfheal_edge.diagnosis.symptoms import Symptoms
@@ -143,6 +144,8 @@ class Record:
     evidence: tuple[str, ...] = ()
     strategy: str | None = None
     outcome: str | None = None
+    details: Mapping[str, Any] | None = None
+    """The diagnosis in numbers."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from selfheal_edge.inference.serving import Serving
 from selfheal_edge.inference.spare import Spare
 from selfheal_edge.integrity.guarded_image import GuardedImage, GuardOptions, guard_instance
 from selfheal_edge.integrity.weights import Weights
+from selfheal_edge.loop.examiner import Examiner
 from selfheal_edge.loop.executor import LoopExecutor
 from selfheal_edge.monitoring.baseline import Baseline
 from selfheal_edge.monitoring.monitor import Monitor, PerformanceMonitor
@@ -146,6 +147,15 @@ def assemble(
                 clock=clock,
                 at_once=core_heals_at_once(policy, kit),
                 first_id=first_id,
+            ),
+            examiner=Examiner(
+                session=session,
+                baseline=baseline,
+                extractor=extractor,
+                monitor=monitor,
+                inference_lock=inference_lock,
+                per_minute=policy.diagnosis_inferences_per_minute,
+                clock=time.monotonic if clock is None else clock,
             ),
             kept=None if keeper is None else keeper.generations,
             end_trial=(lambda _has_held: None) if keeper is None else keeper.end_trial,

@@ -17,11 +17,11 @@ Answers are flagged from the first suspicion to that end.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Final, NamedTuple, TypeAlias
 
 from selfheal_edge.causes import Cause
-from selfheal_edge.diagnosis.symptoms import Diagnosis, Symptoms
+from selfheal_edge.diagnosis.symptoms import Damage, Diagnosis, Symptoms
 from selfheal_edge.inference.incident import Incident
 from selfheal_edge.integrity.weights import CorruptBlock
 from selfheal_edge.loop import actions as do
@@ -52,6 +52,8 @@ _SAMPLES_FOR_DIAGNOSIS: Final = 32
 
 _SAMPLES_TO_LEARN: Final = 256
 """Of an operating condition that was accepted."""
+_PLACES: Final = 64
+_RETURNS: Final = 8
 
 
 def decide(state: LoopState, incident: AnyIncident) -> Decision:  # noqa: PLR0911, PLR0912 — a case each
@@ -179,6 +181,8 @@ def _restarted(state: LoopState, before: Remembered) -> Decision:
         count=before.count,
         failures=before.failures,
         before=before.predictions,
+        returns=before.returns,
+        healed=before.healed,
         recovered_at=before.recovered_at,
         pause=before.pause or state.pause,
         backoff=replace(state.backoff, pause=before.backoff or state.backoff.pause),
@@ -233,7 +237,11 @@ def _alarmed(state: LoopState, alarms: tuple[Alarm, ...]) -> Decision:
     """Suspect the answers, check the weights at once, and collect samples of the shift."""
     actions: tuple[Action, ...] = ()
     if state.is_calm:
-        seen = state.now.sample - min(a.onset for a in alarms)
+        onset = min(a.onset for a in alarms)
+        seen = state.now.sample - onset
+        if state.recovered_at:
+            gap = max(0, onset - state.recovered_at)
+            state = replace(state, returns=(*state.returns, gap)[-_RETURNS:])
         wait = max(0, _SAMPLES_FOR_DIAGNOSIS - seen)
         state = replace(
             state,
@@ -339,8 +347,9 @@ def _resists(state: LoopState, corrupt: tuple[CorruptBlock, ...]) -> bool:
 def _known_answers_asked(state: LoopState, why: Why, are_right: bool) -> Decision:
     if why is Why.DIAGNOSIS:
         alarms = state.pending
-        state = replace(state, pending=(), repair=Repair(why))
-        return state, (do.NameCause(Symptoms(alarms, known_answers_right=are_right)),)
+        state = replace(state, pending=(), repair=Repair(why, alarms=alarms))
+        symptoms = Symptoms(alarms, known_answers_right=are_right, returns=state.returns)
+        return state, (do.NameCause(symptoms),)
     if not are_right:  # either the weights are corrupt after all, or the runtime is at fault
         state = replace(state, repair=Repair(Why.RUNTIME_FAULT))
         return state, (*_fail_over(state), do.CheckWeights(Why.RUNTIME_FAULT))
@@ -393,8 +402,19 @@ def _repair_corruption(state: LoopState, corrupt: tuple[CorruptBlock, ...], why:
     state = _counted(state, corrupt_blocks=len(corrupt))
     state = replace(state, repair=Repair(why, corrupt))
     regions = tuple(dict.fromkeys(name for block in corrupt for name in block.regions))
-    symptoms = Symptoms(corrupt_blocks=len(corrupt), corrupt_regions=regions)
+    symptoms = Symptoms(
+        corrupt_blocks=len(corrupt),
+        corrupt_regions=regions,
+        damage=tuple(_damage(state, block) for block in corrupt),
+    )
+    places = tuple((block.image, at) for block in corrupt for at, _ in block.flips)
+    state = replace(state, healed=(*state.healed, *places)[-_PLACES:])
     return state, (*_fail_over(state), do.NameCause(symptoms))
+
+
+def _damage(state: LoopState, block: CorruptBlock) -> Damage:
+    again = any((block.image, at) in state.healed for at, _ in block.flips)
+    return Damage(block.image, block.flips, block.wrong_bits, again)
 
 
 def _ask_for_a_cause(state: LoopState) -> Decision:
@@ -409,16 +429,24 @@ def _cause_named(
     repair = state.repair
     assert repair is not None
     if repair.why is Why.DIAGNOSIS and not repair.corrupt:
+        if diagnosis.more_samples:  # the shape of the shift does not show yet
+            later = state.now.prediction + diagnosis.more_samples
+            told = {alarm.signal for alarm in repair.alarms}
+            news = tuple(alarm for alarm in state.pending if alarm.signal not in told)
+            pending = (*repair.alarms, *news)
+            return replace(state, repair=None, pending=pending, diagnose_at=later), ()
         is_known = state.trouble is not None and state.trouble.cause is diagnosis.cause
         pause = 2 * state.pause if is_known else state.policy.rediagnose_after
         state = replace(state, pause=pause, diagnose_at=state.now.prediction + pause)
         if is_known:
             return replace(state, repair=None), ()
+    sure = f"confidence {diagnosis.confidence:.2f}"
     record = do.Record(
         EventKind.DIAGNOSIS,
         diagnosis.cause,
         tuple(fact.text for fact in diagnosis.evidence),
-        outcome=f"confidence {diagnosis.confidence:.2f}",
+        outcome=f"{diagnosis.kind}, {sure}" if diagnosis.kind else sure,
+        details=asdict(diagnosis),
     )
     left = {(b.image, b.block) for b in corrupt}
     healed = tuple(b for b in repair.corrupt if (b.image, b.block) not in left)

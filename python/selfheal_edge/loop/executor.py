@@ -23,6 +23,7 @@ from selfheal_edge.loop import actions as do
 from selfheal_edge.loop import incidents as heard
 from selfheal_edge.loop.decision import decide, is_trusted, wake_at
 from selfheal_edge.loop.dispatcher import Dispatcher, dispatcher_for
+from selfheal_edge.loop.examiner import Examiner
 from selfheal_edge.loop.incidents import AnyIncident
 from selfheal_edge.loop.remembered import Frozen, Remembered
 from selfheal_edge.loop.repair_executor import RepairExecutor
@@ -82,6 +83,8 @@ class LoopExecutor:
         Keeps generations beyond the process, if anything does.
     end_trial
         Has a new model file take the old one's place, or forgets it; waits for no medium.
+    examiner
+        Collects what a diagnosis is made from.
     """
 
     def __init__(
@@ -102,6 +105,7 @@ class LoopExecutor:
         serve: ServingMaker,
         kept: KeptGenerations | None = None,
         end_trial: Callable[[bool], None] = lambda _has_held: None,
+        examiner: Examiner,
     ) -> None:
         self._session = session
         self._weights = weights
@@ -112,6 +116,7 @@ class LoopExecutor:
         self._inference_lock = inference_lock
         self._spare = spare
         self._end_trial = end_trial
+        self._examiner = examiner
         self._state = LoopState.first(policy, has_spare=spare is not None)
         self._second = 0.0
         self._is_busy = False
@@ -298,7 +303,7 @@ class LoopExecutor:
                         if known is not None:
                             left.append(heard.RegimeKnown(known))
                             continue
-                        symptoms = self._with_scores(symptoms)
+                        symptoms = self._examiner.examine(symptoms)
                     diagnosis = diagnose_with(self._diagnoser, symptoms)
                     corrupt = self._weights.check() if symptoms.corrupt_blocks else ()
                     left.append(heard.CauseNamed(diagnosis, corrupt))
@@ -327,7 +332,7 @@ class LoopExecutor:
                     with self._inference_lock:
                         self._monitor.reset()
                         left.append(heard.MonitorReset(self._monitor.count))
-                case do.Record(kind, cause, evidence, strategy, outcome):
+                case do.Record(kind, cause, evidence, strategy, outcome, details):
                     self._journal.add(
                         kind,
                         self._state.now.prediction,
@@ -335,6 +340,7 @@ class LoopExecutor:
                         evidence=evidence,
                         strategy=strategy,
                         outcome=outcome,
+                        details=details,
                     )
                 case do.AnswerAgain():
                     # A recurrent model's state would go on twice.
@@ -359,22 +365,6 @@ class LoopExecutor:
 
     def _weights_rejected(self, digest: str, reason: str) -> None:
         self.note(heard.WeightsRejected("generation", digest, reason))
-
-    def _with_scores(self, symptoms: Symptoms) -> Symptoms:
-        """Add the monitor's scores, where a diagnosis has to explain its alarms."""
-        monitor = self._monitor
-        with self._inference_lock:
-            # What was told once goes on in silence, and is evidence as long as it does.
-            heard_of = {alarm.signal for alarm in symptoms.alarms}
-            lasting = (a for a in monitor.lasting_alarms() if a.signal not in heard_of)
-            return replace(
-                symptoms,
-                alarms=(*symptoms.alarms, *lasting),
-                signals=monitor.names,
-                scores=monitor.window,
-                count=monitor.count,
-                repeats=monitor.repeats,
-            )
 
     def _is_familiar(self, alarms: tuple[Alarm, ...]) -> bool:
         """Whether alarms are those of an operating condition that is known, as far as it shows."""

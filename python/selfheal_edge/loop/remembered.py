@@ -7,8 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 
-from selfheal_edge.causes import Cause
-from selfheal_edge.diagnosis.symptoms import Diagnosis, Evidence
+from selfheal_edge.diagnosis.symptoms import Diagnosis
 from selfheal_edge.errors import IntegrityError
 from selfheal_edge.loop.state import Counters, LoopState
 from selfheal_edge.monitoring.monitor import Alarm
@@ -33,6 +32,10 @@ class Remembered:
     """Predictions of the next pause between two tries; likewise."""
     predictions: int = 0
     """Predictions since the store was made."""
+    returns: tuple[int, ...] = ()
+    """As in `LoopState`: a restart buys no forgetting."""
+    healed: tuple[tuple[str, int], ...] = ()
+    """Likewise."""
 
     @classmethod
     def of(cls, state: LoopState, predictions: int) -> Remembered:
@@ -46,11 +49,19 @@ class Remembered:
             state.pause,
             state.backoff.pause,
             predictions,
+            state.returns,
+            state.healed,
         )
 
     def without_charts(self) -> Remembered:
         """Return what holds where the monitor begins anew: it will hear again what goes on."""
-        return Remembered(self.count, self.failures, predictions=self.predictions)
+        return Remembered(
+            self.count,
+            self.failures,
+            predictions=self.predictions,
+            returns=self.returns,
+            healed=self.healed,
+        )
 
     def to_bytes(self) -> bytes:
         """Return what `from_bytes` takes."""
@@ -64,6 +75,8 @@ class Remembered:
             "pause": self.pause,
             "backoff": self.backoff,
             "predictions": self.predictions,
+            "returns": list(self.returns),
+            "healed": [list(place) for place in self.healed],
         }
         return json.dumps(fields, separators=(",", ":")).encode()
 
@@ -81,12 +94,14 @@ class Remembered:
             return cls(
                 Counters(**{name: int(n) for name, n in fields["count"].items()}),
                 failures_from(fields["failures"]),
-                _diagnosis(fields["trouble"]),
+                None if fields["trouble"] is None else Diagnosis.from_dict(fields["trouble"]),
                 tuple(map(_alarm, fields["pending"])),
                 int(fields["recovered_at"]),
                 int(fields["pause"]),
                 int(fields["backoff"]),
                 int(fields["predictions"]),
+                tuple(map(int, fields.get("returns", ()))),
+                tuple((str(image), int(at)) for image, at in fields.get("healed", ())),
             )
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise IntegrityError(f"loop: expected a readable row: {error!r}") from None
@@ -103,16 +118,6 @@ def _alarm(fields: dict[str, Any]) -> Alarm:
         int(fields["earliest"]),
         bool(fields["since_start"]),
     )
-
-
-def _diagnosis(fields: dict[str, Any] | None) -> Diagnosis | None:
-    if fields is None:
-        return None
-    evidence = tuple(
-        Evidence(str(fact["name"]), float(fact["value"]), str(fact["text"]))
-        for fact in fields["evidence"]
-    )
-    return Diagnosis(Cause(fields["cause"]), float(fields["confidence"]), evidence)
 
 
 Frozen: TypeAlias = tuple[Callable[[], bytes] | None, Remembered, RegimeTable | None]

@@ -140,6 +140,8 @@ class Repair:
     why: Why
     corrupt: tuple[CorruptBlock, ...] = ()
     """What was found to begin with; none for a trouble outside of the weights."""
+    alarms: tuple[Alarm, ...] = ()
+    """What is to be explained, where alarms are the reason."""
     diagnosis: Diagnosis | None = None
     """None until it is named."""
     case: RepairCase = field(default_factory=RepairCase)
@@ -228,6 +230,10 @@ class LoopState:
     """What was tried on this device and did not hold."""
     trial: ModelTrial | None = None
     """The new model file on trial, if there is one."""
+    returns: tuple[int, ...] = ()
+    """Of the latest troubles, predictions from the end of one to the onset of the next."""
+    healed: tuple[tuple[str, int], ...] = ()
+    """Image and offset of the latest bytes that were wrong: what breaks there again is a cell."""
 
     @classmethod
     def first(cls, policy: Policy, *, has_spare: bool = False) -> LoopState:

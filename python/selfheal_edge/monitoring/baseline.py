@@ -96,6 +96,9 @@ class Baseline:
     regimes: RegimeTable | None = None
     """Operating conditions of the calibration, where it was told them; the references are those of
     the first."""
+    profile: Mapping[str, Array] = field(default_factory=dict)
+    """What a diagnosis compares with, as `diagnosis.profile` reads it; empty for models of several
+    inputs, and in files of earlier releases: causes are then told by signals alone."""
     tried_kernels: tuple[TrialName, ...] = ()
     """Kernels with which the copy was tried in a child process, where `fingerprint` says. A file
     brings them only where it was signed, or where this device wrote it."""
@@ -230,6 +233,7 @@ class Baseline:
         if self.correctness is not None:
             for part, array in self.correctness.to_arrays().items():
                 arrays[f"correctness/{part}"] = array
+        arrays |= {f"profile/{part}": array for part, array in self.profile.items()}
         for what, rows in (("in", self.known_answers.inputs), ("out", self.known_answers.outputs)):
             for i, row in enumerate(rows):
                 for j, array in enumerate(row):
@@ -285,6 +289,7 @@ class Baseline:
                 },
                 embedding=_embedding(fields["embedding"], arrays),
                 correctness=_correctness(arrays),
+                profile=_parts("profile/", arrays),
                 limits=_limits(fields["limits"]),
                 left_out={str(k): str(v) for k, v in dict(fields["left_out"]).items()},
                 built_sha256=str(fields["built_sha256"]),
@@ -415,9 +420,12 @@ def _regimes(told: str | None, signals: tuple[str, ...]) -> RegimeTable | None:
     return table
 
 
+def _parts(start: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    return {name[len(start) :]: array for name, array in arrays.items() if name.startswith(start)}
+
+
 def _correctness(arrays: Mapping[str, Array]) -> CorrectnessModel | None:
-    start = "correctness/"
-    parts = {name[len(start) :]: array for name, array in arrays.items() if name.startswith(start)}
+    parts = _parts("correctness/", arrays)
     return CorrectnessModel.from_arrays(parts) if parts else None
 
 

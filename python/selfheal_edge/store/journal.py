@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
@@ -64,6 +64,9 @@ class Event:
     outcome: str | None = None
     prediction: int = 0
     """Predictions before it; with a store, since the store was made."""
+    details: Mapping[str, Any] | None = None
+    """What a machine may read of it, as plain data: a diagnosis with its evidence in numbers and
+    the causes that were ruled out."""
     hash: str = ""
     """The journal's hash up to and with it, in hexadecimal: a receiver of number and hash notices
     a journal that was cut or changed. Empty without a store, and where memory had no room."""
@@ -93,6 +96,7 @@ class Event:
             "strategy": self.strategy,
             "outcome": self.outcome,
             "prediction": self.prediction,
+            "details": None if self.details is None else dict(self.details),
             "hash": self.hash,
         }
 
@@ -123,6 +127,7 @@ class Event:
                 fields.get("strategy"),
                 fields.get("outcome"),
                 int(fields.get("prediction", 0)),
+                _details(fields.get("details")),
                 hash_.hex(),
             )
         except (
@@ -134,6 +139,14 @@ class Event:
             RecursionError,
         ) as error:
             raise IntegrityError(f"record {seq}: expected an event: {error!r}") from None
+
+
+def _details(fields: object) -> dict[str, Any] | None:
+    if fields is None:
+        return None
+    if not isinstance(fields, dict):
+        raise TypeError(f"details: expected an object, got {type(fields).__name__}")
+    return fields
 
 
 class Records(Protocol):
@@ -200,6 +213,7 @@ class Journal:
         evidence: tuple[str, ...] = (),
         strategy: str | None = None,
         outcome: str | None = None,
+        details: Mapping[str, Any] | None = None,
     ) -> Event:
         """Record an event, to be told to `on_event` by the next `deliver`."""
         event = Event(
@@ -212,6 +226,7 @@ class Journal:
             strategy,
             outcome,
             self.predictions_before + prediction,
+            details,
         )
         if self._records is not None:
             seq, head = self._records.append(event.to_record())

@@ -1,0 +1,86 @@
+"""Inputs are crafted: answers suffer out of proportion to what the inputs show."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from selfheal_edge.causes import Cause
+from selfheal_edge.diagnosis.symptoms import (
+    Diagnosis,
+    Evidence,
+    RuledOut,
+    Symptoms,
+    Verdict,
+    sureness,
+)
+from selfheal_edge.diagnosis.window import Window
+
+__all__ = ["adversarial_input"]
+
+_DOUBT: Final = 0.92
+"""Parts of the limit from which an attack is not ruled out."""
+_STILL: Final = 0.35
+_NEAR: Final = 0.3
+
+
+def adversarial_input(symptoms: Symptoms) -> Verdict:
+    """Ask whether the visible change explains what became of the answers.
+
+    The device carries calibration inputs into the condition of the window (its light, gain, blur
+    and noise) and asks the model about them. Natural changes cost the answers what that shows. Two
+    things do not happen by nature: margins that fall further, and answers that are sure among
+    neighbours with other labels.
+    """
+    window = symptoms.window
+    if window is None or window.answers is None or window.simulated is None:
+        return None
+    kind = _kind(window)
+    facts = (
+        Evidence(
+            "unexplained",
+            window.unexplained,
+            f"margins have fallen by {window.unexplained:.2f} spreads more than the visible "
+            f"change of the inputs explains (harmless changes: up to "
+            f"{window.profile.bounds['unexplained']:.2f})",
+        ),
+        Evidence(
+            "harm",
+            window.harm,
+            f"answers suffer {window.harm:.1f} times what the inputs show "
+            f"(harmless changes: up to {window.profile.bounds['harm']:.1f})",
+        ),
+        Evidence(
+            "astray",
+            window.astray,
+            f"{window.astray:.0%} more answers than natural changes explain are sure among "
+            "neighbours with other labels",
+        ),
+        Evidence(
+            "control",
+            window.control,
+            f"putting the fine structure of suspects back in another order gives "
+            f"{window.control:+.2f} of margin back, beyond what it gives simulated inputs",
+        ),
+    )
+    if window.crafted < _DOUBT:
+        return RuledOut(
+            Cause.ADVERSARIAL_INPUT,
+            f"answers lose what such a change of the inputs costs by itself "
+            f"({window.unexplained:+.2f} spreads beside it), and no more of them are sure among "
+            "strangers",
+        )
+    return Diagnosis(
+        Cause.ADVERSARIAL_INPUT,
+        sureness(window.crafted),
+        facts,
+        kind,
+        wanted="" if window.crafted > 1.1 else "a hundred more inputs, or ten of their labels",
+    )
+
+
+def _kind(window: Window) -> str:
+    if window.stopped < _STILL or window.near > _NEAR:
+        return "questions"
+    if window.still_cells > 0.02 and window.alone > 0.9:
+        return "patch"
+    return "crafted"

@@ -1,0 +1,121 @@
+"""Feedback that contradicts answers: how much of it, from whom, and who agrees."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from selfheal_edge.diagnosis.feedback import Feedback
+
+__all__ = ["Contradictions", "contradictions_of"]
+
+LEAST: Final = 32
+"""Fewer labels say too little."""
+_EACH: Final = 4
+_EXCESS: Final = 2.6  # standard errors above what the model's own errors give
+_APART: Final = 3.0
+_NEIGHBOURS: Final = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Contradictions:
+    """What a set of labels shows."""
+
+    items: int
+    rate: float
+    """Share of ordinary inputs whose label contradicts the answer."""
+    excess: float
+    """By how many standard errors that is more than the model's own errors explain."""
+    sources: tuple[str, ...]
+    """In the order of their first label."""
+    rates: tuple[float, ...]
+    """Each source's own."""
+    apart: float
+    """By how many standard errors the most contradicting source stands out from the others."""
+    suspect: str
+    """That source."""
+    support: float
+    """Of its contradictions, the share that other sources' labels nearby confirm; NaN if none is
+    near enough to tell."""
+    only_errors: bool
+    """Whether hardly a label agrees: errors alone are reported, and no rate can be told."""
+
+
+def contradictions_of(feedback: Sequence[Feedback], error_rate: float) -> Contradictions | None:
+    """Count contradictions by source.
+
+    Parameters
+    ----------
+    feedback
+        Labels, oldest first; those on inputs that do not look ordinary are left out, where the
+        model may be wrong for another reason.
+    error_rate
+        How often answers are wrong by themselves, from calibration.
+    """
+    items = [one for one in feedback if one.is_ordinary]
+    if len(items) < LEAST:
+        return None
+    wrong = np.array([not one.correct for one in items])
+    names = tuple(dict.fromkeys(one.source for one in items))
+    of = np.array([names.index(one.source) for one in items])
+    rates = tuple(float(wrong[of == n].mean()) for n in range(len(names)))
+    expected = max(error_rate, 1 / len(items))
+    excess = (wrong.mean() - expected) / math.sqrt(expected * (1 - expected) / len(items))
+    apart, suspect = 0.0, names[0]
+    for n, name in enumerate(names):
+        mine, others = wrong[of == n], wrong[of != n]
+        if len(mine) < _EACH or len(others) < _EACH:
+            continue
+        pooled = (wrong.sum() + 1) / (len(items) + 2)
+        error = math.sqrt(pooled * (1 - pooled) * (1 / len(mine) + 1 / len(others)))
+        gap = float(mine.mean() - others.mean()) / error
+        if gap > apart:
+            apart, suspect = gap, name
+    return Contradictions(
+        len(items),
+        float(wrong.mean()),
+        float(excess),
+        names,
+        rates,
+        apart,
+        suspect,
+        _support(items, suspect),
+        bool(wrong.mean() > 0.95),
+    )
+
+
+def is_excessive(found: Contradictions) -> bool:
+    """Whether labels contradict answers more often than the model's own errors explain."""
+    return found.excess >= _EXCESS
+
+
+def stands_out(found: Contradictions) -> bool:
+    """Whether one source contradicts far more often than the others."""
+    return found.apart >= _APART
+
+
+def _support(items: Sequence[Feedback], suspect: str) -> float:
+    """Return how often others' labels near a contradiction of the suspect say the same."""
+    others = [one for one in items if one.source != suspect and one.embedding is not None]
+    mine = [
+        one
+        for one in items
+        if one.source == suspect and not one.correct and one.embedding is not None
+    ]
+    if not mine or len(others) < _NEIGHBOURS:
+        return math.nan
+    places = np.stack([one.embedding for one in others if one.embedding is not None])
+    scale = places.std(axis=0) + 1e-6
+    agreeing = []
+    for one in mine:
+        assert one.embedding is not None
+        away = np.square((places - one.embedding) / scale).sum(axis=1)
+        near = [others[n] for n in np.argsort(away)[:_NEIGHBOURS]]
+        same = [other for other in near if other.predicted == one.predicted]
+        if same:
+            agreeing.append(np.mean([other.label == one.label for other in same]))
+    return float(np.mean(agreeing)) if agreeing else math.nan
