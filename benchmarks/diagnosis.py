@@ -18,20 +18,18 @@ from typing import Any, Final, cast
 import numpy as np
 
 import diagnosis_data as data
+import diagnosis_mixed
 import diagnosis_weights
 import harness
 import selfheal_edge as she
 from diagnosis_data import Name
 from selfheal_edge.causes import Cause
 from selfheal_edge.redteam.scenarios.campaign import HIDDEN_PART, per_scenario
+from selfheal_edge.redteam.scenarios.matrix import COLUMNS, ROWS, Matrix, confusion
 from selfheal_edge.redteam.scenarios.observed import HORIZONS, Observed, observe
 from selfheal_edge.redteam.scenarios.scenario import Part
 from selfheal_edge.redteam.scenarios.score import (
-    COLUMNS,
-    ROWS,
-    Matrix,
     adaptable_share,
-    confusion,
     is_hard_attack,
     slander_share,
     unknown_share,
@@ -45,6 +43,7 @@ INTERVAL: Final = 100_000
 LATE: Final = HORIZONS[-1]
 FEW: Final = 0.05
 LONG: Final = 1000
+TARGETED: Final = ("attack, square", "attack, sign")
 NAMED_RIGHT: Final = 200
 
 
@@ -88,15 +87,17 @@ def few_crafted(name: Name, runs: int, seed: int, folder: Path | None) -> dict[s
     with Unguarded(task.model) as ask:
         for scenario, share in [(wanted[0], 0.0), *((s, FEW) for s in wanted)]:
             crafted = data.attacked_pool(task, scenario, 0, seed, ask, folder)
+            # Square and sign carry the target; the others are printed.
+            count = runs if scenario.name in TARGETED or not share else max(4, runs // 4)
             alarms = 0
-            for n in range(runs):
+            for n in range(count):
                 rng = np.random.default_rng(data.seed_of(name, scenario.name, n, seed, "few"))
                 one = stream(
                     scenario, task.domain, task.pool_x, rng,
                     changed=LONG, share=share, crafted=crafted,
                 )  # fmt: skip
                 alarms += served(task, baseline, one, seed).alarm_after is not None
-            found[scenario.name if share else "nothing crafted"] = alarms / runs
+            found[scenario.name if share else "nothing crafted"] = alarms / count
     return found
 
 
@@ -242,11 +243,13 @@ def main() -> None:
         everything += seen
         rows += rows_of(name, seen)
         if options.part == "measured":
-            few = few_crafted(name, 4 if options.quick else 40, options.seed, options.cache)
+            some = max(3, cases // 30)
+            rows += diagnosis_mixed.rows_of(name, some, INTERVAL, options.seed)
+            few = few_crafted(name, max(4, cases // 6), options.seed, options.cache)
             rows += [
                 harness.Row(
                     f"{name}: {FEW:.0%} crafted, alarm within {LONG}, {attack}", 100 * share, "%",
-                    90 if attack in ("attack, square", "attack, sign") else None, True,
+                    90 if attack in TARGETED else None, True,
                 )
                 for attack, share in few.items()
             ]  # fmt: skip

@@ -12,7 +12,7 @@ from tests.tflite.builder import dense_model
 
 from selfheal_edge.assets import digits_model_path, load_digits
 from selfheal_edge.cli import main
-from selfheal_edge.redteam.scenarios.score import COLUMNS, ROWS
+from selfheal_edge.redteam.scenarios.matrix import COLUMNS, ROWS
 
 
 @pytest.fixture

@@ -12,12 +12,10 @@ from selfheal_edge.assets import digits_model_path, load_digits
 from selfheal_edge.causes import Cause
 from selfheal_edge.redteam.scenarios import SCENARIOS, Scenario, stream
 from selfheal_edge.redteam.scenarios.campaign import per_scenario
+from selfheal_edge.redteam.scenarios.matrix import COLUMNS, ROWS, confusion
 from selfheal_edge.redteam.scenarios.observed import Observed, Verdict, observe
 from selfheal_edge.redteam.scenarios.score import (
-    COLUMNS,
-    ROWS,
     adaptable_share,
-    confusion,
     is_hard_attack,
     slander_share,
     unknown_share,

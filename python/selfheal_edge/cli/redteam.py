@@ -15,13 +15,11 @@ import numpy.typing as npt
 
 from selfheal_edge.cli.screen import is_silent, print_facts, print_rows, write_json
 from selfheal_edge.redteam.scenarios.campaign import Campaign, run_scenarios
+from selfheal_edge.redteam.scenarios.matrix import COLUMNS, ROWS, confusion
 from selfheal_edge.redteam.scenarios.observed import HORIZONS, Observed
 from selfheal_edge.redteam.scenarios.score import (
-    COLUMNS,
     MALICIOUS,
-    ROWS,
     adaptable_share,
-    confusion,
     is_hard_attack,
     slander_share,
     unknown_share,
