@@ -45,8 +45,8 @@ def test_feedback(scenario: FeedbackScenario) -> None:
         assert max(liar, last) < 0.15
     elif scenario.cause is Cause.POISONING:
         assert last < 0.15
-        aimed = scenario.kind == "aimed"  # a tenth of what one source says
-        assert liar > last if aimed else liar > 0.3
+        is_rare = scenario.kind == "rare"  # a tenth of what one source says
+        assert liar > last if is_rare else liar > 0.3
     else:
         # All sources say the same of the same class.
         moved = Counter((LABELS[s.row], s.label) for s in said if s.label != LABELS[s.row])

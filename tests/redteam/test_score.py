@@ -37,8 +37,9 @@ def seen(
     alarm: bool = True,
     early: bool = False,
     share: float = 1.0,
+    kind: str = "",
 ) -> Observed:
-    verdict = Verdict(alarm, named, "")
+    verdict = Verdict(alarm, named, kind)
     after = 5 if alarm else None
     return Observed(scenario, 1.0, share, None, early, after, after, {128: verdict}, None)
 
@@ -47,6 +48,7 @@ def test_the_matrix() -> None:
     streams = [
         seen(HEALTHY, None, alarm=False),
         seen(HEALTHY, None),
+        seen(HEALTHY, Cause.UNKNOWN, kind="nothing moved"),
         seen(HEALTHY, Cause.COVARIATE_DRIFT),
         seen(STUCK, Cause.SENSOR_FAULT),
         seen(STUCK, None, alarm=False),  # no alarm: not in the matrix, but in the share of alarms
@@ -66,7 +68,7 @@ def test_the_matrix() -> None:
         if matrix.counts[ROWS.index(row), COLUMNS.index(column)]
     }
     assert counts == {
-        ("healthy", "healthy"): 2,
+        ("healthy", "healthy"): 3,
         ("healthy", "covariate_drift"): 1,
         ("sensor_fault", "sensor_fault"): 1,
         ("covariate_drift", "covariate_drift"): 1,
@@ -76,12 +78,12 @@ def test_the_matrix() -> None:
         ("adversarial_input", "label_shift"): 1,
         ("adversarial_input", "other"): 1,
     }
-    np.testing.assert_allclose(matrix.recall, [2 / 3, 1, 1 / 2, np.nan, 1 / 4])
-    np.testing.assert_allclose(matrix.alarms, [1 / 3, 1 / 2, 1, np.nan, 1])
-    # healthy 4/5, sensor 2/3, covariate 2/4, attack 2/5; there is no label shift
-    assert matrix.macro_f1 == pytest.approx((4 / 5 + 2 / 3 + 2 / 4 + 2 / 5) / 4)
+    np.testing.assert_allclose(matrix.recall, [3 / 4, 1, 1 / 2, np.nan, 1 / 4])
+    np.testing.assert_allclose(matrix.alarms, [1 / 4, 1 / 2, 1, np.nan, 1])
+    # healthy 6/7, sensor 2/3, covariate 2/4, attack 2/5; there is no label shift
+    assert matrix.macro_f1 == pytest.approx((6 / 7 + 2 / 3 + 2 / 4 + 2 / 5) / 4)
     assert adaptable_share(streams, 128) == pytest.approx(1 / 4)
-    assert unknown_share(streams, 128) == pytest.approx(1 / 9)
+    assert unknown_share(streams, 128) == pytest.approx(2 / 10)
     assert slander_share(streams, 128) == 0
     assert slander_share([*streams, seen(DRIFT, Cause.ADVERSARIAL_INPUT)], 128) > 0
     lines = matrix.text().splitlines()

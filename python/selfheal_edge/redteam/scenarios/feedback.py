@@ -157,7 +157,13 @@ def _random_lies(world: _World) -> Classes:
 
 
 def _aimed_lies(world: _World) -> Classes:
-    """Call one class another, always the same."""
+    """Call everything the same class."""
+    aim = world.rng.choice(np.unique(world.true))
+    return _forged(world, world.sources == 0, np.full_like(world.true, aim))
+
+
+def _rare_lies(world: _World) -> Classes:
+    """Call one class another, always the same: a few labels in a hundred."""
     a, b = world.rng.permutation(np.unique(world.true))[:2]
     return _forged(world, (world.sources == 0) & (world.true == a), np.full_like(world.true, b))
 
@@ -220,7 +226,11 @@ FEEDBACK: Final[tuple[FeedbackScenario, ...]] = (
         errors_only=True,
     ),
     FeedbackScenario(
-        "feedback, aimed lies", Cause.POISONING, "aimed", _SLY, "measured", _aimed_lies
+        "feedback, aimed lies", Cause.POISONING, "aimed", _SLY, "measured", _aimed_lies,
+        (0.6, 1.0),
+    ),
+    FeedbackScenario(
+        "feedback, rare lies", Cause.POISONING, "rare", _SLY, "measured", _rare_lies
     ),
     FeedbackScenario(
         "feedback, a burst of lies", Cause.POISONING, "burst", _SLY, "measured", _burst_of_lies,

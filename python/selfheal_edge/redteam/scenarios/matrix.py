@@ -17,6 +17,8 @@ __all__ = ["COLUMNS", "ROWS", "Matrix", "confusion"]
 
 _HEALTHY: Final = "healthy"
 _OTHER: Final = "other"
+_NOTHING_MOVED: Final = "nothing moved"
+"""The kind of an unknown cause that says so: as a false alarm looks."""
 ROWS: Final[tuple[str, ...]] = (
     _HEALTHY,
     Cause.SENSOR_FAULT.value,
@@ -26,7 +28,7 @@ ROWS: Final[tuple[str, ...]] = (
 )
 """The five hard causes."""
 COLUMNS: Final[tuple[str, ...]] = (*ROWS, Cause.UNKNOWN.value, _OTHER)
-"""What may be named; "healthy" is that nothing stands."""
+"""What may be named; "healthy" is that nothing stands, or that nothing has moved."""
 
 
 def _truth(seen: Observed) -> str:
@@ -35,7 +37,9 @@ def _truth(seen: Observed) -> str:
 
 def _named(seen: Observed, at: int) -> str:
     """Return what was named, the truth where another cause is as right."""
-    cause = seen.verdicts[at].cause
+    cause, kind = seen.verdicts[at].cause, seen.verdicts[at].kind
+    if cause is Cause.UNKNOWN and kind == _NOTHING_MOVED:
+        return _HEALTHY
     if cause is not None and seen.scenario.is_right(cause):
         return _truth(seen)
     if cause is None:
