@@ -13,7 +13,7 @@ from selfheal_edge.assets import DigitsData, digits_model_path
 from selfheal_edge.calibration.regimes import read_regimes
 
 
-def dimmed(inputs: Array, gain: float) -> Array:
+def dimmed(inputs: Array, gain: float | Array) -> Array:
     ink = (inputs.astype(np.float64) + 128) * gain
     levels: Array = (np.clip(np.rint(ink), 0, 255) - 128).astype(np.int8)
     return levels
@@ -52,6 +52,27 @@ def test_day_night_and_day_are_no_news(digits: DigitsData) -> None:
         last = model.regimes[1].seen_last
         assert last is not None
         assert last > 1500
+
+
+def test_a_daily_period_does_not_alarm_for_ever_and_is_named(digits: DigitsData) -> None:
+    """Calibration saw two days; twenty more, and on the first of another light there is news."""
+
+    def by_day(inputs: Array, depth: float) -> Array:
+        phase = 2 * np.pi * np.arange(len(inputs)) / 300
+        gain = 1 - depth * (0.5 - 0.5 * np.cos(phase))
+        return dimmed(inputs, gain[:, None, None, None])
+
+    inputs = by_day(digits.calibration_inputs, 0.4)
+    baseline = she.calibrate(digits_model_path(), inputs, seed=0)
+    assert "input_std" in baseline.periods
+    assert all(270 <= period <= 330 for period in baseline.periods.values())
+    assert she.Baseline.from_bytes(baseline.to_bytes()).periods == baseline.periods
+    stream = digits.heldout_inputs[np.random.default_rng(1).integers(0, 500, 6000)]
+    with she.SelfHealingModel(digits_model_path(), baseline) as model:
+        model.predict(by_day(stream, 0.4))
+        assert model.events == ()
+        model.predict(dimmed(by_day(stream[:300], 0.4), 0.3))
+        assert model.health.state == "untrusted"
 
 
 def test_without_regimes_night_is_news(digits: DigitsData, digits_baseline: she.Baseline) -> None:

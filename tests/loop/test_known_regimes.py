@@ -14,7 +14,7 @@ from selfheal_edge.diagnosis.symptoms import Diagnosis
 from selfheal_edge.loop import actions as do
 from selfheal_edge.loop import incidents as heard
 from selfheal_edge.loop.decision import decide, is_trusted, wake_at
-from selfheal_edge.loop.state import LoopState, Moment
+from selfheal_edge.loop.state import LoopState, Moment, Why
 from selfheal_edge.monitoring.monitor import Alarm
 
 
@@ -159,6 +159,18 @@ def test_a_known_regime_ends_trouble_and_suspicion() -> None:
         ("recovered", None),
     ]
     assert records[0].evidence == ("alarm: input_mean -2.00 sd",)
+
+
+def test_what_is_unclear_is_asked_again_when_more_has_come() -> None:
+    asked = state(diagnose_at=120, pending=(ALARM,))
+    after, actions = decide(asked, heard.KnownAnswersAsked(Why.DIAGNOSIS, True))
+    assert isinstance(actions[0], do.NameCause)
+    assert after.pending == ()
+    after, actions = decide(after, heard.RegimeUnclear((ALARM,), 24))
+    assert actions == ()
+    assert after.pending == (ALARM,)
+    assert after.repair is None
+    assert wake_at(after).prediction == after.diagnose_at == 144
 
 
 def test_no_regime_explains_damage() -> None:

@@ -45,6 +45,7 @@ def test_round_trip(digits_baseline: she.Baseline, tmp_path: Path, key: bytes | 
             "embedding",
             "correctness",
             "profile",
+            "regimes",
             "signed",
         ):
             assert getattr(loaded, field.name) == getattr(digits_baseline, field.name)
@@ -55,6 +56,9 @@ def test_round_trip(digits_baseline: she.Baseline, tmp_path: Path, key: bytes | 
     assert loaded.embedding.classes.tolist() == list(range(10))
     assert np.array_equal(loaded.embedding.centroids, digits_baseline.embedding.centroids)
     assert np.array_equal(loaded.embedding.precision, digits_baseline.embedding.precision)
+    assert loaded.regimes is not None
+    assert digits_baseline.regimes is not None
+    assert loaded.regimes.to_bytes() == digits_baseline.regimes.to_bytes()
     assert loaded.correctness is not None
     assert digits_baseline.correctness is not None
     for name, array in digits_baseline.correctness.to_arrays().items():

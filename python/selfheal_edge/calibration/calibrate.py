@@ -19,7 +19,12 @@ from selfheal_edge.calibration.correctness import (
 )
 from selfheal_edge.calibration.known_answers import Reservoir, choose_inputs
 from selfheal_edge.calibration.profile import Asker, is_profiled, learn_profile, profile_size
-from selfheal_edge.calibration.regimes import NamedRegimes, learn_regimes, read_regimes
+from selfheal_edge.calibration.regimes import (
+    NamedRegimes,
+    find_periods,
+    learn_regimes,
+    read_regimes,
+)
 from selfheal_edge.errors import ModelFormatError
 from selfheal_edge.monitoring.baseline import Baseline, KnownAnswers
 from selfheal_edge.monitoring.correctness import CorrectnessModel, read_answers
@@ -472,6 +477,7 @@ def calibrate(
             detections=session.model.detections,
             references=references,
             regimes=learn_regimes(named, signals, references),
+            periods=find_periods(signals, references) if named is None else {},
             embedding=found,
             correctness=_correctness(session, found, observed, distances, truth, labelled),
             profile=_profile(session, profiled, predicted, truth, signals, references),

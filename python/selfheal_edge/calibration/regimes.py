@@ -10,12 +10,19 @@ import numpy as np
 import numpy.typing as npt
 
 from selfheal_edge import _core
-from selfheal_edge.monitoring.regimes import MOST_REGIMES, Regime, RegimeTable, match_limit
+from selfheal_edge.monitoring.regimes import (
+    HOME,
+    MOST_REGIMES,
+    Regime,
+    RegimeTable,
+    match_limit,
+)
 from selfheal_edge.text import quoted
 
-__all__ = ["NamedRegimes", "learn_regimes", "read_regimes"]
+__all__ = ["NamedRegimes", "find_periods", "learn_regimes", "read_regimes"]
 
 _LEAST: Final = 50
+_MOST_SEARCHED: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,19 +102,22 @@ def learn_regimes(
     signals: Mapping[str, npt.NDArray[np.float64]],
     references: Mapping[str, _core.Reference],
 ) -> RegimeTable | None:
-    """Return the table of the regimes that were named; None where none were.
+    """Return the table of the regimes that were named, or of one; None without signals.
 
     Parameters
     ----------
     named
-        The regime of each sample.
+        The regime of each sample; None: all are of one.
     signals
         Values by name, of all samples: shape (n,).
     references
         Of the same names, learned from the first regime.
     """
-    if named is None or not references:
+    if not references:
         return None
+    if named is None:
+        count = len(next(iter(signals.values())))
+        named = NamedRegimes((HOME,), np.zeros(count, np.int64))
     limits = [reference.limit for reference in references.values()]
     table = RegimeTable.first(tuple(references), limits, named.names[0])
     scores = np.stack(
@@ -125,3 +135,30 @@ def learn_regimes(
     ]
     limit = match_limit(scores[named.home], table.limits)
     return RegimeTable(table.signals, table.limits, tuple(regimes), limit)
+
+
+def find_periods(
+    signals: Mapping[str, npt.NDArray[np.float64]], references: Mapping[str, _core.Reference]
+) -> dict[str, int]:
+    """Return about how many samples repeat, by signal: of those in which that stands out.
+
+    Parameters
+    ----------
+    signals
+        Values by name, in order: shape (n,).
+    references
+        Of the same names. A signal without autocorrelation has no period.
+
+    Notes
+    -----
+    Looks at the latest 20,000 samples, of which a period has to be half at most. Takes 10 to 100 ms
+    for a signal with autocorrelation.
+    """
+    found = {}
+    for name, reference in references.items():
+        if reference.phi > 0.0:
+            values = np.ascontiguousarray(signals[name][-_MOST_SEARCHED:])
+            period = _core.SignalMonitor(values, arl0=1e4, periods=[]).unnamed_period
+            if period:
+                found[name] = int(period)
+    return found

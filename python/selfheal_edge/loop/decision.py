@@ -101,6 +101,9 @@ def decide(state: LoopState, incident: AnyIncident) -> Decision:  # noqa: PLR091
             return _recovered(state) if settled else (state, ())
         case heard.RegimeKnown(name):
             return _regime_known(state, name)
+        case heard.RegimeUnclear(alarms, wait):
+            later = state.now.prediction + wait
+            return replace(state, repair=None, pending=alarms, diagnose_at=later), ()
         case heard.RegimeLearned(name):
             return state, () if name is None else (_regime(f"learned: {name}"),)
         case heard.MonitorReset(sample):

@@ -299,9 +299,9 @@ class LoopExecutor:
                     left.append(heard.KnownAnswersAsked(why, are_right))
                 case do.NameCause(symptoms):
                     if symptoms.alarms:
-                        known = self._recognise(symptoms)
-                        if known is not None:
-                            left.append(heard.RegimeKnown(known))
+                        familiar = self._recognise(symptoms)
+                        if familiar is not None:
+                            left.append(familiar)
                             continue
                         symptoms = self._examiner.examine(symptoms)
                     diagnosis = diagnose_with(self._diagnoser, symptoms)
@@ -373,17 +373,23 @@ class LoopExecutor:
             return False
         return monitor.resembles(min(alarm.onset for alarm in alarms))
 
-    def _recognise(self, symptoms: Symptoms) -> str | None:
-        """Return the operating condition that explains alarms; the charts then follow it."""
+    def _recognise(self, symptoms: Symptoms) -> AnyIncident | None:
+        """Return whether a known operating condition explains alarms; the charts then follow it."""
         monitor = self._monitor
         alarms = symptoms.alarms
         if not isinstance(monitor, PerformanceMonitor) or _is_of_sensor(alarms):
             return None
         if symptoms.known_answers_right is False or self._state.is_damaged:
             return None
+        onset = min(alarm.onset for alarm in alarms)
         with self._inference_lock:
-            known = monitor.recognise(min(alarm.onset for alarm in alarms))
-        return None if known is None else known.name
+            known = monitor.recognise(onset)
+            if known is not None:
+                return heard.RegimeKnown(known.name)
+            wait = onset + MATCH_SAMPLES - monitor.count
+            if wait > 0 and monitor.resembles(onset):
+                return heard.RegimeUnclear(alarms, wait)
+        return None
 
     def _read_signals(self) -> AnyIncident:
         monitor, trouble = self._monitor, self._state.trouble

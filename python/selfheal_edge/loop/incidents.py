@@ -11,6 +11,7 @@ from selfheal_edge.inference.incident import Incident
 from selfheal_edge.integrity.weights import CorruptBlock
 from selfheal_edge.loop.remembered import Remembered
 from selfheal_edge.loop.state import Why
+from selfheal_edge.monitoring.monitor import Alarm
 from selfheal_edge.trial.proof import RepairAttempt
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Posted",
     "RegimeKnown",
     "RegimeLearned",
+    "RegimeUnclear",
     "RepairAttempt",
     "Restarted",
     "RolledBack",
@@ -162,6 +164,15 @@ class RegimeKnown:
 
 
 @dataclass(frozen=True, slots=True)
+class RegimeUnclear:
+    """Alarms may be those of an operating condition that is known: more samples have to tell."""
+
+    alarms: tuple[Alarm, ...]
+    wait: int
+    """Predictions until there are enough."""
+
+
+@dataclass(frozen=True, slots=True)
 class RegimeLearned:
     """The monitor has learned an operating condition; the charts follow it."""
 
@@ -236,6 +247,7 @@ AnyIncident: TypeAlias = (
     | Accepted
     | RegimeKnown
     | RegimeLearned
+    | RegimeUnclear
     | RuntimeRebuilt
     | GoldenRenewed
     | NextStep

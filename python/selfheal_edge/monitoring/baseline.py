@@ -94,11 +94,14 @@ class Baseline:
     correctness: CorrectnessModel | None = None
     """How likely its answers are right; None without labels."""
     regimes: RegimeTable | None = None
-    """Operating conditions of the calibration, where it was told them; the references are those of
-    the first."""
+    """Operating conditions of the calibration: those it was told, or one; the references are those
+    of the first. None without signals, and of earlier calibrations."""
     profile: Mapping[str, Array] = field(default_factory=dict)
     """What a diagnosis compares with, as `diagnosis.profile` reads it; empty for models of several
     inputs, and in files of earlier releases: causes are then told by signals alone."""
+    periods: Mapping[str, int] = field(default_factory=dict)
+    """About how many samples repeat, by signal, where that stands out: thresholds allow for it, at
+    the price of sharpness, which `calibrate(regimes=…)` brings back."""
     tried_kernels: tuple[TrialName, ...] = ()
     """Kernels with which the copy was tried in a child process, where `fingerprint` says. A file
     brings them only where it was signed, or where this device wrote it."""
@@ -254,6 +257,7 @@ class Baseline:
             "tried_kernels": list(self.tried_kernels),
             "state": self.state,
             "regimes": None if self.regimes is None else self.regimes.to_bytes().decode(),
+            "periods": dict(self.periods),
             "ignore": list(self.ignore),
             "shapes": [[index, list(shape)] for index, shape in self.shapes.items()],
             "known": [len(rows) for rows in self.known_answers.inputs],
@@ -295,6 +299,7 @@ class Baseline:
                 built_sha256=str(fields["built_sha256"]),
                 tried_kernels=_tried(fields, is_signed=key is not None),
                 state=fields.get("state", "carried"),
+                periods={str(k): int(n) for k, n in dict(fields.get("periods", {})).items()},
                 regimes=_regimes(fields.get("regimes"), tuple(fields["signals"])),
                 ignore=tuple(str(name) for name in fields.get("ignore", ())),
                 shapes={

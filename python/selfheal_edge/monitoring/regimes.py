@@ -32,6 +32,7 @@ _STRICTEST: Final = 1.5
 _TOLERANCE: Final = 0.15  # in standard deviations: how far a regime's mean may move between visits
 _LEAST_VARIANCE: Final = 0.05
 _YOUNG: Final = 512
+_MOST_WINDOWS: Final = 64
 _LEAST: Final = 8  # values of a signal that say something of its mean
 _FARTHEST: Final = 4.0
 _MOST_COUNTED: Final = 4096  # so that a regime follows what changes over years
@@ -264,7 +265,7 @@ class RegimeTable:
     def changed_to(self, scores: Floats, *, is_provisional: bool = False) -> int | None:
         """Return which regime a window after an alarm comes from, None for one that is news.
 
-        As `match`, and where the window still looks like the current regime as well, None: what
+        As `match`, and None where the window still looks like the current regime as well: what
         alarmed then is of a few samples or small, and no regime explains it. But one that was
         learned from fewer than 512 samples may itself be what is known too badly.
 
@@ -410,11 +411,17 @@ def match_limit(scores: Floats, limits: Floats) -> float:
         limit is 2.5.
     limits
         As in `RegimeTable`.
+
+    Notes
+    -----
+    At most 64 windows, evenly spaced.
     """
     if len(scores) < 4 * MATCH_SAMPLES or not scores.shape[1]:
         return _LIMIT
     distances = []
-    for start in range(0, len(scores) - MATCH_SAMPLES + 1, MATCH_SAMPLES // 2):
+    last = len(scores) - MATCH_SAMPLES
+    count = min(_MOST_WINDOWS, 2 * last // MATCH_SAMPLES + 1)
+    for start in np.linspace(0, last, count).astype(int).tolist():
         inside = np.zeros(len(scores), bool)
         inside[start : start + MATCH_SAMPLES] = True
         window = Regime.of("window", scores[inside], limits)
