@@ -8,14 +8,24 @@ using namespace selfheal;
 using namespace selfheal::python;
 
 using FlatRule = std::pair<std::int64_t, double>;
+using FewRule = std::tuple<std::int64_t, double, std::int64_t, std::int64_t>;
+
+std::uint32_t weight(std::int64_t value) {
+  constexpr std::int64_t kMost = std::numeric_limits<std::uint32_t>::max();
+  return static_cast<std::uint32_t>(std::min(kMost, std::max<std::int64_t>(0, value)));
+}
 
 std::unique_ptr<InferenceMonitor> make_monitor(const std::vector<Reference>& references,
                                                double arl0, const std::vector<FlatRule>& flat,
                                                std::int64_t max_repeats, std::int64_t max_frozen,
-                                               bool latch) {
+                                               bool latch, const std::vector<FewRule>& few) {
   std::vector<InferenceMonitor::Flat> rules;
   rules.reserve(flat.size());
   for (const auto& [index, least] : flat) rules.push_back({to_size("flat", index), least});
+  std::vector<InferenceMonitor::Few> kinds;
+  for (const auto& [index, cut, rise, limit] : few) {
+    kinds.push_back({to_size("few", index), cut, weight(rise), weight(limit)});
+  }
   const std::size_t repeats = to_size("max_repeats", max_repeats);
   const std::size_t frozen = to_size("max_frozen", max_frozen);
   const selfheal::python::ReleasedGil released;
@@ -23,7 +33,7 @@ std::unique_ptr<InferenceMonitor> make_monitor(const std::vector<Reference>& ref
   if (!references.empty())
     bank.emplace(std::vector<std::vector<Reference>>{references}, arl0, false, latch);
   return std::make_unique<InferenceMonitor>(std::move(bank), std::move(rules), repeats, frozen,
-                                            latch);
+                                            latch, std::move(kinds));
 }
 
 bool update(InferenceMonitor& self, py::handle values, bool repeats_previous,
@@ -57,7 +67,7 @@ void bind_inference_monitor(py::module_& m) {
                               "A bank of charts, and what needs no chart: repeats, flat inputs.");
   cls.def(py::init(&make_monitor), py::arg("references"), py::arg("arl0"), py::kw_only(),
           py::arg("flat"), py::arg("max_repeats"), py::arg("max_frozen") = 0,
-          py::arg("latch") = false)
+          py::arg("latch") = false, py::arg("few") = std::vector<FewRule>{})
       .def("update", &update, py::arg("values"), py::arg("repeats_previous"), py::arg("nonfinite"),
            py::arg("same_answer") = false, "Take one inference; say whether it raises any alarm.")
       .def("settled", &InferenceMonitor::settled,
@@ -78,6 +88,26 @@ void bind_inference_monitor(py::module_& m) {
       .def_property_readonly(
           "frozen_alarm", [](const InferenceMonitor& s) { return s.alarms().frozen; },
           "Whether the last update raised this alarm.")
+      .def_property_readonly(
+          "few_alarms",
+          [](const InferenceMonitor& self) {
+            std::vector<std::size_t> told;
+            for (std::size_t i = 0; i < self.few().size(); ++i) {
+              if (self.few_counts()[i].is_told) told.push_back(i);
+            }
+            return told;
+          },
+          "Which counts of rare samples raised an alarm in the last update.")
+      .def_property_readonly(
+          "few_counts",
+          [](const InferenceMonitor& self) {
+            py::list counts;
+            for (const InferenceMonitor::FewCount& one : self.few_counts()) {
+              counts.append(py::make_tuple(one.level, one.since, one.begun, one.is_held));
+            }
+            return counts;
+          },
+          "Level, count before the first since it was zero, runs since then, and whether told.")
       .def_property_readonly(
           "bank_alarm", [](const InferenceMonitor& s) { return s.alarms().bank; },
           "Whether the last update raised an alarm of the bank.")

@@ -1877,7 +1877,11 @@ class InferenceMonitor(metaclass=_Pybind11Type):
         counted; 0: they say nothing.
     latch : bool
         What lasts is told once: a shift of a signal, as in `Cusum`; a run until it ends; values
-        that are no numbers until 64 updates had none.
+        that are no numbers until 64 updates had none; a count of a rare kind until it is zero.
+    few : sequence of (int, float, int, int)
+        Of samples of a rare kind: index of a signal, and the value below which a sample is one of
+        them; what a run of them adds to a count, from which any other sample takes 1, not below 0;
+        and the limit above which it is an alarm, at most 2**20.
 
     Notes
     -----
@@ -1903,6 +1907,7 @@ class InferenceMonitor(metaclass=_Pybind11Type):
         max_repeats: SupportsIndex,
         max_frozen: SupportsIndex = 0,
         latch: bool = False,
+        few: Sequence[tuple[SupportsIndex, SupportsFloat, SupportsIndex, SupportsIndex]] = (),
     ) -> None: ...
     def update(
         self,
@@ -1929,6 +1934,14 @@ class InferenceMonitor(metaclass=_Pybind11Type):
     @property
     def window(self) -> npt.NDArray[np.float64]:
         """Scores of the latest updates, oldest first, one row an update."""
+
+    @property
+    def few_alarms(self) -> list[int]:
+        """Which counts of rare samples raised an alarm in the last update."""
+
+    @property
+    def few_counts(self) -> list[tuple[int, int, int, bool]]:
+        """Of each kind: the count, `count` before it left zero, runs since, and whether told."""
 
     @property
     def bank_alarm(self) -> bool:

@@ -10,6 +10,7 @@ namespace selfheal {
 namespace {
 
 constexpr StateTag kTag = state_tag("INFM");
+constexpr std::uint32_t kMostFew = 1U << 20U;
 
 void write(StateWriter& writer, std::span<const std::byte> blob) {
   writer.u64(blob.size());
@@ -27,9 +28,12 @@ std::vector<std::byte> read(StateReader& reader) {
 }  // namespace
 
 InferenceMonitor::InferenceMonitor(std::optional<MonitorBank> bank, std::vector<Flat> flat,
-                                   std::uint64_t max_repeats, std::uint64_t max_frozen, bool latch)
+                                   std::uint64_t max_repeats, std::uint64_t max_frozen, bool latch,
+                                   std::vector<Few> few)
     : bank_(std::move(bank)),
       flat_(std::move(flat)),
+      few_(std::move(few)),
+      few_counts_(few_.size()),
       max_repeats_(max_repeats),
       max_frozen_(max_frozen),
       latch_(latch),
@@ -38,6 +42,48 @@ InferenceMonitor::InferenceMonitor(std::optional<MonitorBank> bank, std::vector<
   for (const Flat& rule : flat_) {
     if (rule.index >= signals()) refuse("flat", "indices below the number of signals", rule.index);
   }
+  for (const Few& rule : few_) {
+    if (rule.index >= signals()) refuse("few", "indices below the number of signals", rule.index);
+    require_finite("few", rule.cut);
+    if (rule.rise < 1 || rule.limit < rule.rise || rule.limit > kMostFew) {
+      refuse("few", "a rise of 1 to a limit of at most 2^20", rule.limit);
+    }
+  }
+}
+
+bool InferenceMonitor::take_few(std::span<const double> row) noexcept {
+  bool is_any_told = false;
+  for (std::size_t i = 0; i < few_.size(); ++i) {
+    const Few& rule = few_[i];
+    FewCount& now = few_counts_[i];
+    const bool is_beyond = row[rule.index] < rule.cut;
+    now.is_told = false;
+    if (!is_beyond) {
+      now.is_beyond = false;
+      if (now.level == 0) continue;  // nearly always
+      ++now.calm;
+      if (--now.level == 0) now.is_held = false;
+      continue;
+    }
+    now.calm = 0;
+    if (now.is_beyond) continue;
+    now.is_beyond = true;
+    if (now.level == 0) {
+      now.since = count_ - 1;
+      now.begun = 0;
+    }
+    ++now.begun;
+    now.level = std::min(now.level + rule.rise, rule.limit + rule.rise);
+    if (now.level <= rule.limit) continue;
+    now.is_told = !now.is_held && !now.is_accepted;
+    is_any_told |= now.is_told;
+    now.is_held = true;
+    if (!latch_) {
+      now.level = 0;
+      now.is_held = false;
+    }
+  }
+  return is_any_told;
 }
 
 InferenceAlarms InferenceMonitor::update(std::span<const double> row, bool repeats_previous,
@@ -50,6 +96,7 @@ InferenceAlarms InferenceMonitor::update(std::span<const double> row, bool repea
     bank_->scores(scores_);
     window_.push(std::span<const double>(scores_));
     for (const Flat& rule : flat_) is_flat |= row[rule.index] < rule.least;
+    alarms_.few = take_few(row);
   }
   last_nonfinite_ = nonfinite;
   nonfinite_ += nonfinite;
@@ -65,7 +112,11 @@ InferenceAlarms InferenceMonitor::update(std::span<const double> row, bool repea
   }
   const bool goes_on = nonfinite != 0 || flats_ >= kInARow ||
                        (max_repeats_ != 0 && repeats_ >= max_repeats_) ||
-                       (max_frozen_ != 0 && frozen_ >= max_frozen_);
+                       (max_frozen_ != 0 && frozen_ >= max_frozen_) ||
+                       std::any_of(few_counts_.begin(), few_counts_.end(), [](const FewCount& c) {
+                         // A count that was driven to its limit comes back late.
+                         return c.is_held && !c.is_accepted && c.calm < kSettled;
+                       });
   // An alarm that a latch holds back is one all the same.
   since_alarm_ =
       alarms_.any() || goes_on || (bank_ && bank_->is_any_alarmed()) ? 0 : since_alarm_ + 1;
@@ -73,6 +124,7 @@ InferenceAlarms InferenceMonitor::update(std::span<const double> row, bool repea
 }
 
 void InferenceMonitor::accept() noexcept {
+  for (FewCount& one : few_counts_) one.is_accepted |= one.is_held;
   if (!bank_) return;
   for (std::size_t signal = 0; signal < bank_->signals(); ++signal) {
     if (bank_->is_latched(signal)) bank_->accept(signal);
@@ -122,12 +174,17 @@ void InferenceMonitor::reset() noexcept {
   if (bank_ && !stays_told) bank_->reset();
   window_.clear();
   alarms_ = {};
+  for (FewCount& one : few_counts_) {
+    const bool is_accepted = one.is_accepted && stays_told;
+    one = {};
+    one.is_accepted = is_accepted;
+  }
   repeats_ = flats_ = frozen_ = since_alarm_ = 0;
   since_nonfinite_ = kSettled;
 }
 
 std::vector<std::byte> InferenceMonitor::state(History history) const {
-  StateWriter writer(kTag, 1);
+  StateWriter writer(kTag, 2);  // 1 knew nothing of rare kinds
   writer.u8(bank_ ? 1 : 0);
   if (bank_) write(writer, bank_->state());
   writer.u64(flat_.size());
@@ -145,11 +202,25 @@ std::vector<std::byte> InferenceMonitor::state(History history) const {
        {latch_, alarms_.bank, alarms_.nonfinite, alarms_.flat, alarms_.repeats, alarms_.frozen}) {
     writer.u8(flag ? 1 : 0);
   }
+  writer.u8(alarms_.few ? 1 : 0);
+  writer.u64(few_.size());
+  for (std::size_t i = 0; i < few_.size(); ++i) {
+    const FewCount& now = few_counts_[i];
+    writer.u64(few_[i].index);
+    writer.f64(few_[i].cut);
+    for (const std::uint64_t number : {std::uint64_t{few_[i].rise}, std::uint64_t{few_[i].limit},
+                                       std::uint64_t{now.level}, now.since, now.begun, now.calm}) {
+      writer.u64(number);
+    }
+    for (const bool flag : {now.is_beyond, now.is_told, now.is_held, now.is_accepted}) {
+      writer.u8(flag ? 1 : 0);
+    }
+  }
   return std::move(writer).finish();
 }
 
 InferenceMonitor InferenceMonitor::from_state(std::span<const std::byte> blob) {
-  StateReader reader(blob, kTag, 1);
+  StateReader reader(blob, kTag, 2);
   std::optional<MonitorBank> bank;
   if (reader.u8() != 0) bank = MonitorBank::from_state(read(reader));
   const std::uint64_t rules = reader.u64();
@@ -179,6 +250,32 @@ InferenceMonitor InferenceMonitor::from_state(std::span<const std::byte> blob) {
         &restored.alarms_.flat, &restored.alarms_.repeats, &restored.alarms_.frozen}) {
     *flag = reader.u8() != 0;
   }
+  if (reader.version() >= 2) {
+    restored.alarms_.few = reader.u8() != 0;
+    const std::uint64_t kinds = reader.u64();
+    StateReader::require(kinds <= reader.remaining() / 68, "more kinds than there is room for");
+    for (std::uint64_t i = 0; i < kinds; ++i) {
+      const std::uint64_t index = reader.u64();
+      const double cut = reader.f64();
+      const std::uint64_t rise = reader.u64();
+      const std::uint64_t limit = reader.u64();
+      const std::uint64_t level = reader.u64();
+      StateReader::require(index < signals && std::isfinite(cut) && rise >= 1 && rise <= limit &&
+                               limit <= kMostFew && level <= limit + rise,
+                           "a count out of range");
+      restored.few_.push_back({static_cast<std::size_t>(index), cut,
+                               static_cast<std::uint32_t>(rise),
+                               static_cast<std::uint32_t>(limit)});
+      FewCount& now = restored.few_counts_.emplace_back();
+      now.level = static_cast<std::uint32_t>(level);
+      now.since = reader.u64();
+      now.begun = reader.u64();
+      now.calm = reader.u64();
+      for (bool* const flag : {&now.is_beyond, &now.is_told, &now.is_held, &now.is_accepted}) {
+        *flag = reader.u8() != 0;
+      }
+    }
+  }
   reader.finish();
   return restored;
 }
@@ -186,7 +283,8 @@ InferenceMonitor InferenceMonitor::from_state(std::span<const std::byte> blob) {
 std::size_t InferenceMonitor::memory_bytes() const noexcept {
   return sizeof *this + (bank_ ? bank_->memory_bytes() - sizeof *bank_ : 0) +
          window_.memory_bytes() - sizeof window_ + scores_.capacity() * sizeof(double) +
-         flat_.capacity() * sizeof(Flat);
+         flat_.capacity() * sizeof(Flat) + few_.capacity() * sizeof(Few) +
+         few_counts_.capacity() * sizeof(FewCount);
 }
 
 }  // namespace selfheal

@@ -29,6 +29,7 @@ from selfheal_edge.errors import ModelFormatError
 from selfheal_edge.monitoring.baseline import Baseline, KnownAnswers
 from selfheal_edge.monitoring.correctness import CorrectnessModel, read_answers
 from selfheal_edge.monitoring.embedding import Embedding, find_embedding, fit_classes
+from selfheal_edge.monitoring.few_samples import FEW_RATE, SMALL_MARGINS, FewSamples, learn_few
 from selfheal_edge.monitoring.interval import predictions
 from selfheal_edge.monitoring.sensor_limits import SensorLimits, flat_limit, run_limit
 from selfheal_edge.monitoring.signals import OutputKind, SignalExtractor
@@ -50,7 +51,7 @@ _MIN_SAMPLES: Final = 50
 _KNOWN_ANSWERS: Final = 4
 _PROFILED: Final = 2
 _LABELLED: Final = 1  # a stream of random numbers of its own
-_ALARMS: Final = ("input_flat", "input_repeats", "output_frozen")
+_ALARMS: Final = ("input_flat", "input_repeats", "output_frozen", SMALL_MARGINS)
 """What can be left out beside signals."""
 
 
@@ -269,6 +270,21 @@ def _profile(
     return profile.to_arrays()
 
 
+def _few(
+    signals: Mapping[str, npt.NDArray[np.float64]],
+    ignored: Collection[str],
+    interval: float,
+    left_out: dict[str, str],
+) -> tuple[FewSamples, ...]:
+    """Return which rare samples are counted; say in `left_out` why none are."""
+    if "margin" not in signals or SMALL_MARGINS in ignored:
+        return ()
+    few = learn_few("margin", signals["margin"], interval / FEW_RATE)
+    if few is None:
+        left_out[SMALL_MARGINS] = "small margins are no rare samples in this calibration"
+    return () if few is None else (few,)
+
+
 def _check_size(
     samples: int, truth: npt.NDArray[np.int64] | None, named: NamedRegimes | None
 ) -> None:
@@ -355,7 +371,8 @@ def calibrate(
         (`SelfHealingModel.regimes`). None: all inputs are of one.
     ignore
         Signals that shall raise no alarm, by name, such as ``("input_mean[week]",)`` for an input
-        that counts; also ``"input_repeats"``, ``"input_flat"`` and ``"output_frozen"``.
+        that counts; also ``"input_repeats"``, ``"input_flat"``, ``"output_frozen"`` and
+        ``"small_margins"``.
         They are not watched at all.
     state
         Of a recurrent model. ``"carried"``: the samples are one stream, the state goes on from one
@@ -464,6 +481,7 @@ def calibrate(
                 signals["embedding_distance"] = distances
         limits, never = _limits(observed, signals, interval)
         references, unsupported = _references(signals, named)
+        few = _few(signals if "margin" in references else {}, ignored, interval, never)
         chosen = choose_inputs(session, sample, _KNOWN_ANSWERS, rng)
         questions = tuple(tuple(sample.held[n]) for n in chosen)
         answers = tuple(tuple(row) for row in session.answers(questions))
@@ -482,6 +500,7 @@ def calibrate(
             correctness=_correctness(session, found, observed, distances, truth, labelled),
             profile=_profile(session, profiled, predicted, truth, signals, references),
             limits=limits,
+            few=few,
             known_answers=KnownAnswers(questions, answers),
             built_sha256=session.copy.model.sha256,
             tried_kernels=tried_kernels(

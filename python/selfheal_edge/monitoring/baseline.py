@@ -18,6 +18,7 @@ from selfheal_edge.errors import BaselineFormatError, BaselineMismatchError, Int
 from selfheal_edge.hashing import equal_secrets, sha256
 from selfheal_edge.monitoring.correctness import CorrectnessModel
 from selfheal_edge.monitoring.embedding import Embedding
+from selfheal_edge.monitoring.few_samples import FEW_RATE, FewSamples
 from selfheal_edge.monitoring.promise import chart_names
 from selfheal_edge.monitoring.regimes import RegimeTable
 from selfheal_edge.monitoring.sensor_limits import SensorLimits
@@ -118,6 +119,9 @@ class Baseline:
     detections: DetectionOutputs | None = None
     """Which outputs are a detector's boxes, classes, scores and count."""
 
+    few: tuple[FewSamples, ...] = ()
+    """Samples of a rare kind that are counted: ``small_margins`` of a classifier."""
+
     signed: bool = False
     """Whether it was read with the key that it was signed with; one that was made here was not."""
 
@@ -153,6 +157,11 @@ class Baseline:
                 mark_known(self.built_sha256, runtime, kernels, self.fingerprint.num_threads)
 
     @property
+    def bank_interval(self) -> float:
+        """What is left of `false_alarm_interval` for the charts of the signals."""
+        return self.false_alarm_interval / (1.0 - FEW_RATE if self.few else 1.0)
+
+    @property
     def charts_left_out(self) -> dict[str, tuple[str, ...]]:
         """Charts that cannot keep the interval, by signal, such as ``"slow shifts up"``.
 
@@ -163,7 +172,7 @@ class Baseline:
             return {}
         signals = len(self.references)
         bank = _core.MonitorBank(
-            list(self.references.values()), min(1e12 / signals, self.false_alarm_interval)
+            list(self.references.values()), min(1e12 / signals, self.bank_interval)
         )
         found = {name: chart_names(bank.left_out(i)) for i, name in enumerate(self.references)}
         return {name: charts for name, charts in found.items() if charts}
@@ -185,6 +194,8 @@ class Baseline:
             "signals": list(self.references),
             "tensor": None if self.embedding is None else self.embedding.tensor,
         }
+        if self.few:
+            told["few"] = [asdict(kind) for kind in self.few]
         parts = [json.dumps(told, sort_keys=True).encode()]
         parts += [reference.state() for reference in self.references.values()]
         if self.embedding is not None:
@@ -253,6 +264,7 @@ class Baseline:
             "embedding": None if self.embedding is None else self.embedding.tensor,
             "limits": asdict(self.limits),
             "left_out": dict(self.left_out),
+            "few": [asdict(kind) for kind in self.few],
             "built_sha256": self.built_sha256,
             "tried_kernels": list(self.tried_kernels),
             "state": self.state,
@@ -295,6 +307,7 @@ class Baseline:
                 correctness=_correctness(arrays),
                 profile=_parts("profile/", arrays),
                 limits=_limits(fields["limits"]),
+                few=tuple(_few(kind, fields["signals"]) for kind in fields.get("few", ())),
                 left_out={str(k): str(v) for k, v in dict(fields["left_out"]).items()},
                 built_sha256=str(fields["built_sha256"]),
                 tried_kernels=_tried(fields, is_signed=key is not None),
@@ -400,6 +413,18 @@ def _detections(outputs: Sequence[int] | None) -> DetectionOutputs | None:
     if min(boxes, classes, scores, count) < 0:
         raise ValueError(f"detections: expected indices of outputs, got {outputs}")
     return boxes, classes, scores, count
+
+
+def _few(fields: Mapping[str, Any], signals: Sequence[str]) -> FewSamples:
+    if fields["signal"] not in signals:
+        raise ValueError(f"few: expected one of the signals, got {fields['signal']!r}")
+    return FewSamples(
+        str(fields["signal"]),
+        float(fields["cut"]),
+        int(fields["rise"]),
+        int(fields["limit"]),
+        float(fields["share"]),
+    )
 
 
 def _limits(fields: Mapping[str, Any]) -> SensorLimits:

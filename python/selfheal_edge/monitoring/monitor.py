@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from selfheal_edge import _core
 from selfheal_edge.monitoring.baseline import Baseline
+from selfheal_edge.monitoring.few_samples import SMALL_MARGINS
 from selfheal_edge.monitoring.promise import chart_names
 from selfheal_edge.monitoring.regimes import MATCH_SAMPLES, Regime, RegimeTable
 from selfheal_edge.monitoring.signals import Measurement
@@ -26,6 +27,7 @@ _WITHOUT_CHART: Final = {
     "input_flat": "inputs in a row are flat",
     "input_nonfinite": "input values are not finite",
     "output_frozen": "answers in a row equal the one before, while inputs differ",
+    SMALL_MARGINS: "samples lie nearer to a decision boundary than all but the nearest normally do",
 }
 
 # Solving for thresholds takes most of opening a small model, and gives the same for one baseline
@@ -147,6 +149,10 @@ class PerformanceMonitor:
     ``output_frozen``, when more answers in a row are equal to the bit while inputs differ.
     `Baseline.limits` has the numbers.
 
+    ``small_margins`` counts samples that lie nearer to a decision boundary of a classifier than all
+    but a handful of calibration's, as crafted inputs do that are just over it: a few in a hundred
+    among normal ones are enough. A tenth of the false alarms that are allowed are its.
+
     Memory is fixed after construction. One thread at a time.
     """
 
@@ -162,6 +168,7 @@ class PerformanceMonitor:
             self.names, [reference.limit for reference in baseline.references.values()]
         )
         """The operating conditions that are known, and which one the charts are in."""
+        self._few_shares = [max(kind.share, 1.0 / baseline.samples) for kind in baseline.few]
 
     @classmethod
     def from_state(cls, baseline: Baseline, state: bytes) -> PerformanceMonitor:
@@ -176,7 +183,7 @@ class PerformanceMonitor:
         """
         core = _core.InferenceMonitor.from_state(state)
         signals = 0 if core.bank is None else core.bank.signals
-        if signals != len(baseline.references):
+        if signals != len(baseline.references) or len(core.few_counts) != len(baseline.few):
             raise _core.StateError(
                 f"state: expected that of a monitor of {len(baseline.references)} signals, "
                 f"got {signals}"
@@ -202,7 +209,7 @@ class PerformanceMonitor:
         ignore = baseline.ignore
         return _core.InferenceMonitor(
             list(baseline.references.values()),
-            min(1e12 / signals, baseline.false_alarm_interval),
+            min(1e12 / signals, baseline.bank_interval),
             flat=[
                 (i, limits.least_spread[name])
                 for i, name in enumerate(names)
@@ -211,6 +218,9 @@ class PerformanceMonitor:
             max_repeats=0 if "input_repeats" in ignore else limits.max_repeats,
             max_frozen=0 if "output_frozen" in ignore else limits.max_frozen,
             latch=latch,
+            few=[
+                (names.index(kind.signal), kind.cut, kind.rise, kind.limit) for kind in baseline.few
+            ],
         )
 
     @property
@@ -265,7 +275,13 @@ class PerformanceMonitor:
             )
         if core.frozen_alarm:
             alarms.append(self._sensor("output_frozen", core.frozen, core.max_frozen, core.frozen))
+        alarms += [self._few(core, i) for i in core.few_alarms]
         return tuple(alarms)
+
+    def _few(self, core: _core.InferenceMonitor, kind: int) -> Alarm:
+        _, since, begun, _ = core.few_counts[kind]
+        expected = self._few_shares[kind] * (self.count - since)
+        return Alarm(SMALL_MARGINS, -1, begun / expected, since, float(begun), expected, 0, True)
 
     def _alarm(self, bank: _core.MonitorBank, signal: int) -> Alarm:
         # The bank counts since its last reset.

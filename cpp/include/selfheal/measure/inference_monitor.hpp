@@ -18,16 +18,19 @@ struct InferenceAlarms {
   bool flat = false;       ///< inputs have lost their spread
   bool repeats = false;    ///< inputs are equal to the bit
   bool frozen = false;     ///< answers are equal to the bit while inputs differ
+  bool few = false;        ///< samples of a kind that is rare have become more
 
-  bool any() const noexcept { return bank || nonfinite || flat || repeats || frozen; }
+  bool any() const noexcept { return bank || nonfinite || flat || repeats || frozen || few; }
 };
 
 /// A bank of charts with what needs no chart: inputs that repeat, that are flat, that are no
-/// numbers, answers that stay the same; and the scores of the latest inferences.
+/// numbers, answers that stay the same; counts of samples of a rare kind; and the scores of the
+/// latest inferences.
 ///
 /// With a latch what lasts is told once: a shift of a signal (Latch), a run of flat or equal inputs
 /// or of equal answers until it ends, values that are no numbers until kSettled inferences had
-/// none. Without, a run that goes on is told again after as many inferences more.
+/// none, a count of a rare kind until it is back at zero. Without, a run
+/// that goes on is told again after as many inferences more, and a count begins anew.
 ///
 /// Bytes: memory_bytes(). Nothing allocates after construction. One object, one thread.
 class InferenceMonitor {
@@ -43,11 +46,33 @@ class InferenceMonitor {
     double least;
   };
 
+  /// Samples of which the signal `index` lies below `cut` are rare. A Bernoulli CUSUM (Reynolds and
+  /// Stoumbos 1999): + rise where a run of them begins, nothing where it goes on, - 1 for any
+  /// other, not below 0; alarm above limit.
+  struct Few {
+    std::size_t index;
+    double cut;
+    std::uint32_t rise;   ///< 1 to limit
+    std::uint32_t limit;  ///< at most 2^20
+  };
+  /// Where such a count stands.
+  struct FewCount {
+    std::uint32_t level = 0;
+    std::uint64_t since = 0;   ///< count() before the first sample since it was zero
+    std::uint64_t begun = 0;   ///< runs since then
+    std::uint64_t calm = 0;    ///< samples of another kind since the latest, while level > 0
+    bool is_beyond = false;    ///< the latest sample
+    bool is_told = false;      ///< in the last update
+    bool is_held = false;      ///< told before, and not back at zero
+    bool is_accepted = false;  ///< taken for normal: it is told no more
+  };
+
   /// bank: none where nothing can be measured; it has its own latch. max_repeats: equal inputs in
   /// a row that raise an alarm; max_frozen: equal answers in a row to inputs that differ, not
   /// counting inputs that repeat; 0: they say nothing.
   InferenceMonitor(std::optional<MonitorBank> bank, std::vector<Flat> flat,
-                   std::uint64_t max_repeats, std::uint64_t max_frozen = 0, bool latch = false);
+                   std::uint64_t max_repeats, std::uint64_t max_frozen = 0, bool latch = false,
+                   std::vector<Few> few = {});
 
   /// row: one value a signal of the bank.
   InferenceAlarms update(std::span<const double> row, bool repeats_previous,
@@ -78,6 +103,8 @@ class InferenceMonitor {
   std::uint64_t max_frozen() const noexcept { return max_frozen_; }
   std::uint64_t nonfinite() const noexcept { return nonfinite_; }
   std::uint64_t last_nonfinite() const noexcept { return last_nonfinite_; }
+  std::span<const Few> few() const noexcept { return few_; }
+  std::span<const FewCount> few_counts() const noexcept { return few_counts_; }
   std::size_t memory_bytes() const noexcept;
 
   /// What the scores of the latest inferences are to a state: four fifths of what changes in it.
@@ -93,8 +120,12 @@ class InferenceMonitor {
     return limit != 0 && run >= limit && (latch_ ? run == limit : run % limit == 0);
   }
 
+  bool take_few(std::span<const double> row) noexcept;
+
   std::optional<MonitorBank> bank_;
   std::vector<Flat> flat_;
+  std::vector<Few> few_;
+  std::vector<FewCount> few_counts_;
   std::uint64_t max_repeats_;
   std::uint64_t max_frozen_;
   bool latch_;
