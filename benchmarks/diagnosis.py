@@ -2,8 +2,9 @@
 
 Each case is a model opened anew, 128 samples of normal operation that calibration did not see, and
 256 of a scenario, served one after the other. Figures are given an alarm, and the share of alarms
-stands beside them; what is said is read 32 and 128 predictions after the onset. What an attacker
-hides best (patches, universal and adaptive ones, small shares of the stream) is printed first.
+stands beside them; what is said is read 32, 128 and 256 predictions after the onset, and judged at
+128. What an attacker hides best (patches, universal and adaptive ones, small shares of the stream)
+is printed first.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any, Final, cast
 import numpy as np
 
 import diagnosis_data as data
+import diagnosis_feedback
 import diagnosis_mixed
 import diagnosis_weights
 import harness
@@ -26,7 +28,7 @@ from diagnosis_data import Name
 from selfheal_edge.causes import Cause
 from selfheal_edge.redteam.scenarios.campaign import HIDDEN_PART, per_scenario
 from selfheal_edge.redteam.scenarios.matrix import COLUMNS, ROWS, Matrix, confusion
-from selfheal_edge.redteam.scenarios.observed import HORIZONS, Observed, observe
+from selfheal_edge.redteam.scenarios.observed import HORIZONS, JUDGED_AT, Observed, observe
 from selfheal_edge.redteam.scenarios.scenario import Part
 from selfheal_edge.redteam.scenarios.score import (
     adaptable_share,
@@ -40,7 +42,6 @@ from selfheal_edge.redteam.scenarios.unguarded import Unguarded
 CASES: Final = 300
 INTERVAL: Final = 100_000
 """Predictions between two false alarms."""
-LATE: Final = HORIZONS[-1]
 FEW: Final = 0.05
 LONG: Final = 1000
 TARGETED: Final = ("attack, square", "attack, sign")
@@ -121,16 +122,16 @@ def rows_of(name: str, seen: Sequence[Observed]) -> list[harness.Row]:
 
     hidden = [o for o in seen if is_hard_attack(o)]
     for words, chosen in hidden_groups(hidden).items():
-        matrix = confusion(chosen, LATE)
+        matrix = confusion(chosen, JUDGED_AT)
         row(f"{words}: alarms", matrix.alarms[-1], None, more=True)
         row(f"{words}: named attack, given an alarm", matrix.recall[-1], None, more=True)
-        row(f"{words}: taken for what adapts", adaptable_share(chosen, LATE), None, more=False)
+        row(f"{words}: taken for what adapts", adaptable_share(chosen, JUDGED_AT), None, more=False)
     main = [o for o in seen if not is_hard_attack(o)]
     half = [o for o in seen if o.share >= 0.5]
     for at in HORIZONS:
         matrix = confusion(main, at)
         when = f"{at} after the onset"
-        target = at == LATE
+        target = at == JUDGED_AT
         f1 = f"macro-F1 over five causes, {when}"
         row(f1, matrix.macro_f1, 0.85 if target else None, more=True, unit="")
         everyone = confusion(half, at).macro_f1
@@ -138,19 +139,20 @@ def rows_of(name: str, seen: Sequence[Observed]) -> list[harness.Row]:
         for n, cause in enumerate(ROWS):
             goal = 75 if target else None
             row(f"recall of {cause}, {when}", matrix.recall[n], goal, more=True)
-    matrix = confusion(main, LATE)
+    matrix = confusion(main, JUDGED_AT)
     for n, cause in enumerate(ROWS):
         row(f"alarms of {cause}", matrix.alarms[n], None, more=n > 0)
     attacks = [o for o in main if o.scenario.cause == Cause.ADVERSARIAL_INPUT]
-    row("attack taken for what adapts", adaptable_share(attacks, LATE), 1, more=False)
-    row("unknown, of all alarms", unknown_share(main, LATE), 10, more=False)
-    row("unknown, of attacks", unknown_share(attacks, LATE), 20, more=False)
-    row("benign called malicious", slander_share(seen, LATE), 3, more=False)
+    row("attack taken for what adapts", adaptable_share(attacks, JUDGED_AT), 1, more=False)
+    row("unknown, of all alarms", unknown_share(main, JUDGED_AT), 10, more=False)
+    row("unknown, of attacks", unknown_share(attacks, JUDGED_AT), 20, more=False)
+    row("benign called malicious", slander_share(seen, JUDGED_AT), 3, more=False)
     row("false alarm before the onset", mean([o.is_early for o in seen]), None, more=False)
     kinds = [
-        o.verdicts[LATE].kind == o.scenario.kind
+        o.verdicts[JUDGED_AT].kind == o.scenario.kind
         for o in main
-        if o.scenario.cause == Cause.SENSOR_FAULT and o.verdicts[LATE].cause == Cause.SENSOR_FAULT
+        if o.scenario.cause == Cause.SENSOR_FAULT
+        and o.verdicts[JUDGED_AT].cause == Cause.SENSOR_FAULT
     ]
     row("kind right, of sensor faults named", mean(kinds), None, more=True)
     tripled = [o for o in main if o.scenario.kind == "a class triples" and not o.is_early]
@@ -187,8 +189,8 @@ def by_scenario(seen: Sequence[Observed]) -> str:
         groups.setdefault(one.scenario.name, []).append(one)
     lines = []
     for name, those in groups.items():
-        alarmed = [o for o in those if o.verdicts[LATE].is_alarmed and not o.is_early]
-        named = Counter(str(o.verdicts[LATE].cause or "nothing") for o in alarmed)
+        alarmed = [o for o in those if o.verdicts[JUDGED_AT].is_alarmed and not o.is_early]
+        named = Counter(str(o.verdicts[JUDGED_AT].cause or "nothing") for o in alarmed)
         found = ", ".join(f"{n} {cause}" for cause, n in named.most_common())
         lines.append(f"  {name:36} {len(alarmed):4} of {len(those):4} alarmed: {found}")
     return "\n".join(lines)
@@ -255,15 +257,16 @@ def main() -> None:
             ]  # fmt: skip
         damaged = 3 if options.quick else cases // 4
         rows += diagnosis_weights.rows_of(name, damaged, options.seed)
-        matrices[name] = confusion([o for o in seen if not is_hard_attack(o)], LATE)
+        rows += diagnosis_feedback.rows_of(name, max(4, cases // 3), options.seed)
+        matrices[name] = confusion([o for o in seen if not is_hard_attack(o)], JUDGED_AT)
         if options.verbose:
-            print(f"{name}, {LATE} after the onset:\n{by_scenario(seen)}\n")
+            print(f"{name}, {JUDGED_AT} after the onset:\n{by_scenario(seen)}\n")
     if len(matrices) > 1:
         rows += rows_of("all", everything)
         main_part = [o for o in everything if not is_hard_attack(o)]
-        matrices["all"] = confusion(main_part, LATE)
+        matrices["all"] = confusion(main_part, JUDGED_AT)
     for title, matrix in matrices.items():
-        print(f"{title}, {LATE} predictions after the onset:\n{matrix.text()}\n")
+        print(f"{title}, {JUDGED_AT} predictions after the onset:\n{matrix.text()}\n")
     if options.picture is not None:
         picture(options.picture, matrices)
     harness.report(rows, options.json)

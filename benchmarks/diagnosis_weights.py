@@ -97,7 +97,7 @@ def rows_of(name: Name, count: int, seed: int) -> list[harness.Row]:
             causes = [e.cause for e in heard if e.kind == "diagnosis"]
             named.append(Cause.WEIGHT_CORRUPTION in causes)
             last = recorder.said[-1] if recorder.said else None
-            kinds.setdefault(kind, []).append(getattr(last, "kind", "") == kind)
+            kinds.setdefault(kind, []).append(last is not None and last.kind == kind)
     result = [
         harness.Row(f"{name}: weight corruption named", 100 * float(np.mean(named)), "%", 100, True)
     ]

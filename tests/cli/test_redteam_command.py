@@ -45,7 +45,7 @@ def test_the_matrix_of_a_users_model(archive: Path, capsys: pytest.CaptureFixtur
     # Healthy streams count all, the others where there was an alarm.
     assert counts[0].sum() == causes.count(None)
     first = content["streams"][0]
-    assert set(first["named"]) == {"32", "128"}
+    assert set(first["named"]) == {"32", "128", "256"}
     assert all(0 <= s["misled"] <= 1 for s in content["streams"] if s["misled"] is not None)
 
 

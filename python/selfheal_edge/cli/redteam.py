@@ -16,7 +16,7 @@ import numpy.typing as npt
 from selfheal_edge.cli.screen import is_silent, print_facts, print_rows, write_json
 from selfheal_edge.redteam.scenarios.campaign import Campaign, run_scenarios
 from selfheal_edge.redteam.scenarios.matrix import COLUMNS, ROWS, confusion
-from selfheal_edge.redteam.scenarios.observed import HORIZONS, Observed
+from selfheal_edge.redteam.scenarios.observed import JUDGED_AT, Observed
 from selfheal_edge.redteam.scenarios.score import (
     MALICIOUS,
     adaptable_share,
@@ -28,7 +28,6 @@ from selfheal_edge.text import MESSAGE, quoted, shown
 
 __all__ = ["run_redteam"]
 
-_LATE: Final = HORIZONS[-1]
 _NAME: Final = 44
 
 
@@ -101,11 +100,11 @@ def _figures(seen: list[Observed]) -> dict[str, float]:
     main = [one for one in seen if not is_hard_attack(one)]
     attacks = [one for one in main if one.scenario.cause in MALICIOUS]
     return {
-        "macro_f1": confusion(main, _LATE).macro_f1,
-        "macro_f1_with_hidden_attacks": confusion(seen, _LATE).macro_f1,
-        "attack_taken_for_what_adapts": adaptable_share(attacks, _LATE),
-        "unknown": unknown_share(main, _LATE),
-        "benign_called_malicious": slander_share(seen, _LATE),
+        "macro_f1": confusion(main, JUDGED_AT).macro_f1,
+        "macro_f1_with_hidden_attacks": confusion(seen, JUDGED_AT).macro_f1,
+        "attack_taken_for_what_adapts": adaptable_share(attacks, JUDGED_AT),
+        "unknown": unknown_share(main, JUDGED_AT),
+        "benign_called_malicious": slander_share(seen, JUDGED_AT),
     }
 
 
@@ -116,8 +115,8 @@ def _rows(seen: list[Observed]) -> list[tuple[str, int, int, str]]:
         groups.setdefault(one.scenario.name, []).append(one)
     rows = []
     for name, those in groups.items():
-        alarmed = [o for o in those if o.verdicts[_LATE].is_alarmed and not o.is_early]
-        named = Counter(str(o.verdicts[_LATE].cause or "nothing") for o in alarmed)
+        alarmed = [o for o in those if o.verdicts[JUDGED_AT].is_alarmed and not o.is_early]
+        named = Counter(str(o.verdicts[JUDGED_AT].cause or "nothing") for o in alarmed)
         found = ", ".join(f"{n} {cause.replace('_', ' ')}" for cause, n in named.most_common())
         rows.append((name, len(those), len(alarmed), found or "-"))
     return rows
@@ -130,11 +129,11 @@ def _content(model: str, campaign: Campaign, figures: dict[str, float]) -> dict[
         "kind": campaign.domain.kind,
         "calibrated_on": campaign.calibrated_on,
         "drawn_from": campaign.pool,
-        "at": _LATE,
+        "at": JUDGED_AT,
         "matrix": {
             "rows": list(ROWS),
             "columns": list(COLUMNS),
-            "counts": confusion(main, _LATE).counts.tolist(),
+            "counts": confusion(main, JUDGED_AT).counts.tolist(),
         },
         "figures": {name: _number(value) for name, value in figures.items()},
         "streams": [_plain(one) for one in campaign.seen],
@@ -171,9 +170,11 @@ def run_redteam(arguments: argparse.Namespace) -> int:
     print()
     print_rows(("scenario", "streams", "alarms", "named"), _rows(campaign.seen))
     print()
-    print(f"Named {_LATE} predictions after the onset, given an alarm, without attacks that hide:")
+    print(
+        f"Named {JUDGED_AT} predictions after the onset, given an alarm, without attacks that hide:"
+    )
     print()
-    print(confusion(main, _LATE).text())
+    print(confusion(main, JUDGED_AT).text())
     print()
     print_facts(
         [

@@ -13,10 +13,12 @@ from selfheal_edge.model import SelfHealingModel
 from selfheal_edge.redteam.scenarios.scenario import Scenario
 from selfheal_edge.redteam.scenarios.streams import Stream
 
-__all__ = ["HORIZONS", "Observed", "Verdict", "observe"]
+__all__ = ["HORIZONS", "JUDGED_AT", "Observed", "Verdict", "observe"]
 
-HORIZONS: Final = (32, 128)
+HORIZONS: Final = (32, 128, 256)
 """Predictions after the onset at which is asked what stands."""
+JUDGED_AT: Final = 128
+"""The one that figures are about."""
 
 
 class Verdict(NamedTuple):
@@ -48,17 +50,10 @@ class Observed(NamedTuple):
     """What the call took in which the first cause was named."""
 
 
-def _standing(model: SelfHealingModel, heard: Sequence[Any]) -> tuple[Cause | None, str]:
+def _standing(model: SelfHealingModel) -> tuple[Cause | None, str]:
     """Return cause and kind of the trouble that goes on."""
-    diagnosis: Any = getattr(model, "diagnosis", None)
-    if diagnosis is not None:
-        return diagnosis.cause, str(getattr(diagnosis, "kind", ""))
-    if hasattr(model, "diagnosis"):
-        return None, ""
-    named = [e for e in heard if e.kind in ("diagnosis", "recovered")]
-    if not named or named[-1].kind == "recovered":
-        return None, ""
-    return named[-1].cause, ""
+    diagnosis = model.diagnosis
+    return (None, "") if diagnosis is None else (diagnosis.cause, diagnosis.kind)
 
 
 def observe(
@@ -101,7 +96,7 @@ def observe(
                     named_after, took = after, seconds
         seen = len(heard)
         if after in horizons:
-            verdicts[after] = Verdict(alarm_after is not None, *_standing(model, heard))
+            verdicts[after] = Verdict(alarm_after is not None, *_standing(model))
     return Observed(
         stream.scenario, stream.strength, stream.share, stream.flipped, is_early,
         alarm_after, named_after, verdicts, took,
