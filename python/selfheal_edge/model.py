@@ -32,10 +32,9 @@ from selfheal_edge.health import (
     Predictions,
 )
 from selfheal_edge.integrity.protected_share import ProtectedShare, measure_protected_share
-from selfheal_edge.loop.assembly import Parts, assemble
+from selfheal_edge.loop.assembly import Parts, assemble, estimate_now
 from selfheal_edge.loop.incidents import WeightsRejected
 from selfheal_edge.monitoring.baseline import Baseline
-from selfheal_edge.monitoring.estimate import estimate_performance
 from selfheal_edge.monitoring.monitor import Monitor, PerformanceMonitor
 from selfheal_edge.monitoring.performance import Performance, not_estimable
 from selfheal_edge.monitoring.regimes import Regime
@@ -621,18 +620,15 @@ class SelfHealingModel:
             )
 
     def _performance(self) -> Performance:
-        """Estimate how well the model does; predictions wait for copies of what is kept alone."""
-        monitor = self._parts.monitor
         with self._inference_lock.lock():
             trouble = self._loop.state.trouble
             cause = None if trouble is None else trouble.cause
-            if cause in UNTELLING:
-                return not_estimable(UNTELLING[cause])
-            recent = self._parts.extractor.recent()
-            scores = dict(zip(monitor.names, monitor.window.T, strict=False))
-        instance = self._session.instance
-        tap = instance.taps[0] if instance.taps else None
-        return estimate_performance(self._baseline, recent, scores, instance.outputs, tap)
+        if cause in UNTELLING:
+            return not_estimable(UNTELLING[cause])
+        parts = self._parts
+        return estimate_now(
+            parts.session, self._baseline, parts.extractor, parts.monitor, self._inference_lock
+        )
 
     def _count_protected(self, *, builds: bool = True) -> ProtectedShare:
         known = self._protected_share

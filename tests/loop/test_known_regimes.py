@@ -10,7 +10,7 @@ from tests.support import Array, flip
 
 import selfheal_edge as she
 from selfheal_edge.assets import DigitsData, digits_model_path
-from selfheal_edge.diagnosis.symptoms import Diagnosis
+from selfheal_edge.diagnosis.symptoms import Diagnosis, Symptoms
 from selfheal_edge.loop import actions as do
 from selfheal_edge.loop import incidents as heard
 from selfheal_edge.loop.decision import decide, is_trusted, wake_at
@@ -77,6 +77,42 @@ def test_after_a_restart_the_night_goes_on(
         assert served(model, night, 300, 3) == 1.0
         assert served(model, day, 300, 4) == 1.0
         assert regimes_told(model)[-1] == "known: calibration"
+
+
+class Drift:
+    """Names every alarm a drift."""
+
+    def diagnose(self, symptoms: Symptoms) -> Diagnosis:
+        assert symptoms.alarms
+        return Diagnosis(she.Cause.COVARIATE_DRIFT, 0.9)
+
+
+class Attack:
+    """Names every alarm an attack."""
+
+    def diagnose(self, symptoms: Symptoms) -> Diagnosis:
+        assert symptoms.alarms
+        return Diagnosis(she.Cause.ADVERSARIAL_INPUT, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("diagnoser", "gain", "is_learned"),
+    [(Drift(), 0.75, True), (Drift(), 0.35, False), (Attack(), 0.75, False)],
+    ids=["harmless", "harmful", "suspected"],
+)
+def test_a_drift_that_does_no_harm_is_learned_and_an_attack_never(
+    digits: DigitsData, diagnoser: Drift | Attack, gain: float, is_learned: bool
+) -> None:
+    labelled = she.calibrate(
+        digits_model_path(), digits.calibration_inputs, digits.calibration_labels, seed=0
+    )
+    path = digits_model_path()
+    with she.SelfHealingModel(path, labelled, diagnoser=diagnoser) as model:
+        served(model, dimmed(digits.heldout_inputs, gain), 1100, 0)
+        names = [regime.name for regime in model.regimes]
+        assert names == (["calibration", "regime 1"] if is_learned else ["calibration"])
+        assert (model.health.state == "healthy") is is_learned
+        assert model.health.performance.is_as_expected is is_learned
 
 
 def test_damage_is_never_accepted(digits_baseline: she.Baseline) -> None:

@@ -20,7 +20,9 @@ from selfheal_edge.integrity.weights import Weights
 from selfheal_edge.loop.examiner import Examiner
 from selfheal_edge.loop.executor import LoopExecutor
 from selfheal_edge.monitoring.baseline import Baseline
+from selfheal_edge.monitoring.estimate import estimate_performance
 from selfheal_edge.monitoring.monitor import Monitor, PerformanceMonitor
+from selfheal_edge.monitoring.performance import Performance
 from selfheal_edge.monitoring.signals import SignalExtractor
 from selfheal_edge.policy import Policy
 from selfheal_edge.repair import ModelRepairKit
@@ -158,11 +160,30 @@ def assemble(
                 clock=time.monotonic if clock is None else clock,
             ),
             kept=None if keeper is None else keeper.generations,
+            performance=partial(
+                estimate_now, session, baseline, extractor, monitor, inference_lock
+            ),
             end_trial=(lambda _has_held: None) if keeper is None else keeper.end_trial,
         )
         undo.pop_all()
     locks = inference_lock, maintenance_lock
     return Parts(session, weights, extractor, monitor, spare, loop, journal, *locks)
+
+
+def estimate_now(
+    session: Session,
+    baseline: Baseline,
+    extractor: SignalExtractor,
+    monitor: Monitor,
+    lock: ModelLock,
+) -> Performance:
+    """Estimate how well a model does; predictions wait for copies of what is kept alone."""
+    with lock.lock():
+        recent = extractor.recent()
+        scores = dict(zip(monitor.names, monitor.window.T, strict=False))
+    instance = session.instance
+    tap = instance.taps[0] if instance.taps else None
+    return estimate_performance(baseline, recent, scores, instance.outputs, tap)
 
 
 def core_heals_at_once(policy: Policy, kit: ModelRepairKit) -> bool:

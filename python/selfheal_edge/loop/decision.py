@@ -104,8 +104,11 @@ def decide(state: LoopState, incident: AnyIncident) -> Decision:  # noqa: PLR091
         case heard.RegimeUnclear(alarms, wait):
             later = state.now.prediction + wait
             return replace(state, repair=None, pending=alarms, diagnose_at=later), ()
+        case heard.FoundHarmless(since, text):
+            record = _regime(f"harmless: {text}")
+            return state, (record, do.LearnRegime(since))
         case heard.RegimeLearned(name):
-            return state, () if name is None else (_regime(f"learned: {name}"),)
+            return _regime_learned(state, name)
         case heard.MonitorReset(sample):
             return replace(state, recovered_at=sample), ()
         case heard.RuntimeRebuilt():
@@ -582,6 +585,17 @@ def _regime_known(state: LoopState, name: str) -> Decision:
     evidence = tuple(f"alarm: {a}" for a in state.pending)
     state, actions = _normal_again(replace(state, repair=None))
     return state, (_regime(f"known: {name}", evidence), *actions)
+
+
+def _regime_learned(state: LoopState, name: str | None) -> Decision:
+    """Go on in what was accepted, or was found harmless while a drift went on."""
+    if name is None:
+        return state, ()
+    record = _regime(f"learned: {name}")
+    if state.trouble is None or state.is_damaged:
+        return state, (record,)
+    state, actions = _normal_again(state)
+    return state, (record, *actions)
 
 
 def _accepted(state: LoopState) -> Decision:

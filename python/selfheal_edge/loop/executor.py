@@ -36,6 +36,7 @@ from selfheal_edge.monitoring.monitor import (
     Monitor,
     PerformanceMonitor,
 )
+from selfheal_edge.monitoring.performance import Performance
 from selfheal_edge.monitoring.regimes import MATCH_SAMPLES
 from selfheal_edge.policy import Policy
 from selfheal_edge.repair import ModelRepairKit
@@ -50,6 +51,7 @@ __all__ = ["LoopExecutor", "ServingMaker"]
 
 
 _MOST_PUT_OFF: Final = 64
+_JUDGED_EVERY: Final = 256
 _MAY_BE_REGIMES: Final = frozenset({Cause.COVARIATE_DRIFT, Cause.LABEL_SHIFT, Cause.UNKNOWN})
 
 
@@ -85,6 +87,8 @@ class LoopExecutor:
         Has a new model file take the old one's place, or forgets it; waits for no medium.
     examiner
         Collects what a diagnosis is made from.
+    performance
+        Estimates how well the model does; called without a lock.
     """
 
     def __init__(
@@ -106,6 +110,7 @@ class LoopExecutor:
         kept: KeptGenerations | None = None,
         end_trial: Callable[[bool], None] = lambda _has_held: None,
         examiner: Examiner,
+        performance: Callable[[], Performance | None] = lambda: None,
     ) -> None:
         self._session = session
         self._weights = weights
@@ -117,6 +122,7 @@ class LoopExecutor:
         self._spare = spare
         self._end_trial = end_trial
         self._examiner = examiner
+        self._performance = performance
         self._state = LoopState.first(policy, has_spare=spare is not None)
         self._second = 0.0
         self._is_busy = False
@@ -404,7 +410,22 @@ class LoopExecutor:
                 and (known := monitor.recognise(monitor.count - MATCH_SAMPLES)) is not None
             ):
                 return heard.RegimeKnown(known.name)
-        return heard.SignalsRead(False)
+        return self._judge_drift() or heard.SignalsRead(False)
+
+    def _judge_drift(self) -> heard.FoundHarmless | None:
+        """Return whether a drift that is named, and steady, is found to do no harm."""
+        monitor, trouble = self._monitor, self._state.trouble
+        if trouble is None or trouble.cause is not Cause.COVARIATE_DRIFT:
+            return None
+        if monitor.count % _JUDGED_EVERY or not isinstance(monitor, PerformanceMonitor):
+            return None
+        with self._inference_lock:
+            is_steady = monitor.is_steady()
+            since = monitor.count - _JUDGED_EVERY
+        performance = self._performance() if is_steady else None
+        if performance is None or not performance.is_as_expected:
+            return None
+        return heard.FoundHarmless(since, str(performance))
 
     def _learn(self, since: int, name: str | None) -> str | None:
         if not isinstance(self._monitor, PerformanceMonitor):

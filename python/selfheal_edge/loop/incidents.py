@@ -21,6 +21,7 @@ __all__ = [
     "DamageFound",
     "Ended",
     "FailedOver",
+    "FoundHarmless",
     "GoldenRenewed",
     "Interrupted",
     "KnownAnswersAsked",
@@ -164,6 +165,16 @@ class RegimeKnown:
 
 
 @dataclass(frozen=True, slots=True)
+class FoundHarmless:
+    """A drift is steady, and the model does as well as it did in calibration."""
+
+    since: int
+    """The sample from which on that is known."""
+    text: str
+    """What says so."""
+
+
+@dataclass(frozen=True, slots=True)
 class RegimeUnclear:
     """Alarms may be those of an operating condition that is known: more samples have to tell."""
 
@@ -248,6 +259,7 @@ AnyIncident: TypeAlias = (
     | RegimeKnown
     | RegimeLearned
     | RegimeUnclear
+    | FoundHarmless
     | RuntimeRebuilt
     | GoldenRenewed
     | NextStep

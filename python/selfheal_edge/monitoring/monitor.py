@@ -400,6 +400,19 @@ class PerformanceMonitor:
             self._enter(self.regimes.entered(known, self.count).refined(scores))
         return self.regimes.regime
 
+    def is_steady(self) -> bool:
+        """Whether the latest 256 predictions are of one operating condition: old and new half."""
+        window = self.window
+        half = 2 * MATCH_SAMPLES
+        if len(window) < 2 * half:
+            return False
+        table = self.regimes
+        old, new = (
+            Regime.of("half", rows, table.limits)
+            for rows in (window[-2 * half : -half], window[-half:])
+        )
+        return old.distance(new) <= table.limit
+
     def _since(self, onset: int) -> npt.NDArray[np.float64]:
         window = self.window
         count = max(0, min(self.count - onset, len(window)))

@@ -10,6 +10,9 @@ __all__ = ["CONFIDENCE", "Basis", "Performance", "not_estimable"]
 CONFIDENCE: Final = 0.9
 """Share of windows whose true performance an interval is meant to cover."""
 
+_NEAR: Final = 0.05
+_SURE: Final = 0.15
+
 Basis = Literal["confidences", "feedback", "confidences and feedback", "reconstruction error"]
 
 
@@ -48,6 +51,18 @@ class Performance:
         if self.measure == "accuracy":
             return self.high < self.expected
         return self.low > self.expected
+
+    @property
+    def is_as_expected(self) -> bool:
+        """Whether an accuracy is that of calibration, and known well enough to say so.
+
+        The estimate lies at most 5 points below it, and the interval's low end at most 15.
+        """
+        if self.measure != "accuracy" or self.estimate is None:
+            return False
+        if self.low is None or self.expected is None:
+            return False
+        return self.estimate >= self.expected - _NEAR and self.low >= self.expected - _SURE
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
