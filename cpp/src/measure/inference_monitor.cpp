@@ -112,11 +112,7 @@ InferenceAlarms InferenceMonitor::update(std::span<const double> row, bool repea
   }
   const bool goes_on = nonfinite != 0 || flats_ >= kInARow ||
                        (max_repeats_ != 0 && repeats_ >= max_repeats_) ||
-                       (max_frozen_ != 0 && frozen_ >= max_frozen_) ||
-                       std::any_of(few_counts_.begin(), few_counts_.end(), [](const FewCount& c) {
-                         // A count that was driven to its limit comes back late.
-                         return c.is_held && !c.is_accepted && c.calm < kSettled;
-                       });
+                       (max_frozen_ != 0 && frozen_ >= max_frozen_);
   // An alarm that a latch holds back is one all the same.
   since_alarm_ =
       alarms_.any() || goes_on || (bank_ && bank_->is_any_alarmed()) ? 0 : since_alarm_ + 1;
@@ -133,6 +129,10 @@ void InferenceMonitor::accept() noexcept {
 
 bool InferenceMonitor::settled() const noexcept {
   if (since_alarm_ < kSettled) return false;
+  for (const FewCount& one : few_counts_) {
+    // A count that was driven to its limit comes back late.
+    if (one.is_held && !one.is_accepted && one.calm < kSettled) return false;
+  }
   if (!bank_) return true;
   if (window_.size() < kSettled) return false;
   const std::size_t width = window_.width();
@@ -175,9 +175,7 @@ void InferenceMonitor::reset() noexcept {
   window_.clear();
   alarms_ = {};
   for (FewCount& one : few_counts_) {
-    const bool is_accepted = one.is_accepted && stays_told;
-    one = {};
-    one.is_accepted = is_accepted;
+    if (!stays_told) one = {};  // otherwise what was told goes on until it is back at zero
   }
   repeats_ = flats_ = frozen_ = since_alarm_ = 0;
   since_nonfinite_ = kSettled;
