@@ -18,7 +18,9 @@ std::uint32_t weight(std::int64_t value) {
 std::unique_ptr<InferenceMonitor> make_monitor(const std::vector<Reference>& references,
                                                double arl0, const std::vector<FlatRule>& flat,
                                                std::int64_t max_repeats, std::int64_t max_frozen,
-                                               bool latch, const std::vector<FewRule>& few) {
+                                               bool latch, const std::vector<FewRule>& few,
+                                               const std::optional<LabelReference>& labels,
+                                               std::optional<double> label_arl0) {
   std::vector<InferenceMonitor::Flat> rules;
   rules.reserve(flat.size());
   for (const auto& [index, least] : flat) rules.push_back({to_size("flat", index), least});
@@ -32,12 +34,14 @@ std::unique_ptr<InferenceMonitor> make_monitor(const std::vector<Reference>& ref
   std::optional<MonitorBank> bank;
   if (!references.empty())
     bank.emplace(std::vector<std::vector<Reference>>{references}, arl0, false, latch);
+  std::optional<LabelMix> mix;
+  if (labels) mix.emplace(*labels, label_arl0.value_or(arl0), latch);
   return std::make_unique<InferenceMonitor>(std::move(bank), std::move(rules), repeats, frozen,
-                                            latch, std::move(kinds));
+                                            latch, std::move(kinds), std::move(mix));
 }
 
 bool update(InferenceMonitor& self, py::handle values, bool repeats_previous,
-            std::int64_t nonfinite, bool same_answer) {
+            std::int64_t nonfinite, bool same_answer, std::int64_t label) {
   constexpr const char* kExpected = "a 1-D float64 array, one value a signal";
   const py::array array = require_array(values, "values", kExpected);
   if (!has_dtype<double>(array) || array.ndim() != 1 ||
@@ -47,7 +51,7 @@ bool update(InferenceMonitor& self, py::handle values, bool repeats_previous,
   require_contiguous(array, "values");
   return self
       .update(as_span<double>(array), repeats_previous, to_size("nonfinite", nonfinite),
-              same_answer)
+              same_answer, label)
       .any();
 }
 
@@ -67,13 +71,20 @@ void bind_inference_monitor(py::module_& m) {
                               "A bank of charts, and what needs no chart: repeats, flat inputs.");
   cls.def(py::init(&make_monitor), py::arg("references"), py::arg("arl0"), py::kw_only(),
           py::arg("flat"), py::arg("max_repeats"), py::arg("max_frozen") = 0,
-          py::arg("latch") = false, py::arg("few") = std::vector<FewRule>{})
+          py::arg("latch") = false, py::arg("few") = std::vector<FewRule>{},
+          py::arg("labels") = py::none(), py::arg("label_arl0") = py::none())
       .def("update", &update, py::arg("values"), py::arg("repeats_previous"), py::arg("nonfinite"),
-           py::arg("same_answer") = false, "Take one inference; say whether it raises any alarm.")
+           py::arg("same_answer") = false, py::arg("label") = -1,
+           "Take one inference; say whether it raises any alarm.")
       .def("settled", &InferenceMonitor::settled,
            "Whether the latest 64 updates raised no alarm and look like the reference.")
       .def("accept", &InferenceMonitor::accept, "Take lasting shifts that were told for normal.")
       .def("reset", &InferenceMonitor::reset, "Forget charts and history; counters go on.")
+      .def_property_readonly("label_mix", &InferenceMonitor::label_mix,
+                             "The chart of predicted classes, or None.")
+      .def_property_readonly(
+          "label_mix_alarm", [](const InferenceMonitor& s) { return s.alarms().label_mix; },
+          "Whether the last update raised this alarm.")
       .def_property_readonly("bank", &InferenceMonitor::bank, "The bank, or None.")
       .def_property_readonly("window", &window, "Scores of the latest updates, oldest first.")
       .def_property_readonly(

@@ -10,6 +10,7 @@ void bind_errors(py::module_& m);
 void bind_hot_path(py::module_& m);
 void bind_inference_monitor(py::module_& m);
 void bind_interpreter_call(py::module_& m);
+void bind_label_mix(py::module_& m);
 void bind_learning_detectors(py::module_& m);
 void bind_image_guard(py::module_& m);
 void bind_image_set(py::module_& m);

@@ -43,6 +43,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   bind_interpreter_call(m);
   bind_compiled_model(m);
   bind_fair_lock(m);
+  bind_label_mix(m);
   bind_inference_monitor(m);
   bind_hot_path(m);
   m.def(

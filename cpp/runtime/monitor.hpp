@@ -40,8 +40,8 @@ class BankMonitor final : public Monitor {
   explicit BankMonitor(InferenceMonitor& monitor) noexcept : monitor_(monitor) {}
 
   Verdict update(const PassResult& result, std::span<const double> row) noexcept override {
-    const InferenceAlarms alarms =
-        monitor_.update(row, result.repeats_previous, result.nonfinite, result.same_answer);
+    const InferenceAlarms alarms = monitor_.update(row, result.repeats_previous, result.nonfinite,
+                                                   result.same_answer, result.label);
     return alarms.any() ? Verdict::kAlarm : Verdict::kQuiet;
   }
   void prefetch() const noexcept override { monitor_.prefetch(); }

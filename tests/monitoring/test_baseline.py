@@ -41,6 +41,7 @@ def test_round_trip(digits_baseline: she.Baseline, tmp_path: Path, key: bytes | 
     for field in dataclasses.fields(digits_baseline):
         if field.name not in (
             "references",
+            "label_mix",
             "known_answers",
             "embedding",
             "correctness",
@@ -59,6 +60,9 @@ def test_round_trip(digits_baseline: she.Baseline, tmp_path: Path, key: bytes | 
     assert loaded.regimes is not None
     assert digits_baseline.regimes is not None
     assert loaded.regimes.to_bytes() == digits_baseline.regimes.to_bytes()
+    assert loaded.label_mix is not None
+    assert digits_baseline.label_mix is not None
+    assert loaded.label_mix.state() == digits_baseline.label_mix.state()
     assert loaded.correctness is not None
     assert digits_baseline.correctness is not None
     for name, array in digits_baseline.correctness.to_arrays().items():

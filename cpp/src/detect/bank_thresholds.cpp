@@ -8,9 +8,12 @@
 
 #include "detect/lundberg.hpp"
 #include "detect/run_length_detail.hpp"
+#include "detect/share_bounds.hpp"
 
 namespace selfheal {
 namespace {
+
+using detail::largest_share;
 
 // With sd the standard deviation of a chart's log run length over calibrations, a bank keeps the
 // sum of its charts' rates, 90 % of the time, with this many sd a chart: charts rarely fail
@@ -228,32 +231,6 @@ double log_tail_run(double p, std::uint32_t rise, std::uint32_t limit) {
   }
   from_above(0, alarm, spent);
   return std::log((1.0 + p * spent) / p) - std::log(alarm);
-}
-
-// The share that `count` of `samples` leave possible: more than that would have shown more in all
-// but `doubt` of calibrations (Clopper and Pearson 1934; Wilson 1927 where the counts are large).
-double largest_share(double count, double samples, double doubt, double doubt_z) noexcept {
-  const double seen = std::ceil(count - 1e-9);
-  if (!(seen < samples)) return 1.0;
-  if (seen > 200.0) {
-    const double z2 = doubt_z * doubt_z / samples;
-    const double p = seen / samples;
-    return (p + 0.5 * z2 + doubt_z * std::sqrt(p * (1.0 - p) / samples + 0.25 * z2 / samples)) /
-           (1.0 + z2);
-  }
-  double low = seen / samples;
-  double high = 1.0;
-  for (int i = 0; i < 40; ++i) {
-    const double p = 0.5 * (low + high);
-    double term = samples * std::log1p(-p);  // log of the probability to see 0, 1, 2 ...
-    double sum = std::exp(term);
-    for (double k = 1.0; k <= seen; k += 1.0) {
-      term += std::log((samples - k + 1.0) / k) + std::log(p) - std::log1p(-p);
-      sum += std::exp(term);
-    }
-    (sum > doubt ? low : high) = p;
-  }
-  return high;
 }
 
 // The share with which independent far samples would grow the chart as fast as these do, of which

@@ -29,8 +29,9 @@ std::vector<std::byte> read(StateReader& reader) {
 
 InferenceMonitor::InferenceMonitor(std::optional<MonitorBank> bank, std::vector<Flat> flat,
                                    std::uint64_t max_repeats, std::uint64_t max_frozen, bool latch,
-                                   std::vector<Few> few)
+                                   std::vector<Few> few, std::optional<LabelMix> mix)
     : bank_(std::move(bank)),
+      mix_(std::move(mix)),
       flat_(std::move(flat)),
       few_(std::move(few)),
       few_counts_(few_.size()),
@@ -87,7 +88,8 @@ bool InferenceMonitor::take_few(std::span<const double> row) noexcept {
 }
 
 InferenceAlarms InferenceMonitor::update(std::span<const double> row, bool repeats_previous,
-                                         std::uint64_t nonfinite, bool same_answer) noexcept {
+                                         std::uint64_t nonfinite, bool same_answer,
+                                         std::int64_t label) noexcept {
   ++count_;
   alarms_ = {};
   bool is_flat = false;
@@ -110,17 +112,19 @@ InferenceAlarms InferenceMonitor::update(std::span<const double> row, bool repea
     frozen_ = same_answer ? frozen_ + 1 : 0;
     alarms_.frozen = is_told(frozen_, max_frozen_);
   }
+  if (mix_) alarms_.label_mix = mix_->update(repeats_previous || nonfinite != 0 ? -1 : label);
   const bool goes_on = nonfinite != 0 || flats_ >= kInARow ||
                        (max_repeats_ != 0 && repeats_ >= max_repeats_) ||
                        (max_frozen_ != 0 && frozen_ >= max_frozen_);
   // An alarm that a latch holds back is one all the same.
-  since_alarm_ =
-      alarms_.any() || goes_on || (bank_ && bank_->is_any_alarmed()) ? 0 : since_alarm_ + 1;
+  const bool is_held_back = (bank_ && bank_->is_any_alarmed()) || (mix_ && mix_->is_any_alarmed());
+  since_alarm_ = alarms_.any() || goes_on || is_held_back ? 0 : since_alarm_ + 1;
   return alarms_;
 }
 
 void InferenceMonitor::accept() noexcept {
   for (FewCount& one : few_counts_) one.is_accepted |= one.is_held;
+  if (mix_) mix_->accept();
   if (!bank_) return;
   for (std::size_t signal = 0; signal < bank_->signals(); ++signal) {
     if (bank_->is_latched(signal)) bank_->accept(signal);
@@ -133,6 +137,7 @@ bool InferenceMonitor::settled() const noexcept {
     // A count that was driven to its limit comes back late.
     if (one.is_held && !one.is_accepted && one.calm < kSettled) return false;
   }
+  if (mix_ && !mix_->looks_normal()) return false;
   if (!bank_) return true;
   if (window_.size() < kSettled) return false;
   const std::size_t width = window_.width();
@@ -172,6 +177,8 @@ void InferenceMonitor::reset() noexcept {
   const bool stays_told = settled();
   if (bank_ && stays_told) bank_->restart();
   if (bank_ && !stays_told) bank_->reset();
+  if (mix_ && stays_told) mix_->restart();
+  if (mix_ && !stays_told) mix_->reset();
   window_.clear();
   alarms_ = {};
   for (FewCount& one : few_counts_) {
@@ -182,7 +189,7 @@ void InferenceMonitor::reset() noexcept {
 }
 
 std::vector<std::byte> InferenceMonitor::state(History history) const {
-  StateWriter writer(kTag, 2);  // 1 knew nothing of rare kinds
+  StateWriter writer(kTag, 3);  // 1 knew nothing of rare kinds, 2 nothing of the mix of classes
   writer.u8(bank_ ? 1 : 0);
   if (bank_) write(writer, bank_->state());
   writer.u64(flat_.size());
@@ -214,11 +221,17 @@ std::vector<std::byte> InferenceMonitor::state(History history) const {
       writer.u8(flag ? 1 : 0);
     }
   }
+  writer.u8(alarms_.label_mix ? 1 : 0);
+  writer.u8(mix_ ? 1 : 0);
+  if (mix_) {
+    write(writer, mix_->state(history == History::kKept ? LabelMix::History::kKept
+                                                        : LabelMix::History::kLeftOut));
+  }
   return std::move(writer).finish();
 }
 
 InferenceMonitor InferenceMonitor::from_state(std::span<const std::byte> blob) {
-  StateReader reader(blob, kTag, 2);
+  StateReader reader(blob, kTag, 3);
   std::optional<MonitorBank> bank;
   if (reader.u8() != 0) bank = MonitorBank::from_state(read(reader));
   const std::uint64_t rules = reader.u64();
@@ -274,15 +287,19 @@ InferenceMonitor InferenceMonitor::from_state(std::span<const std::byte> blob) {
       }
     }
   }
+  if (reader.version() >= 3) {
+    restored.alarms_.label_mix = reader.u8() != 0;
+    if (reader.u8() != 0) restored.mix_ = LabelMix::from_state(read(reader));
+  }
   reader.finish();
   return restored;
 }
 
 std::size_t InferenceMonitor::memory_bytes() const noexcept {
   return sizeof *this + (bank_ ? bank_->memory_bytes() - sizeof *bank_ : 0) +
-         window_.memory_bytes() - sizeof window_ + scores_.capacity() * sizeof(double) +
-         flat_.capacity() * sizeof(Flat) + few_.capacity() * sizeof(Few) +
-         few_counts_.capacity() * sizeof(FewCount);
+         (mix_ ? mix_->memory_bytes() - sizeof *mix_ : 0) + window_.memory_bytes() -
+         sizeof window_ + scores_.capacity() * sizeof(double) + flat_.capacity() * sizeof(Flat) +
+         few_.capacity() * sizeof(Few) + few_counts_.capacity() * sizeof(FewCount);
 }
 
 }  // namespace selfheal

@@ -50,8 +50,10 @@ __all__ = ["calibrate", "output_kind"]
 _MIN_SAMPLES: Final = 50
 _KNOWN_ANSWERS: Final = 4
 _PROFILED: Final = 2
+_LEAST_LABELS: Final = 50  # independent ones, as LabelReference has it
+_LEAST_CHANGES: Final = 10  # likewise
 _LABELLED: Final = 1  # a stream of random numbers of its own
-_ALARMS: Final = ("input_flat", "input_repeats", "output_frozen", SMALL_MARGINS)
+_ALARMS: Final = ("input_flat", "input_repeats", "output_frozen", SMALL_MARGINS, "label_mix")
 """What can be left out beside signals."""
 
 
@@ -164,6 +166,37 @@ def _observe(
         np.frombuffer(repeats, np.bool_),
         np.frombuffer(same, np.bool_),
     )
+
+
+def _label_mix(
+    observed: _Observed, classes: int | None, ignored: Collection[str], left_out: dict[str, str]
+) -> _core.LabelReference | None:
+    """Return the mix of predicted classes; None, and why into `left_out`, where none is watched."""
+    # What repeats has the same label, and is not counted in serving either.
+    labels = observed.predicted[(observed.predicted >= 0) & ~observed.repeats]
+    if "label_mix" in ignored or (classes is None and labels.size == 0):
+        return None
+    if labels.size == 0:
+        left_out["label_mix"] = "no calibration sample has a label that counts"
+        return None
+    # A detector's classes are not known: some beyond those that were seen are none of these.
+    known = int(labels.max()) + 3 if classes is None else classes
+    mix = _core.LabelReference(np.ascontiguousarray(labels), known)
+    if mix.is_supported:
+        return mix
+    if mix.wanders:
+        left_out["label_mix"] = "the mix of predicted classes wanders during this calibration"
+    elif mix.changes < _LEAST_CHANGES:
+        left_out["label_mix"] = (
+            f"predicted classes other than the most frequent come in {mix.changes} runs; "
+            f"their mix rests on {_LEAST_CHANGES} or more"
+        )
+    else:
+        left_out["label_mix"] = (
+            f"labels come in runs, so that {labels.size} of them tell as much as "
+            f"{mix.independent_labels:.0f}; their mix rests on {_LEAST_LABELS} or more"
+        )
+    return None
 
 
 def _limits(
@@ -372,7 +405,7 @@ def calibrate(
     ignore
         Signals that shall raise no alarm, by name, such as ``("input_mean[week]",)`` for an input
         that counts; also ``"input_repeats"``, ``"input_flat"``, ``"output_frozen"`` and
-        ``"small_margins"``.
+        ``"small_margins"`` and ``"label_mix"``.
         They are not watched at all.
     state
         Of a recurrent model. ``"carried"``: the samples are one stream, the state goes on from one
@@ -496,6 +529,7 @@ def calibrate(
             references=references,
             regimes=learn_regimes(named, signals, references),
             periods=find_periods(signals, references) if named is None else {},
+            label_mix=_label_mix(observed, classes, ignored, never),
             embedding=found,
             correctness=_correctness(session, found, observed, distances, truth, labelled),
             profile=_profile(session, profiled, predicted, truth, signals, references),

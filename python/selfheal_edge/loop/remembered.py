@@ -117,6 +117,8 @@ def _alarm(fields: dict[str, Any]) -> Alarm:
         float(fields["threshold"]),
         int(fields["earliest"]),
         bool(fields["since_start"]),
+        None if fields.get("label") is None else int(fields["label"]),
+        str(fields.get("detail", "")),
     )
 
 

@@ -9,7 +9,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any, Final, Literal, cast, get_args
+from typing import Any, Final, Literal, NamedTuple, cast, get_args
 
 import numpy as np
 
@@ -67,6 +67,15 @@ class KnownAnswers:
         return sum(a.nbytes for rows in (self.inputs, self.outputs) for row in rows for a in row)
 
 
+class RunLengths(NamedTuple):
+    """Predictions between two false alarms, on average."""
+
+    signals: float
+    """Of the bank of all signals."""
+    label_mix: float
+    """Of the chart of predicted classes."""
+
+
 @dataclass(frozen=True, eq=False)
 class Baseline:
     """Everything that calibration learned about one model; immutable. Made by `calibrate`."""
@@ -116,6 +125,9 @@ class Baseline:
     shapes: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     """Shapes of tensors of the first subgraph, by index, where calibration settled open axes."""
 
+    label_mix: _core.LabelReference | None = None
+    """How often, and in what runs, each class was predicted; None: its mix is not watched."""
+
     detections: DetectionOutputs | None = None
     """Which outputs are a detector's boxes, classes, scores and count."""
 
@@ -158,8 +170,19 @@ class Baseline:
 
     @property
     def bank_interval(self) -> float:
-        """What is left of `false_alarm_interval` for the charts of the signals."""
+        """What is left of `false_alarm_interval` for charts, of signals and predicted classes."""
         return self.false_alarm_interval / (1.0 - FEW_RATE if self.few else 1.0)
+
+    @property
+    def arl0(self) -> RunLengths:
+        """What the parts of a monitor are given, so that all together keep the interval.
+
+        The mix of predicted classes has the share of one signal.
+        """
+        left = self.bank_interval
+        signals = max(1, len(self.references))
+        parts = max(1, len(self.references) + (self.label_mix is not None))
+        return RunLengths(min(1e12 / signals, left * parts / signals), left * parts)
 
     @property
     def charts_left_out(self) -> dict[str, tuple[str, ...]]:
@@ -170,10 +193,7 @@ class Baseline:
         """
         if not self.references:
             return {}
-        signals = len(self.references)
-        bank = _core.MonitorBank(
-            list(self.references.values()), min(1e12 / signals, self.bank_interval)
-        )
+        bank = _core.MonitorBank(list(self.references.values()), self.arl0.signals)
         found = {name: chart_names(bank.left_out(i)) for i, name in enumerate(self.references)}
         return {name: charts for name, charts in found.items() if charts}
 
@@ -198,6 +218,8 @@ class Baseline:
             told["few"] = [asdict(kind) for kind in self.few]
         parts = [json.dumps(told, sort_keys=True).encode()]
         parts += [reference.state() for reference in self.references.values()]
+        if self.label_mix is not None:
+            parts.append(self.label_mix.state())
         if self.embedding is not None:
             parts += [getattr(self.embedding, part).tobytes() for part in _EMBEDDING_ARRAYS]
         return sha256(b"".join(sha256(part) for part in parts)).hex()
@@ -241,6 +263,8 @@ class Baseline:
             f"reference/{name}": np.frombuffer(reference.state(), np.uint8)
             for name, reference in self.references.items()
         }
+        if self.label_mix is not None:
+            arrays["label_mix"] = np.frombuffer(self.label_mix.state(), np.uint8)
         if self.embedding is not None:
             for part in _EMBEDDING_ARRAYS:
                 arrays[f"embedding/{part}"] = getattr(self.embedding, part)
@@ -303,6 +327,7 @@ class Baseline:
                     name: _core.Reference.from_state(arrays[f"reference/{name}"].tobytes())
                     for name in fields["signals"]
                 },
+                label_mix=_label_mix(arrays),  # none before it was watched
                 embedding=_embedding(fields["embedding"], arrays),
                 correctness=_correctness(arrays),
                 profile=_parts("profile/", arrays),
@@ -457,6 +482,12 @@ def _parts(start: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
 def _correctness(arrays: Mapping[str, Array]) -> CorrectnessModel | None:
     parts = _parts("correctness/", arrays)
     return CorrectnessModel.from_arrays(parts) if parts else None
+
+
+def _label_mix(arrays: Mapping[str, Array]) -> _core.LabelReference | None:
+    if "label_mix" not in arrays:
+        return None
+    return _core.LabelReference.from_state(arrays["label_mix"].tobytes())
 
 
 def _rows(

@@ -46,7 +46,8 @@ class Alarm:
     direction: int
     """+1 above the reference, -1 below."""
     magnitude: float
-    """Estimated shift, in standard deviations of the reference's normal scores."""
+    """Estimated shift, in standard deviations of the reference's normal scores; of ``label_mix``
+    that of the logarithm of the class's odds."""
     onset: int
     """Estimated prediction at which it began, counted like `PerformanceMonitor.count`."""
     statistic: float
@@ -55,8 +56,15 @@ class Alarm:
     """With 95 % confidence it did not begin before this prediction: what a rollback may trust."""
     since_start: bool = False
     """Whether it may be older: `earliest` is where the charts started last."""
+    label: int | None = None
+    """Of ``label_mix``: the class that is predicted more (+1) or less (-1) often than in
+    calibration; None for classes that were too rare there to be told apart."""
+    detail: str = ""
+    """What has changed in words, where the name of the signal does not say it."""
 
     def __str__(self) -> str:
+        if self.detail:
+            return f"{shown(self.signal)}: {shown(self.detail)}"
         if self.signal in _WITHOUT_CHART:
             return f"{shown(self.signal)}: {self.statistic:.0f} {_WITHOUT_CHART[self.signal]}"
         return f"{shown(self.signal)} {self.direction * self.magnitude:+.2f} sd"
@@ -153,6 +161,11 @@ class PerformanceMonitor:
     but a handful of calibration's, as crafted inputs do that are just over it: a few in a hundred
     among normal ones are enough. A tenth of the false alarms that are allowed are its.
 
+    One more is of the predicted classes together, ``label_mix``: some class comes more, or less,
+    often than in calibration (`LabelMix`); `Alarm.label` says which. It has the share of one signal
+    of the promise. `Baseline.label_mix` is None, and `Baseline.left_out` says why, where the
+    calibration cannot support it. An input that repeats, or is no numbers, is not counted.
+
     Memory is fixed after construction. One thread at a time.
     """
 
@@ -204,12 +217,11 @@ class PerformanceMonitor:
     @staticmethod
     def _solved(baseline: Baseline, latch: bool) -> _core.InferenceMonitor:
         names = tuple(baseline.references)
-        signals = max(1, len(names))
         limits = baseline.limits
         ignore = baseline.ignore
         return _core.InferenceMonitor(
             list(baseline.references.values()),
-            min(1e12 / signals, baseline.bank_interval),
+            baseline.arl0.signals,
             flat=[
                 (i, limits.least_spread[name])
                 for i, name in enumerate(names)
@@ -221,6 +233,8 @@ class PerformanceMonitor:
             few=[
                 (names.index(kind.signal), kind.cut, kind.rise, kind.limit) for kind in baseline.few
             ],
+            labels=baseline.label_mix,
+            label_arl0=baseline.arl0.label_mix,
         )
 
     @property
@@ -256,6 +270,7 @@ class PerformanceMonitor:
             measurement.repeats_previous,
             measurement.nonfinite,
             measurement.same_answer,
+            -1 if measurement.label is None else measurement.label,
         )
         return self.alarms() if raised else ()
 
@@ -276,6 +291,8 @@ class PerformanceMonitor:
         if core.frozen_alarm:
             alarms.append(self._sensor("output_frozen", core.frozen, core.max_frozen, core.frozen))
         alarms += [self._few(core, i) for i in core.few_alarms]
+        if core.label_mix is not None and core.label_mix_alarm:
+            alarms.append(self._label_mix(core.label_mix))
         return tuple(alarms)
 
     def _few(self, core: _core.InferenceMonitor, kind: int) -> Alarm:
@@ -296,6 +313,25 @@ class PerformanceMonitor:
             1.0,
             before + (0 if earliest is None else earliest),
             earliest is None or bank.onset_since_start(signal),
+        )
+
+    def _label_mix(self, mix: _core.LabelMix) -> Alarm:
+        before = self.count - mix.count
+        change = mix.change
+        label, onset, earliest = change["label"], change["onset"], change["earliest"]
+        which = "rare classes" if label is None else f"class {label}"
+        return Alarm(
+            "label_mix",
+            change["direction"],
+            change["magnitude"],
+            before + (mix.count - 1 if onset is None else onset),
+            change["statistic"],
+            1.0,
+            before + (0 if earliest is None else earliest),
+            earliest is None or change["since_start"],
+            label,
+            f"{which} in {_share(change['share'])} of predictions since then, "
+            f"{_share(change['reference'])} in calibration",
         )
 
     def _sensor(self, signal: str, value: float, threshold: float, ago: int) -> Alarm:
@@ -325,16 +361,16 @@ class PerformanceMonitor:
     @property
     def latched(self) -> tuple[str, ...]:
         """Signals with a lasting shift that was told, and goes on."""
-        bank = self.core.bank
-        if bank is None:
-            return ()
-        return tuple(name for i, name in enumerate(self.names) if bank.latched(i))
+        bank, mix = self.core.bank, self.core.label_mix
+        names = () if bank is None else (n for i, n in enumerate(self.names) if bank.latched(i))
+        return (*names, *(("label_mix",) if mix is not None and mix.latched else ()))
 
     def accept(self) -> None:
         """Take every lasting shift that was told for normal, from its level since the onset.
 
-        That level is known to 1 / sqrt(predictions since the onset) standard deviations: wait, or
-        calibrate anew, where more precision is wanted.
+        The mix of classes since then is a calibration of as many samples. A signal's level is known
+        to 1 / sqrt(predictions since the onset) standard deviations: wait, or calibrate anew, where
+        more precision is wanted.
         """
         self.core.accept()
 
@@ -449,3 +485,7 @@ class PerformanceMonitor:
     def state(self) -> bytes:
         """Return charts, history and counters; `from_state` continues bit for bit."""
         return self.core.state()
+
+
+def _share(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.1 else f"{share:.1%}"

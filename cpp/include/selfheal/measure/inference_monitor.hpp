@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "selfheal/base/ring_buffer.hpp"
+#include "selfheal/detect/label_mix.hpp"
 #include "selfheal/detect/monitor_bank.hpp"
 
 namespace selfheal {
@@ -19,13 +20,16 @@ struct InferenceAlarms {
   bool repeats = false;    ///< inputs are equal to the bit
   bool frozen = false;     ///< answers are equal to the bit while inputs differ
   bool few = false;        ///< samples of a kind that is rare have become more
+  bool label_mix = false;  ///< the mix of predicted classes has changed
 
-  bool any() const noexcept { return bank || nonfinite || flat || repeats || frozen || few; }
+  bool any() const noexcept {
+    return bank || nonfinite || flat || repeats || frozen || few || label_mix;
+  }
 };
 
 /// A bank of charts with what needs no chart: inputs that repeat, that are flat, that are no
-/// numbers, answers that stay the same; counts of samples of a rare kind; and the scores of the
-/// latest inferences.
+/// numbers, answers that stay the same; counts of samples of a rare kind; a chart of the mix of
+/// predicted classes (LabelMix); and the scores of the latest inferences.
 ///
 /// With a latch what lasts is told once: a shift of a signal (Latch), a run of flat or equal inputs
 /// or of equal answers until it ends, values that are no numbers until kSettled inferences had
@@ -69,14 +73,17 @@ class InferenceMonitor {
 
   /// bank: none where nothing can be measured; it has its own latch. max_repeats: equal inputs in
   /// a row that raise an alarm; max_frozen: equal answers in a row to inputs that differ, not
-  /// counting inputs that repeat; 0: they say nothing.
+  /// counting inputs that repeat; 0: they say nothing. mix: none for a model without classes; it
+  /// has its own latch.
   InferenceMonitor(std::optional<MonitorBank> bank, std::vector<Flat> flat,
                    std::uint64_t max_repeats, std::uint64_t max_frozen = 0, bool latch = false,
-                   std::vector<Few> few = {});
+                   std::vector<Few> few = {}, std::optional<LabelMix> mix = std::nullopt);
 
-  /// row: one value a signal of the bank.
+  /// row: one value a signal of the bank. label: negative where there is none; of an input that
+  /// repeats, or is no numbers, it does not count.
   InferenceAlarms update(std::span<const double> row, bool repeats_previous,
-                         std::uint64_t nonfinite, bool same_answer = false) noexcept;
+                         std::uint64_t nonfinite, bool same_answer = false,
+                         std::int64_t label = -1) noexcept;
 
   /// As MonitorBank::prefetch.
   void prefetch() const noexcept {
@@ -85,13 +92,14 @@ class InferenceMonitor {
 
   /// Whether the latest kSettled inferences raised no alarm and look like the reference again.
   bool settled() const noexcept;
-  /// Takes every lasting shift that was told for normal (MonitorBank::accept).
+  /// Takes every lasting shift that was told for normal (MonitorBank::accept, LabelMix::accept).
   void accept() noexcept;
   /// Forgets charts and history, as after a repair; count() and nonfinite() go on. Where signals
   /// have settled() by themselves, latches stay: a shift too small to matter is not told again.
   void reset() noexcept;
 
   const MonitorBank* bank() const noexcept { return bank_ ? &*bank_ : nullptr; }
+  const LabelMix* label_mix() const noexcept { return mix_ ? &*mix_ : nullptr; }
   const RingBuffer<double>& window() const noexcept { return window_; }
   const InferenceAlarms& alarms() const noexcept { return alarms_; }
   std::size_t signals() const noexcept { return bank_ ? bank_->signals() : 0; }
@@ -107,10 +115,11 @@ class InferenceMonitor {
   std::span<const FewCount> few_counts() const noexcept { return few_counts_; }
   std::size_t memory_bytes() const noexcept;
 
-  /// What the scores of the latest inferences are to a state: four fifths of what changes in it.
+  /// What the scores and labels of the latest inferences are to a state: four fifths of what
+  /// changes in it.
   enum class History : bool { kKept, kLeftOut };
-  /// The bank, the window and all counters; what is restored continues bit for bit. Without the
-  /// window it has none to begin with, and settled() waits until there is one again.
+  /// The bank, the mix, the window and all counters; what is restored continues bit for bit.
+  /// Without history it has none to begin with, and settled() waits until there is one again.
   std::vector<std::byte> state(History history = History::kKept) const;
   /// Throws a StateError for a blob that no monitor can have given.
   static InferenceMonitor from_state(std::span<const std::byte> blob);
@@ -123,6 +132,7 @@ class InferenceMonitor {
   bool take_few(std::span<const double> row) noexcept;
 
   std::optional<MonitorBank> bank_;
+  std::optional<LabelMix> mix_;
   std::vector<Flat> flat_;
   std::vector<Few> few_;
   std::vector<FewCount> few_counts_;
