@@ -21,6 +21,7 @@ import numpy as np
 import diagnosis_data as data
 import diagnosis_feedback
 import diagnosis_mixed
+import diagnosis_resource
 import diagnosis_weights
 import harness
 import selfheal_edge as she
@@ -257,6 +258,8 @@ def main() -> None:
             ]  # fmt: skip
         damaged = 3 if options.quick else cases // 4
         rows += diagnosis_weights.rows_of(name, damaged, options.seed)
+        few_runs = max(2, cases // 20)
+        rows += diagnosis_resource.rows_of(name, few_runs, INTERVAL, options.seed)
         rows += diagnosis_feedback.rows_of(name, max(4, cases // 3), options.seed)
         matrices[name] = confusion([o for o in seen if not is_hard_attack(o)], JUDGED_AT)
         if options.verbose:

@@ -6,6 +6,7 @@ import argparse
 import math
 import sys
 import zipfile
+import zlib
 from collections import Counter
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +30,7 @@ from selfheal_edge.text import MESSAGE, quoted, shown
 __all__ = ["run_redteam"]
 
 _NAME: Final = 44
+_BROKEN: Final = (zipfile.BadZipFile, zlib.error)
 
 
 def _read(path: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
@@ -46,7 +48,7 @@ def _read(path: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
                 held = ", ".join(map(shown, sorted(archive.files)[:8]))
                 raise ValueError(f"it has no {lacks}, it has {held or 'nothing'}")
             return archive["x"], archive["y"]
-    except (ValueError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+    except (ValueError, EOFError, MemoryError, NotImplementedError, *_BROKEN) as error:
         raise ValueError(
             f"--data: expected an .npz file with x and y, {quoted(path)}: {shown(error, MESSAGE)}"
         ) from None

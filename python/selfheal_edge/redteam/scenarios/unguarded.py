@@ -72,9 +72,9 @@ class Unguarded:
                 f"{list(given.shape)}"
             )
         rows = given.reshape(len(given), *shape)
+        if rows.dtype.kind == "f" and not np.isfinite(rows).all():
+            raise ValueError("inputs: expected finite numbers")
         if spec.quantized and rows.dtype.kind == "f":
-            if not np.isfinite(rows).all():
-                raise ValueError("inputs: expected finite numbers")
             info = np.iinfo(spec.dtype)
             levels = np.rint(rows / spec.scale) + spec.zero_point
             return np.asarray(np.clip(levels, info.min, info.max)).astype(spec.dtype)
