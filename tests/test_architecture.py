@@ -46,7 +46,8 @@ ARROWS: dict[str, frozenset[str]] = {
         "model": "loop health weights policy diagnosis repair store integrity monitoring "
         "concurrency tflite",
         "redteam": "model weights causes tflite",
-        "cli": "redteam model calibration health policy causes integrity store tflite assets",
+        "cli": "redteam model calibration diagnosis health policy causes integrity store tflite "
+        "assets",
     }.items()
 }
 # The same inside `tflite`, from a loaded model down to the format of its file.

@@ -92,8 +92,9 @@ class Policy:
     probe
         What probing an unknown model file in a child process may cost, and which files need none.
     diagnosis_inferences_per_minute
-        Extra inferences that diagnoses may ask of the model in a minute; one asks 128. With fewer,
-        attacks are told from drift less often, and the cause is unknown.
+        Extra inferences that diagnoses may ask of the model in a minute; one asks 40, and 80 more
+        about an attack. With fewer, attacks are told from drift less often, and the cause is
+        unknown.
     max_events
         Events kept in memory; older ones are dropped.
     store_bytes

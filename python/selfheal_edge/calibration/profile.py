@@ -19,7 +19,7 @@ __all__ = ["Asker", "harmless_changes", "is_profiled", "learn_profile", "profile
 
 _WINDOW: Final = 128
 _HEALTHY: Final = 32
-_KEPT: Final = 48
+_KEPT: Final = 40  # three diagnoses a minute by the default policy
 _NEIGHBOURS: Final = 256
 _LEAST_KEPT: Final = 8
 _KEPT_BYTES: Final = 1 << 19
@@ -27,6 +27,7 @@ _MOST_NUMBERS: Final = 1 << 16
 _PULL: Final = 4  # samples that a class's reference is pulled to all classes' by
 _TINY: Final = 1e-6
 _FAR: Final = 3.5
+_MOVED: Final = 1 / 16  # of an axis
 _LEAST_HELD: Final = 64
 _MOST_HELD: Final = 300
 _HELD_BYTES: Final = 8 << 20
@@ -181,6 +182,7 @@ _HEALTHY_MEASURES: Final[dict[str, Callable[[Window], float]]] = {
     "body": lambda w: w.body,
     "lost low": lambda w: w.lost[0],
     "lost high": lambda w: w.lost[1],
+    "near": lambda w: w.near,
     "repeated": lambda w: w.repeated,
     "newcomers": lambda w: w.newcomers,
 }
@@ -220,17 +222,31 @@ def harmless_changes(layout: Layout, x: Floats) -> list[Callable[[Floats], Float
     def contrast(factor: float) -> Callable[[Floats], Floats]:
         return lambda y: centre + (y - centre) * np.float32(factor)
 
-    def moved(axis: int) -> Callable[[Floats], Floats]:
+    def specks(share: float) -> Callable[[Floats], Floats]:
         def changed(y: Floats) -> Floats:
-            before = np.take(y, [0, *range(y.shape[axis + 1] - 1)], axis + 1)
-            return np.asarray((y + before) / 2, np.float32)
+            drawn = rng.random(y.shape, np.float32)
+            dark = np.where(drawn < share / 2, np.float32(least), y)
+            return np.where(drawn > 1 - share / 2, np.float32(most), dark)
 
         return changed
 
+    def moved(axis: int) -> Callable[[Floats], Floats]:
+        return lambda y: _displaced(y, axis, np.full(1, _MOVED * y.shape[axis + 1]))
+
+    def stretched(axis: int) -> Callable[[Floats], Floats]:
+        return lambda y: _displaced(y, axis, _ramp(y, axis, _MOVED * y.shape[axis + 1]))
+
+    def sheared(axis: int, other: int) -> Callable[[Floats], Floats]:
+        return lambda y: _displaced(y, axis, _ramp(y, other, _MOVED * y.shape[axis + 1]))
+
     changes = [
         *(moved(axis) for axis in layout.smooth),
+        *(stretched(axis) for axis in layout.smooth),
+        *(sheared(a, b) for a in layout.smooth for b in layout.smooth if a != b),
+        specks(0.03),
         noise(0.2),
         noise(0.5),
+        noise(1.0),
         blur(1),
         blur(3),
         gain(0.7),
@@ -244,6 +260,25 @@ def harmless_changes(layout: Layout, x: Floats) -> list[Callable[[Floats], Float
         return lambda y: np.clip(change(y), least, most)
 
     return [within(change) for change in changes]
+
+
+def _ramp(y: Floats, axis: int, most: float) -> npt.NDArray[np.float64]:
+    """Return displacements that grow along an axis, from -most to most."""
+    shape = [1] * y.ndim
+    shape[axis + 1] = y.shape[axis + 1]
+    return np.linspace(-most, most, y.shape[axis + 1]).reshape(shape)
+
+
+def _displaced(y: Floats, axis: int, by: npt.NDArray[np.float64]) -> Floats:
+    """Return inputs whose elements come from elsewhere along an axis, interpolated."""
+    size = y.shape[axis + 1]
+    shape = [1] * y.ndim
+    shape[axis + 1] = size
+    at = np.broadcast_to(np.clip(np.arange(size).reshape(shape) - by, 0, size - 1), y.shape)
+    low = np.floor(at).astype(np.intp)
+    below = np.take_along_axis(y, low, axis + 1)
+    above = np.take_along_axis(y, np.minimum(low + 1, size - 1), axis + 1)
+    return np.asarray(below + (at - low) * (above - below), np.float32)
 
 
 def _references(

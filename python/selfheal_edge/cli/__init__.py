@@ -1,4 +1,4 @@
-"""The command line: `selfheal-edge demo`, `inspect`, `redteam`, `journal`, `snapshot`."""
+"""The command line: `selfheal-edge demo`, `inspect`, `redteam` and the commands on a store."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code: 0 well, 1 not, 2 for wrong arguments."""
     arguments = _parser().parse_args(argv)
-    is_of_store = arguments.command in ("journal", "snapshot")
+    is_of_store = arguments.command in ("explain", "journal", "snapshot")
     try:
         return run_store_command(arguments) if is_of_store else _run(arguments)
     except BrokenPipeError:

@@ -18,6 +18,7 @@ from selfheal_edge.tflite.runtimes.select import RuntimeArgument
 __all__ = ["run_demo"]
 
 _SCRUB_BYTES: Final = 512  # one block a prediction: slow enough to see the sweep at work
+_INFERENCES: Final = 10_000
 _HEADINGS: Final = (
     "act",
     "what happens",
@@ -132,7 +133,10 @@ def run_demo(runtime: RuntimeArgument, seed: int, *, plain: bool) -> int:
     baseline = calibrate(
         path, digits.calibration_inputs, digits.calibration_labels, runtime=runtime, seed=seed
     )
-    policy = Policy(scrub_bytes_per_predict=_SCRUB_BYTES)
+    # What a device meets in weeks happens within seconds here: so does what it may ask.
+    policy = Policy(
+        scrub_bytes_per_predict=_SCRUB_BYTES, diagnosis_inferences_per_minute=_INFERENCES
+    )
     acts: list[Act] = []
     with (
         SelfHealingModel(path, baseline, policy=policy, runtime=runtime, seed=seed) as model,

@@ -113,9 +113,26 @@ def _snapshot(commands: Any, store: argparse.ArgumentParser) -> None:
     export.add_argument("--force", action="store_true", help="replace a file that is there")
 
 
+def _explain(commands: Any, store: argparse.ArgumentParser) -> None:
+    explain = commands.add_parser(
+        "explain",
+        parents=[store],
+        help="tell why a device named a cause, and which others it ruled out",
+        epilog=_CODES,
+    )
+    explain.add_argument(
+        "event",
+        nargs="?",
+        type=_count,
+        metavar="EVENT",
+        help="number of the event (default: the latest diagnosis)",
+    )
+
+
 def add_store_commands(commands: Any) -> None:
-    """Add `journal` and `snapshot` to the commands."""
+    """Add the commands on a store."""
     store = _store()
+    _explain(commands, store)
     _journal(commands, store)
     _snapshot(commands, store)
 
@@ -126,6 +143,10 @@ def run_store_command(arguments: argparse.Namespace) -> int:
         from selfheal_edge.cli.journal import run_journal  # noqa: PLC0415 — --help stays quick
 
         return run_journal(arguments)
+    if arguments.command == "explain":
+        from selfheal_edge.cli.explain import run_explain  # noqa: PLC0415
+
+        return run_explain(arguments)
     from selfheal_edge.cli.snapshot import run_snapshot  # noqa: PLC0415
 
     return run_snapshot(arguments)

@@ -17,10 +17,8 @@ from selfheal_edge.diagnosis.window import Window
 
 __all__ = ["adversarial_input"]
 
-_DOUBT: Final = 0.92
+_DOUBT: Final = 0.75
 """Parts of the limit from which an attack is not ruled out."""
-_STILL: Final = 0.35
-_NEAR: Final = 0.3
 
 
 def adversarial_input(symptoms: Symptoms) -> Verdict:
@@ -32,10 +30,20 @@ def adversarial_input(symptoms: Symptoms) -> Verdict:
     neighbours with other labels.
     """
     window = symptoms.window
-    if window is None or window.answers is None or window.simulated is None:
+    if window is None or window.answers is None or window.probe is None:
         return None
-    kind = _kind(window)
-    facts = (
+    if window.simulated is None:
+        fact = Evidence("budget", 0.0, "the model could not be asked: its budget is spent")
+        later = "a minute: then the budget allows to ask the model again"
+        return Diagnosis(Cause.ADVERSARIAL_INPUT, 0.5, (fact,), wanted=later)
+    if window.crafted < _DOUBT:
+        return RuledOut(
+            Cause.ADVERSARIAL_INPUT,
+            f"answers lose what such a change of the inputs costs by itself "
+            f"({window.unexplained:+.2f} spreads beside it), and no more of them are sure among "
+            "strangers",
+        )
+    facts: tuple[Evidence, ...] = (
         Evidence(
             "unexplained",
             window.unexplained,
@@ -55,31 +63,28 @@ def adversarial_input(symptoms: Symptoms) -> Verdict:
             f"{window.astray:.0%} more answers than natural changes explain are sure among "
             "neighbours with other labels",
         ),
-        Evidence(
-            "control",
-            window.control,
-            f"putting the fine structure of suspects back in another order gives "
-            f"{window.control:+.2f} of margin back, beyond what it gives simulated inputs",
-        ),
     )
-    if window.crafted < _DOUBT:
-        return RuledOut(
-            Cause.ADVERSARIAL_INPUT,
-            f"answers lose what such a change of the inputs costs by itself "
-            f"({window.unexplained:+.2f} spreads beside it), and no more of them are sure among "
-            "strangers",
+    if window.crafted >= 1:  # it costs as many inferences again
+        facts = (
+            *facts,
+            Evidence(
+                "control",
+                window.control,
+                f"putting the fine structure of suspects back in another order gives "
+                f"{window.control:+.2f} of margin back, beyond what it gives simulated inputs",
+            ),
         )
     return Diagnosis(
         Cause.ADVERSARIAL_INPUT,
         sureness(window.crafted),
         facts,
-        kind,
+        _kind(window),
         wanted="" if window.crafted > 1.1 else "a hundred more inputs, or ten of their labels",
     )
 
 
 def _kind(window: Window) -> str:
-    if window.stopped < _STILL or window.near > _NEAR:
+    if window.asked >= 1:
         return "questions"
     if window.still_cells > 0.02 and window.alone > 0.9:
         return "patch"

@@ -29,7 +29,7 @@ def concept_drift(symptoms: Symptoms) -> Verdict:
         )
         return Diagnosis(
             Cause.CONCEPT_DRIFT,
-            0.3,
+            0.15,
             (fact,),
             wanted="labels of answers that are right as well: how often tells errors from change",
         )

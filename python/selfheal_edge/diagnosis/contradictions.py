@@ -16,6 +16,8 @@ __all__ = ["Contradictions", "contradictions_of"]
 LEAST: Final = 32
 """Fewer labels say too little."""
 _EACH: Final = 4
+_SLIPS: Final = 0.06  # of people who answer: 0.8 to 12.7 % are published
+_UNCERTAIN: Final = 1.25  # a calibration's own error rate is known to a quarter
 _EXCESS: Final = 2.6  # standard errors above what the model's own errors give
 _APART: Final = 3.0
 _NEIGHBOURS: Final = 6
@@ -28,6 +30,8 @@ class Contradictions:
     items: int
     rate: float
     """Share of ordinary inputs whose label contradicts the answer."""
+    expected: float
+    """How often labels contradict answers by themselves: the model's errors and people's slips."""
     excess: float
     """By how many standard errors that is more than the model's own errors explain."""
     sources: tuple[str, ...]
@@ -63,7 +67,7 @@ def contradictions_of(feedback: Sequence[Feedback], error_rate: float) -> Contra
     names = tuple(dict.fromkeys(one.source for one in items))
     of = np.array([names.index(one.source) for one in items])
     rates = tuple(float(wrong[of == n].mean()) for n in range(len(names)))
-    expected = max(error_rate, 1 / len(items))
+    expected = max(_UNCERTAIN * error_rate + _SLIPS, 1 / len(items))
     excess = (wrong.mean() - expected) / math.sqrt(expected * (1 - expected) / len(items))
     apart, suspect = 0.0, names[0]
     for n, name in enumerate(names):
@@ -78,6 +82,7 @@ def contradictions_of(feedback: Sequence[Feedback], error_rate: float) -> Contra
     return Contradictions(
         len(items),
         float(wrong.mean()),
+        expected,
         float(excess),
         names,
         rates,
@@ -94,8 +99,9 @@ def is_excessive(found: Contradictions) -> bool:
 
 
 def stands_out(found: Contradictions) -> bool:
-    """Whether one source contradicts far more often than the others."""
-    return found.apart >= _APART
+    """Whether one source contradicts far more often than the others, and than is usual."""
+    own = found.rates[found.sources.index(found.suspect)]
+    return found.apart >= _APART and own > 2 * found.expected
 
 
 def _support(items: Sequence[Feedback], suspect: str) -> float:

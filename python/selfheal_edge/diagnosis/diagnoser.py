@@ -19,10 +19,10 @@ from selfheal_edge.log import logger
 
 __all__ = ["AttackDiagnoser", "Diagnoser", "diagnose_with"]
 
-_WINDOW: Final = 128
+_WINDOW: Final = 96
 """Inputs since the onset after which the shape of a shift has settled."""
-_LEAST: Final = 96
-_DOUBT: Final = 0.4
+_LEAST: Final = 80
+_DOUBT: Final = 0.2
 """A confidence below which a cause is only mentioned."""
 
 
@@ -48,7 +48,7 @@ class AttackDiagnoser:
     -----
     Order of questions: integrity of weights and runtime (certain); troubles that come back and
     labels that contradict; sensor sanity (stuck, not finite, flat, lost values, one channel); then,
-    from 96 inputs after the onset, the shape of the shift, for which the model is asked up to 128
+    from 80 inputs after the onset, the shape of the shift, for which the model is asked up to 120
     extra inferences. The first cause with `min_confidence` is named. One that is likelier than
     not to be there, and less sure than that, makes the answer unknown: what is done about a drift
     would be wrong under an attack.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from selfheal_edge.causes import Cause
-from selfheal_edge.diagnosis.contradictions import contradictions_of, is_excessive, stands_out
+from selfheal_edge.diagnosis.contradictions import contradictions_of, stands_out
 from selfheal_edge.diagnosis.symptoms import (
     Diagnosis,
     Evidence,
@@ -23,8 +23,6 @@ def poisoning(symptoms: Symptoms) -> Verdict:
     found = contradictions_of(symptoms.feedback, rate)
     if found is None or found.only_errors:
         return None
-    if not is_excessive(found):
-        return RuledOut(Cause.POISONING, f"{found.rate:.0%} of labels contradict answers, as usual")
     if not stands_out(found):
         return RuledOut(Cause.POISONING, "all sources contradict answers about equally often")
     mine = found.rates[found.sources.index(found.suspect)]

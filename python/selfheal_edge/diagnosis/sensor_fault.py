@@ -32,6 +32,7 @@ _ALONE_UNDER_ATTACK: Final = 0.97
 _CHANNEL: Final = 0.8
 _LOST: Final = 0.08
 _EXTREME: Final = 0.6
+_ROUGHENED: Final = 0.3
 
 
 def sensor_fault(symptoms: Symptoms) -> Verdict:
@@ -64,7 +65,7 @@ def _broken(window: Window) -> Verdict:  # noqa: PLR0911 — a fault each
         text = f"{window.repeated:.0%} of inputs equal the one before: the sensor stutters"
         return _found("stuck", "repeated", window.repeated, text)
     is_still = window.still_cells > _STILL or window.stopped < _STOPPED
-    if is_still and (window.crafted < 1 or window.still_cells >= _ALL_STILL):
+    if is_still and (window.still_cells >= _ALL_STILL or window.crafted < 1):
         text = (
             f"{window.still_cells:.0%} of the input's elements have stopped to vary; the others "
             f"have {window.stopped:.0%} of their usual spread"
@@ -73,19 +74,20 @@ def _broken(window: Window) -> Verdict:  # noqa: PLR0911 — a fault each
     if window.flat_inputs > bound["flat"] + _FLAT:
         text = f"{window.flat_inputs:.0%} of inputs have almost no spread"
         return _found("flat", "flat", window.flat_inputs, text)
-    least = _ALONE if window.crafted < 1 else _ALONE_UNDER_ATTACK
-    if window.alone > least and window.moved_most > max(_CHANNEL, 2 * bound["channel"]):
+    is_alone = window.alone > _ALONE and window.moved_most > max(_CHANNEL, 2 * bound["channel"])
+    # What is asked of the model comes last: it has a budget.
+    if is_alone and (window.alone > _ALONE_UNDER_ATTACK or window.crafted < 1):
         return _one_channel(window)
     low, high = window.lost
     lost = max(low - bound["lost low"], high - bound["lost high"])
-    if lost > _LOST and window.body < 1:
+    if lost > _LOST and window.body < 1 and not window.is_relabelled:
         kind = "dropped" if low - bound["lost low"] >= lost else "saturated"
         end = "least" if kind == "dropped" else "greatest"
         text = f"{lost:.0%} of values, which are seldom there, stand at their {end}"
         return _found(kind, "lost", lost, text, sureness(lost / _LOST))
     at_low, at_high = window.extremes
     extreme = max(at_low - bound["low"], at_high - bound["high"])
-    if extreme > _EXTREME and window.crafted < 1:
+    if extreme > _EXTREME and window.roughened < _ROUGHENED and window.crafted < 1:
         kind = "clipped" if window.body < 0.5 else "saturated"
         text = (
             f"{np.exp(max(at_low, at_high)):.1f} times as many values as usual stand at the "

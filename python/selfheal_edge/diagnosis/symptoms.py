@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, TypeAlias
@@ -15,6 +16,7 @@ from selfheal_edge.causes import Cause
 from selfheal_edge.diagnosis.feedback import Feedback
 from selfheal_edge.diagnosis.window import Window
 from selfheal_edge.monitoring.monitor import Alarm
+from selfheal_edge.text import MESSAGE, shown
 
 __all__ = [
     "MIN_SAMPLES",
@@ -34,6 +36,7 @@ MIN_SAMPLES: Final = 8
 
 _RECENT: Final = 32
 _STEEPNESS: Final = 4.25
+_WIDTH: Final = 96
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,19 @@ class Diagnosis:
         facts = "; ".join(str(e) for e in self.evidence)
         name = f"{self.cause.value}, {self.kind}" if self.kind else self.cause.value
         return f"{name} ({self.confidence:.0%}): {facts}"
+
+    def explain(self) -> str:
+        """Return all of it in lines, as a device would report it to a person."""
+        name = f"{self.cause.value}, {self.kind}" if self.kind else self.cause.value
+        since = "" if self.since is None else f", since prediction {self.since:,}"
+        lines = [f"cause      {name}, {self.confidence:.0%} sure{since}"]
+        lines += _listed("because", [fact.text for fact in self.evidence])
+        perhaps = [f"{a.cause.value}: {a.reason}" for a in self.alternatives if a.confidence > 0]
+        ruled_out = [f"{a.cause.value}: {a.reason}" for a in self.alternatives if not a.confidence]
+        lines += _listed("perhaps", perhaps)
+        lines += _listed("ruled out", ruled_out)
+        lines += _listed("would tell", [self.wanted] if self.wanted else [])
+        return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, with the cause by name."""
@@ -214,6 +230,17 @@ class Symptoms:
         return self.scores[-span:, signal]
 
 
+def _listed(head: str, texts: Sequence[str]) -> list[str]:
+    """Return texts, each wrapped behind a column with a head."""
+    lines: list[str] = []
+    for text in texts:
+        indent = f"{head:11}" if not lines else " " * 11
+        lines += textwrap.wrap(
+            shown(text, MESSAGE), _WIDTH, initial_indent=indent, subsequent_indent=" " * 13
+        )
+    return lines
+
+
 def shift_of(scores: npt.NDArray[np.float64]) -> tuple[float, float]:
     """Return the mean shift of normal scores in standard errors, and the share on its side."""
     finite = scores[np.isfinite(scores)]
@@ -229,4 +256,5 @@ def sureness(ratio: float) -> float:
 
     0.85 at 1.5 times the limit, 0.95 at twice.
     """
-    return 0.0 if ratio <= 0 else float(1 / (1 + ratio**-_STEEPNESS))
+    power = min(ratio, 1e6) ** _STEEPNESS if ratio > 0 else 0.0
+    return power / (1 + power)

@@ -26,7 +26,10 @@ _SIMULATED_SUSPECTS: Final = 16
 _WHITE: Final = 1.128  # mean absolute difference of two normal numbers of unit spread
 _SEED: Final = 1
 _NEIGHBOURS: Final = 5
-_CRAFTED: Final = 1.3
+_CRAFTED: Final = 1.4
+_NEAR_SHARE: Final = 0.3
+_STOPPED: Final = 0.35
+_WAVERING: Final = 0.08
 _SWAP_CANDIDATES: Final = 6
 _SWAPPED: Final = 0.2
 _ROUNDS: Final = 30
@@ -314,6 +317,25 @@ class Window:
         return float(np.mean(np.abs(now - self.profile.quartiles) / spread))
 
     @cached_property
+    def roughened(self) -> float:
+        """How much more neighbours differ than the spread explains: a logarithm, 0 for a gain."""
+        layout = self.profile.layout
+        if not layout.smooth:
+            return 0.0
+        by = layout.by_channel(self.x)
+        floor = 0.05 * self.profile.moments.mean(axis=0) + _TINY
+        rough = layout.roughness(self.x).mean(axis=0) + floor[2]
+        spread = by.std(axis=(0, 1)) + floor[1]
+        was = self.profile.moments + floor
+        return float(np.median(np.log(rough / was[:, 2]) - np.log(spread / was[:, 1])))
+
+    @cached_property
+    def is_relabelled(self) -> bool:
+        """Whether another mix of classes explains what the elements show."""
+        is_mixed = self.mixed > 1.2 * max(1.0, self.profile.bounds["mixed"])
+        return is_mixed and self.visible < 0.35 and self.newcomers < 0.2 + self.visible / 2
+
+    @cached_property
     def extremes(self) -> tuple[float, float]:
         """Log ratios of the share of elements at an input's own least and greatest value."""
         flat = self.x.reshape(self.size, -1)
@@ -540,6 +562,25 @@ class Window:
         return strangeness(self.profile, seen) - strangeness(self.profile, simulated)
 
     @cached_property
+    def asked(self) -> float:
+        """How much speaks for an attacker's questions, in parts of the limit.
+
+        Inputs that hardly differ from each other, and whose answers waver and are unsure all the
+        same: a walk along the border between two classes. A stuck sensor's answers stay.
+        """
+        latest = self._latest
+        if latest is None:
+            return 0.0
+        close = max(self.near - self.profile.bounds["near"], 0.0) / _NEAR_SHARE
+        if self.stopped < _STOPPED:
+            close = max(close, 1.5)
+        labels = np.bincount(latest.labels, minlength=2) / len(latest.labels)
+        wavering = float(1 - labels.max()) / _WAVERING
+        mean, spread = self.profile.margin
+        unsure = float((mean - latest.margins.mean()) / spread)
+        return min(close, wavering, max(0.0, unsure))
+
+    @cached_property
     def crafted(self) -> float:
         """How much speaks for crafted inputs, in parts of the limit: 1 and more is an attack.
 
@@ -553,7 +594,7 @@ class Window:
         harm = max(0.0, self.harm) / (max(0.0, bound["harm"]) + 0.2)
         unexplained = max(0.0, self.unexplained) / (max(0.0, bound["unexplained"]) + 0.25)
         astray = self.astray / (1.2 * max(bound["astray"], 0.03) + 0.01)
-        return float(max(np.sqrt(harm * unexplained), astray)) / _CRAFTED
+        return max(float(max(np.sqrt(harm * unexplained), astray)) / _CRAFTED, self.asked)
 
     @cached_property
     def control(self) -> float:

@@ -441,7 +441,10 @@ def _cause_named(
             news = tuple(alarm for alarm in state.pending if alarm.signal not in told)
             pending = (*repair.alarms, *news)
             return replace(state, repair=None, pending=pending, diagnose_at=later), ()
-        is_known = state.trouble is not None and state.trouble.cause is diagnosis.cause
+        # What is known is not forgotten for want of evidence.
+        is_known = state.trouble is not None and (
+            diagnosis.cause in (state.trouble.cause, Cause.UNKNOWN)
+        )
         pause = 2 * state.pause if is_known else state.policy.rediagnose_after
         state = replace(state, pause=pause, diagnose_at=state.now.prediction + pause)
         if is_known:

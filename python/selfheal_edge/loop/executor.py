@@ -121,7 +121,8 @@ class LoopExecutor:
         self._inference_lock = inference_lock
         self._spare = spare
         self._end_trial = end_trial
-        self._examiner = examiner
+        self.examiner = examiner
+        """Collects what a diagnosis is made from."""
         self._performance = performance
         self._state = LoopState.first(policy, has_spare=spare is not None)
         self._second = 0.0
@@ -309,7 +310,7 @@ class LoopExecutor:
                         if familiar is not None:
                             left.append(familiar)
                             continue
-                        symptoms = self._examiner.examine(symptoms)
+                        symptoms = self.examiner.examine(symptoms)
                     diagnosis = diagnose_with(self._diagnoser, symptoms)
                     corrupt = self._weights.check() if symptoms.corrupt_blocks else ()
                     left.append(heard.CauseNamed(diagnosis, corrupt))

@@ -1,0 +1,128 @@
+"""What the axes of an input mean, and what is done to its fine structure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import selfheal_edge as she
+from selfheal_edge.diagnosis.layout import (
+    Floats,
+    Layout,
+    find_layout,
+    fine_structure,
+    with_mirrored,
+    with_permuted,
+)
+from selfheal_edge.diagnosis.profile import Profile
+from selfheal_edge.diagnosis.window import Window, carried
+
+
+def smooth_inputs(shape: tuple[int, ...], axes: tuple[int, ...], seed: int = 0) -> Floats:
+    """Return noise that is smoothed along some axes."""
+    x = np.random.default_rng(seed).normal(size=(60, *shape))
+    for axis in axes:
+        for _ in range(6):
+            x = (x + np.roll(x, 1, axis + 1)) / 2
+    return x.astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "smooth", "channel"),
+    [
+        ((1, 16, 16, 1), (1, 2), (0, 1), 1),  # an image of one colour: columns are sensors
+        ((1, 16, 16, 3), (1, 2), (0, 1), 2),
+        ((1, 40, 10, 1), (1,), (0,), 1),  # coefficients over time
+        ((100, 6), (0,), (0,), 1),  # six sensors over time
+        ((64,), (0,), (0,), None),  # one long curve
+        ((32,), (), (), 0),  # features without an order
+        ((1,), (), (), 0),
+    ],
+)
+def test_found(
+    shape: tuple[int, ...], axes: tuple[int, ...], smooth: tuple[int, ...], channel: int | None
+) -> None:
+    found = find_layout(smooth_inputs(shape, axes))
+    assert found.smooth == smooth
+    assert found.channel == channel
+    assert (found.components is not None) == (not smooth)
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([(1, 8, 8, 1), (1, 8, 9, 3), (20, 6), (24,)]),
+)
+@settings(max_examples=30, deadline=None)
+def test_controls_keep_the_size_of_fine_structure(seed: int, shape: tuple[int, ...]) -> None:
+    """Mirrored or permuted, an input's fine structure has the same values, elsewhere."""
+    x = smooth_inputs(shape, tuple(range(len(shape) - 1)) or (), seed)
+    layout = find_layout(x)
+    read = layout.read(x)
+    smooth, fine = fine_structure(layout, read)
+    assert np.allclose(smooth + fine, read, atol=1e-5)
+    for changed in (with_mirrored(layout, smooth, fine), with_permuted(layout, smooth, fine)):
+        moved = (changed - smooth).reshape(len(x), -1)
+        assert np.allclose(
+            np.sort(np.abs(moved), axis=1),
+            np.sort(np.abs(fine.reshape(len(x), -1)), axis=1),
+            atol=1e-4,
+        )
+
+
+@pytest.fixture(scope="module")
+def profile(baseline: she.Baseline) -> Profile:
+    return Profile.from_arrays(baseline.profile)
+
+
+class TestCarried:
+    """Calibration inputs are carried into another condition."""
+
+    def condition(self, x: Floats, layout: Layout) -> Floats:
+        by = layout.by_channel(x)
+        rough = layout.roughness(x).mean(axis=0)
+        rows = [by.mean(axis=(0, 1)), by.std(axis=(0, 1)), rough]
+        return np.asarray(np.stack(rows), np.float32)
+
+    def test_into_their_own(self, profile: Profile) -> None:
+        x = profile.real(profile.inputs)
+        moved = carried(profile, x) - x
+        assert np.sqrt(np.mean(np.square(moved))) < 0.15 * x.std()
+
+    @pytest.mark.parametrize(
+        ("gain", "offset", "noise"), [(0.6, 0.0, 0.0), (1.0, 0.1, 0.0), (0.9, 0.05, 0.1)]
+    )
+    def test_into_another(self, profile: Profile, gain: float, offset: float, noise: float) -> None:
+        rng = np.random.default_rng(0)
+        x = profile.real(profile.inputs)
+        low, high = profile.range
+        other = np.clip(x * gain + offset + noise * rng.normal(size=x.shape), low, high)
+        wanted = self.condition(other.astype(np.float32), profile.layout)
+        got = self.condition(carried(profile, other.astype(np.float32)), profile.layout)
+        scale = np.abs(wanted).mean(axis=1, keepdims=True)
+        assert np.mean(np.abs(got - wanted) / scale) < 0.12
+
+
+def test_a_profile_is_kept(profile: Profile) -> None:
+    again = Profile.from_arrays(profile.to_arrays())
+    for name, array in profile.to_arrays().items():
+        assert np.array_equal(again.to_arrays()[name], array), name
+    with pytest.raises((ValueError, LookupError, TypeError)):
+        Profile.from_arrays({k: v for k, v in profile.to_arrays().items() if k != "moments"})
+
+
+def test_a_window_without_answers(profile: Profile) -> None:
+    """A model without classes is told by its inputs alone."""
+    window = Window(profile, profile.inputs, None, np.empty((0, 0)), None)
+    assert window.harm == window.unexplained == window.astray == window.crafted == 0.0
+    assert window.mixed == 0.0
+    assert window.visible < 1.0
+
+
+def test_numbers_that_are_none_are_no_trouble(profile: Profile) -> None:
+    layout = replace(profile.layout)
+    x = np.full((4, 8, 8), np.nan, np.float32)
+    assert np.isfinite(layout.read(x)).all()
