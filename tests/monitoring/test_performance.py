@@ -208,7 +208,51 @@ def test_a_number_made_of_a_number_is_no_reconstruction() -> None:
         model.predict(angles)
         found = model.health.performance
     assert found.measure == "mean absolute error"
-    assert "labels alone can tell" in found.text
+    assert "calibrated without targets" in found.text
+
+
+def test_a_regressors_error_is_calibrations_while_it_is_served_the_like() -> None:
+    path = SHARED / "hello_world_int8.tflite"
+    if not path.exists():
+        pytest.skip("the shared models are not here")
+    rng = np.random.default_rng(0)
+    angles = rng.uniform(0, 6.28, (400, 1)).astype(np.float32)
+    baseline = she.calibrate(path, angles, np.sin(angles), seed=0)
+    assert baseline.error is not None
+    assert baseline.error.samples == 400
+    assert she.Baseline.from_bytes(baseline.to_bytes()).error == baseline.error
+    others = rng.uniform(0, 6.28, (256, 1)).astype(np.float32)
+    with she.SelfHealingModel(path, baseline) as model:
+        answers = model.predict(others)
+        assert isinstance(answers, np.ndarray)
+        found = model.health.performance
+        truth = float(np.abs(answers - np.sin(others)).mean())
+        assert found.measure == "mean absolute error"
+        assert found.basis == "calibration"
+        assert found.low is not None
+        assert found.high is not None
+        assert found.low <= truth <= found.high
+        model.predict(rng.uniform(3.0, 3.2, (256, 1)).astype(np.float32))
+        moved = model.health.performance
+    assert not moved.is_estimable
+    assert moved.expected == baseline.error.mean
+    assert "not those of calibration" in moved.text
+
+
+@pytest.mark.parametrize(
+    ("targets", "match"),
+    [
+        (np.zeros((60, 2)), r"real targets of 1 number\(s\) for each input"),
+        (np.full(60, np.nan), "finite targets"),
+        (np.zeros(59), "labels: expected 60 targets, one per input"),
+    ],
+)
+def test_targets_that_are_none(targets: Array, match: str) -> None:
+    path = SHARED / "hello_world_int8.tflite"
+    if not path.exists():
+        pytest.skip("the shared models are not here")
+    with pytest.raises(ValueError, match=match):
+        she.calibrate(path, np.zeros((60, 1), np.float32), targets)
 
 
 def test_large_answers_are_not_kept(labelled: she.Baseline) -> None:

@@ -25,6 +25,7 @@ from selfheal_edge.calibration.regimes import (
     learn_regimes,
     read_regimes,
 )
+from selfheal_edge.calibration.targets import expected_error, read_targets
 from selfheal_edge.errors import ModelFormatError
 from selfheal_edge.monitoring.baseline import Baseline, KnownAnswers
 from selfheal_edge.monitoring.correctness import CorrectnessModel, read_answers
@@ -63,12 +64,7 @@ def output_kind(session: Session) -> OutputKind | None:
     return None if head is None else head.output
 
 
-def _check_labels(labels: Any, classes: int | None) -> npt.NDArray[np.int64]:
-    if classes is None:
-        raise ValueError(
-            "labels: expected None, because no classes were found in this model "
-            "(no dense layer before its output), got labels"
-        )
+def _check_labels(labels: Any, classes: int) -> npt.NDArray[np.int64]:
     given = np.asarray(labels)
     if given.ndim != 1 or given.dtype.kind not in "iu":
         raise ValueError(
@@ -80,6 +76,23 @@ def _check_labels(labels: Any, classes: int | None) -> npt.NDArray[np.int64]:
             f"labels: expected classes 0 to {classes - 1}, got {given.min()} to {given.max()}"
         )
     return given.astype(np.int64)
+
+
+def _read_labels(
+    labels: Any, session: Session
+) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.float64] | None]:
+    """Return the classes, or what a model without classes should answer; or neither."""
+    classes = _classes(session)
+    if labels is None:
+        return None, None
+    if classes is None:
+        return None, read_targets(labels, session.instance.outputs[0])
+    return _check_labels(labels, classes), None
+
+
+def _classes(session: Session) -> int | None:
+    head = session.model.head
+    return None if head is None else head.classes
 
 
 def _batches(session: Session, inputs: Any) -> Iterator[Batch]:
@@ -116,7 +129,7 @@ class _Observed(NamedTuple):
     predicted: npt.NDArray[np.int64]
     inside: list[Array]
     answers: list[Array]
-    """Output 0 of a classifier whose labels are known; else none."""
+    """Output 0, where labels or targets are known; else none."""
     repeats: npt.NDArray[np.bool_]
     same_answer: npt.NDArray[np.bool_]
 
@@ -125,7 +138,7 @@ def _observe(
     session: Session,
     extractor: SignalExtractor,
     inputs: Any,
-    truth: npt.NDArray[np.int64] | None,
+    truth: npt.NDArray[Any] | None,
     named: NamedRegimes | None,
     samples: Sequence[Reservoir],
     profiled: Reservoir,
@@ -318,16 +331,15 @@ def _few(
     return () if few is None else (few,)
 
 
-def _check_size(
-    samples: int, truth: npt.NDArray[np.int64] | None, named: NamedRegimes | None
-) -> None:
+def _check_size(samples: int, truth: npt.NDArray[Any] | None, named: NamedRegimes | None) -> None:
     if samples < _MIN_SAMPLES:
         raise ValueError(
             f"inputs: expected a batch of at least {_MIN_SAMPLES} samples, got {samples}"
         )
     if truth is not None and len(truth) != samples:
+        what = "targets" if truth.dtype.kind == "f" else "integers"
         raise ValueError(
-            f"labels: expected {samples} integers, one per input, got shape {truth.shape}"
+            f"labels: expected {samples} {what}, one per input, got shape {truth.shape}"
         )
     if named is not None:
         named.check_size(samples)
@@ -388,7 +400,8 @@ def calibrate(
     labels
         Their classes, shape (n,), integers: for the accuracy, for what `Health.performance` can
         tell of it later, and for where the classes lie in the embedding. Without them a sample
-        belongs to the class that the model names. A single sigmoid has the classes 0 and 1.
+        belongs to the class that the model names. A single sigmoid has the classes 0 and 1. For a
+        model without classes real numbers: what output 0 should be, shape (n, ...).
     false_alarm_interval
         How many predictions shall lie, on average and at least, between two false alarms of all
         signals together; or a duration such as ``"30 d"`` together with `rate_hz`.
@@ -479,10 +492,8 @@ def calibrate(
     session = Session(file, runtime, kernels, num_threads, taps, made, probe_policy)
     try:
         _check_storable(session)
-        head = session.model.head
         kind = output_kind(session)
-        classes = None if head is None else head.classes
-        truth = None if labels is None else _check_labels(labels, classes)
+        truth, targets = _read_labels(labels, session)
         inner = None if tap is None else session.instance.taps[0]
         extractor = SignalExtractor(
             session.instance.inputs,
@@ -500,7 +511,8 @@ def calibrate(
             np.random.default_rng(None if seed is None else (seed, _LABELLED)), SAMPLES
         )
         profiled = _room_for_profile(session, seed)
-        observed = _observe(session, extractor, inputs, truth, named, (sample, labelled), profiled)
+        told = truth if targets is None else targets
+        observed = _observe(session, extractor, inputs, told, named, (sample, labelled), profiled)
         predicted = observed.predicted
         signals = dict(zip(extractor.names, observed.values.T, strict=True))
         found: Embedding | None = None
@@ -528,8 +540,9 @@ def calibrate(
             detections=session.model.detections,
             references=references,
             regimes=learn_regimes(named, signals, references),
+            error=expected_error(observed.answers, session.instance.outputs[0], targets),
             periods=find_periods(signals, references) if named is None else {},
-            label_mix=_label_mix(observed, classes, ignored, never),
+            label_mix=_label_mix(observed, _classes(session), ignored, never),
             embedding=found,
             correctness=_correctness(session, found, observed, distances, truth, labelled),
             profile=_profile(session, profiled, predicted, truth, signals, references),

@@ -19,6 +19,7 @@ from selfheal_edge.hashing import equal_secrets, sha256
 from selfheal_edge.monitoring.correctness import CorrectnessModel
 from selfheal_edge.monitoring.embedding import Embedding
 from selfheal_edge.monitoring.few_samples import FEW_RATE, FewSamples
+from selfheal_edge.monitoring.performance import ExpectedError
 from selfheal_edge.monitoring.promise import chart_names
 from selfheal_edge.monitoring.regimes import RegimeTable
 from selfheal_edge.monitoring.sensor_limits import SensorLimits
@@ -103,6 +104,8 @@ class Baseline:
     """Which inner tensor is read as well, and where the classes lie in it."""
     correctness: CorrectnessModel | None = None
     """How likely its answers are right; None without labels."""
+    error: ExpectedError | None = None
+    """How far a regressor's answers lay from their targets; None without targets."""
     regimes: RegimeTable | None = None
     """Operating conditions of the calibration: those it was told, or one; the references are those
     of the first. None without signals, and of earlier calibrations."""
@@ -294,6 +297,7 @@ class Baseline:
             "state": self.state,
             "regimes": None if self.regimes is None else self.regimes.to_bytes().decode(),
             "periods": dict(self.periods),
+            "error": None if self.error is None else list(self.error),
             "ignore": list(self.ignore),
             "shapes": [[index, list(shape)] for index, shape in self.shapes.items()],
             "known": [len(rows) for rows in self.known_answers.inputs],
@@ -337,6 +341,7 @@ class Baseline:
                 built_sha256=str(fields["built_sha256"]),
                 tried_kernels=_tried(fields, is_signed=key is not None),
                 state=fields.get("state", "carried"),
+                error=_error(fields.get("error")),
                 periods={str(k): int(n) for k, n in dict(fields.get("periods", {})).items()},
                 regimes=_regimes(fields.get("regimes"), tuple(fields["signals"])),
                 ignore=tuple(str(name) for name in fields.get("ignore", ())),
@@ -461,6 +466,16 @@ def _embedding(tensor: int | None, arrays: Mapping[str, Array]) -> Embedding | N
     if tensor is None:
         return None
     return Embedding(int(tensor), *(arrays[f"embedding/{part}"] for part in _EMBEDDING_ARRAYS))
+
+
+def _error(told: Sequence[float] | None) -> ExpectedError | None:
+    if told is None:
+        return None
+    mean, sd, samples = told
+    found = ExpectedError(float(mean), float(sd), int(samples))
+    if not (0 <= found.mean < math.inf and 0 <= found.sd < math.inf and found.samples > 0):
+        raise ValueError(f"error: expected finite numbers that are not negative, got {told}")
+    return found
 
 
 def _regimes(told: str | None, signals: tuple[str, ...]) -> RegimeTable | None:

@@ -13,8 +13,9 @@ from selfheal_edge import _core
 from selfheal_edge.monitoring.baseline import Baseline
 from selfheal_edge.monitoring.correctness import read_answers
 from selfheal_edge.monitoring.labelled import LabelledAnswers, accuracy_with_labels
-from selfheal_edge.monitoring.performance import Performance, not_estimable
+from selfheal_edge.monitoring.performance import ExpectedError, Performance, not_estimable
 from selfheal_edge.monitoring.recent import RecentSamples
+from selfheal_edge.monitoring.regimes import RegimeTable
 from selfheal_edge.tflite.runtimes.protocol import TensorSpec
 
 __all__ = ["estimate_performance", "reconstruction"]
@@ -56,7 +57,8 @@ def estimate_performance(
     -------
     Performance
         Of a classifier that was calibrated with labels, or has some now, its accuracy; of an
-        autoencoder its reconstruction error.
+        autoencoder its reconstruction error; of a regressor that was calibrated with targets its
+        error, as long as it is served what it was calibrated with.
 
     Notes
     -----
@@ -65,14 +67,7 @@ def estimate_performance(
     """
     kind = baseline.output_kind
     if kind is None:
-        reference = baseline.references.get(_RECONSTRUCTION)
-        # A single number that a model makes of another is no copy of it.
-        if reference is not None and math.prod(outputs[0].shape) > 1:
-            return reconstruction(reference, scores.get(_RECONSTRUCTION, np.empty(0)))
-        return not_estimable(
-            "the model has no classes and reconstructs no input: labels alone can tell",
-            "mean absolute error",
-        )
+        return _without_classes(baseline, scores, outputs)
     model = baseline.correctness
     missing = ""
     if model is None:
@@ -93,6 +88,53 @@ def estimate_performance(
         return told
     combined = accuracy_with_labels(labelled, model.guess(answers), model.accuracy)
     return combined if combined.is_estimable else told
+
+
+def _without_classes(
+    baseline: Baseline, scores: Mapping[str, Floats], outputs: Sequence[TensorSpec]
+) -> Performance:
+    if baseline.error is not None:
+        return _as_in_calibration(baseline.error, baseline.regimes, scores)
+    reference = baseline.references.get(_RECONSTRUCTION)
+    # A single number that a model makes of another is no copy of it.
+    if reference is not None and math.prod(outputs[0].shape) > 1:
+        return reconstruction(reference, scores.get(_RECONSTRUCTION, np.empty(0)))
+    return not_estimable(
+        "the model has no classes, reconstructs no input, and was calibrated without targets: "
+        "calibrate(labels=…)",
+        "mean absolute error",
+    )
+
+
+def _as_in_calibration(
+    error: ExpectedError, regimes: RegimeTable | None, scores: Mapping[str, Floats]
+) -> Performance:
+    """Return a regressor's error, which only targets tell: that of calibration, or nothing."""
+
+    def nothing(why: str) -> Performance:
+        return not_estimable(why, "mean absolute error", error.mean)
+
+    if regimes is None or not set(regimes.signals) <= set(scores):
+        return nothing("no signal says whether inputs are those of calibration")
+    window = np.stack([scores[name] for name in regimes.signals], axis=1)
+    n = len(window)
+    if n < _LEAST:
+        return nothing(f"{n} of at least {_LEAST} inferences")
+    if min(regimes.distances(window)) > regimes.limit:
+        return nothing("inputs or answers are not those of calibration, and labels alone can tell")
+    away = _TWO_SIDED * error.sd * math.sqrt(1.0 / n + 1.0 / error.samples)
+    low, high = max(0.0, error.mean - away), error.mean + away
+    return Performance(
+        "mean absolute error",
+        error.mean,
+        low,
+        high,
+        error.mean,
+        "calibration",
+        n,
+        text=f"mean absolute error about {error.mean:.3g} ({low:.3g} to {high:.3g}), as in "
+        f"calibration: the latest {n} inferences are like it",
+    )
 
 
 def reconstruction(reference: _core.Reference, scores: Floats) -> Performance:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
-__all__ = ["CONFIDENCE", "Basis", "Performance", "not_estimable"]
+__all__ = ["CONFIDENCE", "Basis", "ExpectedError", "Performance", "not_estimable"]
 
 CONFIDENCE: Final = 0.9
 """Share of windows whose true performance an interval is meant to cover."""
@@ -13,7 +13,19 @@ CONFIDENCE: Final = 0.9
 _NEAR: Final = 0.05
 _SURE: Final = 0.15
 
-Basis = Literal["confidences", "feedback", "confidences and feedback", "reconstruction error"]
+Basis = Literal[
+    "confidences", "feedback", "confidences and feedback", "reconstruction error", "calibration"
+]
+
+
+class ExpectedError(NamedTuple):
+    """How far a regressor's answers lay from what they should have been, in calibration."""
+
+    mean: float
+    """Mean absolute error."""
+    sd: float
+    """Standard deviation of the absolute errors."""
+    samples: int
 
 
 @dataclass(frozen=True, slots=True)
