@@ -45,6 +45,7 @@ INTERVAL: Final = 100_000
 """Predictions between two false alarms."""
 FEW: Final = 0.05
 LONG: Final = 1000
+PARTS: Final = ("streams", "mixed", "few", "weights", "resource", "feedback")
 TARGETED: Final = ("attack, square", "attack, sign")
 NAMED_RIGHT: Final = 200
 
@@ -227,11 +228,41 @@ def picture(path: Path, matrices: dict[str, Matrix]) -> None:
     figure.savefig(path, dpi=120)
 
 
+def beside(
+    name: Name, parts: Sequence[str], cases: int, seed: int, folder: Path | None
+) -> list[harness.Row]:
+    """Return the figures of the other parts."""
+    rows: list[harness.Row] = []
+    if "mixed" in parts:
+        rows += diagnosis_mixed.rows_of(name, max(3, cases // 30), INTERVAL, seed)
+    if "few" in parts:
+        few = few_crafted(name, max(4, cases // 6), seed, folder)
+        rows += [
+            harness.Row(
+                f"{name}: {FEW:.0%} crafted, alarm within {LONG}, {attack}", 100 * share, "%",
+                90 if attack in TARGETED else None, True,
+            )
+            for attack, share in few.items()
+        ]  # fmt: skip
+    if "weights" in parts:
+        rows += diagnosis_weights.rows_of(name, max(3, cases // 4), seed)
+    if "resource" in parts:
+        rows += diagnosis_resource.rows_of(name, max(2, cases // 20), INTERVAL, seed)
+    if "feedback" in parts:
+        rows += diagnosis_feedback.rows_of(name, max(4, cases // 3), seed)
+    return rows
+
+
 def main() -> None:
     parser = harness.parser(__doc__)
     parser.add_argument("--cases", type=int, default=CASES, help="of each cause and task")
     parser.add_argument("--tasks", nargs="+", choices=data.NAMES, default=list(data.NAMES))
-    parser.add_argument("--part", choices=("tuning", "measured"), default="measured")
+    parser.add_argument(
+        "--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure"
+    )
+    parser.add_argument(
+        "--scenarios", dest="part", choices=("tuning", "measured"), default="measured"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cache", type=Path, metavar="DIR", help="keep attacked pools here")
     parser.add_argument("--picture", type=Path, metavar="PNG", help="draw the matrices")
@@ -242,35 +273,21 @@ def main() -> None:
     everything: list[Observed] = []
     matrices: dict[str, Matrix] = {}
     for name in data.available(cast("list[Name]", options.tasks)):
-        seen = run(name, options.part, cases, options.seed, options.cache)
-        everything += seen
-        rows += rows_of(name, seen)
-        if options.part == "measured":
-            some = max(3, cases // 30)
-            rows += diagnosis_mixed.rows_of(name, some, INTERVAL, options.seed)
-            few = few_crafted(name, max(4, cases // 6), options.seed, options.cache)
-            rows += [
-                harness.Row(
-                    f"{name}: {FEW:.0%} crafted, alarm within {LONG}, {attack}", 100 * share, "%",
-                    90 if attack in TARGETED else None, True,
-                )
-                for attack, share in few.items()
-            ]  # fmt: skip
-        damaged = 3 if options.quick else cases // 4
-        rows += diagnosis_weights.rows_of(name, damaged, options.seed)
-        few_runs = max(2, cases // 20)
-        rows += diagnosis_resource.rows_of(name, few_runs, INTERVAL, options.seed)
-        rows += diagnosis_feedback.rows_of(name, max(4, cases // 3), options.seed)
-        matrices[name] = confusion([o for o in seen if not is_hard_attack(o)], JUDGED_AT)
-        if options.verbose:
-            print(f"{name}, {JUDGED_AT} after the onset:\n{by_scenario(seen)}\n")
+        if "streams" in options.parts:
+            seen = run(name, options.part, cases, options.seed, options.cache)
+            everything += seen
+            rows += rows_of(name, seen)
+            matrices[name] = confusion([o for o in seen if not is_hard_attack(o)], JUDGED_AT)
+            if options.verbose:
+                print(f"{name}, {JUDGED_AT} after the onset:\n{by_scenario(seen)}\n", flush=True)
+        rows += beside(name, options.parts, cases, options.seed, options.cache)
     if len(matrices) > 1:
         rows += rows_of("all", everything)
         main_part = [o for o in everything if not is_hard_attack(o)]
         matrices["all"] = confusion(main_part, JUDGED_AT)
     for title, matrix in matrices.items():
         print(f"{title}, {JUDGED_AT} predictions after the onset:\n{matrix.text()}\n")
-    if options.picture is not None:
+    if options.picture is not None and matrices:
         picture(options.picture, matrices)
     harness.report(rows, options.json)
 
