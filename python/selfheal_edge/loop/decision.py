@@ -18,7 +18,7 @@ Answers are flagged from the first suspicion to that end.
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from selfheal_edge.causes import Cause
 from selfheal_edge.diagnosis.symptoms import Damage, Diagnosis, Symptoms
@@ -428,6 +428,11 @@ def _ask_for_a_cause(state: LoopState) -> Decision:
     return state, (do.AskKnownAnswers(Why.DIAGNOSIS),) if state.pending else ()
 
 
+def _as_stored(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return what a store gives back: an event is the same before and after."""
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in fields.items()}
+
+
 def _cause_named(
     state: LoopState, diagnosis: Diagnosis, corrupt: tuple[CorruptBlock, ...]
 ) -> Decision:
@@ -455,7 +460,7 @@ def _cause_named(
         diagnosis.cause,
         tuple(fact.text for fact in diagnosis.evidence),
         outcome=f"{diagnosis.kind}, {sure}" if diagnosis.kind else sure,
-        details=asdict(diagnosis),
+        details=_as_stored(asdict(diagnosis)),
     )
     left = {(b.image, b.block) for b in corrupt}
     healed = tuple(b for b in repair.corrupt if (b.image, b.block) not in left)
