@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import selfheal_edge as she
+from selfheal_edge.causes import Cause
+from selfheal_edge.diagnosis.diagnoser import AttackDiagnoser, diagnose_with
 from selfheal_edge.diagnosis.layout import (
     Floats,
     Layout,
@@ -19,7 +24,8 @@ from selfheal_edge.diagnosis.layout import (
     with_permuted,
 )
 from selfheal_edge.diagnosis.profile import Profile
-from selfheal_edge.diagnosis.window import Window, carried
+from selfheal_edge.diagnosis.symptoms import Symptoms
+from selfheal_edge.diagnosis.window import Answers, Window, carried
 
 
 def smooth_inputs(shape: tuple[int, ...], axes: tuple[int, ...], seed: int = 0) -> Floats:
@@ -126,3 +132,62 @@ def test_numbers_that_are_none_are_no_trouble(profile: Profile) -> None:
     layout = replace(profile.layout)
     x = np.full((4, 8, 8), np.nan, np.float32)
     assert np.isfinite(layout.read(x)).all()
+
+
+class TestHostileWindows:
+    """Whatever inputs and answers hold, measures are numbers and a diagnosis is made."""
+
+    @given(
+        st.integers(0, 2**32 - 1),
+        st.sampled_from(["noise", "constant", "one", "extremes", "tiny steps"]),
+        st.sampled_from(["sure", "equal", "wild"]),
+        st.integers(8, 130),
+    )
+    @settings(max_examples=40, deadline=None)
+    def test_any(self, profile: Profile, seed: int, inputs: str, answers: str, size: int) -> None:
+        rng = np.random.default_rng(seed)
+        shape = (size, *profile.inputs.shape[1:])
+        made: dict[str, Callable[[], npt.NDArray[Any]]] = {
+            "noise": lambda: rng.integers(-128, 128, shape),
+            "constant": lambda: np.full(shape, rng.integers(-128, 128)),
+            "one": lambda: np.repeat(rng.integers(-128, 128, (1, *shape[1:])), size, axis=0),
+            "extremes": lambda: rng.choice([-128, 127], shape),
+            "tiny steps": lambda: np.cumsum(rng.integers(-1, 2, shape), axis=0).clip(-128, 127),
+        }
+        raw = made[inputs]()
+
+        def answer(count: int) -> Answers:
+            told: dict[str, Callable[[], npt.NDArray[Any]]] = {
+                "sure": lambda: np.eye(10)[rng.integers(0, 10, count)],
+                "equal": lambda: np.full((count, 10), 0.1),
+                "wild": lambda: rng.dirichlet(np.full(10, 0.2), count),
+            }
+            outputs = told[answers]()
+            inside = rng.normal(0, 1000, (count, profile.neighbours.shape[1]))
+            return Answers(outputs.astype(np.float32), inside.astype(np.float32))
+
+        window = Window(
+            profile,
+            raw.astype(np.int8),
+            answer(size),
+            rng.normal(size=(size, profile.class_scores.shape[1])),
+            lambda asked: answer(len(asked)),
+        )
+        found = AttackDiagnoser().diagnose(Symptoms(window=window))
+        assert 0.0 <= found.confidence <= 1.0
+        assert found.explain()
+        for name in (
+            "visible", "alone", "affine", "sudden", "stopped", "still_cells", "lost", "repeated",
+            "newcomers", "near", "harm", "mixed", "within_class", "unexplained", "astray",
+            "crafted", "control", "extremes", "body", "roughened", "flat_inputs",
+        ):  # fmt: skip
+            assert np.isfinite(getattr(window, name)).all(), name
+
+
+def test_a_window_that_cannot_be_looked_at(profile: Profile) -> None:
+    """A fault of the questions costs their answer, not the prediction."""
+    broken = Window(profile, np.empty((0, 3), np.int8), None, np.empty((0, 0)), None)
+    symptoms = Symptoms(window=broken, known_answers_right=False)
+    found = diagnose_with(AttackDiagnoser(), replace(symptoms, known_answers_right=None))
+    assert found.cause is Cause.UNKNOWN
+    assert diagnose_with(AttackDiagnoser(), symptoms).cause is Cause.RUNTIME_FAULT

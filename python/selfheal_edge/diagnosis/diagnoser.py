@@ -135,5 +135,6 @@ def diagnose_with(diagnoser: Diagnoser, symptoms: Symptoms) -> Diagnosis:
         raise
     except Exception:
         logger().warning("the diagnoser failed", exc_info=True)
-        return AttackDiagnoser().diagnose(symptoms)
+        # Ours answers from what is certain: it may be the window that cannot be looked at.
+        return AttackDiagnoser().diagnose(replace(symptoms, window=None))
     return diagnosis
