@@ -48,7 +48,8 @@ GROUPS: Final = (
     ),
     (
         "bank",
-        r"bank_step|MonitorBank|InferenceMonitor|OnsetTracker|RingBuffer|Reference|Moments|memset",
+        r"bank_step|MonitorBank|InferenceMonitor|LabelMix|OnsetTracker|RingBuffer|Reference|Moments"
+        r"|memset",
     ),
     (
         "locks",

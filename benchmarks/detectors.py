@@ -17,6 +17,7 @@ import detector_delay
 import detector_promise
 import detector_series
 import harness
+import label_mix
 import selfheal_edge as she
 import signals_for_detectors
 
@@ -300,6 +301,41 @@ def series(options: argparse.Namespace) -> list[harness.Row]:
     ]
 
 
+def label_shift(options: argparse.Namespace) -> list[harness.Row]:
+    """Share of calibrations whose chart on predicted classes keeps the promise, and its delays."""
+    rows = []
+    for name, shares in label_mix.mixes().items():
+        for stay in label_mix.STAYS:
+            for size in label_mix.SIZES:
+                for interval in label_mix.INTERVALS:
+                    found = label_mix.kept(
+                        shares, stay, size, interval, 10 if options.quick else 60
+                    )
+                    cell = f"{name}, kept with {stay}, {size} labels, 1 in {interval:.0e}"
+                    rows.append(
+                        harness.Row(f"{cell}: promise kept", found.share, "share", 0.9, True)
+                    )
+                    rows.append(harness.Row(f"{cell}: charted", found.charted, "share", None, True))
+    for stay in label_mix.STAYS:
+        for size in label_mix.SIZES[1:]:
+            for share in label_mix.SHARES:
+                runs = label_mix.delays(stay, size, share, 1e5, 10 if options.quick else 100)
+                if not runs:
+                    continue
+                cell = f"one of ten at {share:.0%}, kept with {stay}, {size} labels, 1 in 1e+05"
+                target = 200.0 if stay == 0.0 and share == 0.3 else None
+                rows += [
+                    harness.Row(
+                        f"{cell}: mean delay", float(np.mean(runs)), "labels", target, False
+                    ),
+                    harness.Row(f"{cell}: median", float(np.median(runs)), "labels", None, False),
+                    harness.Row(
+                        f"{cell}: 90 %", float(np.quantile(runs, 0.9)), "labels", None, False
+                    ),
+                ]
+    return rows
+
+
 PARTS: dict[str, Callable[[argparse.Namespace], list[harness.Row]]] = {
     "speed": speed,
     "import": import_time,
@@ -310,6 +346,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], list[harness.Row]]] = {
     "delay": delay,
     "promise": promise,
     "small": small_calibrations,
+    "label-mix": label_shift,
 }
 
 

@@ -4,22 +4,25 @@
 #include <cstddef>
 #include <memory>
 #include <span>
+#include <type_traits>
 
 namespace selfheal::python {
 
 /// Fields of one inference's tensors: nearly always few, and then nothing is allocated, and no more
-/// is set up than there is.
+/// is set up than there is, nor what is only assigned to later.
 template <typename T>
 class Few {
  public:
   explicit Few(std::size_t count) : count_(count) {
     if (count > kInline) data_ = std::allocator<T>().allocate(count);
-    std::uninitialized_value_construct_n(data_, count);
+    if constexpr (!std::is_trivially_copyable_v<T>) {
+      std::uninitialized_value_construct_n(data_, count);
+    }
   }
   Few(const Few&) = delete;
   Few& operator=(const Few&) = delete;
   ~Few() {
-    std::destroy_n(data_, count_);
+    if constexpr (!std::is_trivially_copyable_v<T>) std::destroy_n(data_, count_);
     if (count_ > kInline) std::allocator<T>().deallocate(data_, count_);
   }
   T& operator[](std::size_t i) noexcept { return data_[i]; }

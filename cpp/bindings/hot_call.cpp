@@ -98,7 +98,7 @@ class HotCall::Taker : public runtime::AnswerTaker {
 
 // One call: what came in, and where what comes out goes.
 struct HotCall::Request : runtime::Job {
-  explicit Request(const HotCall& call)
+  [[gnu::always_inline]] explicit Request(const HotCall& call)
       : feed_list(call.inputs_.size()),
         sink_list(call.outputs_.size()),
         arrays(call.outputs_.size()) {

@@ -125,7 +125,9 @@ bool HotPath::sweep(double now) noexcept {
   return damages_ != 0;
 }
 
-bool HotPath::run() noexcept {
+// What follows is served once an inference, and once more where an inference is served anew: a call
+// each would cost as much as what they do.
+[[gnu::always_inline]] inline bool HotPath::run() noexcept {
   Engine* const engine = engine_;
   is_running_ = true;
   const bool is_done = engine->run();
@@ -133,7 +135,7 @@ bool HotPath::run() noexcept {
   return is_done && engine == engine_;  // it may have closed the model
 }
 
-void HotPath::load(const Job& job, std::size_t index) noexcept {
+[[gnu::always_inline]] inline void HotPath::load(const Job& job, std::size_t index) noexcept {
   const std::span<const TensorMemory> inputs = engine_->inputs();
   for (std::size_t i = 0; i < inputs_.size(); ++i) {
     const Feed& feed = job.feeds[i];
@@ -147,7 +149,7 @@ void HotPath::load(const Job& job, std::size_t index) noexcept {
   }
 }
 
-void HotPath::measure(const Job& job, std::size_t index) noexcept {
+[[gnu::always_inline]] inline void HotPath::measure(const Job& job, std::size_t index) noexcept {
   const std::span<const TensorMemory> outputs = engine_->outputs();
   for (std::size_t i = 0; i < outputs_.size(); ++i) {
     // One of another size, since its shape follows from values, measures as NaN.
@@ -170,7 +172,7 @@ void HotPath::measure(const Job& job, std::size_t index) noexcept {
   record.is_trusted = record.is_sound && is_trusted();
 }
 
-bool HotPath::store(const Job& job, std::size_t index) noexcept {
+[[gnu::always_inline]] inline bool HotPath::store(const Job& job, std::size_t index) noexcept {
   if (job.taker != nullptr) return job.taker->take(index);
   const std::span<const TensorMemory> outputs = engine_->outputs();
   for (std::size_t i = 0; i < outputs_.size(); ++i) {

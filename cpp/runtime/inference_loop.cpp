@@ -18,32 +18,24 @@ constexpr double kNever = std::numeric_limits<double>::infinity();
 
 }  // namespace
 
-void InferenceLoop::run(const Job& job) {
-  if (!lock_.try_enter()) host_.enter(lock_);
-  const Job* const outer = job_;
-  const std::size_t outer_attended = attended_;
-  bool is_attended = false;
-  const auto end = [&] {
-    job_ = outer;
-    attended_ = outer_attended;
-    if (lock_.leave() && is_attended) host_.ended();
-  };
-  try {
-    if (path_.is_running()) {
-      throw std::logic_error(
-          "model: expected a prediction outside of a run of the model, got one from inside");
-    }
-    job_ = &job;
-    serve_all(job, is_attended);
-  } catch (...) {
-    path_.give_up();
-    end();
-    throw;
+// One call deep: what is between a caller and an inference is paid by every small model.
+[[gnu::always_inline]] inline HotPath::Progress InferenceLoop::serve(const Job& job,
+                                                                     std::size_t first,
+                                                                     std::size_t end, double now,
+                                                                     double until) {
+  const auto inferences = static_cast<double>(end - first);
+  if (path_.engine()->needs_interpreter_lock() || inferences * seconds_ < kShort) {
+    return path_.serve(job, first, end, now, &lock_, until);
   }
-  end();
+  host_.release_interpreter();
+  const HotPath::Progress progress = timed_ < kTimed
+                                         ? serve_timed(job, first, end, now, until)
+                                         : path_.serve(job, first, end, now, &lock_, until);
+  host_.take_interpreter();
+  return progress;
 }
 
-void InferenceLoop::serve_all(const Job& job, bool& is_attended) {
+[[gnu::always_inline]] inline void InferenceLoop::serve_all(const Job& job, bool& is_attended) {
   std::size_t next = 0;
   double until = job.count > 1 ? coarse_seconds() + kDeaf : kNever;
   std::size_t failed = job.count;  // no such inference
@@ -87,26 +79,37 @@ void InferenceLoop::serve_all(const Job& job, bool& is_attended) {
   }
 }
 
+void InferenceLoop::run(const Job& job) {
+  if (!lock_.try_enter()) host_.enter(lock_);
+  const Job* const outer = job_;
+  const std::size_t outer_attended = attended_;
+  bool is_attended = false;
+  const auto end = [&] {
+    job_ = outer;
+    attended_ = outer_attended;
+    if (lock_.leave() && is_attended) host_.ended();
+  };
+  try {
+    if (path_.is_running()) {
+      throw std::logic_error(
+          "model: expected a prediction outside of a run of the model, got one from inside");
+    }
+    job_ = &job;
+    serve_all(job, is_attended);
+  } catch (...) {
+    path_.give_up();
+    end();
+    throw;
+  }
+  end();
+}
+
 // Between the inferences of a job: a thread that waits does so for one inference, not for all.
 void InferenceLoop::let_in(const Job& job) {
   if (!lock_.can_give_way()) return;
   job_ = nullptr;  // a lock that was taken once serves the outermost job
   host_.give_way(lock_);
   job_ = &job;
-}
-
-HotPath::Progress InferenceLoop::serve(const Job& job, std::size_t first, std::size_t end,
-                                       double now, double until) {
-  const auto inferences = static_cast<double>(end - first);
-  if (path_.engine()->needs_interpreter_lock() || inferences * seconds_ < kShort) {
-    return path_.serve(job, first, end, now, &lock_, until);
-  }
-  host_.release_interpreter();
-  const HotPath::Progress progress = timed_ < kTimed
-                                         ? serve_timed(job, first, end, now, until)
-                                         : path_.serve(job, first, end, now, &lock_, until);
-  host_.take_interpreter();
-  return progress;
 }
 
 HotPath::Progress InferenceLoop::serve_timed(const Job& job, std::size_t first, std::size_t end,

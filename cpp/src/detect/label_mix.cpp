@@ -149,23 +149,29 @@ void LabelMix::reset() noexcept {
   restart();
 }
 
-void LabelMix::hit(std::size_t event, bool goes_on) noexcept {
+inline void LabelMix::hit(std::size_t event, bool goes_on) noexcept {
   Slot& slot = slots_[event];
-  const std::uint64_t gap = used_ - slot.at - 1;
+  // More than that is more than any level.
+  constexpr std::uint64_t kLongest = std::uint64_t{1} << 30;
+  const auto gap = static_cast<std::uint32_t>(std::min(used_ - slot.at - 1, kLongest));
   slot.at = used_;
   ++slot.seen;
+  bool is_above = false;
   for (std::size_t k = 0; k < kDown; ++k) {
     const CountChart& chart = slot.chart[k];
-    std::uint32_t& level = slot.level[k];
-    level = level > gap ? level - static_cast<std::uint32_t>(gap) : 0;
-    level += goes_on ? chart.stay : chart.begin;
-    if (level > chart.limit) alarmed_ |= std::uint64_t{1} << event;
+    const std::uint32_t before = slot.level[k];
+    const std::uint32_t level =
+        (before > gap ? before - gap : 0) + (goes_on ? chart.stay : chart.begin);
+    slot.level[k] = level;
+    is_above |= level > chart.limit;
   }
   const CountChart& down = slot.chart[kDown];
   // Up to its limit: beyond, it would have alarmed while the event stayed away.
-  const std::uint64_t risen = std::min<std::uint64_t>(slot.level[kDown] + gap, down.limit);
-  const std::uint64_t off = goes_on ? down.stay : down.begin;
-  slot.level[kDown] = static_cast<std::uint32_t>(risen > off ? risen - off : 0);
+  const std::uint32_t risen = std::min(slot.level[kDown] + gap, down.limit);
+  const std::uint32_t off = goes_on ? down.stay : down.begin;
+  slot.level[kDown] = risen > off ? risen - off : 0;
+  if (is_above) [[unlikely]]
+    alarmed_ |= std::uint64_t{1} << event;
 }
 
 void LabelMix::check_absent() noexcept {

@@ -201,6 +201,9 @@ void MonitorBank::skip_row() noexcept {
 void MonitorBank::prefetch() const noexcept {
   constexpr std::size_t kLine = 64;
   const auto ask = [](const void* data, std::size_t nbytes) {
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC unroll 4
+#endif
     for (std::size_t i = 0; i < nbytes; i += kLine) {
       __builtin_prefetch(static_cast<const char*>(data) + i);
     }
