@@ -35,8 +35,15 @@ if TYPE_CHECKING:
     from selfheal_edge.calibration.calibrate import calibrate
     from selfheal_edge.causes import Cause
     from selfheal_edge.diagnosis.diagnoser import AttackDiagnoser, Diagnoser
+    from selfheal_edge.diagnosis.feedback import Feedback
     from selfheal_edge.diagnosis.registry import Question
-    from selfheal_edge.diagnosis.symptoms import Diagnosis, Evidence, Symptoms
+    from selfheal_edge.diagnosis.symptoms import (
+        Alternative,
+        Diagnosis,
+        Evidence,
+        RuledOut,
+        Symptoms,
+    )
     from selfheal_edge.health import Health, HealthState, Prediction, Predictions
     from selfheal_edge.model import SelfHealingModel
     from selfheal_edge.monitoring.baseline import Baseline
@@ -60,6 +67,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Adwin",
     "Alarm",
+    "Alternative",
     "AttackDiagnoser",
     "Baseline",
     "Cause",
@@ -73,6 +81,7 @@ __all__ = [
     "EventKind",
     "Evidence",
     "Ewma",
+    "Feedback",
     "FlipEffort",
     "HddmA",
     "HddmW",
@@ -96,6 +105,7 @@ __all__ = [
     "RepairOutcome",
     "RepairTarget",
     "RingBuffer",
+    "RuledOut",
     "SelfHealingModel",
     "Strategy",
     "Symptoms",
@@ -116,6 +126,7 @@ __all__ = [
 # Detectors are worth importing alone: what needs more than the core is loaded when first named.
 _LAZY = {
     "Alarm": "monitoring.monitor",
+    "Alternative": "diagnosis.symptoms",
     "AttackDiagnoser": "diagnosis.diagnoser",
     "Baseline": "monitoring.baseline",
     "Cause": "causes",
@@ -125,6 +136,7 @@ _LAZY = {
     "Event": "store.journal",
     "EventKind": "store.journal",
     "Evidence": "diagnosis.symptoms",
+    "Feedback": "diagnosis.feedback",
     "FlipEffort": "tflite.flip_check",
     "Health": "health",
     "HealthState": "health",
@@ -140,6 +152,7 @@ _LAZY = {
     "RepairCase": "repair",
     "RepairOutcome": "repair",
     "RepairTarget": "repair",
+    "RuledOut": "diagnosis.symptoms",
     "SelfHealingModel": "model",
     "Strategy": "repair",
     "Symptoms": "diagnosis.symptoms",

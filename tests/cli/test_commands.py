@@ -28,12 +28,14 @@ def test_demo_heals(seed: int) -> None:
     done = run("demo", "--seed", str(seed))
     assert done.returncode == 0, done.stdout + done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith("[")]
-    assert len(lines) == 5
+    assert len(lines) == 7
     assert all(line.startswith("[ok] ") for line in lines)
     assert "named: weight corruption; outcome: healed, every bit back" in lines[1]
     assert "named: sensor fault" in lines[2]
     assert "named: sensor fault" in lines[3]
     assert "named: covariate drift" in lines[4]
+    assert "named: label shift" in lines[5]
+    assert "named: adversarial input" in lines[6]
     assert "\x1b" not in done.stdout
     assert done.stderr == ""
 

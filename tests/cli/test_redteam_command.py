@@ -98,6 +98,8 @@ def test_what_cannot_be_read_is_said(
     torn[2000:2100] = bytes(100)
     few.write_bytes(torn)
     assert "expected an .npz file with x and y" in message(few)
+    np.savez(few, x=digits.heldout_inputs, y=np.full(500, 3))
+    assert "y: expected two classes or more, got one" in message(few)
     np.savez(few, x=digits.heldout_inputs[:, :4], y=digits.heldout_labels)
     assert "inputs: expected samples of shape [8, 8, 1]" in message(few)
     assert "cases: expected 1 or more" in message(archive, "--cases", "0")

@@ -58,6 +58,8 @@ def test_feedback_refuses_what_does_not_fit() -> None:
     rng = np.random.default_rng(0)
     with pytest.raises(ValueError, match=r"predicted: expected \[400\]"):
         FEEDBACK[0].apply(LABELS, PREDICTED[:3], rng)
+    with pytest.raises(ValueError, match="labels: expected three classes or more"):
+        FEEDBACK[0].apply(LABELS % 2, PREDICTED % 2, rng)
     with pytest.raises(ValueError, match="sources: expected 2 or more"):
         FEEDBACK[0].apply(LABELS, PREDICTED, rng, sources=1)
 

@@ -149,6 +149,10 @@ def test_what_does_not_fit_is_refused() -> None:
         by_name["weather, fog, sudden"].apply(inputs, rng, domain=domain)
     with pytest.raises(ValueError, match="draws from a labelled pool"):
         by_name["labels, one class"].apply(inputs, rng, domain=domain)
+    with pytest.raises(ValueError, match="labels: expected two classes or more"):
+        by_name["labels, one class"].apply(
+            inputs, rng, domain=domain, pool=inputs, labels=np.zeros(len(inputs), int)
+        )
     with pytest.raises(ValueError, match="ask: this scenario needs a model"):
         by_name["attack, square"].apply(inputs, rng, domain=domain)
     with pytest.raises(ValueError, match="kind: spectrogram does not fit"):

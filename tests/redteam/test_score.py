@@ -131,3 +131,16 @@ def test_a_model_is_watched() -> None:
     assert stuck.alarm_after <= stuck.named_after <= 128
     assert stuck.verdicts[128].cause is Cause.SENSOR_FAULT
     assert stuck.diagnosis_seconds is not None
+
+
+def test_a_pool_that_hardly_lasts() -> None:
+    """What was served before the onset is borrowed again where nothing else is left."""
+    digits = load_digits()
+    with Unguarded(digits_model_path()) as ask:
+        domain = ask.domain(digits.calibration_inputs)
+        for scenario in (s for s in SCENARIOS if s.fits(domain)):
+            one = stream(
+                scenario, domain, digits.heldout_inputs[:130], np.random.default_rng(2),
+                labels=np.arange(130) == 7, changed=16, ask=ask,
+            )  # fmt: skip
+            assert one.inputs.shape == (144, 8, 8, 1)

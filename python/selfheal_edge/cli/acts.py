@@ -24,7 +24,11 @@ _FLIPS_A_ROUND: Final = 20
 _SERVED: Final = 400
 _UPDATE_EVERY: Final = 25
 
+_CROWD: Final = 3
+_QUESTIONS: Final = 60  # that an attacker asks for each input
+
 Images = npt.NDArray[np.int8]
+Labels = npt.NDArray[np.int8]
 
 
 @dataclass
@@ -56,6 +60,14 @@ def _stick(images: Images, rng: np.random.Generator) -> Images:
 def _drift(images: Images, rng: np.random.Generator) -> Images:
     noise = rng.normal(30.0, 50.0, images.shape)
     return np.asarray(np.clip(np.rint(images + noise), -128, 127), np.int8)
+
+
+def _crowd(labels: Labels, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Draw digits of which four in five are the same one."""
+    chosen = rng.integers(len(labels), size=_SERVED)
+    crowd = np.flatnonzero(labels == _CROWD)
+    is_one = rng.random(_SERVED) < 0.8
+    return np.where(is_one, crowd[rng.integers(len(crowd), size=_SERVED)], chosen)
 
 
 class Stage:
@@ -103,6 +115,15 @@ class Stage:
         )
         yield self._break_input("saturated sensor", "gain times six", _saturate, Cause.SENSOR_FAULT)
         yield self._break_input("input drift", "haze and noise", _drift, Cause.COVARIATE_DRIFT)
+        yield self._meet(
+            "label shift",
+            f"four digits in five are a {_CROWD}",
+            lambda: self._of(_crowd(self._labels, self._rng)),
+            Cause.LABEL_SHIFT,
+        )
+        yield self._meet(
+            "attack", "every other digit is crafted", self._crafted, Cause.ADVERSARIAL_INPUT
+        )
 
     def _guarded_outputs(self) -> npt.NDArray[np.int8]:
         return np.asarray(self._model.predict(self._inputs), np.int8)
@@ -199,11 +220,56 @@ class Stage:
         damage: Callable[[Images, np.random.Generator], Images],
         expected: Cause,
     ) -> Iterator[Act]:
+        def broken() -> tuple[Images, Labels]:
+            images, labels = self._of(self._draw(_SERVED))
+            return damage(images, self._rng), labels
+
+        yield from self._meet(title, fault, broken, expected)
+
+    def _of(self, chosen: npt.NDArray[np.int64]) -> tuple[Images, Labels]:
+        return self._inputs[chosen], self._labels[chosen]
+
+    def _crafted(self) -> tuple[Images, Labels]:
+        """Change every other digit, block by block, as little as it takes to change its answer."""
+        images, labels = self._of(self._draw(_SERVED))
+        crafted = images.copy()
+        for n in range(0, _SERVED, 2):
+            crafted[n] = self._attacked(images[n])
+        return crafted, labels
+
+    def _attacked(self, image: Images) -> Images:
+        def margin(tried: Images, label: int | None) -> tuple[float, int]:
+            answer = self._twin.instance.run([tried[None]])[0][0].astype(np.int64)
+            named = int(answer.argmax()) if label is None else label
+            return float(answer[named] - np.delete(answer, named).max()), named
+
+        least, label = margin(image, None)
+        for strength in (40, 70, 100):
+            best = image
+            for _ in range(_QUESTIONS):
+                top, left = self._rng.integers(0, 7, size=2)
+                tried = best.astype(np.int64)
+                block = image[top : top + 2, left : left + 2].astype(np.int64)
+                tried[top : top + 2, left : left + 2] = block + self._rng.choice((-1, 1)) * strength
+                candidate = np.clip(tried, -128, 127).astype(np.int8)
+                found, _ = margin(candidate, label)
+                if found < 0:
+                    return candidate
+                if found < least:
+                    least, best = found, candidate
+        return best
+
+    def _meet(
+        self,
+        title: str,
+        fault: str,
+        make: Callable[[], tuple[Images, Labels]],
+        expected: Cause,
+    ) -> Iterator[Act]:
+        """Serve what is not usual, then what is."""
         act = Act(title, fault)
         self._live[:] = self._sound  # the twin is sound again
-        chosen = self._draw(_SERVED)
-        labels = self._labels[chosen]
-        images = damage(self._inputs[chosen], self._rng)
+        images, labels = make()
         act.unguarded = self._twin_accuracy(images, labels)
         yield from self._serve(act, images, labels)
         if expected is Cause.COVARIATE_DRIFT:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from selfheal_edge.causes import Cause
+from selfheal_edge.diagnosis.context import context_facts
 from selfheal_edge.diagnosis.registry import QUESTIONS, QUICK_QUESTIONS, Question
 from selfheal_edge.diagnosis.symptoms import (
     Alternative,
@@ -69,7 +70,12 @@ class AttackDiagnoser:
         self._questions = questions
 
     def diagnose(self, symptoms: Symptoms) -> Diagnosis:
-        """Return the most likely cause of `symptoms`."""
+        """Return the most likely cause of `symptoms`, with what changed in the context."""
+        found = self._named(symptoms)
+        facts = context_facts(symptoms) if symptoms.context else ()
+        return replace(found, evidence=(*found.evidence, *facts)) if facts else found
+
+    def _named(self, symptoms: Symptoms) -> Diagnosis:
         window = symptoms.window
         is_early = window is not None and window.inferences < _LEAST
         questions = QUICK_QUESTIONS if is_early else QUESTIONS

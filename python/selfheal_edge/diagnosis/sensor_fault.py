@@ -30,9 +30,12 @@ _FLAT: Final = 0.1
 _ALONE: Final = 0.9
 _ALONE_UNDER_ATTACK: Final = 0.97
 _CHANNEL: Final = 0.8
+_PLAIN: Final = 1.5
+_ENOUGH: Final = 80
 _LOST: Final = 0.08
 _EXTREME: Final = 0.6
-_ROUGHENED: Final = 0.3
+_ROUGHENED: Final = 0.12
+_SUDDEN: Final = 0.4
 
 
 def sensor_fault(symptoms: Symptoms) -> Verdict:
@@ -75,8 +78,11 @@ def _broken(window: Window) -> Verdict:  # noqa: PLR0911 — a fault each
         text = f"{window.flat_inputs:.0%} of inputs have almost no spread"
         return _found("flat", "flat", window.flat_inputs, text)
     is_alone = window.alone > _ALONE and window.moved_most > max(_CHANNEL, 2 * bound["channel"])
-    # What is asked of the model comes last: it has a budget.
-    if is_alone and (window.alone > _ALONE_UNDER_ATTACK or window.crafted < 1):
+    # A small shift may be an attack's as well, on a channel that is nearly blank: then the model is
+    # asked, once there is enough to ask about, and last, since that has a budget.
+    is_plain = window.moved_most > _PLAIN and window.alone > _ALONE_UNDER_ATTACK
+    is_plain = is_plain and not window.is_quiet
+    if is_alone and (is_plain or (window.inferences >= _ENOUGH and window.crafted < 1)):
         return _one_channel(window)
     low, high = window.lost
     lost = max(low - bound["lost low"], high - bound["lost high"])
@@ -87,7 +93,9 @@ def _broken(window: Window) -> Verdict:  # noqa: PLR0911 — a fault each
         return _found(kind, "lost", lost, text, sureness(lost / _LOST))
     at_low, at_high = window.extremes
     extreme = max(at_low - bound["low"], at_high - bound["high"])
-    if extreme > _EXTREME and window.roughened < _ROUGHENED and window.crafted < 1:
+    is_settled = window.inferences >= _ENOUGH and window.sudden > _SUDDEN  # light fades slowly
+    is_extreme = extreme > _EXTREME and window.roughened < _ROUGHENED
+    if is_extreme and is_settled and window.crafted < 1:
         kind = "clipped" if window.body < 0.5 else "saturated"
         text = (
             f"{np.exp(max(at_low, at_high)):.1f} times as many values as usual stand at the "

@@ -29,6 +29,7 @@ _NEIGHBOURS: Final = 5
 _CRAFTED: Final = 1.4
 _NEAR_SHARE: Final = 0.3
 _STOPPED: Final = 0.35
+_QUIET: Final = 0.3
 _WAVERING: Final = 0.08
 _SWAP_CANDIDATES: Final = 6
 _SWAPPED: Final = 0.2
@@ -257,6 +258,12 @@ class Window:
     def moved_most(self) -> float:
         """How far the channel that moved farthest has moved, in spreads."""
         return float(self.by_channel.max())
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the channel that moved farthest hardly varies in calibration: a blank margin."""
+        own = self.profile.mean_sd
+        return bool(own[self.by_channel.argmax()] < _QUIET * np.median(own))
 
     @property
     def moved_median(self) -> float:

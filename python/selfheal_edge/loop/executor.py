@@ -310,7 +310,7 @@ class LoopExecutor:
                         if familiar is not None:
                             left.append(familiar)
                             continue
-                        symptoms = self.examiner.examine(symptoms)
+                        symptoms = self._examined(symptoms)
                     diagnosis = diagnose_with(self._diagnoser, symptoms)
                     corrupt = self._weights.check() if symptoms.corrupt_blocks else ()
                     left.append(heard.CauseNamed(diagnosis, corrupt))
@@ -366,6 +366,11 @@ class LoopExecutor:
                         self._state, actions = decide(self._state, incident)
                         self.serving.trusted.value = is_trusted(self._state)
                     left += reversed(actions)
+
+    def _examined(self, symptoms: Symptoms) -> Symptoms:
+        with self._inference_lock:
+            context = self.serving.context.latest(self.serving.hot.number)
+        return self.examiner.examine(replace(symptoms, context=context))
 
     def _mark_untrusted(self) -> None:
         self.note(heard.MarkedUntrusted())

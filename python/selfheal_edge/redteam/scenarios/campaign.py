@@ -71,6 +71,8 @@ def _checked(x: Raw, y: npt.ArrayLike) -> npt.NDArray[np.int64]:
         )
     if len(x) < LEAST_SAMPLES:
         raise ValueError(f"x: expected {LEAST_SAMPLES} samples or more, got {len(x)}")
+    if len(np.unique(labels)) < 2:
+        raise ValueError("y: expected two classes or more, got one")
     return labels.astype(np.int64)
 
 

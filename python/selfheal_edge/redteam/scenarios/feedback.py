@@ -105,6 +105,8 @@ class FeedbackScenario:
             raise ValueError(
                 f"predicted: expected {list(true.shape)}, one a label, got {list(answered.shape)}"
             )
+        if len(np.unique(true)) < 3:
+            raise ValueError("labels: expected three classes or more")
         if sources < 2:
             raise ValueError(f"sources: expected 2 or more, got {sources}")
         if strength is None:

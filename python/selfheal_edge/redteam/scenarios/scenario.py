@@ -175,6 +175,8 @@ class Scenario:
             raise ValueError(f"domain: {self.name} does not apply to this {domain.kind}")
         if self.needs_labels and (pool is None or labels is None):
             raise ValueError(f"labels: {self.name} draws from a labelled pool, got none")
+        if self.needs_labels and len(np.unique(np.asarray(labels))) < 2:
+            raise ValueError("labels: expected two classes or more, got one")
         result = np.array(given)
         count = round(share * len(given))
         if strength is None:

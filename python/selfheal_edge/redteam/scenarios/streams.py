@@ -112,10 +112,12 @@ def stream(
     if crafted is None:
         # What was served before the onset is not borrowed from after it: it would come twice.
         rest = np.setdiff1d(np.arange(len(given)), rows[:clean])
-        rest = rest if len(rest) else np.arange(len(given))
+        classes = None if labels is None else np.asarray(labels)
+        if len(rest) == 0 or (classes is not None and len(np.unique(classes[rest])) < 2):
+            rest = np.arange(len(given))
         inputs[clean:] = scenario.apply(
             inputs[clean:], rng, domain=domain, strength=strength, share=share, ask=ask,
-            pool=given[rest], labels=None if labels is None else np.asarray(labels)[rest],
+            pool=given[rest], labels=None if classes is None else classes[rest],
         )  # fmt: skip
         flipped = None
         return Stream(scenario, inputs, clean, strength, share, flipped)
