@@ -34,7 +34,7 @@ std::vector<float> numbers(const py::object& object, const char* name, py::ssize
 }
 
 SignalRole role_of(const std::string& name) {
-  for (int role = 0; role <= static_cast<int>(SignalRole::kBoxArea); ++role) {
+  for (int role = 0; role <= static_cast<int>(SignalRole::kInnerActive); ++role) {
     if (role_name(static_cast<SignalRole>(role)) == name) return static_cast<SignalRole>(role);
   }
   refuse("left_out", "names of signals", std::string_view(quoted(name)));
@@ -44,8 +44,9 @@ BoundPass make_pass(std::vector<std::optional<TensorLayout>> inputs,
                     std::vector<std::optional<TensorLayout>> outputs,
                     const std::optional<std::string>& classifier, bool reconstructs,
                     const std::optional<std::array<std::int64_t, 4>>& detections,
-                    std::optional<TensorLayout> embedding, const py::object& centroids,
-                    const py::object& precision, const py::object& class_scales,
+                    std::vector<TensorLayout> inner, std::optional<TensorLayout> embedding,
+                    const py::object& centroids, const py::object& precision,
+                    const py::object& class_scales,
                     const std::vector<std::pair<std::string, std::size_t>>& left_out,
                     std::int64_t recent_bytes, const std::optional<std::string>& backend) {
   SignalPlan plan;
@@ -64,6 +65,7 @@ BoundPass make_pass(std::vector<std::optional<TensorLayout>> inputs,
         to_size("detections", (*detections)[0]), to_size("detections", (*detections)[1]),
         to_size("detections", (*detections)[2]), to_size("detections", (*detections)[3])});
   }
+  plan.inner = std::move(inner);
   plan.embedding = embedding;
   std::size_t ignored = 0;
   plan.centroids = numbers(centroids, "centroids", 2, plan.classes);
@@ -88,9 +90,9 @@ void bind_signals(py::module_& m) {
   Class<BoundPass>(m, "SignalPass", "Measures one inference after the other.", py::is_final())
       .def(py::init(&make_pass), py::arg("inputs"), py::arg("outputs"), py::kw_only(),
            py::arg("classifier") = py::none(), py::arg("reconstructs") = false,
-           py::arg("detections") = py::none(), py::arg("embedding") = py::none(),
-           py::arg("centroids") = py::none(), py::arg("precision") = py::none(),
-           py::arg("class_scales") = py::none(),
+           py::arg("detections") = py::none(), py::arg("inner") = std::vector<TensorLayout>{},
+           py::arg("embedding") = py::none(), py::arg("centroids") = py::none(),
+           py::arg("precision") = py::none(), py::arg("class_scales") = py::none(),
            py::arg("left_out") = std::vector<std::pair<std::string, std::size_t>>{},
            py::arg("recent_bytes") = SignalPlan{}.recent_bytes, py::arg("backend") = py::none())
       .def_property_readonly(
@@ -103,8 +105,12 @@ void bind_signals(py::module_& m) {
             return names;
           },
           "Role and tensor of every number of a row.")
+      .def_property_readonly(
+          "inner", [](const BoundPass& self) { return self.pass().inner(); },
+          "How many inner tensors are measured.")
       .def("measure", &BoundPass::measure, py::arg("inputs"), py::arg("outputs"),
-           py::arg("embedding"), py::arg("row"), "Measure one inference into a row.")
+           py::arg("embedding"), py::arg("row"), py::arg("inner") = py::tuple(),
+           "Measure one inference into a row.")
       .def("recent", &BoundPass::recent, "Copy what is kept of the latest inferences.")
       .def(
           "forget", [](BoundPass& self) { self.pass().forget(); }, "Forget the previous inputs.")

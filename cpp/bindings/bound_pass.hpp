@@ -45,13 +45,15 @@ class BoundPass {
   BoundPass(SignalPlan plan, std::string_view backend)
       : inputs_(plan.inputs),
         outputs_(plan.outputs),
+        inner_(plan.inner),
         embedding_(plan.embedding),
         input_pointers_(inputs_.size()),
         output_pointers_(outputs_.size()),
+        inner_pointers_(inner_.size()),
         pass_(std::move(plan), backend) {}
 
   py::tuple measure(const py::sequence& inputs, const py::sequence& outputs,
-                    const py::object& embedding, const py::array& row) {
+                    const py::object& embedding, const py::array& row, const py::sequence& inner) {
     require_count("inputs", inputs, inputs_.size());
     require_count("outputs", outputs, outputs_.size());
     for (std::size_t i = 0; i < inputs_.size(); ++i) {
@@ -61,7 +63,11 @@ class BoundPass {
       output_pointers_[i] =
           outputs_[i] ? address("outputs", outputs[i], *outputs_[i], true) : nullptr;
     }
-    const void* const inner =
+    require_count("inner", inner, inner_.size());
+    for (std::size_t i = 0; i < inner_.size(); ++i) {
+      inner_pointers_[i] = address("inner", inner[i], inner_[i], true);
+    }
+    const void* const embedded =
         embedding_ ? address("embedding", embedding, *embedding_, true) : nullptr;
     if (!has_dtype<double>(row) || row.ndim() != 1 || !row.writeable() ||
         static_cast<std::size_t>(row.size()) != pass_.signals()) {
@@ -71,7 +77,8 @@ class BoundPass {
     require_contiguous(row, "row");
     const std::span<double> to(static_cast<double*>(const_cast<void*>(row.data())),
                                pass_.signals());
-    const PassResult result = pass_.measure(input_pointers_, output_pointers_, inner, to);
+    const PassResult result =
+        pass_.measure(input_pointers_, output_pointers_, embedded, to, inner_pointers_);
     return py::make_tuple(result.repeats_previous, result.nonfinite, result.label,
                           result.confidence, result.nonfinite_outputs, result.same_answer);
   }
@@ -136,9 +143,11 @@ class BoundPass {
 
   std::vector<std::optional<TensorLayout>> inputs_;
   std::vector<std::optional<TensorLayout>> outputs_;
+  std::vector<TensorLayout> inner_;
   std::optional<TensorLayout> embedding_;
   std::vector<const void*> input_pointers_;
   std::vector<const void*> output_pointers_;
+  std::vector<const void*> inner_pointers_;
   SignalPass pass_;
 };
 

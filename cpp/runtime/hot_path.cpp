@@ -76,6 +76,7 @@ HotPath::HotPath(SignalPass& signals, Monitor& monitor, std::vector<Outside> inp
       scratch_(inputs_.size()),
       in_(inputs_.size()),
       out_(outputs_.size()),
+      inner_(signals.inner()),
       row_(signals.signals()) {
   for (std::size_t i = 0; i < inputs_.size(); ++i) scratch_[i].resize(inputs_[i].nbytes);
 }
@@ -157,7 +158,13 @@ bool HotPath::sweep(double now) noexcept {
   }
   const void* const embedding =
       embedding_ < 0 ? nullptr : engine_->taps()[static_cast<std::size_t>(embedding_)].data;
-  result_ = signals_.look(in_, out_, embedding, row_);
+  // The embedding is the first tap, if there is one; inner tensors follow.
+  const std::size_t first = embedding_ < 0 ? 0 : 1;
+  for (std::size_t i = 0; i < inner_.size(); ++i) {
+    const std::span<const TensorMemory> taps = engine_->taps();
+    inner_[i] = first + i < taps.size() ? taps[first + i].data : nullptr;
+  }
+  result_ = signals_.look(in_, out_, embedding, row_, inner_);
   if (job.nonfinite != nullptr && job.nonfinite[index] != 0) {
     // What was replaced must not be taken for a signal.
     std::fill(row_.begin(), row_.end(), std::numeric_limits<double>::quiet_NaN());
@@ -236,8 +243,8 @@ std::size_t HotPath::memory_bytes() const noexcept {
     return vector.capacity() * sizeof(typename std::decay_t<decltype(vector)>::value_type);
   };
   std::size_t total = sizeof *this + bytes_of(inputs_) + bytes_of(outputs_) + bytes_of(guards_) +
-                      bytes_of(scratch_) + bytes_of(in_) + bytes_of(out_) + bytes_of(row_) +
-                      bytes_of(found_) + bytes_of(damage_);
+                      bytes_of(scratch_) + bytes_of(in_) + bytes_of(out_) + bytes_of(inner_) +
+                      bytes_of(row_) + bytes_of(found_) + bytes_of(damage_);
   for (const auto& levels : scratch_) total += bytes_of(levels);
   return total;
 }

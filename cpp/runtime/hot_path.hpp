@@ -184,6 +184,7 @@ class HotPath {
   std::vector<std::vector<std::byte>> scratch_;  // levels of one inference, per input
   std::vector<const void*> in_;
   std::vector<const void*> out_;
+  std::vector<const void*> inner_;
   std::vector<double> row_;
   std::vector<Finding> found_;
   std::vector<Damage> damage_;

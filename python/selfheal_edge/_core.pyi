@@ -2404,6 +2404,8 @@ class SignalPass(metaclass=_Pybind11Type):
     detections : sequence of four int, optional
         Which outputs hold a detector's boxes (n x 4), classes and scores (n each), and count (1),
         all of float32.
+    inner : sequence of TensorLayout
+        Further tensors in the middle of the model.
     embedding : TensorLayout, optional
         The input of a classifier's last layer.
     centroids : ndarray of float32, shape (classes, elements), optional
@@ -2451,6 +2453,7 @@ class SignalPass(metaclass=_Pybind11Type):
         classifier: str | None = None,
         reconstructs: bool = False,
         detections: Sequence[int] | None = None,
+        inner: Sequence[TensorLayout] = (),
         embedding: TensorLayout | None = None,
         centroids: npt.NDArray[np.float32] | None = None,
         precision: npt.NDArray[np.float32] | None = None,
@@ -2469,11 +2472,16 @@ class SignalPass(metaclass=_Pybind11Type):
         ``confidence``, ``margin`` and ``entropy``; of a detector ``detections`` (with a score of
         0.5 or more), ``top_score``, ``mean_score`` and ``box_area`` (of these); of any other model
         ``reconstruction_error`` (mean squared difference), if it reconstructs; then, but for
-        classifiers, ``output_mean`` and ``output_std`` of every other measured output. Of an
-        embedding ``embedding_norm``, ``embedding_active`` (share of
-        elements above zero) and, with centroids, ``embedding_distance`` (Mahalanobis, diagonal,
-        to the centroid of the class that output 0 names).
+        classifiers, ``output_mean`` and ``output_std`` of every other measured output. Of inner
+        tensors ``inner_mean`` and ``inner_active`` (share of elements above zero). Of an
+        embedding ``embedding_norm``, ``embedding_active`` and, with centroids,
+        ``embedding_distance`` (Mahalanobis, diagonal, to the centroid of the class that output 0
+        names).
         """
+
+    @property
+    def inner(self) -> int:
+        """How many inner tensors are measured."""
 
     def measure(
         self,
@@ -2481,6 +2489,7 @@ class SignalPass(metaclass=_Pybind11Type):
         outputs: Sequence[npt.NDArray[Any] | None],
         embedding: npt.NDArray[Any] | None,
         row: npt.NDArray[np.float64],
+        inner: Sequence[npt.NDArray[Any] | None] = (),
     ) -> tuple[bool, int, int, float, int, bool]:
         """Measure one inference into `row`.
 
@@ -2493,6 +2502,8 @@ class SignalPass(metaclass=_Pybind11Type):
             Not looked at without a layout.
         row : ndarray of float64
             Where the signals go, one per name.
+        inner : sequence of ndarray
+            As many as there are layouts.
 
         Returns
         -------

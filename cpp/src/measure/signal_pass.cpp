@@ -14,6 +14,7 @@
 #include "measure/class_scores.hpp"
 #include "measure/detection_signals.hpp"
 #include "measure/embedding_signals.hpp"
+#include "measure/inner_signals.hpp"
 #include "measure/measured_tensor.hpp"
 #include "measure/sample_ring.hpp"
 #include "measure/tensor_sums.hpp"
@@ -128,6 +129,7 @@ void check(const SignalPlan& plan) {
              plan.outputs[0]->elements);
     }
   }
+  for (const TensorLayout& layout : plan.inner) check("inner", layout);
   if (plan.embedding) {
     check("embedding", *plan.embedding);
   }
@@ -182,6 +184,7 @@ struct SignalPass::State {
   std::vector<detail::MeasuredOutput> outputs;  // of a model without classes
   std::optional<detail::ClassScores> scores;
   std::optional<detail::DetectionSignals> detections;
+  std::vector<detail::InnerSignals> inner;
   std::optional<detail::EmbeddingSignals> embedding;
   bool reconstructs = false;
   std::vector<detail::AnswerMemory> answers;  // of the outputs that decide
@@ -195,8 +198,8 @@ struct SignalPass::State {
 };
 
 SignalPass::SignalPass(SignalPlan plan, std::string_view backend)
-    : state_(std::make_unique<State>(
-          State{backend_of(backend), {}, {}, {}, {}, {}, {}, false, {}, {}, {}, 0, -1, {}, {}})) {
+    : state_(std::make_unique<State>(State{
+          backend_of(backend), {}, {}, {}, {}, {}, {}, {}, false, {}, {}, {}, 0, -1, {}, {}})) {
   check(plan);
   State& state = *state_;
   const auto name = [&](SignalRole role, std::size_t tensor) {
@@ -242,6 +245,11 @@ SignalPass::SignalPass(SignalPlan plan, std::string_view backend)
     const TensorLayout& layout = *plan.outputs[i];
     state.answers.emplace_back(layout, i, plan.classifier ? rows_of(layout) : 1);
   }
+  for (std::size_t i = 0; i < plan.inner.size(); ++i) {
+    state.inner.emplace_back(plan.inner[i], state.sums);
+    name(SignalRole::kInnerMean, i);
+    name(SignalRole::kInnerActive, i);
+  }
   if (plan.embedding) {
     state.embedding.emplace(plan, state.sums);
     const std::size_t rows = rows_of(*plan.embedding);
@@ -277,21 +285,23 @@ SignalPass::~SignalPass() = default;
 std::size_t SignalPass::signals() const noexcept { return state_->names.size(); }
 const std::vector<SignalName>& SignalPass::names() const noexcept { return state_->names; }
 
+std::size_t SignalPass::inner() const noexcept { return state_->inner.size(); }
+
 bool SignalPass::has_labels() const noexcept { return state_->scores || state_->detections; }
 
 PassResult SignalPass::look(std::span<const void* const> inputs,
                             std::span<const void* const> outputs, const void* embedding,
-                            std::span<double> row) noexcept {
+                            std::span<double> row, std::span<const void* const> inner) noexcept {
   State& state = *state_;
-  if (state.whole.empty()) return measure_all(inputs, outputs, embedding, row.data());
-  const PassResult result = measure_all(inputs, outputs, embedding, state.whole.data());
+  if (state.whole.empty()) return measure_all(inputs, outputs, embedding, row.data(), inner);
+  const PassResult result = measure_all(inputs, outputs, embedding, state.whole.data(), inner);
   for (std::size_t i = 0; i < state.kept.size(); ++i) row[i] = state.whole[state.kept[i]];
   return result;
 }
 
 PassResult SignalPass::measure_all(std::span<const void* const> inputs,
                                    std::span<const void* const> outputs, const void* embedding,
-                                   double* to) noexcept {
+                                   double* to, std::span<const void* const> inner) noexcept {
   State& state = *state_;
   PassResult result;
   result.confidence = kNan;
@@ -329,6 +339,10 @@ PassResult SignalPass::measure_all(std::span<const void* const> inputs,
                                           imitates ? &state.inputs.front() : nullptr, to, error);
     to += 2;
     if (!is_finite) ++result.nonfinite_outputs;
+  }
+  for (std::size_t i = 0; i < state.inner.size(); ++i) {
+    state.inner[i].measure(i < inner.size() ? inner[i] : nullptr, to);
+    to += 2;
   }
   if (state.embedding) state.embedding->measure(embedding, result.label, to);
   if (state.embeddings) {
@@ -403,6 +417,7 @@ std::size_t SignalPass::memory_bytes() const noexcept {
   const State& state = *state_;
   std::size_t bytes = sizeof *this + sizeof state + state.names.capacity() * sizeof(SignalName) +
                       state.outputs.capacity() * sizeof(detail::MeasuredOutput) +
+                      state.inner.capacity() * sizeof(detail::InnerSignals) +
                       state.kept.capacity() * sizeof(std::size_t) +
                       state.whole.capacity() * sizeof(double) +
                       state.labels.capacity() * sizeof(std::int64_t);
@@ -448,6 +463,10 @@ std::string_view role_name(SignalRole role) noexcept {
       return "reconstruction_error";
     case SignalRole::kOutputMean:
       return "output_mean";
+    case SignalRole::kInnerMean:
+      return "inner_mean";
+    case SignalRole::kInnerActive:
+      return "inner_active";
     case SignalRole::kDetections:
       return "detections";
     case SignalRole::kTopScore:

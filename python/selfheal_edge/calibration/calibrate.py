@@ -29,7 +29,7 @@ from selfheal_edge.calibration.targets import expected_error, read_targets
 from selfheal_edge.errors import ModelFormatError
 from selfheal_edge.monitoring.baseline import Baseline, KnownAnswers
 from selfheal_edge.monitoring.correctness import CorrectnessModel, read_answers
-from selfheal_edge.monitoring.embedding import Embedding, find_embedding, fit_classes
+from selfheal_edge.monitoring.embedding import Embedding, find_embedding, find_inner, fit_classes
 from selfheal_edge.monitoring.few_samples import FEW_RATE, SMALL_MARGINS, FewSamples, learn_few
 from selfheal_edge.monitoring.interval import predictions
 from selfheal_edge.monitoring.sensor_limits import SensorLimits, flat_limit, run_limit
@@ -162,7 +162,7 @@ def _observe(
             repeats.append(measured.repeats_previous)
             same.append(measured.same_answer)
             predicted.append(-1 if measured.label is None else measured.label)
-            inside += [tensor.reshape(-1) for tensor in tapped]
+            inside += [tensor.reshape(-1) for tensor in tapped[:1]]
             if truth is not None:
                 answers.append(outputs[0].reshape(-1).copy())
             for sample in samples if truth is not None else samples[:1]:
@@ -345,6 +345,22 @@ def _check_size(samples: int, truth: npt.NDArray[Any] | None, named: NamedRegime
         named.check_size(samples)
 
 
+class _Taps:
+    """Finds which inner tensors to read, for a `Session`, and says afterwards."""
+
+    def __init__(
+        self, embedding: str | Literal[False] | None, inner: Literal["stages"] | Sequence[str]
+    ) -> None:
+        self._names = embedding, inner
+        self.embedding: int | None = None
+        self.inner: tuple[int, ...] = ()
+
+    def __call__(self, file: ModelFile) -> tuple[int, ...]:
+        self.embedding = find_embedding(file, self._names[0])
+        self.inner = find_inner(file, self._names[1], self.embedding)
+        return () if self.embedding is None else (self.embedding, *self.inner)
+
+
 def _check_ignored(ignore: Collection[str], measurable: Sequence[str]) -> tuple[str, ...]:
     known = (*measurable, "embedding_distance", *_ALARMS)
     for name in ignore:
@@ -362,6 +378,7 @@ def calibrate(
     false_alarm_interval: float | str = 1_000_000,
     rate_hz: float | None = None,
     embedding: str | Literal[False] | None = None,
+    inner: Literal["stages"] | Sequence[str] = (),
     regimes: Sequence[str] | Sequence[int] | npt.NDArray[Any] | None = None,
     ignore: Collection[str] = (),
     state: Literal["carried", "reset"] = "carried",
@@ -410,6 +427,10 @@ def calibrate(
     embedding
         Name of the inner tensor to watch; None takes the input of a classifier's last layer, where
         there is one; False watches none, which saves its signals and their cost.
+    inner
+        Further inner tensors to watch beside an embedding, at most three, each of at most 16 KiB:
+        their names, or ``"stages"`` for the last one of each of the network's last three sizes
+        (`find_inner`). Each costs two signals and one look at its elements.
     regimes
         The operating condition of each input, shape (n,): names or whole numbers, such as "day" and
         "night", at most eight, each of at least 50 inputs. The references are those of the one with
@@ -481,28 +502,23 @@ def calibrate(
         raise ValueError(f"state: expected 'carried' or 'reset', got {state!r}")
     file = ModelFile.of(model)
     fixed = fix_shapes(file, shapes, runtime, probe_policy)
-    tap: int | None = None
-
-    def taps(file: ModelFile) -> tuple[int, ...]:
-        nonlocal tap
-        tap = find_embedding(file, embedding)
-        return () if tap is None else (tap,)
-
+    taps = _Taps(embedding, inner)
     made = CopyOptions(fixed, starts_anew=state == "reset")
     session = Session(file, runtime, kernels, num_threads, taps, made, probe_policy)
     try:
         _check_storable(session)
         kind = output_kind(session)
         truth, targets = _read_labels(labels, session)
-        inner = None if tap is None else session.instance.taps[0]
+        tap, tapped = taps.embedding, next(iter(session.instance.taps), None)
         extractor = SignalExtractor(
             session.instance.inputs,
             session.instance.outputs,
             kind,
-            inner,
+            tapped,
             ignore=ignore,
             recent_bytes=0,
             detections=session.model.detections,
+            inner=session.instance.taps[1:],
         )
         ignored = _check_ignored(ignore, extractor.measurable)
         rng = np.random.default_rng(seed)
@@ -517,10 +533,10 @@ def calibrate(
         signals = dict(zip(extractor.names, observed.values.T, strict=True))
         found: Embedding | None = None
         distances = np.full(len(predicted), np.nan)
-        if tap is not None and inner is not None:
+        if tap is not None and tapped is not None:
             members = predicted if truth is None else truth
             found, distances = fit_classes(
-                tap, inner, np.stack(observed.inside), members, predicted
+                tap, tapped, np.stack(observed.inside), members, predicted
             )
             if len(found.classes) and "embedding_distance" not in ignored:
                 signals["embedding_distance"] = distances
@@ -548,6 +564,7 @@ def calibrate(
             profile=_profile(session, profiled, predicted, truth, signals, references),
             limits=limits,
             few=few,
+            inner=taps.inner,
             known_answers=KnownAnswers(questions, answers),
             built_sha256=session.copy.model.sha256,
             tried_kernels=tried_kernels(

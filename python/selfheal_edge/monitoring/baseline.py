@@ -134,6 +134,8 @@ class Baseline:
     detections: DetectionOutputs | None = None
     """Which outputs are a detector's boxes, classes, scores and count."""
 
+    inner: tuple[int, ...] = ()
+    """Further inner tensors that are read, by index in subgraph 0 of the user's file."""
     few: tuple[FewSamples, ...] = ()
     """Samples of a rare kind that are counted: ``small_margins`` of a classifier."""
 
@@ -217,6 +219,8 @@ class Baseline:
             "signals": list(self.references),
             "tensor": None if self.embedding is None else self.embedding.tensor,
         }
+        if self.inner:
+            told["inner"] = list(self.inner)
         if self.few:
             told["few"] = [asdict(kind) for kind in self.few]
         parts = [json.dumps(told, sort_keys=True).encode()]
@@ -291,6 +295,7 @@ class Baseline:
             "embedding": None if self.embedding is None else self.embedding.tensor,
             "limits": asdict(self.limits),
             "left_out": dict(self.left_out),
+            "inner": list(self.inner),
             "few": [asdict(kind) for kind in self.few],
             "built_sha256": self.built_sha256,
             "tried_kernels": list(self.tried_kernels),
@@ -336,6 +341,7 @@ class Baseline:
                 correctness=_correctness(arrays),
                 profile=_parts("profile/", arrays),
                 limits=_limits(fields["limits"]),
+                inner=tuple(int(index) for index in fields.get("inner", ())),
                 few=tuple(_few(kind, fields["signals"]) for kind in fields.get("few", ())),
                 left_out={str(k): str(v) for k, v in dict(fields["left_out"]).items()},
                 built_sha256=str(fields["built_sha256"]),
@@ -396,7 +402,7 @@ class Baseline:
             When the baseline belongs to another model.
         """
         self.check_model(model.sha256)
-        return () if self.embedding is None else (self.embedding.tensor,)
+        return () if self.embedding is None else (self.embedding.tensor, *self.inner)
 
     @property
     def made(self) -> CopyOptions:
@@ -414,6 +420,7 @@ class Baseline:
             self.embedding,
             (*self.ignore, *self.left_out),
             detections=self.detections,
+            inner=instance.taps[1:],
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -12,10 +13,14 @@ from selfheal_edge.text import quoted
 from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.runtimes.protocol import Array, TensorSpec
 
-__all__ = ["Embedding", "find_embedding", "fit_classes"]
+__all__ = ["Embedding", "find_embedding", "find_inner", "fit_classes"]
 
 _MEASURABLE: Final = frozenset({"int8", "uint8", "int16", "float32"})
 _SHRINKAGE: Final = 0.01
+_MOST_INNER: Final = 3
+_MOST_INNER_BYTES: Final = 16 * 1024
+_STAGES: Final = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "ADD"})
+"""Operators whose results stand for a stage."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,6 +127,76 @@ def find_embedding(model: ModelFile, name: str | Literal[False] | None) -> int |
             f"got {quoted(name)} of {found.dtype} {found.shape}"
         )
     return found.index
+
+
+def find_inner(
+    model: ModelFile, names: Literal["stages"] | Sequence[str], embedding: int | None
+) -> tuple[int, ...]:
+    """Return the indices of further tensors to tap.
+
+    Parameters
+    ----------
+    model
+        The user's file.
+    names
+        Tensors of subgraph 0 that an operator computes, at most three, each of at most 16 KiB; or
+        ``"stages"``: of the results of convolutions, dense layers and additions that are no larger,
+        the last one of each of the last three sizes (height and width, or width of a vector).
+    embedding
+        What is tapped already; without one nothing else is.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming what was expected and what came; as `find_embedding` for each name.
+    """
+    if names == "stages":
+        return () if embedding is None else _stages(model, embedding)
+    if isinstance(names, str) or not isinstance(names, Sequence):
+        raise TypeError(f"inner: expected 'stages' or a tuple of names, got {names!r}")
+    if len(names) > _MOST_INNER:
+        raise ValueError(f"inner: expected at most {_MOST_INNER} names, got {len(names)}")
+    if names and embedding is None:
+        raise ValueError("inner: expected none without an embedding, got some")
+    found = []
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"inner: expected names of tensors, got {type(name).__name__}")
+        index = find_embedding(model, name)
+        assert index is not None, "a name is found or refused"
+        if index == embedding or index in found or not _is_small(model, index):
+            raise ValueError(
+                "inner: expected different tensors beside the embedding, of at most "
+                f"{_MOST_INNER_BYTES} bytes, got {quoted(name)}"
+            )
+        found.append(index)
+    return tuple(found)
+
+
+def _is_small(model: ModelFile, index: int) -> bool:
+    tensor = model.subgraphs[0].tensors[index]
+    return tensor.size * np.dtype(tensor.dtype).itemsize <= _MOST_INNER_BYTES
+
+
+def _stages(model: ModelFile, embedding: int) -> tuple[int, ...]:
+    graph = model.subgraphs[0]
+    last: dict[tuple[int, ...], int] = {}
+    for operator in graph.operators:
+        if operator.name not in _STAGES:
+            continue
+        for index in operator.outputs:
+            tensor = graph.tensors[index]
+            if (
+                tensor.dtype in _MEASURABLE
+                and tensor.size > 1
+                and index != embedding
+                and index not in graph.outputs
+                and (model.head is None or index != model.head.logits)
+                and _is_small(model, index)
+            ):
+                size = tensor.shape[1:-1] if len(tensor.shape) == 4 else tensor.shape
+                last[size] = index
+    return tuple(sorted(last.values())[-_MOST_INNER:])
 
 
 def fit_classes(

@@ -89,6 +89,8 @@ class SignalExtractor:
         answer, and `recent` is empty.
     detections
         Which outputs are a detector's; of a model with `output_kind` None.
+    inner
+        Further taps, behind the embedding's.
 
     Notes
     -----
@@ -111,15 +113,19 @@ class SignalExtractor:
         ignore: Collection[str] = (),
         recent_bytes: int = RECENT_BYTES,
         detections: DetectionOutputs | None = None,
+        inner: Sequence[TensorSpec] = (),
     ) -> None:
         measured_inputs = [_layout(spec) for spec in inputs]
         measured_outputs = [_layout(spec) for spec in outputs]
         kind = output_kind if measured_outputs and measured_outputs[0] is not None else None
         has_both = all(m and m[0] is not None for m in (measured_inputs, measured_outputs))
         found = None if kind else _found(detections, outputs)
-        inner = None if tap is None else _layout(tap)
+        embedded = None if tap is None else _layout(tap)
+        layouts = [layout for spec in inner if (layout := _layout(spec)) is not None]
+        if len(layouts) != len(inner):
+            raise ValueError("inner: expected tensors that can be measured")
         centroids = precision = scales = None
-        if kind and inner is not None and embedding is not None and len(embedding.classes):
+        if kind and embedded is not None and embedding is not None and len(embedding.classes):
             elements = int(np.prod(outputs[0].shape, dtype=np.int64))
             is_sigmoid = elements == 1 and kind == "probabilities"
             centroids = embedding.table(2 if is_sigmoid else elements)
@@ -135,7 +141,8 @@ class SignalExtractor:
             and has_both
             and inputs[0].shape == outputs[0].shape,
             detections=found,
-            embedding=inner,
+            inner=layouts,
+            embedding=embedded,
             centroids=centroids,
             precision=precision,
             class_scales=scales,
@@ -143,7 +150,7 @@ class SignalExtractor:
         )
         self.core: _core.SignalPass = signal_pass()
         """The pass itself."""
-        self.tap = -1 if inner is None else 0
+        self.tap = -1 if embedded is None else 0
         """Which of an instance's taps is the embedding; -1: none."""
         self._input_shapes = [
             spec.shape[1:] if spec.shape[:1] == (1,) else spec.shape
@@ -157,6 +164,9 @@ class SignalExtractor:
         }
         names = []
         for role, tensor in self.core.names:
+            if role in ("inner_mean", "inner_active"):
+                names.append(f"{role}[{tensor}]")
+                continue
             specs, is_one_of_several = several.get(role.split("_")[0], ((), False))
             names.append(f"{role}[{specs[tensor].name}]" if is_one_of_several else role)
         self.measurable: tuple[str, ...] = tuple(names)
@@ -205,7 +215,11 @@ class SignalExtractor:
             for output, size in zip(outputs, self._output_sizes, strict=True)
         ]
         repeats, nonfinite, label, confidence, broken, same = self.core.measure(
-            inputs, usual, taps[0] if taps else None, self._row
+            inputs,
+            usual,
+            taps[0] if taps and self.tap == 0 else None,
+            self._row,
+            taps[self.tap + 1 :] if self.core.inner else (),
         )
         return Measurement(
             tuple(self._row.tolist()),

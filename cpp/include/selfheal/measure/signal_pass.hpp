@@ -72,9 +72,11 @@ enum class SignalRole : std::uint8_t {
   kOutputStd,
   /// Of a detector: how many detections have a score of 0.5 or more.
   kDetections,
-  kTopScore,   ///< The largest score of a detection; 0 without any.
-  kMeanScore,  ///< Of those with 0.5 or more; NaN without any.
-  kBoxArea,    ///< Mean area of their boxes; NaN without any.
+  kTopScore,     ///< The largest score of a detection; 0 without any.
+  kMeanScore,    ///< Of those with 0.5 or more; NaN without any.
+  kBoxArea,      ///< Mean area of their boxes; NaN without any.
+  kInnerMean,    ///< Of an inner tensor.
+  kInnerActive,  ///< Share of its elements above zero.
 };
 
 struct SignalName {
@@ -104,6 +106,8 @@ struct SignalPlan {
   bool reconstructs = false;
   /// A model without classes of its own whose outputs are boxes, classes, scores and a count.
   std::optional<DetectionOutputs> detections;
+  /// Further tensors in the middle of the model.
+  std::vector<TensorLayout> inner;
   /// The input of a classifier's last layer, or what any other model has in its middle.
   std::optional<TensorLayout> embedding;
   /// Of a classifier: where the classes lie, classes x embedding elements, dequantised, row by row;
@@ -148,8 +152,9 @@ struct PassResult {
 /// (saturation of integers only, roughness where there is more than one element); for a classifier
 /// kConfidence to kEntropy; for a detector kDetections to kBoxArea; for any other model
 /// kReconstructionError, if it reconstructs; but for a classifier kOutputMean and kOutputStd of
-/// every measured output, without those of a detector's four; with an embedding kEmbeddingNorm and
-/// kEmbeddingActive, and with centroids kEmbeddingDistance; without those that the plan leaves out.
+/// every measured output, without those of a detector's four; of every inner tensor kInnerMean and
+/// kInnerActive; with an embedding kEmbeddingNorm and kEmbeddingActive, and with centroids
+/// kEmbeddingDistance; without those that the plan leaves out.
 ///
 /// Integer tensors are summed in integers, exactly, so that every backend gives the same signals to
 /// the bit; floats in eight sums of doubles around their first element. Probabilities and
@@ -190,21 +195,25 @@ class SignalPass {
   const std::vector<SignalName>& names() const noexcept;
   /// Whether results have labels: of classifiers and detectors.
   bool has_labels() const noexcept;
+  /// Inner tensors that look() takes; one that is missing or nullptr measures as NaN.
+  std::size_t inner() const noexcept;
 
   /// Measures one inference into `row`, of signals() numbers, and keeps it. `inputs` and `outputs`
   /// hold one pointer per tensor of the plan; those that are not measured are not looked at. An
   /// output that is nullptr (no elements this time) measures as NaN. `embedding`: nullptr without
   /// one.
   PassResult measure(std::span<const void* const> inputs, std::span<const void* const> outputs,
-                     const void* embedding, std::span<double> row) noexcept {
-    const PassResult result = look(inputs, outputs, embedding, row);
+                     const void* embedding, std::span<double> row,
+                     std::span<const void* const> inner = {}) noexcept {
+    const PassResult result = look(inputs, outputs, embedding, row, inner);
     keep();
     return result;
   }
   /// Measures one inference; keep() then makes it the previous one. One that is not kept leaves no
   /// trace (where a single input is kept, its copy).
   PassResult look(std::span<const void* const> inputs, std::span<const void* const> outputs,
-                  const void* embedding, std::span<double> row) noexcept;
+                  const void* embedding, std::span<double> row,
+                  std::span<const void* const> inner = {}) noexcept;
   void keep() noexcept;
 
   /// Forgets all inferences: the next one repeats nothing and has changed from nothing.
@@ -232,7 +241,8 @@ class SignalPass {
   struct State;
   void leave_out(const std::vector<SignalName>& left_out);
   PassResult measure_all(std::span<const void* const> inputs, std::span<const void* const> outputs,
-                         const void* embedding, double* to) noexcept;
+                         const void* embedding, double* to,
+                         std::span<const void* const> inner) noexcept;
 
   std::unique_ptr<State> state_;
 };
