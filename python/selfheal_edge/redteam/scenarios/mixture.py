@@ -41,9 +41,11 @@ class Mixture:
 
     def causes(self, at: float) -> frozenset[Cause | None]:
         """Return what is right to name at a part `at` of the stream behind the onset, 0 to 1."""
+        first = {self.first.cause, *self.first.also}
+        second = {self.second.cause, *self.second.also}
         if self.order == "during":
-            return frozenset({self.first.cause, self.second.cause})
-        return frozenset({self.first.cause if at < 0.5 else self.second.cause})
+            return frozenset(first | second)
+        return frozenset(first if at < 0.5 else second)
 
     def fits(self, domain: Domain) -> bool:
         """Whether both apply."""
