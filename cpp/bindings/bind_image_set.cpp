@@ -19,12 +19,14 @@ struct HeldSet {
 
 std::vector<std::shared_ptr<HeldBuffer>> buffers_of(const HeldSet& self) {
   std::vector<std::shared_ptr<HeldBuffer>> buffers;
+  buffers.reserve(self.guards.size());
   for (const auto& guard : self.guards) buffers.push_back(guard->image->buffer());
   return buffers;
 }
 
 std::vector<ImageGuard*> guards_of(const std::vector<std::shared_ptr<HeldGuard>>& held) {
   std::vector<ImageGuard*> guards;
+  guards.reserve(held.size());
   for (const auto& guard : held) guards.push_back(&guard->get());
   return guards;
 }
@@ -53,6 +55,8 @@ Generation patch(HeldSet& self, const std::vector<ChangeTuple>& changes) {
   ImageSet& set = self.get();
   std::vector<std::unique_ptr<HeldBuffer>> buffers;
   std::vector<ImageChange> parsed;
+  buffers.reserve(changes.size());
+  parsed.reserve(changes.size());
   for (const auto& [image, offset, data] : changes) {
     buffers.push_back(std::make_unique<HeldBuffer>(data, "changes", false));
     parsed.push_back(
@@ -70,6 +74,7 @@ Generation patch(HeldSet& self, const std::vector<ChangeTuple>& changes) {
 py::object restore(HeldSet& self, Generation generation, const std::vector<RangeTuple>& ranges) {
   ImageSet& set = self.get();
   std::vector<ImageRange> parsed;
+  parsed.reserve(ranges.size());
   for (const auto& [image, offset, nbytes] : ranges) {
     parsed.push_back(
         {to_size("ranges", image), to_size("ranges", offset), to_size("ranges", nbytes)});

@@ -10,7 +10,7 @@ using namespace selfheal::python;
 constexpr const char* kLabels = "a 1-D int64 array";
 
 py::array require_labels(py::handle object) {
-  const py::array array = require_array(object, "labels", kLabels);
+  py::array array = require_array(object, "labels", kLabels);
   if (!has_dtype<std::int64_t>(array) || array.ndim() != 1) {
     refuse_type("labels", kLabels, describe(array));
   }

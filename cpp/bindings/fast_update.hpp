@@ -18,8 +18,7 @@ Chart* instance_of(PyObject* self) {
 /// Likewise of any object; py::type_error unless it is an initialised instance of the class.
 template <typename T>
 T& checked_instance_of(PyObject* object) {
-  static PyTypeObject* const type =
-      reinterpret_cast<PyTypeObject*>(py::type::of<T>().release().ptr());
+  static auto* const type = reinterpret_cast<PyTypeObject*>(py::type::of<T>().release().ptr());
   T* const held = PyObject_TypeCheck(object, type) != 0 ? instance_of<T>(object) : nullptr;
   if (held == nullptr) {
     throw py::type_error(std::string("expected an initialised ") + type->tp_name + ", got " +

@@ -25,6 +25,7 @@ HashKey to_key(const std::optional<py::bytes>& key) {
 HeldImage::HeldImage(py::handle buffer, const std::vector<RegionTuple>& regions,
                      std::int64_t block_bytes, const std::optional<py::bytes>& key) {
   std::vector<Region> parsed;
+  parsed.reserve(regions.size());
   for (const auto& [name, module, offset, nbytes] : regions) {
     parsed.push_back({name, module, to_size("regions", offset), to_size("regions", nbytes)});
   }

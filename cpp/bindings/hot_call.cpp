@@ -210,6 +210,7 @@ void HotCall::guard(const std::vector<std::shared_ptr<HeldGuard>>& guards,
                     std::shared_ptr<FairLock> maintenance_lock) {
   require_turn();
   std::vector<ImageGuard*> plain;
+  plain.reserve(guards.size());
   for (const auto& one : guards) {
     if (!one) refuse_type("guards", "guards of images", "None");
     plain.push_back(&one->get());
