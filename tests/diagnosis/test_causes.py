@@ -226,3 +226,23 @@ def test_old_baselines_are_told_by_signals(baseline: she.Baseline, pool: Pool) -
     found, _, _ = served(old, inputs[:128], _blurred(inputs[128:260], np.random.default_rng(0)))
     assert found is not None
     assert found.cause is Cause.COVARIATE_DRIFT
+
+
+@pytest.mark.parametrize("by", ["sweep", "scrub"])
+def test_kinds_of_damage_on_a_live_model(baseline: she.Baseline, pool: Pool, by: str) -> None:
+    """The kind is told wherever the damage is found: before an inference, or by a full check."""
+    policy = she.Policy(scrub_bytes_per_predict=1 << 30)
+    named = []
+    with she.SelfHealingModel(digits_model_path(), baseline, policy=policy, seed=1) as model:
+        for bits in ([(5, 0x10)], [(5, 0x10)], [(n, 0x5A) for n in range(40, 52)]):
+            injector = she.redteam.inject(model)
+            live = injector.memory("packed" if "packed" in model.weights.images else "source")
+            for at, mask in bits:
+                live[len(live) // 2 + at] ^= np.uint8(mask)
+            del live, injector
+            model.weights.scrub() if by == "scrub" else model.predict(pool[0][:1])
+            event = [e for e in model.events if e.kind == "diagnosis"][-1]
+            assert event.details is not None
+            assert event.cause is Cause.WEIGHT_CORRUPTION
+            named.append(event.details["kind"])
+    assert named == ["one bit", "failing cell", "run"]

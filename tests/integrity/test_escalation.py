@@ -233,7 +233,7 @@ def test_the_runtime_is_rebuilt_and_asked_while_a_drift_goes_on(
         for n in range(1000):
             now[0] += 1
             model.predict(x[n % len(x)])
-        assert model.health.trouble == "covariate_drift"
+        assert model.health.trouble == "sensor_fault"
         assert rebuilt[0] in (9, 10)
         # Damage that no checksum sees is found meanwhile, and the drift is not forgotten for it.
         run = parts_of(model).session.instance.run
@@ -242,5 +242,5 @@ def test_the_runtime_is_rebuilt_and_asked_while_a_drift_goes_on(
             model.predict(x[n])
         assert "runtime_fault" in [e.cause for e in model.events if e.kind == "repair"]
         assert model.health.repairs == 1
-        assert model.health.trouble == "covariate_drift"
+        assert model.health.trouble == "sensor_fault"
         assert state(model) == "untrusted"

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from selfheal_edge.diagnosis.layout import Floats, Layout, find_layout, smoothed
+from selfheal_edge.diagnosis.layout import Floats, Layout, find_layout, read_real, smoothed
 from selfheal_edge.diagnosis.profile import MOST_CELLS, Profile, channel_numbers
 from selfheal_edge.diagnosis.window import Answers, Prober, Window, log_ratio
 from selfheal_edge.tflite.runtimes.protocol import Array, TensorSpec
@@ -122,7 +122,7 @@ def learn_profile(
     """
     rng = np.random.default_rng(_SEED)
     scale, zero_point = quantization
-    real = (inputs.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
+    real = read_real(inputs, scale, zero_point)
     layout = find_layout(real)
     x = layout.read(inputs, scale, zero_point)
     most = max(_LEAST_KEPT, _KEPT_BYTES // inputs[0].nbytes)

@@ -10,10 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
+    "MOST",
     "Floats",
     "Layout",
     "find_layout",
     "fine_structure",
+    "read_real",
     "smoothed",
     "with_mirrored",
     "with_permuted",
@@ -24,6 +26,8 @@ Floats = npt.NDArray[np.float32]
 _SMOOTH: Final = 0.25  # correlation of neighbours along an axis that can be smoothed
 _COMPONENTS: Final = 8
 _LEAST_AXIS: Final = 4
+MOST: Final = 1e12
+"""Values are held within this, so that sums of their squares are numbers."""
 _PERMUTATION_SEED: Final = 1
 
 
@@ -54,14 +58,7 @@ class Layout:
 
     def read(self, inputs: npt.NDArray[Any], scale: float = 1.0, zero_point: float = 0) -> Floats:
         """Return raw inputs as real numbers, shape (n, *shape)."""
-        real = inputs.astype(np.float32)
-        if inputs.dtype.kind == "f":
-            real[~np.isfinite(real)] = 0.0
-        if zero_point:
-            real -= np.float32(zero_point)
-        if scale != 1.0:
-            real *= np.float32(scale)
-        return real.reshape(len(inputs), *self.shape)
+        return read_real(inputs, scale, zero_point).reshape(len(inputs), *self.shape)
 
     def by_channel(self, x: Floats) -> Floats:
         """Return inputs as (n, elements of a channel, channels)."""
@@ -78,6 +75,18 @@ class Layout:
             steps = np.abs(np.diff(x, axis=axis + 1))
             total += self.by_channel(steps).mean(axis=1)
         return np.asarray(total / max(1, len(axes)), np.float32)
+
+
+def read_real(inputs: npt.NDArray[Any], scale: float, zero_point: float) -> Floats:
+    """Return raw inputs as real numbers: finite ones, none beyond `MOST`."""
+    real = inputs.astype(np.float32)
+    if zero_point:
+        real -= np.float32(zero_point)
+    if scale != 1.0:
+        real *= np.float32(min(scale, MOST))
+    if inputs.dtype.kind == "f":
+        real[~np.isfinite(real)] = 0.0
+    return np.clip(real, -MOST, MOST, out=real)
 
 
 def find_layout(inputs: Floats) -> Layout:

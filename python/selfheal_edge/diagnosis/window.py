@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selfheal_edge.diagnosis.layout import (
+    MOST,
     Floats,
     fine_structure,
     smoothed,
@@ -70,7 +71,8 @@ class Answers:
         """
         scale, zero_point = quantization
         values = outputs.reshape(len(outputs), -1).astype(np.float32)
-        values = np.nan_to_num((values - np.float32(zero_point)) * np.float32(scale))
+        values = np.nan_to_num((values - np.float32(zero_point)) * np.float32(min(scale, MOST)))
+        values = np.clip(values, -MOST, MOST)
         if values.shape[1] == 1:
             if kind == "logits":
                 values = 1 / (1 + np.exp(-values))
@@ -81,6 +83,7 @@ class Answers:
         inside = None
         if embeddings is not None:
             inside = embeddings.reshape(len(embeddings), -1).astype(np.float32)
+            inside = np.clip(np.nan_to_num(inside), -MOST, MOST)
         return cls(values, inside)
 
     @property

@@ -6,6 +6,10 @@ import contextlib
 import os
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
 
 from selfheal_edge import _core
 from selfheal_edge.tflite.format.records import Region
@@ -20,6 +24,7 @@ __all__ = [
     "guard_instance",
 ]
 
+_MOST_FLIPS: Final = 16
 _ARENA_SHARE = 4  # generations share blocks worth a quarter of the image
 
 
@@ -42,9 +47,10 @@ class CorruptBlock:
     source: str | None = None
     """Where the right bytes came from, once healed: ``"snapshot"``, ``"parity"`` …"""
     flips: tuple[tuple[int, int], ...] = ()
-    """(offset in the image, xor mask) of the first 16 wrong bytes, once healed."""
+    """(offset in the image, xor mask) of the first 16 wrong bytes, where they could be compared
+    with what they should be."""
     wrong_bits: int = 0
-    """All bits that were wrong, once healed."""
+    """All bits that are, or were, wrong; likewise."""
     by_key: bool = False
     """Whether the checksum held and only the keyed hash told: an attacker chose these bits."""
 
@@ -154,6 +160,25 @@ class GuardedImage:
             wrong_bits=finding.wrong_bits,
             by_key=finding.by_key,
         )
+
+    def compared(self, blocks: Sequence[CorruptBlock], generation: int) -> tuple[CorruptBlock, ...]:
+        """Say what is wrong in live blocks that are not healed yet, where a stored copy tells."""
+        if self.pool is None:
+            return tuple(blocks)
+        try:
+            right = np.frombuffer(self.pool.read(generation), np.uint8)
+        except RuntimeError:  # a stored block is damaged as well
+            return tuple(blocks)
+        return tuple(self._compared(block, right) for block in blocks)
+
+    def _compared(self, block: CorruptBlock, right: npt.NDArray[np.uint8]) -> CorruptBlock:
+        if block.part != "live" or block.healed:
+            return block
+        at = slice(block.offset, block.offset + block.nbytes)
+        wrong = np.frombuffer(self.live[at], np.uint8) ^ right[at]
+        places = np.flatnonzero(wrong)
+        flips = tuple((block.offset + int(n), int(wrong[n])) for n in places[:_MOST_FLIPS])
+        return replace(block, flips=flips, wrong_bits=int(np.unpackbits(wrong).sum()))
 
     def step(self, fast_bytes: int, keyed_bytes: int) -> tuple[CorruptBlock, ...]:
         """Check the next slices and heal at once; return what was damaged, usually nothing."""

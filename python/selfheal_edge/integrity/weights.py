@@ -97,8 +97,8 @@ class Weights(Generations):
             for image in self._images.values():
                 if heal:
                     found += image.step(fast_bytes, keyed_bytes)
-                else:
-                    found += image.look(fast_bytes)
+                elif seen := image.look(fast_bytes):
+                    found += image.compared(seen, self.active)
         return found
 
     def idle(self, seconds: float, heal: Heal) -> tuple[CorruptBlock, ...]:
@@ -130,7 +130,7 @@ class Weights(Generations):
         with self._lock:
             for image in self._images.values():
                 if blocks := image.image.check(keyed=keyed):
-                    found += image.describe(blocks)
+                    found += image.compared(image.describe(blocks), self.active)
         return found
 
     def mend(self) -> tuple[CorruptBlock, ...]:
