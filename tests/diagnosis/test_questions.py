@@ -186,3 +186,12 @@ def test_explained_and_read_back() -> None:
 def test_text_from_files_is_escaped() -> None:
     fact = Evidence("name", 1.0, "tensor \x1b[31m of a file")
     assert "\x1b" not in Diagnosis(Cause.UNKNOWN, 0.5, (fact,)).explain()
+
+
+def test_a_sweep_finds_the_flips_of_one_attack_one_after_the_other() -> None:
+    """Each alone is one bit; the third in a sign bit, within a sweep, is no chance."""
+    earlier = [Damage("packed", ((at, 0x80),), 1, is_earlier=True) for at in (10, 700)]
+    now = Damage("packed", ((4000, 0x80),), 1)
+    assert kind_of(now) == "one bit"
+    assert kind_of(earlier[0], now) == "one bit"
+    assert kind_of(*earlier, now) == "searched"

@@ -52,4 +52,4 @@ def concept_drift(symptoms: Symptoms) -> Verdict:
         f"always ({rate:.0%} in calibration), alike from {len(found.sources)} sources"
     )
     fact = Evidence("rate", found.rate, text)
-    return Diagnosis(Cause.CONCEPT_DRIFT, sureness(found.excess / 2.6 * 1.1), (fact,))
+    return Diagnosis(Cause.CONCEPT_DRIFT, max(0.7, sureness(found.excess / 2.6 * 1.1)), (fact,))

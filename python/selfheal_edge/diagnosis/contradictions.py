@@ -19,6 +19,9 @@ _EACH: Final = 4
 _SLIPS: Final = 0.06  # of people who answer: 0.8 to 12.7 % are published
 _UNCERTAIN: Final = 1.25  # a calibration's own error rate is known to a quarter
 _EXCESS: Final = 2.6  # standard errors above what the model's own errors give
+_EXCESS_IF_AGREED: Final = 1.0
+_AGREED: Final = 0.5
+_ENOUGH: Final = 8
 _APART: Final = 3.0
 _NEIGHBOURS: Final = 6
 
@@ -45,6 +48,8 @@ class Contradictions:
     support: float
     """Of its contradictions, the share that other sources' labels nearby confirm; NaN if none is
     near enough to tell."""
+    agreement: float
+    """Of all contradictions, the share that other sources' labels nearby confirm; NaN likewise."""
     only_errors: bool
     """Whether hardly a label agrees: errors alone are reported, and no rate can be told."""
 
@@ -88,14 +93,19 @@ def contradictions_of(feedback: Sequence[Feedback], error_rate: float) -> Contra
         rates,
         apart,
         suspect,
-        _support(items, suspect),
+        _support(items, [suspect]),
+        _support(items, names),
         bool(wrong.mean() > 0.95),
     )
 
 
 def is_excessive(found: Contradictions) -> bool:
-    """Whether labels contradict answers more often than the model's own errors explain."""
-    return found.excess >= _EXCESS
+    """Whether labels contradict answers more often than the model's own errors explain.
+
+    Fewer are enough where sources agree on what is right instead: slips do not.
+    """
+    is_agreed = found.agreement >= _AGREED and found.rate * found.items >= _ENOUGH
+    return found.excess >= (_EXCESS_IF_AGREED if is_agreed else _EXCESS)
 
 
 def stands_out(found: Contradictions) -> bool:
@@ -104,8 +114,14 @@ def stands_out(found: Contradictions) -> bool:
     return found.apart >= _APART and own > 2 * found.expected
 
 
-def _support(items: Sequence[Feedback], suspect: str) -> float:
-    """Return how often others' labels near a contradiction of the suspect say the same."""
+def _support(items: Sequence[Feedback], suspects: Sequence[str]) -> float:
+    """Return how often others' labels near contradictions of these sources say the same."""
+    found = [_support_of(items, suspect) for suspect in suspects]
+    agreeing = [share for shares in found for share in shares]
+    return float(np.mean(agreeing)) if agreeing else math.nan
+
+
+def _support_of(items: Sequence[Feedback], suspect: str) -> list[float]:
     others = [one for one in items if one.source != suspect and one.embedding is not None]
     mine = [
         one
@@ -113,7 +129,7 @@ def _support(items: Sequence[Feedback], suspect: str) -> float:
         if one.source == suspect and not one.correct and one.embedding is not None
     ]
     if not mine or len(others) < _NEIGHBOURS:
-        return math.nan
+        return []
     places = np.stack([one.embedding for one in others if one.embedding is not None])
     scale = places.std(axis=0) + 1e-6
     agreeing = []
@@ -123,5 +139,5 @@ def _support(items: Sequence[Feedback], suspect: str) -> float:
         near = [others[n] for n in np.argsort(away)[:_NEIGHBOURS]]
         same = [other for other in near if other.predicted == one.predicted]
         if same:
-            agreeing.append(np.mean([other.label == one.label for other in same]))
-    return float(np.mean(agreeing)) if agreeing else math.nan
+            agreeing.append(float(np.mean([other.label == one.label for other in same])))
+    return agreeing

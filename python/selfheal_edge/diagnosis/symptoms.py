@@ -175,6 +175,8 @@ class Damage:
     """Whether one of these bytes was healed before."""
     element_bytes: int = 1
     """Bytes of an element of the tensor that lies there."""
+    is_earlier: bool = False
+    """Whether it was healed a little while ago: a sweep finds one flip after the other."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -36,20 +36,19 @@ def weight_corruption(symptoms: Symptoms) -> Verdict:
     return Diagnosis(Cause.WEIGHT_CORRUPTION, 1.0, tuple(facts), kind)
 
 
-def _kind(damage: Sequence[Damage]) -> tuple[str, Evidence | None]:
+def _kind(every: Sequence[Damage]) -> tuple[str, Evidence | None]:
+    damage = [part for part in every if not part.is_earlier]
     bits = sum(part.wrong_bits for part in damage)
     if not bits:
         return "", None
     if any(part.again for part in damage):
         text = f"{bits} wrong bit(s), some where a byte was healed before: a failing cell"
         return "failing cell", Evidence("wrong_bits", bits, text)
-    if bits == 1:
-        return "one bit", Evidence("wrong_bits", 1, "one bit has flipped: radiation, or chance")
     longest = max(_longest_run(part) for part in damage)
     if longest >= _RUN:
         text = f"{longest} bytes in a row are wrong: a stray write"
         return "run", Evidence("wrong_bytes", longest, text)
-    flips = [(at, mask, part) for part in damage for at, mask in part.flips]
+    flips = [(at, mask, part) for part in every for at, mask in part.flips]
     top = sum(_is_top(at, mask, part.element_bytes) for at, mask, part in flips)
     if len(flips) >= _SEARCHED and top == len(flips):
         text = (
@@ -57,6 +56,8 @@ def _kind(damage: Sequence[Damage]) -> tuple[str, Evidence | None]:
             f"gives that once in {4 ** len(flips):,}: a searched attack"
         )
         return "searched", Evidence("top_bits", top, text)
+    if bits == 1:
+        return "one bit", Evidence("wrong_bits", 1, "one bit has flipped: radiation, or chance")
     text = f"{bits} bits in {len(flips)} bytes that do not lie together have flipped: radiation"
     return "scattered", Evidence("wrong_bits", bits, text)
 

@@ -17,6 +17,7 @@ Answers are flagged from the first suspicion to that end.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -27,6 +28,7 @@ from selfheal_edge.integrity.weights import CorruptBlock
 from selfheal_edge.loop import actions as do
 from selfheal_edge.loop import incidents as heard
 from selfheal_edge.loop.actions import Action
+from selfheal_edge.loop.healed_bytes import HealedByte
 from selfheal_edge.loop.incidents import AnyIncident, Step
 from selfheal_edge.loop.remembered import Remembered
 from selfheal_edge.loop.state import (
@@ -52,8 +54,10 @@ _SAMPLES_FOR_DIAGNOSIS: Final = 32
 
 _SAMPLES_TO_LEARN: Final = 256
 """Of an operating condition that was accepted."""
-_PLACES: Final = 64
 _RETURNS: Final = 8
+_HEALED: Final = 64
+_SWEEP: Final = 4096
+"""Predictions within which flips that a sweep finds may belong together."""
 
 
 def decide(state: LoopState, incident: AnyIncident) -> Decision:  # noqa: PLR0911, PLR0912 — a case each
@@ -188,7 +192,7 @@ def _restarted(state: LoopState, before: Remembered) -> Decision:
         failures=before.failures,
         before=before.predictions,
         returns=before.returns,
-        healed=before.healed,
+        healed=tuple(HealedByte(image, at) for image, at in before.healed),
         recovered_at=before.recovered_at,
         pause=before.pause or state.pause,
         backoff=replace(state.backoff, pause=before.backoff or state.backoff.pause),
@@ -411,16 +415,50 @@ def _repair_corruption(state: LoopState, corrupt: tuple[CorruptBlock, ...], why:
     symptoms = Symptoms(
         corrupt_blocks=len(corrupt),
         corrupt_regions=regions,
-        damage=tuple(_damage(state, block) for block in corrupt),
+        damage=_damage_of(corrupt, state.healed, state.now.prediction),
     )
-    places = tuple((block.image, at) for block in corrupt for at, _ in block.flips)
-    state = replace(state, healed=(*state.healed, *places)[-_PLACES:])
+    state = replace(state, healed=_with_healed(state.healed, corrupt, state.now.prediction))
     return state, (*_fail_over(state), do.NameCause(symptoms))
 
 
-def _damage(state: LoopState, block: CorruptBlock) -> Damage:
-    again = any((block.image, at) in state.healed for at, _ in block.flips)
-    return Damage(block.image, block.flips, block.wrong_bits, again)
+def _damage_of(
+    corrupt: Sequence[CorruptBlock], healed: Sequence[HealedByte], prediction: int
+) -> tuple[Damage, ...]:
+    """Return what is wrong in blocks, after what was healed within about a sweep.
+
+    Parameters
+    ----------
+    corrupt
+        The blocks.
+    healed
+        The latest bytes that were wrong: a byte among them that is wrong again is a failing cell.
+    prediction
+        Predictions so far.
+    """
+    earlier = [
+        Damage(one.image, ((one.offset, one.mask),), one.mask.bit_count(), is_earlier=True)
+        for one in healed
+        if one.mask and one.prediction > prediction - _SWEEP
+    ]
+    known = {(one.image, one.offset) for one in healed}
+    now = [
+        Damage(
+            block.image,
+            block.flips,
+            block.wrong_bits,
+            any((block.image, at) in known for at, _ in block.flips),
+        )
+        for block in corrupt
+    ]
+    return (*earlier, *now)
+
+
+def _with_healed(
+    healed: Sequence[HealedByte], corrupt: Sequence[CorruptBlock], prediction: int
+) -> tuple[HealedByte, ...]:
+    """Return the latest bytes that were wrong, those of these blocks among them."""
+    found = [HealedByte(b.image, at, mask, prediction) for b in corrupt for at, mask in b.flips]
+    return (*healed, *found)[-_HEALED:]
 
 
 def _ask_for_a_cause(state: LoopState) -> Decision:

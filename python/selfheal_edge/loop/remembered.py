@@ -50,7 +50,7 @@ class Remembered:
             state.backoff.pause,
             predictions,
             state.returns,
-            state.healed,
+            tuple((one.image, one.offset) for one in state.healed),
         )
 
     def without_charts(self) -> Remembered:

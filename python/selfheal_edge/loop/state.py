@@ -11,6 +11,7 @@ from typing import Final
 from selfheal_edge.causes import Cause
 from selfheal_edge.diagnosis.symptoms import Diagnosis
 from selfheal_edge.integrity.weights import CorruptBlock
+from selfheal_edge.loop.healed_bytes import HealedByte
 from selfheal_edge.monitoring.monitor import Alarm
 from selfheal_edge.policy import Policy
 from selfheal_edge.repair.protocol import RepairCase
@@ -232,8 +233,9 @@ class LoopState:
     """The new model file on trial, if there is one."""
     returns: tuple[int, ...] = ()
     """Of the latest troubles, predictions from the end of one to the onset of the next."""
-    healed: tuple[tuple[str, int], ...] = ()
-    """Image and offset of the latest bytes that were wrong: what breaks there again is a cell."""
+    healed: tuple[HealedByte, ...] = ()
+    """The latest bytes that were wrong: what breaks there again is a failing cell, and a sweep
+    finds the flips of one attack one after the other."""
 
     @classmethod
     def first(cls, policy: Policy, *, has_spare: bool = False) -> LoopState:
