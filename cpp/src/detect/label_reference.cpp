@@ -266,6 +266,7 @@ LabelReference LabelReference::from_state(std::span<const std::byte> blob) {
   StateReader::require(read.samples_ >= 1 && std::isfinite(read.bunching_) &&
                            read.bunching_ >= 1.0 && events >= 1 && events <= kMostEvents,
                        "a reference out of range");
+  read.events_.reserve(static_cast<std::size_t>(events));
   for (std::uint64_t i = 0; i < events; ++i) {
     Event event;
     event.label = static_cast<std::int64_t>(reader.u64());
