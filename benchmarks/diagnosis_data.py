@@ -189,8 +189,8 @@ def real_drifts(name: Name) -> tuple[RealDrift, ...]:
     return tuple(RealDrift(key, values[rows], y[rows], own) for key, values in x.items())
 
 
-def _never(real: Real, setting: Setting) -> Real:
-    raise NotImplementedError
+def _never(_: Real, __: Setting) -> Real:
+    raise AssertionError("real drifts are drawn by _real_stream")
 
 
 def _real_scenarios(name: Name) -> list[tuple[Scenario, RealDrift]]:

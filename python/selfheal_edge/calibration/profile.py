@@ -116,9 +116,9 @@ def learn_profile(
 
     Notes
     -----
-    Deterministic. About 2,500 inferences: nothing is learned from attacks, only from windows of
-    the calibration and from changes that cameras, microphones and sensors know: noise, blur, gain
-    and offset, each weak and strong.
+    Deterministic. Up to 168 inferences for each of 11 to 17 changes: some 3,000. Nothing is learned
+    from attacks, only from windows of the calibration and from changes that cameras, microphones
+    and sensors know: noise, blur, gain, offset, and inputs that are moved or stretched.
     """
     rng = np.random.default_rng(_SEED)
     scale, zero_point = quantization
@@ -163,7 +163,6 @@ def learn_profile(
         for name, measure in _HARM_MEASURES.items():
             few = [measure(w) for w in (*changed, *healthy[:4])]
             bounds[name] = float(max(few))
-            bounds[f"{name} sd"] = float(np.std(few))
     if error_rate is not None:
         profile = replace(profile, error_rate=max(error_rate, 1 / len(labels)))
     return replace(profile, bounds=bounds)
@@ -189,8 +188,6 @@ _HEALTHY_MEASURES: Final[dict[str, Callable[[Window], float]]] = {
 _HARM_MEASURES: Final[dict[str, Callable[[Window], float]]] = {
     "harm": lambda w: w.harm,
     "unexplained": lambda w: w.unexplained,
-    "unexplained ratio": lambda w: w.unexplained_ratio,
-    "control": lambda w: w.control,
     "astray": lambda w: w.astray,
 }
 

@@ -23,8 +23,8 @@ _SUDDEN: Final = 0.5
 def sensor_gain(symptoms: Symptoms) -> Verdict:
     """Fit one gain and one offset to all channels, and look how suddenly they came.
 
-    Sudden light is the same map: nobody can tell the two apart by the inputs. Both are corrected
-    alike, and neither is to be learned from at once.
+    Sudden light is the same map: the inputs do not tell the two apart. Both are to be
+    corrected alike, and neither is to be learned from at once.
     """
     window = symptoms.window
     if window is None:

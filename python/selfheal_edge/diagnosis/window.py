@@ -549,17 +549,6 @@ class Window:
         return float((lost - by_itself) / profile.margin[1])
 
     @cached_property
-    def unexplained_ratio(self) -> float:
-        """The same of the embedding: nearer to another class than the change explains."""
-        seen, simulated = self.answers, self.simulated
-        if seen is None or simulated is None or seen.embeddings is None:
-            return 0.0
-        profile = self.profile
-        gone = log_ratio(profile, seen)[1].mean() - profile.ratio[0]
-        by_itself = log_ratio(profile, simulated)[1].mean() - profile.kept[:, 1].mean()
-        return float((gone - by_itself) / profile.ratio[1])
-
-    @cached_property
     def astray(self) -> float:
         """How much more often than the visible change explains answers are sure among strangers.
 

@@ -62,8 +62,8 @@ def estimate_performance(
 
     Notes
     -----
-    Takes some 0.2 ms. It knows no attack: whoever calls it has to, since inputs that are made to
-    mislead are made to look sure.
+    Takes some 0.2 ms. It knows no attack: the caller has to, since inputs that are made to mislead
+    are made to look sure.
     """
     kind = baseline.output_kind
     if kind is None:
