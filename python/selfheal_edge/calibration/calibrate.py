@@ -477,9 +477,10 @@ def calibrate(
     Cost: three inferences per input, and one child process that probes the file. Two of the three,
     at most 2048, go into choosing the known answers: inputs that notice most of single flips of
     weight bits, which are tried on this session's own copy of the weights. With `labels`, 2040 more
-    at most: 24 harmless changes of up to 85 inputs show how confidence decays. Memory: a
-    batch of reals for a quantised model is held quantised as well; of an iterable 32 samples are
-    held, with `labels` 117.
+    at most: 24 harmless changes of up to 85 inputs show how confidence decays. A classifier of one
+    input and without a state answers some 3,000 more, for what a diagnosis compares with. Memory: a
+    batch of reals for a quantised model is held quantised as well; of an iterable up to 300 samples
+    are held, or what 8 MiB hold, and 32 beside them, with `labels` 117.
 
     Examples
     --------
