@@ -37,17 +37,18 @@ ARROWS: dict[str, frozenset[str]] = {
         "calibration": "diagnosis monitoring tflite store",
         "diagnosis": "causes monitoring",
         "policy": "causes diagnosis tflite",
-        "repair": "integrity tflite",
-        "trial": "repair integrity monitoring tflite",
+        "learning": "causes monitoring store tflite",
+        "repair": "learning integrity tflite causes",
+        "trial": "repair learning integrity monitoring tflite",
         "health": "causes integrity monitoring store tflite",
         "inference": "health policy integrity monitoring concurrency tflite",
-        "loop": "inference diagnosis repair trial calibration store policy causes integrity "
+        "loop": "inference diagnosis repair trial learning calibration store policy causes "
+        "integrity monitoring concurrency tflite",
+        "model": "loop health weights policy diagnosis repair learning store integrity "
         "monitoring concurrency tflite",
-        "model": "loop health weights policy diagnosis repair store integrity monitoring "
-        "concurrency tflite",
         "redteam": "model weights causes tflite",
-        "cli": "redteam model calibration diagnosis health policy causes integrity store tflite "
-        "assets",
+        "cli": "redteam model calibration diagnosis health policy causes integrity learning store "
+        "tflite assets",
     }.items()
 }
 # The same inside `tflite`, from a loaded model down to the format of its file.

@@ -1,0 +1,1 @@
+"""What a model learns from: feedback, samples that it may trust, and the last layer."""
