@@ -64,6 +64,7 @@ INSIDE_TFLITE: dict[str, frozenset[str]] = {
         "sandbox": "memory file",
         "runtimes": "coverage sandbox memory file format float_environment",
         "arrays": "runtimes",
+        "input_table": "runtimes",
         "signatures": "runtimes file",
         "fixed_shapes": "runtimes sandbox memory file format",
         "flip_check": "runtimes coverage memory format",

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["InputMap", "Patch"]
+from selfheal_edge.errors import ModelFormatError
+from selfheal_edge.tflite.file.model_file import ModelFile
+from selfheal_edge.tflite.file.rewrite import ModelCopy
+
+__all__ = ["InputMap", "Patch", "patched"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,3 +77,59 @@ class Patch:
     def is_golden(self) -> bool:
         """Whether it changes nothing."""
         return not self.changes and self.inputs is None
+
+
+def patched(copy: ModelCopy, changes: Sequence[tuple[int, bytes]]) -> bytes:
+    """Return golden's bytes with changes, read again and checked like a stranger's file.
+
+    Parameters
+    ----------
+    copy
+        The session's copy of the model: its bytes are golden.
+    changes
+        Offset and bytes.
+
+    Raises
+    ------
+    ValueError
+        When they do not lie in the file, or change more than constants and inner quantisation:
+        neither the graph nor what the numbers of inputs, outputs and taps stand for.
+
+    Notes
+    -----
+    A graph that changed would be another model, which no runtime was asked about.
+    """
+    if not changes:
+        return copy.model.data
+    data = bytearray(copy.model.data)
+    for offset, part in changes:
+        if offset + len(part) > len(data):
+            raise ValueError(
+                f"changes: expected bytes inside of {len(data)}, got {len(part)} at {offset}"
+            )
+        data[offset : offset + len(part)] = part
+    try:
+        model = ModelFile.from_bytes(bytes(data), source="the patched model")
+    except ModelFormatError as error:
+        raise ValueError(f"changes: expected those of weights: {error}") from None
+    if _structure(model) != _structure(copy.model):
+        raise ValueError("changes: expected those of weights and scales, got another graph")
+    return model.data
+
+
+def _structure(model: ModelFile) -> object:
+    """Return all that a patch may not change."""
+    graphs = [
+        (
+            [(t.name, t.dtype, t.shape, t.offset, t.nbytes, t.is_variable) for t in graph.tensors],
+            [(o.name, o.inputs, o.outputs, o.options) for o in graph.operators],
+            graph.inputs,
+            graph.outputs,
+        )
+        for graph in model.subgraphs
+    ]
+    ends = [
+        (t.scales.tobytes(), t.zero_points.tobytes(), t.quantized_dimension)
+        for t in (*model.inputs, *model.outputs)  # what is tapped is among these
+    ]
+    return graphs, ends, [(r.name, r.offset, r.nbytes) for r in model.regions]
