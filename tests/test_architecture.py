@@ -34,7 +34,7 @@ ARROWS: dict[str, frozenset[str]] = {
         "monitoring": "tflite store",
         "integrity": "tflite concurrency",
         "weights": "integrity store tflite",
-        "calibration": "diagnosis monitoring tflite store",
+        "calibration": "diagnosis learning monitoring tflite store",
         "diagnosis": "causes monitoring",
         "policy": "causes diagnosis tflite",
         "learning": "causes monitoring store tflite",

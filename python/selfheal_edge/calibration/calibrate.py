@@ -26,7 +26,9 @@ from selfheal_edge.calibration.regimes import (
     read_regimes,
 )
 from selfheal_edge.calibration.targets import expected_error, read_targets
+from selfheal_edge.diagnosis.layout import Layout
 from selfheal_edge.errors import ModelFormatError
+from selfheal_edge.learning.reference import learn_reference
 from selfheal_edge.monitoring.baseline import Baseline, KnownAnswers
 from selfheal_edge.monitoring.correctness import CorrectnessModel, read_answers
 from selfheal_edge.monitoring.embedding import Embedding, find_embedding, find_inner, fit_classes
@@ -40,7 +42,7 @@ from selfheal_edge.tflite.arrays import Batch, Tensors, read_batch
 from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.file.rewrite import CopyOptions
 from selfheal_edge.tflite.fixed_shapes import fix_shapes
-from selfheal_edge.tflite.runtimes.protocol import Array
+from selfheal_edge.tflite.runtimes.protocol import Array, TensorSpec
 from selfheal_edge.tflite.runtimes.select import KernelsArgument, RuntimeArgument
 from selfheal_edge.tflite.sandbox.known import tried_kernels
 from selfheal_edge.tflite.sandbox.policy import ProbePolicy
@@ -304,16 +306,46 @@ def _profile(
     scores = np.stack(scored, axis=1) if scored else np.empty((len(rows), 0))
     asker = Asker(session, output_kind(session))
     inside = [row[2] for row in held] if len(held[0]) > 2 else None
+    inputs = np.stack([row[0] for row in held])
+    answers = asker.read([row[1] for row in held], inside)
     profile = learn_profile(
-        np.stack([row[0] for row in held]),
-        asker.read([row[1] for row in held], inside),
+        inputs,
+        answers,
         scores,
         predicted,
         asker.quantization,
         None if session.stateful else asker,
         None if truth is None else float(np.mean(predicted != truth)),
     )
-    return profile.to_arrays()
+    classes = 1 if answers is None else answers.outputs.shape[1]
+    named = np.zeros(len(rows), np.int64) if answers is None else answers.labels.astype(np.int64)
+    shape = session.instance.inputs[0].shape
+    samples = inputs.reshape(len(inputs), *(shape[1:] if shape[0] == 1 < len(shape) else shape))
+    reference = learn_reference(
+        samples,
+        named if truth is None or answers is None else truth[rows],
+        classes,
+        None if inside is None else _real(session.instance.taps[0], inside),
+        asker.quantization,
+        has_truth=truth is not None and answers is not None,
+        axis=_feature_axis(profile.layout, samples.shape[1:]),
+    )
+    return {**profile.to_arrays(), **reference.to_arrays()}
+
+
+def _real(spec: TensorSpec, raw: Sequence[Array]) -> npt.NDArray[np.float32]:
+    values = np.stack([row.reshape(-1) for row in raw]).astype(np.float64)
+    real = spec.scale * (values - spec.zero_point) if spec.quantized else values
+    return real.astype(np.float32)
+
+
+def _feature_axis(layout: Layout, shape: tuple[int, ...]) -> int | None:
+    """Return the axis of a sample whose elements are features of their own; None without any."""
+    if layout.channel is None or layout.channel in layout.smooth:
+        return None
+    return [axis for axis, size in enumerate(shape) if size > 1 or layout.shape == (1,)][
+        layout.channel
+    ]
 
 
 def _few(
