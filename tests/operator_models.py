@@ -11,7 +11,14 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from tests.tflite.builder import Builder, Graph
 
-__all__ = ["QUANTISATIONS", "SEQUENCES", "Quantisation", "image_model", "sequence_model"]
+__all__ = [
+    "QUANTISATIONS",
+    "SEQUENCES",
+    "Quantisation",
+    "image_model",
+    "last_layer",
+    "sequence_model",
+]
 
 Levels = dict[str, Any]
 
@@ -282,6 +289,55 @@ def image_model(name: str, *, every_result: bool = False, seed: int = 0) -> byte
         levels, result = result, net.graph.tensor([1, 10])
         net.graph.operator("DEQUANTIZE", [levels], [result], ("DequantizeOptions", {}))
     return net.file(source, result, every_result=every_result)
+
+
+def last_layer(
+    name: str,
+    *,
+    classes: int = 6,
+    convolution: bool = False,
+    has_bias: bool = True,
+    activation: str = "SOFTMAX",
+    fused: int = 0,
+    seed: int = 0,
+) -> bytes:
+    """Return a classifier of sixteen numbers by two layers, which vary in the second.
+
+    Parameters
+    ----------
+    name
+        One of `QUANTISATIONS`.
+    classes
+        Rows of the last layer.
+    convolution
+        Whether that is a 1x1 CONV_2D.
+    has_bias
+        Whether it has a bias.
+    activation
+        ``"SOFTMAX"``, ``"LOGISTIC"``, or empty for none.
+    fused
+        Its fused activation.
+    """
+    net = _Net(QUANTISATIONS[name], seed)
+    source = net.tensor(1, 16)
+    options: Any = ("FullyConnectedOptions", {"fused_activation_function": _RELU})
+    weights = net.parameters(source, (24, 16), 0, 24)
+    y = net.then("FULLY_CONNECTED", [source, *weights], [1, 24], options)
+    if convolution:
+        y = net.then("RESHAPE", [y, net.numbers(1, 1, 1, 24)], [1, 1, 1, 24])
+        weights = net.parameters(y, (classes, 1, 1, 24), 0, classes * has_bias)
+        options = ("Conv2DOptions", _window(1, _SAME, fused))
+        y = net.then("CONV_2D", [y, *weights], [1, 1, 1, classes], options)
+        y = net.then("RESHAPE", [y, net.numbers(1, classes)], [1, classes])
+    else:
+        weights = net.parameters(y, (classes, 24), 0, classes * has_bias)
+        options = ("FullyConnectedOptions", {"fused_activation_function": fused})
+        y = net.then("FULLY_CONNECTED", [y, *weights], [1, classes], options)
+    if activation:
+        low = -1.0 if net.kind.activations == "int16" else 0.0
+        options = ("SoftmaxOptions", {"beta": 1.0}) if activation == "SOFTMAX" else None
+        y = net.then(activation, [y], [1, classes], options, net.levels(low, 1.0))
+    return net.file(source, y)
 
 
 def sequence_model(name: str, *, seed: int = 0) -> bytes:

@@ -13,7 +13,7 @@ operator behind them. It is a head when all of this holds:
 
 A regression with several outputs looks like logits to this rule; the embedding can be named by
 hand then. Other kinds of head (pooling after the last convolution, several outputs that matter)
-are not found: None, never a guess.
+are not found, never guessed.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from selfheal_edge.tflite.format.records import DecodedSubgraph, HeadInfo, Opera
 __all__ = ["find_head"]
 
 
-def find_head(graph: DecodedSubgraph) -> HeadInfo | None:
-    """Return the last layer before the classes, or None where there is none.
+def find_head(graph: DecodedSubgraph) -> HeadInfo | str:
+    """Return the last layer before the classes, or why there is none.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def find_head(graph: DecodedSubgraph) -> HeadInfo | None:
     """
     producers = {out: op for op in graph.operators for out in op.outputs}
     if not graph.inputs or not graph.outputs:
-        return None
+        return "the model has no input, or no output"
     output = graph.outputs[0]
     activation: str | None = None
     index = output
@@ -46,34 +46,28 @@ def find_head(graph: DecodedSubgraph) -> HeadInfo | None:
             break
         index = operator.inputs[0]
     if operator is None:
-        return None
+        return "no layer computes output 0"
     return _head(graph, operator, output, activation)
 
 
 def _head(
     graph: DecodedSubgraph, operator: OperatorInfo, output: int, activation: str | None
-) -> HeadInfo | None:
-    if operator.name not in ("FULLY_CONNECTED", "CONV_2D") or operator.options.get(
-        "fused_activation_function", 0
-    ):
-        return None
+) -> HeadInfo | str:
+    if reason := _why_no_layer(graph, operator):
+        return reason
     tensors = graph.tensors
     embedding, weights = (tensors[i] for i in operator.inputs[:2])
-    shape = weights.shape
-    if operator.name == "CONV_2D" and (len(shape) != 4 or shape[1:3] != (1, 1)):
-        return None
-    if not weights.is_constant or embedding.is_constant or len(shape) < 2:
-        return None
-    classes, features = shape[0], shape[-1]
+    classes, features = weights.shape[0], weights.shape[-1]
     first = tensors[graph.inputs[0]]
     batch = first.shape[0] if first.shape else 1
     rows = tensors[operator.outputs[0]].size // classes if classes else 0
     is_sigmoid = classes == 1 and activation == "LOGISTIC" and rows == 1
-    has_classes = classes >= 2 or is_sigmoid
-    if not has_classes or rows not in (1, batch) or embedding.size != rows * features:
-        return None
+    if not (classes >= 2 or is_sigmoid):
+        return f"output 0 has {classes} value(s) and no LOGISTIC: a score, not classes"
+    if rows not in (1, batch) or embedding.size != rows * features:
+        return f"the last layer yields {rows} rows a sample"
     if tensors[output].size == first.size or tensors[output].size != rows * classes:
-        return None
+        return "output 0 is as large as the input, or has more than one value a class"
     bias = operator.inputs[2] if len(operator.inputs) > 2 and operator.inputs[2] >= 0 else None
     return HeadInfo(
         operator=operator.index,
@@ -86,3 +80,17 @@ def _head(
         output="logits" if activation is None else "probabilities",
         activation=activation,
     )
+
+
+def _why_no_layer(graph: DecodedSubgraph, operator: OperatorInfo) -> str:
+    if operator.name not in ("FULLY_CONNECTED", "CONV_2D"):
+        return f"output 0 comes from {operator.name}, not from FULLY_CONNECTED or CONV_2D"
+    if operator.options.get("fused_activation_function", 0):
+        return f"the last {operator.name} has a fused activation"
+    embedding, weights = (graph.tensors[i] for i in operator.inputs[:2])
+    shape = weights.shape
+    if operator.name == "CONV_2D" and (len(shape) != 4 or shape[1:3] != (1, 1)):
+        return f"the last convolution's kernel is not 1x1: weights of shape {shape}"
+    if not weights.is_constant or len(shape) < 2:
+        return "the last layer's weights are computed, or no matrix"
+    return "the last layer's input is a constant" if embedding.is_constant else ""

@@ -228,9 +228,18 @@ class ModelFile:
         return file_regions(self._decoded, len(self._data))
 
     @cached_property
+    def _head(self) -> HeadInfo | str:
+        return find_head(self._decoded.subgraphs[0])
+
+    @property
     def head(self) -> HeadInfo | None:
         """The last layer of a classifier, or None; `tflite.file.head` has the rule."""
-        return find_head(self._decoded.subgraphs[0])
+        return None if isinstance(self._head, str) else self._head
+
+    @property
+    def why_no_head(self) -> str:
+        """What keeps this model from having a `head`; empty where it has one."""
+        return self._head if isinstance(self._head, str) else ""
 
     @cached_property
     def detections(self) -> DetectionOutputs | None:
