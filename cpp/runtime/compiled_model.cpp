@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <new>
 #include <utility>
 
@@ -15,6 +16,17 @@ namespace {
 
 // XNNPACK may read, never write, some bytes behind a tensor.
 constexpr std::size_t kSlack = 128;
+
+// What a model of `nbytes` may take when it is packed: XNNPACK fills up tiles of at most 64
+// outputs, and writes an index. Saturates.
+std::size_t most_packed(std::size_t nbytes) {
+  constexpr std::size_t kTile = 64;
+  constexpr std::size_t kIndex = std::size_t{1} << 20;
+  std::size_t most = 0;
+  const bool is_large =
+      __builtin_mul_overflow(nbytes, kTile, &most) || __builtin_add_overflow(most, kIndex, &most);
+  return is_large ? std::numeric_limits<std::size_t>::max() : most;
+}
 
 std::size_t rounded(std::size_t nbytes) {
   return (nbytes + kLiteRtAlignment - 1) / kLiteRtAlignment * kLiteRtAlignment;
@@ -74,6 +86,8 @@ class CompiledModel::Build {
  public:
   Build(const LiteRtApi& api, std::span<const std::byte> source, int num_threads)
       : api_(api), file_("selfheal-packed") {
+    // XNNPACK aborts the process where its file takes no more bytes.
+    MemoryFile::require_room(most_packed(source.size()));
     try {
       compile(source, num_threads);
     } catch (...) {

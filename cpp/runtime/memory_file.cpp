@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -94,6 +95,14 @@ MemoryFile::~MemoryFile() {
 }
 
 std::size_t MemoryFile::nbytes() const { return size_of(fd_); }
+
+void MemoryFile::require_room(std::size_t nbytes) {
+  struct rlimit limit {};
+  if (getrlimit(RLIMIT_FSIZE, &limit) != 0) throw system_refusal("asking how large a file may be");
+  if (limit.rlim_cur == RLIM_INFINITY || std::cmp_greater_equal(limit.rlim_cur, nbytes)) return;
+  throw Refusal("this process may write files of " + std::to_string(limit.rlim_cur) +
+                " bytes (RLIMIT_FSIZE), and packed weights may take " + std::to_string(nbytes));
+}
 
 std::shared_ptr<Mapping> MemoryFile::map() const {
   const std::size_t size = nbytes();

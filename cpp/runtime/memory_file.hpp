@@ -39,6 +39,8 @@ class MemoryFile {
   /// A path under which code in this process can open it.
   std::string path() const;
   std::size_t nbytes() const;
+  /// Throws Refusal where this process may not write `nbytes` into a file (RLIMIT_FSIZE).
+  static void require_room(std::size_t nbytes);
   /// Fixes its size, for every process, so that no mapping of it can fault. Throws Refusal.
   void seal();
   /// Its bytes, writable; null when it is empty.

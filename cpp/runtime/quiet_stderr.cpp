@@ -14,7 +14,6 @@
 #include <new>
 #include <string>
 #include <string_view>
-#include <utility>
 
 namespace selfheal::runtime {
 
@@ -23,7 +22,7 @@ namespace {
 constexpr std::array<std::string_view, 3> kNotices = {"VERBOSE:", "INFO:", "WARNING:"};
 
 thread_local int depth = 0;
-thread_local std::string held;  // what this thread has printed
+thread_local std::string line;  // what this thread has printed of a line that has not ended
 
 void write_all(std::string_view text) noexcept {
   while (!text.empty()) {
@@ -34,26 +33,33 @@ void write_all(std::string_view text) noexcept {
   }
 }
 
-ssize_t print(void*, const char* text, std::size_t size) {
-  if (depth > 0) {
-    held.append(text, size);
-  } else {
-    write_all({text, size});
-  }
-  return static_cast<ssize_t>(size);
+// At once, since the library may abort the process after it has said why.
+void pass_on_line() noexcept {
+  bool is_notice = false;
+  for (const std::string_view notice : kNotices) is_notice |= line.starts_with(notice);
+  if (!is_notice) write_all(line);
+  line.clear();
 }
 
-void pass_on(std::string_view text) {
-  std::string kept;
-  while (!text.empty()) {
-    const std::size_t end = text.find('\n');
-    const std::string_view line = text.substr(0, end == text.npos ? text.size() : end + 1);
-    text.remove_prefix(line.size());
-    bool is_notice = false;
-    for (const std::string_view notice : kNotices) is_notice |= line.starts_with(notice);
-    if (!is_notice) kept += line;
+ssize_t print(void*, const char* text, std::size_t size) {
+  std::string_view rest(text, size);
+  if (depth == 0) {
+    write_all(rest);
+    return static_cast<ssize_t>(size);
   }
-  write_all(kept);
+  while (!rest.empty()) {
+    const std::size_t end = rest.find('\n');
+    const std::string_view part = rest.substr(0, end == rest.npos ? rest.size() : end + 1);
+    rest.remove_prefix(part.size());
+    try {
+      line += part;
+    } catch (const std::bad_alloc&) {  // no exception may pass C's stream
+      write_all(part);
+      continue;
+    }
+    if (part.back() == '\n') pass_on_line();
+  }
+  return static_cast<ssize_t>(size);
 }
 
 // The stream is never closed: a thread may have read the pointer, and print a moment later.
@@ -90,11 +96,7 @@ QuietStderr::~QuietStderr() {
     const std::lock_guard lock(mutex());
     if (--users == 0) stderr = replaced;
   }
-  if (--depth > 0) return;
-  try {
-    pass_on(std::exchange(held, {}));
-  } catch (const std::bad_alloc&) {  // then there is nothing to say it with
-  }
+  if (--depth == 0) pass_on_line();
 }
 
 }  // namespace selfheal::runtime

@@ -3,7 +3,8 @@
 namespace selfheal::runtime {
 
 /// While it lives, notices that code of others prints in this thread through C's `stderr` stream
-/// are held back; other lines, errors among them, follow when it ends.
+/// are held back; other lines, errors among them, are passed on when they are complete, or when it
+/// ends.
 ///
 /// Others lose nothing: the file descriptor is not touched, so that neither other processes
 /// nor code that writes to it directly notice, and what other threads print through the stream goes

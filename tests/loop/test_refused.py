@@ -190,14 +190,19 @@ def test_no_memory_to_build(mode: str) -> None:
 
 @LITERT_BUILDS
 @pytest.mark.parametrize("mode", ["inline", "background"])
-def test_no_room_for_a_file(mode: str) -> None:
-    """No byte of any file can be written, in memory neither: the disk is full."""
+@pytest.mark.parametrize("room", [0, 4096])
+def test_no_room_for_a_file(mode: str, room: int) -> None:
+    """No file can be written in full, in memory neither: nothing at all, or its beginning alone."""
     run(f"""
     with opened(mode="{mode}", known_answers_every=20, rebuild_after_predictions=30) as model:
         expected = model.predict(x[:50])
-        before = refuse(resource.RLIMIT_FSIZE, 0)
+        assert model.wait_healed(30)
+        before = refuse(resource.RLIMIT_FSIZE, {room})
+        file = os.memfd_create("room")
+        os.ftruncate(file, 0)
+        os.lseek(file, {room}, os.SEEK_SET)
         try:
-            os.write(os.memfd_create("room"), b"1")
+            os.write(file, b"1")
         except OSError:
             pass
         else:
@@ -211,6 +216,18 @@ def test_no_room_for_a_file(mode: str) -> None:
         assert put_off(model), "nothing was refused"
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         restored(model, expected)
+    """)
+
+
+@LITERT_BUILDS
+def test_a_model_opens_where_files_are_small() -> None:
+    """LiteRT aborts the process where its packed weights cannot be written to the end."""
+    run("""
+    refuse(resource.RLIMIT_FSIZE, digits_model_path().stat().st_size + 64)
+    with she.SelfHealingModel(digits_model_path(), baseline, seed=1) as model:
+        assert "RLIMIT_FSIZE" in model.health.coverage.reason, model.health.coverage
+        answers = model.predict(x)
+        assert (answers.reshape(len(x), -1).argmax(1) == digits.heldout_labels).mean() > 0.9
     """)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -72,7 +73,29 @@ def test_lines_of_threads_and_children_all_arrive(setup: Any) -> None:
     assert len(lines) == len(expected)  # and the runtimes have said nothing
 
 
-def test_lines_that_are_no_notices_follow(tmp_path: Path) -> None:
+def test_what_a_library_says_before_it_aborts_is_heard(tmp_path: Path) -> None:
+    program = (
+        "import ctypes, resource\n"
+        "from selfheal_edge import _core\n"
+        "resource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n"
+        "c = ctypes.CDLL(None)\n"
+        "with _core.QuietStderr():\n"
+        "    c.fputs(b'ERROR: no room\\n', ctypes.c_void_p.in_dll(c, 'stderr'))\n"
+        "    c.abort()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={"PYTHONPATH": IMPORT_PATH, "PATH": os.defpath},
+    )
+    assert done.returncode == -signal.SIGABRT
+    assert done.stderr == "ERROR: no room\n"
+
+
+def test_lines_that_are_no_notices_are_passed_on(tmp_path: Path) -> None:
     """Errors that a library prints through C's stream in the block, from this thread."""
     program = (
         "import ctypes, os, threading\n"
@@ -96,5 +119,5 @@ def test_lines_that_are_no_notices_follow(tmp_path: Path) -> None:
         cwd=tmp_path,
         env={"PYTHONPATH": IMPORT_PATH, "PATH": os.defpath},
     )
-    lines = ["INFO: theirs", "INFO: straight", "ERROR: mine", "INFO: later"]
+    lines = ["ERROR: mine", "INFO: theirs", "INFO: straight", "INFO: later"]
     assert done.stderr.splitlines() == lines
