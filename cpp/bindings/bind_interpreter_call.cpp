@@ -56,15 +56,7 @@ class InterpreterCall : public TensorEngine {
 
   bool needs_interpreter_lock() const noexcept override { return true; }
   // Leaves Python's error as it is where it fails.
-  bool run() noexcept override {
-    if (is_closed_) {
-      PyErr_SetString(PyExc_RuntimeError, "engine: expected an open one, got a closed one");
-      return false;
-    }
-    PyObject* const done = selfheal::python::call_no_args(invoke_.ptr());
-    Py_XDECREF(done);
-    return done != nullptr;
-  }
+  bool run() noexcept override { return invoke(); }
 
   // Runs no more. The interpreter, whose memory the tensors are, goes with the last that has this.
   void close() noexcept { is_closed_ = true; }
@@ -77,7 +69,7 @@ class InterpreterCall : public TensorEngine {
     for (std::size_t i = 0; i < inputs_.size(); ++i) {
       inputs_[i].port.copy_in(inputs_[i].data, py::object(arrays[i]));
     }
-    if (!run()) throw py::error_already_set();
+    if (!invoke()) throw py::error_already_set();
     py::list results(outputs_.size());
     for (std::size_t i = 0; i < outputs_.size(); ++i) {
       PyList_SET_ITEM(results.ptr(), static_cast<py::ssize_t>(i),
@@ -87,6 +79,16 @@ class InterpreterCall : public TensorEngine {
   }
 
  private:
+  bool invoke() const noexcept {
+    if (is_closed_) {
+      PyErr_SetString(PyExc_RuntimeError, "engine: expected an open one, got a closed one");
+      return false;
+    }
+    PyObject* const done = selfheal::python::call_no_args(invoke_.ptr());
+    Py_XDECREF(done);
+    return done != nullptr;
+  }
+
   py::object invoke_;
   bool is_closed_ = false;
   std::vector<FixedPort> inputs_;
