@@ -175,7 +175,7 @@ def bytes_a_day(subject: Subject, seconds: int) -> Iterator[Row]:
             model.predict(batch)
             left -= len(batch)
         clock.now += step
-        store.gather()
+        store.do_each_minute()
         store._write_what_is_due()  # noqa: SLF001
     _write_back(store)
     after = _written()
@@ -220,7 +220,7 @@ class Latencies:
 
 def _a_minute(store: Store) -> None:
     """Do what the store's thread does once a minute."""
-    store.gather()
+    store.do_each_minute()
     store._write_what_is_due()  # noqa: SLF001
 
 

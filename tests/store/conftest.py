@@ -5,9 +5,13 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.store.serving import KEY, Open
 from tests.support import in_memory
+
+import selfheal_edge as she
 
 
 @pytest.fixture
@@ -19,3 +23,18 @@ def tmp_path() -> Iterator[Path]:
     """
     with tempfile.TemporaryDirectory(prefix="selfheal-store-", dir=in_memory()) as folder:
         yield Path(folder)
+
+
+@pytest.fixture
+def open_model(tmp_path: Path) -> Iterator[Open]:
+    """Open models with the store and the key of the test; close what the test has left open."""
+    models: list[she.SelfHealingModel] = []
+
+    def open_one(model: Any, baseline: she.Baseline, **how: Any) -> she.SelfHealingModel:
+        how = {"store": tmp_path / "store", "key": KEY, **how}
+        models.append(she.SelfHealingModel(model, baseline, **how))
+        return models[-1]
+
+    yield open_one
+    for model in models:
+        model.close()

@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from tests.store.serving import KEY
 from tests.support import IMPORT_PATH, ROOT, in_memory
 
 import selfheal_edge as she
@@ -35,7 +36,6 @@ from selfheal_edge.hashing import sha256
 from selfheal_edge.model import parts_of
 from selfheal_edge.store.database import Database
 
-KEY = b"a key of the test"
 POLICY = she.Policy(store_bytes=1 << 20)
 CONTENTS = (0, 1, 2, 3)
 """0 is golden; the others are weights with so many bytes set to this number."""
@@ -96,7 +96,7 @@ def serve(path: str, baseline: she.Baseline, seed: int, say: Callable[..., None]
             say("answered", model.weights.active, answers_of(model))
         else:
             predictions = model.health.predictions
-            store.gather()
+            store.do_each_minute()
             store.commit()
             state = model.health.store
             assert state is not None

@@ -13,6 +13,7 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import selfheal_edge as she
@@ -24,6 +25,7 @@ from selfheal_edge.store.database import Database
 from selfheal_edge.store.journal import Event, EventKind
 
 KEY = b"a key of the test"
+Open = Callable[..., she.SelfHealingModel]
 INPUTS = load_digits().heldout_inputs
 STEP = 40  # predictions between two things that are told
 

@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.store.serving import KEY, Open
 from tests.support import IMPORT_PATH, Array, answers, internals, same
 
 import selfheal_edge as she
@@ -23,11 +24,8 @@ from selfheal_edge.store.database import Database
 from selfheal_edge.store.inbox import Inbox
 from selfheal_edge.store.journal import EventKind
 
-KEY = b"a key of the test"
 DIGITS = load_digits()
 X: Array = DIGITS.heldout_inputs[:20, np.newaxis]
-
-Open = Callable[..., she.SelfHealingModel]
 
 
 @pytest.fixture(scope="module", params=["builtin", "auto"])
@@ -41,17 +39,8 @@ def baseline(kernels: Any) -> she.Baseline:
 
 
 @pytest.fixture
-def opened(baseline: she.Baseline, kernels: Any, tmp_path: Path) -> Iterator[Open]:
-    models: list[she.SelfHealingModel] = []
-
-    def open_model(**how: Any) -> she.SelfHealingModel:
-        how = {"store": tmp_path / "store", "key": KEY, "kernels": kernels, **how}
-        models.append(she.SelfHealingModel(digits_model_path(), baseline, **how))
-        return models[-1]
-
-    yield open_model
-    for model in models:
-        model.close()
+def opened(open_model: Open, baseline: she.Baseline, kernels: Any) -> Open:
+    return partial(open_model, digits_model_path(), baseline, kernels=kernels)
 
 
 def repairs_of(model: she.SelfHealingModel) -> RepairExecutor:

@@ -8,28 +8,26 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tests.store.serving import hurry
-from tests.support import IMPORT_PATH, ROOT, Array, answers, internals, same
+from tests.store.serving import KEY, Open, hurry
+from tests.support import IMPORT_PATH, ROOT, Array, answers, infer_one, internals, same
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path, load_digits
 from selfheal_edge.errors import StoreError
 from selfheal_edge.model import parts_of
 from selfheal_edge.store import store as store_module
-from selfheal_edge.store.database import Database
+from selfheal_edge.store.database import Changes, Database
 from selfheal_edge.store.journal import Event
+from selfheal_edge.store.store import Store
 
-KEY = b"a key of the test"
 DIGITS = load_digits()
 X: Array = DIGITS.heldout_inputs[:20, np.newaxis]
-
-Open = Callable[..., she.SelfHealingModel]
 
 
 @pytest.fixture(scope="module")
@@ -38,21 +36,11 @@ def baseline() -> she.Baseline:
 
 
 @pytest.fixture
-def opened(baseline: she.Baseline, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
+def opened(open_model: Open, baseline: she.Baseline, monkeypatch: pytest.MonkeyPatch) -> Open:
     for name in ("_BATCH_SECONDS", "_STATE_SECONDS"):
         monkeypatch.setattr(store_module, name, getattr(store_module, name))
     hurry()
-    models: list[she.SelfHealingModel] = []
-
-    def open_model(path: Path, **how: Any) -> she.SelfHealingModel:
-        models.append(
-            she.SelfHealingModel(digits_model_path(), baseline, store=path, key=KEY, **how)
-        )
-        return models[-1]
-
-    yield open_model
-    for model in models:
-        model.close()
+    return lambda path, **how: open_model(digits_model_path(), baseline, store=path, **how)
 
 
 def wait_until(fact: Callable[[], bool]) -> None:
@@ -173,8 +161,9 @@ give_room()
 wait_until(lambda: model.health.store.status == "ok")
 model.close()
 assert model.health.store.lost == 0
-from selfheal_edge.store.database import Database
+from selfheal_edge.store.database import Changes, Database
 from selfheal_edge.store.journal import Event
+from selfheal_edge.store.store import Store
 with Database.read_copy(path, b"a key of the test") as database:
     database.verify()
     kept = [Event.from_record(r.seq, r.hash, r.body) for r in database.records()]
@@ -241,3 +230,25 @@ def test_a_full_file_system(tmp_path: Path, baseline: she.Baseline) -> None:
         assert run(code, *paths).split()[0] == "full"
     finally:
         subprocess.run(["umount", "-l", str(card)], check=False)
+
+
+def test_a_medium_that_is_slower_than_the_start(
+    tmp_path: Path, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ids are reserved while the model closes already: its end is a clean one all the same."""
+    opened(tmp_path / "store").close()
+    commit = Store.commit
+
+    def commit_late(store: Store, changes: Changes | None = None) -> None:
+        wait_until(lambda: store.is_closing)
+        commit(store, changes)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "commit", commit_late)
+        model = opened(tmp_path / "store")
+        given = infer_one(model, X[0]).id
+        model.close()
+    again = opened(tmp_path / "store")
+    (begun,) = (event for event in again.events if event.kind == "opened")
+    assert begun.evidence == ()
+    assert infer_one(again, X[0]).id != given

@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.store import power
-from tests.store.kill_loop import KEY, adopt
+from tests.store.kill_loop import adopt
+from tests.store.serving import KEY
 from tests.store.test_power import recorder  # noqa: F401 — a fixture
 from tests.support import IMPORT_PATH, ROOT
 
@@ -221,7 +222,7 @@ import numpy as np
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path, load_digits
 from selfheal_edge.store import store as store_module
-from tests.store.kill_loop import KEY
+from tests.store.serving import KEY
 store_module._BATCH_SECONDS = 0.02
 store_module._LONGEST_PAUSE = 0.1
 baseline = she.Baseline.load(sys.argv[2])

@@ -7,12 +7,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.store.serving import KEY, Open
 from tests.support import IMPORT_PATH, infer_one
 
 import selfheal_edge as she
@@ -22,11 +23,8 @@ from selfheal_edge.model import parts_of
 from selfheal_edge.store.database import SCHEMA_VERSION, Changes, Database, Row
 from selfheal_edge.store.journal import Event, EventKind
 
-KEY = b"a key of the test"
 DIGITS = load_digits()
 INPUTS = DIGITS.heldout_inputs
-
-Open = Callable[..., she.SelfHealingModel]
 
 
 @pytest.fixture(scope="module")
@@ -35,18 +33,8 @@ def baseline() -> she.Baseline:
 
 
 @pytest.fixture
-def opened(baseline: she.Baseline, tmp_path: Path) -> Iterator[Open]:
-    """Open the digits' model with the store of the test; close what the test has left open."""
-    models: list[she.SelfHealingModel] = []
-
-    def open_model(**how: Any) -> she.SelfHealingModel:
-        how = {"store": tmp_path / "store", "key": KEY, **how}
-        models.append(she.SelfHealingModel(digits_model_path(), baseline, **how))
-        return models[-1]
-
-    yield open_model
-    for model in models:
-        model.close()
+def opened(open_model: Open, baseline: she.Baseline) -> Open:
+    return partial(open_model, digits_model_path(), baseline)
 
 
 def monitor_state(model: she.SelfHealingModel) -> bytes:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.store import power
+from tests.store.serving import KEY
 from tests.store.test_power import recorder  # noqa: F401 — a fixture
 from tests.support import IMPORT_PATH
 
@@ -21,8 +22,6 @@ from selfheal_edge.store.generations import StoredGenerations
 from selfheal_edge.store.inbox import Inbox
 from selfheal_edge.store.keys import device_key, read_key
 from selfheal_edge.store.store import Store
-
-KEY = b"a key of the test"
 
 
 class FakeClock:
@@ -65,7 +64,8 @@ def test_the_thread_writes_what_waits(tmp_path: Path) -> None:
 
 def test_states_are_collected_at_close(tmp_path: Path) -> None:
     store = Store(tmp_path / "store", KEY)
-    store.start(lambda: {("state", "monitor"): b"the last"})
+    store.each_minute(lambda: store.put("state", "monitor", b"the last"))
+    store.start()
     store.close()
     again = Store(tmp_path / "store", KEY)
     assert again.get("state", "monitor") == b"the last"

@@ -6,12 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.store.serving import KEY, Open
 from tests.support import IMPORT_PATH, Array, answers, same
 
 import selfheal_edge as she
@@ -23,13 +24,10 @@ from selfheal_edge.store.database import Database
 from selfheal_edge.store.journal import Event, EventKind
 from selfheal_edge.tflite.session import Session
 
-KEY = b"a key of the test"
 DIGITS = load_digits()
 X: Array = DIGITS.heldout_inputs[:20, np.newaxis]
 OLD = Path(digits_model_path()).read_bytes()
 POLICY = she.Policy(trial_predictions=600)
-
-Open = Callable[..., she.SelfHealingModel]
 
 
 @pytest.fixture(scope="module")
@@ -64,17 +62,8 @@ def bad(old: she.Baseline) -> tuple[bytes, she.Baseline]:
 
 
 @pytest.fixture
-def opened(tmp_path: Path) -> Iterator[Open]:
-    models: list[she.SelfHealingModel] = []
-
-    def open_model(data: bytes, baseline: she.Baseline, **how: Any) -> she.SelfHealingModel:
-        how = {"store": tmp_path / "store", "key": KEY, "policy": POLICY, **how}
-        models.append(she.SelfHealingModel(data, baseline, **how))
-        return models[-1]
-
-    yield open_model
-    for model in models:
-        model.close()
+def opened(open_model: Open) -> Open:
+    return partial(open_model, policy=POLICY)
 
 
 def serves(model: she.SelfHealingModel) -> str:

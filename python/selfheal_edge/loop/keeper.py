@@ -235,7 +235,7 @@ class Keeper:
     def end_trial(self, has_held: bool) -> None:
         """Have the file on trial take the old one's place, or forget it; returns at once."""
         self.store.soon(self._confirm if has_held else self.updates.reject)
-        self.store.soon(self.store.gather)
+        self.store.soon(self.store.do_each_minute)
 
     def _confirm(self) -> None:
         """Make the store one of the model that was on trial; its charts are collected anew."""
@@ -391,8 +391,8 @@ class Keeper:
             A method that does what other processes have asked for, given their requests and why
             others were refused; likewise, every few seconds.
         """
-        self.store.beat = partial(self._look_into_inbox, weakref.WeakMethod(serve))
-        self.store.collect = partial(self._collect, weakref.WeakMethod(freeze))
+        self.store.each_time(partial(self._look_into_inbox, weakref.WeakMethod(serve)))
+        self.store.each_minute(partial(self._keep_states, weakref.WeakMethod(freeze)))
 
     def opened(self, journal: Journal, generation: int) -> None:
         """Write to the journal that a start has ended, and how."""
@@ -424,24 +424,21 @@ class Keeper:
             return
         self.store.put(_BASELINE, _SERVES, baseline.to_bytes())
 
-    def _collect(
-        self, method: weakref.WeakMethod[Callable[[bool], Frozen]]
-    ) -> dict[tuple[str, str], bytes | None]:
-        """Return the rows of all states as they are at one moment."""
+    def _keep_states(self, method: weakref.WeakMethod[Callable[[bool], Frozen]]) -> None:
+        """Have the rows of all states written as they are at one moment."""
         is_last = self.store.is_closing
         freeze = method()
         if freeze is None:
-            return {}
+            return
         state, remembered, regimes = freeze(is_last)
         del freeze  # what follows takes a while, and the model need not wait for it
-        rows: dict[tuple[str, str], bytes | None] = {}
+        rows = [Row(_STATE, _LOOP, remembered.to_bytes())]
         if self._monitor_rows is not None and state is not None:
-            for name, row in self._monitor_rows.rows(state(), whole=is_last).items():
-                rows[_STATE, name] = row
-        rows[_STATE, _LOOP] = remembered.to_bytes()
+            kept = self._monitor_rows.rows(state(), whole=is_last)
+            rows += [Row(_STATE, name, row) for name, row in kept.items()]
         if regimes is not None and self.trial is None:
-            rows[_STATE, _REGIMES] = regimes.to_bytes()
-        return rows
+            rows.append(Row(_STATE, _REGIMES, regimes.to_bytes()))
+        self.store.put_all(rows)
 
     def _look_into_inbox(
         self, method: weakref.WeakMethod[Callable[[Sequence[Request], Sequence[str]], None]]
@@ -472,7 +469,8 @@ class Keeper:
             False where the calling thread has a lock of the model, which the store's thread needs:
             that one does it, once it can.
         """
-        self.store.put(*CLOSED, b"1")
+        # After the job that reserves ids, which may still wait for the medium and say the opposite.
+        self.store.soon(partial(self.store.put, *CLOSED, b"1"))
         if wait:
             self.store.close()
         else:

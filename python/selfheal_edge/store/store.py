@@ -15,7 +15,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
@@ -43,7 +43,6 @@ _BUDGET: Final = ("store", "budget")
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _READ_ONLY: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
-Collect = Callable[[], Mapping[tuple[str, str], bytes | None]]
 Job = Callable[[], None]
 
 
@@ -134,12 +133,9 @@ class Store:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._has_begun = False
-        self.collect: Collect | None = None
-        """Returns the rows of states that change with every prediction; called by the writer's
-        thread once a minute, and at the end. What it raises is logged."""
-        self.beat: Job | None = None
-        """Called by it every few seconds, for what other processes have asked for; likewise."""
         self._jobs: deque[Job] = deque()
+        self._each_time: list[Job] = []
+        self._each_minute: list[Job] = []
         self._is_closed = False
         self._rows: dict[tuple[str, str], bytes | None] = {}
         self._records: deque[bytes] = deque()
@@ -377,9 +373,13 @@ class Store:
 
     def put(self, area: str, name: str, value: bytes | None) -> None:
         """Have a row written within a minute; None removes it. Returns at once."""
-        row = Row(area, name, value)
+        self.put_all([Row(area, name, value)])
+
+    def put_all(self, rows: Iterable[Row]) -> None:
+        """Have rows written together, within a minute. Returns at once."""
+        fresh = {(row.area, row.name): row.value for row in rows}
         with self._queue:
-            self._rows[row.area, row.name] = row.value
+            self._rows.update(fresh)
 
     def append(self, body: bytes) -> Link:
         """Have a record written to the journal within seconds. Returns at once, with its place.
@@ -502,13 +502,12 @@ class Store:
 
     # ---------------------------------------------------------------- the writer's thread
 
-    def start(self, collect: Collect | None = None) -> None:
-        """Begin to write in a thread; `collect` as the attribute.
+    def start(self) -> None:
+        """Begin to write in a thread.
 
         Where no thread can be had, what is put waits in memory; each record asks for one again,
         and `close` writes without.
         """
-        self.collect = collect or self.collect
         self._has_begun = True
         atexit.register(self.close)
         self._begin_thread()
@@ -546,22 +545,34 @@ class Store:
         self._jobs.append(job)
         self._wake_thread()
 
+    def each_time(self, job: Job) -> None:
+        """Have something done by the writer's thread every few seconds.
+
+        That is whenever it looks at what waits. What the job raises is logged.
+        """
+        self._each_time.append(job)
+
+    def each_minute(self, job: Job) -> None:
+        """Have something done by it once a minute, and before it lets go; likewise."""
+        self._each_minute.append(job)
+
     def _run(self) -> None:
         pause = _BATCH_SECONDS
-        collect_at = time.monotonic() + _STATE_SECONDS
+        next_minute = time.monotonic() + _STATE_SECONDS
         while not self._stop.is_set():
-            self._wake.wait(min(_BATCH_SECONDS, max(0.0, collect_at - time.monotonic())))
+            self._wake.wait(min(_BATCH_SECONDS, max(0.0, next_minute - time.monotonic())))
             self._wake.clear()
             if self._stop.is_set():
                 break
             self._do_jobs()
-            self._guarded(self.beat)
-            if time.monotonic() >= collect_at:
-                self.gather()
-                collect_at = time.monotonic() + _STATE_SECONDS
+            for job in self._each_time:
+                self._guarded(job)
+            if time.monotonic() >= next_minute:
+                self.do_each_minute()
+                next_minute = time.monotonic() + _STATE_SECONDS
             is_well = self._write_what_is_due()
             pause = _BATCH_SECONDS if is_well else min(2 * pause, _LONGEST_PAUSE)
-            self._stop.wait(pause if not is_well else min(pause, collect_at - time.monotonic()))
+            self._stop.wait(pause if not is_well else min(pause, next_minute - time.monotonic()))
         self._finish()
 
     def _do_jobs(self) -> None:
@@ -569,9 +580,7 @@ class Store:
             self._guarded(self._jobs.popleft())
 
     @staticmethod
-    def _guarded(job: Job | None) -> None:
-        if job is None:
-            return
+    def _guarded(job: Job) -> None:
         try:
             job()
         except (StoreError, IntegrityError) as error:
@@ -579,17 +588,10 @@ class Store:
         except Exception:
             logger().exception("what the store's thread was asked to do has failed")
 
-    def gather(self) -> None:
-        """Collect the states now, to be written with what waits; for the writer's thread."""
-        if self.collect is None:
-            return
-        try:
-            rows = self.collect()
-        except Exception:
-            logger().exception("the states could not be collected for the store")
-            return
-        with self._queue:
-            self._rows.update(rows)
+    def do_each_minute(self) -> None:
+        """Do now what is due once a minute; for the writer's thread."""
+        for job in self._each_minute:
+            self._guarded(job)
 
     def _write_what_is_due(self) -> bool:
         """Write what waits, if the cap allows; return whether the medium is well."""
@@ -641,8 +643,9 @@ class Store:
             return
         atexit.unregister(self.close)
         self._do_jobs()
-        self.gather()
-        self.collect = self.beat = None
+        self.do_each_minute()
+        self._each_time.clear()
+        self._each_minute.clear()
         with self._mutex:
             if self._database is not None or self._records or self._rows:
                 try:
