@@ -83,7 +83,13 @@ NEVER = {
 }
 # A file holds one idea. These are lists, or join the parts of the loop.
 LISTS = {"errors.py", "loop/actions.py", "loop/incidents.py", "tflite/format/records.py"}
-JOINTS = {"model.py", "loop/executor.py", "loop/repair_executor.py", "loop/assembly.py"}
+JOINTS = {
+    "model.py",
+    "loop/executor.py",
+    "loop/repair_executor.py",
+    "loop/assembly.py",
+    "loop/label_desk.py",
+}
 MOST_NAMES = 10
 MOST_PARTS = 7
 FACE = ("SelfHealingModel", "Baseline", "calibrate", "Policy", "Cause", "Event")

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
         Symptoms,
     )
     from selfheal_edge.health import Health, HealthState, Prediction, Predictions
+    from selfheal_edge.learning.feedback import FeedbackReceipt
+    from selfheal_edge.learning.sources import FeedbackSource
     from selfheal_edge.model import SelfHealingModel
     from selfheal_edge.monitoring.baseline import Baseline
     from selfheal_edge.monitoring.drift_detector import DriftDetector
@@ -82,6 +84,8 @@ __all__ = [
     "Evidence",
     "Ewma",
     "Feedback",
+    "FeedbackReceipt",
+    "FeedbackSource",
     "FlipEffort",
     "HddmA",
     "HddmW",
@@ -137,6 +141,8 @@ _LAZY = {
     "EventKind": "store.journal",
     "Evidence": "diagnosis.symptoms",
     "Feedback": "diagnosis.feedback",
+    "FeedbackReceipt": "learning.feedback",
+    "FeedbackSource": "learning.sources",
     "FlipEffort": "tflite.flip_check",
     "Health": "health",
     "HealthState": "health",

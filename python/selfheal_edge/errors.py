@@ -8,6 +8,7 @@ __all__ = [
     "BaselineFormatError",
     "BaselineMismatchError",
     "BudgetExhaustedError",
+    "FeedbackSourceError",
     "ForkedProcessError",
     "IntegrityError",
     "ModelClosedError",
@@ -73,6 +74,10 @@ class ModelClosedError(SelfHealError, RuntimeError):
 
 class BudgetExhaustedError(SelfHealError, RuntimeError):
     """A repair was asked for, and the healing budget does not allow it now."""
+
+
+class FeedbackSourceError(SelfHealError, ValueError):
+    """A source of feedback has another key, or none, or is not known to the model."""
 
 
 class ForkedProcessError(SelfHealError, RuntimeError):

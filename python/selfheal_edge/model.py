@@ -32,8 +32,13 @@ from selfheal_edge.health import (
     Predictions,
 )
 from selfheal_edge.integrity.protected_share import ProtectedShare, measure_protected_share
+from selfheal_edge.learning.feedback import FeedbackReceipt
+from selfheal_edge.learning.pool import TrustedPool
+from selfheal_edge.learning.quarantine import Quarantine
+from selfheal_edge.learning.questions import Question
+from selfheal_edge.learning.sources import FeedbackSource
 from selfheal_edge.loop.assembly import Parts, assemble, estimate_now
-from selfheal_edge.loop.incidents import WeightsRejected
+from selfheal_edge.loop.incidents import FeedbackCame, WeightsRejected
 from selfheal_edge.monitoring.baseline import Baseline
 from selfheal_edge.monitoring.monitor import Monitor, PerformanceMonitor
 from selfheal_edge.monitoring.performance import Performance, not_estimable
@@ -58,6 +63,8 @@ if TYPE_CHECKING:
     from selfheal_edge.store.store import Counter
 
 __all__ = ["SelfHealingModel", "parts_of"]
+
+_MOST_QUESTIONS = 256
 
 
 class SelfHealingModel:
@@ -273,6 +280,7 @@ class SelfHealingModel:
                 clock=clock,
                 first_id=_first_id(seed),
                 keeper=keeper,
+                seed=seed,
             )
         except BaseException:
             self._session.close()
@@ -397,6 +405,129 @@ class SelfHealingModel:
         """
         with self._inference_lock:
             return self._serving.context.latest(self._hot.number)
+
+    def feedback_source(self, name: str, key: KeyArgument = None) -> FeedbackSource:
+        """Make a source of feedback known, and return the capability to speak for it.
+
+        Parameters
+        ----------
+        name
+            1 to 64 printable characters.
+        key
+            As a store's: at least 16 bytes, the path of a file that holds them, ``"env:NAME"``, or
+            a callable. Who has it elsewhere signs labels with a `FeedbackSource` of the same name
+            and key. None: the source is unauthenticated, and shares the smallest quota with all
+            others that are.
+
+        Raises
+        ------
+        FeedbackSourceError
+            When the name is taken under another key, also before a restart, or there are 32.
+        TypeError, ValueError, ModelClosedError, ForkedProcessError
+            For the arguments, after `close`, and in a forked child.
+        """
+        return self._loop.labels.source(name, key)
+
+    def feedback(
+        self,
+        label: Any = None,
+        *,
+        correct: Any = None,
+        id: Any = None,
+        source: FeedbackSource | str | None = None,
+    ) -> FeedbackReceipt | tuple[FeedbackReceipt, ...]:
+        """Say what is right of an answer, or only whether it was.
+
+        Parameters
+        ----------
+        label
+            The class that is right, or a regressor's target in the answer's shape. Or what
+            `FeedbackSource.sign` made elsewhere, one or a list, and nothing else beside it.
+        correct
+            Whether the answer was right; alone it is feedback too.
+        id
+            `Prediction.id`, or that of a `Question`; None for the model's latest prediction, which
+            with several threads may be another's. A list or an array: many, and as many labels.
+        source
+            A capability from `feedback_source`. A bare string, or None, is unauthenticated.
+
+        Returns
+        -------
+        FeedbackReceipt or tuple of FeedbackReceipt
+            What became of it: true where it was taken in. Late, repeated and unknown ids, an
+            exhausted quota and a signature that does not hold are answers and no errors.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For a label out of range, a target that is no number, and anything else that no answer
+            could be meant by. Nothing is done then, of none of many.
+        FeedbackSourceError
+            For a capability that this model did not make.
+        ModelClosedError, ForkedProcessError
+            After `close`, and in a forked child.
+
+        Notes
+        -----
+        An answer can be spoken of as long as it is one of the latest 256, or was asked for
+        (`wanted_labels`). Volunteered labels may train a repair, and decide nothing: labels that
+        the device asked for do.
+        """
+        self._inference_lock.check_process()
+        labels = self._loop.labels
+        with self._inference_lock:
+            recent = labels.recent(self._serving)
+        claims, are_many = labels.read(label, correct, id, source, recent)
+        receipts, records = labels.take(claims, recent)
+        if records:
+            self._tell(FeedbackCame(records))
+        return receipts if are_many else receipts[0]
+
+    def wanted_labels(self, limit: int = 16) -> tuple[Question, ...]:
+        """Return the recent inputs whose labels would decide most, to be shown to a person.
+
+        While a repair is on probation: those on which it and golden part. Else those whose answers
+        had little margin; and always some that are drawn from all, to compare with. Questions that
+        wait for an answer come first, so that asking again returns the same ones.
+
+        Parameters
+        ----------
+        limit
+            At most so many, 1 to 256.
+
+        Returns
+        -------
+        tuple of Question
+            Answers go to `feedback` by `Question.id`. They may come as long as there is room for
+            the question (`Policy.questions_bytes`), hours later and after a restart.
+        """
+        if isinstance(limit, bool) or not isinstance(limit, int):
+            raise TypeError(f"limit: expected an integer, got {type(limit).__name__}")
+        if not 1 <= limit <= _MOST_QUESTIONS:
+            raise ValueError(f"limit: expected 1 to {_MOST_QUESTIONS}, got {limit}")
+        self._inference_lock.check_process()
+        labels = self._loop.labels
+        with self._inference_lock:
+            recent = labels.recent(self._serving)
+        return labels.ask(limit, recent)
+
+    @property
+    def trusted_pool(self) -> TrustedPool:
+        """Labelled samples that a repair may learn from: `list`, `show`."""
+        return self._loop.labels.pool
+
+    @property
+    def quarantine(self) -> Quarantine:
+        """Suspects that nothing is learned from: `list`, `show`, `release`, `confirm`."""
+        return self._loop.labels.quarantine
+
+    def _tell(self, about: FeedbackCame) -> None:
+        """Have the loop hear of something that is no inference."""
+        if self._policy.mode == "background":
+            self._loop.dispatcher.post(about)
+            return
+        with self._maintenance_lock:
+            self._loop.handle(about)
 
     def reset_state(self) -> None:
         """Start the state of a recurrent model anew, as at the beginning of a sequence.
@@ -646,6 +777,7 @@ class SelfHealingModel:
             "signals": self._parts.extractor.memory_bytes,
             "hot path": self._serving.memory_bytes,
             "known answers": self._baseline.known_answers.nbytes,
+            "pool, quarantine and questions": self._loop.labels.memory_bytes,
         }
         if self._parts.spare is not None:
             report["hot spare"] = self._parts.spare.memory_bytes
@@ -663,6 +795,7 @@ class SelfHealingModel:
                 self._journal.add(EventKind.CLOSED, self._loop.predictions)
                 self._inference_lock.close()
                 self._maintenance_lock.close()
+                self._loop.labels.close()
                 self._parts.close()
             self._close_store()
         except (ModelClosedError, ForkedProcessError):

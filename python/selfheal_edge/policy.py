@@ -106,6 +106,14 @@ class Policy:
     keep_inputs
         Seconds that inputs may stay on disk. False: none is ever written there, whatever memory
         keeps for questions and repairs.
+    pool_bytes, quarantine_bytes, questions_bytes
+        *What is learned from people.* Bytes of memory for samples that may be learned from, for
+        suspects, and for questions that wait for an answer; of each at most 256 are held, and none
+        where not one fits. 0: none.
+    source_labels_per_hour
+        Labels that one source with a key may give an hour, and at once.
+    unauthenticated_labels_per_hour
+        Labels that all others may give together.
     trial_predictions, trial_seconds
         Predictions and seconds, whichever comes first, that a new model file over an old one's
         store serves on trial (`SelfHealingModel.update`). It is confirmed if no trouble was named
@@ -150,6 +158,11 @@ class Policy:
     store_bytes: int = 16 << 20
     store_bytes_per_day: int = 20_000_000
     keep_inputs: float | Literal[False] = False
+    pool_bytes: int = 256 << 10
+    quarantine_bytes: int = 128 << 10
+    questions_bytes: int = 128 << 10
+    source_labels_per_hour: int = 512
+    unauthenticated_labels_per_hour: int = 16
     trial_predictions: int | None = 10_000
     trial_seconds: float | None = None
     require_signed: bool = False
@@ -161,6 +174,11 @@ class Policy:
             ("keyed_bytes_per_predict", 0),
             ("parity_blocks", 0),
             ("diagnosis_inferences_per_minute", 0),
+            ("pool_bytes", 0),
+            ("quarantine_bytes", 0),
+            ("questions_bytes", 0),
+            ("source_labels_per_hour", 0),
+            ("unauthenticated_labels_per_hour", 0),
             ("max_events", 1),
             ("max_generations", 1),
             ("rediagnose_after", 1),

@@ -14,6 +14,7 @@ from selfheal_edge import _core
 from selfheal_edge.concurrency.locks import ModelLock
 from selfheal_edge.health import Prediction, Predictions
 from selfheal_edge.inference.context import ContextLog, read_context
+from selfheal_edge.inference.generation_log import GenerationLog
 from selfheal_edge.inference.incident import Incident
 from selfheal_edge.integrity.guarded_image import describe_findings
 from selfheal_edge.integrity.weights import Weights
@@ -140,6 +141,8 @@ class Serving:
         """What `SelfHealingModel.predict` and `infer` try first."""
         self.context = ContextLog()
         """What the latest predictions came with."""
+        self.generations = GenerationLog()
+        """What gave the latest answers."""
         self.on_spare = False
         """Whether the spare serves, which was proven sound."""
         self.guard()
@@ -159,6 +162,11 @@ class Serving:
                 taps=[_tensor(spec) for spec in instance.taps] if tap >= 0 else [],
             )
         self.hot.attach(engine, tap, proven=spare)
+        self.note_generation()
+
+    def note_generation(self) -> None:
+        """Take note of what answers from now on; likewise."""
+        self.generations.note(self.hot.number, self._weights.active)
 
     def exchange(self, instance: Instance) -> None:
         """Serve from the model's new instance, unless the spare serves; likewise."""

@@ -19,6 +19,7 @@ from selfheal_edge.integrity.guarded_image import GuardedImage, GuardOptions, gu
 from selfheal_edge.integrity.weights import Weights
 from selfheal_edge.loop.examiner import Examiner
 from selfheal_edge.loop.executor import LoopExecutor
+from selfheal_edge.loop.label_desk import LabelDesk
 from selfheal_edge.monitoring.baseline import Baseline
 from selfheal_edge.monitoring.estimate import estimate_performance
 from selfheal_edge.monitoring.monitor import Monitor, PerformanceMonitor
@@ -86,6 +87,7 @@ def assemble(
     clock: Callable[[], float] | None,
     first_id: int,
     keeper: Keeper | None = None,
+    seed: int | None = None,
 ) -> Parts:
     """Make the parts of one model and join them.
 
@@ -101,6 +103,8 @@ def assemble(
         Of predictions.
     keeper
         What outlives the process, if anything does.
+    seed
+        Of which labels are asked for, for tests.
     """
     extractor = _extractor(session, baseline)
 
@@ -124,6 +128,15 @@ def assemble(
             monitor = keeper.monitor(baseline, monitor)
             first_id = keeper.first_id()
         monitor = PerformanceMonitor(baseline) if monitor is None else monitor
+        labels = LabelDesk(
+            session=session,
+            baseline=baseline,
+            extractor=extractor,
+            policy=policy,
+            clock=time.monotonic if clock is None else clock,
+            first_id=first_id,
+            seed=seed,
+        )
         loop = LoopExecutor(
             session=session,
             weights=weights,
@@ -150,6 +163,7 @@ def assemble(
                 at_once=core_heals_at_once(policy, kit),
                 first_id=first_id,
             ),
+            labels=labels,
             examiner=Examiner(
                 session=session,
                 baseline=baseline,

@@ -90,6 +90,8 @@ def decide(state: LoopState, incident: AnyIncident) -> Decision:  # noqa: PLR091
             return _accepted(state)
         case heard.MarkedUntrusted():
             return replace(state, trust=replace(state.trust, is_marked=True)), ()
+        case heard.FeedbackCame():
+            return state, ()
         case heard.WeightsRejected():
             return _weights_rejected(state, incident)
         # From our own actions.

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 from selfheal_edge.concurrency.locks import ModelLock
 from selfheal_edge.errors import ModelClosedError
 from selfheal_edge.inference.incident import Incident
-from selfheal_edge.loop.incidents import AnyIncident, Looked, Posted
+from selfheal_edge.loop.incidents import AnyIncident, FeedbackCame, Looked, Posted
 from selfheal_edge.loop.state import LoopState
 
 __all__ = ["Dispatcher", "dispatcher_for"]
@@ -44,6 +44,10 @@ class Dispatcher(Protocol):
         """Handle an incident; called under the inference lock."""
         ...
 
+    def post(self, about: FeedbackCame) -> None:
+        """Have something handled that is no inference's; returns at once where a worker does it."""
+        ...
+
     def wait(self, seconds: float | None) -> bool:
         """Wait until all is done; return whether that is so."""
         ...
@@ -59,6 +63,9 @@ class _Inline:
     def __init__(self, handler: Handler) -> None:
         self.handle = handler.handle
 
+    def post(self, about: FeedbackCame) -> None:
+        self.handle(about)
+
     def wait(self, seconds: float | None) -> bool:  # noqa: ARG002 — there is nothing to wait for
         return True
 
@@ -66,8 +73,14 @@ class _Inline:
         pass
 
 
-def _merge(waiting: Incident, posted: Incident) -> Incident | None:
+def _merge(
+    waiting: Incident | FeedbackCame, posted: Incident | FeedbackCame
+) -> Incident | FeedbackCame | None:
     """Merge two incidents of a kind; what that drops, the full check finds again."""
+    if isinstance(waiting, FeedbackCame) and isinstance(posted, FeedbackCame):
+        return FeedbackCame(waiting.records + posted.records)  # quotas bound them
+    if isinstance(waiting, FeedbackCame) or isinstance(posted, FeedbackCame):
+        return None
     same_kind = bool(waiting.damage) == bool(posted.damage) and (
         (waiting.error is None) == (posted.error is None)
     )
@@ -96,7 +109,12 @@ class _Background:
         # Threads and queues are for those who ask for a worker.
         from selfheal_edge.concurrency.worker import Worker  # noqa: PLC0415
 
-        self._worker: Worker[Incident] = Worker(self._work, _merge, "selfheal-edge healing")
+        self._worker: Worker[Incident | FeedbackCame] = Worker(
+            self._work, _merge, "selfheal-edge healing"
+        )
+
+    def post(self, about: FeedbackCame) -> None:
+        self._worker.post(about)
 
     def handle(self, incident: Incident) -> None:
         self._handler.note(Posted(incident))
@@ -105,7 +123,7 @@ class _Background:
         if incident.error is not None:
             raise incident.error
 
-    def _work(self, incident: Incident) -> None:
+    def _work(self, incident: Incident | FeedbackCame) -> None:
         try:
             suspicions = self._handler.state.trust.suspicions
             try:
@@ -116,7 +134,9 @@ class _Background:
             finally:
                 self._handler.note(Looked(suspicions))
         except Exception as error:
-            is_told = error is incident.error  # its caller has got it
+            is_told = (
+                isinstance(incident, Incident) and error is incident.error
+            )  # its caller has got it
             if not is_told and not isinstance(error, ModelClosedError):
                 raise
         finally:

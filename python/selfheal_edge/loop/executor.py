@@ -25,6 +25,7 @@ from selfheal_edge.loop.decision import decide, is_trusted, wake_at
 from selfheal_edge.loop.dispatcher import Dispatcher, dispatcher_for
 from selfheal_edge.loop.examiner import Examiner
 from selfheal_edge.loop.incidents import AnyIncident
+from selfheal_edge.loop.label_desk import LabelDesk
 from selfheal_edge.loop.remembered import Frozen, Remembered
 from selfheal_edge.loop.repair_executor import RepairExecutor
 from selfheal_edge.loop.state import LoopState, Moment
@@ -89,6 +90,8 @@ class LoopExecutor:
         Collects what a diagnosis is made from.
     performance
         Estimates how well the model does; called without a lock.
+    labels
+        Takes feedback in.
     """
 
     def __init__(
@@ -111,6 +114,7 @@ class LoopExecutor:
         end_trial: Callable[[bool], None] = lambda _has_held: None,
         examiner: Examiner,
         performance: Callable[[], Performance | None] = lambda: None,
+        labels: LabelDesk,
     ) -> None:
         self._session = session
         self._weights = weights
@@ -124,6 +128,8 @@ class LoopExecutor:
         self.examiner = examiner
         """Collects what a diagnosis is made from."""
         self._performance = performance
+        self.labels = labels
+        """Takes feedback in, and asks for labels."""
         self._state = LoopState.first(policy, has_spare=spare is not None)
         self._second = 0.0
         self._is_busy = False
@@ -370,7 +376,8 @@ class LoopExecutor:
     def _examined(self, symptoms: Symptoms) -> Symptoms:
         with self._inference_lock:
             context = self.serving.context.latest(self.serving.hot.number)
-        return self.examiner.examine(replace(symptoms, context=context))
+        told = self.labels.told
+        return self.examiner.examine(replace(symptoms, context=context, feedback=told))
 
     def _mark_untrusted(self) -> None:
         self.note(heard.MarkedUntrusted())

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 from selfheal_edge.diagnosis.symptoms import Diagnosis
 from selfheal_edge.inference.incident import Incident
 from selfheal_edge.integrity.weights import CorruptBlock
+from selfheal_edge.learning.feedback import FeedbackRecord
 from selfheal_edge.loop.remembered import Remembered
 from selfheal_edge.loop.state import Why
 from selfheal_edge.monitoring.monitor import Alarm
@@ -21,6 +22,7 @@ __all__ = [
     "DamageFound",
     "Ended",
     "FailedOver",
+    "FeedbackCame",
     "FoundHarmless",
     "GoldenRenewed",
     "Interrupted",
@@ -104,6 +106,13 @@ class WeightsRejected:
     digest: str
     """SHA-256 of the file with these weights."""
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackCame:
+    """People or other systems have spoken of answers; what they said was taken in."""
+
+    records: tuple[FeedbackRecord, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +256,7 @@ AnyIncident: TypeAlias = (
     | DamageFound
     | RolledBack
     | MarkedUntrusted
+    | FeedbackCame
     | WeightsChecked
     | WeightsRejected
     | KnownAnswersAsked

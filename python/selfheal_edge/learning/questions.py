@@ -1,0 +1,362 @@
+"""Inputs whose label the device asks for, before anybody knows the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from selfheal_edge.learning.samples import Sample, SampleShape, SampleTable, digest_of
+from selfheal_edge.tflite.runtimes.protocol import Array
+
+__all__ = ["Askable", "AskedLabel", "Parting", "PartingMaker", "Question", "Questions"]
+
+_STRATA: Final = ("parting", "small margin", "any")
+_NONE: Final = -1
+_PARTING_SHARE: Final = 7 / 8
+"""Of the questions, of inputs on which golden and the candidate part; the rest is drawn from the
+others, or nothing would tell that they do part there alone."""
+_MARGIN_SHARE: Final = 3 / 4
+_SMALL: Final = 1 / 4
+"""Of the inputs, those whose margins are smallest."""
+
+Classes = npt.NDArray[np.int64]
+
+
+class Parting(NamedTuple):
+    """What two states of the model answer on the same inputs, of n inputs."""
+
+    golden: Classes
+    """Shape (n,)."""
+    candidate: Classes
+    """Shape (n,)."""
+    generation: int
+    """The candidate's."""
+
+
+PartingMaker: TypeAlias = Callable[[Array], "Parting | None"]
+"""Asks both states about raw inputs, shape (n, \\*input's without a leading 1), oldest first; None
+where there is no candidate."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskedLabel:
+    """How a question was drawn: what makes an answer to it count in a trial."""
+
+    stratum: str
+    """``"parting"``, ``"small margin"`` or ``"any"``."""
+    probability: float
+    """With which this input was drawn among all that could have been asked for then."""
+    golden: int | None
+    """What golden answers; None where the question was not asked for a candidate."""
+    candidate: int | None
+    """What the candidate answers; likewise."""
+    generation: int | None
+    """The candidate's; likewise."""
+    answers_before: int = 0
+    """How many answers to this very question came before this one."""
+
+    @property
+    def is_decisive(self) -> bool:
+        """Whether golden and the candidate part."""
+        return self.golden is not None and self.golden != self.candidate
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Question:
+    """An input whose label the device would like to know."""
+
+    id: int
+    """`Prediction.id`: what the answer is for."""
+    input: Array | tuple[Array, ...] | None
+    """A copy of the raw input, without a leading 1; all of them of a model with several. None where
+    a restart left nothing of it (`Policy.keep_inputs`)."""
+    answers: tuple[int, ...]
+    """The classes in question, the likeliest first; empty for a model without classes."""
+    reason: str
+    """Why the label of this one is worth a question."""
+    asked: AskedLabel = field(repr=False, kw_only=True)
+
+
+class Askable(NamedTuple):
+    """Inputs that could be asked for, of n predictions, oldest first."""
+
+    ids: npt.NDArray[np.int64]
+    inputs: tuple[Array, ...]
+    """One an input of the model, each with n rows."""
+    probabilities: npt.NDArray[np.float32] | None
+    """Of the classes: shape (n, classes); None for models without classes."""
+    embeddings: npt.NDArray[np.float32] | None
+    predicted: Classes
+    generations: npt.NDArray[np.int64]
+
+
+class Questions:
+    """Outstanding questions, with copies of their inputs, in fixed memory.
+
+    Parameters
+    ----------
+    shape
+        What samples look like.
+    budget_bytes
+        For all of them: 256 at most, and none where not one fits.
+    clock
+        Monotonic seconds.
+    rng
+        Draws.
+    guard
+        Makes the context in which no other thread changes it.
+
+    Notes
+    -----
+    Questions are drawn at random, and the chance of each is known: of the inputs of a stratum every
+    one has the same (simple random sampling), so that what answers say of a stratum, weighted with
+    one over the chance, says it of all recent inputs. An input is asked for once, and the same
+    input twice only where both were recent before the first was asked for.
+    """
+
+    def __init__(
+        self,
+        shape: SampleShape,
+        budget_bytes: int,
+        *,
+        clock: Callable[[], float],
+        rng: Callable[[], np.random.Generator],
+        guard: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        columns = [
+            ("stratum", "<i2"),
+            ("answered", "<i4"),
+            ("probability", "<f8"),
+            ("golden", "<i8"),
+            ("candidate", "<i8"),
+            ("about", "<i8"),
+            ("second_class", "<i8"),
+        ]
+        self.table = SampleTable(shape, budget_bytes, columns)
+        self._clock = clock
+        self._rng = rng
+        self._guard = guard
+        self.parting: PartingMaker | None = None
+        """Where golden and a candidate part, while there is a candidate."""
+        self.wanted = ""
+        """What the diagnosis hangs on; empty where it does not."""
+        self.asked = 0
+        """Questions so far."""
+        self.answered = 0
+        """Questions that got an answer."""
+
+    def __len__(self) -> int:
+        """Return how many wait for an answer."""
+        used = self.table.used
+        return int(np.count_nonzero(self.table.rows["answered"][used] == 0))
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes, whether used or not."""
+        return self.table.memory_bytes
+
+    def about(self, generation: int | None) -> int:
+        """Return how many questions that were asked for a candidate wait."""
+        with self._guard():
+            return len(self._waiting(_NONE if generation is None else generation))
+
+    def _waiting(self, about: int) -> list[int]:
+        rows = self.table.rows
+        return [
+            int(row)
+            for row in self.table.used
+            if rows["answered"][row] == 0 and rows["about"][row] == about
+        ]
+
+    def ask(self, limit: int, found: Askable, taken: Collection[int] = ()) -> tuple[Question, ...]:
+        """Return at most `limit` questions: those that wait, and new ones.
+
+        Parameters
+        ----------
+        limit
+            1 or more.
+        found
+            What could be asked for.
+        taken
+            Predictions that are not to be asked for: their label is known, or they are suspect.
+        """
+        with self._guard():
+            maker = self.parting
+        # Without the lock: it asks the model.
+        parting = None if maker is None or not len(found.ids) else maker(found.inputs[0])
+        with self._guard():
+            about = _NONE if parting is None else parting.generation
+            chosen = self._waiting(about)[:limit]
+            if len(chosen) < limit:
+                self._draw(limit - len(chosen), found, parting, taken)
+                chosen = self._waiting(about)[:limit]
+            return tuple(self.get(row) for row in chosen)
+
+    def _draw(
+        self, limit: int, found: Askable, parting: Parting | None, taken: Collection[int]
+    ) -> None:
+        if not self.table.capacity:
+            return
+        held = {row.tobytes() for row in self.table.rows["digest"][self.table.used]}
+        eligible, digests = [], {}
+        for n, id in enumerate(found.ids.tolist()):
+            if id in taken or self.table.find(id) is not None:
+                continue
+            data = b"".join(np.ascontiguousarray(part[n]).tobytes() for part in found.inputs)
+            digest = digest_of(data)
+            if digest not in held:
+                eligible.append(n)
+                digests[n] = digest
+        if not eligible:
+            return
+        order = np.array(eligible)
+        limit = min(limit, self.table.capacity)
+        first, share, name = self._first_stratum(order, found, parting)
+        rest = np.setdiff1d(order, first, assume_unique=True)
+        wanted = min(len(first), max(1, round(share * limit)))
+        others = min(len(rest), limit - wanted)
+        wanted = min(len(first), limit - others)  # what the rest is too small for
+        about = _NONE if parting is None else parting.generation
+        for stratum, rows, count in ((name, first, wanted), ("any", rest, others)):
+            if count <= 0:
+                continue
+            for n in sorted(self._rng().choice(rows, count, replace=False).tolist()):
+                classes = _classes_of(found, n)
+                self.table.put(
+                    self._place(),
+                    Sample(
+                        int(found.ids[n]),
+                        tuple(part[n] for part in found.inputs),
+                        self._clock(),
+                        None if found.embeddings is None else found.embeddings[n],
+                        int(found.predicted[n]),
+                        int(found.generations[n]),
+                        digest=digests[n],
+                    ),
+                    stratum=_STRATA.index(stratum),
+                    probability=count / len(rows),
+                    golden=_NONE if parting is None else int(parting.golden[n]),
+                    candidate=_NONE if parting is None else int(parting.candidate[n]),
+                    about=about,
+                    second_class=classes[1] if len(classes) > 1 else _NONE,
+                )
+                self.asked += 1
+
+    def _first_stratum(
+        self, order: npt.NDArray[np.intp], found: Askable, parting: Parting | None
+    ) -> tuple[npt.NDArray[np.intp], float, str]:
+        """Return the inputs that most is to be asked of, what share of the questions, and why."""
+        if parting is not None:
+            parts = np.asarray(parting.golden != parting.candidate)
+            return order[parts[order]], _PARTING_SHARE, "parting"
+        if found.probabilities is None or len(order) < 1 / _SMALL:
+            return order[:0], 0.0, "small margin"
+        top = np.partition(found.probabilities[order], -2, axis=1)[:, -2:]
+        margins = top[:, 1] - top[:, 0]
+        small = np.sort(np.argsort(margins, kind="stable")[: max(1, int(len(order) * _SMALL))])
+        # What the diagnosis hangs on is how often labels contradict, and that needs any inputs.
+        return order[small], 0.5 if self.wanted else _MARGIN_SHARE, "small margin"
+
+    def _place(self) -> int:
+        """Return a row: a free one, the oldest that was answered, or the oldest."""
+        row = self.table.free()
+        if row is not None:
+            return row
+        used = self.table.used
+        answered = used[self.table.rows["answered"][used] > 0]
+        return int(answered[0] if len(answered) else used[0])
+
+    def get(self, row: int) -> Question:
+        """Return the question in a row."""
+        sample, one = self.table.get(row), self.table.rows[row]
+        asked = self.how_asked(row)
+        if asked.is_decisive:
+            assert asked.golden is not None
+            assert asked.candidate is not None
+            answers: tuple[int, ...] = (asked.golden, asked.candidate)
+            reason = "the model and its repair part here"
+        else:
+            second = int(one["second_class"])
+            answers = tuple(c for c in (sample.predicted, second) if c >= 0)
+            reason = {
+                "small margin": "the answer was given with little margin",
+                "parting": "the model and its repair part here",
+                "any": "drawn from all recent inputs, to compare with",
+            }[asked.stratum]
+        if self.wanted and not asked.is_decisive:
+            reason = f"{reason}; the diagnosis wants {self.wanted}"
+        inputs = sample.inputs
+        shown = None if inputs is None else inputs[0] if len(inputs) == 1 else inputs
+        return Question(sample.id, shown, answers, reason, asked=asked)
+
+    def how_asked(self, row: int) -> AskedLabel:
+        """Return how the question in a row was drawn."""
+        one = self.table.rows[row]
+        is_about = int(one["about"]) != _NONE
+        return AskedLabel(
+            _STRATA[int(one["stratum"]) % len(_STRATA)],
+            float(one["probability"]),
+            int(one["golden"]) if is_about else None,
+            int(one["candidate"]) if is_about else None,
+            int(one["about"]) if is_about else None,
+            int(one["answered"]),
+        )
+
+    def answer(self, id: int) -> tuple[Sample, AskedLabel] | None:
+        """Take note that a question was answered; return it, or None where there is none."""
+        row = self.table.find(id)
+        if row is None:
+            return None
+        found = self.table.get(row), self.how_asked(row)
+        if not self.table.rows["answered"][row]:
+            self.answered += 1
+        self.table.rows["answered"][row] += 1
+        return found
+
+    def peek(self, id: int) -> Sample | None:
+        """Return the sample of a question; None where there is none."""
+        row = self.table.find(id)
+        return None if row is None else self.table.get(row)
+
+    def waiting(self) -> tuple[Question, ...]:
+        """Return all questions that wait for an answer, oldest first."""
+        with self._guard():
+            rows = self.table.rows["answered"]
+            return tuple(self.get(int(row)) for row in self.table.used if rows[row] == 0)
+
+    def ask_again(self, sample: Sample) -> None:
+        """Ask for the label of a sample that a person has released: not drawn, so never asked."""
+        if not self.table.capacity or self.table.find(sample.id) is not None:
+            return
+        self.table.put(
+            self._place(),
+            sample,
+            stratum=_STRATA.index("any"),
+            probability=1.0,
+            golden=_NONE,
+            candidate=_NONE,
+            about=_NONE,
+            second_class=_NONE,
+        )
+
+    def forget(self, id: int) -> None:
+        """Withdraw a question: its input is suspect."""
+        row = self.table.find(id)
+        if row is not None:
+            self.table.clear(row)
+
+    def facts(self) -> dict[str, Any]:
+        """Return counts, as plain data."""
+        return {"waiting": len(self), "asked": self.asked, "answered": self.answered}
+
+
+def _classes_of(found: Askable, n: int) -> tuple[int, ...]:
+    if found.probabilities is None or found.predicted[n] < 0:
+        return ()
+    order = np.argsort(-found.probabilities[n], kind="stable")[:2].tolist()
+    return tuple(int(c) for c in order)
