@@ -38,7 +38,7 @@ from selfheal_edge.learning.quarantine import Quarantine
 from selfheal_edge.learning.questions import Question
 from selfheal_edge.learning.sources import FeedbackSource
 from selfheal_edge.loop.assembly import Parts, assemble, estimate_now
-from selfheal_edge.loop.incidents import FeedbackCame, WeightsRejected
+from selfheal_edge.loop.incidents import FeedbackCame, FeedbackDue, WeightsRejected
 from selfheal_edge.monitoring.baseline import Baseline
 from selfheal_edge.monitoring.monitor import Monitor, PerformanceMonitor
 from selfheal_edge.monitoring.performance import Performance, not_estimable
@@ -476,11 +476,13 @@ class SelfHealingModel:
         self._inference_lock.check_process()
         labels = self._loop.labels
         with self._inference_lock:
-            recent = labels.recent(self._serving)
+            recent = labels.recent()
         claims, are_many = labels.read(label, correct, id, source, recent)
-        receipts, records = labels.take(claims, recent)
+        receipts, records = labels.take(claims, recent, self._loop.odd_since())
         if records:
             self._tell(FeedbackCame(records))
+            if labels.is_due():
+                self._tell(FeedbackDue())
         return receipts if are_many else receipts[0]
 
     def wanted_labels(self, limit: int = 16) -> tuple[Question, ...]:
@@ -508,7 +510,7 @@ class SelfHealingModel:
         self._inference_lock.check_process()
         labels = self._loop.labels
         with self._inference_lock:
-            recent = labels.recent(self._serving)
+            recent = labels.recent()
         return labels.ask(limit, recent)
 
     @property
@@ -521,7 +523,7 @@ class SelfHealingModel:
         """Suspects that nothing is learned from: `list`, `show`, `release`, `confirm`."""
         return self._loop.labels.quarantine
 
-    def _tell(self, about: FeedbackCame) -> None:
+    def _tell(self, about: FeedbackCame | FeedbackDue) -> None:
         """Have the loop hear of something that is no inference."""
         if self._policy.mode == "background":
             self._loop.dispatcher.post(about)
@@ -758,7 +760,12 @@ class SelfHealingModel:
             return not_estimable(UNTELLING[cause])
         parts = self._parts
         return estimate_now(
-            parts.session, self._baseline, parts.extractor, parts.monitor, self._inference_lock
+            parts.session,
+            self._baseline,
+            parts.extractor,
+            parts.monitor,
+            self._inference_lock,
+            self._loop.labels,
         )
 
     def _count_protected(self, *, builds: bool = True) -> ProtectedShare:

@@ -174,6 +174,17 @@ def test_bad_input_says_what_is_wrong_and_changes_nothing(
     assert model.feedback(int(digits.heldout_labels[0]), source="somebody")
 
 
+def test_before_the_first_prediction_there_is_nothing_to_speak_of(
+    model: she.SelfHealingModel,
+) -> None:
+    with pytest.raises(ValueError, match="id: expected a prediction before the first feedback"):
+        model.feedback(correct=True)
+    assert tell(model, correct=True, id=12).outcome is Outcome.UNKNOWN
+    assert model.wanted_labels() == ()
+    with pytest.raises(ValueError, match="limit: expected 1 to 256, got 0"):
+        model.wanted_labels(0)
+
+
 def test_a_source_is_a_capability_and_no_name(
     model: she.SelfHealingModel, baseline: she.Baseline, digits: DigitsData
 ) -> None:
@@ -359,3 +370,66 @@ def test_the_loop_hears_of_what_was_taken_in(
         told = parts_of(model).loop.labels.told
         assert len(told) == 40
         assert not any(one.correct for one in told[:30])
+
+
+def named(model: she.SelfHealingModel) -> list[she.Cause | None]:
+    return [event.cause for event in model.events if event.kind == "diagnosis"]
+
+
+def speak(model: she.SelfHealingModel, x: Any, labels: Any, sources: Sequence[Any]) -> None:
+    """Serve inputs; of each four in a row, each source labels one."""
+    for n in range(0, len(x), 32):
+        found = model.infer(x[n : n + 32])
+        assert isinstance(found, she.Predictions)
+        for k, source in enumerate(sources):
+            ids, said = found.ids[k::4], labels[k][n : n + 32][k::4]
+            tell_all(model, said, id=ids, source=source)
+
+
+def test_a_change_of_what_inputs_mean_is_named_from_labels_alone(
+    baseline: she.Baseline, digits: DigitsData
+) -> None:
+    with opened(baseline) as model:
+        sources = [model.feedback_source(f"source {n}", KEY + b"%d" % n) for n in range(4)]
+        x, y = digits.heldout_inputs[:320], digits.heldout_labels[:320].astype(np.int64)
+        speak(model, x[:160], [y[:160]] * 4, sources)
+        assert named(model) == []  # honest labels of an honest model
+        turned = np.where(y < 5, (y + 1) % 5, y)
+        speak(model, x[160:], [turned[160:]] * 4, sources)
+        assert she.Cause.CONCEPT_DRIFT in named(model)
+        assert she.Cause.POISONING not in named(model)
+
+
+def test_one_source_that_lies_is_named_as_poisoning(
+    baseline: she.Baseline, digits: DigitsData
+) -> None:
+    with opened(baseline) as model:
+        sources = [model.feedback_source(f"source {n}", KEY + b"%d" % n) for n in range(4)]
+        x, y = digits.heldout_inputs[:320], digits.heldout_labels[:320].astype(np.int64)
+        speak(model, x, [(y + 3) % 10, y, y, y], sources)
+        assert she.Cause.POISONING in named(model)
+        assert she.Cause.CONCEPT_DRIFT not in named(model)
+
+
+def test_health_counts_labels_that_were_asked_for_and_no_others(
+    baseline: she.Baseline, digits: DigitsData
+) -> None:
+    with opened(baseline) as model:
+        operator = model.feedback_source("operator", KEY)
+        x, y = digits.heldout_inputs[:200], digits.heldout_labels[:200].astype(np.int64)
+        found = model.infer(x)
+        assert isinstance(found, she.Predictions)
+        truth = dict(zip(found.ids.tolist(), y.tolist(), strict=True))
+        tell_all(model, y[:40], id=found.ids[:40], source=operator)
+        assert model.health.performance.labels == 0
+        asked = 0
+        while asked < 48:
+            questions = model.wanted_labels(16)
+            asked += len(questions)
+            for one in questions:
+                row = found.ids.tolist().index(one.id)
+                np.testing.assert_array_equal(one.input, x[row])
+                tell(model, truth[one.id], id=one.id, source=operator)
+        performance = model.health.performance
+        assert 16 <= performance.labels <= 48
+        assert performance.basis == "confidences and feedback"

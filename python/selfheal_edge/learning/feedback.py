@@ -372,15 +372,13 @@ class FeedbackIntake:
     # ---------------------------------------------------------------- at rest
 
     def to_plain(self) -> dict[str, Any]:
-        """Return what no restart may forget, without samples."""
-        with self._guard():
-            return {
-                "sources": self.sources.to_plain(),
-                "answered": [[id, list(names)] for id, names in self._answered.items()],
-                "lowest": self.lowest,
-                "outcomes": {outcome.name: count for outcome, count in self.outcomes.items()},
-                "asked": [self.questions.asked, self.questions.answered],
-            }
+        """Return what no restart may forget, without samples and who has spoken of what."""
+        return {
+            "sources": self.sources.to_plain(),
+            "lowest": self.lowest,
+            "outcomes": {outcome.name: count for outcome, count in self.outcomes.items()},
+            "asked": [self.questions.asked, self.questions.answered],
+        }
 
     def go_on_with(self, fields: Mapping[str, Any]) -> None:
         """Go on with what `to_plain` returned.
@@ -390,16 +388,26 @@ class FeedbackIntake:
         ValueError, LookupError, TypeError
             When it is not that; nothing has changed then.
         """
-        answered = [
-            (int(id), tuple(str(n)[:64] for n in names)) for id, names in fields["answered"]
-        ]
         lowest = None if fields["lowest"] is None else int(fields["lowest"])
         outcomes = {one: int(fields["outcomes"].get(one.name, 0)) for one in Outcome}
         asked, got = (int(n) for n in fields["asked"])
         self.sources.go_on_with(fields["sources"])
-        self._answered = OrderedDict(answered[-_MOST_ANSWERED:])
-        self.lowest, self.outcomes = lowest, outcomes
+        if lowest is not None and self.lowest is not None:
+            self.lowest = min(lowest, self.lowest)
+        self.outcomes = outcomes
         self.questions.asked, self.questions.answered = asked, got
+
+    def answered_to_plain(self) -> dict[str, Any]:
+        """Return who has spoken of which prediction."""
+        names = sorted({name for speakers in self._answered.values() for name in speakers})
+        said = [[id, *(names.index(n) for n in who)] for id, who in self._answered.items()]
+        return {"names": names, "said": said}
+
+    def go_on_with_answered(self, fields: Mapping[str, Any]) -> None:
+        """Go on with what `answered_to_plain` returned; raises as `go_on_with`."""
+        names = [str(name)[:64] for name in fields["names"]]
+        said = [(int(id), tuple(names[n] for n in who)) for id, *who in fields["said"]]
+        self._answered = OrderedDict(said[-_MOST_ANSWERED:])
 
 
 def _labelled(sample: Sample, label: Label | None, source: str, second: float) -> Sample:

@@ -190,6 +190,7 @@ class Quarantine:
                 self.confirmed[self.confirmations % _CONFIRMED] = one["digest"][0]
                 self.confirmations += 1
             one["confirmed"] = True
+            self.table.changes += 1
 
     def add(self, sample: Sample, reason: str, evidence: str, incident: int = 0) -> bool:
         """Keep a suspect; return whether there is room for any.

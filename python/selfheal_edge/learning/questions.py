@@ -20,7 +20,7 @@ _NONE: Final = -1
 _PARTING_SHARE: Final = 7 / 8
 """Of the questions, of inputs on which golden and the candidate part; the rest is drawn from the
 others, or nothing would tell that they do part there alone."""
-_MARGIN_SHARE: Final = 3 / 4
+_MARGIN_SHARE: Final = 1 / 2
 _SMALL: Final = 1 / 4
 """Of the inputs, those whose margins are smallest."""
 
@@ -113,10 +113,11 @@ class Questions:
 
     Notes
     -----
-    Questions are drawn at random, and the chance of each is known: of the inputs of a stratum every
-    one has the same (simple random sampling), so that what answers say of a stratum, weighted with
-    one over the chance, says it of all recent inputs. An input is asked for once, and the same
-    input twice only where both were recent before the first was asked for.
+    Questions are drawn at random, and the chance of each is known: first some of all inputs, each
+    with the same chance, so that their labels alone say how many answers are right; then more of
+    those on which golden and a candidate part, or whose margins are small, again each with the same
+    chance. Weighted with one over its chance, any label counts for all recent inputs. The same
+    input is not asked for twice while its question is kept.
     """
 
     def __init__(
@@ -194,7 +195,10 @@ class Questions:
             chosen = self._waiting(about)[:limit]
             if len(chosen) < limit:
                 self._draw(limit - len(chosen), found, parting, taken)
-                chosen = self._waiting(about)[:limit]
+                chosen = self._waiting(about)
+                rows = self.table.rows["answered"]
+                others = [int(r) for r in self.table.used if not rows[r] and r not in chosen]
+                chosen = [*chosen, *others][:limit]
             return tuple(self.get(row) for row in chosen)
 
     def _draw(
@@ -217,15 +221,25 @@ class Questions:
         order = np.array(eligible)
         limit = min(limit, self.table.capacity)
         first, share, name = self._first_stratum(order, found, parting)
-        rest = np.setdiff1d(order, first, assume_unique=True)
-        wanted = min(len(first), max(1, round(share * limit)))
-        others = min(len(rest), limit - wanted)
-        wanted = min(len(first), limit - others)  # what the rest is too small for
+        # First some of all, so that what they say holds for all; then more of those that decide.
+        others = min(len(order), limit - min(len(first), max(1, round(share * limit))))
+        any_of_all = np.sort(self._rng().choice(order, others, replace=False))
+        left = np.setdiff1d(first, any_of_all, assume_unique=True)
+        wanted = min(len(left), limit - others)
+        of_first = np.sort(self._rng().choice(left, wanted, replace=False))
+        chance = others / len(order)
+        more = wanted / len(left) if len(left) else 0.0
+        is_first = np.isin(order, first)
+        chances = dict(
+            zip(
+                order.tolist(),
+                np.where(is_first, 1 - (1 - chance) * (1 - more), chance).tolist(),
+                strict=True,
+            )
+        )
         about = _NONE if parting is None else parting.generation
-        for stratum, rows, count in ((name, first, wanted), ("any", rest, others)):
-            if count <= 0:
-                continue
-            for n in sorted(self._rng().choice(rows, count, replace=False).tolist()):
+        for stratum, rows in ((name, of_first), ("any", any_of_all)):
+            for n in rows.tolist():
                 classes = _classes_of(found, n)
                 self.table.put(
                     self._place(),
@@ -239,7 +253,7 @@ class Questions:
                         digest=digests[n],
                     ),
                     stratum=_STRATA.index(stratum),
-                    probability=count / len(rows),
+                    probability=chances[n],
                     golden=_NONE if parting is None else int(parting.golden[n]),
                     candidate=_NONE if parting is None else int(parting.candidate[n]),
                     about=about,
@@ -316,6 +330,7 @@ class Questions:
         if not self.table.rows["answered"][row]:
             self.answered += 1
         self.table.rows["answered"][row] += 1
+        self.table.changes += 1
         return found
 
     def peek(self, id: int) -> Sample | None:

@@ -134,6 +134,8 @@ class SampleTable:
         self.rows["id"] = _FREE
         self._names: list[str] = []
         self._seq = 0
+        self.changes = 0
+        """How often it was changed."""
 
     @property
     def capacity(self) -> int:
@@ -173,6 +175,7 @@ class SampleTable:
     def put(self, row: int, sample: Sample, **more: Any) -> None:
         """Write a sample into a row, over what was there."""
         self._seq += 1
+        self.changes += 1
         one = self.rows[row : row + 1]
         one[:] = np.zeros(1, self.rows.dtype)
         one["seq"], one["second"] = self._seq, sample.second
@@ -215,8 +218,14 @@ class SampleTable:
         number = int(self.rows["source"][row])
         return self._names[number] if 0 <= number < len(self._names) else ""
 
+    def oldest_input(self) -> float | None:
+        """Return when the oldest input was taken in; None where there is none."""
+        seconds = self.rows["second"][(self.rows["id"] != _FREE) & self.rows["has_input"]]
+        return float(seconds.min()) if len(seconds) else None
+
     def clear(self, row: int) -> None:
         """Forget a row: nothing of its sample stays in memory."""
+        self.changes += 1
         self.rows[row : row + 1] = np.zeros(1, self.rows.dtype)
         self.rows["id"][row] = _FREE
 
@@ -235,27 +244,36 @@ class SampleTable:
 
     # ---------------------------------------------------------------- at rest
 
-    def to_bytes(self, now: float, *, oldest: float = np.inf) -> bytes:
+    def to_bytes(self, now: float, wall: float, *, oldest: float = np.inf) -> bytes:
         """Return the rows in use, for a store.
 
         Parameters
         ----------
-        now
-            Second of the model's clock: what is kept is how old samples are.
+        now, wall
+            Second of the model's clock, and since 1970: what is kept is how old samples are, and
+            when that was.
         oldest
             Inputs and embeddings of samples of up to that many seconds are in it; 0: none.
         """
         rows = self.rows[self.used].copy()
-        rows["second"] = now - rows["second"]
-        hidden = rows["second"] > oldest if oldest else np.ones(len(rows), bool)
-        for name in ("input", "embedding", "has_input", "has_embedding", "digest"):
-            rows[name][hidden] = 0
-        head = json.dumps({"names": self._names, "columns": _columns(rows.dtype)}).encode()
+        rows["second"] = np.maximum(now - rows["second"], 0.0)
+        _hide_inputs(rows, oldest)
+        told = {"names": self._names, "columns": _columns(rows.dtype), "wall": wall}
+        head = json.dumps(told).encode()
         body = zlib.compress(rows.tobytes(), 1)
         return _MAGIC + struct.pack("<III", len(head), len(rows), len(body)) + head + body
 
-    def go_on_with(self, blob: bytes, now: float) -> None:
+    def go_on_with(self, blob: bytes, now: float, wall: float, *, oldest: float = np.inf) -> None:
         """Take over rows that `to_bytes` returned, the latest that there is room for.
+
+        Parameters
+        ----------
+        blob
+            What it returned.
+        now, wall
+            As then: samples are older by what has passed since, if that can be told.
+        oldest
+            Likewise.
 
         Raises
         ------
@@ -282,15 +300,28 @@ class SampleTable:
                 raise ValueError("other rows")
             if (rows["id"] < 0).any() or not np.isfinite(rows["weight"]).all():
                 raise ValueError("rows that no table has")
+            since = max(0.0, wall - float(head["wall"]))
+            if not np.isfinite(since):
+                raise ValueError("another time")
         except (ValueError, LookupError, TypeError, zlib.error, struct.error) as error:
             raise IntegrityError(f"samples: expected rows of this model, got {error}") from None
         rows = rows[max(0, count - self.capacity) :].copy()
-        rows["second"] = now - np.maximum(rows["second"], 0.0)
+        rows["second"] = np.maximum(rows["second"], 0.0) + since
+        _hide_inputs(rows, oldest)
+        rows["second"] = now - rows["second"]
         rows["seq"] = np.arange(1, len(rows) + 1)
         self.rows[:] = np.zeros(1, self.rows.dtype)
         self.rows["id"] = _FREE
         self.rows[: len(rows)] = rows
         self._names, self._seq = names, len(rows)
+        self.changes += 1
+
+
+def _hide_inputs(rows: Rows, oldest: float) -> None:
+    """Wipe inputs, and what tells them, of rows older than that; `second` is their age."""
+    hidden = rows["second"] > oldest if oldest else np.ones(len(rows), bool)
+    for name in ("input", "embedding", "has_input", "has_embedding", "digest"):
+        rows[name][hidden] = 0
 
 
 def _columns(kind: np.dtype[Any]) -> list[str]:

@@ -17,6 +17,7 @@ from selfheal_edge.store.journal import EventKind
 __all__ = [
     "Action",
     "AnswerAgain",
+    "AskFeedback",
     "AskKnownAnswers",
     "CheckWeights",
     "EndTrial",
@@ -47,6 +48,11 @@ class AskKnownAnswers:
     """Ask the running instance the known answers → `KnownAnswersAsked`."""
 
     why: Why
+
+
+@dataclass(frozen=True, slots=True)
+class AskFeedback:
+    """Ask the diagnoser whether labels that came say something → `FeedbackNamed`, if they do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +164,7 @@ class Proceed:
 Action: TypeAlias = (
     CheckWeights
     | AskKnownAnswers
+    | AskFeedback
     | NameCause
     | TryStrategy
     | FailOver

@@ -19,6 +19,7 @@ from selfheal_edge.integrity.guarded_image import GuardedImage, GuardOptions, gu
 from selfheal_edge.integrity.weights import Weights
 from selfheal_edge.loop.examiner import Examiner
 from selfheal_edge.loop.executor import LoopExecutor
+from selfheal_edge.loop.kept_labels import KeptLabels
 from selfheal_edge.loop.label_desk import LabelDesk
 from selfheal_edge.monitoring.baseline import Baseline
 from selfheal_edge.monitoring.estimate import estimate_performance
@@ -137,6 +138,8 @@ def assemble(
             first_id=first_id,
             seed=seed,
         )
+        if keeper is not None:
+            keeper.recall_labels(KeptLabels(labels, policy))
         loop = LoopExecutor(
             session=session,
             weights=weights,
@@ -175,7 +178,7 @@ def assemble(
             ),
             kept=None if keeper is None else keeper.generations,
             performance=partial(
-                estimate_now, session, baseline, extractor, monitor, inference_lock
+                estimate_now, session, baseline, extractor, monitor, inference_lock, labels
             ),
             end_trial=(lambda _has_held: None) if keeper is None else keeper.end_trial,
         )
@@ -190,14 +193,19 @@ def estimate_now(
     extractor: SignalExtractor,
     monitor: Monitor,
     lock: ModelLock,
+    labels: LabelDesk,
 ) -> Performance:
-    """Estimate how well a model does; predictions wait for copies of what is kept alone."""
+    """Estimate how well a model does; predictions wait for copies of what is kept alone.
+
+    With the labels that were asked for, drawn from all, of the latest inferences.
+    """
     with lock.lock():
         recent = extractor.recent()
         scores = dict(zip(monitor.names, monitor.window.T, strict=False))
     instance = session.instance
     tap = instance.taps[0] if instance.taps else None
-    return estimate_performance(baseline, recent, scores, instance.outputs, tap)
+    told = labels.labelled(len(recent))
+    return estimate_performance(baseline, recent, scores, instance.outputs, tap, told)
 
 
 def core_heals_at_once(policy: Policy, kit: ModelRepairKit) -> bool:

@@ -92,6 +92,10 @@ def decide(state: LoopState, incident: AnyIncident) -> Decision:  # noqa: PLR091
             return replace(state, trust=replace(state.trust, is_marked=True)), ()
         case heard.FeedbackCame():
             return state, ()
+        case heard.FeedbackDue():
+            return state, (do.AskFeedback(),) if state.is_calm else ()
+        case heard.FeedbackNamed(diagnosis):
+            return _cause_named(replace(state, repair=Repair(Why.DIAGNOSIS)), diagnosis, ())
         case heard.WeightsRejected():
             return _weights_rejected(state, incident)
         # From our own actions.

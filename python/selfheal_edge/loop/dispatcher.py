@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from selfheal_edge.concurrency.locks import ModelLock
 from selfheal_edge.errors import ModelClosedError
 from selfheal_edge.inference.incident import Incident
-from selfheal_edge.loop.incidents import AnyIncident, FeedbackCame, Looked, Posted
+from selfheal_edge.loop.incidents import AnyIncident, FeedbackCame, FeedbackDue, Looked, Posted
 from selfheal_edge.loop.state import LoopState
 
 __all__ = ["Dispatcher", "dispatcher_for"]
 
 _MOST_MERGED: Final = 64
+
+Told: TypeAlias = FeedbackCame | FeedbackDue
+"""What is no inference's."""
 
 
 class Handler(Protocol):
@@ -44,7 +47,7 @@ class Dispatcher(Protocol):
         """Handle an incident; called under the inference lock."""
         ...
 
-    def post(self, about: FeedbackCame) -> None:
+    def post(self, about: Told) -> None:
         """Have something handled that is no inference's; returns at once where a worker does it."""
         ...
 
@@ -63,7 +66,7 @@ class _Inline:
     def __init__(self, handler: Handler) -> None:
         self.handle = handler.handle
 
-    def post(self, about: FeedbackCame) -> None:
+    def post(self, about: Told) -> None:
         self.handle(about)
 
     def wait(self, seconds: float | None) -> bool:  # noqa: ARG002 — there is nothing to wait for
@@ -73,13 +76,13 @@ class _Inline:
         pass
 
 
-def _merge(
-    waiting: Incident | FeedbackCame, posted: Incident | FeedbackCame
-) -> Incident | FeedbackCame | None:
+def _merge(waiting: Incident | Told, posted: Incident | Told) -> Incident | Told | None:
     """Merge two incidents of a kind; what that drops, the full check finds again."""
     if isinstance(waiting, FeedbackCame) and isinstance(posted, FeedbackCame):
         return FeedbackCame(waiting.records + posted.records)  # quotas bound them
-    if isinstance(waiting, FeedbackCame) or isinstance(posted, FeedbackCame):
+    if isinstance(waiting, FeedbackDue) and isinstance(posted, FeedbackDue):
+        return posted
+    if not (isinstance(waiting, Incident) and isinstance(posted, Incident)):
         return None
     same_kind = bool(waiting.damage) == bool(posted.damage) and (
         (waiting.error is None) == (posted.error is None)
@@ -109,11 +112,9 @@ class _Background:
         # Threads and queues are for those who ask for a worker.
         from selfheal_edge.concurrency.worker import Worker  # noqa: PLC0415
 
-        self._worker: Worker[Incident | FeedbackCame] = Worker(
-            self._work, _merge, "selfheal-edge healing"
-        )
+        self._worker: Worker[Incident | Told] = Worker(self._work, _merge, "selfheal-edge healing")
 
-    def post(self, about: FeedbackCame) -> None:
+    def post(self, about: Told) -> None:
         self._worker.post(about)
 
     def handle(self, incident: Incident) -> None:
@@ -123,7 +124,7 @@ class _Background:
         if incident.error is not None:
             raise incident.error
 
-    def _work(self, incident: Incident | FeedbackCame) -> None:
+    def _work(self, incident: Incident | Told) -> None:
         try:
             suspicions = self._handler.state.trust.suspicions
             try:

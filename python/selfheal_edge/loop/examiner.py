@@ -79,8 +79,17 @@ class Examiner:
             logger().warning("the baseline's profile cannot be read", exc_info=True)
             return None
 
-    def examine(self, symptoms: Symptoms) -> Symptoms:
-        """Add scores, inputs and answers since the onset, where there are alarms to explain."""
+    def examine(self, symptoms: Symptoms, *, asks: bool = True) -> Symptoms:
+        """Add scores, inputs and answers since the onset.
+
+        Parameters
+        ----------
+        symptoms
+            What is known already.
+        asks
+            Whether the model may be asked more about them. Not for what others can bring about as
+            often as they like.
+        """
         monitor = self._monitor
         with self._inference_lock:
             # What was told once goes on in silence, and is evidence as long as it does.
@@ -95,9 +104,13 @@ class Examiner:
                 repeats=monitor.repeats,
             )
         profile = self._profile
-        return found if profile is None else replace(found, window=self._window(profile, found))
+        return (
+            found
+            if profile is None
+            else replace(found, window=self._window(profile, found, asks=asks))
+        )
 
-    def _window(self, profile: Profile, symptoms: Symptoms) -> Window | None:
+    def _window(self, profile: Profile, symptoms: Symptoms, *, asks: bool) -> Window | None:
         with self._inference_lock:
             recent = self._extractor.recent()
         onset = symptoms.count - _MOST if symptoms.onset is None else symptoms.onset
@@ -111,7 +124,8 @@ class Examiner:
         if self._baseline.output_kind is not None and recent.outputs is not None:
             inside = None if recent.embeddings is None else recent.embeddings[-span:]
             answers = self._read(recent.outputs[-span:], inside)
-        probe = None if self._session.stateful or answers is None else self._ask
+        has_probe = asks and not self._session.stateful and answers is not None
+        probe = self._ask if has_probe else None
         return Window(profile, inputs, answers, symptoms.scores[-span:], probe)
 
     def _read(self, outputs: npt.NDArray[Any], inside: npt.NDArray[Any] | None) -> Answers | None:

@@ -53,6 +53,7 @@ __all__ = ["LoopExecutor", "ServingMaker"]
 
 _MOST_PUT_OFF: Final = 64
 _JUDGED_EVERY: Final = 256
+_TOLD_BY_LABELS: Final = frozenset({Cause.CONCEPT_DRIFT, Cause.POISONING})
 _MAY_BE_REGIMES: Final = frozenset({Cause.COVARIATE_DRIFT, Cause.LABEL_SHIFT, Cause.UNKNOWN})
 
 
@@ -138,6 +139,7 @@ class LoopExecutor:
         """Has incidents handled: by the calling thread, or by a worker."""
         self.serving = serve(handle=self.dispatcher.handle)
         """Serves the inferences, and reports here."""
+        labels.follow(self.serving)
         self.repairs = RepairExecutor(
             session=session,
             weights=weights,
@@ -320,6 +322,13 @@ class LoopExecutor:
                     diagnosis = diagnose_with(self._diagnoser, symptoms)
                     corrupt = self._weights.check() if symptoms.corrupt_blocks else ()
                     left.append(heard.CauseNamed(diagnosis, corrupt))
+                case do.AskFeedback():
+                    diagnosis = diagnose_with(
+                        self._diagnoser, self._examined(Symptoms(), asks=False)
+                    )
+                    if diagnosis.cause in _TOLD_BY_LABELS:
+                        self.labels.named()
+                        left.append(heard.FeedbackNamed(diagnosis))
                 case do.TryStrategy(name, case):
                     left.append(self.repairs.attempts.attempt(self._strategies[name], case))
                     with self._inference_lock:  # that may have taken long
@@ -373,11 +382,24 @@ class LoopExecutor:
                         self.serving.trusted.value = is_trusted(self._state)
                     left += reversed(actions)
 
-    def _examined(self, symptoms: Symptoms) -> Symptoms:
+    def _examined(self, symptoms: Symptoms, *, asks: bool = True) -> Symptoms:
         with self._inference_lock:
             context = self.serving.context.latest(self.serving.hot.number)
         told = self.labels.told
-        return self.examiner.examine(replace(symptoms, context=context, feedback=told))
+        found = replace(symptoms, context=context, feedback=told)
+        return self.examiner.examine(found, asks=asks)
+
+    def odd_since(self) -> int | None:
+        """Return the prediction from which on something was wrong; None where nothing is."""
+        state = self._state
+        if state.is_calm:
+            return None
+        onsets = [alarm.onset for alarm in state.pending]
+        if state.trouble is not None and state.trouble.since is not None:
+            onsets.append(state.trouble.since)
+        # Of the monitor's samples; where it began anew they are fewer than predictions.
+        behind = state.now.prediction - state.now.sample
+        return min(onsets) + behind if onsets else 0
 
     def _mark_untrusted(self) -> None:
         self.note(heard.MarkedUntrusted())

@@ -23,6 +23,8 @@ __all__ = [
     "Ended",
     "FailedOver",
     "FeedbackCame",
+    "FeedbackDue",
+    "FeedbackNamed",
     "FoundHarmless",
     "GoldenRenewed",
     "Interrupted",
@@ -113,6 +115,18 @@ class FeedbackCame:
     """People or other systems have spoken of answers; what they said was taken in."""
 
     records: tuple[FeedbackRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackDue:
+    """So many labels have come that they are worth a look."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackNamed:
+    """Labels say what is wrong: what inputs mean has changed, or somebody lies."""
+
+    diagnosis: Diagnosis
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +271,8 @@ AnyIncident: TypeAlias = (
     | RolledBack
     | MarkedUntrusted
     | FeedbackCame
+    | FeedbackDue
+    | FeedbackNamed
     | WeightsChecked
     | WeightsRejected
     | KnownAnswersAsked

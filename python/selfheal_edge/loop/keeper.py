@@ -14,6 +14,7 @@ from typing import Final
 
 from selfheal_edge.errors import BaselineFormatError, IntegrityError, StoreError
 from selfheal_edge.loop.kept_generations import KeptGenerations
+from selfheal_edge.loop.kept_labels import NAMES, KeptLabels
 from selfheal_edge.loop.remembered import Frozen, Remembered
 from selfheal_edge.loop.updates import CLOSED, CUT_SHORT, Chosen, Updates
 from selfheal_edge.monitoring.baseline import Baseline, KnownAnswers
@@ -96,6 +97,7 @@ class Keeper:
         if self.store.problem_found is not None:
             self._problems.append(f"put aside, and begun anew: {self.store.problem_found}")
         self._monitor_rows: KeptState | None = None
+        self._labels: KeptLabels | None = None
         row = self._read(_IDS, _NEXT)
         self._drawn = drawn
         self._first = drawn if row is None else int.from_bytes(row, "little")
@@ -346,6 +348,13 @@ class Keeper:
             self._problems.append(f"the charts begin anew: {type(error).__name__}: {error}")
         return None
 
+    def recall_labels(self, labels: KeptLabels) -> None:
+        """Have what takes labels in go on, and keep it; a model on trial begins anew."""
+        self._labels = labels
+        if self.trial is None:
+            rows = {name: row for name in NAMES if (row := self._read(_STATE, name)) is not None}
+            self._problems += labels.go_on_with(rows)
+
     def first_id(self) -> int:
         """Return where this start's prediction ids begin; none of them is ever given again.
 
@@ -438,6 +447,9 @@ class Keeper:
             rows += [Row(_STATE, name, row) for name, row in kept.items()]
         if regimes is not None and self.trial is None:
             rows.append(Row(_STATE, _REGIMES, regimes.to_bytes()))
+        if self._labels is not None and self.trial is None:
+            kept = self._labels.rows(is_last=is_last)
+            rows += [Row(_STATE, name, row) for name, row in kept.items()]
         self.store.put_all(rows)
 
     def _look_into_inbox(

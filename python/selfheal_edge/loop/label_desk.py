@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["LabelDesk"]
 
 _TOLD: Final = 256
+_LOOK_EVERY: Final = 16
 _MOST_IDS: Final = 65_536
 _MOST_ID: Final = 1 << 63
 
@@ -80,9 +81,11 @@ class LabelDesk:
         self._session = session
         self._baseline = baseline
         self._extractor = extractor
-        self._clock = clock
         self._first = first_id
         self._lock = ModelLock(lambda: None)
+        self.clock = clock
+        """Monotonic seconds."""
+        self._serving: Serving | None = None
         self._seed = seed
         self._rng: np.random.Generator | None = None
         instance = session.instance
@@ -114,6 +117,7 @@ class LabelDesk:
         )
         self.intake.lowest = first_id
         self._told: deque[Feedback] = deque(maxlen=_TOLD)
+        self._since_look = 0
         self._records: deque[FeedbackRecord] = deque(maxlen=_TOLD)
 
     @property
@@ -134,8 +138,17 @@ class LabelDesk:
 
     # ---------------------------------------------------------------- what comes in
 
-    def recent(self, serving: Serving) -> RecentAnswers:
+    def follow(self, serving: Serving) -> None:
+        """Take labels for what this serves."""
+        self._serving = serving
+
+    def _number(self) -> int:
+        return 0 if self._serving is None else self._serving.hot.number
+
+    def recent(self) -> RecentAnswers:
         """Copy the latest predictions; to be called under the inference lock."""
+        serving = self._serving
+        assert serving is not None, "follow() comes first"
         number = serving.hot.number  # the last row is this one's
         serving.note_generation()
         kept = self._extractor.recent()
@@ -150,7 +163,7 @@ class LabelDesk:
             )
         embeddings = None
         if kept.embeddings is not None and instance.taps:
-            real = dequantize(kept.embeddings.reshape(n, -1), instance.taps[0])
+            real = dequantize(_flat(kept.embeddings), instance.taps[0])
             embeddings = np.asarray(real, np.float32)
         is_whole = len(kept.inputs) == len(instance.inputs)
         return RecentAnswers(
@@ -210,14 +223,39 @@ class LabelDesk:
         return Claim(signed.id, said, signed.correct, None, signed)
 
     def take(
-        self, claims: Sequence[Claim], recent: RecentAnswers
+        self, claims: Sequence[Claim], recent: RecentAnswers, odd_since: int | None = None
     ) -> tuple[tuple[FeedbackReceipt, ...], tuple[FeedbackRecord, ...]]:
-        """Take feedback in; return what became of each, and what was accepted."""
+        """Take feedback in; return what became of each, and what was accepted.
+
+        Parameters
+        ----------
+        claims, recent
+            As read.
+        odd_since
+            The number of the prediction from which on something is wrong with the inputs, so that
+            labels that contradict say nothing of what inputs mean; None: nothing is.
+        """
+        odd = _MOST_ID if odd_since is None else self._first + odd_since
         receipts, records = self.intake.take(claims, recent)
         with self._lock.lock():
             self._records.extend(records)
-            self._told.extend(_for_diagnosis(record) for record in records if _is_told(record))
+            told = [_for_diagnosis(one, one.id < odd) for one in records if _is_told(one)]
+            self._told.extend(told)
+            self._since_look += len(told)
         return receipts, records
+
+    def is_due(self) -> bool:
+        """Whether so many labels have come since the last look that they are worth another."""
+        with self._lock.lock():
+            is_due = self._since_look >= _LOOK_EVERY
+            if is_due:
+                self._since_look = 0
+            return is_due
+
+    def named(self) -> None:
+        """Forget what a diagnosis was made of: it takes as much again for the next one."""
+        with self._lock.lock():
+            self._told.clear()
 
     @property
     def told(self) -> tuple[Feedback, ...]:
@@ -225,12 +263,13 @@ class LabelDesk:
         with self._lock.lock():
             return tuple(self._told)
 
-    def labelled(self, oldest: int) -> LabelledAnswers | None:
-        """Return the asked labels of predictions from `oldest` on: these say how many are right.
+    def labelled(self, latest: int) -> LabelledAnswers | None:
+        """Return labels, drawn from all inputs, of so many latest predictions.
 
-        What was volunteered says nothing of that; nor does what is asked where golden and a
-        candidate part, or where margins are small, without the rest.
+        These say how many answers are right. What was volunteered says nothing of that, nor does
+        what is asked where golden and a candidate part, or where margins are small.
         """
+        oldest = self._first + self._number() - latest + 1
         with self._lock.lock():
             right = [
                 bool(record.correct)
@@ -248,16 +287,14 @@ class LabelDesk:
 
     def ask(self, limit: int, recent: RecentAnswers) -> tuple[Question, ...]:
         """Return at most `limit` questions."""
-        m = recent.with_input
-        if not m:
-            return ()
+        first = len(recent.ids) - recent.with_input
         found = Askable(
-            recent.ids[-m:],
-            tuple(part[-m:] for part in recent.inputs),
-            None if recent.probabilities is None else recent.probabilities[-m:],
-            None if recent.embeddings is None else recent.embeddings[-m:],
-            recent.predicted[-m:],
-            recent.generations[-m:],
+            recent.ids[first:],
+            tuple(part[len(part) - recent.with_input :] for part in recent.inputs),
+            None if recent.probabilities is None else recent.probabilities[first:],
+            None if recent.embeddings is None else recent.embeddings[first:],
+            recent.predicted[first:],
+            recent.generations[first:],
         )
         with self._lock.lock():
             suspects = self.quarantine.table.rows["id"]
@@ -267,66 +304,16 @@ class LabelDesk:
     def _released(self, sample: Any, source: object) -> str:
         return self.intake.release(sample, source)
 
-    # ---------------------------------------------------------------- at rest
+    def held(self) -> AbstractContextManager[None]:
+        """Return a context in which nothing here is changed by another thread."""
+        return self._lock.lock()
 
-    def rows(self, keep_inputs: float | None) -> dict[str, bytes]:
-        """Return what is to be kept beyond the process, by name.
-
-        Parameters
-        ----------
-        keep_inputs
-            Seconds for which inputs may lie in a store; None: not at all.
-        """
-        with self._lock.lock():
-            now = self._clock()
-            oldest = 0.0 if keep_inputs is None else keep_inputs
-            facts = self.intake.to_plain()
-            facts["confirmed"] = self.quarantine.confirmed.tobytes().hex()
-            facts["confirmations"] = self.quarantine.confirmations
-            return {
-                "facts": json.dumps(facts, sort_keys=True).encode(),
-                "pool": self.pool.table.to_bytes(now, oldest=oldest),
-                "quarantine": self.quarantine.table.to_bytes(now, oldest=oldest),
-                "questions": self.questions.table.to_bytes(now, oldest=oldest),
-            }
-
-    def go_on_with(self, rows: Mapping[str, bytes]) -> list[str]:
-        """Go on with what `rows` returned in the process before; return what could not be read."""
-        problems: list[str] = []
-        now = self._clock()
-        with self._lock.lock():
-            if "facts" in rows:
-                try:
-                    self._recall(json.loads(rows["facts"]))
-                except (ValueError, LookupError, TypeError) as error:
-                    problems.append(f"feedback begins anew: {error}")
-            tables = {
-                "pool": self.pool.table,
-                "quarantine": self.quarantine.table,
-                "questions": self.questions.table,
-            }
-            for name, table in tables.items():
-                if name not in rows:
-                    continue
-                try:
-                    table.go_on_with(rows[name], now)
-                except (RuntimeError, ValueError) as error:
-                    problems.append(f"the {name} begins anew: {error}")
-            for row in self.pool.table.used:  # nothing can be learned from what has no input
-                if not self.pool.table.rows["has_input"][row]:
-                    self.pool.table.clear(int(row))
-        return problems
-
-    def _recall(self, facts: Mapping[str, Any]) -> None:
-        digests = np.frombuffer(bytes.fromhex(facts["confirmed"]), np.uint8)
-        confirmations = int(facts["confirmations"])
-        if digests.size != self.quarantine.confirmed.size or confirmations < 0:
-            raise ValueError("expected the digests of confirmed inputs")
-        self.intake.go_on_with(facts)
-        lowest = self.intake.lowest
-        self.intake.lowest = self._first if lowest is None else min(lowest, self._first)
-        self.quarantine.confirmed[:] = digests.reshape(self.quarantine.confirmed.shape)
-        self.quarantine.confirmations = confirmations
+    def go_on(self) -> None:
+        """Make right what rows of the process before say, where some were lost."""
+        table = self.pool.table
+        for row in table.used:  # nothing is learned from what has no input, or is suspect
+            if not table.rows["has_input"][row] or self.quarantine.holds(table.get(int(row))):
+                table.clear(int(row))
 
     def close(self) -> None:
         """Take no more in; what there is can still be looked at."""
@@ -361,8 +348,12 @@ def _space(baseline: Baseline, outputs: Sequence[TensorSpec]) -> LabelSpace:
     return LabelSpace(max(2, int(np.prod(outputs[0].shape, dtype=np.int64))))
 
 
+def _flat(rows: Array) -> Array:
+    return rows.reshape(len(rows), int(np.prod(rows.shape[1:], dtype=np.int64)))  # also of none
+
+
 def _probabilities(outputs: Array, spec: TensorSpec, kind: str) -> npt.NDArray[np.float32]:
-    values = np.asarray(dequantize(outputs.reshape(len(outputs), -1), spec), np.float32)
+    values = np.asarray(dequantize(_flat(outputs), spec), np.float32)
     values = np.nan_to_num(values)
     if values.shape[1] == 1:
         if kind == "logits":
@@ -418,6 +409,13 @@ def _is_told(record: FeedbackRecord) -> bool:
     return record.correct is not None and record.predicted >= 0
 
 
-def _for_diagnosis(record: FeedbackRecord) -> Feedback:
+def _for_diagnosis(record: FeedbackRecord, is_ordinary: bool) -> Feedback:
     label = record.label if isinstance(record.label, int) else None
-    return Feedback(record.source, record.predicted, label, bool(record.correct), record.embedding)
+    return Feedback(
+        record.source,
+        record.predicted,
+        label,
+        bool(record.correct),
+        record.embedding,
+        is_ordinary,
+    )

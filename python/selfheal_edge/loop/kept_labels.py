@@ -1,0 +1,168 @@
+"""What a store keeps of labels: sources, pool, quarantine and questions."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import numpy as np
+
+from selfheal_edge.errors import IntegrityError
+from selfheal_edge.learning.samples import SampleTable
+from selfheal_edge.loop.label_desk import LabelDesk
+from selfheal_edge.policy import Policy
+
+__all__ = ["NAMES", "KeptLabels"]
+
+_FACTS: Final = "labels.facts"
+_ANSWERED: Final = "labels.answered"
+_CONFIRMED: Final = "labels.confirmed"
+_POOL: Final = "labels.pool"
+_QUARANTINE: Final = "labels.quarantine"
+_QUESTIONS: Final = "labels.questions"
+NAMES: Final = (_FACTS, _ANSWERED, _CONFIRMED, _POOL, _QUARANTINE, _QUESTIONS)
+"""Of the rows."""
+_DAY: Final = 86_400.0
+_SHARE: Final = 4
+"""One byte in so many of those that may be written a day is for these rows."""
+
+
+class KeptLabels:
+    """The rows of one model's labels; used by the thread of its store.
+
+    Parameters
+    ----------
+    desk
+        Where labels come in.
+    policy
+        Says what of inputs may lie on a disk, and how much may be written.
+
+    Notes
+    -----
+    Counters and quotas are a small row, written whenever they have changed; of the rest a row is
+    written again once what was written before is worth its share of the day's bytes, or at the end,
+    or where an input in it has become too old to lie there.
+    """
+
+    def __init__(self, desk: LabelDesk, policy: Policy) -> None:
+        self._desk = desk
+        self._oldest = float(policy.keep_inputs) if policy.keep_inputs is not False else 0.0
+        self._pace = policy.store_bytes_per_day / _SHARE / _DAY
+        self._written: dict[str, bytes] = {}
+        self._changes: dict[str, int] = {}
+        self._due: dict[str, float] = {}
+        self._expires: dict[str, float] = {}
+
+    @property
+    def _tables(self) -> dict[str, SampleTable]:
+        desk = self._desk
+        return {
+            _POOL: desk.pool.table,
+            _QUARANTINE: desk.quarantine.table,
+            _QUESTIONS: desk.questions.table,
+        }
+
+    def rows(self, *, is_last: bool = False) -> dict[str, bytes]:
+        """Return the rows to write now, by name.
+
+        Parameters
+        ----------
+        is_last
+            All that have changed.
+        """
+        found: dict[str, bytes] = {}
+        with self._desk.held():
+            now = self._desk.clock()
+            facts = json.dumps(self._desk.intake.to_plain(), sort_keys=True).encode()
+            if facts != self._written.get(_FACTS):
+                found[_FACTS] = self._written[_FACTS] = facts
+            self._add_if_due(found, _ANSWERED, self._answered, now, is_last)
+            self._add_if_due(found, _CONFIRMED, self._confirmed, now, is_last)
+            for name, table in self._tables.items():
+                has_changed = table.changes != self._changes.get(name, 0)
+                is_due = is_last or now >= self._due.get(name, -np.inf)
+                is_stale = now > self._expires.get(name, np.inf)
+                if (has_changed and is_due) or is_stale:
+                    row = table.to_bytes(now, time.time(), oldest=self._oldest)
+                    found[name] = row
+                    self._changes[name] = table.changes
+                    self._put_off(name, row, now)
+                    self._expires[name] = self._next_expiry(table, now)
+        return found
+
+    def _next_expiry(self, table: SampleTable, now: float) -> float:
+        """Return when the first input in a row that is written now is too old to lie there."""
+        if not self._oldest:
+            return np.inf
+        seconds = table.rows["second"][(table.rows["id"] >= 0) & table.rows["has_input"]]
+        young = seconds[now - seconds <= self._oldest]
+        return float(young.min()) + self._oldest if len(young) else np.inf
+
+    def _add_if_due(
+        self,
+        found: dict[str, bytes],
+        name: str,
+        make: Callable[[], bytes],
+        now: float,
+        is_last: bool,
+    ) -> None:
+        if not is_last and now < self._due.get(name, -np.inf):
+            return
+        row = make()
+        if row and row != self._written.get(name):
+            found[name] = self._written[name] = row
+            self._put_off(name, row, now)
+
+    def _put_off(self, name: str, row: bytes, now: float) -> None:
+        self._due[name] = now + len(row) / self._pace
+
+    def _answered(self) -> bytes:
+        told = self._desk.intake.answered_to_plain()
+        return json.dumps(told).encode() if told["said"] else b""
+
+    def _confirmed(self) -> bytes:
+        quarantine = self._desk.quarantine
+        if not quarantine.confirmations:
+            return b""
+        return quarantine.confirmations.to_bytes(8, "little") + quarantine.confirmed.tobytes()
+
+    def go_on_with(self, rows: Mapping[str, bytes]) -> list[str]:
+        """Go on with what the process before has kept; return what could not be read."""
+        problems: list[str] = []
+        desk = self._desk
+        readers: dict[str, Callable[[Any], None]] = {
+            _FACTS: lambda row: desk.intake.go_on_with(json.loads(row)),
+            _ANSWERED: lambda row: desk.intake.go_on_with_answered(json.loads(row)),
+            _CONFIRMED: self._recall_confirmed,
+        }
+        with desk.held():
+            for name, read in readers.items():
+                if name not in rows:
+                    continue
+                try:
+                    read(rows[name])
+                    self._written[name] = rows[name]
+                except (ValueError, LookupError, TypeError, AttributeError) as error:
+                    problems.append(f"{name} begins anew: {error}")
+            now, wall = desk.clock(), time.time()
+            for name, table in self._tables.items():
+                if name not in rows:
+                    continue
+                try:
+                    table.go_on_with(rows[name], now, wall, oldest=self._oldest)
+                    self._changes[name] = table.changes
+                    self._expires[name] = self._next_expiry(table, now)
+                except IntegrityError as error:
+                    problems.append(f"{name} begins anew: {error}")
+            desk.go_on()
+        return problems
+
+    def _recall_confirmed(self, row: bytes) -> None:
+        quarantine = self._desk.quarantine
+        digests = np.frombuffer(row[8:], np.uint8)
+        if digests.size != quarantine.confirmed.size:
+            raise ValueError(f"expected {quarantine.confirmed.size} bytes, got {digests.size}")
+        quarantine.confirmed[:] = digests.reshape(quarantine.confirmed.shape)
+        quarantine.confirmations = int.from_bytes(row[:8], "little")
