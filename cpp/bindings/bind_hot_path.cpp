@@ -1,6 +1,7 @@
 #include <limits>
 
 #include "bindings.hpp"
+#include "bound_pass.hpp"
 #include "fast_update.hpp"
 #include "hot_call.hpp"
 
@@ -10,6 +11,7 @@ using namespace selfheal;
 using namespace selfheal::python;
 using selfheal::runtime::FairLock;
 using selfheal::runtime::HotPath;
+using selfheal::runtime::InputCorrection;
 
 // pybind11's dispatcher takes as long as a small model's layer, so these are bound by hand.
 template <typename Function>
@@ -137,6 +139,27 @@ void define(py::handle cls, Descriptor& method) {
   cls.attr(method.ml_name) = py::reinterpret_steal<py::object>(descriptor);
 }
 
+std::shared_ptr<InputCorrection> make_correction(const std::string& dtype,
+                                                 const std::vector<std::int64_t>& shape,
+                                                 std::int64_t nbytes) {
+  std::vector<std::size_t> sizes;
+  for (const std::int64_t size : shape) sizes.push_back(to_size("shape", size));
+  return std::make_shared<InputCorrection>(type_named(dtype), std::move(sizes),
+                                           to_size("nbytes", nbytes));
+}
+
+py::array corrected(const InputCorrection& self, const py::array& raw) {
+  require_contiguous(raw, "raw");
+  if (!has_type(raw, self.type()) || static_cast<std::size_t>(raw.size()) != self.elements()) {
+    throw std::invalid_argument("raw: expected one input of this type and size");
+  }
+  if (!self.is_on()) return raw;
+  py::array result(raw.dtype(), std::vector<py::ssize_t>(raw.shape(), raw.shape() + raw.ndim()));
+  self.apply(static_cast<const std::byte*>(raw.data()),
+             static_cast<std::byte*>(result.mutable_data()));
+  return result;
+}
+
 std::uint64_t due_number(const HotCall& self) { return self.path().due_number; }
 
 }  // namespace
@@ -152,6 +175,20 @@ void bind_hot_path(py::module_& m) {
                                                  "An engine that calls a Python function.")
       .def(py::init(&make_engine), py::kw_only(), py::arg("run"), py::arg("tapped"),
            py::arg("inputs"), py::arg("outputs"), py::arg("taps"));
+
+  Class<InputCorrection, std::shared_ptr<InputCorrection>>(
+      m, "InputCorrection", "A correction of one input, feature by feature.")
+      .def(py::init(&make_correction), py::arg("dtype"), py::arg("shape"), py::arg("nbytes"))
+      .def_property_readonly(
+          "memory",
+          [](const py::object& self) {
+            return writable(self.cast<InputCorrection&>().bytes(), self);
+          },
+          "Its bytes, writable: all zero at first, which corrects nothing.")
+      .def_property_readonly("is_on", &InputCorrection::is_on, "Whether it corrects anything.")
+      .def("corrected", &corrected, py::arg("raw"),
+           "Return one input as the hot path corrects it; the array itself where it does not.")
+      .def("memory_bytes", &InputCorrection::memory_bytes, "Bytes held.");
 
   using Tensors = std::vector<OutsideTensor::Description>;
   Class<HotCall> cls(m, "HotPath", "What surrounds an inference, in one call.", py::is_final());
@@ -183,6 +220,8 @@ void bind_hot_path(py::module_& m) {
       .def("again", &HotCall::again, "Inside handle: serve that inference anew.")
       .def("attach", &HotCall::attach, py::arg("engine"), py::arg("embedding") = -1,
            py::arg("proven") = false, "Run this engine from now on; None: no more.")
+      .def("correct", &HotCall::correct, py::arg("correction").none(true),
+           "Correct the only input from now on, where its bytes say so; None: never.")
       .def("guard", &HotCall::guard, py::arg("guards"), py::arg("maintenance_lock") = nullptr,
            "Sweep these images from now on, unless another thread has the lock.")
       .def_property_readonly("findings", &HotCall::findings,

@@ -51,8 +51,9 @@ Generation take(HeldSet& self, bool changed, std::int64_t at_least) {
 using ChangeTuple = std::tuple<std::int64_t, std::int64_t, py::object>;
 using RangeTuple = std::tuple<std::int64_t, std::int64_t, std::int64_t>;
 
-Generation patch(HeldSet& self, const std::vector<ChangeTuple>& changes) {
+Generation patch(HeldSet& self, const std::vector<ChangeTuple>& changes, std::int64_t at_least) {
   ImageSet& set = self.get();
+  const Generation number = to_size("at_least", at_least);
   std::vector<std::unique_ptr<HeldBuffer>> buffers;
   std::vector<ImageChange> parsed;
   buffers.reserve(changes.size());
@@ -66,7 +67,7 @@ Generation patch(HeldSet& self, const std::vector<ChangeTuple>& changes) {
   const auto held = buffers_of(self);
   {
     const selfheal::python::ReleasedGil released;
-    result = set.patch(parsed);
+    result = set.patch(parsed, number);
   }
   return taken(result);
 }
@@ -113,7 +114,7 @@ void bind_image_set(py::module_& m) {
            py::arg("guards"))
       .def("take", &take, py::arg("changed") = false, py::arg("at_least") = 0,
            "Store the live bytes of all images as one generation; return its number.")
-      .def("patch", &patch, py::arg("changes"),
+      .def("patch", &patch, py::arg("changes"), py::arg("at_least") = 0,
            "Make (image, offset, bytes) a new generation, the active one; return its number.")
       .def("restore", &restore, py::arg("generation"), py::arg("ranges"),
            "Make (image, offset, nbytes) those of a generation, in all images or in none.")

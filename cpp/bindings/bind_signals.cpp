@@ -8,12 +8,7 @@ using namespace selfheal::python;
 
 TensorLayout layout(const std::string& dtype, std::int64_t elements, std::int64_t channels,
                     double scale, std::int32_t zero_point) {
-  const auto* const found =
-      std::find_if(kTypes.begin(), kTypes.end(), [&](const auto& e) { return e.first == dtype; });
-  if (found == kTypes.end()) {
-    refuse("dtype", "'int8', 'uint8', 'int16' or 'float32'", std::string_view(quoted(dtype)));
-  }
-  return {found->second,
+  return {type_named(dtype),
           to_size("elements", elements, 1),
           to_size("channels", channels, 1),
           {scale, zero_point}};

@@ -25,6 +25,15 @@ inline std::string name_of(ElementType type) {
   return std::string(found->first);
 }
 
+inline ElementType type_named(const std::string& dtype) {
+  const auto* const found =
+      std::find_if(kTypes.begin(), kTypes.end(), [&](const auto& e) { return e.first == dtype; });
+  if (found == kTypes.end()) {
+    refuse("dtype", "'int8', 'uint8', 'int16' or 'float32'", std::string_view(quoted(dtype)));
+  }
+  return found->second;
+}
+
 inline bool has_type(const py::array& array, ElementType type) {
   switch (type) {
     case ElementType::kInt8:

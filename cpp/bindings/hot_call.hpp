@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <stdexcept>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -61,6 +62,17 @@ class HotCall : private runtime::Host {
   bool again();
 
   void attach(py::object engine, int embedding, bool is_proven);
+  /// Corrects the only input from now on, if its bytes say so; null: never.
+  void correct(std::shared_ptr<runtime::InputCorrection> correction) {
+    require_turn();
+    if (correction != nullptr &&
+        (inputs_.size() != 1 || correction->elements() != inputs_[0].outside.elements ||
+         correction->type() != inputs_[0].outside.type || !inputs_[0].is_number)) {
+      throw std::invalid_argument("correction: expected one of this model's only input");
+    }
+    path_.correct(correction.get());
+    correction_ = std::move(correction);
+  }
   void guard(const std::vector<std::shared_ptr<HeldGuard>>& guards,
              std::shared_ptr<runtime::FairLock> maintenance_lock);
   py::list findings() const;
@@ -123,6 +135,7 @@ class HotCall : private runtime::Host {
   std::shared_ptr<const void> engine_memory_;
   std::shared_ptr<const void> retired_memory_;
   PythonEngine* python_engine_ = nullptr;  // engine_, if it is one
+  std::shared_ptr<runtime::InputCorrection> correction_;
   std::shared_ptr<runtime::FairLock> maintenance_lock_;
   std::vector<std::shared_ptr<HeldGuard>> guards_;
   Watch watch_;

@@ -148,6 +148,9 @@ bool HotPath::sweep(double now) noexcept {
     std::memcpy(inputs[i].data, data, inputs_[i].nbytes);
     in_[i] = data;
   }
+  if (correction_ != nullptr && correction_->is_on()) [[unlikely]] {
+    correction_->apply(static_cast<const std::byte*>(in_[0]), inputs[0].data);
+  }
 }
 
 [[gnu::always_inline]] inline void HotPath::measure(const Job& job, std::size_t index) noexcept {

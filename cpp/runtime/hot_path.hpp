@@ -9,6 +9,7 @@
 
 #include "engine.hpp"
 #include "fair_lock.hpp"
+#include "input_correction.hpp"
 #include "monitor.hpp"
 #include "selfheal/base/quantize.hpp"
 #include "selfheal/guard/image_guard.hpp"
@@ -124,6 +125,10 @@ class HotPath {
   /// sweep is left out while one does. Null: none does.
   void guard(std::vector<ImageGuard*> guards, FairLock* maintenance);
 
+  /// How the only input is corrected from now on, if it is; null: it never is. Must outlive its
+  /// use. Signals of the input, and what is kept of it, are of what came in.
+  void correct(const InputCorrection* correction) noexcept { correction_ = correction; }
+
   /// Where any thread says whether answers may be relied on; null: they may. Must outlive this.
   void trust_by(const std::atomic<bool>* trusting) noexcept { trusting_ = trusting; }
 
@@ -177,6 +182,7 @@ class HotPath {
   Engine* engine_ = nullptr;
   int embedding_ = -1;
   bool is_proven_ = false;
+  const InputCorrection* correction_ = nullptr;
   const std::atomic<bool>* trusting_ = nullptr;
   std::vector<ImageGuard*> guards_;
   std::size_t block_bytes_ = 512;

@@ -2951,7 +2951,11 @@ class ImageSet(metaclass=_Pybind11Type):
         `SnapshotPool.take`. RuntimeError, and nothing stored, likewise.
         """
 
-    def patch(self, changes: Sequence[tuple[SupportsIndex, SupportsIndex, _Buffer]]) -> int:
+    def patch(
+        self,
+        changes: Sequence[tuple[SupportsIndex, SupportsIndex, _Buffer]],
+        at_least: SupportsIndex = 0,
+    ) -> int:
         """Make (image, offset, bytes) a new generation, live and active; give its number.
 
         Those of an image come ascending and do not overlap, or ValueError. Nothing has changed if
@@ -3305,6 +3309,45 @@ class PythonEngine(Engine):
     ) -> None: ...
 
 @final
+class InputCorrection(metaclass=_Pybind11Type):
+    """A correction of one input, feature by feature.
+
+    Parameters
+    ----------
+    dtype : str
+        ``"int8"``, ``"uint8"`` or ``"float32"``.
+    shape : sequence of int
+        Of one sample: 1 to 8 axes of at least one element.
+    nbytes : int
+        Room for the correction: 64, and for each feature 256 for 8 bits, 8 for float32.
+
+    Notes
+    -----
+    Its bytes say what it does: `selfheal_edge.tflite.input_table` has the format. Bytes that say
+    what cannot be correct nothing. All zero, it corrects nothing and costs nothing.
+    """
+
+    def __init__(self, dtype: str, shape: Sequence[int], nbytes: int) -> None: ...
+    @property
+    def memory(self) -> npt.NDArray[np.uint8]:
+        """Its bytes, writable: all zero at first, which corrects nothing."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it corrects anything."""
+
+    def corrected(self, raw: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return one input as the hot path corrects it; the array itself where it does not.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For an array that is not one input.
+        """
+
+    def memory_bytes(self) -> int:
+        """Bytes held."""
+
 class HotPath(metaclass=_Pybind11Type):
     """What surrounds an inference, in one call.
 
@@ -3417,6 +3460,12 @@ class HotPath(metaclass=_Pybind11Type):
 
         embedding: the tap that is measured. proven: its bytes were verified, so that its answers
         are trusted although no sweep looks at them.
+        """
+
+    def correct(self, correction: InputCorrection | None) -> None:
+        """Correct the only input from now on, where its bytes say so; None: never.
+
+        Signals of the input, and what is kept of it, are of what came in.
         """
 
     def guard(self, guards: Sequence[ImageGuard], maintenance_lock: FairLock | None = None) -> None:

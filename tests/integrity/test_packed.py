@@ -40,7 +40,7 @@ def packed(digits_baseline: she.Baseline) -> Iterator[she.SelfHealingModel]:
 
 
 def test_all_weights_execute_from_the_packed_image(packed: she.SelfHealingModel) -> None:
-    assert set(packed.weights.images) == {"source", "packed"}
+    assert set(packed.weights.images) == {"source", "packed", "input"}
     assert packed.health.fingerprint.kernels == "default"
     rows = packed.weights.coverage.weights
     assert {row.image for row in rows} == {"packed"}

@@ -575,7 +575,7 @@ class TestReports:
 
     def test_names(self, model: she.SelfHealingModel) -> None:
         images = model.weights.images
-        assert set(images) <= {"source", "packed"}
+        assert set(images) <= {"source", "packed", "input"}
         assert model.weights.nbytes == sum(image.nbytes for image in images.values())
         assert sum(r.nbytes for r in model.weights.regions) == images["source"].nbytes
         for image in images.values():

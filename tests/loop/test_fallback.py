@@ -136,7 +136,7 @@ def test_the_interpreter_runs_it_and_says_why(
     baseline = she.calibrate(path, digits.calibration_inputs, runtime="litert", kernels=kernels)
     with she.SelfHealingModel(path, baseline, runtime="litert", kernels=kernels) as model:
         coverage = model.health.coverage
-        assert set(model.weights.images) == {"source"}
+        assert set(model.weights.images) == {"source", "input"}
         assert model.health.fingerprint.kernels == chosen
         assert coverage.worst is worst
         assert f"packed weights cannot be owned: {reason}" in coverage.reason

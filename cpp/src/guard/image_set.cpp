@@ -118,7 +118,7 @@ TakeResult ImageSet::store(std::span<const ImageChange> changes, Generation at_l
   return {SnapshotStatus::kOk, number};
 }
 
-TakeResult ImageSet::patch(std::span<const ImageChange> changes) noexcept {
+TakeResult ImageSet::patch(std::span<const ImageChange> changes, Generation at_least) noexcept {
   if (!has_snapshots()) return {SnapshotStatus::kNoSnapshots, 0};
   if (changes.size() > changes_.capacity()) return {SnapshotStatus::kBadRange, 0};
   ranges_.clear();
@@ -126,7 +126,7 @@ TakeResult ImageSet::patch(std::span<const ImageChange> changes) noexcept {
     if (change.image >= guards_.size()) return {SnapshotStatus::kBadRange, 0};
     ranges_.push_back({change.image, change.offset, change.bytes.size()});
   }
-  const TakeResult taken = store(changes, 0);
+  const TakeResult taken = store(changes, at_least);
   if (taken.status != SnapshotStatus::kOk) return taken;
   if (restore(taken.generation, ranges_).refused != 0) {
     for (std::size_t i = 0; i < guards_.size(); ++i) pool(i).drop(taken.generation);

@@ -17,7 +17,7 @@ from selfheal_edge.inference.context import ContextLog, read_context
 from selfheal_edge.inference.generation_log import GenerationLog
 from selfheal_edge.inference.incident import Incident
 from selfheal_edge.integrity.guarded_image import describe_findings
-from selfheal_edge.integrity.weights import Weights
+from selfheal_edge.integrity.weights import GOLDEN, Weights
 from selfheal_edge.monitoring.monitor import Alarm, Monitor, PerformanceMonitor
 from selfheal_edge.monitoring.signals import Measurement, SignalExtractor
 from selfheal_edge.policy import Policy
@@ -111,6 +111,7 @@ class Serving:
         self.clock = _core.coarse_seconds if clock is None else clock
         """Seconds, of the clock that `listen` means."""
         instance = session.instance
+        self._correction = session.correction
         self._inputs = [_tensor(spec) for spec in instance.inputs]
         self._outputs = [_tensor(spec) for spec in instance.outputs]
         self._specs = instance.outputs
@@ -149,7 +150,10 @@ class Serving:
         self.attach(instance)
 
     def attach(self, instance: Instance, *, spare: bool = False) -> None:
-        """Serve from this instance from now on; to be called under the lock."""
+        """Serve from this instance from now on; to be called under the lock.
+
+        The spare answers as golden: what corrects the model's inputs is for its own weights.
+        """
         self.on_spare = spare
         tap = self._extractor.tap
         engine = instance.engine
@@ -162,11 +166,13 @@ class Serving:
                 taps=[_tensor(spec) for spec in instance.taps] if tap >= 0 else [],
             )
         self.hot.attach(engine, tap, proven=spare)
+        self.hot.correct(None if spare else self._correction)
         self.note_generation()
 
     def note_generation(self) -> None:
         """Take note of what answers from now on; likewise."""
-        self.generations.note(self.hot.number, self._weights.active)
+        active = GOLDEN if self.on_spare else self._weights.active
+        self.generations.note(self.hot.number, active)
 
     def exchange(self, instance: Instance) -> None:
         """Serve from the model's new instance, unless the spare serves; likewise."""

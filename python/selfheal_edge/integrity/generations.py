@@ -72,7 +72,7 @@ class Generations:
             self._require_snapshots()
             return self._stored(lambda: self._set.take(changed, at_least))
 
-    def patch(self, changes: Mapping[str, Sequence[tuple[int, bytes]]]) -> int:
+    def patch(self, changes: Mapping[str, Sequence[tuple[int, bytes]]], at_least: int = 0) -> int:
         """Make new bytes the live ones, and a generation of their own: in all images or in none.
 
         Parameters
@@ -80,6 +80,8 @@ class Generations:
         changes
             By image, (offset, bytes) that do not overlap. What a runtime has packed from the file's
             bytes must be changed along with them: a generation is one model.
+        at_least
+            Its number is the next one or, where that is larger, this.
 
         Returns
         -------
@@ -111,7 +113,7 @@ class Generations:
         ]
         with self._lock:
             self._require_snapshots()
-            return self._stored(lambda: self._set.patch(rows))
+            return self._stored(lambda: self._set.patch(rows, at_least))
 
     def _stored(self, store: Callable[[], int]) -> int:
         try:

@@ -26,6 +26,8 @@ __all__ = [
 
 _MOST_FLIPS: Final = 16
 _ARENA_SHARE = 4  # generations share blocks worth a quarter of the image
+_LEARNED: Final = 2  # a confirmed generation and one on trial
+_TABLE_BYTES: Final = 64 * 1024  # of input tables, beside the two that there is always room for
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,9 @@ class GuardOptions:
     parity_blocks: int = 1
     """Parity blocks for every `parity_group` blocks; 0: none."""
     parity_group: int = 16
+    learned_bytes: int = 0
+    """What of an image a learned generation may differ in: there is room for two of them, beside
+    the quarter of the image that all generations share."""
 
 
 def _seed() -> int:
@@ -93,7 +98,7 @@ class GuardedImage:
     Parameters
     ----------
     name
-        ``"source"`` or ``"packed"``.
+        ``"source"``, ``"packed"`` or ``"input"``.
     live
         Writable bytes; kept until `close`. They are golden.
     regions
@@ -116,7 +121,8 @@ class GuardedImage:
         self.regions = {region.name: region for region in regions}
         table = [(r.name, ",".join(r.modules), r.offset, r.nbytes) for r in regions if r.nbytes]
         self.image = _core.WeightImage(live, table, key=os.urandom(16))
-        capacity = max(16, self.image.block_count // _ARENA_SHARE)
+        learned = -(-options.learned_bytes // self.image.block_bytes)
+        capacity = max(16, self.image.block_count // _ARENA_SHARE + _LEARNED * learned)
         self.pool = (
             _core.SnapshotPool(self.image, capacity, options.max_generations + 1)
             if options.snapshots
@@ -246,10 +252,23 @@ def describe_findings(
 
 
 def guard_instance(
-    source: memoryview, regions: Sequence[Region], instance: Instance, options: GuardOptions
+    source: memoryview,
+    regions: Sequence[Region],
+    instance: Instance,
+    options: GuardOptions,
+    correction: _core.InputCorrection | None = None,
 ) -> dict[str, GuardedImage]:
-    """Guard the bytes that an instance was built from, and its own, as they are now, by name."""
+    """Guard the bytes that an instance was built from, and its own, as they are now, by name.
+
+    And the correction of its input, if there is one, of which no two generations share anything.
+    """
     images = {"source": GuardedImage("source", source, regions, options)}
     for name, live in instance.images.items():
         images[name] = GuardedImage(name, live, instance.image_regions[name], options)
+    if correction is not None:
+        live = correction.memory.data
+        region = Region("input", (), 0, live.nbytes, "other", ())
+        several = min(options.max_generations, max(_LEARNED, _TABLE_BYTES // live.nbytes))
+        room = replace(options, learned_bytes=live.nbytes * several // _LEARNED)
+        images["input"] = GuardedImage("input", live, [region], room)
     return images

@@ -80,8 +80,10 @@ class ImageDigests:
             source = SourceImage(session.copy.model.data)
             undo.callback(source.close)
             fresh = {"source": source.view}
+            if session.correction is not None:  # golden corrects nothing
+                fresh["input"] = memoryview(bytes(session.correction.memory.nbytes))
             self.require(fresh)
-            if damaged.keys() != fresh.keys():
+            if not damaged.keys() <= fresh.keys():
                 instance = session.choice.build(source)
                 undo.callback(instance.close)
                 fresh.update(instance.images)

@@ -97,7 +97,8 @@ def measure_protected_share(session: Session, *, builds: bool = True) -> Protect
         for row in coverage.rows
         if row.coverage is Coverage.EXECUTING and row.image == "source"
     )
-    watched = images + sum(in_place)
+    table = 0 if session.correction is None else session.correction.memory.nbytes
+    watched = images + table + sum(in_place)
     return ProtectedShare(watched, copied, _heap(session) if builds else None, _code())
 
 

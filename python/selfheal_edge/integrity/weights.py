@@ -184,7 +184,7 @@ class Weights(Generations):
             When it is another one: what the runtime built is not what it had built before.
         """
         with self._lock:
-            expected = self._images.keys() - {"source"}
+            expected = self._images.keys() - {"source", "input"}
             if images.keys() != expected:
                 raise IntegrityError(
                     f"weights: expected the runtime to build with the images {sorted(expected)}, "

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from selfheal_edge import _core
 from selfheal_edge.causes import Cause
 from selfheal_edge.concurrency.locks import ModelLock
 from selfheal_edge.diagnosis.diagnoser import AttackDiagnoser, Diagnoser
@@ -17,6 +18,7 @@ from selfheal_edge.inference.serving import Serving
 from selfheal_edge.inference.spare import Spare
 from selfheal_edge.integrity.guarded_image import GuardedImage, GuardOptions, guard_instance
 from selfheal_edge.integrity.weights import Weights
+from selfheal_edge.learning.reference import LearningReference
 from selfheal_edge.loop.examiner import Examiner
 from selfheal_edge.loop.executor import LoopExecutor
 from selfheal_edge.loop.kept_labels import KeptLabels
@@ -31,6 +33,7 @@ from selfheal_edge.repair import ModelRepairKit
 from selfheal_edge.repair.rollback import Rollback
 from selfheal_edge.store.journal import Journal
 from selfheal_edge.text import LIST, shown
+from selfheal_edge.tflite.input_table import InputTable
 from selfheal_edge.tflite.runtimes.protocol import Instance
 from selfheal_edge.tflite.session import Session
 
@@ -38,6 +41,9 @@ if TYPE_CHECKING:
     from selfheal_edge.loop.keeper import Keeper
 
 __all__ = ["Parts", "assemble", "core_heals_at_once"]
+
+_CLASS_BYTES: Final = 12  # of each class: a bias, a scale, and what packing rounds up to
+_AROUND: Final = 2048  # blocks that learned bytes share with others
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,6 +78,31 @@ def _extractor(session: Session, baseline: Baseline) -> SignalExtractor:
             f"got {shown(tuple(baseline.references), LIST)}"
         )
     return extractor
+
+
+def _correction(session: Session, baseline: Baseline) -> _core.InputCorrection | None:
+    """Return what can correct the model's input; None where it cannot be corrected.
+
+    There is room for the axis that calibration found to count features, or for the last one.
+    """
+    table = InputTable.of(session.instance.inputs)
+    if table is None:
+        return None
+    reference = LearningReference.from_arrays(baseline.profile)
+    try:
+        features = table.features(len(table.shape) - 1 if reference is None else reference.axis)
+    except ValueError:  # too many
+        return None
+    return _core.InputCorrection(table.dtype.name, table.shape, table.nbytes(features))
+
+
+def _head_bytes(session: Session) -> int:
+    """Return the bytes of the layer that is learned first, with its scales and biases."""
+    head = session.copy.model.head
+    weights = None if head is None else session.copy.model.subgraphs[0].tensors[head.weights]
+    if head is None or weights is None or weights.nbytes is None:
+        return 0
+    return weights.nbytes + _CLASS_BYTES * head.classes + _AROUND
 
 
 def assemble(
@@ -109,10 +140,17 @@ def assemble(
     """
     extractor = _extractor(session, baseline)
 
-    options = GuardOptions(policy.max_generations, policy.snapshots, policy.parity_blocks)
+    session.correction = _correction(session, baseline) if policy.snapshots else None
+    options = GuardOptions(
+        policy.max_generations,
+        policy.snapshots,
+        policy.parity_blocks,
+        learned_bytes=_head_bytes(session),
+    )
 
     def guarded(instance: Instance) -> dict[str, GuardedImage]:
-        return guard_instance(session.source.view, session.copy.model.regions, instance, options)
+        regions = session.copy.model.regions
+        return guard_instance(session.source.view, regions, instance, options, session.correction)
 
     with ExitStack() as undo:
         weights = Weights(

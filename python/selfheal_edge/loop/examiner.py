@@ -150,7 +150,8 @@ class Examiner:
             for row in inputs:
                 with self._inference_lock:
                     instance = self._session.instance
-                    outputs.append(instance.run([row.reshape(shape)])[0].reshape(-1).copy())
+                    asked = self._session.corrected([row.reshape(shape)])
+                    outputs.append(instance.run(asked)[0].reshape(-1).copy())
                     inside += [tensor.reshape(-1).copy() for tensor in instance.tapped()[:1]]
         except RUNTIME_FAILURES:
             logger().warning("the model could not be asked for a diagnosis", exc_info=True)

@@ -469,7 +469,7 @@ class LoopExecutor:
         return None if learned is None else learned.name
 
     def _fail_over(self) -> AnyIncident:
-        if self._spare is None or not self._spare.verify(self.repairs.known):
+        if self._spare is None or not self._spare.verify(self.repairs.golden_known):
             return heard.FailedOver(False)
         with self._inference_lock:
             self.serving.attach(self._spare.instance, spare=True)

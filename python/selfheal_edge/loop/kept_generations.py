@@ -34,9 +34,11 @@ class Found:
 
     number: int
     digest: str
-    """SHA-256 of the file with its weights: equal ones answer alike."""
+    """What equal ones share, which answer alike: `StoredGeneration.identity`."""
     source: bytes
     """Our copy of the file with its weights."""
+    inputs: bytes
+    """The correction of inputs; empty for none."""
     is_pinned: bool
     answers: str | None
     """What tells its known answers where they were recorded; None: not known for this place."""
@@ -80,7 +82,7 @@ class KeptGenerations:
     @property
     def interrupted(self) -> tuple[str, ...]:
         """Digests of the generations whose trial the end of the process has ended."""
-        return tuple(row.digest for row in self._all() if row.fields.get("state") == _TRIAL)
+        return tuple(row.identity for row in self._all() if row.fields.get("state") == _TRIAL)
 
     def forget_interrupted(self) -> None:
         """Drop them."""
@@ -95,13 +97,14 @@ class KeptGenerations:
 
     def _read(self, row: StoredGeneration) -> Found | None:
         try:
-            source = self._copy.source_with(self._rows.load(row.number))
+            file, inputs = self._rows.read(row.number)
+            source = self._copy.source_with(file)
         except (StoreError, IntegrityError, ValueError) as error:
             self.problems.append(f"generation {row.number} is not held any more: {error}")
             return None
         here = row.fields.get("fingerprint") == self._fingerprint
         told = str(row.fields.get("answers")) if here else None
-        return Found(row.number, row.digest, source, bool(row.fields.get("pinned")), told)
+        return Found(row.number, row.identity, source, inputs, bool(row.fields.get("pinned")), told)
 
     def _all(self) -> tuple[StoredGeneration, ...]:
         try:
@@ -129,8 +132,10 @@ class KeptGenerations:
             fields = {"state": _HELD, "wall": time.time()}
             self._rows.save(0, self._copy.original.data, fields)
 
-    def propose(self, number: int, source: bytes) -> bool:
+    def propose(self, number: int, source: bytes, inputs: bytes = b"") -> bool:
         """Store weights that are about to act, as on trial: a crash from now on ends the trial.
+
+        `inputs`: what corrects the inputs that go with them; empty for nothing.
 
         Returns
         -------
@@ -138,29 +143,31 @@ class KeptGenerations:
             Whether they are safe; what the user asks for acts all the same.
         """
         fields = {"state": _TRIAL, "wall": time.time()}
-        return self._save(number, source, fields)
+        return self._save(number, source, fields, inputs)
 
     def confirm(self, number: int, answers: KnownAnswers) -> None:
         """Take note that a trial has held: this generation serves, also after a restart."""
         self._mark(number, self._held(answers), active=number)
 
     def reject(self, number: int) -> str:
-        """Forget a generation whose trial has failed; return its SHA-256."""
+        """Forget a generation whose trial has failed; return its `StoredGeneration.identity`."""
         row = self._rows.find(number)
         self._guarded(self._rows.drop, number)
-        return "" if row is None else row.digest
+        return "" if row is None else row.identity
 
-    def add(self, number: int, source: bytes, answers: KnownAnswers) -> None:
+    def add(self, number: int, source: bytes, answers: KnownAnswers, inputs: bytes = b"") -> None:
         """Store weights that serve already."""
-        self._save(number, source, self._held(answers))
+        self._save(number, source, self._held(answers), inputs)
 
-    def activate(self, number: int) -> None:
+    def activate(self, number: int, *, at_once: bool = True) -> None:
         """Take note that this generation is to serve; before it does.
 
-        Where nothing can be written now, as soon as there is room.
+        Where nothing can be written now, as soon as there is room; not at once: with whatever is
+        written next.
         """
         self._store.put(_MODEL, _ACTIVE, b"%d" % number)
-        self._guarded(self._store.commit)
+        if at_once:
+            self._guarded(self._store.commit)
 
     def pin(self, number: int, is_pinned: bool) -> None:
         """Take note that a generation must not be dropped, or may."""
@@ -173,10 +180,10 @@ class KeptGenerations:
         self.unsaved.discard(number)
         self._guarded(self._rows.drop, number)
 
-    def _save(self, number: int, source: bytes, fields: Mapping[str, Any]) -> bool:
+    def _save(self, number: int, source: bytes, fields: Mapping[str, Any], inputs: bytes) -> bool:
         latest = Row(_MODEL, _LATEST, b"%d" % max(number, self.latest))
         data = self._copy.file_with(source)
-        is_saved = self._guarded(self._rows.save, number, data, fields, (latest,))
+        is_saved = self._guarded(self._rows.save, number, data, fields, (latest,), (), inputs)
         (self.unsaved.discard if is_saved else self.unsaved.add)(number)
         return is_saved
 

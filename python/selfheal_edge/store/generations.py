@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from selfheal_edge.errors import IntegrityError
@@ -18,6 +18,8 @@ AREA: Final = "generation"
 ACTIVE: Final = ("model", "active")
 """Area and name of the row with the number of the generation that is to serve, in decimal."""
 BLOCK_BYTES: Final = 4096
+_VERSION: Final = 2
+"""Of a row: 1 had no correction of inputs."""
 _LENGTH: Final = 4
 _MOST_DIGITS: Final = 20
 
@@ -34,14 +36,29 @@ class StoredGeneration:
     fields: Mapping[str, Any]
     """What the one who saved it wrote to it: its origin, its state, when."""
     blocks: tuple[bytes, ...]
+    """Those of the file, then those of the correction."""
+    inputs_nbytes: int = 0
+    """Of the correction of inputs that belongs to it; 0: inputs go in as they come."""
+    inputs_digest: str = ""
+    """Its SHA-256, in hexadecimal; empty without one."""
+
+    @property
+    def identity(self) -> str:
+        """What tells it from others that answer in another way: SHA-256, in hexadecimal."""
+        if not self.inputs_digest:
+            return self.digest
+        return sha256(f"{self.digest} {self.inputs_digest}".encode()).hex()
 
     def encode(self) -> bytes:
         """Return the row's value."""
         head = json.dumps(
             {
+                "version": _VERSION,
                 "number": self.number,
                 "nbytes": self.nbytes,
                 "digest": self.digest,
+                "inputs_nbytes": self.inputs_nbytes,
+                "inputs_digest": self.inputs_digest,
                 "fields": dict(self.fields),
             },
             separators=(",", ":"),
@@ -50,25 +67,38 @@ class StoredGeneration:
 
     @classmethod
     def decode(cls, value: bytes) -> StoredGeneration:
-        """Read a row's value.
+        """Read a row's value; one of version 1 corrects no inputs.
 
         Raises
         ------
         IntegrityError
-            When it is not one.
+            When it is not one, or a newer release wrote it.
         """
         try:
             length = int.from_bytes(value[:_LENGTH], "little")
             head = json.loads(value[_LENGTH : _LENGTH + length])
+            version = int(head.get("version", 1))
+            if not 1 <= version <= _VERSION:
+                raise ValueError(f"version {version}, of 1 to {_VERSION}")
             names = value[_LENGTH + length :]
             if len(names) % TAG_BYTES:
                 raise ValueError(f"{len(names)} bytes of names")
             blocks = tuple(names[i : i + TAG_BYTES] for i in range(0, len(names), TAG_BYTES))
             return cls(
-                int(head["number"]), int(head["nbytes"]), head["digest"], head["fields"], blocks
+                int(head["number"]),
+                int(head["nbytes"]),
+                head["digest"],
+                head["fields"],
+                blocks,
+                int(head.get("inputs_nbytes", 0)),
+                str(head.get("inputs_digest", "")),
             )
-        except (ValueError, LookupError, TypeError, RecursionError) as error:
+        except (AttributeError, ValueError, LookupError, TypeError, RecursionError) as error:
             raise IntegrityError(f"generation: expected a readable row: {error!r}") from None
+
+
+def _chunks(view: memoryview) -> list[bytes]:
+    return [bytes(view[i : i + BLOCK_BYTES]) for i in range(0, len(view), BLOCK_BYTES)]
 
 
 class Holder(Protocol):
@@ -140,9 +170,11 @@ class StoredGenerations:
         fields: Mapping[str, Any],
         also: Iterable[Row] = (),
         leaving_out: Container[int] = (),
+        inputs: bytes = b"",
     ) -> None:
         """Save a generation, with rows that belong to it, in one commit; return when it is safe.
 
+        `inputs`: the correction of inputs that belongs to it; empty for none.
         Blocks of this number, and of those that are left out, go if no other generation has them.
 
         Raises
@@ -151,11 +183,14 @@ class StoredGenerations:
             When it cannot be written; nothing is changed then.
         """
         view = memoryview(data)
-        chunks = [bytes(view[i : i + BLOCK_BYTES]) for i in range(0, len(view), BLOCK_BYTES)]
+        chunks = [*_chunks(view), *_chunks(memoryview(inputs))]
         names = tuple(map(Seal.block, chunks))
         held = self._store.block_names()
         new = {name: chunk for name, chunk in zip(names, chunks, strict=True) if name not in held}
-        row = StoredGeneration(number, len(view), sha256(view).hex(), fields, names)
+        table = sha256(inputs).hex() if inputs else ""
+        row = StoredGeneration(
+            number, len(view), sha256(view).hex(), fields, names, len(inputs), table
+        )
         self._store.commit(
             Changes(
                 rows=[Row(AREA, str(number), row.encode()), *also],
@@ -177,11 +212,15 @@ class StoredGenerations:
         found = self.find(number)
         if found is None:
             raise ValueError(f"generation: expected one that the store holds, got {number}")
-        changed = StoredGeneration(number, found.nbytes, found.digest, fields, found.blocks)
+        changed = replace(found, fields=fields)
         self._store.commit(Changes(rows=[Row(AREA, str(number), changed.encode()), *also]))
 
     def load(self, number: int) -> bytes:
-        """Return a generation's bytes, each block and the whole verified.
+        """Return a generation's bytes, each block and the whole verified; raises as `read`."""
+        return self.read(number)[0]
+
+    def read(self, number: int) -> tuple[bytes, bytes]:
+        """Return a generation's bytes and its correction of inputs, empty for none; verified.
 
         Raises
         ------
@@ -201,10 +240,16 @@ class StoredGenerations:
             if data is None:
                 raise IntegrityError(f"generation {number}: the block {name.hex()[:16]} is missing")
             parts.append(data)
-        whole = b"".join(parts)
-        if len(whole) != found.nbytes or sha256(whole).hex() != found.digest:
+        count = -(-found.nbytes // BLOCK_BYTES)
+        whole, inputs = b"".join(parts[:count]), b"".join(parts[count:])
+        if (
+            len(whole) != found.nbytes
+            or len(inputs) != found.inputs_nbytes
+            or sha256(whole).hex() != found.digest
+            or (sha256(inputs).hex() if inputs else "") != found.inputs_digest
+        ):
             raise IntegrityError(f"generation {number}: expected the bytes that were saved")
-        return whole
+        return whole, inputs
 
     def drop(self, *numbers: int, also: Iterable[bytes] = ()) -> None:
         """Remove generations and the blocks that no other one has; return when it is safe.

@@ -12,7 +12,7 @@ bytes                 content
                       one sample (without the batch's axis, if that is 1)
 1 to 63               zero
 from 64               8-bit: 256 bytes a feature, the new level at the place of the old one, both as
-                      unsigned bytes. float32: gain and offset a feature, little-endian
+                      unsigned bytes. float32: the gains, then the offsets
 ====================  ==============================================================================
 
 """
@@ -116,7 +116,7 @@ class InputTable:
         -------
         numpy.ndarray
             8-bit: shape (features, 256), uint8, rounded half to even and saturated, by the level as
-            an unsigned byte. float32: shape (features, 2), gain and offset.
+            an unsigned byte. float32: shape (2, features), gains and offsets.
 
         Raises
         ------
@@ -130,7 +130,7 @@ class InputTable:
                 f"features, got {gain.shape} and {offset.shape}"
             )
         if self.dtype.kind == "f":
-            return np.stack([gain, offset], axis=1).astype("<f4")
+            return np.stack([gain, offset]).astype(np.float32)
         info = np.iinfo(self.dtype)
         level = np.arange(_LEVELS, dtype=np.uint8).view(self.dtype).astype(np.float64)
         steps = gain.astype(np.float64)[:, None] * (level - self._zero_point)
@@ -172,7 +172,7 @@ class InputTable:
         moved = np.moveaxis(raw.reshape(len(raw), *self.shape), axis + 1, -1)
         if self.dtype.kind == "f":
             with np.errstate(all="ignore"):  # what overflows is infinite, as in the hot path
-                done = levels[:, 0] * moved + levels[:, 1]
+                done = levels[0] * moved + levels[1]
         else:
             places = np.ascontiguousarray(moved).view(np.uint8)
             done = levels[np.arange(len(levels)), places].view(self.dtype)

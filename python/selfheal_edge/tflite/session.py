@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
+from selfheal_edge import _core
 from selfheal_edge.errors import ModelFormatError
 from selfheal_edge.text import shown
 from selfheal_edge.tflite.coverage.table import CoverageTable
@@ -108,6 +109,8 @@ class Session:
         self.names = SignatureNames(self.model, self.instance.inputs, self.instance.outputs)
         """Of inputs and outputs, in SignatureDefs."""
         self._inference_lock = nullcontext() if inference_lock is None else inference_lock
+        self.correction: _core.InputCorrection | None = None
+        """What inputs go through before they run, where it is on; None: they never do."""
 
     def _open(
         self,
@@ -216,14 +219,15 @@ class Session:
     def answers(self, questions: Sequence[Sequence[Array]]) -> list[list[Array]]:
         """Return the outputs for each list of inputs; a recurrent model's state stays untouched.
 
-        Computed in the usual floating-point environment, whatever the calling thread has set.
+        Inputs are corrected as they are when the model serves. Computed in the usual floating-point
+        environment, whatever the calling thread has set.
         """
         answers = []
         with UsualFloats():
             if not self.stateful:
                 for inputs in questions:  # other threads may have the lock between two
                     with self._inference_lock:
-                        answers.append(self.instance.run(inputs))
+                        answers.append(self.instance.run(self.corrected(inputs)))
                 return answers
             fresh = self.choice.build(self.source)
             try:
@@ -232,10 +236,16 @@ class Session:
                         fresh.close()
                         fresh = self.choice.build(self.source)
                     fresh.reset_variables()
-                    answers.append(fresh.run(inputs))
+                    answers.append(fresh.run(self.corrected(inputs)))
             finally:
                 fresh.close()
         return answers
+
+    def corrected(self, inputs: Sequence[Array]) -> Sequence[Array]:
+        """Return what runs when these inputs come, as they are corrected now."""
+        if self.correction is None or not self.correction.is_on:
+            return inputs
+        return [self.correction.corrected(inputs[0])]
 
     def close(self) -> None:
         """Release runtime and memory; calling it again does nothing."""

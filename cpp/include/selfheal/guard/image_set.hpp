@@ -56,11 +56,11 @@ class ImageSet {
   /// comes back under the number that it had before a restart.
   TakeResult take(bool is_changed = false, Generation at_least = 0) noexcept;
   /// Makes the changed bytes a new generation, in all images, and the live bytes that generation,
-  /// which is the active one now. Changes of an image come ascending by offset and do not overlap;
-  /// images may alternate. Nothing has changed unless the status is kOk: kBadRange for changes that
-  /// do not fit, kArenaFull or kTooManyGenerations where there is no room in one of the pools,
-  /// kCorrupt where a live block is damaged or was damaged meanwhile.
-  TakeResult patch(std::span<const ImageChange> changes) noexcept;
+  /// which is the active one now; `at_least` as for take(). Changes of an image come ascending by
+  /// offset and do not overlap; images may alternate. Nothing has changed unless the status is kOk:
+  /// kBadRange for changes that do not fit, kArenaFull or kTooManyGenerations where there is no
+  /// room in one of the pools, kCorrupt where a live block is damaged or was damaged meanwhile.
+  TakeResult patch(std::span<const ImageChange> changes, Generation at_least = 0) noexcept;
   /// Makes ranges those of a generation, as ImageGuard::restore; in all images or in none. The
   /// active generation stays: activate() says what the live bytes are meant to be. Status kBadRange
   /// for a range of an image that is not there.
