@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from selfheal_edge.repair.mark_untrusted import MarkUntrusted
-from selfheal_edge.repair.protocol import Strategy
+from selfheal_edge.repair.new_priors import NewPriors
+from selfheal_edge.repair.protocol import LearningStrategy, Strategy
+from selfheal_edge.repair.realign import Realign
 from selfheal_edge.repair.rebuild import Rebuild
 from selfheal_edge.repair.reload import ReloadGolden
+from selfheal_edge.repair.retrain_head import RetrainHead
 from selfheal_edge.repair.rollback import Rollback
+from selfheal_edge.repair.sensor_correction import SensorCorrection
 
 __all__ = ["ModelRepairKit"]
 
@@ -20,7 +24,7 @@ class ModelRepairKit:
     Parameters
     ----------
     extra
-        More strategies; one with a known name replaces ours.
+        More strategies, of either sort; one with a known name replaces ours.
 
     Examples
     --------
@@ -28,7 +32,7 @@ class ModelRepairKit:
     ['rollback_block', 'rollback_module', 'rollback_model']
     """
 
-    def __init__(self, *extra: Strategy) -> None:
+    def __init__(self, *extra: Strategy | LearningStrategy) -> None:
         ours: tuple[Strategy, ...] = (
             Rollback("block"),
             Rollback("module"),
@@ -37,12 +41,29 @@ class ModelRepairKit:
             ReloadGolden(),
             MarkUntrusted(),
         )
-        self._strategies = {strategy.name: strategy for strategy in (*ours, *extra)}
+        learned: tuple[LearningStrategy, ...] = (
+            SensorCorrection(),
+            Realign(),
+            RetrainHead(),
+            NewPriors(),
+        )
+        self._strategies = {strategy.name: strategy for strategy in ours}
+        self._learning = {strategy.name: strategy for strategy in learned}
+        for strategy in extra:
+            if isinstance(strategy, LearningStrategy):
+                self._learning[strategy.name] = strategy
+            else:
+                self._strategies[strategy.name] = strategy
 
     @property
     def strategies(self) -> Mapping[str, Strategy]:
-        """All strategies, by name."""
+        """All strategies that act by themselves, by name."""
         return MappingProxyType(self._strategies)
+
+    @property
+    def learning(self) -> Mapping[str, LearningStrategy]:
+        """All strategies that propose a patch, by name."""
+        return MappingProxyType(self._learning)
 
     def require(self, names: frozenset[str]) -> None:
         """Refuse a policy that asks for strategies that are not here.
@@ -52,8 +73,7 @@ class ModelRepairKit:
         ValueError
             Naming them.
         """
-        unknown = sorted(names - set(self._strategies))
+        known = {*self._strategies, *self._learning}
+        unknown = sorted(names - known)
         if unknown:
-            raise ValueError(
-                f"policy: expected strategies among {sorted(self._strategies)}, got {unknown}"
-            )
+            raise ValueError(f"policy: expected strategies among {sorted(known)}, got {unknown}")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from selfheal_edge.integrity.weights import CorruptBlock, Weights
+from selfheal_edge.learning.material import Material
+from selfheal_edge.learning.patch import Patch
 
-__all__ = ["RepairCase", "RepairOutcome", "RepairTarget", "Strategy"]
+__all__ = ["LearningStrategy", "RepairCase", "RepairOutcome", "RepairTarget", "Strategy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,4 +77,31 @@ class Strategy(Protocol):
 
     def apply(self, target: RepairTarget, case: RepairCase) -> RepairOutcome:
         """Do it, and say what was done."""
+        ...
+
+
+@runtime_checkable
+class LearningStrategy(Protocol):
+    """One kind of repair that is learned: it writes nothing, and returns what it would write."""
+
+    @property
+    def name(self) -> str:
+        """Its name in `Policy.responses` and in the journal."""
+        ...
+
+    @property
+    def learns(self) -> Literal[True]:
+        """What tells it from a `Strategy`."""
+        ...
+
+    def propose(self, material: Material, start: Patch) -> Patch | str:
+        """Extend a patch, or say in words why not.
+
+        Parameters
+        ----------
+        material
+            What is known of the condition.
+        start
+            What strategies before this one have made; golden's, that changes nothing, at first.
+        """
         ...

@@ -1,0 +1,176 @@
+"""What a strategy that learns is given, and what it leaves for the next one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from selfheal_edge.causes import Cause
+from selfheal_edge.learning.alignment import carried, class_shares
+from selfheal_edge.learning.bench import Bench, BenchAnswers
+from selfheal_edge.learning.head import Head
+from selfheal_edge.learning.patch import InputMap, Patch
+from selfheal_edge.learning.pool import Labelled
+from selfheal_edge.learning.reference import LearningReference
+from selfheal_edge.tflite.input_table import MOST_FEATURES
+
+__all__ = ["LEAST_WINDOW", "Material", "Note"]
+
+LEAST_WINDOW: Final = 32
+"""Inputs of the condition, below which nothing is learned of it."""
+
+_FAR_MIX: Final = 0.3
+"""Total variation between shares of answers and calibration's, beyond what chance does."""
+_UNSURE: Final = 0.15
+"""Of golden's mean confidence."""
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Note:
+    """What a strategy knows of a patch that it made, beside its bytes."""
+
+    weights: Floats
+    """Of the head, before they were rounded to the file's type: shape (rows, dimensions)."""
+    bias: Floats
+    """Likewise: shape (rows,)."""
+    out_of_fold: npt.NDArray[np.int64] | None = None
+    """What it answers to each labelled input when it has not learned that label, shape (k,); None
+    where it has learned no label."""
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """All that is known when a repair is proposed."""
+
+    reference: LearningReference
+    head: Head | None
+    """Golden's last layer; None where none can be changed."""
+    bench: Bench
+    window: Array
+    """Raw inputs of the condition, shape (n, ...), the oldest first."""
+    labelled: Labelled
+    """Samples of the trusted pool that belong to the condition."""
+    mix_moved: bool
+    """Whether the diagnosis says that the mix of classes moved."""
+    cause: Cause
+    kind: str
+    """Within the cause: "gain", "offset", "channel" ...; empty where it is not told."""
+    rng: np.random.Generator
+    _notes: dict[int, tuple[Patch, Note]] = field(default_factory=dict, repr=False)
+    _answers: dict[tuple[int, int], tuple[InputMap | None, Array, BenchAnswers]] = field(
+        default_factory=dict, repr=False
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse labels that are no classes, and weights that are no weights."""
+        if len(self.labelled.inputs) != len(self.labelled.labels):
+            raise ValueError(
+                f"labelled: expected as many labels as inputs, got {len(self.labelled.labels)} "
+                f"for {len(self.labelled.inputs)}"
+            )
+        weights = self.labelled.weights
+        if not (np.isfinite(weights).all() and (weights >= 0).all()):
+            raise ValueError("labelled: expected weights from 0 on, got others")
+        labels, classes = self.labelled.labels, max(2, self.reference.classes)
+        if len(labels) and not (labels.min() >= 0 and labels.max() < classes):
+            raise ValueError(
+                f"labelled: expected classes 0 to {classes - 1}, "
+                f"got {labels.min()} to {labels.max()}"
+            )
+
+    def note(self, patch: Patch, note: Note) -> Patch:
+        """Remember what is known of a patch; returns it."""
+        self._notes[id(patch)] = patch, note
+        return patch
+
+    def noted(self, patch: Patch) -> Note | None:
+        """Return what is known of a patch; None where its head is not known.
+
+        A patch that changes no weight has golden's head.
+        """
+        found = self._notes.get(id(patch))
+        if found is not None:
+            return found[1]
+        if patch.changes or self.head is None:
+            return None
+        return Note(self.head.weights, self.head.bias)
+
+    def golden_on(self, inputs: Array, correction: InputMap | None = None) -> BenchAnswers:
+        """Return what golden answers to inputs that were corrected, asked once for each array.
+
+        Its embeddings are those of every patch with the same correction: the head comes after them.
+        """
+        key = id(inputs), id(correction)
+        found = self._answers.get(key)
+        if found is None:  # both are kept, so that nothing else gets their ids
+            patch = None if correction is None else Patch(inputs=correction)
+            found = correction, inputs, self.bench.answers(inputs, patch)
+            self._answers[key] = found
+        return found[2]
+
+    @cached_property
+    def can_correct_inputs(self) -> bool:
+        """Whether the hot path can correct this model's inputs."""
+        shape, dtype = self.reference.inputs.shape[1:], self.reference.inputs.dtype
+        return (
+            dtype.name in ("int8", "uint8", "float32")
+            and shape[self.reference.axis] <= MOST_FEATURES
+        )
+
+    def embeddings(self, inputs: Array, correction: InputMap | None = None) -> Floats | None:
+        """Return embeddings in real units, shape (n, dimensions); None where there are none."""
+        found = self.golden_on(inputs, correction).embeddings
+        return None if found is None else found.astype(np.float64)
+
+    @cached_property
+    def golden(self) -> Patch:
+        """The patch that changes nothing."""
+        return Patch()
+
+    @cached_property
+    def shares(self) -> Floats:
+        """The condition's mix of classes, shape (classes,), as far as labels tell it."""
+        return class_shares(
+            self.reference, self.labelled.labels, self.labelled.weights.astype(np.float64)
+        )
+
+    @property
+    def knows_mix(self) -> bool:
+        """Whether labels say that the mix is another than calibration's."""
+        return self.shares is not self.reference.priors
+
+    @cached_property
+    def is_mix_in_doubt(self) -> bool:
+        """Whether the mix of classes moved, or looks so, and labels do not tell how.
+
+        Golden's answers gather on few classes under a strong drift as well, but it is unsure then.
+        """
+        return not self.knows_mix and (self.mix_moved or self._looks_skewed())
+
+    def _looks_skewed(self) -> bool:
+        priors, count = self.reference.priors, len(self.window)
+        if len(priors) < 2 or not count:
+            return False
+        seen = self.golden_on(self.window)
+        if seen.scores.shape[1] != len(priors) or not np.isfinite(seen.scores).all():
+            return False
+        named = np.bincount(seen.labels, minlength=len(priors)) / count
+        away = 0.5 * float(np.abs(named - priors).sum())
+        by_chance = float(np.sqrt(len(priors) / (2.0 * np.pi * count)))
+        usual = float(self.golden_on(self.reference.inputs).scores.max(axis=1).mean())
+        is_sure = float(seen.scores.max(axis=1).mean()) > usual - _UNSURE
+        return away > _FAR_MIX + by_chance and is_sure
+
+    @cached_property
+    def carried(self) -> Array | None:
+        """Golden's held inputs, carried into the condition; None where that cannot be done."""
+        if len(self.window) < LEAST_WINDOW:
+            return None
+        return carried(self.reference, self.window)

@@ -1,0 +1,158 @@
+"""Which of several patches serves: golden, unless evidence is for another one.
+
+Every candidate is compared with golden, pair by pair, on the same inputs:
+
+- *without labels*: how much surer its answers to the window are, and how much nearer their mix
+  comes to the mix that is expected there. A model that is led astray by its inputs is unsure, or
+  sure of a few classes only. Their sum is what is expected before a label is seen;
+- *with labels*: on how many more labelled inputs it is right. A candidate that has learned labels
+  is asked about those that were held out while it learned (cross-validation).
+
+Both are put together as normal distributions are. The candidate with the largest expected gain is
+taken, a simpler one where the two are within half a point, and none whose gain is less than three
+quarters of its standard deviation: golden stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from selfheal_edge.learning.material import Material, Note
+from selfheal_edge.learning.patch import Patch
+from selfheal_edge.learning.softmax_head import log_probabilities
+
+__all__ = ["Proposal", "choose"]
+
+Floats = npt.NDArray[np.float64]
+
+_SHARE: Final = 0.8
+"""Of what the evidence without labels says: so much of it were gains, on drifts that score nothing
+(docs/learning.md)."""
+_COST: Final = 0.02
+"""What is taken off it: in this range candidates gained and lost alike."""
+_DOUBT: Final = 0.04
+"""Standard deviation of gains around it."""
+_DOUBT_SHARE: Final = 0.25
+_LEAST_GAIN: Final = 0.01
+_SURE: Final = 0.75
+_SIMPLER: Final = 0.005
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Proposal:
+    """What is to serve, and why."""
+
+    patch: Patch | None
+    """None: golden."""
+    names: tuple[str, ...]
+    """Of the strategies that made it, in order."""
+    evidence: tuple[str, ...]
+    """In words, for the journal."""
+    gain: float
+    """Expected gain in accuracy over golden; 0 for golden."""
+    details: dict[str, Any] = field(default_factory=dict)
+    """Plain data, for the journal."""
+
+
+def choose(material: Material, candidates: Sequence[tuple[str, Patch]]) -> Proposal:
+    """Pick one of several patches, or golden, which is always among them.
+
+    Parameters
+    ----------
+    material
+        What they were made from.
+    candidates
+        Names of strategies, joined by "+", and what they made; the simpler ones first.
+
+    Notes
+    -----
+    Costs no inference beyond those that strategies have asked already.
+    """
+    golden = _answers(material, material.golden)
+    if golden is None:
+        return Proposal(None, (), ("there is no head to compare with",), 0.0)
+    rows: list[tuple[float, float, str, Patch, str]] = []
+    for name, patch in candidates:
+        answers = _answers(material, patch)
+        if answers is None:
+            continue
+        gain, sd, text = _judged(material, golden, answers)
+        rows.append((gain, sd, name, patch, f"{name}: {text}"))
+    evidence = tuple(row[4] for row in rows)
+    details = {row[2]: [round(row[0], 4), round(row[1], 4)] for row in rows}
+    fit = [row for row in rows if row[0] >= max(_LEAST_GAIN, _SURE * row[1])]
+    if not fit:
+        return Proposal(None, (), (*evidence, "golden stays"), 0.0, details)
+    most = max(row[0] for row in fit)
+    gain, _, name, patch, _ = next(row for row in fit if row[0] >= most - _SIMPLER)
+    return Proposal(patch, tuple(name.split("+")), (*evidence, f"{name} is taken"), gain, details)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Seen:
+    chances: Floats
+    """On the window, shape (n, classes)."""
+    labels: npt.NDArray[np.int64]
+    """On labelled inputs, shape (k,)."""
+
+
+def _answers(material: Material, patch: Patch) -> _Seen | None:
+    note = material.noted(patch)
+    if note is None:
+        return None
+    inside = material.embeddings(material.window, patch.inputs)
+    if inside is None:
+        return None
+    chances = np.exp(_logs(inside, note))
+    if note.out_of_fold is not None:
+        return _Seen(chances, note.out_of_fold)
+    if not len(material.labelled):
+        return _Seen(chances, np.empty(0, np.int64))
+    labelled = material.embeddings(material.labelled.inputs, patch.inputs)
+    assert labelled is not None
+    return _Seen(chances, _logs(labelled, note).argmax(axis=1))
+
+
+def _logs(inside: Floats, note: Note) -> Floats:
+    return log_probabilities(inside @ note.weights.T + note.bias)
+
+
+def _judged(material: Material, golden: _Seen, other: _Seen) -> tuple[float, float, str]:
+    """Return the expected gain, its standard deviation, and both in words."""
+    surer = float(other.chances.max(axis=1).mean() - golden.chances.max(axis=1).mean())
+    nearer = _from_mix(material, golden) - _from_mix(material, other)
+    unlabelled = _SHARE * (surer + nearer) - _COST
+    doubt = _DOUBT + _DOUBT_SHARE * abs(unlabelled)
+    text = f"confidence {surer:+.1%}, distance from the expected mix {-nearer:+.1%}"
+    labels = material.labelled.labels
+    if not len(labels):
+        return unlabelled, doubt, f"{text}: {unlabelled:+.1%} expected"
+    weights = material.labelled.weights.astype(np.float64)
+    total = max(float(weights.sum()), 1e-12)
+    paired = (other.labels == labels).astype(np.float64) - (golden.labels == labels)
+    mean = float(paired @ weights) / total
+    # Half a label more on which they part: where none has been seen, one may come yet.
+    squares = float(np.square(weights) @ np.square(paired - mean))
+    squares += 0.5 * float(np.square(weights).max())
+    variance = squares / total**2
+    precision = 1.0 / doubt**2 + 1.0 / variance
+    gain = (unlabelled / doubt**2 + mean / variance) / precision
+    ups, downs = int((paired > 0).sum()), int((paired < 0).sum())
+    text += (
+        f", right where golden is wrong on {ups} of {len(labels)} labels, the reverse on {downs}"
+    )
+    return gain, float(np.sqrt(1.0 / precision)), f"{text}: {gain:+.1%} expected"
+
+
+def _from_mix(material: Material, seen: _Seen) -> float:
+    """Return how far the named classes' shares are from those expected (total variation)."""
+    shares = material.shares
+    if len(shares) != seen.chances.shape[1] or material.is_mix_in_doubt:
+        return 0.0
+    named = np.bincount(seen.chances.argmax(axis=1), minlength=len(shares)) / len(seen.chances)
+    return 0.5 * float(np.abs(named - shares).sum())

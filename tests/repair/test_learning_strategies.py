@@ -1,0 +1,206 @@
+"""Strategies that learn, on a real model under real runtimes: gains, and what stays as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from tests.learning.material_of import Digits, digits_of, labelled, offset_by
+from tests.support import RUNTIMES
+
+from selfheal_edge.causes import Cause
+from selfheal_edge.learning.head import distance
+from selfheal_edge.learning.patch import Patch
+from selfheal_edge.learning.writing import MOST_DISTANCE
+from selfheal_edge.repair.kit import ModelRepairKit
+from selfheal_edge.repair.new_priors import NewPriors
+from selfheal_edge.repair.proposing import propose
+from selfheal_edge.repair.protocol import LearningStrategy
+from selfheal_edge.repair.realign import Realign
+from selfheal_edge.repair.retrain_head import RetrainHead
+from selfheal_edge.repair.sensor_correction import SensorCorrection
+
+Array = npt.NDArray[Any]
+ALL: tuple[LearningStrategy, ...] = tuple(ModelRepairKit().learning.values())
+BRIGHTER = 55
+RNG = np.random.default_rng(7)
+
+
+@pytest.fixture(scope="module", params=RUNTIMES)
+def digits(request: pytest.FixtureRequest) -> Iterator[Digits]:
+    with digits_of(request.param) as found:
+        yield found
+
+
+@pytest.fixture
+def drifted(digits: Digits) -> Array:
+    return offset_by(digits.x, BRIGHTER)
+
+
+def test_realigning_recovers_without_a_label(digits: Digits, drifted: Array) -> None:
+    half = len(drifted) // 2
+    patch = Realign().propose(digits.material(drifted[:half]), Patch())
+    assert isinstance(patch, Patch)
+    before = digits.accuracy(drifted[half:], digits.y[half:])
+    after = digits.accuracy(drifted[half:], digits.y[half:], patch)
+    clean = digits.accuracy(digits.x[half:], digits.y[half:])
+    assert clean - before > 0.2
+    assert after - before > 0.8 * (clean - before)
+
+
+def test_a_stream_that_did_not_drift_is_left_alone(digits: Digits) -> None:
+    found = propose(digits.material(digits.x), ALL)
+    assert found.patch is None
+    assert found.gain == 0.0
+    assert any("mix of calibration's classes" in text for text in found.evidence)
+
+
+@pytest.mark.parametrize("told", [0, 40])
+def test_a_stream_of_few_classes_is_left_alone(digits: Digits, told: int) -> None:
+    few = np.flatnonzero(np.isin(digits.y, (0, 3, 7)))
+    x, y = digits.x[few], digits.y[few]
+    material = digits.material(x, labelled(x[:told], y[:told]), mix_moved=True)
+    found = propose(material, ALL)
+    lost = digits.accuracy(x, y) - digits.accuracy(x, y, found.patch)
+    assert lost <= 0.01
+
+
+def test_labels_train_the_head_and_are_judged_out_of_fold(digits: Digits, drifted: Array) -> None:
+    k = 64
+    material = digits.material(drifted[: len(drifted) // 2], labelled(drifted[:k], digits.y[:k]))
+    patch = RetrainHead().propose(material, Patch())
+    assert isinstance(patch, Patch)
+    note = material.noted(patch)
+    assert note is not None
+    assert note.out_of_fold is not None
+    gain = digits.accuracy(drifted[k:], digits.y[k:], patch) - digits.accuracy(
+        drifted[k:], digits.y[k:]
+    )
+    told = float((note.out_of_fold == digits.y[:k]).mean()) - digits.accuracy(
+        drifted[:k], digits.y[:k]
+    )
+    assert gain > 0.05
+    assert told == pytest.approx(gain, abs=0.2)
+
+
+def test_the_best_of_all_is_taken_and_holds_on_the_runtime(digits: Digits, drifted: Array) -> None:
+    half, k = len(drifted) // 2, 32
+    material = digits.material(drifted[:half], labelled(drifted[:k], digits.y[:k]))
+    found = propose(material, ALL)
+    assert found.patch is not None
+    assert "realign" in found.names
+    before = digits.accuracy(drifted[half:], digits.y[half:])
+    after = digits.accuracy(drifted[half:], digits.y[half:], found.patch)
+    assert after - before > 0.2
+    assert found.gain == pytest.approx(after - before, abs=0.15)
+    assert all(isinstance(text, str) for text in found.evidence)
+
+
+def test_random_labels_take_golden_nowhere(digits: Digits) -> None:
+    """A poisoner who answers at random on a stream that did not drift."""
+    k = 64
+    wrong = RNG.integers(0, 10, k)
+    found = propose(digits.material(digits.x, labelled(digits.x[:k], wrong)), ALL)
+    assert digits.accuracy(digits.x, digits.y, found.patch) >= (
+        digits.accuracy(digits.x, digits.y) - 0.01
+    )
+
+
+def test_a_guard_takes_the_weight_from_impossible_labels(digits: Digits, drifted: Array) -> None:
+    k = 64
+    told = digits.y[:k].copy()
+    bad = RNG.permutation(k)[:16]
+    told[bad] = (told[bad] + 1 + RNG.integers(0, 9, 16)) % 10
+    gains = []
+    for is_guarded in (True, False):
+        material = digits.material(drifted, labelled(drifted[:k], told))
+        aligned = Realign().propose(material, Patch())
+        assert isinstance(aligned, Patch)
+        patch = RetrainHead(is_guarded=is_guarded).propose(material, aligned)
+        assert isinstance(patch, Patch)
+        note = material.noted(patch)
+        inside = material.embeddings(drifted, patch.inputs)
+        assert note is not None
+        assert inside is not None
+        logits = inside @ note.weights.T + note.bias
+        gains.append(float((logits.argmax(axis=1) == digits.y).mean()))
+    assert gains[0] >= gains[1]
+
+
+def test_new_priors_move_logits_no_farther_than_their_bound(digits: Digits) -> None:
+    few = np.flatnonzero(np.isin(digits.y, (1, 4)))
+    x, y = digits.x[few], digits.y[few]
+    material = digits.material(x, labelled(x[:40], y[:40]), cause=Cause.LABEL_SHIFT, mix_moved=True)
+    patch = NewPriors().propose(material, Patch())
+    assert isinstance(patch, Patch)
+    note = material.noted(patch)
+    assert note is not None
+    moved = note.bias - digits.head.bias
+    assert moved.max() - moved.min() <= 3.0 + 1e-9
+    assert set(np.argsort(moved)[-2:]) == {1, 4}
+
+
+def test_an_offset_of_all_channels_is_undone(digits: Digits, drifted: Array) -> None:
+    material = digits.material(drifted, cause=Cause.SENSOR_FAULT)
+    patch = SensorCorrection().propose(material, Patch())
+    assert isinstance(patch, Patch)
+    assert digits.accuracy(drifted, digits.y, patch) > digits.accuracy(drifted, digits.y) + 0.2
+
+
+@pytest.mark.parametrize("strategy", ALL, ids=lambda s: s.name)
+def test_bad_cases_are_refused_in_words(strategy: LearningStrategy, digits: Digits) -> None:
+    drifted = offset_by(digits.x, BRIGHTER)
+    few = strategy.propose(digits.material(drifted[:8], cause=Cause.SENSOR_FAULT), Patch())
+    assert isinstance(few, str)
+    moved = strategy.propose(
+        digits.material(drifted, cause=Cause.SENSOR_FAULT, mix_moved=True), Patch()
+    )
+    assert isinstance(moved, str)
+
+
+def test_without_a_head_only_inputs_are_touched(digits: Digits, drifted: Array) -> None:
+    material = digits.material(drifted, has_head=False)
+    patch = Realign().propose(material, Patch())
+    assert isinstance(patch, Patch)
+    assert patch.changes == ()
+    assert patch.inputs is not None
+    for strategy in (RetrainHead(), NewPriors()):
+        assert isinstance(strategy.propose(material, Patch()), str)
+    assert propose(material, ALL).patch is None  # nothing to compare with
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES[:1])
+def test_without_an_embedding_only_inputs_are_touched(runtime: Any) -> None:
+    with digits_of(runtime, embedding=False) as digits:
+        material = digits.material(offset_by(digits.x, BRIGHTER))
+        patch = Realign().propose(material, Patch())
+        assert isinstance(patch, Patch)
+        assert patch.changes == ()
+        assert isinstance(RetrainHead().propose(material, Patch()), str)
+
+
+def test_whatever_labels_say_a_head_stays_near_golden(digits: Digits, drifted: Array) -> None:
+    k = 200
+    told = RNG.integers(0, 10, k)
+    material = digits.material(drifted, labelled(drifted[:k], told))
+    for start in (Patch(), Realign().propose(material, Patch())):
+        assert isinstance(start, Patch)
+        patch = RetrainHead(is_guarded=False).propose(material, start)
+        assert isinstance(patch, Patch)
+        note = material.noted(patch)
+        assert note is not None
+        moments = digits.reference.embeddings
+        assert moments is not None
+        mean, spread = moments.of_mix(digits.reference.priors)
+        # `into_range` may add one number to all biases, which changes no softmax.
+        assert distance(digits.head, note.weights, note.bias, mean, spread) <= MOST_DISTANCE + 1e-6
+
+
+def test_material_refuses_labels_that_are_no_classes(digits: Digits) -> None:
+    with pytest.raises(ValueError, match="expected classes 0 to 9"):
+        digits.material(digits.x, labelled(digits.x[:2], np.array([3, 10])))
+    with pytest.raises(ValueError, match="as many labels as inputs"):
+        digits.material(digits.x, labelled(digits.x[:2], np.array([3])))
