@@ -22,5 +22,6 @@ void bind_run_length(py::module_& m);
 void bind_side_by_side(py::module_& m);
 void bind_signals(py::module_& m);
 void bind_snapshot_pool(py::module_& m);
+void bind_softmax_head(py::module_& m);
 void bind_fair_lock(py::module_& m);
 void bind_weight_image(py::module_& m);

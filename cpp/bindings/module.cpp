@@ -46,6 +46,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   bind_label_mix(m);
   bind_inference_monitor(m);
   bind_hot_path(m);
+  bind_softmax_head(m);
   m.def(
       "keep_for_ever", [](py::object object) { (void)object.release(); }, py::arg("object"),
       "Never let go of an object.");

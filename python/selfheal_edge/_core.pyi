@@ -1935,6 +1935,145 @@ class LabelReference(metaclass=_Pybind11Type):
         """Return the same reference; errors as of every class with a state."""
 
 @final
+class SoftmaxHead(metaclass=_Pybind11Type):
+    """Learn how a classifier's last layer should change, from few samples.
+
+    Softmax regression, pulled to where it starts. With u the embedding in units of its spread and a
+    1 behind it, a sample's logits are those of the start plus D u. `fit` finds the D that minimises
+    the sum over samples of weight times cross-entropy, plus pull / 2 times the squared length of D.
+
+    Parameters
+    ----------
+    classes : int
+        2 or more.
+    dimensions : int
+        Of an embedding, 1 or more.
+    capacity : int
+        Samples at most, 1 or more.
+    max_bytes : int
+        What it may hold; more is refused.
+
+    Raises
+    ------
+    ValueError
+        When a size is out of range, or needs more than `max_bytes`.
+
+    Notes
+    -----
+    Newton's method by conjugate gradients and a line search; every step lowers the objective.
+    Leaving out one sample of weight w moves D by at most sqrt(2) w |u| / pull. Coordinates beyond
+    64 spreads count as 64, and the weight of an embedding is cut that is longer than `reach` times
+    sqrt(dimensions + 1). 64 samples of 64 dimensions, 12 classes: below a millisecond a fit and
+    95 KiB. Nothing allocates after construction but what is returned. The GIL is released in `load`
+    and `fit`. One object, one thread.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfheal_edge._core import SoftmaxHead
+    >>> x = np.array([[-1], [-2], [1], [2]], np.float32)
+    >>> head = SoftmaxHead(classes=2, dimensions=1, capacity=4)
+    >>> head.load(x, np.zeros(1), np.ones(1), np.zeros((4, 2)))
+    >>> head.aim(np.array([0, 0, 1, 1]), np.ones(4))
+    >>> head.fit(pull=1.0).is_converged
+    True
+    >>> head.logits().argmax(axis=1).tolist()
+    [0, 0, 1, 1]
+    """
+
+    def __init__(
+        self,
+        classes: SupportsIndex,
+        dimensions: SupportsIndex,
+        capacity: SupportsIndex,
+        *,
+        max_bytes: SupportsIndex = 67108864,
+    ) -> None: ...
+    def load(
+        self,
+        embeddings: npt.NDArray[np.float32],
+        mean: npt.NDArray[np.float64],
+        spread: npt.NDArray[np.float64],
+        logits: npt.NDArray[np.float64],
+    ) -> None:
+        """Take samples (n, dimensions), and their logits by the start (n, classes).
+
+        `mean` and `spread` are by dimension. ValueError where a size does not fit or a number is
+        not finite; then it holds no samples.
+        """
+
+    def aim(
+        self,
+        targets: npt.NDArray[Any],
+        sample_weights: npt.NDArray[np.float64],
+        reach: SupportsFloat = 2.0,
+    ) -> None:
+        """Set what the samples should be.
+
+        A class each (int64) or a distribution over the classes (float64, shape (n, classes)).
+        Weights are from 0, which leaves a sample out, to 1e6.
+        """
+
+    def fit(
+        self,
+        pull: SupportsFloat,
+        *,
+        products: SupportsIndex = 400,
+        tolerance: SupportsFloat = 0.0001,
+        warm: bool = False,
+    ) -> SoftmaxHead.Outcome:
+        """Find the change for a pull above 0; from the last one on if `warm`, else from none."""
+
+    def change(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return what to add to the start's weights (classes, dimensions) and biases (classes,)."""
+
+    def logits(self) -> npt.NDArray[np.float64]:
+        """Return the logits of all samples, those left out too, after the last fit."""
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+
+    @property
+    def dimensions(self) -> int:
+        """Of an embedding."""
+
+    @property
+    def capacity(self) -> int:
+        """Samples that there is room for."""
+
+    @property
+    def samples(self) -> int:
+        """Samples that it holds."""
+
+    @property
+    def sample_weights(self) -> npt.NDArray[np.float64]:
+        """Weights as they count, with what `reach` has cut."""
+
+    def memory_bytes(self) -> int:
+        """Bytes held, fixed at construction."""
+
+    @final
+    class Outcome(metaclass=_Pybind11Type):
+        """What a fit came to."""
+
+        @property
+        def is_converged(self) -> bool:
+            """Whether the change is as near to the optimum as was asked for."""
+
+        @property
+        def products(self) -> int:
+            """Passes over the samples that it took."""
+
+        @property
+        def loss(self) -> float:
+            """Weighted sum of cross-entropies; nats."""
+
+        @property
+        def change(self) -> float:
+            """Length of D."""
+
+@final
 class LabelMix(metaclass=_Pybind11Type):
     """Hear when the mix of predicted classes changes.
 
