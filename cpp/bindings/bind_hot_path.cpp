@@ -246,6 +246,10 @@ void bind_hot_path(py::module_& m) {
           "watched", [](const HotCall& self) { return self.path().is_watched; },
           [](HotCall& self, bool watched) { self.path().is_watched = watched; },
           "Handle every inference.")
+      .def_property(
+          "suspecting", [](const HotCall& self) { return self.path().is_suspecting; },
+          [](HotCall& self, bool suspecting) { self.path().is_suspecting = suspecting; },
+          "Whether the input of the inference that is attended to is suspect.")
       .def("memory_bytes", &HotCall::memory_bytes,
            "Bytes held: fixed after guard but for answers that are kept to be used again.");
 

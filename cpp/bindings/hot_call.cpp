@@ -137,9 +137,9 @@ HotCall::HotCall(Parts parts)
       outputs_(OutsideTensor::all(parts.outputs)),
       arrays_(outputs_.begin(), outputs_.end()),
       prediction_(std::move(parts.prediction),
-                  {"id", "output", "label", "confidence", "trusted", "alarms"}),
+                  {"id", "output", "label", "confidence", "trusted", "quarantined", "alarms"}),
       predictions_(std::move(parts.predictions),
-                   {"ids", "output", "labels", "confidence", "trusted", "alarms"}),
+                   {"ids", "output", "labels", "confidence", "trusted", "quarantined", "alarms"}),
       trusted_(std::move(parts.trusted)),
       first_id_(parts.first_id),
       handle_(std::move(parts.handle)),
@@ -423,6 +423,7 @@ py::object HotCall::prediction(Request& request) const {
       has_label ? py::object(py::int_(record.label)) : py::none(),
       has_label ? py::object(py::float_(record.confidence)) : py::none(),
       py::bool_(record.is_trusted),
+      py::bool_(record.is_quarantined),
       request.alarms_of(0),
   });
 }
@@ -433,6 +434,7 @@ py::object HotCall::predictions(Request& request) const {
   py::array_t<std::int64_t> labels(count);
   py::array_t<double> confidence(count);
   py::array_t<bool> trusted(count);
+  py::array_t<bool> quarantined(count);
   for (std::size_t i = 0; i < request.count; ++i) {
     const Record& record = request.records[i];
     data_of<std::int64_t>(ids)[i] = first_id_ + static_cast<std::int64_t>(record.number);
@@ -440,10 +442,10 @@ py::object HotCall::predictions(Request& request) const {
     data_of<double>(confidence)[i] =
         record.label < 0 ? std::numeric_limits<double>::quiet_NaN() : record.confidence;
     data_of<bool>(trusted)[i] = record.is_trusted;
+    data_of<bool>(quarantined)[i] = record.is_quarantined;
   }
   py::tuple alarms(count);
-  const py::object none = no_alarms();
-  for (py::ssize_t i = 0; i < count; ++i) PyTuple_SET_ITEM(alarms.ptr(), i, none.inc_ref().ptr());
+  for (py::ssize_t i = 0; i < count; ++i) alarms[i] = no_alarms();
   for (const auto& [index, raised] : request.alarms) alarms[index] = raised;
   return predictions_.make({
       std::move(ids),
@@ -451,6 +453,7 @@ py::object HotCall::predictions(Request& request) const {
       has_classes_ ? py::object(std::move(labels)) : py::none(),
       has_classes_ ? py::object(std::move(confidence)) : py::none(),
       std::move(trusted),
+      std::move(quarantined),
       std::move(alarms),
   });
 }
@@ -468,8 +471,7 @@ void HotCall::attend(const runtime::Job& job, std::size_t index, std::uint32_t u
   if (python_monitor_ != nullptr && (up & runtime::kAlarm) != 0) {
     raised = python_monitor_->take_alarms();
   }
-  const py::int_ what(up);
-  py::object alarms = checked(call(handle_.ptr(), {what.ptr(), error.ptr(), raised.ptr()}));
+  py::object alarms = checked(call(handle_.ptr(), {py::int_(up).ptr(), error.ptr(), raised.ptr()}));
   if ((up & runtime::kAlarm) == 0 || job.records.empty()) return;
   // Every job of this loop is a request.
   static_cast<const Request&>(job).keep_alarms(index, std::move(alarms));

@@ -119,8 +119,8 @@ class HotCall : private runtime::Host {
   std::vector<OutsideTensor> inputs_;
   std::vector<OutsideTensor> outputs_;
   std::vector<AnswerArrays> arrays_;  // one an output
-  Slotted<6> prediction_;
-  Slotted<6> predictions_;
+  Slotted<7> prediction_;
+  Slotted<7> predictions_;
   std::shared_ptr<Flag> trusted_;
   std::int64_t first_id_;
   bool has_classes_;

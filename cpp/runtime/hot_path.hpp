@@ -60,6 +60,8 @@ struct Record {
   bool is_sound = false;
   /// Whether it is sound, and answers could be relied on when it was given.
   bool is_trusted = false;
+  /// Whether its input is suspect, as who attended to it says; false where nobody did.
+  bool is_quarantined = false;
 };
 
 /// Takes answers whose size is not known before.
@@ -163,6 +165,7 @@ class HotPath {
   std::uint64_t due_number = kNever;                             ///< kDue from this inference on
   double due_seconds = std::numeric_limits<double>::infinity();  ///< or from this time on
   bool is_watched = false;
+  bool is_suspecting = false;  ///< the input of the inference that is attended to is suspect
 
   std::size_t memory_bytes() const noexcept;
 

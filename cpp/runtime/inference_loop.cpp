@@ -74,6 +74,7 @@ constexpr double kNever = std::numeric_limits<double>::infinity();
     if (!job.records.empty()) {
       Record& record = job.records[attended_];
       record.is_trusted = record.is_sound && path_.is_trusted();
+      record.is_quarantined = path_.is_suspecting;
     }
     if (next < job.count) let_in(job);
   }

@@ -185,6 +185,27 @@ TEST_CASE("records of an inference that was attended to say what is trusted afte
   CHECK_FALSE(records[3].is_trusted);
 }
 
+TEST_CASE("records say which inputs are suspect, of inferences that were attended to alone") {
+  Served model;
+  const auto in = random_bytes(4 * kSize, 7);
+  std::vector<std::byte> out(in.size());
+  model.feed(in, out);
+  std::vector<Record> records(4);
+  model.job.records = records;
+  model.path.is_watched = true;
+  std::size_t attended = 0;
+  model.program.on_attend = [&](std::uint32_t) {
+    ++attended;
+    model.path.is_suspecting = attended == 2;
+    model.path.is_watched = attended < 3;
+  };
+  model.loop.run(model.job);
+  CHECK_FALSE(records[0].is_quarantined);
+  CHECK(records[1].is_quarantined);
+  CHECK_FALSE(records[2].is_quarantined);
+  CHECK_FALSE(records[3].is_quarantined);
+}
+
 TEST_CASE("threads take turns, inference by inference, and the model may be closed among them") {
   Served model;
   constexpr std::size_t kCount = 3000;

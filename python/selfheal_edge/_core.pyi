@@ -3509,8 +3509,8 @@ class HotPath(metaclass=_Pybind11Type):
     inputs, outputs : sequence of (name, dtype, shape, scale, zero_point)
         The model's tensors as users see them; scale 0 for one that is not quantised.
     prediction, predictions : type
-        Classes with the slots id, output, label, confidence, trusted, alarms, and ids, output,
-        labels, confidence, trusted, alarms.
+        Classes with the slots id, output, label, confidence, trusted, quarantined, alarms, and
+        ids, output, labels, confidence, trusted, quarantined, alarms.
     trusted : Flag
         Whether answers may be relied on that are sound by themselves.
     first_id : int
@@ -3640,6 +3640,12 @@ class HotPath(metaclass=_Pybind11Type):
 
     @watched.setter
     def watched(self, watched: bool) -> None: ...
+    @property
+    def suspecting(self) -> bool:
+        """Whether the input of the inference that is attended to is suspect."""
+
+    @suspecting.setter
+    def suspecting(self, suspecting: bool) -> None: ...
     def memory_bytes(self) -> int:
         """Bytes held: fixed after `guard` but for answers that are kept to be used again."""
 

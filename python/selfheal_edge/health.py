@@ -147,6 +147,9 @@ class Prediction:
     """False while a trouble goes on that no repair has ended, for values that are NaN or infinite,
     and where the sweep that was due before it was left out, since the weights were being looked at
     or healed in the background."""
+    quarantined: bool
+    """Whether its input was put into quarantine there and then: nothing is learned from it unless
+    a person releases it."""
     alarms: tuple[Alarm, ...]
     """Alarms that this inference raised, usually none."""
 
@@ -167,6 +170,8 @@ class Predictions:
     """Its probability, NaN without a label: shape (n,); None likewise."""
     trusted: npt.NDArray[np.bool_]
     """As `Prediction.trusted`, of each: shape (n,)."""
+    quarantined: npt.NDArray[np.bool_]
+    """As `Prediction.quarantined`, of each: shape (n,)."""
     alarms: tuple[tuple[Alarm, ...], ...]
     """Alarms that each inference raised: n tuples, usually empty."""
 

@@ -140,6 +140,8 @@ class Serving:
             heals=at_once,
         )
         """What `SelfHealingModel.predict` and `infer` try first."""
+        self.is_suspect: Callable[[], bool] | None = None
+        """Says whether the latest input is suspect, while an incident lasts that makes some so."""
         self.context = ContextLog()
         """What the latest predictions came with."""
         self.generations = GenerationLog()
@@ -263,7 +265,14 @@ class Serving:
         if up & _ALARM:
             alarms = self._alarms() if raised is None else tuple(raised)
         self._handle(Incident(number, alarms=alarms, again=self.hot.again))
+        if self.is_suspect is not None:
+            self.hot.suspecting = self.is_suspect()
         return alarms
+
+    def suspect(self, judge: Callable[[], bool] | None) -> None:
+        """Have inputs judged from now on, or no longer; to be called under the lock."""
+        self.is_suspect = judge
+        self.hot.suspecting = False
 
     def _alarms(self) -> tuple[Alarm, ...]:
         assert isinstance(self._monitor, PerformanceMonitor), "the core updates no other"

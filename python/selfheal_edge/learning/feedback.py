@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selfheal_edge.errors import FeedbackSourceError
+from selfheal_edge.learning.admission import Admission
 from selfheal_edge.learning.labels import Label
 from selfheal_edge.learning.pool import TrustedPool
 from selfheal_edge.learning.quarantine import Quarantine
@@ -131,8 +132,23 @@ class RecentAnswers:
     """Shape (n, classes)."""
     embeddings: npt.NDArray[np.float32] | None
     """Dequantised: shape (n, width)."""
+    raw_embeddings: npt.NDArray[np.float32] | None
+    """The same as the runtime has it, as numbers."""
     first: int
     """The first id of this start."""
+
+    def latest(self) -> RecentAnswers:
+        """Return the latest prediction alone."""
+        return RecentAnswers(
+            self.ids[-1:],
+            self.predicted[-1:],
+            self.generations[-1:],
+            tuple(part[-1:] for part in self.inputs),
+            None if self.probabilities is None else self.probabilities[-1:],
+            None if self.embeddings is None else self.embeddings[-1:],
+            None if self.raw_embeddings is None else self.raw_embeddings[-1:],
+            self.first,
+        )
 
     @property
     def with_input(self) -> int:
@@ -196,6 +212,7 @@ class FeedbackIntake:
         self._clock = clock
         self._guard = guard
         self._answered: OrderedDict[int, tuple[str, ...]] = OrderedDict()
+        self._distrusted: str | None = None
         self.lowest: int | None = None
         """The lowest id that any start gave, as far as that is known."""
         self.outcomes: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
@@ -319,15 +336,32 @@ class FeedbackIntake:
             return None, 0.0, "its input is not kept, so that nothing can be learned from it"
         if why := self.quarantine.holds(sample):
             return "quarantine", 0.0, f"nothing is learned from it: {why}"
-        judged = self.pool.judge(sample)
+        judged, reason = self.pool.judge(sample), "label not believed"
+        if sample.source == self._distrusted:
+            judged, reason = Admission(0.0, "its source contradicts the others"), "poisoning"
         if judged.weight <= 0.0:
             self.pool.remove_input(sample.digest)
-            self.quarantine.add(sample, "label not believed", judged.reason)
+            self.quarantine.add(sample, reason, judged.reason)
             return "quarantine", 0.0, f"nothing is learned from it: {judged.reason}"
         doubt = f", with weight {judged.weight:g}: {judged.reason}" if judged.reason else ""
         if not self.pool.add(replace(sample, weight=judged.weight)):
             return None, judged.weight, f"the pool holds others of its kind{doubt}"
         return "pool", judged.weight, f"in the trusted pool{doubt}"
+
+    def distrust(self, name: str | None, reason: str, evidence: str, incident: int) -> None:
+        """Put all aside that one source has said, and what it says from now on; None: no more.
+
+        Who is distrusted still speaks: how often it contradicts is evidence.
+        """
+        with self._guard():
+            self._distrusted = name
+            table = self.pool.table
+            rows = [int(row) for row in table.used if table.source_of(row) == name]
+            samples = [table.get(row) for row in rows]
+            for row in rows:
+                table.clear(row)
+            for sample in samples:
+                self.quarantine.add(sample, reason, evidence, incident)
 
     def suspect(self, samples: Sequence[Sample], reason: str, evidence: str, incident: int) -> None:
         """Put inputs aside that an incident makes suspect, and unlearn what came of them."""

@@ -114,6 +114,12 @@ class Quarantine:
         return max(1, self.table.capacity // _INCIDENTS)
 
     @property
+    def next_incident(self) -> int:
+        """The number of the next incident: higher than that of all that is kept."""
+        used = self.table.used
+        return 1 + int(self.table.rows["incident"][used].max(initial=0))
+
+    @property
     def memory_bytes(self) -> int:
         """Bytes, whether used or not."""
         return self.table.memory_bytes + int(self.confirmed.nbytes)
@@ -198,7 +204,7 @@ class Quarantine:
         Parameters
         ----------
         sample
-            The suspect; one that is here already stays as it is.
+            The suspect; of one that is here already, or whose input is, nothing changes.
         reason, evidence
             Shown in at most 96 and 192 bytes.
         incident
@@ -208,6 +214,8 @@ class Quarantine:
             return False
         if self.table.find(sample.id) is not None:
             return True
+        if sample.digest and len(self.table.with_digest(sample.digest)):
+            return True  # a sensor that is stuck would fill all of it with one input
         self.table.put(
             self._place(incident),
             sample,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from selfheal_edge.causes import Cause
 from selfheal_edge.concurrency.locks import ModelLock
 from selfheal_edge.diagnosis.diagnoser import Diagnoser, diagnose_with
-from selfheal_edge.diagnosis.symptoms import Symptoms
+from selfheal_edge.diagnosis.symptoms import Diagnosis, Symptoms
 from selfheal_edge.errors import ForkedProcessError, IntegrityError, ModelClosedError
 from selfheal_edge.inference.incident import Incident
 from selfheal_edge.inference.serving import Serving
@@ -132,6 +132,7 @@ class LoopExecutor:
         self.labels = labels
         """Takes feedback in, and asks for labels."""
         self._state = LoopState.first(policy, has_spare=spare is not None)
+        self._judged_trouble: Diagnosis | None = None
         self._second = 0.0
         self._is_busy = False
         self._later: deque[AnyIncident] = deque(maxlen=_MOST_PUT_OFF)
@@ -281,6 +282,10 @@ class LoopExecutor:
                 now = replace(self._state.now, on_spare=self.serving.on_spare)
                 self._state = replace(self._state, now=now)
                 hot.due_number, hot.due_seconds, hot.watched = wake_at(self._state)
+            if self._state.trouble is not self._judged_trouble:
+                self._judged_trouble = self._state.trouble
+                lock = self._inference_lock
+                self.labels.trouble_changed(self._judged_trouble, self.odd_since(), lock)
 
     def _follow(  # noqa: PLR0912, PLR0915 — a case each
         self, *incidents: AnyIncident, about: AnyIncident | None = None

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from selfheal_edge.causes import Cause
 from selfheal_edge.concurrency.locks import ModelLock
+from selfheal_edge.diagnosis.contradictions import contradictions_of
 from selfheal_edge.diagnosis.feedback import Feedback
+from selfheal_edge.diagnosis.symptoms import Diagnosis
 from selfheal_edge.inference.serving import Serving
 from selfheal_edge.learning.admission import ClassPlaces
 from selfheal_edge.learning.feedback import (
@@ -27,6 +30,7 @@ from selfheal_edge.learning.quarantine import Quarantine
 from selfheal_edge.learning.questions import Askable, Question, Questions
 from selfheal_edge.learning.samples import SampleShape
 from selfheal_edge.learning.sources import FeedbackSource, SignedLabel, SourceTable
+from selfheal_edge.loop.suspects import Judge, judge_for
 from selfheal_edge.monitoring.baseline import Baseline
 from selfheal_edge.monitoring.labelled import LabelledAnswers
 from selfheal_edge.monitoring.signals import SignalExtractor
@@ -41,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = ["LabelDesk"]
 
 _TOLD: Final = 256
+_USUAL_ERRORS: Final = 0.05
 _LOOK_EVERY: Final = 16
 _MOST_IDS: Final = 65_536
 _MOST_ID: Final = 1 << 63
@@ -118,6 +123,9 @@ class LabelDesk:
         self.intake.lowest = first_id
         self._told: deque[Feedback] = deque(maxlen=_TOLD)
         self._since_look = 0
+        self._latest_incident = "", 0
+        self.named_by: tuple[Feedback, ...] = ()
+        """What the latest diagnosis of labels was made of."""
         self._records: deque[FeedbackRecord] = deque(maxlen=_TOLD)
 
     @property
@@ -161,10 +169,11 @@ class LabelDesk:
             probabilities = _probabilities(
                 kept.outputs, instance.outputs[0], self._baseline.output_kind
             )
-        embeddings = None
+        embeddings = raw = None
         if kept.embeddings is not None and instance.taps:
             real = dequantize(_flat(kept.embeddings), instance.taps[0])
             embeddings = np.asarray(real, np.float32)
+            raw = np.asarray(_flat(kept.embeddings), np.float32)
         is_whole = len(kept.inputs) == len(instance.inputs)
         return RecentAnswers(
             self._first + numbers,
@@ -173,6 +182,7 @@ class LabelDesk:
             kept.inputs if is_whole else (),
             probabilities,
             embeddings,
+            raw,
             self._first,
         )
 
@@ -255,7 +265,84 @@ class LabelDesk:
     def named(self) -> None:
         """Forget what a diagnosis was made of: it takes as much again for the next one."""
         with self._lock.lock():
+            self.named_by = tuple(self._told)
             self._told.clear()
+
+    # ---------------------------------------------------------------- what is put aside
+
+    def trouble_changed(
+        self, trouble: Diagnosis | None, since: int | None, lock: ModelLock
+    ) -> None:
+        """Put inputs aside that a trouble makes suspect, from its onset on, until it ends.
+
+        Parameters
+        ----------
+        trouble
+            What goes on now; None where it has ended.
+        since
+            The number of the prediction at which it began; None: not known.
+        lock
+            The inference lock.
+        """
+        serving = self._serving
+        assert serving is not None, "follow() comes first"
+        found = None if trouble is None else judge_for(trouble, self._baseline)
+        if trouble is None or trouble.cause is not Cause.POISONING:
+            self.intake.distrust(None, "", "", 0)
+        else:
+            self._distrust(str(trouble))
+        if found is None or trouble is None:
+            if trouble is None:
+                self._latest_incident = "", 0
+            if serving.is_suspect is not None:
+                with lock.lock():
+                    serving.suspect(None)
+            return
+        judge, reason = found
+        evidence = "; ".join(fact.text for fact in trouble.evidence)
+        incident = self._incident(reason)
+        with lock.lock():
+            recent = self.recent()
+            serving.suspect(lambda: self._judge_latest(judge, reason, evidence, incident))
+        first = 0
+        if since is not None and len(recent.ids):
+            first = max(0, since + self._first - int(recent.ids[0]))
+        if since is not None:
+            self._put_aside(recent, judge, first, reason, evidence, incident)
+
+    def _incident(self, reason: str) -> int:
+        """Return the number of an incident: the same for one that is only named anew."""
+        with self._lock.lock():
+            if self._latest_incident[0] != reason:
+                self._latest_incident = reason, self.quarantine.next_incident
+            return self._latest_incident[1]
+
+    def _distrust(self, evidence: str) -> None:
+        found = contradictions_of(self.named_by or self.told, _USUAL_ERRORS)
+        if found is not None:
+            incident = self._incident("poisoning")
+            self.intake.distrust(found.suspect, "poisoning", evidence, incident)
+
+    def _judge_latest(self, judge: Judge, reason: str, evidence: str, incident: int) -> bool:
+        """Judge the input of the latest prediction; called under the inference lock."""
+        recent = self.recent()
+        return self._put_aside(recent.latest(), judge, 0, reason, evidence, incident) > 0
+
+    def _put_aside(
+        self,
+        recent: RecentAnswers,
+        judge: Judge,
+        first: int,
+        reason: str,
+        evidence: str,
+        incident: int,
+    ) -> int:
+        """Put suspects among the rows from `first` on aside; return how many there are."""
+        rows = [row for row in np.flatnonzero(judge(recent)).tolist() if row >= first]
+        now = self.clock()
+        samples = [recent.sample(row, now) for row in rows[-self.quarantine.quota :]]
+        self.intake.suspect(samples, reason, evidence, incident)
+        return len(rows)
 
     @property
     def told(self) -> tuple[Feedback, ...]:
