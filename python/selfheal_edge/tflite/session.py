@@ -223,11 +223,13 @@ class Session:
         environment, whatever the calling thread has set.
         """
         answers = []
+        is_corrected = self.correction is not None and self.correction.is_on
+        correct = self.corrected if is_corrected else tuple
         with UsualFloats():
             if not self.stateful:
                 for inputs in questions:  # other threads may have the lock between two
                     with self._inference_lock:
-                        answers.append(self.instance.run(self.corrected(inputs)))
+                        answers.append(self.instance.run(correct(inputs)))
                 return answers
             fresh = self.choice.build(self.source)
             try:
@@ -236,7 +238,7 @@ class Session:
                         fresh.close()
                         fresh = self.choice.build(self.source)
                     fresh.reset_variables()
-                    answers.append(fresh.run(self.corrected(inputs)))
+                    answers.append(fresh.run(correct(inputs)))
             finally:
                 fresh.close()
         return answers
