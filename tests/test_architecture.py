@@ -48,7 +48,7 @@ ARROWS: dict[str, frozenset[str]] = {
         "monitoring concurrency tflite",
         "redteam": "model weights causes tflite",
         "cli": "redteam model calibration diagnosis health policy causes integrity learning store "
-        "tflite assets",
+        "tflite assets weights",
     }.items()
 }
 # The same inside `tflite`, from a loaded model down to the format of its file.
@@ -66,6 +66,7 @@ INSIDE_TFLITE: dict[str, frozenset[str]] = {
         "arrays": "runtimes",
         "input_table": "runtimes",
         "signatures": "runtimes file",
+        "correction_file": "input_table runtimes file",
         "fixed_shapes": "runtimes sandbox memory file format",
         "flip_check": "runtimes coverage memory format",
         "session": "flip_check signatures runtimes coverage sandbox memory file float_environment",

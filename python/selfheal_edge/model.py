@@ -8,6 +8,7 @@ import os
 import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
@@ -552,6 +553,14 @@ class SelfHealingModel:
         """
         with self._maintenance_lock:
             return self._loop.repairs.snapshot(self._loop.predictions)
+
+    def export(self, path: str | os.PathLike[str], generation: int | None = None) -> Path | None:
+        """Write the model to a TFLite file that any runtime opens, and that answers alike.
+
+        As `weights.export`: with one of `weights.generations`, or as it serves now. Where that
+        corrects the input, a small JSON file beside it has the correction; its path is returned.
+        """
+        return self._weights.export(path, generation)
 
     def rollback(
         self, to: int | Literal["golden"] = "golden", modules: Collection[str] | None = None

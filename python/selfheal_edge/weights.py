@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
 from selfheal_edge.integrity.guarded_image import CorruptBlock, GuardedImage
 from selfheal_edge.integrity.weights import Heal, Weights
 from selfheal_edge.store.file_format import write_atomically
+from selfheal_edge.tflite.correction_file import correction_json, correction_path
 from selfheal_edge.tflite.coverage.table import CoverageTable
 from selfheal_edge.tflite.file.rewrite import ModelCopy
 from selfheal_edge.tflite.format.records import Region
 
-__all__ = ["ImageView", "ModelWeights"]
+__all__ = ["ImageView", "ModelWeights", "write_model"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,7 +30,8 @@ class ImageView:
     """
 
     name: str
-    """``"source"``, our copy of the model file, or ``"packed"``, the runtime's re-laid copy."""
+    """``"source"``, our copy of the model file; ``"packed"``, the runtime's re-laid copy; or
+    ``"input"``, what inputs are corrected by."""
     nbytes: int
     """Bytes watched: all of it."""
     regions: Mapping[str, Region]
@@ -77,7 +80,7 @@ class ModelWeights:
 
     @property
     def images(self) -> Mapping[str, ImageView]:
-        """The watched stretches of memory, by name: ``"source"`` and, where ours, ``"packed"``."""
+        """The watched stretches of memory, by name, as `ImageView` has them."""
         return MappingProxyType(
             {name: _view_of(image) for name, image in self._weights.images.items()}
         )
@@ -198,7 +201,7 @@ class ModelWeights:
         if self._kept is not None:
             self._kept.drop(generation)
 
-    def export(self, path: str | os.PathLike[str], generation: int | None = None) -> None:
+    def export(self, path: str | os.PathLike[str], generation: int | None = None) -> Path | None:
         """Write the model as it serves now, or as it was saved, to a TFLite file.
 
         The user's file with the weights of that generation: SignatureDefs and names are as
@@ -212,6 +215,13 @@ class ModelWeights:
         generation
             One of `generations`; None for the live bytes.
 
+        Returns
+        -------
+        pathlib.Path or None
+            A file beside it, where this generation corrects the input: no graph can round as the
+            correction does, so it is not part of the model. `read_correction` of
+            `selfheal_edge.tflite.correction_file` reads it. None where inputs go in as they come.
+
         Raises
         ------
         IntegrityError
@@ -219,8 +229,24 @@ class ModelWeights:
         ValueError
             For a generation that is not held.
         """
-        source = self._weights.sound_bytes("source", generation)
-        write_atomically(path, self._copy.file_with(source))
+        sound = self._weights.sound_model(generation)
+        return write_model(path, self._copy.file_with(sound["source"]), sound.get("input", b""))
+
+
+def write_model(path: str | os.PathLike[str], file: bytes, inputs: bytes) -> Path | None:
+    """Write a model and, beside it, its correction of inputs; return where that is.
+
+    What lies beside names the model by its hash, and is written first: a crash in between leaves an
+    old model and what says that it belongs to another one.
+    """
+    beside, content = correction_path(path), correction_json(file, inputs)
+    if content is not None:
+        write_atomically(beside, content)
+    write_atomically(path, file)
+    if content is None:
+        beside.unlink(missing_ok=True)
+        return None
+    return beside
 
 
 def _view_of(image: GuardedImage) -> ImageView:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,16 +16,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.operator_models import image_model, sequence_model
-from tests.support import Array, answers, examples, internals, run_by, same
+from tests.support import Array, Raw, answers, examples, internals, run_by, same
 
 import selfheal_edge as she
 from selfheal_edge import _core
+from selfheal_edge.cli import main
 from selfheal_edge.errors import IntegrityError
 from selfheal_edge.learning.bench import Bench
 from selfheal_edge.learning.head import Head, find_head, head_changes
 from selfheal_edge.learning.patch import InputMap, Patch
 from selfheal_edge.loop.repair_executor import RepairExecutor
 from selfheal_edge.model import parts_of
+from selfheal_edge.tflite.correction_file import correction_path, read_correction
 from selfheal_edge.tflite.input_table import InputTable
 from selfheal_edge.tflite.runtimes.protocol import TensorSpec
 from selfheal_edge.tflite.session import Session
@@ -398,6 +402,82 @@ def test_two_generations_have_room_and_no_more_is_lost(model: she.SelfHealingMod
         repairs.switch_to(first)
         model.weights.drop(generation)
     assert model.memory_report()["total"] <= memory + 64 * 1024  # what answers are kept of
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_an_export_answers_alike_in_a_plain_interpreter(
+    name: str, runtime: Any, tmp_path: Path
+) -> None:
+    with opened(image_model(name), runtime) as model:
+        x = raw_inputs(model.inputs[0], 10)
+        golden = predicted(model, x)
+        generation = repairs_of(model).adopt_patch(patch_of(model))
+        healed = predicted(model, x)
+        path = tmp_path / "healed.tflite"
+        assert model.export(path) == correction_path(path)
+        kernels = parts_of(model).session.choice.kernels
+        plain = Raw(path, runtime, kernels)
+        correction = read_correction(path)
+        assert correction is not None
+        assert same([plain.run([row])[0] for row in correction.apply(x)], list(healed))
+        # From the store of generations as from what serves; and golden has nothing beside it.
+        model.rollback()
+        assert model.export(tmp_path / "again.tflite", generation)
+        assert (tmp_path / "again.tflite").read_bytes() == path.read_bytes()
+        other = tmp_path / "other.tflite"
+        model.export(other, 0)
+        correction_path(other).write_bytes(correction_path(path).read_bytes())
+        with pytest.raises(IntegrityError, match="of another model"):
+            read_correction(other)
+        assert model.export(path) is None
+        assert not correction_path(path).exists()
+        assert read_correction(path) is None
+        assert same([Raw(path, runtime, kernels).run([row])[0] for row in x], list(golden))
+
+
+def test_what_lies_beside_a_model_may_be_anything(tmp_path: Path) -> None:
+    path = tmp_path / "m.tflite"
+    path.write_bytes(image_model("int8"))
+    for text in ("", "[]", "{}", '{"format": "selfheal-edge input correction", "version": 9}'):
+        correction_path(path).write_text(text)
+        with pytest.raises(IntegrityError, match="expected a correction of an input"):
+            read_correction(path)
+
+
+def test_diff_says_what_was_changed(
+    runtime: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    golden, healed = tmp_path / "golden.tflite", tmp_path / "healed.tflite"
+    with opened(image_model("int8_per_channel"), runtime) as model:
+        head = find_head(parts_of(model).session.copy.model)
+        assert isinstance(head, Head)
+        repairs_of(model).adopt_patch(
+            Patch(head_changes(head, 2 * head.weights, head.bias), correction(model))
+        )
+        model.export(healed)
+        model.export(golden, 0)
+        last = find_last_module(model)
+    assert main(["diff", str(golden), str(healed), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    tensors = {tuple(t["modules"]): t for t in found["tensors"] if t["dtype"] == "int8"}
+    assert list(tensors) == [(last,)]
+    weights = tensors[(last,)]
+    # Twice as large: each change is what was there, but for a rounding of the fresh scales.
+    assert weights["rms"] == pytest.approx(weights["golden_rms"], rel=0.02)
+    assert weights["largest"] == pytest.approx(np.abs(head.weights).max(), rel=0.02)
+    assert all(1.8 < factor < 2.2 for factor in weights["scales"])
+    assert weights["share"] > 0.9
+    assert found["input"] == {"name": found["input"]["name"], "axis": 2, "features": 2}
+    assert main(["diff", str(golden), str(healed)]) == 0
+    text = capsys.readouterr().out
+    assert "2 feature(s) corrected" in text
+    assert last[:20] in text.replace("\n", "")
+    assert main(["diff", str(golden), str(golden)]) == 0
+    assert "no weight differs" in capsys.readouterr().out
+    other = tmp_path / "other.tflite"
+    other.write_bytes(image_model("float32"))
+    assert main(["diff", str(golden), str(other)]) == 1
+    assert "two files of one graph" in capsys.readouterr().err
 
 
 SHAPES = st.lists(st.integers(1, 6), min_size=1, max_size=4).map(tuple)

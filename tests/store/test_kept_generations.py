@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -14,13 +15,17 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.store.serving import KEY, Open
-from tests.support import IMPORT_PATH, Array, answers, internals, same
+from tests.support import IMPORT_PATH, ROOT, Array, answers, internals, same
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path, load_digits
+from selfheal_edge.cli import main
+from selfheal_edge.learning.head import Head, find_head, head_changes
+from selfheal_edge.learning.patch import InputMap, Patch
 from selfheal_edge.loop.repair_executor import RepairExecutor
 from selfheal_edge.model import parts_of
 from selfheal_edge.store.database import Database
+from selfheal_edge.store.generations import StoredGeneration
 from selfheal_edge.store.inbox import Inbox
 from selfheal_edge.store.journal import EventKind
 
@@ -177,6 +182,150 @@ def test_a_kill_during_a_trial_reverts_it_and_after_it_does_not(
     again = opened()
     assert again.health.failures == failures
     assert not [e for e in again.events if e.kind is EventKind.REVERTED]
+
+
+def patch_of(model: she.SelfHealingModel, seed: int = 0) -> Patch:
+    """Change the last layer, with scales of its own, and correct the input."""
+    session = parts_of(model).session
+    head = find_head(session.copy.model)
+    assert isinstance(head, Head)
+    rng = np.random.default_rng(seed)
+    weights = head.weights * rng.uniform(0.5, 1.5, head.weights.shape)
+    gain = rng.uniform(0.7, 1.4, 1).astype(np.float32)
+    return Patch(
+        head_changes(head, weights, head.bias), InputMap(2, gain, np.full(1, 0.05, np.float32))
+    )
+
+
+def test_a_patch_comes_back_with_its_correction(opened: Open, tmp_path: Path) -> None:
+    model = opened()
+    golden, patch = answers(model, X), patch_of(model)
+    generation = repairs_of(model).adopt_patch(patch)
+    healed, content = answers(model, X), live_of(model)
+    assert not same(healed, golden)
+    # The same weights without the correction are another generation.
+    without = repairs_of(model).adopt_patch(Patch(patch.changes))
+    plain = answers(model, X)
+    assert not same(plain, healed)
+    model.rollback(to=generation)
+    model.export(tmp_path / "before.tflite")
+    model.close()
+
+    again = opened()
+    assert again.weights.generations == (0, generation, without)
+    assert again.weights.active == generation
+    assert live_of(again) == content
+    assert same(answers(again, X), healed)
+    assert not again.health.failures
+    repairs_of(again).switch_to(without)
+    assert same(answers(again, X), plain)
+    again.close()
+
+    last = opened()
+    assert last.weights.active == without
+    last.close()
+    key = tmp_path / "key"
+    key.write_bytes(KEY)
+    where = [str(tmp_path / "store"), str(generation), str(tmp_path / "after.tflite")]
+    assert main(["snapshot", "export", *where, "--key", str(key)]) == 0
+    for name in ("{}.tflite", "{}.tflite.input.json"):
+        before, after = (tmp_path / name.format(when) for when in ("before", "after"))
+        assert before.read_bytes() == after.read_bytes()
+
+
+def test_a_patch_on_trial_ends_with_the_process(opened: Open) -> None:
+    model = opened()
+    golden = answers(model, X)
+    confirmed = repairs_of(model).adopt_patch(patch_of(model), on_trial=True)
+    repairs_of(model).confirm(confirmed)
+    healed = answers(model, X)
+    repairs_of(model).adopt_patch(patch_of(model, 1), on_trial=True)
+    model.close()
+    again = opened()
+    assert again.weights.active == confirmed
+    assert again.weights.generations == (0, confirmed)
+    assert same(answers(again, X), healed)
+    third = repairs_of(again).adopt_patch(patch_of(again, 2), on_trial=True)
+    repairs_of(again).take_back(third, "worse", to=confirmed)
+    assert again.weights.active == confirmed
+    assert [(f.what, f.reason) for f in again.health.failures][-1] == ("generation", "worse")
+    again.rollback()
+    again.close()
+    last = opened()
+    assert same(answers(last, X), golden)
+    assert repairs_of(last).adopt_patch(patch_of(last)) > third
+
+
+PATCHED = """
+import os, signal, sys
+import selfheal_edge as she
+from selfheal_edge.assets import digits_model_path
+from selfheal_edge.model import parts_of
+from selfheal_edge.store.generations import StoredGenerations
+from tests.store.test_kept_generations import patch_of
+model = she.SelfHealingModel(digits_model_path(), she.Baseline.load(sys.argv[2]), store=sys.argv[1],
+                             key=b"a key of the test", kernels=sys.argv[3])
+repairs, left = parts_of(model).loop.repairs, int(sys.argv[4])
+def dies_in_time(owner, name):
+    act = getattr(owner, name)
+    def counted(*arguments, **how):
+        global left
+        for _ in range(2):  # before it, and after it
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left -= 1
+            if _ == 0:
+                found = act(*arguments, **how)
+        return found
+    setattr(owner, name, counted)
+for owner, name in ((repairs._kept, "propose"), (repairs.weights, "patch"), (repairs, "rebuild"),
+                    (repairs.attempts, "prove"), (repairs._kept, "confirm")):
+    dies_in_time(owner, name)
+repairs.adopt_patch(patch_of(model))
+print("done")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("left", range(0, 11, 2))
+def test_a_kill_at_any_step_of_a_patch_gives_old_or_new(
+    opened: Open, baseline: she.Baseline, kernels: str, tmp_path: Path, left: int
+) -> None:
+    if kernels == "auto":  # the odd ones there, the even ones here
+        left = min(left + 1, 9)
+    baseline.save(tmp_path / "baseline")
+    command = [sys.executable, "-c", PATCHED, str(tmp_path / "store"), str(tmp_path / "baseline")]
+    done = subprocess.run(
+        [*command, kernels, str(left)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), IMPORT_PATH])},
+        timeout=300,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    with she.SelfHealingModel(digits_model_path(), baseline, kernels=kernels) as other:  # type: ignore[arg-type]
+        golden = answers(other, X)
+        repairs_of(other).adopt_patch(patch_of(other))
+        healed = answers(other, X)
+    model = opened()
+    is_new = left >= 9  # all but what `confirm` does has been done before
+    assert model.weights.active == int(is_new)
+    assert same(answers(model, X), healed if is_new else golden)
+    assert model.weights.scrub() == ()
+
+
+def test_rows_of_before_are_read_and_newer_ones_are_not() -> None:
+    row = StoredGeneration(3, 5000, "ab", {"state": "held"}, (b"1" * 32, b"2" * 32))
+    head = {"number": 3, "nbytes": 5000, "digest": "ab", "fields": {"state": "held"}}
+    old = json.dumps(head).encode()
+    names = b"1" * 32 + b"2" * 32
+    assert StoredGeneration.decode(len(old).to_bytes(4, "little") + old + names) == row
+    assert StoredGeneration.decode(row.encode()) == row
+    new = json.dumps({**head, "version": 3}).encode()
+    with pytest.raises(she.errors.IntegrityError, match="version 3"):
+        StoredGeneration.decode(len(new).to_bytes(4, "little") + new + names)
 
 
 def test_weights_that_do_not_hold_are_remembered(opened: Open) -> None:

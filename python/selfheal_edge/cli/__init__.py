@@ -55,6 +55,24 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("model", help="a TFLite file")
     inspect.add_argument("--kernels", choices=("auto", "default", "builtin"), default="auto")
     inspect.add_argument("--threads", type=int, default=1, metavar="N")
+    diff = commands.add_parser(
+        "diff",
+        help="say which layers of a model were changed, and by how much",
+        description=(
+            "Compare two files of one model: of each constant that differs the share of changed "
+            "elements, the largest and the root mean square change in real units, and the factor "
+            "between scales."
+        ),
+    )
+    diff.add_argument("golden", help="the model as it was")
+    diff.add_argument("healed", help="the model as it is: what `export` has written")
+    diff.add_argument(
+        "--json",
+        nargs="?",
+        const="-",
+        metavar="PATH",
+        help="JSON in place of text; with a path, JSON to that file beside the text",
+    )
     _add_redteam(commands, runtime)
     add_store_commands(commands)
     return parser
@@ -106,6 +124,10 @@ def _run(arguments: argparse.Namespace) -> int:
         from selfheal_edge.cli.redteam import run_redteam  # noqa: PLC0415
 
         return run_redteam(arguments)
+    if arguments.command == "diff":
+        from selfheal_edge.cli.diff import run_diff  # noqa: PLC0415
+
+        return run_diff(arguments)
     from selfheal_edge.cli.inspect import run_inspect  # noqa: PLC0415
 
     return run_inspect(arguments.model, arguments.runtime, arguments.kernels, arguments.threads)

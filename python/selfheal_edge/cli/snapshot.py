@@ -12,10 +12,10 @@ from selfheal_edge.cli.screen import is_silent, moment, print_facts, print_rows,
 from selfheal_edge.cli.store_file import DirectStore, place_and_key, reading
 from selfheal_edge.errors import IntegrityError, StoreError
 from selfheal_edge.store.database import Changes, Row
-from selfheal_edge.store.file_format import write_atomically
 from selfheal_edge.store.generations import ACTIVE, StoredGeneration, StoredGenerations
 from selfheal_edge.store.inbox import PRUNE, RESTORE
 from selfheal_edge.text import LIST, shown
+from selfheal_edge.weights import write_model
 
 __all__ = ["run_snapshot"]
 
@@ -157,17 +157,21 @@ def _export(arguments: argparse.Namespace) -> int:
     with reading(arguments) as database:
         generations = DirectStore(database).generations
         row = _one(generations, arguments.generation)
-        data = generations.load(arguments.generation)
-    write_atomically(arguments.output, data)
+        data, inputs = generations.read(arguments.generation)
+    beside = write_model(arguments.output, data, inputs)
     content = {
         "generation": row.number,
         "path": arguments.output,
         "nbytes": row.nbytes,
         "sha256": row.digest,
+        "input": None if beside is None else str(beside),
     }
     write_json(content, arguments.json)
     if not is_silent(arguments.json):
-        print_facts([("written", arguments.output), ("bytes", row.nbytes), ("sha256", row.digest)])
+        facts = [("written", arguments.output), ("bytes", row.nbytes), ("sha256", row.digest)]
+        if beside is not None:
+            facts.append(("its input", f"is corrected first, by {beside}"))
+        print_facts(facts)
     return 0
 
 

@@ -203,6 +203,12 @@ class Generations:
         with self._lock:
             self._set.activate(generation)
 
+    def sound_model(self, generation: int | None = None) -> dict[str, bytes]:
+        """Return `sound_bytes` of what does not follow from the rest: source and, if any, input."""
+        with self._lock:
+            names = ("source", "input")
+            return {n: self.sound_bytes(n, generation) for n in names if n in self._images}
+
     def sound_bytes(self, name: str, generation: int | None = None) -> bytes:
         """Return a copy of an image's live bytes, or of what a generation has saved of them.
 
