@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from selfheal_edge.learning.material import Material, Note
 from selfheal_edge.learning.patch import Patch
-from selfheal_edge.learning.softmax_head import log_probabilities
+from selfheal_edge.learning.training import log_softmax
 
 __all__ = ["Proposal", "choose"]
 
@@ -119,7 +119,7 @@ def _answers(material: Material, patch: Patch) -> _Seen | None:
 
 
 def _logs(inside: Floats, note: Note) -> Floats:
-    return log_probabilities(inside @ note.weights.T + note.bias)
+    return log_softmax(inside @ note.weights.T + note.bias)
 
 
 def _judged(material: Material, golden: _Seen, other: _Seen) -> tuple[float, float, str]:

@@ -7,9 +7,10 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from selfheal_edge.learning.material import LEAST_WINDOW, Material
+from selfheal_edge.learning.folds import folds_of, groups_of
+from selfheal_edge.learning.material import LEAST_WINDOW, Material, Note
 from selfheal_edge.learning.patch import Patch
-from selfheal_edge.learning.softmax_head import fit_head, log_probabilities
+from selfheal_edge.learning.training import HeadTrainer, log_softmax
 from selfheal_edge.learning.writing import after, write_head
 
 __all__ = ["RetrainHead"]
@@ -17,26 +18,26 @@ __all__ = ["RetrainHead"]
 Floats = npt.NDArray[np.float64]
 
 _LEAST_LABELS: Final = 8
-_PULLS: Final = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
-"""Strengths of the pull to the head before, of which cross-validation takes one."""
 _PULL_WITHOUT: Final = 3.0
-_FOLDS: Final = 8
+"""How strongly the head is held where no label says what is best."""
+_MOST_PULL: Final = 10.0
+"""How strongly it is held at most where there is more to learn from than the labels."""
 _LABEL_WEIGHT: Final = 3.0
 _DOUBT: Final = 0.15
 """How likely a label is taken to be wrong before anything is known of it."""
-_FOLDS_APART: Final = 0x5EED
 
 
 class _Task(NamedTuple):
-    """What a head is fitted to, in units of the window's spread."""
+    """What a head is fitted to: what was carried into the condition, then labelled samples."""
 
-    x: Floats
+    inside: Floats
+    """Embeddings, shape (n, dimensions)."""
     targets: Floats
+    """Shape (n, classes)."""
     weights: Floats
-    labelled: Floats
-    own: Floats
-    """One row a labelled sample: its target."""
-    trust: Floats
+    """Shape (n,)."""
+    labelled: int
+    """How many of them, at the end, are labelled."""
 
 
 class RetrainHead:
@@ -59,118 +60,95 @@ class RetrainHead:
         """Fit to labelled samples, and to golden's held inputs as the condition would have them.
 
         The targets of these are golden's answers to the originals; a labelled sample weighs three
-        times as much.
+        times as much. How strongly the layer is held is chosen by cross-validation on the labels.
         """
         head, note = material.head, material.noted(start)
         if head is None or note is None:
             return "there is no last layer that can be trained"
-        inside = material.embeddings(material.window, start.inputs)
-        if inside is None or len(inside) < LEAST_WINDOW:
+        window = material.embeddings(material.window, start.inputs)
+        if window is None or len(window) < LEAST_WINDOW:
             return f"{len(material.window)} inputs of at least {LEAST_WINDOW}"
         k = len(material.labelled)
         if k < _LEAST_LABELS and material.is_mix_in_doubt:
             return "the mix of classes moved, or may have, and labels do not tell how"
-        simulated = self._simulated(material, start)
-        if k < _LEAST_LABELS and simulated is None:
+        task = self._task(material, start, note)
+        if k < _LEAST_LABELS and len(task.inside) == k:
             return f"{k} labels of at least {_LEAST_LABELS}, and nothing to simulate with"
-        mean, spread = inside.mean(axis=0), inside.std(axis=0)
-        spread = np.maximum(spread, 0.02 * float(spread.max()) + 1e-12)
-        first = note.weights * spread, note.bias + note.weights @ mean
-        task = self._task(material, start, simulated, mean, spread, first)
-        pull, out_of_fold = _PULL_WITHOUT, None
+        trainer = HeadTrainer(len(note.bias), window.shape[1], len(task.inside))
+        trainer.load(task.inside, note.weights, note.bias, window.mean(axis=0), window.std(axis=0))
+        pull, answers = _PULL_WITHOUT, None
         if k >= _LEAST_LABELS:
-            pull, out_of_fold = _cross_validated(task, first)
-        weights, bias = _fitted(task, first, pull, np.ones(k, bool))
+            pull, answers = _chosen(trainer, task, material)
+        found = trainer.fit(task.targets, task.weights, pull)
         text = f"head trained on {k} labels (pull {pull:g})" if k else "head trained without labels"
         return write_head(
-            material,
-            head,
-            weights / spread,
-            bias - (weights / spread) @ mean,
-            start.inputs,
-            after(start, text),
-            out_of_fold,
+            material, head, found.weights, found.bias, start.inputs, after(start, text), answers
         )
 
-    def _simulated(self, material: Material, start: Patch) -> tuple[Floats, Floats] | None:
-        """Return embeddings and soft targets of inputs carried into the condition."""
-        carried = material.carried
-        if carried is None:
-            return None
-        inside = material.embeddings(carried, start.inputs)
-        if inside is None:
-            return None
-        return inside, material.golden_on(material.reference.inputs).scores.astype(np.float64)
-
-    def _task(
-        self,
-        material: Material,
-        start: Patch,
-        simulated: tuple[Floats, Floats] | None,
-        mean: Floats,
-        spread: Floats,
-        first: tuple[Floats, Floats],
-    ) -> _Task:
+    def _task(self, material: Material, start: Patch, note: Note) -> _Task:
         classes = max(2, material.reference.classes)
-        if simulated is None:
-            x, targets, weights = np.empty((0, len(mean))), np.empty((0, classes)), np.empty(0)
-        else:
-            x, targets = (simulated[0] - mean) / spread, simulated[1]
+        inside, targets, weights = [], [], []
+        carried = material.carried
+        simulated = None if carried is None else material.embeddings(carried, start.inputs)
+        if simulated is not None:
+            taught = _shares(material.golden_on(material.reference.inputs).scores)
             ratio = material.shares / material.reference.priors
-            weights = targets @ ratio if len(ratio) == classes else np.ones(len(x))
+            inside.append(simulated)
+            targets.append(taught)
+            weights.append(taught @ ratio if len(ratio) == classes else np.ones(len(taught)))
         labels = material.labelled.labels
         if len(labels):
-            inside = material.embeddings(material.labelled.inputs, start.inputs)
-            assert inside is not None
-            labelled = (inside - mean) / spread
-        else:
-            labelled = np.empty((0, len(mean)))
-        own = np.eye(classes)[labels]
-        trust = np.ones(len(labels))
-        if self._is_guarded and len(labels):
-            chance = np.exp(log_probabilities(labelled @ first[0].T + first[1]))
-            right = (1 - _DOUBT) * chance[np.arange(len(labels)), labels]
-            trust = right / (right + _DOUBT / classes)
+            found = material.embeddings(material.labelled.inputs, start.inputs)
+            assert found is not None, "the window has embeddings"
+            inside.append(found)
+            targets.append(np.eye(classes)[labels])
+            weights.append(
+                _LABEL_WEIGHT
+                * self._trust(found, labels, note, classes)
+                * material.labelled.weights
+            )
+        if not inside:
+            return _Task(np.empty((0, 0)), np.empty((0, classes)), np.empty(0), 0)
         return _Task(
-            x, targets, weights, labelled, own, _LABEL_WEIGHT * trust * material.labelled.weights
+            np.concatenate(inside), np.concatenate(targets), np.concatenate(weights), len(labels)
         )
 
+    def _trust(
+        self, inside: Floats, labels: npt.NDArray[np.int64], note: Note, classes: int
+    ) -> Floats:
+        """Return how likely each label is right, by the layer before: shape (k,).
 
-def _fitted(
-    task: _Task, first: tuple[Floats, Floats], pull: float, taught: npt.NDArray[np.bool_]
-) -> tuple[Floats, Floats]:
-    """Fit to what is simulated, and to the labelled samples that are taught."""
-    return fit_head(
-        np.concatenate([task.x, task.labelled[taught]]),
-        np.concatenate([task.targets, task.own[taught]]),
-        np.concatenate([task.weights, task.trust[taught]]),
-        *first,
-        pull,
-    )
+        Wrong labels are taken to fall on all classes alike.
+        """
+        if not self._is_guarded:
+            return np.ones(len(labels))
+        chances = np.exp(log_softmax(inside @ note.weights.T + note.bias))
+        right = (1.0 - _DOUBT) * chances[np.arange(len(labels)), labels]
+        return np.asarray(right / (right + _DOUBT / classes))
 
 
-def _cross_validated(
-    task: _Task, first: tuple[Floats, Floats]
+def _shares(scores: npt.NDArray[np.float32]) -> Floats:
+    """Return scores as distributions: quantised ones sum to nearly 1, some are no numbers."""
+    found = np.maximum(np.nan_to_num(scores.astype(np.float64)), 0.0) + 1e-9
+    return np.asarray(found / found.sum(axis=1, keepdims=True))
+
+
+def _chosen(
+    trainer: HeadTrainer, task: _Task, material: Material
 ) -> tuple[float, npt.NDArray[np.int64]]:
     """Return the pull that does best on labels it has not learned, and the answers to those.
 
-    The strongest pull within a standard error of the best one is taken.
+    The strongest one within a standard error of the best is taken. Equal inputs are held out
+    together: a copy in training would make any head look good.
     """
-    k = len(task.own)
-    fold = np.random.default_rng(_FOLDS_APART).permutation(k) % min(_FOLDS, k)
-    losses = np.empty((len(_PULLS), k))
-    answers = np.empty((len(_PULLS), k), np.int64)
-    for i, pull in enumerate(_PULLS):
-        for n in range(min(_FOLDS, k)):
-            out = fold == n
-            weights, bias = _fitted(task, first, pull, ~out)
-            logs = log_probabilities(task.labelled[out] @ weights.T + bias)
-            losses[i, out] = -(logs * task.own[out]).sum(axis=1)
-            answers[i, out] = logs.argmax(axis=1)
-    share = task.trust / max(float(task.trust.sum()), 1e-12)
-    mean = losses @ share
-    best = int(mean.argmin())
-    apart = losses - losses[best]
-    error = np.sqrt((np.square(apart - (apart @ share)[:, None]) * share).sum(axis=1) / k)
-    chosen = int(np.flatnonzero(mean - mean[best] <= error)[-1])
-    return _PULLS[chosen], answers[chosen]
+    labelled, k = material.labelled, task.labelled
+    folds = np.full(len(task.inside), -1, np.int64)
+    folds[-k:] = folds_of(groups_of(labelled.inputs.reshape(k, -1)), labelled.labels)
+    # Only labelled samples are held out, and all of them are judged: a weight of 0 would not be.
+    weights = task.weights.copy()
+    weights[-k:] = np.maximum(weights[-k:], 1e-9)
+    found = trainer.cross_validate(task.targets, weights, folds)
+    chosen = found.chosen
+    if len(task.inside) > k:
+        chosen = max(chosen, int(np.searchsorted(-np.array(found.pulls), -_MOST_PULL)))
+    return found.pulls[chosen], found.answers[chosen]
