@@ -231,6 +231,32 @@ TEST_CASE("a state without history has the same charts, and waits for a window t
   CHECK(without.bank()->state() == monitor.bank()->state());
 }
 
+TEST_CASE("without history a change is dated in steps, and little changes in a minute") {
+  InferenceMonitor monitor(make_bank(), {}, 0);
+  std::mt19937_64 random(5);
+  std::normal_distribution<double> normal;
+  const auto serve = [&](int count, double shift) {
+    for (int n = 0; n < count; ++n) {
+      monitor.update(std::vector<double>{normal(random) + shift, normal(random), 0.0}, false, 0);
+    }
+    return monitor.state(History::kLeftOut);
+  };
+  const auto before = serve(5000, 0.0);
+  const auto after = serve(1160, 0.0);
+  std::size_t changed = 0;
+  REQUIRE(before.size() == after.size());
+  for (std::size_t i = 0; i < after.size(); ++i) changed += before[i] != after[i] ? 1 : 0;
+  CHECK(changed < 900);  // with all marks 1357
+  const std::uint64_t changed_at = monitor.count();
+  const auto without = InferenceMonitor::from_state(serve(60, 0.5));
+  const Onset all = monitor.bank()->change(0);
+  const Onset steps = without.bank()->change(0);
+  REQUIRE(all.estimate >= 0);
+  CHECK(steps.earliest <= static_cast<std::int64_t>(changed_at));
+  CHECK(std::abs(steps.estimate - all.estimate) <=
+        static_cast<std::int64_t>(OnsetTracker::kStride));
+}
+
 TEST_CASE("what was told before a reset does not keep a state from being restored") {
   InferenceMonitor monitor(make_bank(100.0, true), {}, 0);
   for (int n = 0; n < 300; ++n) monitor.update(std::vector<double>{4.0, 0.0, 0.0}, false, 0);

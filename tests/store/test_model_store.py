@@ -393,3 +393,28 @@ def test_a_childs_end_leaves_the_parents_store_alone(
     ) as model:
         assert model.weights.generations == (0, 1, 2, 3, 4)
         assert model.health.predictions == 4 * len(INPUTS)
+
+
+def test_a_start_loads_what_it_needs(tmp_path: Path, baseline: she.Baseline) -> None:
+    """Beside SQLite the store brings nothing that is slow to load."""
+    baseline.save(tmp_path / "baseline")
+    program = (
+        "import sys\n"
+        "import selfheal_edge as she\n"
+        "model, folder = sys.argv[1:]\n"
+        "baseline = she.Baseline.load(folder + '/baseline')\n"
+        "she.SelfHealingModel(model, baseline).close()\n"
+        "before = set(sys.modules)\n"
+        "she.SelfHealingModel(model, baseline, store=folder + '/store', key=bytes(32)).close()\n"
+        "print(*(name for name in set(sys.modules) - before if not name.startswith('selfheal')))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(digits_model_path()), str(tmp_path)],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": IMPORT_PATH},
+    )
+    loaded = set(done.stdout.split())
+    assert "sqlite3" in loaded
+    assert not loaded & {"pathlib", "urllib.parse", "tempfile", "shutil", "dataclasses", "inspect"}

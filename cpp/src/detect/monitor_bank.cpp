@@ -335,7 +335,7 @@ std::size_t MonitorBank::memory_bytes() const noexcept {
                told_, latches_, accepted_, spreads_, skipped_, trackers_);
 }
 
-std::vector<std::byte> MonitorBank::state() const {
+std::vector<std::byte> MonitorBank::state(History history) const {
   StateWriter writer(kTag, 3);
   writer.f64(arl0_);
   writer.u64(references_.size());
@@ -380,7 +380,9 @@ std::vector<std::byte> MonitorBank::state() const {
     writer.u64(skipped_[signal]);
     writer.u8(told_[signal]);
     latches_[signal].write(writer);
-    settled(signal).write(writer);
+    OnsetTracker tracker = settled(signal);
+    if (history == History::kLeftOut) tracker.forget_fine();
+    tracker.write(writer);
   }
   for (const double accepted : accepted_) writer.f64(accepted);
   for (const double spread : spreads_) writer.f64(spread);

@@ -191,7 +191,7 @@ void InferenceMonitor::reset() noexcept {
 std::vector<std::byte> InferenceMonitor::state(History history) const {
   StateWriter writer(kTag, 3);  // 1 knew nothing of rare kinds, 2 nothing of the mix of classes
   writer.u8(bank_ ? 1 : 0);
-  if (bank_) write(writer, bank_->state());
+  if (bank_) write(writer, bank_->state(history));
   writer.u64(flat_.size());
   for (const Flat& rule : flat_) {
     writer.u64(rule.index);
@@ -224,8 +224,7 @@ std::vector<std::byte> InferenceMonitor::state(History history) const {
   writer.u8(alarms_.label_mix ? 1 : 0);
   writer.u8(mix_ ? 1 : 0);
   if (mix_) {
-    write(writer, mix_->state(history == History::kKept ? LabelMix::History::kKept
-                                                        : LabelMix::History::kLeftOut));
+    write(writer, mix_->state(history));
   }
   return std::move(writer).finish();
 }

@@ -27,7 +27,6 @@ import sys
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 from selfheal_edge import _core
@@ -191,12 +190,12 @@ class Database:
 
     def __init__(
         self,
-        path: Path,
+        path: str,
         connection: sqlite3.Connection,
         seal: Seal,
         lock: WriterLock | None,
         max_bytes: int,
-        name: Path | None = None,
+        name: str | None = None,
     ) -> None:
         self.path = path
         self._name = path if name is None else name  # of a copy: what it is a copy of
@@ -240,7 +239,7 @@ class Database:
         """
         if isinstance(max_bytes, bool) or not _LEAST_BYTES <= max_bytes <= _MOST_BYTES:
             raise ValueError(f"max_bytes: expected at least {_LEAST_BYTES}, got {max_bytes!r}")
-        place = Path(path)
+        place = os.fspath(path)
         try:
             lock = WriterLock(place)
         except OSError as error:
@@ -248,7 +247,7 @@ class Database:
                 raise
             raise StoreError(f"{place}: expected a folder to write in: {error}") from error
         try:
-            if not place.exists():
+            if not os.path.exists(place):
                 _make(place, Seal(key))
             _look_at_header(place)
             return cls._open(place, key, lock, max_bytes)
@@ -271,10 +270,10 @@ class Database:
         import shutil  # noqa: PLC0415 — for readers, which are few
         import tempfile  # noqa: PLC0415
 
-        place = Path(path)
+        place = os.fspath(path)
         for attempt in range(_ATTEMPTS_TO_COPY):
             with tempfile.TemporaryDirectory(prefix="selfheal-") as folder:
-                copy = Path(folder) / "store"
+                copy = os.path.join(folder, "store")
                 try:
                     _look_at_header(place)
                     with _errors_of_copying(place):
@@ -295,11 +294,11 @@ class Database:
     @classmethod
     def _open(
         cls,
-        path: Path,
+        path: str,
         key: bytes | None,
         lock: WriterLock | None,
         most: int,
-        name: Path | None = None,
+        name: str | None = None,
     ) -> Database:
         with _sqlite_errors(path if name is None else name):
             connection = _connect(path, most)
@@ -638,7 +637,7 @@ class Database:
             self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").close()
             # SQLite has synchronised the file, but a card may keep that until the next one.
             with contextlib.suppress(FileNotFoundError):
-                _synchronise(Path(f"{self.path}-wal"))
+                _synchronise(f"{self.path}-wal")
             busy, frames, done = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             if busy:
                 raise StoreError(
@@ -650,7 +649,8 @@ class Database:
     def _pages_in_log(self) -> int:
         """Count the pages that the log has; each goes back once, however often it is there."""
         try:
-            log = Path(f"{self.path}-wal").read_bytes()
+            with open(f"{self.path}-wal", "rb") as file:
+                log = file.read()
         except OSError:
             return 0
         frames = range(_LOG_HEAD_BYTES, len(log), _FRAME_HEAD_BYTES + _PAGE_BYTES)
@@ -684,7 +684,7 @@ def _most_log_bytes(max_bytes: int) -> int:
     return max(_LOG_BYTES, min(max_bytes, _MOST_LOG_SHARED) // _LOG_SHARE)
 
 
-def _connect(path: Path, max_bytes: int) -> sqlite3.Connection:
+def _connect(path: str, max_bytes: int) -> sqlite3.Connection:
     pages = (max_bytes - _most_log_bytes(max_bytes) - _ONE_COMMIT_BYTES) // _PAGE_BYTES
     place = os.path.abspath(path)
     for mark in "%?#":  # what means something in a URI; `urllib` takes milliseconds to import
@@ -732,9 +732,9 @@ def _write_root(connection: sqlite3.Connection, seal: Seal, root: _Root) -> None
     )
 
 
-def _make(path: Path, seal: Seal) -> None:
+def _make(path: str, seal: Seal) -> None:
     """Make an empty store under another name, and give it its own once it is whole."""
-    unfinished = path.with_name(path.name + ".unfinished")
+    unfinished = f"{path}.unfinished"
     with _sqlite_errors(path):
         for suffix in ("", "-wal", "-journal", "-shm"):
             with contextlib.suppress(FileNotFoundError):
@@ -761,10 +761,10 @@ def _make(path: Path, seal: Seal) -> None:
             connection.close()
         _synchronise(unfinished)
         os.replace(unfinished, path)
-        _synchronise(path.parent)
+        _synchronise(os.path.dirname(path) or os.curdir)
 
 
-def _synchronise(path: Path) -> None:
+def _synchronise(path: str) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -772,10 +772,10 @@ def _synchronise(path: Path) -> None:
         os.close(descriptor)
 
 
-def _look_at_header(path: Path) -> None:
+def _look_at_header(path: str) -> None:
     """Refuse what is not ours before SQLite opens it (nothing is written, no lock taken)."""
     try:
-        with path.open("rb") as file:
+        with open(path, "rb") as file:
             head = file.read(100)
     except OSError as error:
         raise StoreError(f"{path}: expected a store to read: {error}") from None
@@ -794,7 +794,7 @@ def _look_at_header(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _errors_of_copying(path: Path) -> Iterator[None]:
+def _errors_of_copying(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -802,7 +802,7 @@ def _errors_of_copying(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _sqlite_errors(path: Path) -> Iterator[None]:
+def _sqlite_errors(path: str) -> Iterator[None]:
     """Turn what SQLite and the file system raise into ours, with the file's name."""
     try:
         yield

@@ -17,7 +17,6 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from selfheal_edge.errors import IntegrityError
@@ -60,7 +59,7 @@ class Inbox:
     """
 
     def __init__(self, store_path: str | os.PathLike[str], key: bytes | None) -> None:
-        self._folder = Path(f"{os.fspath(store_path)}.inbox")
+        self._folder = f"{os.fspath(store_path)}.inbox"
         self._seal = Seal(key)
         self._seen: dict[str, None] = {}
 
@@ -74,8 +73,8 @@ class Inbox:
         OSError
             When the folder cannot be written.
         """
-        self._folder.mkdir(mode=0o700, exist_ok=True)
-        if len(list(self._folder.iterdir())) >= _MOST_WAITING:
+        os.makedirs(self._folder, mode=0o700, exist_ok=True)
+        if len(os.listdir(self._folder)) >= _MOST_WAITING:
             raise ValueError(f"requests: expected at most {_MOST_WAITING} that wait: is it served?")
         name = f"{time.time_ns():020d}-{os.urandom(8).hex()}.request"
         body = json.dumps(
@@ -83,7 +82,7 @@ class Inbox:
         ).encode()
         if len(body) > _MOST_BYTES:
             raise ValueError(f"fields: expected at most {_MOST_BYTES} bytes, got {len(body)}")
-        write_atomically(self._folder / name, body + self._seal.request(body))
+        write_atomically(os.path.join(self._folder, name), body + self._seal.request(body))
         return name
 
     def take(self) -> tuple[list[Request], list[str]]:
@@ -101,7 +100,7 @@ class Inbox:
         except OSError:
             return taken, refused
         for name in names[:_MOST_WAITING]:
-            path = self._folder / name
+            path = os.path.join(self._folder, name)
             try:
                 request = self._read(path)
             except (OSError, IntegrityError) as error:
@@ -118,7 +117,7 @@ class Inbox:
                     self._seen.pop(next(iter(self._seen)))
         return taken, refused
 
-    def _read(self, path: Path) -> Request:
+    def _read(self, path: str) -> Request:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         with contextlib.closing(os.fdopen(descriptor, "rb")) as file:
             data = file.read(_MOST_BYTES + TAG_BYTES + 1)
@@ -127,7 +126,7 @@ class Inbox:
             raise IntegrityError("expected a request signed with the store's key")
         try:
             fields = json.loads(body)
-            if fields["id"] != path.name:
+            if fields["id"] != os.path.basename(path):
                 raise ValueError("its name is not that of the request")
             return Request(
                 str(fields["id"]),

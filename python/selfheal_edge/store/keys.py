@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final, TypeAlias
 
 from selfheal_edge.hashing import hmac_sha256
@@ -42,7 +41,7 @@ def read_key(key: KeyArgument, argument: str = "key") -> bytes | None:
     elif isinstance(key, str) and key.startswith(_ENVIRONMENT):
         found, came_from = _from_environment(key.removeprefix(_ENVIRONMENT)), f"{argument} {key}"
     elif isinstance(key, str | os.PathLike):
-        found, came_from = _from_file(Path(key), argument), f"the file of {argument}"
+        found, came_from = _from_file(key, argument), f"the file of {argument}"
     else:
         raise TypeError(
             f"{argument}: expected bytes, a path, 'env:NAME', a callable or None, "
@@ -67,8 +66,8 @@ def _from_environment(name: str) -> bytes:
         ) from None
 
 
-def _from_file(path: Path, argument: str) -> bytes:
-    with path.open("rb") as file:
+def _from_file(path: str | os.PathLike[str], argument: str) -> bytes:
+    with open(path, "rb") as file:
         found = file.read(MOST_BYTES + 1)
     if found.startswith(b"-----BEGIN"):
         raise ValueError(f"{argument}: expected a file of the key's bytes, got a PEM file")

@@ -16,7 +16,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 from selfheal_edge.errors import IntegrityError, StoreError, StoreVersionError
@@ -119,7 +118,7 @@ class Store:
         counter: Counter | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._path = Path(path)
+        self._path = os.fspath(path)
         self._key = key
         self._seal = Seal(key)
         self._max_bytes = max_bytes
@@ -187,7 +186,7 @@ class Store:
 
     def _open_to_read(self) -> None:
         """Have what the file holds, where it cannot be written now."""
-        if not self._path.is_file():
+        if not os.path.isfile(self._path):
             return
         try:
             copy = self._read_only.enter_context(Database.read_copy(self._path, self._key))
@@ -235,14 +234,15 @@ class Store:
             counter(database.anchor)
 
     def _can_begin_anew(self) -> bool:
-        return self._path.is_file() and os.access(self._path.parent, os.W_OK)
+        folder = os.path.dirname(self._path) or os.curdir
+        return os.path.isfile(self._path) and os.access(folder, os.W_OK)
 
     def _begin_anew(self, error: Exception) -> Database | None:
         self.problem_found = str(error)
         logger().warning("the store is put aside: %s", error)
-        aside = self._path.with_name(self._path.name + ".refused")
-        if aside.exists():
-            aside = self._path.with_name(self._path.name + ".refused-last")
+        aside = f"{self._path}.refused"
+        if os.path.exists(aside):
+            aside = f"{self._path}.refused-last"
         try:
             os.replace(self._path, aside)
             with contextlib.suppress(FileNotFoundError):
@@ -352,7 +352,7 @@ class Store:
         with self._queue:
             written = self._written
             return StoreState(
-                path=str(self._path),
+                path=self._path,
                 status=self._status,
                 problem=self._problem,
                 refused=self.problem_found,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from pathlib import Path
 from typing import Final
 
 from selfheal_edge.errors import StoreError
@@ -37,8 +36,8 @@ class WriterLock:
         When the lock's file cannot be made.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path.with_name(path.name + ".lock")
+    def __init__(self, path: str) -> None:
+        self._path = f"{path}.lock"
         # Not opened before this is known: closing any descriptor of the file ends the lock.
         with contextlib.suppress(FileNotFoundError):
             there = os.stat(self._path)

@@ -29,6 +29,10 @@
 /// `kStateBytes` and four times its state, unless from_state() was given another bound.
 namespace selfheal {
 
+/// Whether a state has the latest samples in it, and what follows from them alone: most of what
+/// changes from one minute to the next.
+enum class History : bool { kKept, kLeftOut };
+
 /// A blob was refused. The subclass says why; the message says it in words.
 class StateError : public std::runtime_error {
  public:

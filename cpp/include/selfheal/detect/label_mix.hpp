@@ -79,7 +79,7 @@ class LabelMix {
   }
   std::size_t memory_bytes() const noexcept;
 
-  enum class History : bool { kKept, kLeftOut };
+  using History = selfheal::History;
   std::vector<std::byte> state(History history = History::kKept) const;
   static LabelMix from_state(std::span<const std::byte> blob);
 

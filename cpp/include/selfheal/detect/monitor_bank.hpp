@@ -111,7 +111,10 @@ class MonitorBank {
   void reset() noexcept;
   std::size_t memory_bytes() const noexcept;
 
-  std::vector<std::byte> state() const;
+  using History = selfheal::History;
+  /// What is restored continues bit for bit. Without history, samples that were taken before are
+  /// known in steps of OnsetTracker::kStride when a change is dated; later ones as ever.
+  std::vector<std::byte> state(History history = History::kKept) const;
   static MonitorBank from_state(std::span<const std::byte> blob);
 
  private:

@@ -191,6 +191,10 @@ class OnsetTracker {
   /// Of samples whose mean and variance were not known.
   Onset since_unknown(int direction) const noexcept;
 
+  /// Forgets the marks of the fine levels: what was taken is known in steps of kStride samples.
+  void forget_fine() noexcept {
+    for (std::size_t level = 0; level < kFineLevels; ++level) marks_[level].fill({});
+  }
   void write(StateWriter& writer) const;
   /// Of a payload of version 1 or 2; the holder says which.
   void read(StateReader& reader);

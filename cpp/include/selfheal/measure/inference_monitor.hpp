@@ -115,11 +115,10 @@ class InferenceMonitor {
   std::span<const FewCount> few_counts() const noexcept { return few_counts_; }
   std::size_t memory_bytes() const noexcept;
 
-  /// What the scores and labels of the latest inferences are to a state: four fifths of what
-  /// changes in it.
-  enum class History : bool { kKept, kLeftOut };
+  using History = selfheal::History;
   /// The bank, the mix, the window and all counters; what is restored continues bit for bit.
-  /// Without history it has none to begin with, and settled() waits until there is one again.
+  /// Without history it has none to begin with, settled() waits until there is one again, and a
+  /// change within the latest OnsetTracker::kFineReach inferences is dated as MonitorBank says.
   std::vector<std::byte> state(History history = History::kKept) const;
   /// Throws a StateError for a blob that no monitor can have given.
   static InferenceMonitor from_state(std::span<const std::byte> blob);
