@@ -250,6 +250,13 @@ void bind_hot_path(py::module_& m) {
           "suspecting", [](const HotCall& self) { return self.path().is_suspecting; },
           [](HotCall& self, bool suspecting) { self.path().is_suspecting = suspecting; },
           "Whether the input of the inference that is attended to is suspect.")
+      .def_property(
+          "heals",
+          [](const HotCall& self) { return self.path().sweeping == HotPath::Sweeping::kHeals; },
+          [](HotCall& self, bool heals) {
+            self.path().sweeping = heals ? HotPath::Sweeping::kHeals : HotPath::Sweeping::kLooks;
+          },
+          "Whether sweeps repair what they find, or only report it.")
       .def("memory_bytes", &HotCall::memory_bytes,
            "Bytes held: fixed after guard but for answers that are kept to be used again.");
 

@@ -65,14 +65,14 @@ double coarse_seconds() noexcept {
 }
 
 HotPath::HotPath(SignalPass& signals, Monitor& monitor, std::vector<Outside> inputs,
-                 std::vector<Outside> outputs, Pace pace, Sweeping sweeping)
-    : signals_(signals),
+                 std::vector<Outside> outputs, Pace pace, Sweeping how)
+    : sweeping(how),
+      signals_(signals),
       monitor_(monitor),
       inputs_(std::move(inputs)),
       outputs_(std::move(outputs)),
       fast_(pace.fast_bytes, pace.fast_seconds, kMostFast),
       keyed_(pace.keyed_bytes, pace.keyed_seconds, kMostKeyed),
-      sweeping_(sweeping),
       scratch_(inputs_.size()),
       in_(inputs_.size()),
       out_(outputs_.size()),
@@ -117,7 +117,7 @@ bool HotPath::sweep(double now) noexcept {
     const std::uint64_t fast = fast_.due(std::uint64_t{one.fast_blocks()} * block_bytes_);
     const std::uint64_t keyed = keyed_.due(std::uint64_t{one.keyed_blocks()} * block_bytes_);
     const std::size_t count =
-        sweeping_ == Sweeping::kHeals ? one.step(fast, keyed, found_) : one.look(fast, found_);
+        sweeping == Sweeping::kHeals ? one.step(fast, keyed, found_) : one.look(fast, found_);
     for (std::size_t k = 0; k < count; ++k) damage_[damages_++] = {i, found_[k]};
   }
   fast_.done();

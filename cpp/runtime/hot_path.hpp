@@ -166,6 +166,7 @@ class HotPath {
   double due_seconds = std::numeric_limits<double>::infinity();  ///< or from this time on
   bool is_watched = false;
   bool is_suspecting = false;  ///< the input of the inference that is attended to is suspect
+  Sweeping sweeping;
 
   std::size_t memory_bytes() const noexcept;
 
@@ -181,7 +182,6 @@ class HotPath {
   std::vector<Outside> outputs_;
   SweepPacer fast_;
   SweepPacer keyed_;
-  Sweeping sweeping_;
   Engine* engine_ = nullptr;
   int embedding_ = -1;
   bool is_proven_ = false;

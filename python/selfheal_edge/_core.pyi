@@ -3635,6 +3635,12 @@ class HotPath(metaclass=_Pybind11Type):
     @due_seconds.setter
     def due_seconds(self, seconds: float | None) -> None: ...
     @property
+    def heals(self) -> bool:
+        """Whether sweeps repair what they find at once, or only report it."""
+
+    @heals.setter
+    def heals(self, heals: bool) -> None: ...
+    @property
     def watched(self) -> bool:
         """Whether every inference is handled."""
 

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +44,7 @@ from selfheal_edge.monitoring.baseline import Baseline
 from selfheal_edge.monitoring.monitor import Monitor, PerformanceMonitor
 from selfheal_edge.monitoring.performance import Performance, not_estimable
 from selfheal_edge.monitoring.regimes import Regime
-from selfheal_edge.policy import Policy
+from selfheal_edge.policy import Heal, Policy
 from selfheal_edge.repair import ModelRepairKit
 from selfheal_edge.store.journal import Event, EventKind, Journal
 from selfheal_edge.tflite.arrays import Batch, Tensors, check_out, read_batch
@@ -512,7 +512,7 @@ class SelfHealingModel:
         labels = self._loop.labels
         with self._inference_lock:
             recent = labels.recent()
-        return labels.ask(limit, recent)
+        return labels.ask(limit, recent, self._loop.parting(recent))
 
     @property
     def trusted_pool(self) -> TrustedPool:
@@ -675,6 +675,23 @@ class SelfHealingModel:
                 )
             self._loop.accept()
 
+    @property
+    def heal(self) -> Heal:
+        """What the loop may change: ``"observe"``, ``"corruption"`` or ``"all"``, as `Policy.heal`.
+
+        To be set while the model runs. With less than before, what was learned serves on until it
+        is taken back or its condition is over.
+        """
+        with self._inference_lock.lock():
+            return self._loop.state.heal
+
+    @heal.setter
+    def heal(self, heal: Heal) -> None:
+        if heal not in get_args(Heal):
+            raise ValueError(f"heal: expected one of {get_args(Heal)}, got {heal!r}")
+        with self._maintenance_lock:
+            self._loop.set_heal(heal)
+
     def commission(self, *, flips: bool | FlipEffort = True) -> None:
         """Record the known answers on this device, from bytes that are proven to be the file's.
 
@@ -717,10 +734,10 @@ class SelfHealingModel:
         """What the trouble that goes on is taken for, with its evidence; None where all is well.
 
         While an alarm waits for enough inputs to be explained, it is still None, and answers are
-        untrusted.
+        untrusted. While a repair of it is on probation it is still told.
         """
         with self._inference_lock.lock():
-            return self._loop.state.trouble
+            return self._loop.state.named_trouble
 
     @property
     def events(self) -> Sequence[Event]:
@@ -739,11 +756,12 @@ class SelfHealingModel:
         performance = self._performance()
         with self._inference_lock.lock():
             loop, count = self._loop.state, self._loop.state.count
+            trouble = loop.named_trouble
             state = HealthState.HEALTHY if self._loop.is_trusted else HealthState.UNTRUSTED
             before = 0 if self._keeper is None else self._loop.state.before
             return Health(
                 state=HealthState.CLOSED if self._inference_lock.closed else state,
-                trouble=None if loop.trouble is None else loop.trouble.cause,
+                trouble=None if trouble is None else trouble.cause,
                 generation=self._parts.weights.active,
                 coverage=CoverageSummary.of(self._session.coverage, self._session.choice.reason),
                 protected_share=self._count_protected(),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias, get_args
 
 from selfheal_edge.causes import Cause
 from selfheal_edge.tflite.sandbox.policy import ProbePolicy
 
-__all__ = ["Policy"]
+__all__ = ["Heal", "Policy"]
+
+Heal: TypeAlias = Literal["observe", "corruption", "all"]
 
 
 _MOST_PARITY: Final = 16
@@ -20,6 +23,10 @@ def _responses() -> dict[Cause, tuple[str, ...]]:
     return {
         Cause.WEIGHT_CORRUPTION: (*ladder, "reload_golden", "mark_untrusted"),
         Cause.RUNTIME_FAULT: ("rebuild", "rollback_model", "reload_golden", "mark_untrusted"),
+        Cause.SENSOR_FAULT: ("sensor_correction", "realign", "retrain_head", "mark_untrusted"),
+        Cause.COVARIATE_DRIFT: ("realign", "retrain_head", "mark_untrusted"),
+        Cause.LABEL_SHIFT: ("new_priors", "mark_untrusted"),
+        Cause.CONCEPT_DRIFT: ("retrain_head", "mark_untrusted"),
     }
 
 
@@ -84,6 +91,18 @@ class Policy:
         one is proven.
     default_response
         Strategies for causes that `responses` does not name.
+    heal
+        What the loop may change. ``"observe"``: nothing; the journal says what it would have done.
+        ``"corruption"``: damaged weights and runtimes are restored. ``"all"``: it may learn as
+        well, from drifted inputs and from feedback. `SelfHealingModel.heal` changes it while the
+        model runs.
+    owner
+        A source of feedback whose labels confirm a repair without a second source. None: no single
+        source does.
+    repairs_per_hour, repair_seconds_per_hour
+        How many repairs may be learned in an hour, and the seconds of CPU time that they may take;
+        up to four hours' worth can be saved up. 0 for one of them: none is learned. Restoring
+        damaged bytes is never refused.
     rediagnose_after
         Predictions after which a trouble that goes on is diagnosed again; doubles each time.
     nonfinite
@@ -150,6 +169,10 @@ class Policy:
     nonfinite: Literal["raise", "skip"] = "raise"
     responses: Mapping[Cause, tuple[str, ...]] = field(default_factory=_responses)
     default_response: tuple[str, ...] = ("mark_untrusted",)
+    heal: Heal = "all"
+    owner: str | None = None
+    repairs_per_hour: float = 4.0
+    repair_seconds_per_hour: float = 60.0
     diagnosis_inferences_per_minute: int = 128
     max_events: int = 1024
     max_generations: int = 8
@@ -205,6 +228,15 @@ class Policy:
             seconds = getattr(self, name)
             if seconds is not None and (isinstance(seconds, bool) or not seconds > 0):
                 raise ValueError(f"{name}: expected a number above 0 or None, got {seconds!r}")
+        if self.heal not in get_args(Heal):
+            raise ValueError(f"heal: expected one of {get_args(Heal)}, got {self.heal!r}")
+        if self.owner is not None and (not isinstance(self.owner, str) or not self.owner):
+            raise TypeError(f"owner: expected the name of a source or None, got {self.owner!r}")
+        for name in ("repairs_per_hour", "repair_seconds_per_hour"):
+            value = getattr(self, name)
+            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not is_number or not 0 <= value < math.inf:
+                raise ValueError(f"{name}: expected a number of at least 0, got {value!r}")
         if self.mode not in ("inline", "background"):
             raise ValueError(f"mode: expected 'inline' or 'background', got {self.mode!r}")
         if self.keep_inputs is not False and (

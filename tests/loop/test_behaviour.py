@@ -136,6 +136,7 @@ class TestDrift:
         assert model.health.trouble == "sensor_fault"  # and it is heard again
 
     def test_damage_during_it(self, model: she.SelfHealingModel, samples: Array) -> None:
+        model.heal = "corruption"
         x = shifted(stream(samples, 400), offset=40)
         expected = answers(model, x)[0]
         assert model.health.trouble == "sensor_fault"

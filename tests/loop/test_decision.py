@@ -41,7 +41,8 @@ class World:
     """What the loop acts upon: a model that may be damaged, and an executor for its actions."""
 
     def __init__(self, policy: she.Policy, *, has_spare: bool) -> None:
-        self.state = LoopState.first(policy, has_spare=has_spare)
+        learners = she.ModelRepairKit().learning
+        self.state = LoopState.first(policy, has_spare=has_spare, learners=learners)
         self.corrupt: set[int] = set()
         self.answers_are_right = True
         self.resists = False
@@ -49,6 +50,7 @@ class World:
         self.is_settled = False
         self.has_room = True
         self.on_spare = False
+        self.active = 0
         self.prediction = 0
         self.second = 0.0
         self.interrupt_at: int | None = None
@@ -73,7 +75,13 @@ class World:
 
     def handle(self, incident: AnyIncident) -> None:
         """Do as `LoopExecutor`."""
-        now = Moment(self.prediction, self.second, self.prediction, self.on_spare)
+        now = Moment(
+            self.prediction,
+            self.second,
+            self.prediction,
+            self.on_spare,
+            generation=self.active,
+        )
         self.state = replace(self.state, now=now)
         try:
             self.follow(incident)
@@ -109,6 +117,8 @@ class World:
                 return heard.CauseNamed(self.diagnose(symptoms), found)
             case do.TryStrategy(name, case):
                 return self.try_strategy(name, case)
+            case do.Propose(names):
+                return heard.Proposed(names, None, "nothing helps")
             case do.RebuildRuntime():
                 if not self.has_room:
                     return heard.RuntimeRebuilt(True, "MemoryError: no room")

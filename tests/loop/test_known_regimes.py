@@ -106,8 +106,8 @@ def test_a_drift_that_does_no_harm_is_learned_and_an_attack_never(
     labelled = she.calibrate(
         digits_model_path(), digits.calibration_inputs, digits.calibration_labels, seed=0
     )
-    path = digits_model_path()
-    with she.SelfHealingModel(path, labelled, diagnoser=diagnoser) as model:
+    path, policy = digits_model_path(), she.Policy(heal="corruption")
+    with she.SelfHealingModel(path, labelled, diagnoser=diagnoser, policy=policy) as model:
         served(model, dimmed(digits.heldout_inputs, gain), 1100, 0)
         names = [regime.name for regime in model.regimes]
         assert names == (["calibration", "regime 1"] if is_learned else ["calibration"])

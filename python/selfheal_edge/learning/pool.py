@@ -257,8 +257,8 @@ class TrustedPool:
             ids = rows["id"].astype(np.int64)
             labels = rows["target"] if table.shape.target else rows["label"].astype(np.int64)
             dtype, shape = table.shape.inputs[0]
-            whole = np.ascontiguousarray(rows["input"]).reshape(len(rows), -1)
-            first = whole[:, : np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64))]
+            nbytes = np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64))
+            first = np.ascontiguousarray(rows["input"])[:, :nbytes]
             inputs = np.ascontiguousarray(first).view(dtype).reshape(len(rows), *shape)
         capped = capped_weights(weights, sources, owner)
         return Labelled(inputs.copy(), labels.copy(), capped, sources, ids)

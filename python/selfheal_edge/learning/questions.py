@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from selfheal_edge.learning.samples import Sample, SampleShape, SampleTable, digest_of
 from selfheal_edge.tflite.runtimes.protocol import Array
 
-__all__ = ["Askable", "AskedLabel", "Parting", "PartingMaker", "Question", "Questions"]
+__all__ = ["Askable", "AskedLabel", "Parting", "Question", "Questions"]
 
 _STRATA: Final = ("parting", "small margin", "any")
 _NONE: Final = -1
@@ -36,11 +36,6 @@ class Parting(NamedTuple):
     """Shape (n,)."""
     generation: int
     """The candidate's."""
-
-
-PartingMaker: TypeAlias = Callable[[Array], "Parting | None"]
-"""Asks both states about raw inputs, shape (n, \\*input's without a leading 1), oldest first; None
-where there is no candidate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +137,6 @@ class Questions:
         self._clock = clock
         self._rng = rng
         self._guard = guard
-        self.parting: PartingMaker | None = None
-        """Where golden and a candidate part, while there is a candidate."""
         self.wanted = ""
         """What the diagnosis hangs on; empty where it does not."""
         self.asked = 0
@@ -174,7 +167,13 @@ class Questions:
             if rows["answered"][row] == 0 and rows["about"][row] == about
         ]
 
-    def ask(self, limit: int, found: Askable, taken: Collection[int] = ()) -> tuple[Question, ...]:
+    def ask(
+        self,
+        limit: int,
+        found: Askable,
+        taken: Collection[int] = (),
+        parting: Parting | None = None,
+    ) -> tuple[Question, ...]:
         """Return at most `limit` questions: those that wait, and new ones.
 
         Parameters
@@ -185,11 +184,9 @@ class Questions:
             What could be asked for.
         taken
             Predictions that are not to be asked for: their label is known, or they are suspect.
+        parting
+            What golden and the candidate answer to these inputs; None while there is none.
         """
-        with self._guard():
-            maker = self.parting
-        # Without the lock: it asks the model.
-        parting = None if maker is None or not len(found.ids) else maker(found.inputs[0])
         with self._guard():
             about = _NONE if parting is None else parting.generation
             chosen = self._waiting(about)[:limit]

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from selfheal_edge.causes import Cause
-from selfheal_edge.diagnosis.symptoms import Symptoms
+from selfheal_edge.diagnosis.symptoms import Diagnosis, Symptoms
 from selfheal_edge.integrity.weights import CorruptBlock
+from selfheal_edge.learning.patch import Patch
 from selfheal_edge.loop.incidents import Step
 from selfheal_edge.loop.state import Why
 from selfheal_edge.repair.protocol import RepairCase
@@ -16,22 +17,28 @@ from selfheal_edge.store.journal import EventKind
 
 __all__ = [
     "Action",
+    "Adopt",
     "AnswerAgain",
     "AskFeedback",
     "AskKnownAnswers",
     "CheckWeights",
+    "Confirm",
     "EndTrial",
     "FailBack",
     "FailOver",
+    "Forget",
     "LearnRegime",
+    "LookAtInputs",
     "NameCause",
     "Proceed",
+    "Propose",
     "RaiseError",
     "ReadSignals",
     "RebuildRuntime",
     "Record",
     "RenewGolden",
     "ResetMonitor",
+    "SwitchTo",
     "TryStrategy",
 ]
 
@@ -73,6 +80,57 @@ class TryStrategy:
 
     name: str
     case: RepairCase
+
+
+@dataclass(frozen=True, slots=True)
+class Propose:
+    """Have strategies learn what may help, within the budget → `Proposed`."""
+
+    names: tuple[str, ...]
+    diagnosis: Diagnosis
+    since: int
+    """The sample at which the condition began, as far as it is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """Make a patch of golden a generation, which serves → `Adopted`."""
+
+    names: tuple[str, ...]
+    patch: Patch
+    condition: str
+    """What it is for, known by its inputs since `since`."""
+    since: int
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchTo:
+    """Have a condition's generation serve, if it is proven → `Switched`."""
+
+    generation: int
+    condition: str
+    """Empty: golden's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Confirm:
+    """Keep a generation that was on probation: it serves after a restart as well."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Drop a generation that was learned, and what is known of its condition → `Forgotten`."""
+
+    generation: int
+    condition: str | None
+    """None: the condition has another generation by now."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookAtInputs:
+    """Ask whether inputs have come to another condition that is known → `ConditionKnown`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +225,12 @@ Action: TypeAlias = (
     | AskFeedback
     | NameCause
     | TryStrategy
+    | Propose
+    | Adopt
+    | SwitchTo
+    | Confirm
+    | Forget
+    | LookAtInputs
     | FailOver
     | FailBack
     | ReadSignals

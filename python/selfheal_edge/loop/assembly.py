@@ -22,7 +22,9 @@ from selfheal_edge.learning.reference import LearningReference
 from selfheal_edge.loop.examiner import Examiner
 from selfheal_edge.loop.executor import LoopExecutor
 from selfheal_edge.loop.kept_labels import KeptLabels
+from selfheal_edge.loop.known_conditions import KnownConditions
 from selfheal_edge.loop.label_desk import LabelDesk
+from selfheal_edge.loop.proposer import Proposer
 from selfheal_edge.monitoring.baseline import Baseline
 from selfheal_edge.monitoring.estimate import estimate_performance
 from selfheal_edge.monitoring.monitor import Monitor, PerformanceMonitor
@@ -30,6 +32,7 @@ from selfheal_edge.monitoring.performance import Performance
 from selfheal_edge.monitoring.signals import SignalExtractor
 from selfheal_edge.policy import Policy
 from selfheal_edge.repair import ModelRepairKit
+from selfheal_edge.repair.budget import RepairBudget
 from selfheal_edge.repair.rollback import Rollback
 from selfheal_edge.store.journal import Journal
 from selfheal_edge.text import LIST, shown
@@ -59,6 +62,7 @@ class Parts:
     journal: Journal
     inference_lock: ModelLock
     maintenance_lock: ModelLock
+    proposer: Proposer | None
 
     def close(self) -> None:
         """Release everything, also where a part of it fails."""
@@ -66,6 +70,8 @@ class Parts:
             if self.spare is not None:
                 rest.callback(self.spare.close)
             rest.callback(self.session.close)
+            if self.proposer is not None:
+                rest.callback(self.proposer.close)
             rest.callback(self.weights.close)
             self.loop.serving.release()
 
@@ -178,6 +184,24 @@ def assemble(
         )
         if keeper is not None:
             keeper.recall_labels(KeptLabels(labels, policy))
+        may_heal = core_heals_at_once(policy, kit)
+        conditions = KnownConditions(baseline, extractor, inference_lock)
+        proposer = None
+        if len(session.instance.inputs) == 1 and not session.model.keeps_resources:
+            proposer = Proposer(
+                session=session,
+                baseline=baseline,
+                strategies=kit.learning,
+                inputs_since=conditions.inputs_since,
+                labelled_since=labels.labelled_since,
+                budget=RepairBudget(
+                    policy.repairs_per_hour,
+                    policy.repair_seconds_per_hour,
+                    time.monotonic if clock is None else clock,
+                ),
+                seed=seed,
+            )
+            undo.callback(proposer.close)
         loop = LoopExecutor(
             session=session,
             weights=weights,
@@ -201,7 +225,7 @@ def assemble(
                 inference_lock=inference_lock,
                 maintenance_lock=maintenance_lock,
                 clock=clock,
-                at_once=core_heals_at_once(policy, kit),
+                at_once=may_heal and policy.heal != "observe",
                 first_id=first_id,
             ),
             labels=labels,
@@ -214,15 +238,20 @@ def assemble(
                 per_minute=policy.diagnosis_inferences_per_minute,
                 clock=time.monotonic if clock is None else clock,
             ),
+            conditions=conditions,
+            proposer=proposer,
+            core_may_heal=may_heal,
             kept=None if keeper is None else keeper.generations,
             performance=partial(
                 estimate_now, session, baseline, extractor, monitor, inference_lock, labels
             ),
             end_trial=(lambda _has_held: None) if keeper is None else keeper.end_trial,
         )
+        if keeper is not None:
+            loop.go_on_with(keeper.learned())
         undo.pop_all()
     locks = inference_lock, maintenance_lock
-    return Parts(session, weights, extractor, monitor, spare, loop, journal, *locks)
+    return Parts(session, weights, extractor, monitor, spare, loop, journal, *locks, proposer)
 
 
 def estimate_now(

@@ -11,6 +11,7 @@ the action that follows. What is heard of stands in `loop.incidents`, what can b
 3.  Alarms wait until the shape of a shift shows, and then their cause is named.
 4.  The policy's strategies for that cause are tried in order until one is proven.
 5.  A trouble of the weights or the runtime ends by proof, any other when the signals settle.
+6.  Repairs that are learned serve on probation, for one condition (`loop.adaptation`).
 
 Answers are flagged from the first suspicion to that end.
 """
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from itertools import takewhile
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from selfheal_edge.causes import Cause
@@ -26,6 +28,7 @@ from selfheal_edge.diagnosis.symptoms import Damage, Diagnosis, Symptoms
 from selfheal_edge.inference.incident import Incident
 from selfheal_edge.integrity.weights import CorruptBlock
 from selfheal_edge.loop import actions as do
+from selfheal_edge.loop import adaptation, passages
 from selfheal_edge.loop import incidents as heard
 from selfheal_edge.loop.actions import Action
 from selfheal_edge.loop.healed_bytes import HealedByte
@@ -54,6 +57,8 @@ _SAMPLES_FOR_DIAGNOSIS: Final = 32
 
 _SAMPLES_TO_LEARN: Final = 256
 """Of an operating condition that was accepted."""
+_LOOK_EVERY: Final = 32
+"""Predictions between two looks at inputs while a condition is being learned."""
 _RETURNS: Final = 8
 _HEALED: Final = 64
 _SWEEP: Final = 4096
@@ -90,8 +95,6 @@ def decide(state: LoopState, incident: AnyIncident) -> Decision:  # noqa: PLR091
             return _accepted(state)
         case heard.MarkedUntrusted():
             return replace(state, trust=replace(state.trust, is_marked=True)), ()
-        case heard.FeedbackCame():
-            return state, ()
         case heard.FeedbackDue():
             return state, (do.AskFeedback(),) if state.is_calm else ()
         case heard.FeedbackNamed(diagnosis):
@@ -119,6 +122,21 @@ def decide(state: LoopState, incident: AnyIncident) -> Decision:  # noqa: PLR091
             return state, (record, do.LearnRegime(since))
         case heard.RegimeLearned(name):
             return _regime_learned(state, name)
+        # Repairs that are learned.
+        case heard.HealSet(heal):
+            return replace(state, heal=heal), ()
+        case heard.FeedbackCame(records):
+            return adaptation.labels_came(state, records)
+        case heard.ConditionKnown(name):
+            return passages.condition_known(state, name)
+        case heard.Proposed():
+            return _proposed(state, incident)
+        case heard.Adopted():
+            return _adopted(state, incident)
+        case heard.Switched():
+            return passages.switched(state, incident)
+        case heard.Forgotten(generation):
+            return passages.forgotten(state, generation), ()
         case heard.MonitorReset(sample):
             return replace(state, recovered_at=sample), ()
         case heard.RuntimeRebuilt():
@@ -156,11 +174,17 @@ def wake_at(state: LoopState) -> Wake:
         due.append(state.diagnose_at)
     if state.learning is not None:
         due.append(state.learning.until)
+        if state.condition:
+            due.append(state.looked_at + _LOOK_EVERY)
+    if state.learned and (refine_at := adaptation.refines_at(state)) is not None:
+        due.append(refine_at)
     waits_for_signals = state.trouble is not None and not state.is_damaged
     if state.trouble is not None and not waits_for_signals:
         due.append(state.backoff.at)
     if state.now.on_spare:
         due.append(state.verify_spare_at)
+    if state.leaving:
+        due.append(state.now.prediction)
     second = min(t.next_second for t in triggers)
     return Wake(min(due, default=None), second, waits_for_signals)
 
@@ -203,20 +227,31 @@ def _restarted(state: LoopState, before: Remembered) -> Decision:
         pause=before.pause or state.pause,
         backoff=replace(state.backoff, pause=before.backoff or state.backoff.pause),
     )
+    state = replace(
+        state,
+        learned=before.learned,
+        put_off=before.put_off,
+        allowance=min(state.allowance, before.allowance),
+        named=before.named,
+        leaving=before.leaving,
+    )
+    state = passages.generation_seen(state)
     trouble = before.trouble
     if trouble is not None and trouble.cause in INTEGRITY:
         record = do.Record(
             EventKind.RECOVERED, trouble.cause, outcome="started anew, from sound bytes"
         )
-        return state, (record,)
+        state, actions = adaptation.restarted(state)
+        return state, (record, *actions)
     goes_on = trouble is not None or bool(before.pending)
-    return replace(
+    state = replace(
         state,
         trouble=trouble,
         pending=before.pending,
         diagnose_at=number + _SAMPLES_FOR_DIAGNOSIS,
         trust=replace(state.trust, is_marked=state.trust.is_marked or goes_on),
-    ), ()
+    )
+    return adaptation.restarted(state)
 
 
 def _suspect(state: LoopState, reported: Incident) -> LoopState:
@@ -231,8 +266,12 @@ def _suspect(state: LoopState, reported: Incident) -> LoopState:
 def _reported(state: LoopState, reported: Incident) -> Decision:
     """Decide on what an inference reports: damage before it, a failed run, or alarms."""
     actions: tuple[Action, ...] = ()
+    if state.learned:
+        state = passages.generation_seen(state)
+    if state.leaving:  # something came between
+        actions = passages.leave(state)
     if state.now.on_spare and state.now.prediction >= state.verify_spare_at:
-        actions = (do.FailBack(), do.FailOver())  # nothing sweeps a spare that serves
+        actions = (*actions, do.FailBack(), do.FailOver())  # nothing sweeps a spare that serves
     if reported.damage:
         state, more = _damaged(state, reported.damage)
         return state, (*actions, *more)
@@ -259,6 +298,8 @@ def _alarmed(state: LoopState, alarms: tuple[Alarm, ...]) -> Decision:
             gap = max(0, onset - state.recovered_at)
             state = replace(state, returns=(*state.returns, gap)[-_RETURNS:])
         wait = max(0, _SAMPLES_FOR_DIAGNOSIS - seen)
+        if state.learned:  # inputs may have come to a condition that is known: that shows sooner
+            wait = 0
         state = replace(
             state,
             diagnose_at=state.now.prediction + wait,
@@ -275,7 +316,7 @@ def _alarmed(state: LoopState, alarms: tuple[Alarm, ...]) -> Decision:
     return state, actions
 
 
-def _next_step(state: LoopState, step: Step) -> Decision:  # noqa: PLR0911
+def _next_step(state: LoopState, step: Step) -> Decision:  # noqa: PLR0911, PLR0912 — a case each
     number, second = state.now.prediction, state.now.second
     match step:
         case Step.TROUBLE:
@@ -283,16 +324,21 @@ def _next_step(state: LoopState, step: Step) -> Decision:  # noqa: PLR0911
                 return state, (do.CheckWeights(Why.DIAGNOSIS),)
             if state.is_damaged:
                 return state, (do.CheckWeights(Why.RETRY),) if number >= state.backoff.at else ()
+            refine_at = adaptation.refines_at(state) if state.learned else None
+            if refine_at is not None and number >= refine_at:
+                return adaptation.refine(state) if state.is_calm else (state, ())
             return state, (do.ReadSignals(),) if state.trouble is not None else ()
         case Step.HEALED_FIRST:
             if state.is_damaged:  # what a damaged model is heard to do says nothing else
                 return replace(state, pending=()), ()
             return _ask_for_a_cause(state)
         case Step.SCHEDULE if state.learning is not None and number >= state.learning.until:
-            since = state.learning.since
+            since, name = state.learning.since, state.learning.name
             state = replace(state, learning=None)
             # Nothing is learned under suspicion.
-            return state, (do.LearnRegime(since),) if state.is_calm else ()
+            return state, (do.LearnRegime(since, name),) if state.is_calm else ()
+        case Step.SCHEDULE if _looks_at_inputs(state):
+            return replace(state, looked_at=number), (do.LookAtInputs(),)
         case Step.SCHEDULE if _trial_is_due(state):
             return state, (do.AskKnownAnswers(Why.TRIAL),)
         case Step.SCHEDULE:
@@ -308,6 +354,13 @@ def _next_step(state: LoopState, step: Step) -> Decision:  # noqa: PLR0911
             if rebuild:
                 return state, (do.RebuildRuntime(),)
             return state, (do.AskKnownAnswers(Why.SCHEDULE),) if ask else ()
+
+
+def _looks_at_inputs(state: LoopState) -> bool:
+    """Whether a repair's condition may be over before it is learned, when no alarm is heard."""
+    if state.learning is None or not state.condition:
+        return False
+    return state.now.prediction >= state.looked_at + _LOOK_EVERY
 
 
 # ---- 2. Weights and runtime are looked at
@@ -497,7 +550,7 @@ def _cause_named(
         pause = 2 * state.pause if is_known else state.policy.rediagnose_after
         state = replace(state, pause=pause, diagnose_at=state.now.prediction + pause)
         if is_known:
-            return replace(state, repair=None), ()
+            return _learn_again(replace(state, repair=None), diagnosis)
     sure = f"confidence {diagnosis.confidence:.2f}"
     record = do.Record(
         EventKind.DIAGNOSIS,
@@ -506,6 +559,11 @@ def _cause_named(
         outcome=f"{diagnosis.kind}, {sure}" if diagnosis.kind else sure,
         details=_as_stored(asdict(diagnosis)),
     )
+    if state.condition and diagnosis.cause not in INTEGRITY and not repair.corrupt:
+        # No known condition explains it: golden's own charts shall say what it is.
+        state = replace(state, repair=None, pending=())
+        state, actions = adaptation.left(state, str(diagnosis))
+        return state, (record, *actions)
     left = {(b.image, b.block) for b in corrupt}
     healed = tuple(b for b in repair.corrupt if (b.image, b.block) not in left)
     case = RepairCase((*corrupt, *healed))
@@ -524,8 +582,69 @@ def _try_next(state: LoopState) -> Decision:
     if not repair.ladder:
         return _repair_ended(state, is_restored=False)
     name, *later = repair.ladder
+    if name in state.learners:
+        return _learn(state, repair)
     state = replace(state, repair=replace(repair, ladder=tuple(later)))
+    if state.heal == "observe" and name != "mark_untrusted":
+        assert repair.diagnosis is not None
+        record = do.Record(
+            EventKind.REPAIR,
+            repair.diagnosis.cause,
+            strategy=name,
+            outcome="would have been tried (heal='observe')",
+        )
+        state, actions = _try_next(state)
+        return state, (record, *actions)
     return state, (do.TryStrategy(name, repair.case),)
+
+
+def _learn(state: LoopState, repair: Repair) -> Decision:
+    """Have the learning strategies that come next propose together, or pass them over."""
+    assert repair.diagnosis is not None
+    names = tuple(takewhile(state.learners.__contains__, repair.ladder))
+    state = replace(state, repair=replace(repair, ladder=repair.ladder[len(names) :]))
+    reason = adaptation.may_learn(state, repair.diagnosis.cause)
+    if not reason:
+        return state, (adaptation.propose(names, repair.diagnosis),)
+    record = do.Record(
+        EventKind.REPAIR,
+        repair.diagnosis.cause,
+        strategy="+".join(names),
+        outcome=f"not applied: {reason}",
+    )
+    state, actions = _try_next(state)
+    return state, (record, *actions)
+
+
+def _learn_again(state: LoopState, diagnosis: Diagnosis) -> Decision:
+    """Have strategies learn for a trouble that goes on, where that was put off."""
+    trouble = state.trouble
+    if trouble is None or diagnosis.cause is not trouble.cause:
+        return state, ()
+    ladder = state.policy.response(trouble.cause)
+    names = tuple(name for name in ladder if name in state.learners)
+    if not names or adaptation.may_learn(state, trouble.cause):
+        return state, ()
+    state = replace(state, repair=Repair(Why.LABELS, diagnosis=trouble))
+    return state, (adaptation.propose(names, trouble),)
+
+
+def _proposed(state: LoopState, found: heard.Proposed) -> Decision:
+    """Adopt what was learned, or go on with the strategies that are left."""
+    state, actions = adaptation.proposed(state, found)
+    if state.repair is None or any(isinstance(a, do.Adopt) for a in actions):
+        return state, actions
+    state, more = _try_next(state)
+    return state, (*actions, *more)
+
+
+def _adopted(state: LoopState, found: heard.Adopted) -> Decision:
+    """Go on with the strategies that are left, where what was learned could not serve."""
+    state, actions = adaptation.adopted(state, found)
+    if state.repair is None:
+        return state, actions
+    state, more = _try_next(state)
+    return state, (*actions, *more)
 
 
 def _strategy_tried(state: LoopState, tried: heard.RepairAttempt) -> Decision:
@@ -619,11 +738,16 @@ def _recovered(state: LoopState) -> Decision:
         trouble=None,
         pending=(),
         pause=state.policy.rediagnose_after,
-        trust=replace(state.trust, is_marked=False),
+        trust=replace(state.trust, is_marked=_is_unproven(state)),
     )
     if trouble is None:
         return state, (do.ResetMonitor(),)
     return state, (do.ResetMonitor(), do.Record(EventKind.RECOVERED, trouble.cause))
+
+
+def _is_unproven(state: LoopState) -> bool:
+    """Whether what serves was learned and is on probation."""
+    return bool(state.condition) and state.probation is not None
 
 
 def _regime(outcome: str, evidence: tuple[str, ...] = ()) -> do.Record:
@@ -669,7 +793,7 @@ def _normal_again(state: LoopState) -> Decision:
         pending=(),
         pause=state.policy.rediagnose_after,
         recovered_at=state.now.sample,
-        trust=replace(state.trust, is_marked=False),
+        trust=replace(state.trust, is_marked=_is_unproven(state)),
     )
     if trouble is None:
         return state, ()
@@ -680,7 +804,7 @@ def _interrupted(state: LoopState) -> LoopState:
     """Drop a repair that an exception has ended: the next check finds its damage again."""
     repair, state = state.repair, replace(state, repair=None)
     if repair is not None and repair.why is Why.ALARM and state.is_calm:
-        return replace(state, trust=replace(state.trust, is_marked=False))
+        return replace(state, trust=replace(state.trust, is_marked=_is_unproven(state)))
     return state
 
 

@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from selfheal_edge.causes import Cause
@@ -18,6 +19,9 @@ from selfheal_edge.inference.serving import Serving
 from selfheal_edge.inference.spare import Spare
 from selfheal_edge.integrity.guarded_image import GuardedImage
 from selfheal_edge.integrity.weights import CorruptBlock, Weights
+from selfheal_edge.learning.feedback import RecentAnswers
+from selfheal_edge.learning.patch import Patch
+from selfheal_edge.learning.questions import Parting
 from selfheal_edge.log import logger
 from selfheal_edge.loop import actions as do
 from selfheal_edge.loop import incidents as heard
@@ -25,8 +29,10 @@ from selfheal_edge.loop.decision import decide, is_trusted, wake_at
 from selfheal_edge.loop.dispatcher import Dispatcher, dispatcher_for
 from selfheal_edge.loop.examiner import Examiner
 from selfheal_edge.loop.incidents import AnyIncident
+from selfheal_edge.loop.known_conditions import KnownConditions
 from selfheal_edge.loop.label_desk import LabelDesk
-from selfheal_edge.loop.remembered import Frozen, Remembered
+from selfheal_edge.loop.proposer import Proposer
+from selfheal_edge.loop.remembered import LEARNED_ROWS, Frozen, Remembered
 from selfheal_edge.loop.repair_executor import RepairExecutor
 from selfheal_edge.loop.state import LoopState, Moment
 from selfheal_edge.monitoring.baseline import KnownAnswers
@@ -39,7 +45,7 @@ from selfheal_edge.monitoring.monitor import (
 )
 from selfheal_edge.monitoring.performance import Performance
 from selfheal_edge.monitoring.regimes import MATCH_SAMPLES
-from selfheal_edge.policy import Policy
+from selfheal_edge.policy import Heal, Policy
 from selfheal_edge.repair import ModelRepairKit
 from selfheal_edge.store.journal import Journal
 from selfheal_edge.tflite.runtimes.protocol import RUNTIME_FAILURES, Instance
@@ -54,6 +60,10 @@ __all__ = ["LoopExecutor", "ServingMaker"]
 _MOST_PUT_OFF: Final = 64
 _JUDGED_EVERY: Final = 256
 _TOLD_BY_LABELS: Final = frozenset({Cause.CONCEPT_DRIFT, Cause.POISONING})
+_EARLIER: Final = 16
+"""Inputs before an alarm's onset, which is an estimate, that are looked at as well."""
+_LOOKS_EVERY: Final = 4
+_LOOKED_EVERY: Final = 32
 _MAY_BE_REGIMES: Final = frozenset({Cause.COVARIATE_DRIFT, Cause.LABEL_SHIFT, Cause.UNKNOWN})
 
 
@@ -85,10 +95,16 @@ class LoopExecutor:
         Makes what serves; it reports here.
     kept
         Keeps generations beyond the process, if anything does.
+    core_may_heal
+        Whether the core's sweep may repair what it finds, where the loop may repair at all.
     end_trial
         Has a new model file take the old one's place, or forgets it; waits for no medium.
     examiner
         Collects what a diagnosis is made from.
+    conditions
+        Those that repairs were learned for.
+    proposer
+        Has strategies learn; None: nothing is learned.
     performance
         Estimates how well the model does; called without a lock.
     labels
@@ -112,8 +128,11 @@ class LoopExecutor:
         spare: Spare | None,
         serve: ServingMaker,
         kept: KeptGenerations | None = None,
+        core_may_heal: bool = True,
         end_trial: Callable[[bool], None] = lambda _has_held: None,
         examiner: Examiner,
+        conditions: KnownConditions,
+        proposer: Proposer | None = None,
         performance: Callable[[], Performance | None] = lambda: None,
         labels: LabelDesk,
     ) -> None:
@@ -122,17 +141,22 @@ class LoopExecutor:
         self._monitor = monitor
         self._diagnoser = diagnoser
         self._strategies = kit.strategies
+        self._core_may_heal = core_may_heal
         self._journal = journal
         self._inference_lock = inference_lock
         self._spare = spare
         self._end_trial = end_trial
         self.examiner = examiner
         """Collects what a diagnosis is made from."""
+        self.conditions = conditions
+        """Those that repairs were learned for."""
+        self._proposer = proposer
+        self._patches: dict[str, Patch] = {}  # by condition, of this process
         self._performance = performance
         self.labels = labels
         """Takes feedback in, and asks for labels."""
-        self._state = LoopState.first(policy, has_spare=spare is not None)
         self._judged_trouble: Diagnosis | None = None
+        self._state = LoopState.first(policy, has_spare=spare is not None, learners=kit.learning)
         self._second = 0.0
         self._is_busy = False
         self._later: deque[AnyIncident] = deque(maxlen=_MOST_PUT_OFF)
@@ -199,11 +223,35 @@ class LoopExecutor:
             known = Remembered.of(self._state, self._state.before + self.predictions)
             if isinstance(monitor, PerformanceMonitor):
                 copy = monitor.core.copy()
-                return lambda: copy.state(history=whole), known, monitor.regimes
+                state = partial(copy.state, history=whole)
+                return Frozen(known, state, monitor.regimes, self._learned_rows())
             if isinstance(monitor, KeptMonitor):
                 blob = monitor.state()
-                return lambda: blob, known, None
-        return None, known, None
+                return Frozen(known, lambda: blob, None, self._learned_rows())
+        return Frozen(known, None, None, self._learned_rows())
+
+    def _learned_rows(self) -> dict[str, bytes]:
+        if self._proposer is None:
+            return {}
+        rows = self.conditions.to_bytes(), self._proposer.budget.to_bytes()
+        return dict(zip(LEARNED_ROWS, rows, strict=True))
+
+    def go_on_with(self, rows: Mapping[str, bytes]) -> None:
+        """Know the conditions of the process before, with no more budget than it had left.
+
+        Parameters
+        ----------
+        rows
+            As in `Frozen.learned`; what cannot be read is logged, and begins anew.
+        """
+        conditions, budget = (rows.get(name) for name in LEARNED_ROWS)
+        try:
+            if conditions is not None:
+                self.conditions.go_on_with(conditions)
+            if budget is not None and self._proposer is not None:
+                self._proposer.budget.go_on_with(budget)
+        except IntegrityError:
+            logger().warning("what was learned begins anew", exc_info=True)
 
     def found(self, blocks: tuple[CorruptBlock, ...]) -> None:
         """Handle what a sweep found beside the inferences."""
@@ -216,6 +264,12 @@ class LoopExecutor:
             with self._inference_lock:
                 monitor.accept()
         self.handle(heard.Accepted())
+
+    def set_heal(self, heal: Heal) -> None:
+        """Change what the loop may do from now on; called under the maintenance lock."""
+        self.handle(heard.HealSet(heal))
+        with self._inference_lock:
+            self.serving.hot.heals = self._core_may_heal and heal != "observe"
 
     def rolled_back(self) -> None:
         """Take note that the user has rolled back, and that the result was proven."""
@@ -307,7 +361,14 @@ class LoopExecutor:
                 number, sample = self.serving.hot.number, self._monitor.count
                 alarms = about.alarms if isinstance(about, Incident) else ()
                 is_familiar = bool(alarms) and self._is_familiar(alarms)
-                now = Moment(number, self._second, sample, self.serving.on_spare, is_familiar)
+                now = Moment(
+                    number,
+                    self._second,
+                    sample,
+                    self.serving.on_spare,
+                    is_familiar,
+                    self._weights.active if self._state.learned or self._state.leaving else 0,
+                )
                 self._state = replace(self._state, now=now)
         left: list[do.Action | AnyIncident] = list(reversed(incidents))
         while left:
@@ -339,6 +400,23 @@ class LoopExecutor:
                     with self._inference_lock:  # that may have taken long
                         now = replace(self._state.now, prediction=self.serving.hot.number)
                         self._state = replace(self._state, now=now)
+                case do.Propose(names, diagnosis, since):
+                    ago = self._monitor.count - since
+                    left.append(self._propose(names, diagnosis, ago))
+                case do.Adopt(names, patch, condition, since):
+                    left.append(self._adopt(names, patch, condition, since))
+                case do.SwitchTo(generation, condition):
+                    left.append(self._switch_to(generation, condition))
+                case do.Confirm(generation):
+                    self.repairs.confirm(generation)
+                case do.Forget(generation, condition):
+                    self._forget(generation, condition)
+                    left.append(heard.Forgotten(generation))
+                case do.LookAtInputs():
+                    ago = self._monitor.count - self._state.recovered_at
+                    name, _ = self.conditions.passage(self._state.condition, ago)
+                    if name is not None:
+                        left.append(heard.ConditionKnown(name))
                 case do.RebuildRuntime():
                     left.append(self._rebuild())
                 case do.RenewGolden(guards, is_needed):
@@ -387,6 +465,68 @@ class LoopExecutor:
                         self.serving.trusted.value = is_trusted(self._state)
                     left += reversed(actions)
 
+    def _propose(self, names: tuple[str, ...], diagnosis: Diagnosis, ago: int) -> AnyIncident:
+        if self._proposer is None:
+            text = "a model of several inputs, or with resource variables, learns nothing"
+            return heard.Proposed(names, None, text)
+        return self._proposer.propose(names, diagnosis, ago)
+
+    def _adopt(
+        self, names: tuple[str, ...], patch: Patch, condition: str, since: int
+    ) -> AnyIncident:
+        """Have what was learned serve; its condition is known by the inputs that it was made of."""
+        ago = self._monitor.count - since
+        if not self.conditions.learn(condition, ago):
+            text = "its condition cannot be told from others: too few inputs are held"
+            return heard.Adopted(names, None, text)
+        try:
+            generation = self.repairs.adopt_patch(patch, on_trial=True)
+        except (ModelClosedError, ForkedProcessError):
+            raise
+        except RUNTIME_FAILURES as error:
+            logger().warning("what was learned cannot serve", exc_info=True)
+            if all(r.condition != condition for r in self._state.learned):
+                self.conditions.forget(condition)
+            return heard.Adopted(names, None, f"{type(error).__name__}: {error}")
+        self._patches[condition] = patch
+        return heard.Adopted(names, generation, patch.text)
+
+    def _switch_to(self, generation: int, condition: str) -> AnyIncident:
+        try:
+            self.repairs.switch_to(generation)
+        except (ModelClosedError, ForkedProcessError):
+            raise
+        except RUNTIME_FAILURES as error:
+            logger().warning("generation %d cannot serve", generation, exc_info=True)
+            return heard.Switched(condition, False, f"{type(error).__name__}: {error}")
+        monitor, is_learned = self._monitor, True
+        if isinstance(monitor, PerformanceMonitor):
+            with self._inference_lock:
+                is_learned = monitor.enter(condition)
+        text = f"generation {generation} serves"
+        return heard.Switched(condition, True, text, is_learned)
+
+    def _forget(self, generation: int, condition: str | None) -> None:
+        self.repairs.drop(generation)
+        if condition is not None:
+            self.conditions.forget(condition)
+            self._patches.pop(condition, None)
+
+    def parting(self, recent: RecentAnswers) -> Parting | None:
+        """Return what golden and the repair on probation answer to the latest inputs.
+
+        Of those since its condition began; None where no repair of this process is on probation.
+        Takes two inferences an input, beside the stream.
+        """
+        with self._inference_lock.lock():
+            repair, ago = self._state.probation, self._monitor.count - self._state.since
+        patch = None if repair is None else self._patches.get(repair.condition)
+        if repair is None or patch is None or self._proposer is None:
+            return None
+        count = max(0, min(ago, recent.with_input))
+        inputs = recent.inputs[0][len(recent.inputs[0]) - count :]
+        return self._proposer.parting(inputs, patch, repair.generation)
+
     def _examined(self, symptoms: Symptoms, *, asks: bool = True) -> Symptoms:
         with self._inference_lock:
             context = self.serving.context.latest(self.serving.hot.number)
@@ -428,17 +568,36 @@ class LoopExecutor:
         if symptoms.known_answers_right is False or self._state.is_damaged:
             return None
         onset = min(alarm.onset for alarm in alarms)
+        if (passed := self._passed(alarms, onset)) is not None:
+            return passed
         with self._inference_lock:
             known = monitor.recognise(onset)
             if known is not None:
-                return heard.RegimeKnown(known.name)
+                return self._regime(known.name)
             wait = onset + MATCH_SAMPLES - monitor.count
             if wait > 0 and monitor.resembles(onset):
                 return heard.RegimeUnclear(alarms, wait)
         return None
 
+    def _passed(self, alarms: tuple[Alarm, ...], onset: int) -> AnyIncident | None:
+        """Return whether inputs have come to a condition that a repair was learned for, or back."""
+        if not self._state.learned:
+            return None
+        count = self._monitor.count
+        ago = count - max(onset - _EARLIER, self._state.recovered_at)
+        name, is_open = self.conditions.passage(self._state.condition, ago)
+        if name is not None:
+            return heard.ConditionKnown(name)
+        if is_open and count - onset < MATCH_SAMPLES:
+            return heard.RegimeUnclear(alarms, _LOOKS_EVERY)
+        return None
+
     def _read_signals(self) -> AnyIncident:
         monitor, trouble = self._monitor, self._state.trouble
+        if self._state.learned and monitor.count % _LOOKED_EVERY == 0:
+            name, _ = self.conditions.passage(self._state.condition, _LOOKED_EVERY)
+            if name is not None:
+                return heard.ConditionKnown(name)
         with self._inference_lock:
             if monitor.settled():
                 return heard.SignalsRead(True)
@@ -449,8 +608,15 @@ class LoopExecutor:
                 and monitor.count % MATCH_SAMPLES == 0
                 and (known := monitor.recognise(monitor.count - MATCH_SAMPLES)) is not None
             ):
-                return heard.RegimeKnown(known.name)
+                return self._regime(known.name)
         return self._judge_drift() or heard.SignalsRead(False)
+
+    def _regime(self, name: str) -> AnyIncident:
+        """Return that a regime was recognised, which is a repair's condition or none."""
+        learned = {repair.condition for repair in self._state.learned}
+        if name in learned and name != self._state.condition:
+            return heard.ConditionKnown(name)
+        return heard.RegimeKnown(name)
 
     def _judge_drift(self) -> heard.FoundHarmless | None:
         """Return whether a drift that is named, and steady, is found to do no harm."""

@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from selfheal_edge.diagnosis.symptoms import Diagnosis
 from selfheal_edge.inference.incident import Incident
 from selfheal_edge.integrity.weights import CorruptBlock
 from selfheal_edge.learning.feedback import FeedbackRecord
+from selfheal_edge.learning.patch import Patch
 from selfheal_edge.loop.remembered import Remembered
 from selfheal_edge.loop.state import Why
 from selfheal_edge.monitoring.monitor import Alarm
+from selfheal_edge.policy import Heal
 from selfheal_edge.trial.proof import RepairAttempt
 
 __all__ = [
     "Accepted",
+    "Adopted",
     "AnyIncident",
     "CauseNamed",
+    "ConditionKnown",
     "DamageFound",
     "Ended",
     "FailedOver",
     "FeedbackCame",
     "FeedbackDue",
     "FeedbackNamed",
+    "Forgotten",
     "FoundHarmless",
     "GoldenRenewed",
+    "HealSet",
     "Interrupted",
     "KnownAnswersAsked",
     "Looked",
@@ -34,6 +41,7 @@ __all__ = [
     "MonitorReset",
     "NextStep",
     "Posted",
+    "Proposed",
     "RegimeKnown",
     "RegimeLearned",
     "RegimeUnclear",
@@ -44,6 +52,7 @@ __all__ = [
     "SignalsRead",
     "Started",
     "Step",
+    "Switched",
     "TrialBegan",
     "WeightsChecked",
     "WeightsRejected",
@@ -215,6 +224,62 @@ class RegimeLearned:
 
 
 @dataclass(frozen=True, slots=True)
+class HealSet:
+    """The user has changed what the loop may change."""
+
+    heal: Heal
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionKnown:
+    """Inputs have come to a condition that a repair was made for, or back to normal."""
+
+    name: str
+    """Empty: golden's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposed:
+    """Strategies have learned what may help, or have not."""
+
+    names: tuple[str, ...]
+    """Of the strategies that it is made of."""
+    patch: Patch | None
+    """None: nothing is better than leaving things as they are."""
+    text: str
+    evidence: tuple[str, ...] = ()
+    details: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """What was learned is a generation, and serves; or it could not."""
+
+    names: tuple[str, ...]
+    generation: int | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Switched:
+    """A condition's generation serves, proven; or it could not, and what served before does."""
+
+    condition: str
+    """Empty: golden's."""
+    is_sound: bool
+    text: str
+    is_learned: bool = True
+    """Whether the charts know its level."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """A generation that was learned is dropped."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
 class RuntimeRebuilt:
     """The runtime was built anew, on schedule."""
 
@@ -286,6 +351,12 @@ AnyIncident: TypeAlias = (
     | RegimeLearned
     | RegimeUnclear
     | FoundHarmless
+    | HealSet
+    | ConditionKnown
+    | Proposed
+    | Adopted
+    | Switched
+    | Forgotten
     | RuntimeRebuilt
     | GoldenRenewed
     | NextStep

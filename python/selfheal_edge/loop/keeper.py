@@ -15,7 +15,7 @@ from typing import Final
 from selfheal_edge.errors import BaselineFormatError, IntegrityError, StoreError
 from selfheal_edge.loop.kept_generations import KeptGenerations
 from selfheal_edge.loop.kept_labels import NAMES, KeptLabels
-from selfheal_edge.loop.remembered import Frozen, Remembered
+from selfheal_edge.loop.remembered import LEARNED_ROWS, Frozen, Remembered
 from selfheal_edge.loop.updates import CLOSED, CUT_SHORT, Chosen, Updates
 from selfheal_edge.monitoring.baseline import Baseline, KnownAnswers
 from selfheal_edge.monitoring.monitor import KeptMonitor, Monitor, PerformanceMonitor
@@ -98,6 +98,7 @@ class Keeper:
             self._problems.append(f"put aside, and begun anew: {self.store.problem_found}")
         self._monitor_rows: KeptState | None = None
         self._labels: KeptLabels | None = None
+        self._learned: dict[str, bytes] = {}
         row = self._read(_IDS, _NEXT)
         self._drawn = drawn
         self._first = drawn if row is None else int.from_bytes(row, "little")
@@ -439,18 +440,30 @@ class Keeper:
         freeze = method()
         if freeze is None:
             return
-        state, remembered, regimes = freeze(is_last)
+        frozen = freeze(is_last)
         del freeze  # what follows takes a while, and the model need not wait for it
-        rows = [Row(_STATE, _LOOP, remembered.to_bytes())]
-        if self._monitor_rows is not None and state is not None:
-            kept = self._monitor_rows.rows(state(), whole=is_last)
+        rows = [Row(_STATE, _LOOP, frozen.known.to_bytes())]
+        if self._monitor_rows is not None and frozen.monitor is not None:
+            kept = self._monitor_rows.rows(frozen.monitor(), whole=is_last)
             rows += [Row(_STATE, name, row) for name, row in kept.items()]
-        if regimes is not None and self.trial is None:
-            rows.append(Row(_STATE, _REGIMES, regimes.to_bytes()))
         if self._labels is not None and self.trial is None:
             kept = self._labels.rows(is_last=is_last)
             rows += [Row(_STATE, name, row) for name, row in kept.items()]
+        if frozen.regimes is not None and self.trial is None:
+            rows.append(Row(_STATE, _REGIMES, frozen.regimes.to_bytes()))
+        if self.trial is None:
+            for name, row in frozen.learned.items():
+                if self._learned.get(name) != row:  # they are large, and seldom change
+                    self._learned[name] = row
+                    rows.append(Row(_STATE, name, row))
         self.store.put_all(rows)
+
+    def learned(self) -> dict[str, bytes]:
+        """Return the rows of what was learned, as the process before has kept them."""
+        names = () if self.trial is not None else LEARNED_ROWS
+        found = ((name, self._read(_STATE, name)) for name in names)
+        self._learned = {name: row for name, row in found if row is not None}
+        return dict(self._learned)
 
     def _look_into_inbox(
         self, method: weakref.WeakMethod[Callable[[Sequence[Request], Sequence[str]], None]]

@@ -25,9 +25,9 @@ from selfheal_edge.learning.feedback import (
     RecentAnswers,
 )
 from selfheal_edge.learning.labels import LabelSpace
-from selfheal_edge.learning.pool import TrustedPool
+from selfheal_edge.learning.pool import Labelled, TrustedPool
 from selfheal_edge.learning.quarantine import Quarantine
-from selfheal_edge.learning.questions import Askable, Question, Questions
+from selfheal_edge.learning.questions import Askable, Parting, Question, Questions
 from selfheal_edge.learning.samples import SampleShape
 from selfheal_edge.learning.sources import FeedbackSource, SignedLabel, SourceTable
 from selfheal_edge.loop.suspects import Judge, judge_for
@@ -90,6 +90,7 @@ class LabelDesk:
         self._lock = ModelLock(lambda: None)
         self.clock = clock
         """Monotonic seconds."""
+        self._owner = policy.owner
         self._serving: Serving | None = None
         self._seed = seed
         self._rng: np.random.Generator | None = None
@@ -372,12 +373,24 @@ class LabelDesk:
 
     # ---------------------------------------------------------------- what goes out
 
-    def ask(self, limit: int, recent: RecentAnswers) -> tuple[Question, ...]:
-        """Return at most `limit` questions."""
-        first = len(recent.ids) - recent.with_input
+    def ask(
+        self, limit: int, recent: RecentAnswers, parting: Parting | None = None
+    ) -> tuple[Question, ...]:
+        """Return at most `limit` questions.
+
+        Parameters
+        ----------
+        limit, recent
+            How many, and about which predictions.
+        parting
+            What golden and a repair on probation answer to the latest of their inputs: only these
+            are asked about then, since the repair is for no others.
+        """
+        count = recent.with_input if parting is None else len(parting.golden)
+        first = len(recent.ids) - count
         found = Askable(
             recent.ids[first:],
-            tuple(part[len(part) - recent.with_input :] for part in recent.inputs),
+            tuple(part[len(part) - count :] for part in recent.inputs),
             None if recent.probabilities is None else recent.probabilities[first:],
             None if recent.embeddings is None else recent.embeddings[first:],
             recent.predicted[first:],
@@ -386,7 +399,21 @@ class LabelDesk:
         with self._lock.lock():
             suspects = self.quarantine.table.rows["id"]
             taken = self.intake.answered | set(suspects[suspects >= 0].tolist())
-        return self.questions.ask(limit, found, taken)
+        return self.questions.ask(limit, found, taken, parting)
+
+    def labelled_since(self, ago: int) -> Labelled | None:
+        """Return what may be learned from, of so many latest predictions; None of a regressor."""
+        if self.space.target is not None:
+            return None
+        held = self.pool.labelled(self._owner)
+        rows = np.flatnonzero(held.ids >= self._first + self._number() - ago)
+        return Labelled(
+            held.inputs[rows],
+            held.labels[rows],
+            held.weights[rows],
+            tuple(held.sources[row] for row in rows),
+            held.ids[rows],
+        )
 
     def _released(self, sample: Any, source: object) -> str:
         return self.intake.release(sample, source)

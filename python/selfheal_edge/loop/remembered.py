@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Final, NamedTuple
 
+from selfheal_edge.causes import Cause
 from selfheal_edge.diagnosis.symptoms import Diagnosis
 from selfheal_edge.errors import IntegrityError
+from selfheal_edge.loop.learned_repair import ALLOWANCE, LearnedRepair, Putoff
 from selfheal_edge.loop.state import Counters, LoopState
 from selfheal_edge.monitoring.monitor import Alarm
 from selfheal_edge.monitoring.regimes import RegimeTable
 from selfheal_edge.store.failures import Failure, failures_from
+from selfheal_edge.trial.betting import Evidence
 
 __all__ = ["Frozen", "Remembered"]
 
@@ -36,6 +39,12 @@ class Remembered:
     """As in `LoopState`: a restart buys no forgetting."""
     healed: tuple[tuple[str, int], ...] = ()
     """Likewise."""
+    learned: tuple[LearnedRepair, ...] = ()
+    put_off: tuple[Putoff, ...] = ()
+    """With predictions left to wait in place of `until`."""
+    allowance: float = ALLOWANCE
+    named: int = 0
+    leaving: tuple[tuple[int, str | None], ...] = ()
 
     @classmethod
     def of(cls, state: LoopState, predictions: int) -> Remembered:
@@ -51,6 +60,11 @@ class Remembered:
             predictions,
             state.returns,
             tuple((one.image, one.offset) for one in state.healed),
+            state.learned,
+            tuple(replace(p, until=max(0, p.until - state.now.prediction)) for p in state.put_off),
+            state.allowance,
+            state.named,
+            state.leaving,
         )
 
     def without_charts(self) -> Remembered:
@@ -61,6 +75,11 @@ class Remembered:
             predictions=self.predictions,
             returns=self.returns,
             healed=self.healed,
+            learned=self.learned,
+            put_off=self.put_off,
+            allowance=self.allowance,
+            named=self.named,
+            leaving=self.leaving,
         )
 
     def to_bytes(self) -> bytes:
@@ -77,6 +96,11 @@ class Remembered:
             "predictions": self.predictions,
             "returns": list(self.returns),
             "healed": [list(place) for place in self.healed],
+            "learned": [_fields_of(repair) for repair in self.learned],
+            "put_off": [{**asdict(waits), "cause": waits.cause.value} for waits in self.put_off],
+            "allowance": self.allowance,
+            "named": self.named,
+            "leaving": [list(one) for one in self.leaving],
         }
         return json.dumps(fields, separators=(",", ":")).encode()
 
@@ -102,9 +126,51 @@ class Remembered:
                 int(fields["predictions"]),
                 tuple(map(int, fields.get("returns", ()))),
                 tuple((str(image), int(at)) for image, at in fields.get("healed", ())),
+                tuple(map(_learned, fields.get("learned", ()))),
+                tuple(map(_putoff, fields.get("put_off", ()))),
+                float(fields.get("allowance", ALLOWANCE)),
+                int(fields.get("named", 0)),
+                tuple(
+                    (int(number), None if name is None else str(name))
+                    for number, name in fields.get("leaving", ())
+                ),
             )
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise IntegrityError(f"loop: expected a readable row: {error!r}") from None
+
+
+def _fields_of(repair: LearnedRepair) -> dict[str, Any]:
+    return {
+        "condition": repair.condition,
+        "diagnosis": repair.diagnosis.to_dict(),
+        "generations": list(repair.generations),
+        "error": repair.error,
+        "evidence": repair.evidence.to_dict(),
+        "is_confirmed": repair.is_confirmed,
+        "labels": repair.labels,
+        "seen_last": repair.seen_last,
+    }
+
+
+def _learned(fields: Mapping[str, Any]) -> LearnedRepair:
+    generations = tuple(map(int, fields["generations"]))
+    if not generations or min(generations) < 1:
+        raise ValueError(f"generations: expected numbers of at least 1, got {generations}")
+    return LearnedRepair(
+        str(fields["condition"]),
+        Diagnosis.from_dict(fields["diagnosis"]),
+        generations,
+        float(fields["error"]),
+        Evidence.from_dict(fields["evidence"]),
+        is_confirmed=bool(fields["is_confirmed"]),
+        labels=int(fields["labels"]),
+        seen_last=int(fields["seen_last"]),
+    )
+
+
+def _putoff(fields: Mapping[str, Any]) -> Putoff:
+    numbers = (int(fields[name]) for name in ("until", "pause", "labels"))
+    return Putoff(Cause(fields["cause"]), *numbers)
 
 
 def _alarm(fields: dict[str, Any]) -> Alarm:
@@ -122,6 +188,18 @@ def _alarm(fields: dict[str, Any]) -> Alarm:
     )
 
 
-Frozen: TypeAlias = tuple[Callable[[], bytes] | None, Remembered, RegimeTable | None]
-"""What gives the monitor's state, where it has one that can be kept, what the loop knows, and the
-operating conditions that the monitor knows, all of one moment."""
+LEARNED_ROWS: Final = ("conditions", "repair budget")
+"""Names of the rows of what was learned."""
+
+
+class Frozen(NamedTuple):
+    """What a store keeps of a model, all of one moment."""
+
+    known: Remembered
+    """By the loop."""
+    monitor: Callable[[], bytes] | None
+    """Gives the monitor's state, where it has one that can be kept."""
+    regimes: RegimeTable | None
+    """The operating conditions that the monitor knows."""
+    learned: Mapping[str, bytes]
+    """By `LEARNED_ROWS`."""

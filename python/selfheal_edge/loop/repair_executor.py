@@ -334,6 +334,11 @@ class RepairExecutor:
         with contextlib.suppress(ValueError):  # pinned, or gone already
             self.weights.drop(generation)
 
+    def drop(self, generation: int) -> None:
+        """Forget a generation that was learned, if it neither serves nor is pinned."""
+        if generation in self.weights.generations:
+            self._prune({generation})
+
     def switch_to(self, generation: int) -> None:
         """Have another saved generation serve: all of it, with its correction of inputs.
 

@@ -12,8 +12,9 @@ from selfheal_edge.causes import Cause
 from selfheal_edge.diagnosis.symptoms import Diagnosis
 from selfheal_edge.integrity.weights import CorruptBlock
 from selfheal_edge.loop.healed_bytes import HealedByte
+from selfheal_edge.loop.learned_repair import ALLOWANCE, LearnedRepair, Putoff
 from selfheal_edge.monitoring.monitor import Alarm
-from selfheal_edge.policy import Policy
+from selfheal_edge.policy import Heal, Policy
 from selfheal_edge.repair.protocol import RepairCase
 from selfheal_edge.store.failures import Failure
 
@@ -48,6 +49,7 @@ class Why(Enum):
     REBUILD = "the runtime could not be rebuilt"
     RUNTIME_FAULT = "known answers are wrong"
     TRIAL = "a new model file has held for long enough"
+    LABELS = "labels have come, or more inputs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,8 @@ class Moment:
     """Whether the spare serves."""
     is_familiar: bool = False
     """Whether what has alarmed looks like an operating condition that is known."""
+    generation: int = 0
+    """The one that the live bytes are meant to be, where the loop has learned any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +183,8 @@ class Learning:
     """The sample at which it was accepted."""
     until: int
     """The prediction at which it is learned."""
+    name: str | None = None
+    """What to call it; None numbers it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,11 +200,13 @@ class ModelTrial:
 class LoopState:
     """What the loop knows. Immutable: `decide` returns the next one.
 
-    Policy, and whether there is a spare, never change; all else does.
+    Policy, strategies, and whether there is a spare, never change; all else does.
     """
 
     policy: Policy
     has_spare: bool
+    learners: frozenset[str]
+    """Names of the strategies that learn."""
     backoff: Backoff
     known_answers: PeriodicTrigger
     rebuild: PeriodicTrigger
@@ -236,18 +244,61 @@ class LoopState:
     healed: tuple[HealedByte, ...] = ()
     """The latest bytes that were wrong: what breaks there again is a failing cell, and a sweep
     finds the flips of one attack one after the other."""
+    heal: Heal = "all"
+    """What the loop may change, from now on."""
+    learned: tuple[LearnedRepair, ...] = ()
+    """Repairs, each for a condition of its own."""
+    leaving: tuple[tuple[int, str | None], ...] = ()
+    """Generations that are to be dropped, with the condition that is to be forgotten with them."""
+    condition: str = ""
+    """The one of them that lasts now; empty: golden serves, or what the user has put there."""
+    put_off: tuple[Putoff, ...] = ()
+    """Causes for which no repair is learned now."""
+    allowance: float = ALLOWANCE
+    """What is left of the probability, for a year, that something worse is confirmed."""
+    since: int = 0
+    """The sample at which the condition that lasts began, as far as it is known."""
+    named: int = 0
+    """Conditions that were named so far."""
+    looked_at: int = 0
+    """The prediction at which inputs were looked at last, while a condition is learned."""
 
     @classmethod
-    def first(cls, policy: Policy, *, has_spare: bool = False) -> LoopState:
+    def first(
+        cls,
+        policy: Policy,
+        *,
+        has_spare: bool = False,
+        learners: Iterable[str] = (),
+    ) -> LoopState:
         """Return the state of a model that has served nothing yet."""
         return cls(
             policy,
             has_spare,
+            frozenset(learners),
             Backoff.starting_with(policy.rediagnose_after),
             PeriodicTrigger(policy.known_answers_every, None),
             PeriodicTrigger(policy.rebuild_after_predictions, policy.rebuild_after_seconds),
             policy.rediagnose_after,
+            heal=policy.heal,
         )
+
+    @property
+    def in_service(self) -> LearnedRepair | None:
+        """The learned repair that serves now."""
+        return next((r for r in self.learned if r.condition == self.condition), None)
+
+    @property
+    def probation(self) -> LearnedRepair | None:
+        """The learned repair that serves now, if it is not confirmed."""
+        serving = self.in_service
+        return None if serving is None or serving.is_confirmed else serving
+
+    @property
+    def named_trouble(self) -> Diagnosis | None:
+        """The trouble that goes on, or that a repair on probation was learned for."""
+        probation = self.probation
+        return self.trouble if probation is None else self.trouble or probation.diagnosis
 
     @property
     def is_calm(self) -> bool:

@@ -436,6 +436,19 @@ class PerformanceMonitor:
             self._enter(self.regimes.entered(known, self.count).refined(scores))
         return self.regimes.regime
 
+    def enter(self, name: str) -> bool:
+        """Have the charts follow a known regime; return whether it is known.
+
+        Parameters
+        ----------
+        name
+            Of one of `regimes`; empty: the one of the references.
+        """
+        names = ["" if k == 0 else r.name for k, r in enumerate(self.regimes.regimes)]
+        is_known = name in names
+        self._enter(self.regimes.entered(names.index(name) if is_known else 0, self.count))
+        return is_known
+
     def is_steady(self) -> bool:
         """Whether the latest 256 predictions are of one operating condition: old and new half."""
         window = self.window

@@ -19,6 +19,8 @@ from selfheal_edge.learning.writing import write_head
 __all__ = ["Realign"]
 
 _INPUT_PART: Final = 0.75
+_ALL_CHANNELS: Final = frozenset({"gain", "offset", "noisy"})
+"""Kinds of sensor fault that leave what the sensor saw in what it sends."""
 _EMBEDDING_PART: Final = 1.0
 """Of the way; tuned on drifts that score nothing (docs/learning.md)."""
 _PULL: Final = 16  # inputs that a window's moments are pulled to calibration's by
@@ -65,6 +67,8 @@ def _why_not(material: Material) -> str:
     count = len(material.window)
     if count < LEAST_WINDOW:
         return f"{count} inputs of at least {LEAST_WINDOW}"
+    if material.cause is Cause.SENSOR_FAULT and material.kind not in _ALL_CHANNELS:
+        return "what a broken sensor sends says nothing of the condition"
     if material.cause is Cause.LABEL_SHIFT:
         return "the mix of classes moved, not the inputs of a class"
     if material.is_mix_in_doubt:

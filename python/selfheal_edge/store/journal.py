@@ -31,6 +31,7 @@ class EventKind(str, Enum):
     ROLLBACK = "rollback"
     SNAPSHOT = "snapshot"
     TRIAL = "trial"
+    PROBATION = "probation"
     CONFIRMED = "confirmed"
     REJECTED = "rejected"
     REVERTED = "reverted"

@@ -1,0 +1,360 @@
+"""Repairs that are learned, as part of `loop.decision`: from a proposal to its end.
+
+1.  A cause that learning may help against, and enough inputs or labels: strategies *propose*
+    (`propose`, `proposed`). Nothing better than leaving things as they are: it waits.
+2.  What they propose is made a generation. It serves, *on probation* (`adopted`), and its
+    condition is learned. Answers stay flagged.
+3.  Labels that the device has asked for, where golden and the repair part, confirm or reject it
+    (`labels_came`); other labels train it further.
+4.  A rejection, or an alarm that no known condition explains, takes it back (`taken_back`).
+
+It belongs to its condition; `loop.passages` has that.
+
+Like `decide`, all of it is pure: state and news in, state and actions out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final, TypeAlias
+
+from selfheal_edge.causes import Cause
+from selfheal_edge.diagnosis.symptoms import Diagnosis
+from selfheal_edge.learning.feedback import FeedbackRecord
+from selfheal_edge.loop import actions as do
+from selfheal_edge.loop import incidents as heard
+from selfheal_edge.loop.actions import Action
+from selfheal_edge.loop.learned_repair import LearnedRepair, Putoff
+from selfheal_edge.loop.passages import SAMPLES_TO_LEARN
+from selfheal_edge.loop.state import Learning, LoopState, Repair, Why
+from selfheal_edge.store.failures import Failure, with_failure
+from selfheal_edge.store.journal import EventKind
+
+__all__ = [
+    "UNAUTHENTICATED",
+    "adopted",
+    "labels_came",
+    "left",
+    "may_learn",
+    "propose",
+    "proposed",
+    "refine",
+    "refines_at",
+    "restarted",
+]
+
+Decision: TypeAlias = tuple[LoopState, tuple[Action, ...]]
+
+UNAUTHENTICATED: Final = "(unauthenticated)"
+"""All sources without a key are one: names can be made up."""
+
+_GOLDEN: Final = 0
+_ENOUGH_LABELS: Final = 16
+_MORE_INPUTS: Final = 256
+_MOST_CONDITIONS: Final = 4
+_MOST_GENERATIONS: Final = 32
+_LARGEST_ERROR: Final = 0.005
+_FIRST_PAUSE: Final = 1024
+_LONGEST_PAUSE: Final = 64 * _FIRST_PAUSE
+
+
+# ---- 1. A proposal
+
+
+def may_learn(state: LoopState, cause: Cause) -> str:
+    """Return why nothing is learned for a cause now; empty: it may be."""
+    if state.heal == "corruption":
+        return "the policy restores damage alone (heal='corruption')"
+    waits = next((p for p in state.put_off if p.cause is cause), None)
+    if waits is not None and state.now.prediction < waits.until and waits.labels < _ENOUGH_LABELS:
+        left = waits.until - state.now.prediction
+        return f"put off for {left} predictions, or until {_ENOUGH_LABELS} labels have come"
+    return ""
+
+
+def propose(names: tuple[str, ...], diagnosis: Diagnosis) -> do.Propose:
+    """Return the action that has strategies learn for a cause that was named."""
+    return do.Propose(names, diagnosis, diagnosis.since or 0)
+
+
+def refines_at(state: LoopState) -> int | None:
+    """Return the prediction at which what serves on probation is learned anew."""
+    probation = state.probation
+    return None if probation is None else probation.refine_at
+
+
+def refine(state: LoopState) -> Decision:
+    """Learn the repair on probation anew: more inputs, or labels, have come."""
+    probation = state.probation
+    if probation is None or state.repair is not None:
+        return state, ()
+    names = _learners(state, probation.diagnosis.cause)
+    state = _with(state, replace(probation, labels=0, refine_at=None))
+    if not names or state.heal != "all" or state.is_damaged:
+        return state, ()
+    state = replace(state, repair=Repair(Why.LABELS, diagnosis=probation.diagnosis))
+    return state, (do.Propose(names, probation.diagnosis, state.since),)
+
+
+def _learners(state: LoopState, cause: Cause) -> tuple[str, ...]:
+    return tuple(name for name in state.policy.response(cause) if name in state.learners)
+
+
+def _with(state: LoopState, changed: LearnedRepair) -> LoopState:
+    """Return a state in which a learned repair is replaced, or added."""
+    others = tuple(r for r in state.learned if r.condition != changed.condition)
+    return replace(state, learned=(*others, changed))
+
+
+def proposed(state: LoopState, found: heard.Proposed) -> Decision:
+    """Adopt what strategies have learned, or wait."""
+    repair = state.repair
+    assert repair is not None
+    assert repair.diagnosis is not None
+    cause, strategy = repair.diagnosis.cause, "+".join(found.names)
+    refined = state.probation if repair.why is Why.LABELS else None
+    if found.patch is None or state.heal == "observe":
+        would = "" if found.patch is None else f"would have served on probation: {found.text}"
+        outcome = would or f"not applied: {found.text}"
+        record = do.Record(
+            EventKind.REPAIR, cause, found.evidence, strategy, outcome, details=found.details
+        )
+        if repair.why is Why.LABELS:
+            state = replace(state, repair=None)
+            # The same wait again: it was labels that ended the one before, not time.
+            return (state if refined else _put_off(state, cause, longer=False)), (record,)
+        return _put_off(state, cause), (record,)
+    record = do.Record(
+        EventKind.REPAIR,
+        cause,
+        found.evidence,
+        strategy,
+        f"learned: {found.text}",
+        details=found.details,
+    )
+    actions: tuple[Action, ...] = ()
+    if refined is None:
+        state, actions = _with_room(replace(state, named=state.named + 1))
+    condition = f"repaired {state.named}" if refined is None else refined.condition
+    since = state.since if refined else repair.diagnosis.since or 0
+    adopt = do.Adopt(found.names, found.patch, condition, since)
+    return state, (record, *actions, adopt)
+
+
+def _with_room(state: LoopState) -> Decision:
+    """Forget the condition that was not seen for longest, where there is no room for another."""
+    if len(state.learned) < _MOST_CONDITIONS:
+        return state, ()
+    idle = (r for r in state.learned if r.condition != state.condition)
+    oldest = min(idle, key=lambda r: (r.is_confirmed, r.seen_last))
+    return _without(state, oldest), (do.Forget(oldest.generation, oldest.condition),)
+
+
+def _without(state: LoopState, gone: LearnedRepair) -> LoopState:
+    learned = tuple(r for r in state.learned if r.condition != gone.condition)
+    condition = "" if state.condition == gone.condition else state.condition
+    leaving = (*state.leaving, (gone.generation, gone.condition))
+    return replace(state, learned=learned, condition=condition, leaving=leaving)
+
+
+def _put_off(state: LoopState, cause: Cause, *, longer: bool = True) -> LoopState:
+    """Wait with this cause, twice as long as the time before."""
+    was = next((p for p in state.put_off if p.cause is cause), None)
+    pause = _FIRST_PAUSE if was is None else min((1 + longer) * was.pause, _LONGEST_PAUSE)
+    others = tuple(p for p in state.put_off if p.cause is not cause)
+    return replace(state, put_off=(*others, Putoff(cause, state.now.prediction + pause, pause)))
+
+
+def _failed(state: LoopState, name: str, reason: str) -> LoopState:
+    number = state.before + state.now.prediction
+    failed = Failure("repair", name, reason, prediction=number)
+    return replace(state, failures=with_failure(state.failures, failed))
+
+
+# ---- 2. On probation
+
+
+def adopted(state: LoopState, found: heard.Adopted) -> Decision:
+    """Begin the probation of what serves now, or go on with it after a refinement."""
+    repair = state.repair
+    assert repair is not None
+    assert repair.diagnosis is not None
+    diagnosis, strategy = repair.diagnosis, "+".join(found.names)
+    refined = state.probation if repair.why is Why.LABELS else None
+    if found.generation is None:
+        state = _failed(state, f"{strategy} for {diagnosis.cause.value}", found.text)
+        record = do.Record(
+            EventKind.REPAIR, diagnosis.cause, strategy=strategy, outcome=f"failed: {found.text}"
+        )
+        if repair.why is Why.LABELS:
+            state = replace(state, repair=None)
+        return (state if refined else _put_off(state, diagnosis.cause)), (record,)
+    number = state.before + state.now.prediction
+    actions: tuple[Action, ...] = ()
+    if refined is not None:
+        actions = (do.Forget(refined.generation, None),)
+        state = replace(state, leaving=(*state.leaving, (refined.generation, None)))
+        generations = (*refined.generations, found.generation)[-_MOST_GENERATIONS:]
+        served = replace(refined, generations=generations, seen_last=number)
+    else:
+        error = min(_LARGEST_ERROR, state.allowance / 2)
+        state = replace(state, allowance=state.allowance - error)
+        served = LearnedRepair(
+            f"repaired {state.named}",
+            diagnosis,
+            (found.generation,),
+            error,
+            refine_at=state.now.prediction + _MORE_INPUTS,
+            seen_last=number,
+        )
+    learning = Learning(state.now.sample, state.now.prediction + SAMPLES_TO_LEARN, served.condition)
+    state = replace(
+        _with(state, served),
+        repair=None,
+        trouble=None,
+        pending=(),
+        condition=served.condition,
+        since=state.since if refined else diagnosis.since or 0,
+        learning=learning,
+        recovered_at=state.now.sample,
+        trust=replace(state.trust, is_marked=True),
+    )
+    outcome = f"generation {served.generation} serves while {served.condition} lasts: {found.text}"
+    record = do.Record(EventKind.PROBATION, diagnosis.cause, strategy=strategy, outcome=outcome)
+    return state, (record, do.ResetMonitor(), *actions)
+
+
+# ---- 3. Labels
+
+
+def labels_came(state: LoopState, records: Sequence[FeedbackRecord]) -> Decision:
+    """Take labels into the trial; then into the repair, where there are enough of them."""
+    number = sum(r.label is not None and r.weight > 0 for r in records)
+    waiting = tuple(replace(p, labels=p.labels + number) for p in state.put_off)
+    state = replace(state, put_off=waiting)
+    actions: tuple[Action, ...] = ()
+    for repair in state.learned:
+        if not repair.is_confirmed:
+            state, more = _judged(state, repair, records)
+            actions = (*actions, *more)
+    probation = state.probation
+    if probation is None:
+        state, more = _try_again(state)
+        return state, (*actions, *more)
+    state = _with(state, replace(probation, labels=probation.labels + number))
+    if probation.labels + number >= _ENOUGH_LABELS:
+        state, more = refine(state)
+        actions = (*actions, *more)
+    return state, actions
+
+
+def _judged(state: LoopState, repair: LearnedRepair, records: Sequence[FeedbackRecord]) -> Decision:
+    """Count what labels say of one repair, and decide on it where they suffice."""
+    evidence = repair.evidence
+    for record in records:
+        asked, label = record.question, record.label
+        if asked is None or label is None or asked.generation not in repair.generations:
+            continue
+        if asked.answers_before:  # the same question again is the same coin again
+            continue
+        if asked.golden is None or asked.candidate is None or asked.golden == asked.candidate:
+            continue
+        evidence = evidence.with_label(
+            record.source if record.authenticated else UNAUTHENTICATED,
+            new_right=bool(asked.candidate == label),
+            old_right=bool(asked.golden == label),
+        )
+    if evidence is repair.evidence:
+        return state, ()
+    judged = replace(repair, evidence=evidence)
+    state = _with(state, judged)
+    match evidence.verdict(repair.error, state.policy.owner):
+        case "confirm":
+            return _confirmed(state, judged)
+        case "reject":
+            return taken_back(state, judged, str(evidence), EventKind.REJECTED)
+    return state, ()
+
+
+def _confirmed(state: LoopState, repair: LearnedRepair) -> Decision:
+    state = _with(state, replace(repair, is_confirmed=True))
+    cause = repair.diagnosis.cause
+    record = do.Record(
+        EventKind.CONFIRMED,
+        cause,
+        outcome=f"{repair.condition}: {repair.evidence}",
+        details={"evidence": repair.evidence.to_dict()},
+    )
+    keep = do.Confirm(repair.generation)
+    if state.condition != repair.condition or not state.is_calm:
+        return state, (keep, record)
+    state = replace(state, trust=replace(state.trust, is_marked=False))
+    return state, (keep, record, do.Record(EventKind.RECOVERED, cause))
+
+
+def _try_again(state: LoopState) -> Decision:
+    """Have strategies learn for the trouble that goes on, once there are enough labels."""
+    trouble = state.trouble
+    if trouble is None or state.is_damaged or state.repair is not None or state.pending:
+        return state, ()
+    waits = next((p for p in state.put_off if p.cause is trouble.cause), None)
+    names = _learners(state, trouble.cause)
+    if waits is None or waits.labels < _ENOUGH_LABELS or not names:
+        return state, ()
+    if may_learn(state, trouble.cause):
+        return state, ()
+    state = replace(state, repair=Repair(Why.LABELS, diagnosis=trouble))
+    return state, (propose(names, trouble),)
+
+
+# ---- 4. Taken back
+
+
+def taken_back(
+    state: LoopState,
+    repair: LearnedRepair,
+    reason: str,
+    kind: EventKind = EventKind.REVERTED,
+) -> Decision:
+    """End a repair on probation: golden serves in its place, and its cause waits."""
+    is_served = state.condition == repair.condition
+    cause = repair.diagnosis.cause
+    state = _put_off(_without(state, repair), cause)
+    state = _failed(state, f"{repair.condition} for {cause.value}", reason)
+    record = do.Record(
+        kind,
+        cause,
+        outcome=f"{repair.condition}: {reason}",
+        details={"evidence": repair.evidence.to_dict()},
+    )
+    forget = do.Forget(repair.generation, repair.condition)
+    if not is_served:
+        return state, (record, forget)
+    trouble = state.trouble or repair.diagnosis
+    trust = replace(state.trust, is_marked=True)
+    state = replace(state, learning=None, trouble=trouble, pending=(), trust=trust)
+    return state, (record, do.SwitchTo(_GOLDEN, ""), forget)
+
+
+def left(state: LoopState, reason: str) -> Decision:
+    """Have golden serve, since what alarms is no condition that is known.
+
+    A repair that is confirmed stays for its condition; one on probation is taken back.
+    """
+    serving = state.in_service
+    if serving is None:
+        return state, ()
+    if not serving.is_confirmed:
+        return taken_back(state, serving, reason)
+    return state, (do.SwitchTo(_GOLDEN, ""),)
+
+
+def restarted(state: LoopState) -> Decision:
+    """Take back what was on probation when the process before ended, however it ended."""
+    actions: tuple[Action, ...] = ()
+    for repair in state.learned:
+        if not repair.is_confirmed:
+            state, more = taken_back(state, repair, "the process ended while it was on probation")
+            actions = (*actions, *more)
+    return state, actions

@@ -1,0 +1,152 @@
+"""The conditions that repairs were learned for, and which of them inputs come from."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from selfheal_edge.concurrency.locks import ModelLock
+from selfheal_edge.diagnosis.profile import Profile, channel_numbers
+from selfheal_edge.log import logger
+from selfheal_edge.monitoring.baseline import Baseline
+from selfheal_edge.monitoring.conditions import (
+    Condition,
+    Gate,
+    Passage,
+    conditions_from_bytes,
+    conditions_to_bytes,
+)
+from selfheal_edge.monitoring.signals import SignalExtractor
+
+__all__ = ["KnownConditions"]
+
+_HOME: Final = ""
+_MOST: Final = 256
+
+
+class KnownConditions:
+    """Golden's condition, by calibration's inputs, and those that repairs were learned for.
+
+    Parameters
+    ----------
+    baseline
+        Has the profile, if calibration learned one; else no condition is known.
+    extractor
+        Has the latest inputs.
+    inference_lock
+        Held for copies.
+    """
+
+    def __init__(
+        self, baseline: Baseline, extractor: SignalExtractor, inference_lock: ModelLock
+    ) -> None:
+        self._baseline = baseline
+        self._extractor = extractor
+        self._inference_lock = inference_lock
+        self._learned: dict[str, Condition] = {}
+        self._gate: tuple[str, Gate] | None = None
+
+    def inputs_since(self, ago: int) -> npt.NDArray[Any]:
+        """Return copies of the latest raw inputs, at most `ago` and at most 256, oldest first."""
+        with self._inference_lock:
+            inputs = self._extractor.recent().inputs
+        if not inputs or ago < 1:
+            return np.empty((0, 1))
+        return inputs[0][-min(ago, _MOST) :]
+
+    @cached_property
+    def _profile(self) -> Profile | None:
+        if not self._baseline.profile:
+            return None
+        try:
+            return Profile.from_arrays(self._baseline.profile)
+        except (ValueError, LookupError, TypeError):
+            logger().warning("the baseline's profile cannot be read", exc_info=True)
+            return None
+
+    @cached_property
+    def _home(self) -> Condition | None:
+        if self._profile is None:
+            return None
+        try:
+            return Condition.of(_HOME, self._numbers(self._profile, self._profile.inputs))
+        except ValueError:  # too small a calibration
+            return None
+
+    @staticmethod
+    def _numbers(profile: Profile, raw: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """Return what conditions are told apart by: mean, spread, roughness of each channel."""
+        scale, zero_point = profile.quantization.tolist()
+        numbers = channel_numbers(profile.layout, profile.layout.read(raw, scale, zero_point))
+        return np.asarray(numbers.reshape(len(raw), -1), np.float64)
+
+    def learn(self, name: str, ago: int) -> bool:
+        """Know a condition by its inputs, the latest `ago`; return whether there are enough."""
+        if self._home is None or self._profile is None:
+            return False
+        try:
+            numbers = self._numbers(self._profile, self.inputs_since(ago))
+            self._learned[name] = Condition.of(name, numbers)
+        except ValueError:
+            return False
+        self._gate = None
+        return True
+
+    def forget(self, name: str) -> None:
+        """Forget a condition."""
+        self._learned.pop(name, None)
+        self._gate = None
+
+    def passage(self, current: str, ago: int) -> tuple[str | None, bool]:
+        """Return the condition that the latest inputs have come to, and whether it may yet be one.
+
+        Parameters
+        ----------
+        current
+            The one that is served: a name, or an empty text for golden's.
+        ago
+            Predictions since an alarm's onset, or since the latest passage.
+
+        Returns
+        -------
+        str or None, bool
+            The name, empty for golden's; None: none that is known, or the one that is served. And
+            whether more inputs may tell.
+        """
+        home, profile = self._home, self._profile
+        if home is None or profile is None or not self._learned:
+            return None, False
+        known = (home, *self._learned.values())
+        names = [condition.name for condition in known]
+        if current not in names:
+            return None, False
+        if self._gate is None or self._gate[0] != current:
+            interval = max(2.0, self._baseline.false_alarm_interval)
+            self._gate = current, Gate(known, names.index(current), interval)
+        inputs = self.inputs_since(ago)
+        if not len(inputs):
+            return None, True
+        found: Passage = self._gate[1].passed(self._numbers(profile, inputs))
+        return (None if found.to is None else names[found.to]), found.is_open
+
+    def to_bytes(self) -> bytes:
+        """Return what `go_on_with` takes."""
+        return conditions_to_bytes(tuple(self._learned.values()))
+
+    def go_on_with(self, data: bytes) -> None:
+        """Know the conditions that the process before knew.
+
+        Raises
+        ------
+        IntegrityError
+            When it is not what `to_bytes` returned.
+        """
+        self._learned = {c.name: c for c in conditions_from_bytes(data)}
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of the examples."""
+        return sum(c.examples.nbytes for c in self._learned.values())

@@ -1,0 +1,57 @@
+"""A repair that was learned, as the loop knows it, and what none is learned for now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from selfheal_edge.causes import Cause
+from selfheal_edge.diagnosis.symptoms import Diagnosis
+from selfheal_edge.trial.betting import Evidence
+
+__all__ = ["ALLOWANCE", "LearnedRepair", "Putoff"]
+
+ALLOWANCE: Final = 0.05
+"""Probability that a repair which is no better than golden is confirmed, for a year of running."""
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedRepair:
+    """A repair that was learned for one condition: its generation serves while that lasts.
+
+    On probation, until labels have decided: it serves, answers are flagged, and it is taken back
+    by itself. Confirmed, answers are trusted.
+    """
+
+    condition: str
+    diagnosis: Diagnosis
+    generations: tuple[int, ...]
+    """What has served, the latest refinement last."""
+    error: float
+    """Allowed probability that it is confirmed although it is no better than golden."""
+    evidence: Evidence = field(default_factory=Evidence)
+    is_confirmed: bool = False
+    labels: int = 0
+    """Labels that have come since it was learned or refined."""
+    refine_at: int | None = None
+    """The prediction at which it is learned anew from more inputs; None: it was."""
+    seen_last: int = 0
+    """The prediction at which its condition was entered last, counted since the store was made."""
+
+    @property
+    def generation(self) -> int:
+        """What serves."""
+        return self.generations[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Putoff:
+    """Repairs by learning for one cause that wait, since one was rejected, or none was found."""
+
+    cause: Cause
+    until: int
+    """The prediction from which on another may be made."""
+    pause: int
+    """Predictions of the next wait."""
+    labels: int = 0
+    """Labels that have come since: enough of them end the wait."""

@@ -1,0 +1,110 @@
+"""Conditions come and go, and with them what serves; part of `loop.decision`.
+
+A repair that was learned belongs to its condition. When inputs have come to another one that is
+known, that one's generation serves: at once, without a trial.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final, TypeAlias
+
+from selfheal_edge.loop import actions as do
+from selfheal_edge.loop import incidents as heard
+from selfheal_edge.loop.actions import Action
+from selfheal_edge.loop.state import Learning, LoopState
+from selfheal_edge.store.journal import EventKind
+
+__all__ = [
+    "SAMPLES_TO_LEARN",
+    "condition_known",
+    "forgotten",
+    "generation_seen",
+    "leave",
+    "switched",
+]
+
+Decision: TypeAlias = tuple[LoopState, tuple[Action, ...]]
+
+SAMPLES_TO_LEARN: Final = 128
+"""Predictions from which the charts learn the level of a repair's condition."""
+
+_GOLDEN: Final = 0
+
+
+def condition_known(state: LoopState, name: str) -> Decision:
+    """Have the generation of a condition serve that inputs have come to."""
+    if state.is_damaged:
+        return replace(state, repair=None), ()
+    if name == state.condition:
+        return replace(state, repair=None, pending=()), ()
+    if state.heal != "all":
+        record = do.Record(EventKind.REGIME, outcome=f"would have switched to {name or 'golden'}")
+        return replace(state, repair=None, pending=()), (record,)
+    generation = next((r.generation for r in state.learned if r.condition == name), _GOLDEN)
+    return state, (do.SwitchTo(generation, name),)
+
+
+def switched(state: LoopState, found: heard.Switched) -> Decision:
+    """Go on in a condition that is known, as if nothing had happened."""
+    trouble = state.trouble
+    if not found.is_sound:
+        record = do.Record(EventKind.REGIME, outcome=f"not switched: {found.text}")
+        return replace(state, repair=None), (record,)
+    if found.condition == state.condition:  # taken back: what was wrong before is so still
+        return replace(state, repair=None, pending=(), recovered_at=state.now.sample), (
+            do.ResetMonitor(),
+        )
+    state = replace(
+        state,
+        condition=found.condition,
+        repair=None,
+        trouble=None,
+        pending=(),
+        since=state.now.sample,
+        learning=None,
+        pause=state.policy.rediagnose_after,
+        recovered_at=state.now.sample,
+    )
+    serving = state.in_service
+    if serving is not None:
+        number = state.before + state.now.prediction
+        others = tuple(r for r in state.learned if r is not serving)
+        state = replace(state, learned=(*others, replace(serving, seen_last=number)))
+        if not found.is_learned:
+            until = state.now.prediction + SAMPLES_TO_LEARN
+            again = Learning(state.now.sample, until, serving.condition)
+            state = replace(state, learning=again)
+    is_unproven = state.probation is not None
+    state = replace(state, trust=replace(state.trust, is_marked=is_unproven))
+    record = do.Record(
+        EventKind.REGIME, outcome=f"known: {found.condition or 'normal'}; {found.text}"
+    )
+    if trouble is None:
+        return state, (record, do.ResetMonitor())
+    return state, (record, do.ResetMonitor(), do.Record(EventKind.RECOVERED, trouble.cause))
+
+
+def leave(state: LoopState) -> tuple[Action, ...]:
+    """Return what takes generations out of service that were taken back, and drops them."""
+    actions: list[Action] = []
+    for generation, condition in state.leaving:
+        if state.now.generation == generation:
+            actions.append(do.SwitchTo(_GOLDEN, ""))
+        actions.append(do.Forget(generation, condition))
+    return tuple(actions)
+
+
+def forgotten(state: LoopState, generation: int) -> LoopState:
+    """Take note that a generation is dropped."""
+    leaving = tuple(one for one in state.leaving if one[0] != generation)
+    return replace(state, leaving=leaving)
+
+
+def generation_seen(state: LoopState) -> LoopState:
+    """Take note of the generation that serves, where another than the loop has put it there."""
+    serving = state.in_service
+    if state.now.generation == (_GOLDEN if serving is None else serving.generation):
+        return state
+    now = (r.condition for r in state.learned if r.generation == state.now.generation)
+    return replace(state, condition=next(now, ""))

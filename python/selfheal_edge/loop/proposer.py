@@ -1,0 +1,201 @@
+"""Have strategies learn a repair, within the budget."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from selfheal_edge.causes import Cause
+from selfheal_edge.diagnosis.symptoms import Diagnosis
+from selfheal_edge.errors import ForkedProcessError, ModelClosedError
+from selfheal_edge.learning.bench import Bench
+from selfheal_edge.learning.head import Head, find_head
+from selfheal_edge.learning.material import LEAST_WINDOW, Material
+from selfheal_edge.learning.patch import Patch
+from selfheal_edge.learning.pool import Labelled
+from selfheal_edge.learning.questions import Parting
+from selfheal_edge.learning.reference import LearningReference
+from selfheal_edge.learning.selection import choose
+from selfheal_edge.log import logger
+from selfheal_edge.loop.incidents import Proposed
+from selfheal_edge.monitoring.baseline import Baseline
+from selfheal_edge.repair.budget import RepairBudget
+from selfheal_edge.repair.protocol import LearningStrategy
+from selfheal_edge.tflite.session import Session
+
+__all__ = ["Proposer"]
+
+Samples = npt.NDArray[Any]
+
+
+class Proposer:
+    """Asks strategies for a patch, one upon the other, and takes the best of what they make.
+
+    Parameters
+    ----------
+    session, baseline
+        What serves, and what calibration learned of it.
+    strategies
+        Those that learn, by name.
+    inputs_since
+        Returns copies of the latest raw inputs.
+    labelled_since
+        Returns what may be learned from, of so many latest predictions.
+    budget
+        What it may cost.
+    seed
+        Of what is drawn, for tests; None draws from the operating system.
+    """
+
+    def __init__(
+        self,
+        *,
+        session: Session,
+        baseline: Baseline,
+        strategies: Mapping[str, LearningStrategy],
+        inputs_since: Callable[[int], Samples],
+        labelled_since: Callable[[int], Labelled | None],
+        budget: RepairBudget,
+        seed: int | None = None,
+    ) -> None:
+        self._session = session
+        self._baseline = baseline
+        self.strategies: Final = strategies
+        """Those that learn, by name."""
+        self._inputs_since = inputs_since
+        self._labelled_since = labelled_since
+        self.budget = budget
+        """What is left of it."""
+        self._seed = seed
+        self._bench: Bench | None = None
+
+    @cached_property
+    def _rng(self) -> np.random.Generator:
+        return np.random.default_rng(self._seed)
+
+    @cached_property
+    def _reference(self) -> LearningReference | None:
+        try:
+            return LearningReference.from_arrays(self._baseline.profile)
+        except (ValueError, LookupError, TypeError):
+            logger().warning("what calibration kept for learning cannot be read", exc_info=True)
+            return None
+
+    @cached_property
+    def _head(self) -> Head | str:
+        return find_head(self._session.copy.model)
+
+    def _answering(self) -> Bench:
+        """Return what asks golden and candidates beside the stream; made when first needed."""
+        if self._bench is None:
+            has_embedding = self._baseline.embedding is not None
+            self._bench = Bench(self._session, self._baseline.output_kind, has_embedding)
+        return self._bench
+
+    def propose(self, names: tuple[str, ...], diagnosis: Diagnosis, ago: int) -> Proposed:
+        """Have strategies learn.
+
+        Parameters
+        ----------
+        names
+            Of the strategies, in order.
+        diagnosis
+            What it is for.
+        ago
+            Predictions since the condition began.
+
+        Returns
+        -------
+        Proposed
+            Without a patch where nothing helps, the budget is spent, or a strategy broke down.
+        """
+        if refused := self.budget.begin():
+            return Proposed(names, None, refused)
+        started = time.thread_time()
+        try:
+            return self._propose(names, diagnosis, ago)
+        except (ModelClosedError, ForkedProcessError):
+            raise
+        except Exception as error:
+            logger().warning("%s failed", "+".join(names), exc_info=error)
+            return Proposed(names, None, f"{type(error).__name__}: {error}")
+        finally:
+            self.budget.spend(time.thread_time() - started)
+
+    def _propose(self, names: tuple[str, ...], diagnosis: Diagnosis, ago: int) -> Proposed:
+        reference, head = self._reference, self._head
+        if reference is None:
+            return Proposed(names, None, "calibration has kept nothing that a repair compares with")
+        window = self._inputs_since(ago)
+        if len(window) < LEAST_WINDOW:
+            text = f"{len(window)} of at least {LEAST_WINDOW} inputs of the condition are held"
+            return Proposed(names, None, text)
+        labelled = self._labelled_since(ago)
+        material = Material(
+            reference=reference,
+            head=head if isinstance(head, Head) else None,
+            bench=self._answering(),
+            window=window,
+            labelled=_nothing(window) if labelled is None else labelled,
+            mix_moved=_mix_moved(diagnosis),
+            cause=diagnosis.cause,
+            kind=diagnosis.kind,
+            rng=self._rng,
+        )
+        patch, done = Patch(), ""
+        candidates: list[tuple[str, Patch]] = []
+        reasons: list[str] = [] if isinstance(head, Head) else [f"the head is left alone: {head}"]
+        for name in names:
+            made = self.strategies[name].propose(material, patch)
+            if isinstance(made, str):
+                reasons.append(f"{name}: {made}")
+                continue
+            patch, done = made, f"{done}+{name}" if done else name
+            candidates.append((done, made))
+        if not candidates:
+            return Proposed(names, None, "; ".join(reasons))
+        chosen = choose(material, candidates)
+        evidence = (*chosen.evidence, *reasons)
+        if chosen.patch is None:
+            return Proposed(names, None, "nothing is better than golden", evidence, chosen.details)
+        labels = f", {len(material.labelled)} labels" if len(material.labelled) else ""
+        text = (
+            f"{chosen.patch.text}; {chosen.gain:+.1%} accuracy expected, from "
+            f"{len(window)} inputs{labels}"
+        )
+        return Proposed(chosen.names, chosen.patch, text, evidence, chosen.details)
+
+    def parting(self, inputs: Samples, patch: Patch, generation: int) -> Parting:
+        """Return what golden and a patch answer to raw inputs: shape (n, ...)."""
+        bench = self._answering()
+        golden, candidate = bench.answers(inputs), bench.answers(inputs, patch)
+        return Parting(golden.labels, candidate.labels, generation)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of the instances beside the stream."""
+        return 0 if self._bench is None else self._bench.memory_bytes
+
+    def close(self) -> None:
+        """Release them."""
+        if self._bench is not None:
+            self._bench.close()
+
+
+def _nothing(like: Samples) -> Labelled:
+    return Labelled(
+        like[:0], np.empty(0, np.int64), np.empty(0, np.float32), (), np.empty(0, np.int64)
+    )
+
+
+def _mix_moved(diagnosis: Diagnosis) -> bool:
+    """Whether the mix of classes may have moved, as far as the diagnosis tells."""
+    return diagnosis.cause is Cause.LABEL_SHIFT or any(
+        other.cause is Cause.LABEL_SHIFT and other.confidence > 0
+        for other in diagnosis.alternatives
+    )

@@ -1,0 +1,457 @@
+"""Repairs that are learned, decided without any runtime: every order of what may happen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from tests.loop.test_decision import World, alarm, block, kinds, policy
+from tests.support import examples
+
+import selfheal_edge as she
+from selfheal_edge.inference.incident import Incident
+from selfheal_edge.learning.feedback import FeedbackRecord
+from selfheal_edge.learning.patch import Patch
+from selfheal_edge.learning.questions import AskedLabel
+from selfheal_edge.loop import actions as do
+from selfheal_edge.loop import incidents as heard
+from selfheal_edge.loop.adaptation import UNAUTHENTICATED
+from selfheal_edge.loop.decision import is_trusted
+from selfheal_edge.loop.incidents import AnyIncident
+from selfheal_edge.loop.remembered import Remembered
+from selfheal_edge.loop.state import LoopState
+from selfheal_edge.policy import Heal
+
+LEARNERS = ("realign", "retrain_head")
+RESPONSES = {
+    **she.Policy().responses,
+    she.Cause.COVARIATE_DRIFT: (*LEARNERS, "mark_untrusted"),
+}
+
+
+def asked(generation: int, golden: int, candidate: int, before: int = 0) -> AskedLabel:
+    return AskedLabel("parting", 0.5, golden, candidate, generation, before)
+
+
+def told(
+    label: int | None,
+    source: str = "operator",
+    question: AskedLabel | None = None,
+    *,
+    known: bool = True,
+) -> FeedbackRecord:
+    return FeedbackRecord(
+        7, label, None, source, known, question, predicted=1, generation=0, second=0.0, weight=1.0
+    )
+
+
+class Field(World):
+    """A device in the field: conditions come and go, and strategies find something or not."""
+
+    def __init__(self, heal: Heal = "all", owner: str | None = "operator") -> None:
+        rules = policy(
+            heal=heal,
+            owner=owner,
+            responses=RESPONSES,
+            known_answers_every=None,
+            rediagnose_after=64,
+        )
+        self.conditions: dict[str, str] = {}
+        """The true condition that each one known was learned in."""
+        self.held, self.number = {0}, 0
+        self.truth, self.finds, self.has_generations = "", True, True
+        self.proposals = 0
+        super().__init__(rules, has_spare=False)
+
+    def handle(self, incident: AnyIncident) -> None:
+        super().handle(incident)
+        assert self.active in self.held
+
+    def act(self, action: do.Action) -> AnyIncident | None:
+        match action:
+            case do.Propose(names):
+                self.proposals += 1
+                assert names == LEARNERS
+                patch = Patch(((0, b"x"),)) if self.finds else None
+                return heard.Proposed(names, patch, "found" if patch else "nothing helps")
+            case do.Adopt(names, _, condition):
+                assert self.state.heal == "all"
+                if not self.has_generations:
+                    return heard.Adopted(names, None, "RuntimeError: no room")
+                self.number += 1
+                self.held.add(self.number)
+                self.active = self.number
+                self.conditions[condition] = self.truth
+                return heard.Adopted(names, self.number, "two builds agree")
+            case do.SwitchTo(generation, condition):
+                if self.interrupt_at is not None:
+                    super().act(do.Record(she.EventKind.REPAIR))
+                if generation not in self.held:
+                    return heard.Switched(condition, False, "it is not held")
+                self.active = generation
+                return heard.Switched(condition, True, "proven")
+            case do.Forget(generation, condition):
+                if self.interrupt_at is not None:
+                    super().act(do.Record(she.EventKind.REPAIR))
+                assert generation != self.active, "what serves is not dropped"
+                self.held.discard(generation)
+                if condition is not None:
+                    self.conditions.pop(condition, None)
+                return heard.Forgotten(generation)
+            case do.LookAtInputs():
+                return self.known()
+            case do.LearnRegime(_, name):
+                return heard.RegimeLearned(name or "regime")
+            case do.NameCause(symptoms) if symptoms.alarms and self.known() is not None:
+                return self.known()
+        return super().act(action)
+
+    def known(self) -> heard.ConditionKnown | None:
+        """Return the condition that inputs have come to, if it is known and not served."""
+        there = {"": "", **self.conditions}
+        now = next((name for name, truth in there.items() if truth == self.truth), None)
+        return None if now in (None, self.state.condition) else heard.ConditionKnown(now)
+
+    def drift(self, truth: str) -> None:
+        """Have inputs come to a condition, and the charts notice."""
+        self.truth = truth
+        self.predict(3)
+        self.predict(1, alarm("input_mean", self.prediction - 2))
+        self.predict(40)
+
+    def tell(self, new: int, old: int, source: str = "operator", *, known: bool = True) -> None:
+        """Answer questions of which the serving repair wins so many, and golden so many."""
+        repair = self.state.in_service
+        generation = 0 if repair is None else repair.generation
+        question = asked(generation, golden=1, candidate=2)
+        for label, count in ((2, new), (1, old)):
+            self.handle(heard.FeedbackCame((told(label, source, question, known=known),) * count))
+
+    def restart(self) -> Field:
+        """Return the device after its process has ended."""
+        fresh = Field()
+        fresh.conditions, fresh.held = dict(self.conditions), set(self.held)
+        fresh.active, fresh.number, fresh.truth = self.active, self.number, self.truth
+        fresh.prediction = self.prediction  # the monitor counts on
+        fresh.state = replace(fresh.state, now=replace(fresh.state.now, generation=fresh.active))
+        row = Remembered.of(self.state, self.prediction).to_bytes()
+        fresh.follow(heard.Restarted(Remembered.from_bytes(row)))
+        return fresh
+
+
+def repaired() -> Field:
+    """Return a device whose drift was repaired, on probation."""
+    world = Field()
+    world.drift("night")
+    assert world.active == 1
+    return world
+
+
+def test_a_drift_is_repaired_on_probation() -> None:
+    world = repaired()
+    assert kinds(world)[-3:] == ["diagnosis", "repair", "probation"]
+    assert world.state.probation is not None
+    assert world.state.condition == "repaired 1"
+    assert not is_trusted(world.state), "nothing is proven yet"
+    assert world.state.allowance < 0.05
+    world.predict(200)
+    assert not is_trusted(world.state)
+
+
+def test_labels_confirm_it() -> None:
+    world = repaired()
+    world.tell(12, 0)
+    assert world.state.probation is None
+    assert world.state.in_service is not None
+    assert is_trusted(world.state)
+    assert kinds(world)[-2:] == ["confirmed", "recovered"]
+
+
+def test_one_source_that_is_no_owner_confirms_nothing() -> None:
+    world = repaired()
+    world.state = replace(world.state, policy=replace(world.state.policy, owner=None))
+    world.tell(15, 0)
+    assert world.state.probation is not None
+    world.tell(15, 0, "another")
+    assert world.state.probation is None
+
+
+def test_sources_without_a_key_are_one() -> None:
+    world = repaired()
+    world.state = replace(world.state, policy=replace(world.state.policy, owner=None))
+    for k in range(30):
+        world.tell(3, 0, f"bot {k}", known=False)
+    probation = world.state.probation
+    assert probation is not None
+    assert [source for source, _ in probation.evidence.tallies] == [UNAUTHENTICATED]
+
+
+def test_labels_reject_it() -> None:
+    world = repaired()
+    world.tell(0, 12)
+    assert world.active == 0
+    assert world.held == {0}
+    assert world.state.learned == ()
+    assert "rejected" in kinds(world)
+    assert not is_trusted(world.state), "the drift goes on"
+    assert world.state.trouble is not None
+    # It is not tried again before there is something new.
+    tries = world.proposals
+    world.predict(300)
+    assert world.proposals == tries
+    world.handle(heard.FeedbackCame((told(1),) * 16))
+    assert world.proposals == tries + 1
+
+
+def test_labels_that_nobody_asked_for_decide_nothing() -> None:
+    world = repaired()
+    world.finds = False
+    world.handle(heard.FeedbackCame((told(2),) * 64))
+    probation = world.state.probation
+    assert probation is not None
+    assert probation.evidence.asked == 0
+
+
+def test_a_question_counts_once() -> None:
+    world = repaired()
+    again = told(2, "another", asked(1, 1, 2, before=1))
+    world.handle(heard.FeedbackCame((again,) * 15))
+    assert world.state.probation is not None
+    assert world.state.probation.evidence.asked == 0
+
+
+def test_volunteered_labels_refine_it() -> None:
+    world = repaired()
+    world.handle(heard.FeedbackCame((told(2),) * 16))
+    assert world.proposals == 2
+    assert world.active == 2
+    assert world.held == {0, 2}
+    assert world.state.probation is not None
+    assert world.state.probation.generations == (1, 2)
+    # What was asked while the first one served still counts.
+    for _ in range(12):
+        world.handle(heard.FeedbackCame((told(2, question=asked(1, 1, 2)),)))
+    assert world.state.probation is None
+
+
+def test_more_inputs_refine_it_once() -> None:
+    world = repaired()
+    world.predict(600)
+    assert world.proposals == 2
+    assert world.held == {0, 2}
+
+
+def test_the_second_night_heals_at_once() -> None:
+    world = repaired()
+    world.tell(12, 0)
+    proposals = world.proposals
+    world.drift("")
+    assert world.active == 0
+    assert is_trusted(world.state)
+    world.drift("night")
+    assert world.active == 1
+    assert world.proposals == proposals
+    assert is_trusted(world.state)
+    assert "known: repaired 1" in str([r.outcome for r in world.records])
+
+
+def test_normal_comes_back_before_the_condition_is_learned() -> None:
+    world = repaired()
+    world.truth = ""
+    world.predict(60)
+    assert world.active == 0
+    assert is_trusted(world.state)
+    assert world.state.learned, "it is kept for the next time"
+    world.drift("night")
+    assert world.active == 1
+    assert not is_trusted(world.state), "it is still on probation"
+
+
+def test_what_alarms_and_is_not_known_takes_it_back() -> None:
+    world = repaired()
+    world.predict(200)
+    world.drift("fog")
+    assert "reverted" in kinds(world)
+    assert world.state.failures
+    assert 1 not in world.held
+
+
+def test_a_confirmed_one_stays_for_its_condition() -> None:
+    world = repaired()
+    world.tell(12, 0)
+    world.predict(200)
+    world.drift("fog")
+    assert world.active != 1
+    assert 1 in world.held
+    world.drift("night")
+    assert world.active == 1
+
+
+def test_the_process_ends_on_probation() -> None:
+    world = repaired().restart()
+    assert world.active == 0
+    assert world.state.learned == ()
+    assert world.state.trouble is not None
+    assert world.state.allowance == pytest.approx(0.045)
+    assert world.state.put_off, "a restart buys no retry"
+
+
+def test_what_is_confirmed_outlives_the_process() -> None:
+    world = repaired()
+    world.tell(12, 0)
+    again = world.restart()
+    assert again.active == 1
+    assert again.state.condition == "repaired 1"
+    again.predict(1)
+    again.drift("")
+    assert again.active == 0
+
+
+@pytest.mark.parametrize("heal", ["observe", "corruption"])
+def test_it_may_not_learn(heal: Heal) -> None:
+    world = Field(heal)
+    world.drift("night")
+    assert world.active == 0
+    assert world.state.trouble is not None
+    said = str([r.outcome for r in world.records])
+    assert "would have served" in said if heal == "observe" else "heal='corruption'" in said
+
+
+def test_observing_changes_nothing() -> None:
+    world = Field("observe")
+    world.corrupt = {3}
+    world.handle(heard.DamageFound((block(3),)))
+    assert world.corrupt == {3}
+    assert "would have been tried" in str([r.outcome for r in world.records])
+    assert not is_trusted(world.state)
+    world.handle(heard.HealSet("all"))
+    world.predict(200)
+    assert not world.corrupt
+    assert is_trusted(world.state)
+
+
+def test_there_is_no_room_for_what_was_learned() -> None:
+    world = Field()
+    world.has_generations = False
+    world.drift("night")
+    assert world.active == 0
+    assert world.state.trouble is not None
+    assert any(f.what == "repair" for f in world.state.failures)
+    assert not is_trusted(world.state)
+
+
+def test_conditions_are_few() -> None:
+    world = Field()
+    for k in range(8):
+        world.drift(f"condition {k}")
+        world.tell(12, 0)
+        world.drift("")
+    assert len(world.state.learned) == 4
+    assert len(world.held) == 5
+    assert len(world.conditions) == 4
+
+
+def test_the_user_puts_golden_back() -> None:
+    world = repaired()
+    world.active = 0
+    world.handle(heard.RolledBack())
+    world.state = replace(world.state, now=replace(world.state.now, generation=0))
+    world.handle(Incident(world.prediction))
+    assert world.state.condition == ""
+
+
+class Life(RuleBasedStateMachine):
+    """Conditions, labels, damage, restarts and the user, in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = Field()
+        self.allowance = 1.0
+
+    @rule(truth=st.sampled_from(["", "night", "fog", "rain", "dust", "smoke"]))
+    def the_condition_changes(self, truth: str) -> None:
+        self.world.drift(truth)
+
+    @rule(truth=st.sampled_from(["", "night", "fog"]))
+    def it_changes_unnoticed(self, truth: str) -> None:
+        self.world.truth = truth
+
+    @rule(new=st.integers(0, 9), old=st.integers(0, 9), source=st.sampled_from("abc"))
+    def questions_are_answered(self, new: int, old: int, source: str) -> None:
+        self.world.tell(new, old, source)
+
+    @rule(count=st.integers(1, 40), label=st.sampled_from([None, 0, 1]))
+    def labels_are_volunteered(self, count: int, label: int | None) -> None:
+        self.world.handle(heard.FeedbackCame((told(label),) * count))
+
+    @rule(finds=st.booleans(), room=st.booleans())
+    def strategies_find_something_or_not(self, finds: bool, room: bool) -> None:
+        self.world.finds, self.world.has_generations = finds, room
+
+    @rule(count=st.integers(1, 300))
+    def predictions_go_on(self, count: int) -> None:
+        self.world.predict(count)
+
+    @rule(number=st.integers(0, 5))
+    def damage_is_found(self, number: int) -> None:
+        self.world.corrupt.add(number)
+        self.world.handle(heard.DamageFound((block(number),)))
+
+    @rule(heal=st.sampled_from(["observe", "corruption", "all"]))
+    def the_user_allows_more_or_less(self, heal: Heal) -> None:
+        self.world.handle(heard.HealSet(heal))
+
+    @rule()
+    def the_user_puts_golden_back(self) -> None:
+        self.world.active = 0
+        self.world.handle(heard.RolledBack())
+        self.world.predict(1, alarm("confidence", self.world.prediction))
+
+    @rule(after=st.integers(0, 6))
+    def something_interrupts(self, after: int) -> None:
+        self.world.interrupt_at = after
+        self.world.drift("night")
+        self.world.interrupt_at = None
+        self.world.predict(1)
+
+    @rule()
+    def the_process_ends(self) -> None:
+        self.world = self.world.restart()
+        assert all(r.is_confirmed for r in self.world.state.learned)
+
+    @invariant()
+    def what_serves_is_golden_or_known(self) -> None:
+        known = {r.generation for r in self.world.state.learned}
+        assert self.world.active == 0 or self.world.active in known
+
+    @invariant()
+    def nothing_unproven_is_trusted(self) -> None:
+        if self.world.state.probation is not None:
+            assert not is_trusted(self.world.state)
+
+    @invariant()
+    def what_is_confirmed_was_shown(self) -> None:
+        for repair in self.world.state.learned:
+            if repair.is_confirmed:
+                assert repair.evidence.verdict(repair.error, "operator") == "confirm" or (
+                    repair.evidence.verdict(repair.error) == "confirm"
+                )
+
+    @invariant()
+    def it_stays_small(self) -> None:
+        state: LoopState = self.world.state
+        assert len(state.learned) <= 4
+        assert len(self.world.held) <= 6
+        assert len(state.put_off) <= len(she.Cause)
+        assert state.repair is None
+
+    @invariant()
+    def an_allowance_is_spent_once(self) -> None:
+        assert 0 <= self.world.state.allowance <= self.allowance
+        self.allowance = self.world.state.allowance
+
+
+Life.TestCase.settings = examples(100, stateful_step_count=30)
+TestLife = Life.TestCase
