@@ -232,6 +232,7 @@ def test_held_out_answers_are_those_of_heads_that_never_saw_the_samples(rows: in
     right = found.answers == task.labels[found.samples]
     assert found.accuracy == pytest.approx(np.average(right, axis=1, weights=found.weights))
     assert found.gained.tolist() == [(r & ~right[0]).sum() for r in right]
+    assert found.loss[found.best] == found.loss.min()
     assert found.lost.tolist() == [(~r & right[0]).sum() for r in right]
 
 
