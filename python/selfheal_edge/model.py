@@ -841,9 +841,24 @@ class SelfHealingModel:
             self._loop.repairs.keep_again()
             for reason in refused:
                 self._journal.add(EventKind.REQUEST, self._loop.predictions, outcome=reason)
-            for request in requests:
+            for request in self._serve_labels(requests):
                 if self._loop.repairs.serve(request, self._loop.predictions):
                     self._loop.rolled_back()
+
+    def _serve_labels(self, requests: Sequence[Request]) -> Sequence[Request]:
+        """Do what has been asked for of labels; return the other requests."""
+        # What reads an inbox loads more than serving needs.
+        from selfheal_edge.loop.label_requests import LABEL_KINDS, serve_labels  # noqa: PLC0415
+
+        about_labels = [one for one in requests if one.kind in LABEL_KINDS]
+        for request in about_labels:
+            done = serve_labels(self, self._loop.labels, request)
+            self._journal.add(
+                EventKind.REQUEST, self._loop.predictions, evidence=(request.id,), outcome=done
+            )
+        if about_labels and self._keeper is not None:
+            self._keeper.keep_labels()
+        return [one for one in requests if one.kind not in LABEL_KINDS]
 
     def _close_store(self) -> None:
         if self._keeper is not None:

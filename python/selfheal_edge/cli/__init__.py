@@ -136,7 +136,13 @@ def _run(arguments: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code: 0 well, 1 not, 2 for wrong arguments."""
     arguments = _parser().parse_args(argv)
-    is_of_store = arguments.command in ("explain", "journal", "snapshot")
+    is_of_store = arguments.command in (
+        "explain",
+        "journal",
+        "labels",
+        "quarantine",
+        "snapshot",
+    )
     try:
         return run_store_command(arguments) if is_of_store else _run(arguments)
     except BrokenPipeError:

@@ -129,9 +129,99 @@ def _explain(commands: Any, store: argparse.ArgumentParser) -> None:
     )
 
 
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds <= 86_400:
+        raise ValueError
+    return seconds
+
+
+_seconds.__name__ = "seconds"
+
+_ID: Final[dict[str, Any]] = {"type": _count, "metavar": "ID", "help": "of the prediction"}
+
+
+def _source(required: bool) -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument(
+        "--source", required=required, metavar="NAME", help="who says so", default="command"
+    )
+    options.add_argument(
+        "--source-key",
+        metavar="FILE|env:NAME",
+        help="the source's own key; without it the label is unauthenticated",
+    )
+    return options
+
+
+def _labels(commands: Any, store: argparse.ArgumentParser) -> None:
+    labels = commands.add_parser(
+        "labels", help="answer what a device asks, here or elsewhere", epilog=_CODES
+    )
+    acts = labels.add_subparsers(dest="act", required=True, metavar="COMMAND")
+    ask = acts.add_parser(
+        "ask", parents=[store], help="have the device ask, and show what waits", epilog=_CODES
+    )
+    ask.add_argument("--limit", type=_count, default=16, metavar="N", help="(default: 16)")
+    ask.add_argument(
+        "--wait", type=_seconds, default=10.0, metavar="S", help="for an answer (default: 10 s)"
+    )
+    ask.add_argument("--save", metavar="DIR", help="save inputs there, as pictures or tables")
+    answer = acts.add_parser(
+        "answer",
+        parents=[store, _source(False)],
+        help="say what is right of one answer; with --output, of a question in an exported file",
+        epilog=_CODES,
+    )
+    answer.add_argument("id", **_ID)
+    said = answer.add_mutually_exclusive_group(required=True)
+    said.add_argument("--label", type=_count, metavar="CLASS", help="the class that is right")
+    said.add_argument("--right", action="store_true", help="the answer was right")
+    said.add_argument("--wrong", action="store_true", help="the answer was wrong")
+    answer.add_argument(
+        "--output",
+        "-o",
+        metavar="PATH",
+        help="sign the answer into this file; STORE is a file that `export` has written",
+    )
+    export = acts.add_parser(
+        "export",
+        parents=[store],
+        help="write the questions that wait as signed JSON lines",
+        epilog=_CODES,
+    )
+    export.add_argument("output", metavar="PATH")
+    export.add_argument("--limit", type=_count, default=256, metavar="N", help="(default: 256)")
+    taken = acts.add_parser(
+        "import", parents=[store], help="have the device take signed answers in", epilog=_CODES
+    )
+    taken.add_argument("answers", metavar="PATH")
+
+
+def _quarantine(commands: Any, store: argparse.ArgumentParser) -> None:
+    quarantine = commands.add_parser(
+        "quarantine", help="look at suspects, and release or confirm them", epilog=_CODES
+    )
+    acts = quarantine.add_subparsers(dest="act", required=True, metavar="COMMAND")
+    acts.add_parser("list", parents=[store], help="list them", epilog=_CODES)
+    show = acts.add_parser("show", parents=[store], help="show one", epilog=_CODES)
+    show.add_argument("id", **_ID)
+    show.add_argument("--save", metavar="DIR", help="save its input there")
+    release = acts.add_parser(
+        "release", parents=[store, _source(True)], help="let one go", epilog=_CODES
+    )
+    release.add_argument("id", **_ID)
+    release.add_argument("--label", type=_count, metavar="CLASS", help="the class that is right")
+    acts.add_parser(
+        "confirm", parents=[store], help="it is what it is suspected of", epilog=_CODES
+    ).add_argument("id", **_ID)
+
+
 def add_store_commands(commands: Any) -> None:
     """Add the commands on a store."""
     store = _store()
+    _labels(commands, store)
+    _quarantine(commands, store)
     _explain(commands, store)
     _journal(commands, store)
     _snapshot(commands, store)
@@ -147,6 +237,10 @@ def run_store_command(arguments: argparse.Namespace) -> int:
         from selfheal_edge.cli.explain import run_explain  # noqa: PLC0415
 
         return run_explain(arguments)
+    if arguments.command in ("labels", "quarantine"):
+        from selfheal_edge.cli.labels import run_labels, run_quarantine  # noqa: PLC0415
+
+        return (run_labels if arguments.command == "labels" else run_quarantine)(arguments)
     from selfheal_edge.cli.snapshot import run_snapshot  # noqa: PLC0415
 
     return run_snapshot(arguments)

@@ -20,6 +20,12 @@ _EVIDENCE: Final = 192
 _INCIDENTS: Final = 4
 """So many incidents share the rows."""
 _CONFIRMED: Final = 256
+_COLUMNS: Final = (
+    ("incident", "<i8"),
+    ("confirmed", "?"),
+    ("reason", f"S{_REASON}"),
+    ("evidence", f"S{_EVIDENCE}"),
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,17 +88,12 @@ class Quarantine:
         self,
         shape: SampleShape,
         budget_bytes: int,
+        most: int | None = None,
         *,
         guard: Callable[[], AbstractContextManager[None]],
         released: Callable[[Sample, object], str],
     ) -> None:
-        columns = [
-            ("incident", "<i8"),
-            ("confirmed", "?"),
-            ("reason", f"S{_REASON}"),
-            ("evidence", f"S{_EVIDENCE}"),
-        ]
-        self.table = SampleTable(shape, budget_bytes, columns)
+        self.table = SampleTable(shape, budget_bytes, _COLUMNS, most)
         self._guard = guard
         self._released = released
         self.confirmed: npt.NDArray[np.uint8] = np.zeros((_CONFIRMED, DIGEST_BYTES), np.uint8)

@@ -25,6 +25,15 @@ _SMALL: Final = 1 / 4
 """Of the inputs, those whose margins are smallest."""
 
 Classes = npt.NDArray[np.int64]
+_COLUMNS: Final = (
+    ("stratum", "<i2"),
+    ("answered", "<i4"),
+    ("probability", "<f8"),
+    ("golden", "<i8"),
+    ("candidate", "<i8"),
+    ("about", "<i8"),
+    ("second_class", "<i8"),
+)
 
 
 class Parting(NamedTuple):
@@ -119,21 +128,13 @@ class Questions:
         self,
         shape: SampleShape,
         budget_bytes: int,
+        most: int | None = None,
         *,
         clock: Callable[[], float],
         rng: Callable[[], np.random.Generator],
         guard: Callable[[], AbstractContextManager[None]],
     ) -> None:
-        columns = [
-            ("stratum", "<i2"),
-            ("answered", "<i4"),
-            ("probability", "<f8"),
-            ("golden", "<i8"),
-            ("candidate", "<i8"),
-            ("about", "<i8"),
-            ("second_class", "<i8"),
-        ]
-        self.table = SampleTable(shape, budget_bytes, columns)
+        self.table = SampleTable(shape, budget_bytes, _COLUMNS, most)
         self._clock = clock
         self._rng = rng
         self._guard = guard

@@ -16,7 +16,7 @@ from selfheal_edge.errors import IntegrityError
 from selfheal_edge.store.seal import Seal
 from selfheal_edge.tflite.runtimes.protocol import Array
 
-__all__ = ["DIGEST_BYTES", "Sample", "SampleShape", "SampleTable", "digest_of"]
+__all__ = ["ALL", "DIGEST_BYTES", "Sample", "SampleShape", "SampleTable", "digest_of", "shape_of"]
 
 DIGEST_BYTES: Final = 16
 _FREE: Final = -1
@@ -24,6 +24,8 @@ _NONE: Final = -1
 _MAGIC: Final = b"SHEsmp1\0"
 _MOST_ROWS: Final = 256
 _MOST_BYTES: Final = 1 << 28
+ALL: Final = 1 << 40
+"""Bytes that hold any table."""
 
 Rows = npt.NDArray[Any]
 
@@ -101,6 +103,8 @@ class SampleTable:
         Bytes for all rows, of which there are 256 at most; none where not one fits.
     more
         Further columns: name, dtype.
+    most
+        Rows at most; None: 256.
 
     Notes
     -----
@@ -108,7 +112,11 @@ class SampleTable:
     """
 
     def __init__(
-        self, shape: SampleShape, budget_bytes: int, more: Sequence[tuple[str, str]] = ()
+        self,
+        shape: SampleShape,
+        budget_bytes: int,
+        more: Sequence[tuple[str, str]] = (),
+        most: int | None = None,
     ) -> None:
         self.shape = shape
         columns: list[Any] = [
@@ -129,7 +137,8 @@ class SampleTable:
             ("input", "u1", (shape.input_bytes,)),
         ]
         kind = np.dtype(columns)
-        self.rows: Rows = np.zeros(min(_MOST_ROWS, budget_bytes // kind.itemsize), kind)
+        rows = min(_MOST_ROWS if most is None else most, budget_bytes // kind.itemsize)
+        self.rows: Rows = np.zeros(rows, kind)
         """All rows; those whose id is -1 are free."""
         self.rows["id"] = _FREE
         self._names: list[str] = []
@@ -258,7 +267,15 @@ class SampleTable:
         rows = self.rows[self.used].copy()
         rows["second"] = np.maximum(now - rows["second"], 0.0)
         _hide_inputs(rows, oldest)
-        told = {"names": self._names, "columns": _columns(rows.dtype), "wall": wall}
+        shape = self.shape
+        told = {
+            "names": self._names,
+            "columns": _columns(rows.dtype),
+            "wall": wall,
+            "inputs": [[dtype, list(one)] for dtype, one in shape.inputs],
+            "width": shape.width,
+            "target": shape.target,
+        }
         head = json.dumps(told).encode()
         body = zlib.compress(rows.tobytes(), 1)
         return _MAGIC + struct.pack("<III", len(head), len(rows), len(body)) + head + body
@@ -315,6 +332,30 @@ class SampleTable:
         self.rows[: len(rows)] = rows
         self._names, self._seq = names, len(rows)
         self.changes += 1
+
+
+def shape_of(blob: bytes) -> tuple[SampleShape, int]:
+    """Return what the samples look like that `SampleTable.to_bytes` returned, and how many.
+
+    Raises
+    ------
+    IntegrityError
+        When it is not that.
+    """
+    fixed = len(_MAGIC) + 12
+    try:
+        head_size, count, _ = struct.unpack("<III", blob[len(_MAGIC) : fixed])
+        head = json.loads(blob[fixed : fixed + head_size])
+        inputs = tuple(
+            (str(np.dtype(dtype).str), tuple(int(n) for n in one)) for dtype, one in head["inputs"]
+        )
+        shape = SampleShape(inputs, int(head["width"]), int(head["target"]))
+        sizes = [shape.input_bytes, shape.width, shape.target]
+        if not all(0 <= n <= _MOST_BYTES for n in sizes) or count > _MOST_ROWS:
+            raise ValueError("samples that no model has")
+    except (ValueError, LookupError, TypeError, struct.error) as error:
+        raise IntegrityError(f"samples: expected rows of a model, got {error}") from None
+    return shape, count
 
 
 def _hide_inputs(rows: Rows, oldest: float) -> None:

@@ -13,8 +13,9 @@ from functools import partial
 from typing import Final
 
 from selfheal_edge.errors import BaselineFormatError, IntegrityError, StoreError
+from selfheal_edge.learning.kept_rows import NAMES
 from selfheal_edge.loop.kept_generations import KeptGenerations
-from selfheal_edge.loop.kept_labels import NAMES, KeptLabels
+from selfheal_edge.loop.kept_labels import KeptLabels
 from selfheal_edge.loop.remembered import LEARNED_ROWS, Frozen, Remembered
 from selfheal_edge.loop.updates import CLOSED, CUT_SHORT, Chosen, Updates
 from selfheal_edge.monitoring.baseline import Baseline, KnownAnswers
@@ -355,6 +356,12 @@ class Keeper:
         if self.trial is None:
             rows = {name: row for name in NAMES if (row := self._read(_STATE, name)) is not None}
             self._problems += labels.go_on_with(rows)
+
+    def keep_labels(self) -> None:
+        """Have all rows of labels written that have changed; returns at once."""
+        if self._labels is not None and self.trial is None:
+            kept = self._labels.rows(is_last=True)
+            self.store.put_all([Row(_STATE, name, row) for name, row in kept.items()])
 
     def first_id(self) -> int:
         """Return where this start's prediction ids begin; none of them is ever given again.

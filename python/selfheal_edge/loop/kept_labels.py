@@ -10,20 +10,20 @@ from typing import Any, Final
 import numpy as np
 
 from selfheal_edge.errors import IntegrityError
+from selfheal_edge.learning.kept_rows import (
+    ANSWERED,
+    CONFIRMED,
+    FACTS,
+    POOL,
+    QUARANTINE,
+    QUESTIONS,
+)
 from selfheal_edge.learning.samples import SampleTable
 from selfheal_edge.loop.label_desk import LabelDesk
 from selfheal_edge.policy import Policy
 
-__all__ = ["NAMES", "KeptLabels"]
+__all__ = ["KeptLabels"]
 
-_FACTS: Final = "labels.facts"
-_ANSWERED: Final = "labels.answered"
-_CONFIRMED: Final = "labels.confirmed"
-_POOL: Final = "labels.pool"
-_QUARANTINE: Final = "labels.quarantine"
-_QUESTIONS: Final = "labels.questions"
-NAMES: Final = (_FACTS, _ANSWERED, _CONFIRMED, _POOL, _QUARANTINE, _QUESTIONS)
-"""Of the rows."""
 _DAY: Final = 86_400.0
 _SHARE: Final = 4
 """One byte in so many of those that may be written a day is for these rows."""
@@ -59,9 +59,9 @@ class KeptLabels:
     def _tables(self) -> dict[str, SampleTable]:
         desk = self._desk
         return {
-            _POOL: desk.pool.table,
-            _QUARANTINE: desk.quarantine.table,
-            _QUESTIONS: desk.questions.table,
+            POOL: desk.pool.table,
+            QUARANTINE: desk.quarantine.table,
+            QUESTIONS: desk.questions.table,
         }
 
     def rows(self, *, is_last: bool = False) -> dict[str, bytes]:
@@ -76,10 +76,10 @@ class KeptLabels:
         with self._desk.held():
             now = self._desk.clock()
             facts = json.dumps(self._desk.intake.to_plain(), sort_keys=True).encode()
-            if facts != self._written.get(_FACTS):
-                found[_FACTS] = self._written[_FACTS] = facts
-            self._add_if_due(found, _ANSWERED, self._answered, now, is_last)
-            self._add_if_due(found, _CONFIRMED, self._confirmed, now, is_last)
+            if facts != self._written.get(FACTS):
+                found[FACTS] = self._written[FACTS] = facts
+            self._add_if_due(found, ANSWERED, self._answered, now, is_last)
+            self._add_if_due(found, CONFIRMED, self._confirmed, now, is_last)
             for name, table in self._tables.items():
                 has_changed = table.changes != self._changes.get(name, 0)
                 is_due = is_last or now >= self._due.get(name, -np.inf)
@@ -133,9 +133,9 @@ class KeptLabels:
         problems: list[str] = []
         desk = self._desk
         readers: dict[str, Callable[[Any], None]] = {
-            _FACTS: lambda row: desk.intake.go_on_with(json.loads(row)),
-            _ANSWERED: lambda row: desk.intake.go_on_with_answered(json.loads(row)),
-            _CONFIRMED: self._recall_confirmed,
+            FACTS: lambda row: desk.intake.go_on_with(json.loads(row)),
+            ANSWERED: lambda row: desk.intake.go_on_with_answered(json.loads(row)),
+            CONFIRMED: self._recall_confirmed,
         }
         with desk.held():
             for name, read in readers.items():

@@ -15,6 +15,7 @@ from selfheal_edge.concurrency.locks import ModelLock
 from selfheal_edge.diagnosis.contradictions import contradictions_of
 from selfheal_edge.diagnosis.feedback import Feedback
 from selfheal_edge.diagnosis.symptoms import Diagnosis
+from selfheal_edge.errors import FeedbackSourceError
 from selfheal_edge.inference.serving import Serving
 from selfheal_edge.learning.admission import ClassPlaces
 from selfheal_edge.learning.feedback import (
@@ -414,6 +415,21 @@ class LabelDesk:
             tuple(held.sources[row] for row in rows),
             held.ids[rows],
         )
+
+    def spend(self, signed: SignedLabel) -> FeedbackSource:
+        """Return who has signed; what was signed is used up then.
+
+        Raises
+        ------
+        FeedbackSourceError
+            When the signature does not hold, or was used before.
+        """
+        with self._lock.lock():
+            known, why = self.sources.signer(signed)
+            if known is None or known.source is None:
+                raise FeedbackSourceError(f"signed: {why}")
+            known.counter = signed.counter
+            return known.source
 
     def _released(self, sample: Any, source: object) -> str:
         return self.intake.release(sample, source)

@@ -23,8 +23,27 @@ from selfheal_edge.errors import IntegrityError
 from selfheal_edge.store.file_format import write_atomically
 from selfheal_edge.store.seal import TAG_BYTES, Seal
 
-__all__ = ["PRUNE", "RESTORE", "Inbox", "Request"]
+__all__ = [
+    "ASK",
+    "CONFIRM",
+    "LABELS",
+    "LABEL_KINDS",
+    "PRUNE",
+    "RELEASE",
+    "RESTORE",
+    "Inbox",
+    "Request",
+]
 
+LABELS: Final = "labels"
+"""``{"labels": [...]}``: what is said of answers, each signed, or with a bare source."""
+ASK: Final = "ask"
+"""``{"limit": n}``: labels are to be asked for."""
+RELEASE: Final = "release"
+"""``{"signed": {...}}``: a suspect is to go, on the word of who signed."""
+CONFIRM: Final = "confirm"
+"""``{"id": n}``: a suspect is what it is suspected of."""
+LABEL_KINDS: Final = frozenset({LABELS, ASK, RELEASE, CONFIRM})
 RESTORE: Final = "restore"
 PRUNE: Final = "prune"
 
