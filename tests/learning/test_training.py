@@ -238,7 +238,7 @@ def test_held_out_answers_are_those_of_heads_that_never_saw_the_samples(rows: in
 
 def test_the_strength_follows_the_evidence() -> None:
     """Labels at random teach nothing; labels of another mapping teach much."""
-    strong = weak = 0
+    strong = weak = stopped = 0
     for seed in range(12):
         task = Task(seed, 64, 16, 4)
         folds = folds_of(np.arange(64), task.labels)
@@ -249,7 +249,11 @@ def test_the_strength_follows_the_evidence() -> None:
         strong += by_chance.pulls[by_chance.chosen] >= 30.0
         real = trainer.cross_validate(task.labels, ones, folds)
         weak += real.pulls[real.chosen] <= 30.0 and real.accuracy[real.chosen] > 0.6
-        assert real.pulls[1:] == PULLS
+        assert real.pulls[1:] == PULLS[: len(real.pulls) - 1]
+        assert len(real.pulls) == len(PULLS) + 1 or real.is_past
+        assert len(by_chance.pulls) >= 4
+        stopped += len(by_chance.pulls) < len(PULLS) + 1
+    assert stopped >= 6
     assert strong >= 11
     assert weak >= 11
 

@@ -19,6 +19,7 @@ Integers = npt.NDArray[np.int64]
 PULLS: Final = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1)
 """How strongly a head may be held, beside entirely; see `HeadTrainer`."""
 _COARSE: Final = 1e-2  # of a change while strengths are compared
+_LEAST_TRIED: Final = 4  # infinity among them
 _MOST_LOSS: Final = float(-np.log(0.01))
 _LEAST_SPREAD: Final = 0.02  # of the widest dimension
 
@@ -61,7 +62,7 @@ class CrossValidation:
     """
 
     pulls: tuple[float, ...]
-    """Falling; the first is infinite: the start, which has learned nothing."""
+    """Those tried, falling; the first is infinite: the start, which has learned nothing."""
     samples: Integers
     """Indices of the samples, shape (k,)."""
     weights: Floats
@@ -110,6 +111,15 @@ class CrossValidation:
         return int(self.loss.argmin())
 
     @property
+    def is_past(self) -> bool:
+        """Whether the last two pulls lose by more than two standard errors: weaker ones would too.
+
+        Those take longest.
+        """
+        means, best = self.loss, self.best
+        return bool((means - means[best] > 2.0 * self._errors(best))[-2:].all())
+
+    @property
     def chosen(self) -> int:
         """Index of the strongest pull whose loss is within one standard error of the least.
 
@@ -118,11 +128,14 @@ class CrossValidation:
         64 labels of each, it gained 0.3 points less on average.
         """
         means, best = self.loss, self.best
+        return int(np.flatnonzero(means - means[best] <= self._errors(best))[0])
+
+    def _errors(self, best: int) -> Floats:
+        """Return the standard error of each loss's difference from the best one's."""
         apart = self.losses - self.losses[best]
         shares = self._shares
         centred = apart - (apart @ shares)[:, None]
-        errors = np.sqrt(np.square(centred * shares).sum(axis=1))
-        return int(np.flatnonzero(means - means[best] <= errors)[0])
+        return np.asarray(np.sqrt(np.square(centred * shares).sum(axis=1)))
 
 
 class HeadTrainer:
@@ -285,7 +298,8 @@ class HeadTrainer:
             Shape (n,): which samples are held out together (`learning.folds`); below 0: never, as
             rehearsal samples are.
         pulls
-            Strengths to compare, beside infinity.
+            Strengths to compare, beside infinity; from strong to weak until two in a row lose by
+            more than two standard errors.
 
         Raises
         ------
@@ -303,11 +317,11 @@ class HeadTrainer:
         held = np.flatnonzero((folds >= 0) & (weights > 0))
         answers = np.zeros((len(ordered), len(held)), np.int64)
         losses = np.zeros((len(ordered), len(held)))
-        taken = 0
-        for fold in np.unique(folds[held]):
-            out = folds[held] == fold
-            self._aim(targets, np.where(folds == fold, 0.0, weights), reach)
-            for i, pull in enumerate(ordered):  # each from the one before on
+        taken = tried = 0
+        for i, pull in enumerate(ordered):
+            for fold in np.unique(folds[held]):  # each fit from the one before on
+                out = folds[held] == fold
+                self._aim(targets, np.where(folds == fold, 0.0, weights), reach)
                 taken += self._fit(pull, products, _COARSE, warm=i > 0).products
                 logs = log_softmax(self._solver.logits()[held[out]])
                 answers[i, out] = logs.argmax(axis=1)
@@ -315,15 +329,20 @@ class HeadTrainer:
                     losses[i, out] = -logs[np.arange(len(logs)), labels[held[out]]]
                 else:
                     losses[i, out] = -(logs * targets[held[out]]).sum(axis=1)
-        return CrossValidation(
-            ordered,
-            held,
-            weights[held],
-            np.asarray(labels[held], np.int64),
-            answers,
-            np.minimum(losses, _MOST_LOSS),
-            taken,
-        )
+            losses[i] = np.minimum(losses[i], _MOST_LOSS)
+            tried = i + 1
+            found = CrossValidation(
+                ordered[:tried],
+                held,
+                weights[held],
+                np.asarray(labels[held], np.int64),
+                answers[:tried],
+                losses[:tried],
+                taken,
+            )
+            if tried >= _LEAST_TRIED and found.is_past:
+                break
+        return found
 
     def _aim(self, targets: Any, sample_weights: Any, reach: float) -> None:
         if self._start is None:
