@@ -196,7 +196,7 @@ def adopted(state: LoopState, found: heard.Adopted) -> Decision:
         actions = (do.Forget(refined.generation, None),)
         state = replace(state, leaving=(*state.leaving, (refined.generation, None)))
         generations = (*refined.generations, found.generation)[-_MOST_GENERATIONS:]
-        served = replace(refined, generations=generations, seen_last=number)
+        served = replace(refined, generations=generations, seen_last=number, harm=found.harm)
     else:
         error = min(_LARGEST_ERROR, state.allowance / 2)
         state = replace(state, allowance=state.allowance - error)
@@ -205,6 +205,7 @@ def adopted(state: LoopState, found: heard.Adopted) -> Decision:
             diagnosis,
             (found.generation,),
             error,
+            harm=found.harm,
             refine_at=state.now.prediction + _MORE_INPUTS,
             seen_last=number,
         )

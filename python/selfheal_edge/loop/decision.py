@@ -57,8 +57,8 @@ _SAMPLES_FOR_DIAGNOSIS: Final = 32
 
 _SAMPLES_TO_LEARN: Final = 256
 """Of an operating condition that was accepted."""
-_LOOK_EVERY: Final = 32
-"""Predictions between two looks at inputs while a condition is being learned."""
+_LOOK_EVERY: Final = 16
+"""Predictions between two looks at inputs while what was learned for a condition serves."""
 _RETURNS: Final = 8
 _HEALED: Final = 64
 _SWEEP: Final = 4096
@@ -174,8 +174,8 @@ def wake_at(state: LoopState) -> Wake:
         due.append(state.diagnose_at)
     if state.learning is not None:
         due.append(state.learning.until)
-        if state.condition:
-            due.append(state.looked_at + _LOOK_EVERY)
+    if state.learned:
+        due.append(state.looked_at + _look_every(state))
     if state.learned and (refine_at := adaptation.refines_at(state)) is not None:
         due.append(refine_at)
     waits_for_signals = state.trouble is not None and not state.is_damaged
@@ -332,13 +332,13 @@ def _next_step(state: LoopState, step: Step) -> Decision:  # noqa: PLR0911, PLR0
             if state.is_damaged:  # what a damaged model is heard to do says nothing else
                 return replace(state, pending=()), ()
             return _ask_for_a_cause(state)
+        case Step.SCHEDULE if _looks_at_inputs(state):
+            return replace(state, looked_at=number), (do.LookAtInputs(),)
         case Step.SCHEDULE if state.learning is not None and number >= state.learning.until:
             since, name = state.learning.since, state.learning.name
             state = replace(state, learning=None)
             # Nothing is learned under suspicion.
             return state, (do.LearnRegime(since, name),) if state.is_calm else ()
-        case Step.SCHEDULE if _looks_at_inputs(state):
-            return replace(state, looked_at=number), (do.LookAtInputs(),)
         case Step.SCHEDULE if _trial_is_due(state):
             return state, (do.AskKnownAnswers(Why.TRIAL),)
         case Step.SCHEDULE:
@@ -356,11 +356,16 @@ def _next_step(state: LoopState, step: Step) -> Decision:  # noqa: PLR0911, PLR0
             return state, (do.AskKnownAnswers(Why.SCHEDULE),) if ask else ()
 
 
+def _look_every(state: LoopState) -> int:
+    """Return how often inputs are looked at: a repair does harm outside of its condition."""
+    return _LOOK_EVERY if state.condition else 2 * _LOOK_EVERY
+
+
 def _looks_at_inputs(state: LoopState) -> bool:
-    """Whether a repair's condition may be over before it is learned, when no alarm is heard."""
-    if state.learning is None or not state.condition:
+    """Whether it is time to see if inputs have come to another condition; no alarm is needed."""
+    if not state.learned or state.is_damaged or state.pending:
         return False
-    return state.now.prediction >= state.looked_at + _LOOK_EVERY
+    return state.now.prediction >= state.looked_at + _look_every(state)
 
 
 # ---- 2. Weights and runtime are looked at

@@ -31,6 +31,7 @@ from selfheal_edge.loop.examiner import Examiner
 from selfheal_edge.loop.incidents import AnyIncident
 from selfheal_edge.loop.known_conditions import KnownConditions
 from selfheal_edge.loop.label_desk import LabelDesk
+from selfheal_edge.loop.learned_repair import MOST_HARM
 from selfheal_edge.loop.proposer import Proposer
 from selfheal_edge.loop.remembered import LEARNED_ROWS, Frozen, Remembered
 from selfheal_edge.loop.repair_executor import RepairExecutor
@@ -63,7 +64,8 @@ _TOLD_BY_LABELS: Final = frozenset({Cause.CONCEPT_DRIFT, Cause.POISONING})
 _EARLIER: Final = 16
 """Inputs before an alarm's onset, which is an estimate, that are looked at as well."""
 _LOOKS_EVERY: Final = 4
-_LOOKED_EVERY: Final = 32
+_LOOKED_AT: Final = 48
+"""Latest inputs that are looked at where nothing has alarmed."""
 _MAY_BE_REGIMES: Final = frozenset({Cause.COVARIATE_DRIFT, Cause.LABEL_SHIFT, Cause.UNKNOWN})
 
 
@@ -413,10 +415,8 @@ class LoopExecutor:
                     self._forget(generation, condition)
                     left.append(heard.Forgotten(generation))
                 case do.LookAtInputs():
-                    ago = self._monitor.count - self._state.recovered_at
-                    name, _ = self.conditions.passage(self._state.condition, ago)
-                    if name is not None:
-                        left.append(heard.ConditionKnown(name))
+                    if (passed := self._look_at_inputs()) is not None:
+                        left.append(passed)
                 case do.RebuildRuntime():
                     left.append(self._rebuild())
                 case do.RenewGolden(guards, is_needed):
@@ -479,6 +479,11 @@ class LoopExecutor:
         if not self.conditions.learn(condition, ago):
             text = "its condition cannot be told from others: too few inputs are held"
             return heard.Adopted(names, None, text)
+        harm, told = self._harm(patch, condition)
+        others = sum(r.harm for r in self._state.learned if r.condition != condition)
+        if harm + others > MOST_HARM:
+            text = f"it would cost {harm:.1%} of accuracy in normal operation ({told})"
+            return heard.Adopted(names, None, text)
         try:
             generation = self.repairs.adopt_patch(patch, on_trial=True)
         except (ModelClosedError, ForkedProcessError):
@@ -489,7 +494,13 @@ class LoopExecutor:
                 self.conditions.forget(condition)
             return heard.Adopted(names, None, f"{type(error).__name__}: {error}")
         self._patches[condition] = patch
-        return heard.Adopted(names, generation, patch.text)
+        return heard.Adopted(names, generation, patch.text, harm)
+
+    def _harm(self, patch: Patch, condition: str) -> tuple[float, str]:
+        proposer = self._proposer
+        assert proposer is not None, "it has made the patch"
+        mistaken = partial(self.conditions.mistaken, condition, rng=proposer.rng)
+        return proposer.harm(patch, mistaken)
 
     def _switch_to(self, generation: int, condition: str) -> AnyIncident:
         try:
@@ -579,13 +590,19 @@ class LoopExecutor:
                 return heard.RegimeUnclear(alarms, wait)
         return None
 
+    def _look_at_inputs(self) -> AnyIncident | None:
+        count, state = self._monitor.count, self._state
+        ago = min(_LOOKED_AT, count - state.recovered_at)
+        name, _ = self.conditions.passage(state.condition, ago, count)
+        return None if name is None else heard.ConditionKnown(name)
+
     def _passed(self, alarms: tuple[Alarm, ...], onset: int) -> AnyIncident | None:
         """Return whether inputs have come to a condition that a repair was learned for, or back."""
         if not self._state.learned:
             return None
         count = self._monitor.count
         ago = count - max(onset - _EARLIER, self._state.recovered_at)
-        name, is_open = self.conditions.passage(self._state.condition, ago)
+        name, is_open = self.conditions.passage(self._state.condition, ago, count)
         if name is not None:
             return heard.ConditionKnown(name)
         if is_open and count - onset < MATCH_SAMPLES:
@@ -594,10 +611,6 @@ class LoopExecutor:
 
     def _read_signals(self) -> AnyIncident:
         monitor, trouble = self._monitor, self._state.trouble
-        if self._state.learned and monitor.count % _LOOKED_EVERY == 0:
-            name, _ = self.conditions.passage(self._state.condition, _LOOKED_EVERY)
-            if name is not None:
-                return heard.ConditionKnown(name)
         with self._inference_lock:
             if monitor.settled():
                 return heard.SignalsRead(True)

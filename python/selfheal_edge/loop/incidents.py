@@ -258,6 +258,8 @@ class Adopted:
     names: tuple[str, ...]
     generation: int | None
     text: str
+    harm: float = 0.0
+    """Accuracy that it costs in normal operation."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,8 @@ __all__ = ["KnownConditions"]
 
 _HOME: Final = ""
 _MOST: Final = 256
+_STRETCH: Final = 32
+_STRETCHES: Final = 64
 
 
 class KnownConditions:
@@ -48,6 +50,7 @@ class KnownConditions:
         self._inference_lock = inference_lock
         self._learned: dict[str, Condition] = {}
         self._gate: tuple[str, Gate] | None = None
+        self._numbered: tuple[int, npt.NDArray[np.float64] | None] = 0, None
 
     def inputs_since(self, ago: int) -> npt.NDArray[Any]:
         """Return copies of the latest raw inputs, at most `ago` and at most 256, oldest first."""
@@ -95,12 +98,58 @@ class KnownConditions:
         self._gate = None
         return True
 
+    def mistaken(self, name: str, inputs: npt.NDArray[Any], rng: np.random.Generator) -> float:
+        """Return the share of normal inputs that a condition's repair would answer by mistake.
+
+        Parameters
+        ----------
+        name
+            A condition that was learned.
+        inputs
+            Raw normal inputs that no repair has learned from, at least 16.
+        rng
+            Draws stretches of them.
+
+        Returns
+        -------
+        float
+            0 to 1: of stretches of 32 that come while the repair serves, those after which it still
+            does; and likewise where golden serves and they pass for the condition.
+        """
+        home, profile = self._home, self._profile
+        if home is None or profile is None or name not in self._learned:
+            return 1.0
+        numbers = self._numbers(profile, inputs)
+        interval = max(2.0, self._baseline.false_alarm_interval)
+        gates = [Gate((home, self._learned[name]), k, interval) for k in (0, 1)]
+        wrong = 0
+        for _ in range(_STRETCHES):
+            stretch = numbers[rng.integers(0, len(numbers), _STRETCH)]
+            leaves = gates[0].passed(stretch).to is not None
+            stays = gates[1].passed(stretch).to is None
+            wrong += leaves or stays
+        return wrong / _STRETCHES
+
     def forget(self, name: str) -> None:
         """Forget a condition."""
         self._learned.pop(name, None)
         self._gate = None
 
-    def passage(self, current: str, ago: int) -> tuple[str | None, bool]:
+    def _latest_numbers(self, profile: Profile, ago: int, count: int) -> npt.NDArray[np.float64]:
+        """Return the numbers of the latest `ago` inputs; those that were computed are kept."""
+        before, held = self._numbered
+        fresh = min(count - before, _MOST) if count - before >= 0 else _MOST
+        if fresh:
+            inputs = self.inputs_since(fresh)
+            if len(inputs):
+                rows = self._numbers(profile, inputs)
+                # Of what came between, some is not held any more where there are fewer.
+                follows = () if held is None or len(rows) < fresh else (held,)
+                held = np.vstack((*follows, rows))[-_MOST:]
+            self._numbered = count, held
+        return np.empty((0, 1)) if held is None else held[-ago:]
+
+    def passage(self, current: str, ago: int, count: int) -> tuple[str | None, bool]:
         """Return the condition that the latest inputs have come to, and whether it may yet be one.
 
         Parameters
@@ -108,7 +157,9 @@ class KnownConditions:
         current
             The one that is served: a name, or an empty text for golden's.
         ago
-            Predictions since an alarm's onset, or since the latest passage.
+            Predictions since an alarm's onset, or since the latest passage: at least 1.
+        count
+            Predictions so far.
 
         Returns
         -------
@@ -126,10 +177,10 @@ class KnownConditions:
         if self._gate is None or self._gate[0] != current:
             interval = max(2.0, self._baseline.false_alarm_interval)
             self._gate = current, Gate(known, names.index(current), interval)
-        inputs = self.inputs_since(ago)
-        if not len(inputs):
+        numbers = self._latest_numbers(profile, max(1, ago), count)
+        if not len(numbers):
             return None, True
-        found: Passage = self._gate[1].passed(self._numbers(profile, inputs))
+        found: Passage = self._gate[1].passed(numbers)
         return (None if found.to is None else names[found.to]), found.is_open
 
     def to_bytes(self) -> bytes:

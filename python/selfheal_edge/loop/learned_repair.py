@@ -9,10 +9,13 @@ from selfheal_edge.causes import Cause
 from selfheal_edge.diagnosis.symptoms import Diagnosis
 from selfheal_edge.trial.betting import Evidence
 
-__all__ = ["ALLOWANCE", "LearnedRepair", "Putoff"]
+__all__ = ["ALLOWANCE", "MOST_HARM", "LearnedRepair", "Putoff"]
 
 ALLOWANCE: Final = 0.05
 """Probability that a repair which is no better than golden is confirmed, for a year of running."""
+
+MOST_HARM: Final = 0.01
+"""Accuracy that all repairs together may cost in normal operation, by serving there by mistake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,8 @@ class LearnedRepair:
     error: float
     """Allowed probability that it is confirmed although it is no better than golden."""
     evidence: Evidence = field(default_factory=Evidence)
+    harm: float = 0.0
+    """Accuracy that it costs in normal operation, on inputs that calibration has held back."""
     is_confirmed: bool = False
     labels: int = 0
     """Labels that have come since it was learned or refined."""

@@ -170,6 +170,38 @@ class Proposer:
         )
         return Proposed(chosen.names, chosen.patch, text, evidence, chosen.details)
 
+    def harm(self, patch: Patch, mistaken: Callable[[Samples], float]) -> tuple[float, str]:
+        """Return what a repair costs in normal operation, where it may serve by mistake alone.
+
+        Parameters
+        ----------
+        patch
+            The repair.
+        mistaken
+            Returns the share of normal inputs that it would answer.
+
+        Returns
+        -------
+        float, str
+            Accuracy that is lost on golden's held inputs, 0 to 1, and what it is made of.
+        """
+        reference = self._reference
+        if reference is None:
+            return 1.0, "there are no held inputs"
+        bench = self._answering()
+        golden, changed = bench.answers(reference.inputs), bench.answers(reference.inputs, patch)
+        loss = float(np.mean(golden.labels == reference.labels)) - float(
+            np.mean(changed.labels == reference.labels)
+        )
+        share = mistaken(reference.inputs)
+        text = f"{loss:+.1%} of {len(reference.labels)} normal inputs, {share:.1%} of which it gets"
+        return max(0.0, loss) * share, text
+
+    @property
+    def rng(self) -> np.random.Generator:
+        """What is drawn from."""
+        return self._rng
+
     def parting(self, inputs: Samples, patch: Patch, generation: int) -> Parting:
         """Return what golden and a patch answer to raw inputs: shape (n, ...)."""
         bench = self._answering()

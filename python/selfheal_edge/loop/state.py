@@ -261,7 +261,7 @@ class LoopState:
     named: int = 0
     """Conditions that were named so far."""
     looked_at: int = 0
-    """The prediction at which inputs were looked at last, while a condition is learned."""
+    """The prediction at which inputs were looked at last, where any condition is known."""
 
     @classmethod
     def first(
