@@ -108,7 +108,8 @@ GAS_SCALE: Final = 8 / 255
 """Of the standardised features: from 4 deviations below the mean to 4 above."""
 
 
-def _trained(x: Real, y: Labels, hidden: int, shape: list[int], scale: float, zero: int) -> bytes:
+def trained_layers(x: Real, y: Labels, hidden: int) -> list[tuple[Real, Real]]:
+    """Return weights and biases of a network with one hidden layer, trained on these samples."""
     from sklearn.neural_network import MLPClassifier  # noqa: PLC0415 — an extra
 
     model = MLPClassifier(
@@ -117,8 +118,11 @@ def _trained(x: Real, y: Labels, hidden: int, shape: list[int], scale: float, ze
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it could be trained for longer
         model.fit(x, y)
-    layers = list(zip(model.coefs_, model.intercepts_, strict=True))
-    return int8_classifier(layers, x, shape, scale, zero)
+    return list(zip(model.coefs_, model.intercepts_, strict=True))
+
+
+def _trained(x: Real, y: Labels, hidden: int, shape: list[int], scale: float, zero: int) -> bytes:
+    return int8_classifier(trained_layers(x, y, hidden), x, shape, scale, zero)
 
 
 @cache

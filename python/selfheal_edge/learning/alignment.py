@@ -234,8 +234,10 @@ def carried(reference: LearningReference, window: Array) -> Array | None:
     rank = np.empty(len(flat))
     rank[np.argsort(flat[:, key], kind="stable")] = (np.arange(len(flat)) + 0.5) / len(flat)
     result = np.empty_like(flat)
-    result[:, key] = np.quantile(now[:, key], rank)
-    edges = np.quantile(now[:, key], np.linspace(0, 1, _BINS + 1)[1:-1])
+    rising = np.sort(now[:, key])
+    at = (np.arange(len(rising)) + 0.5) / len(rising)
+    result[:, key] = np.interp(rank, at, rising)
+    edges = np.interp(np.linspace(0, 1, _BINS + 1)[1:-1], at, rising)
     bin_now = np.searchsorted(edges, now[:, key], "right")
     bin_then = np.minimum((rank * _BINS).astype(np.intp), _BINS - 1)
     others = np.arange(features) != key

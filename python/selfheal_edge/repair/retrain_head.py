@@ -18,6 +18,8 @@ __all__ = ["RetrainHead"]
 Floats = npt.NDArray[np.float64]
 
 _LEAST_LABELS: Final = 8
+_PULLS: Final = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1)
+_FOLDS: Final = 5
 _PULL_WITHOUT: Final = 3.0
 """How strongly the head is held where no label says what is best."""
 _MOST_PULL: Final = 10.0
@@ -143,11 +145,11 @@ def _chosen(
     """
     labelled, k = material.labelled, task.labelled
     folds = np.full(len(task.inside), -1, np.int64)
-    folds[-k:] = folds_of(groups_of(labelled.inputs.reshape(k, -1)), labelled.labels)
+    folds[-k:] = folds_of(groups_of(labelled.inputs.reshape(k, -1)), labelled.labels, _FOLDS)
     # Only labelled samples are held out, and all of them are judged: a weight of 0 would not be.
     weights = task.weights.copy()
     weights[-k:] = np.maximum(weights[-k:], 1e-9)
-    found = trainer.cross_validate(task.targets, weights, folds)
+    found = trainer.cross_validate(task.targets, weights, folds, _PULLS)
     chosen = found.chosen
     if len(task.inside) > k:
         chosen = max(chosen, int(np.searchsorted(-np.array(found.pulls), -_MOST_PULL)))

@@ -1,0 +1,148 @@
+"""Conditions that repairs by learning are scored on: clips, sensors of later months, digits.
+
+None of them was looked at while choices were made (docs/learning.md says what was instead).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+import diagnosis_data
+import harness
+from made_classifiers import int8_classifier, quantise
+from selfheal_edge.causes import Cause
+from selfheal_edge.learning.bench import Bench
+from selfheal_edge.learning.head import Head, find_head
+from selfheal_edge.learning.reference import LearningReference, learn_reference
+from selfheal_edge.monitoring.embedding import find_embedding
+from selfheal_edge.redteam import scenarios
+from selfheal_edge.redteam.scenarios.domain import Raw
+from selfheal_edge.tflite.file.model_file import ModelFile
+from selfheal_edge.tflite.session import Session
+
+Labels = npt.NDArray[np.int64]
+GAS_TRAINED: Final = 1
+"""The sensors' model learns the first batch; the second and third are months later."""
+
+
+class Condition(NamedTuple):
+    """Samples of one condition."""
+
+    name: str
+    x: Raw
+    y: Labels
+
+
+class Adapted(NamedTuple):
+    """A model, its normal operation, and conditions."""
+
+    name: str
+    model: bytes
+    x: Raw
+    """Normal operation, in no order."""
+    y: Labels
+    axis: int | None
+    calibration: int
+    window: int
+    conditions: tuple[Condition, ...]
+    is_same: bool
+    """Whether row n of every condition is row n of normal operation, in that condition."""
+
+
+class Bound(NamedTuple):
+    """A model that can be asked."""
+
+    session: Session
+    bench: Bench
+    head: Head
+
+    def reference(self, task: Adapted, rows: npt.NDArray[np.intp], seed: int) -> LearningReference:
+        """Return what a calibration of these rows keeps."""
+        answers = self.bench.answers(task.x[rows])
+        spec = self.session.instance.inputs[0]
+        return learn_reference(
+            task.x[rows],
+            task.y[rows],
+            answers.scores.shape[1],
+            answers.embeddings,
+            (spec.scale, spec.zero_point),
+            has_truth=True,
+            axis=task.axis,
+            seed=seed,
+        )
+
+
+@contextmanager
+def bound(task: Adapted) -> Iterator[Bound]:
+    """Open a task's model."""
+
+    def taps(file: ModelFile) -> tuple[int, ...]:
+        found = find_embedding(file, None)
+        return () if found is None else (found,)
+
+    session = Session(task.model, taps=taps)
+    kind = session.model.head
+    assert kind is not None, "all tasks are classifiers"
+    bench = Bench(session, kind.output)
+    head = find_head(session.copy.model)
+    assert isinstance(head, Head), head
+    try:
+        yield Bound(session, bench, head)
+    finally:
+        bench.close()
+        session.close()
+
+
+def kws() -> Adapted:
+    """Return keyword spotting under six changes of the waveform."""
+    data = harness.SHARED / "data"
+    with np.load(data / "speech_commands_mfcc_int8.npz") as clips:
+        x, y = clips["x"], clips["y"].astype(np.int64)
+    with np.load(data / "speech_commands_mfcc_drift_int8.npz") as clips:
+        found = tuple(
+            Condition(key.removeprefix("x_"), clips[key], y)
+            for key in clips
+            if key.startswith("x_")
+        )
+    model = (harness.SHARED / "models" / "kws_dscnn_int8.tflite").read_bytes()
+    return Adapted("KWS", model, x, y, 1, 300, 300, found, True)
+
+
+def sensors() -> Adapted:
+    """Return a classifier of gases, trained on the first batch, and the two batches after it."""
+    with np.load(harness.SHARED / "data" / "gas_sensor_drift_batches_1-3.npz") as gas:
+        x, y, batch = gas["x"].astype(np.float64), gas["y"].astype(np.int64), gas["batch"]
+    x = np.sign(x) * np.log1p(np.abs(x))
+    first = np.random.default_rng(0).permutation(np.flatnonzero(batch == GAS_TRAINED))
+    train, rest = first[: len(first) // 2], first[len(first) // 2 :]
+    centre, spread = x[train].mean(0), x[train].std(0) + 1e-9
+    scores = np.clip((x - centre) / spread, -4, 4)
+    scale = diagnosis_data.GAS_SCALE
+    layers = diagnosis_data.trained_layers(scores[train], y[train], 32)
+    model = int8_classifier(layers, scores[train], [1, x.shape[1]], scale, 0)
+    raw = quantise(scores, scale)
+    found = tuple(
+        Condition(f"batch {n}", raw[batch == n], y[batch == n])
+        for n in (GAS_TRAINED + 1, GAS_TRAINED + 2)
+    )
+    return Adapted("sensors", model, raw[rest], y[rest], 0, len(rest) * 2 // 3, 256, found, False)
+
+
+def digits() -> Adapted:
+    """Return the package's digits under what weather and cameras do (the measured scenarios)."""
+    task = diagnosis_data.load("digits")
+    x = np.concatenate([task.calibration_x, task.pool_x])
+    y = np.concatenate([task.calibration_y, task.pool_y])
+    found = []
+    for scenario in scenarios.scenarios_for(task.domain, "measured"):
+        if scenario.cause is Cause.COVARIATE_DRIFT and scenario.pace == "sudden":
+            rng = np.random.default_rng(diagnosis_data.seed_of(scenario.name, "adaptation"))
+            strength = float(np.mean(scenario.strengths))
+            changed = scenario.apply(x, rng, domain=task.domain, strength=strength)
+            found.append(Condition(scenario.name.split(", ")[1], changed, y))
+    return Adapted("digits", task.model, x, y, None, 300, 300, tuple(found), True)

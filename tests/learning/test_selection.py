@@ -1,0 +1,86 @@
+"""Which candidate serves: by labels, by what needs none, and golden unless there is evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from tests.learning.material_of import Digits, digits_of, labelled, offset_by
+from tests.support import RUNTIMES
+
+from selfheal_edge.learning.material import Material, Note
+from selfheal_edge.learning.patch import InputMap, Patch
+from selfheal_edge.learning.selection import choose
+
+COUNT = 200
+
+
+@pytest.fixture(scope="module", params=RUNTIMES[:1])
+def digits(request: pytest.FixtureRequest) -> Iterator[Digits]:
+    with digits_of(request.param) as found:
+        yield found
+
+
+def brighter(material: Material, by: float) -> Patch:
+    """Return a patch that makes inputs brighter, or darker, by a part of their range."""
+    scale = float(material.reference.quantization[0])
+    offset = np.full(1, by * scale, np.float32)
+    assert material.head is not None
+    patch = Patch(inputs=InputMap(material.reference.axis, np.ones(1, np.float32), offset))
+    return material.note(patch, Note(material.head.weights, material.head.bias))
+
+
+def test_the_right_correction_is_taken_and_the_wrong_one_is_not(digits: Digits) -> None:
+    drifted = offset_by(digits.x, 55)[:COUNT]
+    told = labelled(drifted[:48], digits.y[:48])
+    material = digits.material(drifted, told)
+    right, wrong = brighter(material, -55), brighter(material, 30)
+    found = choose(material, [("wrong", wrong), ("right", right)])
+    assert found.patch is right
+    assert found.names == ("right",)
+    assert found.gain > 0.1
+    assert choose(material, [("wrong", wrong)]).patch is None
+
+
+def test_without_labels_a_surer_answer_in_the_expected_mix_is_evidence(digits: Digits) -> None:
+    drifted = offset_by(digits.x, 55)[:COUNT]
+    material = digits.material(drifted)
+    right, wrong = brighter(material, -55), brighter(material, 30)
+    assert choose(material, [("right", right)]).patch is right
+    assert choose(material, [("wrong", wrong)]).patch is None
+
+
+def test_a_candidate_no_better_than_golden_is_not_taken(digits: Digits) -> None:
+    x = digits.x[:COUNT]
+    material = digits.material(x, labelled(x[:64], digits.y[:64]))
+    same = brighter(material, 0.0)
+    found = choose(material, [("same", same)])
+    assert found.patch is None
+    assert found.gain == 0.0
+    assert found.evidence[-1] == "golden stays"
+
+
+def test_of_two_alike_the_simpler_one_is_taken(digits: Digits) -> None:
+    drifted = offset_by(digits.x, 55)[:COUNT]
+    material = digits.material(drifted, labelled(drifted[:48], digits.y[:48]))
+    first, second = brighter(material, -55), brighter(material, -55)
+    assert choose(material, [("a", first), ("a+b", second)]).patch is first
+
+
+def test_labels_against_a_candidate_outweigh_its_confidence(digits: Digits) -> None:
+    """Every label on which the two part speaks for golden."""
+    drifted = offset_by(digits.x, 55)[:COUNT]
+    golden = digits.bench.answers(drifted).labels
+    material = digits.material(drifted, labelled(drifted[:150], golden[:150]))
+    assert choose(material, [("right", brighter(material, -55))]).patch is None
+
+
+def test_nothing_is_asked_twice(digits: Digits) -> None:
+    drifted = offset_by(digits.x, 55)[:COUNT]
+    material = digits.material(drifted, labelled(drifted[:48], digits.y[:48]))
+    candidates = [("right", brighter(material, -55))]
+    choose(material, candidates)
+    asked = digits.bench.asked
+    choose(material, candidates)
+    assert digits.bench.asked == asked
