@@ -82,6 +82,17 @@ def digits_baseline(digits: DigitsData) -> she.Baseline:
     )
 
 
+@pytest.fixture(scope="module")
+def plain_calibration() -> Iterator[None]:
+    """Baselines for tests in which nothing is diagnosed: without what a diagnosis compares with.
+
+    Learning that takes most of a calibration of images.
+    """
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("selfheal_edge.calibration.calibrate.is_profiled", lambda _session: False)
+        yield
+
+
 @pytest.fixture
 def model(digits_baseline: she.Baseline) -> Iterator[she.SelfHealingModel]:
     """The demo model, guarded."""

@@ -13,6 +13,8 @@ import selfheal_edge as she
 from selfheal_edge.tflite.runtimes.protocol import RuntimeName
 from selfheal_edge.tflite.runtimes.select import KernelsArgument
 
+pytestmark = pytest.mark.usefixtures("plain_calibration")
+
 SAMPLES = 6
 
 

@@ -21,6 +21,8 @@ from selfheal_edge.model import parts_of
 from selfheal_edge.tflite.arrays import dequantize, quantize
 from selfheal_edge.tflite.runtimes.protocol import RuntimeName
 
+pytestmark = pytest.mark.usefixtures("plain_calibration")
+
 SIZE = 64
 SCHEMES = (
     ("int8", 0.1, -3),

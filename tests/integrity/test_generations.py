@@ -23,6 +23,8 @@ from selfheal_edge.tflite.memory.source_image import SourceImage
 from selfheal_edge.tflite.runtimes.protocol import RuntimeName
 from selfheal_edge.tflite.session import Session
 
+pytestmark = pytest.mark.usefixtures("plain_calibration")
+
 
 @pytest.fixture(params=["builtin", "auto"])
 def model(

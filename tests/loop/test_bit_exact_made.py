@@ -28,6 +28,8 @@ from selfheal_edge.tflite.runtimes.protocol import RuntimeName, TensorSpec
 from selfheal_edge.tflite.runtimes.select import KernelsArgument
 from selfheal_edge.tflite.sandbox.known import KernelsName, mark_known
 
+pytestmark = pytest.mark.usefixtures("plain_calibration")
+
 MADE: dict[str, Callable[[], bytes]] = {
     **{f"image-{name}": partial(image_model, name) for name in QUANTISATIONS},
     **{f"sequence-{name}": partial(sequence_model, name) for name in SEQUENCES},

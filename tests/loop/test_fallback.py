@@ -19,7 +19,10 @@ from selfheal_edge.assets import DigitsData, digits_model_path
 from selfheal_edge.tflite.coverage.table import Coverage
 from selfheal_edge.tflite.runtimes.select import KernelsArgument, load_runtime
 
-pytestmark = pytest.mark.skipif("litert" not in RUNTIMES, reason="LiteRT is not installed")
+pytestmark = [
+    pytest.mark.skipif("litert" not in RUNTIMES, reason="LiteRT is not installed"),
+    pytest.mark.usefixtures("plain_calibration"),
+]
 
 # LiteRT, but every second time that a model runs for the first time its packed weights are hit.
 # All other functions are found in the library that this one is linked with.

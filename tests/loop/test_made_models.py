@@ -16,6 +16,8 @@ from selfheal_edge.tflite.coverage.table import Coverage
 from selfheal_edge.tflite.runtimes.protocol import RuntimeName
 from selfheal_edge.tflite.runtimes.select import KernelsArgument
 
+pytestmark = pytest.mark.usefixtures("plain_calibration")
+
 MADE: dict[str, Callable[[], bytes]] = {
     "int16x8": int16_classifier,
     "branching": branching_classifier,
