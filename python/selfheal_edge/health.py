@@ -110,6 +110,13 @@ class Health:
     """What was tried on this device and did not hold, also before a restart."""
     store: StoreState | None = None
     """What the store says of itself; None without one."""
+    condition: str = ""
+    """The condition whose learned repair serves; empty: golden serves, or what the user chose."""
+    on_probation: bool = False
+    """Whether that repair is not confirmed."""
+    budget: tuple[float, float] | None = None
+    """Repairs that may be learned now, and seconds of CPU time for them; None where a model cannot
+    learn."""
     performance: Performance = field(default_factory=partial(not_estimable, "nothing was served"))
     """How well the model does on its latest inferences, with an interval: estimated when `health`
     is read."""

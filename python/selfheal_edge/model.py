@@ -8,7 +8,6 @@ import os
 import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
 
 import numpy as np
@@ -58,6 +57,8 @@ from selfheal_edge.tflite.signatures import renamed
 from selfheal_edge.weights import ModelWeights
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from selfheal_edge.loop.keeper import Keeper
     from selfheal_edge.store.inbox import Request
     from selfheal_edge.store.keys import KeyArgument
@@ -776,6 +777,9 @@ class SelfHealingModel:
                 nonfinite=self._parts.monitor.nonfinite,
                 failures=loop.failures,
                 store=None if self._keeper is None else self._keeper.state,
+                condition=loop.condition,
+                on_probation=loop.probation is not None,
+                budget=None if self._parts.proposer is None else self._parts.proposer.budget.left,
                 performance=performance,
             )
 
@@ -813,6 +817,10 @@ class SelfHealingModel:
             "known answers": self._baseline.known_answers.nbytes,
             "pool, quarantine and questions": self._loop.labels.memory_bytes,
         }
+        if self._parts.proposer is not None:
+            learned = self._loop.conditions.memory_bytes + self._parts.proposer.memory_bytes
+            if learned:  # once there is something to learn from
+                report["conditions, and candidates beside the stream"] = learned
         if self._parts.spare is not None:
             report["hot spare"] = self._parts.spare.memory_bytes
         if self._keeper is not None:

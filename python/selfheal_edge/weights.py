@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from selfheal_edge.integrity.guarded_image import CorruptBlock, GuardedImage
 from selfheal_edge.integrity.weights import Heal, Weights
@@ -16,6 +15,9 @@ from selfheal_edge.tflite.correction_file import correction_json, correction_pat
 from selfheal_edge.tflite.coverage.table import CoverageTable
 from selfheal_edge.tflite.file.rewrite import ModelCopy
 from selfheal_edge.tflite.format.records import Region
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["ImageView", "ModelWeights", "write_model"]
 

@@ -342,6 +342,56 @@ def test_there_is_no_room_for_what_was_learned() -> None:
     assert not is_trusted(world.state)
 
 
+def refined() -> Field:
+    """Return a device whose confirmed repair is refined, on probation again."""
+    world = repaired()
+    world.tell(12, 0)
+    assert is_trusted(world.state)
+    world.handle(heard.FeedbackCame((told(2),) * 32))
+    assert world.active == 2
+    assert world.held == {0, 1, 2}, "what is confirmed stays"
+    assert not is_trusted(world.state)
+    return world
+
+
+def test_a_refinement_is_confirmed_and_takes_the_place() -> None:
+    world = refined()
+    world.tell(12, 0)
+    assert world.held == {0, 2}
+    assert is_trusted(world.state)
+
+
+def test_a_refinement_is_rejected_and_what_was_confirmed_serves() -> None:
+    world = refined()
+    world.tell(0, 12)
+    assert world.active == 1
+    assert world.held == {0, 1}
+    assert is_trusted(world.state)
+
+
+def test_the_process_ends_during_a_refinement() -> None:
+    """The store has golden and what is confirmed; the confirmed one serves."""
+    world = refined()
+    world.active, world.held = 1, {0, 1}
+    again = world.restart()
+    assert again.active == 1
+    assert again.state.in_service is not None
+    assert again.state.in_service.is_confirmed
+    again.predict(2)
+    assert again.active == 1
+
+
+def test_an_alarm_during_a_refinement() -> None:
+    world = refined()
+    world.predict(200)
+    world.drift("fog")
+    assert 1 in world.held
+    assert 2 not in world.held
+    world.drift("night")
+    assert world.active == 1
+    assert is_trusted(world.state)
+
+
 def test_conditions_are_few() -> None:
     world = Field()
     for k in range(8):
@@ -434,7 +484,7 @@ class Life(RuleBasedStateMachine):
     @invariant()
     def what_is_confirmed_was_shown(self) -> None:
         for repair in self.world.state.learned:
-            if repair.is_confirmed:
+            if repair.is_confirmed and repair.evidence.asked:
                 assert repair.evidence.verdict(repair.error, "operator") == "confirm" or (
                     repair.evidence.verdict(repair.error) == "confirm"
                 )

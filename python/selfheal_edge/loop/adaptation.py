@@ -30,6 +30,7 @@ from selfheal_edge.loop.passages import SAMPLES_TO_LEARN
 from selfheal_edge.loop.state import Learning, LoopState, Repair, Why
 from selfheal_edge.store.failures import Failure, with_failure
 from selfheal_edge.store.journal import EventKind
+from selfheal_edge.trial.betting import Evidence
 
 __all__ = [
     "UNAUTHENTICATED",
@@ -52,6 +53,8 @@ UNAUTHENTICATED: Final = "(unauthenticated)"
 _GOLDEN: Final = 0
 _ENOUGH_LABELS: Final = 16
 _MORE_INPUTS: Final = 256
+_ENOUGH_TO_REOPEN: Final = 32
+"""For another probation after a confirmation: answers are flagged until its end."""
 _MOST_CONDITIONS: Final = 4
 _MOST_GENERATIONS: Final = 32
 _LARGEST_ERROR: Final = 0.005
@@ -79,22 +82,22 @@ def propose(names: tuple[str, ...], diagnosis: Diagnosis) -> do.Propose:
 
 
 def refines_at(state: LoopState) -> int | None:
-    """Return the prediction at which what serves on probation is learned anew."""
-    probation = state.probation
-    return None if probation is None else probation.refine_at
+    """Return the prediction at which the repair that serves is learned anew."""
+    serving = state.in_service
+    return None if serving is None else serving.refine_at
 
 
 def refine(state: LoopState) -> Decision:
-    """Learn the repair on probation anew: more inputs, or labels, have come."""
-    probation = state.probation
-    if probation is None or state.repair is not None:
+    """Learn the repair that serves anew: more inputs, or labels, have come."""
+    serving = state.in_service
+    if serving is None or state.repair is not None:
         return state, ()
-    names = _learners(state, probation.diagnosis.cause)
-    state = _with(state, replace(probation, labels=0, refine_at=None))
+    names = _learners(state, serving.diagnosis.cause)
+    state = _with(state, replace(serving, labels=0, refine_at=None))
     if not names or state.heal != "all" or state.is_damaged:
         return state, ()
-    state = replace(state, repair=Repair(Why.LABELS, diagnosis=probation.diagnosis))
-    return state, (do.Propose(names, probation.diagnosis, state.since),)
+    state = replace(state, repair=Repair(Why.LABELS, diagnosis=serving.diagnosis))
+    return state, (do.Propose(names, serving.diagnosis, state.since),)
 
 
 def _learners(state: LoopState, cause: Cause) -> tuple[str, ...]:
@@ -113,7 +116,7 @@ def proposed(state: LoopState, found: heard.Proposed) -> Decision:
     assert repair is not None
     assert repair.diagnosis is not None
     cause, strategy = repair.diagnosis.cause, "+".join(found.names)
-    refined = state.probation if repair.why is Why.LABELS else None
+    refined = state.in_service if repair.why is Why.LABELS else None
     if found.patch is None or state.heal == "observe":
         would = "" if found.patch is None else f"would have served on probation: {found.text}"
         outcome = would or f"not applied: {found.text}"
@@ -181,7 +184,7 @@ def adopted(state: LoopState, found: heard.Adopted) -> Decision:
     assert repair is not None
     assert repair.diagnosis is not None
     diagnosis, strategy = repair.diagnosis, "+".join(found.names)
-    refined = state.probation if repair.why is Why.LABELS else None
+    refined = state.in_service if repair.why is Why.LABELS else None
     if found.generation is None:
         state = _failed(state, f"{strategy} for {diagnosis.cause.value}", found.text)
         record = do.Record(
@@ -193,13 +196,19 @@ def adopted(state: LoopState, found: heard.Adopted) -> Decision:
     number = state.before + state.now.prediction
     actions: tuple[Action, ...] = ()
     if refined is not None:
-        actions = (do.Forget(refined.generation, None),)
-        state = replace(state, leaving=(*state.leaving, (refined.generation, None)))
-        generations = (*refined.generations, found.generation)[-_MOST_GENERATIONS:]
-        served = replace(refined, generations=generations, seen_last=number, harm=found.harm)
+        served = replace(refined, seen_last=number, harm=found.harm)
+        if refined.is_confirmed:  # a trial of its own, against golden as well
+            state, error = _with_trial(state)
+            served = replace(
+                served, generations=(found.generation,), error=error, evidence=Evidence()
+            )
+        else:
+            generations = (*refined.generations, found.generation)[-_MOST_GENERATIONS:]
+            served = replace(served, generations=generations)
+            actions = (do.Forget(refined.generation, None),)
+            state = replace(state, leaving=(*state.leaving, (refined.generation, None)))
     else:
-        error = min(_LARGEST_ERROR, state.allowance / 2)
-        state = replace(state, allowance=state.allowance - error)
+        state, error = _with_trial(state)
         served = LearnedRepair(
             f"repaired {state.named}",
             diagnosis,
@@ -226,6 +235,12 @@ def adopted(state: LoopState, found: heard.Adopted) -> Decision:
     return state, (record, do.ResetMonitor(), *actions)
 
 
+def _with_trial(state: LoopState) -> tuple[LoopState, float]:
+    """Return what a new trial may err, taken from the year's allowance."""
+    error = min(_LARGEST_ERROR, state.allowance / 2)
+    return replace(state, allowance=state.allowance - error), error
+
+
 # ---- 3. Labels
 
 
@@ -239,12 +254,13 @@ def labels_came(state: LoopState, records: Sequence[FeedbackRecord]) -> Decision
         if not repair.is_confirmed:
             state, more = _judged(state, repair, records)
             actions = (*actions, *more)
-    probation = state.probation
-    if probation is None:
+    serving = state.in_service
+    if serving is None:
         state, more = _try_again(state)
         return state, (*actions, *more)
-    state = _with(state, replace(probation, labels=probation.labels + number))
-    if probation.labels + number >= _ENOUGH_LABELS:
+    state = _with(state, replace(serving, labels=serving.labels + number))
+    enough = _ENOUGH_TO_REOPEN if serving.is_confirmed else _ENOUGH_LABELS
+    if serving.labels + number >= enough and state.is_calm:
         state, more = refine(state)
         actions = (*actions, *more)
     return state, actions
@@ -279,7 +295,9 @@ def _judged(state: LoopState, repair: LearnedRepair, records: Sequence[FeedbackR
 
 
 def _confirmed(state: LoopState, repair: LearnedRepair) -> Decision:
-    state = _with(state, replace(repair, is_confirmed=True))
+    before = repair.confirmed
+    settled = replace(repair, confirmed=repair.generation, labels=0, refine_at=None)
+    state = _with(state, settled)
     cause = repair.diagnosis.cause
     record = do.Record(
         EventKind.CONFIRMED,
@@ -287,11 +305,14 @@ def _confirmed(state: LoopState, repair: LearnedRepair) -> Decision:
         outcome=f"{repair.condition}: {repair.evidence}",
         details={"evidence": repair.evidence.to_dict()},
     )
-    keep = do.Confirm(repair.generation)
+    actions: tuple[Action, ...] = (do.Confirm(repair.generation), record)
+    if before is not None:
+        actions = (*actions, do.Forget(before, None))
+        state = replace(state, leaving=(*state.leaving, (before, None)))
     if state.condition != repair.condition or not state.is_calm:
-        return state, (keep, record)
+        return state, actions
     state = replace(state, trust=replace(state.trust, is_marked=False))
-    return state, (keep, record, do.Record(EventKind.RECOVERED, cause))
+    return state, (*actions, do.Record(EventKind.RECOVERED, cause))
 
 
 def _try_again(state: LoopState) -> Decision:
@@ -318,18 +339,25 @@ def taken_back(
     reason: str,
     kind: EventKind = EventKind.REVERTED,
 ) -> Decision:
-    """End a repair on probation: golden serves in its place, and its cause waits."""
+    """End a repair on probation: what was confirmed before serves, or golden; its cause waits."""
     is_served = state.condition == repair.condition
-    cause = repair.diagnosis.cause
-    state = _put_off(_without(state, repair), cause)
-    state = _failed(state, f"{repair.condition} for {cause.value}", reason)
+    cause, gone, last = repair.diagnosis.cause, repair.generation, repair.confirmed
     record = do.Record(
         kind,
         cause,
         outcome=f"{repair.condition}: {reason}",
         details={"evidence": repair.evidence.to_dict()},
     )
-    forget = do.Forget(repair.generation, repair.condition)
+    state = _failed(_put_off(state, cause), f"{repair.condition} for {cause.value}", reason)
+    if last is not None:
+        kept = replace(repair, generations=(last,), evidence=Evidence(), labels=0, refine_at=None)
+        state = replace(_with(state, kept), leaving=(*state.leaving, (gone, None)))
+        forget = do.Forget(gone, None)
+        if not is_served:
+            return state, (record, forget)
+        return state, (record, do.SwitchTo(last, repair.condition), forget)
+    state = _without(state, repair)
+    forget = do.Forget(gone, repair.condition)
     if not is_served:
         return state, (record, forget)
     trouble = state.trouble or repair.diagnosis
@@ -346,9 +374,12 @@ def left(state: LoopState, reason: str) -> Decision:
     serving = state.in_service
     if serving is None:
         return state, ()
+    actions: tuple[Action, ...] = ()
     if not serving.is_confirmed:
-        return taken_back(state, serving, reason)
-    return state, (do.SwitchTo(_GOLDEN, ""),)
+        state, actions = taken_back(state, serving, reason)
+        if serving.confirmed is None:
+            return state, actions
+    return state, (*actions, do.SwitchTo(_GOLDEN, ""))
 
 
 def restarted(state: LoopState) -> Decision:
@@ -356,6 +387,7 @@ def restarted(state: LoopState) -> Decision:
     actions: tuple[Action, ...] = ()
     for repair in state.learned:
         if not repair.is_confirmed:
-            state, more = taken_back(state, repair, "the process ended while it was on probation")
+            reason = "the process ended while it was on probation"
+            state, more = taken_back(state, repair, reason)
             actions = (*actions, *more)
     return state, actions

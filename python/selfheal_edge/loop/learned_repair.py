@@ -23,25 +23,32 @@ class LearnedRepair:
     """A repair that was learned for one condition: its generation serves while that lasts.
 
     On probation, until labels have decided: it serves, answers are flagged, and it is taken back
-    by itself. Confirmed, answers are trusted.
+    by itself: to golden or, where it refines one that is confirmed, to that. Confirmed, answers are
+    trusted.
     """
 
     condition: str
     diagnosis: Diagnosis
     generations: tuple[int, ...]
-    """What has served, the latest refinement last."""
+    """What was tried since golden, or since what is confirmed; the latest refinement last."""
     error: float
     """Allowed probability that it is confirmed although it is no better than golden."""
     evidence: Evidence = field(default_factory=Evidence)
     harm: float = 0.0
     """Accuracy that it costs in normal operation, on inputs that calibration has held back."""
-    is_confirmed: bool = False
+    confirmed: int | None = None
+    """The generation that labels have confirmed, if any."""
     labels: int = 0
     """Labels that have come since it was learned or refined."""
     refine_at: int | None = None
     """The prediction at which it is learned anew from more inputs; None: it was."""
     seen_last: int = 0
     """The prediction at which its condition was entered last, counted since the store was made."""
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether labels have confirmed what serves."""
+        return self.confirmed == self.generation
 
     @property
     def generation(self) -> int:

@@ -51,10 +51,16 @@ def switched(state: LoopState, found: heard.Switched) -> Decision:
     if not found.is_sound:
         record = do.Record(EventKind.REGIME, outcome=f"not switched: {found.text}")
         return replace(state, repair=None), (record,)
-    if found.condition == state.condition:  # taken back: what was wrong before is so still
-        return replace(state, repair=None, pending=(), recovered_at=state.now.sample), (
-            do.ResetMonitor(),
+    if found.condition == state.condition:  # taken back
+        is_flagged = state.trouble is not None or state.probation is not None
+        state = replace(
+            state,
+            repair=None,
+            pending=(),
+            recovered_at=state.now.sample,
+            trust=replace(state.trust, is_marked=is_flagged),
         )
+        return state, (do.ResetMonitor(),)
     state = replace(
         state,
         condition=found.condition,
@@ -90,7 +96,9 @@ def leave(state: LoopState) -> tuple[Action, ...]:
     actions: list[Action] = []
     for generation, condition in state.leaving:
         if state.now.generation == generation:
-            actions.append(do.SwitchTo(_GOLDEN, ""))
+            serving = state.in_service
+            to = _GOLDEN if serving is None else serving.generation
+            actions.append(do.SwitchTo(to, state.condition))
         actions.append(do.Forget(generation, condition))
     return tuple(actions)
 
@@ -106,5 +114,7 @@ def generation_seen(state: LoopState) -> LoopState:
     serving = state.in_service
     if state.now.generation == (_GOLDEN if serving is None else serving.generation):
         return state
-    now = (r.condition for r in state.learned if r.generation == state.now.generation)
-    return replace(state, condition=next(now, ""))
+    live = state.now.generation
+    now = (r for r in state.learned if live in (r.generation, r.confirmed))
+    found = next(now, None)
+    return replace(state, condition="" if found is None else found.condition)

@@ -147,7 +147,7 @@ def _fields_of(repair: LearnedRepair) -> dict[str, Any]:
         "error": repair.error,
         "harm": repair.harm,
         "evidence": repair.evidence.to_dict(),
-        "is_confirmed": repair.is_confirmed,
+        "confirmed": repair.confirmed,
         "labels": repair.labels,
         "seen_last": repair.seen_last,
     }
@@ -164,7 +164,7 @@ def _learned(fields: Mapping[str, Any]) -> LearnedRepair:
         float(fields["error"]),
         Evidence.from_dict(fields["evidence"]),
         harm=float(fields["harm"]),
-        is_confirmed=bool(fields["is_confirmed"]),
+        confirmed=None if fields["confirmed"] is None else int(fields["confirmed"]),
         labels=int(fields["labels"]),
         seen_last=int(fields["seen_last"]),
     )

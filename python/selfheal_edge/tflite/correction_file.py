@@ -12,8 +12,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -22,6 +21,9 @@ from selfheal_edge.hashing import sha256
 from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.input_table import HEADER_BYTES, InputTable
 from selfheal_edge.tflite.runtimes.protocol import Array, TensorSpec
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["Correction", "correction_json", "correction_path", "read_correction"]
 
@@ -61,6 +63,8 @@ class Correction:
 
 def correction_path(model: str | os.PathLike[str]) -> Path:
     """Return where the correction of an exported model lies."""
+    from pathlib import Path  # noqa: PLC0415 — serving needs none
+
     return Path(f"{os.fspath(model)}.input.json")
 
 
@@ -146,7 +150,8 @@ def read_correction(model: str | os.PathLike[str]) -> Correction | None:
     path = correction_path(model)
     if not path.exists():
         return None
-    data = Path(model).read_bytes()
+    with open(model, "rb") as file:
+        data = file.read()
     try:
         found = json.loads(path.read_bytes())
         if found["format"] != _FORMAT or found["version"] != _VERSION:
