@@ -2057,6 +2057,7 @@ class SoftmaxHead(metaclass=_Pybind11Type):
     class Outcome(metaclass=_Pybind11Type):
         """What a fit came to."""
 
+        def __init__(self, *args: Never, **kwargs: Never) -> None: ...
         @property
         def is_converged(self) -> bool:
             """Whether the change is as near to the optimum as was asked for."""
@@ -3487,6 +3488,7 @@ class InputCorrection(metaclass=_Pybind11Type):
     def memory_bytes(self) -> int:
         """Bytes held."""
 
+@final
 class HotPath(metaclass=_Pybind11Type):
     """What surrounds an inference, in one call.
 
