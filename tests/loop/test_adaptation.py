@@ -392,6 +392,41 @@ def test_an_alarm_during_a_refinement() -> None:
     assert is_trusted(world.state)
 
 
+def test_a_calibration_that_is_not_the_one_before() -> None:
+    """What tells conditions apart is not known any more: what was learned for them goes."""
+    world = repaired()
+    world.tell(12, 0)
+    row = Remembered.of(world.state, world.prediction).without_charts().to_bytes()
+    again = Field()
+    again.held, again.active = {0, 1}, 1
+    again.follow(heard.Restarted(Remembered.from_bytes(row)))
+    again.predict(2)
+    assert again.active == 0
+    assert again.held == {0}
+    assert again.state.leaving == ()
+
+
+def test_another_model_file_has_learned_nothing() -> None:
+    world = repaired()
+    world.tell(12, 0)
+    before = Remembered.of(world.state, world.prediction)
+    fresh = before.without_learned()
+    assert fresh.learned == ()
+    assert fresh.with_learned(before) == before
+
+
+def test_a_generation_that_is_gone() -> None:
+    """Somebody has dropped it: that is told once in a while, and what serves goes on."""
+    world = repaired()
+    world.tell(12, 0)
+    world.drift("")
+    world.held.discard(1)
+    world.drift("night")
+    world.predict(2000)
+    assert world.active == 0
+    assert sum("not switched" in str(r.outcome) for r in world.records) <= 2
+
+
 def test_conditions_are_few() -> None:
     world = Field()
     for k in range(8):

@@ -207,3 +207,17 @@ def test_a_device_whose_windows_are_alike_tells_more_apart() -> None:
     wandering = alike + np.repeat(rng.normal(0, 1, 20), 100)[:, None]
     assert match_limit(wandering, limits) == 2.5
     assert match_limit(alike[:100], limits) == 2.5
+
+
+def test_a_regime_is_forgotten() -> None:
+    rng = np.random.default_rng(5)
+    table = RegimeTable.first(("a", "b"), (4.0, 4.0))
+    for k in (1, 2):
+        table = table.learned(rng.normal(k, 1, (64, 2)), 10 * k)
+    assert table.regime.name == "regime 2"
+    assert table.without("regime 1").regime.name == "regime 2"
+    gone = table.without("regime 2")
+    assert gone.current == 0
+    assert [regime.name for regime in gone.regimes] == ["calibration", "regime 1"]
+    assert table.without("calibration") is table, "what the references are of stays"
+    assert table.without("another") is table

@@ -154,6 +154,7 @@ class LoopExecutor:
         """Those that repairs were learned for."""
         self._proposer = proposer
         self._patches: dict[str, Patch] = {}  # by condition, of this process
+        self._aside: Remembered | None = None
         self._performance = performance
         self.labels = labels
         """Takes feedback in, and asks for labels."""
@@ -207,6 +208,8 @@ class LoopExecutor:
             The model file's SHA-256 where it is on trial.
         """
         self.handle(heard.Started())
+        if before is not None and trial is not None:
+            self._aside, before = before, before.without_learned()
         if before is not None:
             self.handle(heard.Restarted(before))
         if trial is not None:
@@ -223,6 +226,8 @@ class LoopExecutor:
         monitor = self._monitor
         with self._inference_lock.lock():
             known = Remembered.of(self._state, self._state.before + self.predictions)
+            if self._aside is not None:  # of the model file that may come back
+                known = known.with_learned(self._aside)
             if isinstance(monitor, PerformanceMonitor):
                 copy = monitor.core.copy()
                 state = partial(copy.state, history=whole)
@@ -456,6 +461,7 @@ class LoopExecutor:
                     assert about.error is not None
                     raise about.error
                 case do.EndTrial(has_held):
+                    self._aside = None if has_held else self._aside
                     self._end_trial(has_held)
                 case do.Proceed(step):
                     left.append(heard.NextStep(step))
@@ -519,9 +525,14 @@ class LoopExecutor:
 
     def _forget(self, generation: int, condition: str | None) -> None:
         self.repairs.drop(generation)
-        if condition is not None:
-            self.conditions.forget(condition)
-            self._patches.pop(condition, None)
+        if condition is None:
+            return
+        self.conditions.forget(condition)
+        self._patches.pop(condition, None)
+        monitor = self._monitor
+        if isinstance(monitor, PerformanceMonitor):
+            with self._inference_lock:  # what it looked like while that repair served
+                monitor.forget(condition)
 
     def parting(self, recent: RecentAnswers) -> Parting | None:
         """Return what golden and the repair on probation answer to the latest inputs.

@@ -30,6 +30,8 @@ SAMPLES_TO_LEARN: Final = 128
 """Predictions from which the charts learn the level of a repair's condition."""
 
 _GOLDEN: Final = 0
+_PAUSE: Final = 4096
+"""Predictions before inputs are looked at again, where what should serve could not."""
 
 
 def condition_known(state: LoopState, name: str) -> Decision:
@@ -50,7 +52,8 @@ def switched(state: LoopState, found: heard.Switched) -> Decision:
     trouble = state.trouble
     if not found.is_sound:
         record = do.Record(EventKind.REGIME, outcome=f"not switched: {found.text}")
-        return replace(state, repair=None), (record,)
+        later = state.now.prediction + _PAUSE
+        return replace(state, repair=None, looked_at=later), (record,)
     if found.condition == state.condition:  # taken back
         is_flagged = state.trouble is not None or state.probation is not None
         state = replace(

@@ -67,6 +67,14 @@ class Remembered:
             state.leaving,
         )
 
+    def without_learned(self) -> Remembered:
+        """Return what holds of another model file: what was learned is of the one before."""
+        return replace(self, learned=(), put_off=(), leaving=())
+
+    def with_learned(self, other: Remembered) -> Remembered:
+        """Return this with what another one has learned."""
+        return replace(self, learned=other.learned, put_off=other.put_off, leaving=other.leaving)
+
     def without_charts(self) -> Remembered:
         """Return what holds where the monitor begins anew: it will hear again what goes on."""
         return Remembered(
@@ -75,11 +83,11 @@ class Remembered:
             predictions=self.predictions,
             returns=self.returns,
             healed=self.healed,
-            learned=self.learned,
+            # Conditions are told apart by what that calibration knows of inputs.
+            leaving=(*self.leaving, *((r.generation, r.condition) for r in self.learned)),
             put_off=self.put_off,
             allowance=self.allowance,
             named=self.named,
-            leaving=self.leaving,
         )
 
     def to_bytes(self) -> bytes:

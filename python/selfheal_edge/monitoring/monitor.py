@@ -449,6 +449,10 @@ class PerformanceMonitor:
         self._enter(self.regimes.entered(names.index(name) if is_known else 0, self.count))
         return is_known
 
+    def forget(self, name: str) -> None:
+        """Forget a regime that was learned; where the charts are in it, they follow the first."""
+        self._enter(self.regimes.without(name))
+
     def is_steady(self) -> bool:
         """Whether the latest 256 predictions are of one operating condition: old and new half."""
         window = self.window

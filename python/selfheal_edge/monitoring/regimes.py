@@ -349,6 +349,16 @@ class RegimeTable:
             kept = [regime for regime in kept if regime is not oldest]
         return replace(self, regimes=(*kept, new), current=len(kept))
 
+    def without(self, name: str) -> RegimeTable:
+        """Return the table without a regime that was learned; where it is current, in the first."""
+        names = [regime.name for regime in self.regimes]
+        if name not in names[1:]:
+            return self
+        gone = names.index(name)
+        kept = tuple(regime for regime in self.regimes if regime.name != name)
+        current = 0 if self.current == gone else self.current - (self.current > gone)
+        return replace(self, regimes=kept, current=current)
+
     def level(self) -> tuple[Floats, Floats]:
         """Return level and spread of the current regime, for `MonitorBank.set_level`.
 
