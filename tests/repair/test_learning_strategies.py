@@ -130,6 +130,29 @@ def test_a_guard_takes_the_weight_from_impossible_labels(digits: Digits, drifted
     assert gains[0] >= gains[1]
 
 
+@pytest.mark.parametrize("weight", [1e3, 1e7])
+def test_a_label_that_was_asked_for_against_all_odds_has_no_more_than_its_share(
+    digits: Digits, drifted: Array, weight: float
+) -> None:
+    """A weight is one over a probability: one that is next to nothing outweighs all the others."""
+    k = 64
+    told = digits.y[:k].copy()
+    golden = digits.bench.answers(drifted[:k]).scores
+    told[0] = int(np.argsort(golden[0])[-2])  # wrong, and not what the guard takes for impossible
+    if told[0] == digits.y[0]:
+        told[0] = int(golden[0].argmax())
+    heavy = labelled(drifted[:k], told)
+    heavy.weights[0] = weight
+    patch = RetrainHead(is_guarded=False).propose(digits.material(drifted, heavy), Patch())
+    assert isinstance(patch, Patch)
+    even = RetrainHead(is_guarded=False).propose(
+        digits.material(drifted, labelled(drifted[:k], told)), Patch()
+    )
+    assert isinstance(even, Patch)
+    rest = drifted[k:], digits.y[k:]
+    assert digits.accuracy(*rest, patch) >= digits.accuracy(*rest, even) - 0.05
+
+
 def test_new_priors_move_logits_no_farther_than_their_bound(digits: Digits) -> None:
     few = np.flatnonzero(np.isin(digits.y, (1, 4)))
     x, y = digits.x[few], digits.y[few]

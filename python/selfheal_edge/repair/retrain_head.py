@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selfheal_edge.learning.folds import folds_of, groups_of
+from selfheal_edge.learning.guard import capped_weights
 from selfheal_edge.learning.material import LEAST_WINDOW, Material, Note
 from selfheal_edge.learning.patch import Patch
 from selfheal_edge.learning.training import HeadTrainer, log_softmax
@@ -107,7 +108,7 @@ class RetrainHead:
             weights.append(
                 _LABEL_WEIGHT
                 * self._trust(found, labels, note, classes)
-                * material.labelled.weights
+                * capped_weights(material.labelled.weights)
             )
         if not inside:
             return _Task(np.empty((0, 0)), np.empty((0, classes)), np.empty(0), 0)
