@@ -60,6 +60,7 @@ if TYPE_CHECKING:
         RepairTarget,
         Strategy,
     )
+    from selfheal_edge.repair.budget import RepairBudget
     from selfheal_edge.store.journal import Event, EventKind
     from selfheal_edge.tflite.flip_check import FlipEffort
     from selfheal_edge.tflite.sandbox.policy import ProbePolicy
@@ -105,6 +106,7 @@ __all__ = [
     "ProbePolicy",
     "Question",
     "Reference",
+    "RepairBudget",
     "RepairCase",
     "RepairOutcome",
     "RepairTarget",
@@ -155,6 +157,7 @@ _LAZY = {
     "Predictions": "health",
     "ProbePolicy": "tflite.sandbox.policy",
     "Question": "diagnosis.registry",
+    "RepairBudget": "repair.budget",
     "RepairCase": "repair",
     "RepairOutcome": "repair",
     "RepairTarget": "repair",

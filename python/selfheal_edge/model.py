@@ -45,6 +45,7 @@ from selfheal_edge.monitoring.performance import Performance, not_estimable
 from selfheal_edge.monitoring.regimes import Regime
 from selfheal_edge.policy import Heal, Policy
 from selfheal_edge.repair import ModelRepairKit
+from selfheal_edge.repair.budget import RepairBudget
 from selfheal_edge.store.journal import Event, EventKind, Journal
 from selfheal_edge.tflite.arrays import Batch, Tensors, check_out, read_batch
 from selfheal_edge.tflite.file.model_file import ModelFile
@@ -132,6 +133,9 @@ class SelfHealingModel:
         Parts of the loop to replace by the user's own. What a monitor raises, the call raises; a
         diagnoser that fails is logged, and ours answers; a strategy that fails is followed by the
         next.
+    budget
+        What repairs by learning may cost, where several models of a process share it; None: each
+        has its own, by `Policy.repairs_per_hour` and `Policy.repair_seconds_per_hour`.
     on_event
         Called with every `Event`, in order and one at a time, in a thread that uses the model, once
         its call has done its work: it may use the model, or close it. What it raises is logged.
@@ -190,6 +194,7 @@ class SelfHealingModel:
         monitor: Monitor | None = None,
         diagnoser: Diagnoser | None = None,
         repair_kit: ModelRepairKit | None = None,
+        budget: RepairBudget | None = None,
         on_event: Callable[[Event], None] | None = None,
         runtime: RuntimeArgument = "auto",
         kernels: KernelsArgument = "auto",
@@ -200,6 +205,8 @@ class SelfHealingModel:
         if not isinstance(baseline, Baseline):
             raise TypeError(f"baseline: expected a Baseline, got {type(baseline).__name__}")
         self._policy = Policy() if policy is None else policy
+        if budget is not None and not isinstance(budget, RepairBudget):
+            raise TypeError(f"budget: expected a RepairBudget or None, got {budget!r}")
         kit = ModelRepairKit() if repair_kit is None else repair_kit
         kit.require(self._policy.strategies())
         _require_signed(baseline, self._policy)
@@ -216,6 +223,7 @@ class SelfHealingModel:
             kit,
             monitor=monitor,
             diagnoser=diagnoser,
+            budget=budget,
             on_event=on_event,
             how=(runtime, kernels, num_threads),
             clock=clock,
@@ -242,6 +250,7 @@ class SelfHealingModel:
         *,
         monitor: Monitor | None,
         diagnoser: Diagnoser | None,
+        budget: RepairBudget | None,
         on_event: Callable[[Event], None] | None,
         how: tuple[RuntimeArgument, KernelsArgument, int],
         clock: Callable[[], float] | None,
@@ -277,6 +286,7 @@ class SelfHealingModel:
                 kit=kit,
                 monitor=monitor,
                 diagnoser=diagnoser,
+                budget=budget,
                 inference_lock=self._inference_lock,
                 maintenance_lock=self._maintenance_lock,
                 clock=clock,

@@ -120,6 +120,7 @@ def assemble(
     kit: ModelRepairKit,
     monitor: Monitor | None,
     diagnoser: Diagnoser | None,
+    budget: RepairBudget | None,
     inference_lock: ModelLock,
     maintenance_lock: ModelLock,
     clock: Callable[[], float] | None,
@@ -133,6 +134,8 @@ def assemble(
     ----------
     session
         Its owner closes it if this fails.
+    budget
+        Of repairs by learning; None: one of its own, as the policy says.
     inference_lock, maintenance_lock
         Held while an inference runs; held, before that one, by the thread that works
         on the images. The same
@@ -187,6 +190,12 @@ def assemble(
         may_heal = core_heals_at_once(policy, kit)
         conditions = KnownConditions(baseline, extractor, inference_lock)
         proposer = None
+        if budget is None:
+            budget = RepairBudget(
+                policy.repairs_per_hour,
+                policy.repair_seconds_per_hour,
+                time.monotonic if clock is None else clock,
+            )
         if len(session.instance.inputs) == 1 and not session.model.keeps_resources:
             proposer = Proposer(
                 session=session,
@@ -194,11 +203,7 @@ def assemble(
                 strategies=kit.learning,
                 inputs_since=conditions.inputs_since,
                 labelled_since=labels.labelled_since,
-                budget=RepairBudget(
-                    policy.repairs_per_hour,
-                    policy.repair_seconds_per_hour,
-                    time.monotonic if clock is None else clock,
-                ),
+                budget=budget,
                 seed=seed,
             )
             undo.callback(proposer.close)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from _thread import allocate_lock  # `threading` is for programs that start threads
 from collections.abc import Callable
 from typing import Final
@@ -38,7 +39,10 @@ class RepairBudget:
     """
 
     def __init__(
-        self, repairs_per_hour: float, seconds_per_hour: float, clock: Callable[[], float]
+        self,
+        repairs_per_hour: float = 4.0,
+        seconds_per_hour: float = 60.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         for name, rate in (
             ("repairs_per_hour", repairs_per_hour),
