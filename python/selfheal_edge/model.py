@@ -565,7 +565,7 @@ class SelfHealingModel:
         with self._maintenance_lock:
             return self._loop.repairs.snapshot(self._loop.predictions)
 
-    def export(self, path: str | os.PathLike[str], generation: int | None = None) -> Path | None:
+    def export(self, path: str | os.PathLike[str], generation: int | None = None) -> str | None:
         """Write the model to a TFLite file that any runtime opens, and that answers alike.
 
         As `weights.export`: with one of `weights.generations`, or as it serves now. Where that

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -203,7 +204,7 @@ class ModelWeights:
         if self._kept is not None:
             self._kept.drop(generation)
 
-    def export(self, path: str | os.PathLike[str], generation: int | None = None) -> Path | None:
+    def export(self, path: str | os.PathLike[str], generation: int | None = None) -> str | None:
         """Write the model as it serves now, or as it was saved, to a TFLite file.
 
         The user's file with the weights of that generation: SignatureDefs and names are as
@@ -219,9 +220,9 @@ class ModelWeights:
 
         Returns
         -------
-        pathlib.Path or None
-            A file beside it, where this generation corrects the input: no graph can round as the
-            correction does, so it is not part of the model. `read_correction` of
+        str or None
+            Path of a file beside it, where this generation corrects the input: no graph can round as
+            the correction does, so it is not part of the model. `read_correction` of
             `selfheal_edge.tflite.correction_file` reads it. None where inputs go in as they come.
 
         Raises
@@ -235,7 +236,7 @@ class ModelWeights:
         return write_model(path, self._copy.file_with(sound["source"]), sound.get("input", b""))
 
 
-def write_model(path: str | os.PathLike[str], file: bytes, inputs: bytes) -> Path | None:
+def write_model(path: str | os.PathLike[str], file: bytes, inputs: bytes) -> str | None:
     """Write a model and, beside it, its correction of inputs; return where that is.
 
     What lies beside names the model by its hash, and is written first: a crash in between leaves an
@@ -246,7 +247,8 @@ def write_model(path: str | os.PathLike[str], file: bytes, inputs: bytes) -> Pat
         write_atomically(beside, content)
     write_atomically(path, file)
     if content is None:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(beside)
         return None
     return beside
 

@@ -426,11 +426,11 @@ def test_an_export_answers_alike_in_a_plain_interpreter(
         assert (tmp_path / "again.tflite").read_bytes() == path.read_bytes()
         other = tmp_path / "other.tflite"
         model.export(other, 0)
-        correction_path(other).write_bytes(correction_path(path).read_bytes())
+        Path(correction_path(other)).write_bytes(Path(correction_path(path)).read_bytes())
         with pytest.raises(IntegrityError, match="of another model"):
             read_correction(other)
         assert model.export(path) is None
-        assert not correction_path(path).exists()
+        assert not Path(correction_path(path)).exists()
         assert read_correction(path) is None
         assert same([Raw(path, runtime, kernels).run([row])[0] for row in x], list(golden))
 
@@ -439,7 +439,7 @@ def test_what_lies_beside_a_model_may_be_anything(tmp_path: Path) -> None:
     path = tmp_path / "m.tflite"
     path.write_bytes(image_model("int8"))
     for text in ("", "[]", "{}", '{"format": "selfheal-edge input correction", "version": 9}'):
-        correction_path(path).write_text(text)
+        Path(correction_path(path)).write_text(text)
         with pytest.raises(IntegrityError, match="expected a correction of an input"):
             read_correction(path)
 

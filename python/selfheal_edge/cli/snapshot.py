@@ -164,7 +164,7 @@ def _export(arguments: argparse.Namespace) -> int:
         "path": arguments.output,
         "nbytes": row.nbytes,
         "sha256": row.digest,
-        "input": None if beside is None else str(beside),
+        "input": beside,
     }
     write_json(content, arguments.json)
     if not is_silent(arguments.json):

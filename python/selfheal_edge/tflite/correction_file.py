@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -21,9 +21,6 @@ from selfheal_edge.hashing import sha256
 from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.input_table import HEADER_BYTES, InputTable
 from selfheal_edge.tflite.runtimes.protocol import Array, TensorSpec
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 __all__ = ["Correction", "correction_json", "correction_path", "read_correction"]
 
@@ -61,11 +58,9 @@ class Correction:
         return self.table.apply(inputs, self.axis, self.levels)
 
 
-def correction_path(model: str | os.PathLike[str]) -> Path:
+def correction_path(model: str | os.PathLike[str]) -> str:
     """Return where the correction of an exported model lies."""
-    from pathlib import Path  # noqa: PLC0415 — serving needs none
-
-    return Path(f"{os.fspath(model)}.input.json")
+    return f"{os.fspath(model)}.input.json"
 
 
 def _table(model: ModelFile) -> tuple[str, InputTable]:
@@ -148,12 +143,15 @@ def read_correction(model: str | os.PathLike[str]) -> Correction | None:
             x = correction.apply(x)
     """
     path = correction_path(model)
-    if not path.exists():
+    try:
+        with open(path, "rb") as file:
+            text = file.read()
+    except FileNotFoundError:
         return None
     with open(model, "rb") as file:
         data = file.read()
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(text)
         if found["format"] != _FORMAT or found["version"] != _VERSION:
             raise ValueError(f"{found['format']} {found['version']}")
         name, table = _table(ModelFile.from_bytes(data))
