@@ -91,9 +91,13 @@ void HotPath::guard(std::vector<ImageGuard*> guards, FairLock* maintenance) {
   // More than that in one slice end it early; the next one goes on there.
   constexpr std::size_t kMostFound = 64;
   std::size_t most = 1;
+  longest_fast_ = longest_keyed_ = 1;
   for (const ImageGuard* one : guards) {
     most = std::max(most, std::min(kMostFound, one->keyed_blocks() + 1));
     block_bytes_ = one->block_bytes();
+    const std::uint64_t bytes = block_bytes_;
+    longest_fast_ = std::max(longest_fast_, one->fast_blocks() * bytes);
+    longest_keyed_ = std::max(longest_keyed_, one->keyed_blocks() * bytes);
   }
   found_.resize(most);
   damage_.resize(most * std::max<std::size_t>(1, guards.size()));
@@ -114,8 +118,9 @@ bool HotPath::sweep(double now) noexcept {
   damages_ = 0;
   for (std::size_t i = 0; i < guards_.size(); ++i) {
     ImageGuard& one = *guards_[i];
-    const std::uint64_t fast = fast_.due(std::uint64_t{one.fast_blocks()} * block_bytes_);
-    const std::uint64_t keyed = keyed_.due(std::uint64_t{one.keyed_blocks()} * block_bytes_);
+    const std::uint64_t bytes = block_bytes_;
+    const std::uint64_t fast = fast_.due(one.fast_blocks() * bytes, longest_fast_);
+    const std::uint64_t keyed = keyed_.due(one.keyed_blocks() * bytes, longest_keyed_);
     const std::size_t count =
         sweeping == Sweeping::kHeals ? one.step(fast, keyed, found_) : one.look(fast, found_);
     for (std::size_t k = 0; k < count; ++k) damage_[damages_++] = {i, found_[k]};

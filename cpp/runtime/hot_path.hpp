@@ -123,8 +123,9 @@ class HotPath {
   /// that the signals measure, -1 for none. is_proven: its bytes were verified when it began to
   /// serve, so that its answers are trusted although no sweep looks at them.
   void attach(Engine* engine, int embedding, bool is_proven = false);
-  /// The images to sweep from now on, and the lock under which another thread may work on them: a
-  /// sweep is left out while one does. Null: none does.
+  /// The images to sweep from now on, of which a shorter one's round takes as many inferences as
+  /// the longest one's, and the lock under which another thread may work on them: a sweep is left
+  /// out while one does. Null: none does.
   void guard(std::vector<ImageGuard*> guards, FairLock* maintenance);
 
   /// How the only input is corrected from now on, if it is; null: it never is. Must outlive its
@@ -189,6 +190,8 @@ class HotPath {
   const std::atomic<bool>* trusting_ = nullptr;
   std::vector<ImageGuard*> guards_;
   std::size_t block_bytes_ = 512;
+  std::uint64_t longest_fast_ = 1;  // bytes of the longest rounds
+  std::uint64_t longest_keyed_ = 1;
   FairLock* maintenance_ = nullptr;
   std::vector<std::vector<std::byte>> scratch_;  // levels of one inference, per input
   std::vector<const void*> in_;

@@ -24,6 +24,22 @@ TEST_CASE("bytes gather until they make a block") {
   CHECK(pacer.due(kRound) == 64);
 }
 
+TEST_CASE("a shorter round takes as many calls as the longest beside it") {
+  SweepPacer pacer(64, 0.0, 1.0);
+  std::uint64_t shorter = 0, one_block = 0;
+  constexpr std::uint64_t kLong = 512 * 1000;
+  for (std::uint64_t call = 0; call < kLong / 64; ++call) {
+    if (!pacer.tick(0.0, 512)) continue;
+    CHECK(pacer.due(kLong, kLong) == 512);
+    shorter += pacer.due(512 * 10, kLong);
+    one_block += pacer.due(512, kLong);
+    pacer.done();
+  }
+  CHECK(shorter >= 512 * 10);
+  CHECK(shorter <= 512 * 13);
+  CHECK(one_block >= 512);
+}
+
 TEST_CASE("what could not be swept stays due") {
   SweepPacer pacer(64, 0.0, 1.0);
   for (int n = 0; n < 20; ++n) pacer.tick(0.0, kBlock);

@@ -58,8 +58,6 @@ from selfheal_edge.tflite.signatures import renamed
 from selfheal_edge.weights import ModelWeights
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from selfheal_edge.loop.keeper import Keeper
     from selfheal_edge.store.inbox import Request
     from selfheal_edge.store.keys import KeyArgument

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from selfheal_edge.integrity.guarded_image import CorruptBlock, GuardedImage
 from selfheal_edge.integrity.weights import Heal, Weights
@@ -16,9 +16,6 @@ from selfheal_edge.tflite.correction_file import correction_json, correction_pat
 from selfheal_edge.tflite.coverage.table import CoverageTable
 from selfheal_edge.tflite.file.rewrite import ModelCopy
 from selfheal_edge.tflite.format.records import Region
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 __all__ = ["ImageView", "ModelWeights", "write_model"]
 
@@ -221,8 +218,8 @@ class ModelWeights:
         Returns
         -------
         str or None
-            Path of a file beside it, where this generation corrects the input: no graph can round as
-            the correction does, so it is not part of the model. `read_correction` of
+            Path of a file beside it, where this generation corrects the input: no graph can round
+            as the correction does, so it is not part of the model. `read_correction` of
             `selfheal_edge.tflite.correction_file` reads it. None where inputs go in as they come.
 
         Raises

@@ -35,9 +35,15 @@ class SweepPacer {
     }
     return owed_ >= block_bytes || share_ > 0.0;
   }
-  /// Bytes that are due of a round of `round_bytes`.
-  std::uint64_t due(std::uint64_t round_bytes) const noexcept {
-    return owed_ + static_cast<std::uint64_t>(share_ * static_cast<double>(round_bytes));
+  /// Bytes that are due of a round of `round_bytes`. Beside a longer one of `longest_bytes`, what
+  /// is owed is that one's, and the shorter takes as many calls: a byte is due then at least.
+  std::uint64_t due(std::uint64_t round_bytes, std::uint64_t longest_bytes = 0) const noexcept {
+    std::uint64_t owed = owed_;
+    if (round_bytes < longest_bytes && owed != 0) {
+      const double share = static_cast<double>(round_bytes) / static_cast<double>(longest_bytes);
+      owed = 1 + static_cast<std::uint64_t>(share * static_cast<double>(owed));
+    }
+    return owed + static_cast<std::uint64_t>(share_ * static_cast<double>(round_bytes));
   }
   /// Takes note that what was due was swept.
   void done() noexcept {
