@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 import adaptation_data
 from adaptation_data import Adapted, Bound, Condition, Labels, bound
-from harness import Row, arguments, report
+from harness import Row, parser, report
 from selfheal_edge.causes import Cause
 from selfheal_edge.learning.material import Material
 from selfheal_edge.learning.patch import Patch
@@ -48,8 +48,8 @@ RECIPE: Final[tuple[LearningStrategy, ...]] = (Realign(), RetrainHead(), NewPrio
 UNDEFENDED: Final = RetrainHead(is_guarded=False)
 ODDS: Final = np.linspace(0.55, 0.9, 8)
 CONFIRMED: Final = 20.0
-WANTED: Final = 12
-"""Draws in which labels are chosen as well."""
+WANTED: Final = 5
+"""Draws in which labels are chosen as well, and in which 256 are given."""
 SLIGHT: Final = 0.03
 """A stream that loses less has little to lose."""
 PARTED: Final = 0.1
@@ -245,7 +245,7 @@ def main_rows(task: Adapted, to: Bound, draws: int) -> list[Row]:
             courses[n, m] = course(stage, np.random.default_rng((draw, m)), wanted=False)
             if n < WANTED:
                 chosen[n, m] = course(stage, np.random.default_rng((draw, m)), wanted=True)
-            if len(stage.y) > 256:
+            if len(stage.y) > 256 and n < WANTED:
                 told = np.random.default_rng((draw, m, 1)).permutation(len(stage.y))[:256]
                 many[n, m] = stage.gain(propose(stage.material(told, stage.y[told]), RECIPE).patch)
 
@@ -265,8 +265,8 @@ def main_rows(task: Adapted, to: Bound, draws: int) -> list[Row]:
     rows += share_rows(
         f"{task.name}, 64 wanted labels", after(ROUNDS, chosen), losses[:WANTED], None
     )
-    if np.isfinite(many).all():
-        rows += share_rows(f"{task.name}, 256 labels", many, losses, None)
+    if np.isfinite(many[:WANTED]).all():
+        rows += share_rows(f"{task.name}, 256 labels", many[:WANTED], losses[:WANTED], None)
     for kind, source in (("", courses), (" wanted", chosen)):
         gains = after(ROUNDS, source)
         lost = np.maximum(losses[: len(gains)], 0.0).sum()
@@ -447,23 +447,29 @@ _TASKS: Final[dict[str, Callable[[], Adapted]]] = {
 }
 _PARTS: Final = {"main": main_rows, "skewed": skewed_rows, "poison": poison_rows}
 _JOBS: Final = (
-    ("KWS", "main", 50),
-    ("KWS", "poison", 12),
-    ("KWS", "skewed", 10),
-    ("sensors", "main", 20),
-    ("digits", "main", 8),
-    ("digits", "skewed", 8),
+    ("KWS", "main", 1.0),
+    ("KWS", "poison", 0.25),
+    ("KWS", "skewed", 0.25),
+    ("sensors", "main", 0.4),
+    ("digits", "main", 0.2),
+    ("digits", "skewed", 0.2),
 )
-"""Task, part, draws."""
+"""Task, part, and its share of the draws."""
 
 
-def measure(*, quick: bool) -> list[Row]:
+def measure(draws: int) -> list[Row]:
     """Return all rows; two processes share the work."""
-    jobs = [(name, part, 2 if quick else draws) for name, part, draws in _JOBS]
+    jobs = [(name, part, max(2, round(share * draws))) for name, part, share in _JOBS]
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return [row for rows in pool.map(_rows, jobs) for row in rows]
+        done: list[Row] = []
+        for job, rows in zip(jobs, pool.map(_rows, jobs), strict=True):
+            print(*job, file=sys.stderr, flush=True)
+            done += rows
+        return done
 
 
 if __name__ == "__main__":
-    chosen = arguments(__doc__)
-    report(measure(quick=chosen.quick), chosen.json)
+    options = parser(__doc__)
+    options.add_argument("--draws", type=int, default=50, help="of KWS; of the others fewer")
+    chosen = options.parse_args()
+    report(measure(2 if chosen.quick else max(2, chosen.draws)), chosen.json)

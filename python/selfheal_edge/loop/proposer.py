@@ -20,11 +20,11 @@ from selfheal_edge.learning.patch import Patch
 from selfheal_edge.learning.pool import Labelled
 from selfheal_edge.learning.questions import Parting
 from selfheal_edge.learning.reference import LearningReference
-from selfheal_edge.learning.selection import choose
 from selfheal_edge.log import logger
 from selfheal_edge.loop.incidents import Proposed
 from selfheal_edge.monitoring.baseline import Baseline
 from selfheal_edge.repair.budget import RepairBudget
+from selfheal_edge.repair.proposing import propose
 from selfheal_edge.repair.protocol import LearningStrategy
 from selfheal_edge.tflite.session import Session
 
@@ -34,7 +34,7 @@ Samples = npt.NDArray[Any]
 
 
 class Proposer:
-    """Asks strategies for a patch, one upon the other, and takes the best of what they make.
+    """Asks strategies for a patch, and takes the best of what they make (`repair.proposing`).
 
     Parameters
     ----------
@@ -147,22 +147,13 @@ class Proposer:
             kind=diagnosis.kind,
             rng=self._rng,
         )
-        patch, done = Patch(), ""
-        candidates: list[tuple[str, Patch]] = []
-        reasons: list[str] = [] if isinstance(head, Head) else [f"the head is left alone: {head}"]
-        for name in names:
-            made = self.strategies[name].propose(material, patch)
-            if isinstance(made, str):
-                reasons.append(f"{name}: {made}")
-                continue
-            patch, done = made, f"{done}+{name}" if done else name
-            candidates.append((done, made))
-        if not candidates:
-            return Proposed(names, None, "; ".join(reasons))
-        chosen = choose(material, candidates)
-        evidence = (*chosen.evidence, *reasons)
+        chosen = propose(material, [self.strategies[name] for name in names])
+        evidence = chosen.evidence
+        if not isinstance(head, Head):
+            evidence = (f"the head is left alone: {head}", *evidence)
         if chosen.patch is None:
-            return Proposed(names, None, "nothing is better than golden", evidence, chosen.details)
+            text = "nothing is better than golden" if chosen.details else "; ".join(evidence)
+            return Proposed(names, None, text, evidence, chosen.details)
         labels = f", {len(material.labelled)} labels" if len(material.labelled) else ""
         text = (
             f"{chosen.patch.text}; {chosen.gain:+.1%} accuracy expected, from "
