@@ -242,6 +242,7 @@ bool HotPath::again(const Job& job, std::size_t index) noexcept {
   load(job, index);
   if (!run()) return false;
   measure(job, index);
+  signals_.amend();
   return store(job, index);
 }
 

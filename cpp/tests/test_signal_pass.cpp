@@ -236,7 +236,22 @@ TEST_CASE("what is looked at and not kept leaves no trace") {
   CHECK(std::memcmp(answers.data() + 5, output.data(), 5) == 0);
   pass.copy_recent_labels(labels);
   CHECK(labels == std::vector<std::int64_t>{1, 1});
+  // Served anew from weights that were healed: the latest row has the answer that was given.
+  const void* const same_inputs[] = {first.data()};
+  pass.look(same_inputs, outputs, other.data(), row);
+  pass.amend();
+  CHECK(pass.recent() == 2);
+  pass.copy_recent_output(answers);
+  CHECK(std::memcmp(answers.data(), output.data(), 5) == 0);
+  CHECK(std::memcmp(answers.data() + 5, answer.data(), 5) == 0);
+  pass.copy_recent_embedding(rows);
+  CHECK(std::memcmp(rows.data(), first.data(), bytes) == 0);
+  CHECK(std::memcmp(rows.data() + bytes, other.data(), bytes) == 0);
+  pass.copy_recent_labels(labels);
+  CHECK(labels == std::vector<std::int64_t>{1, 0});
+  CHECK(measure(pass, first, answer, row, first.data()).same_answer);
   pass.forget();
+  pass.amend();
   CHECK(pass.recent() == 0);
 }
 

@@ -53,6 +53,11 @@ class AnswerMemory {
     ring_.keep();
     has_previous_ = is_there_;
   }
+  // What was compared takes the previous answer's place.
+  void amend() noexcept {
+    ring_.amend();
+    has_previous_ = is_there_;
+  }
   void forget() noexcept { has_previous_ = false; }
   std::size_t memory_bytes() const noexcept { return sizeof *this + ring_.memory_bytes(); }
 

@@ -42,6 +42,10 @@ class SampleRing {
     next_ += step_;
     if (next_ == end_) next_ = memory_.data();
   }
+  // What is in the next slot takes the latest one's place.
+  void amend() noexcept {
+    if (latest_ != next_) std::memcpy(latest_, next_, bytes_);
+  }
   // The copy that was kept `age` calls of keep() before the latest; age < rows().
   const std::byte* row(std::size_t age) const noexcept {
     const auto at = static_cast<std::size_t>(latest_ - memory_.data()) / stride_;

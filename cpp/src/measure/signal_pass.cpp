@@ -370,6 +370,14 @@ void SignalPass::keep() noexcept {
   ++state.count;
 }
 
+void SignalPass::amend() noexcept {
+  State& state = *state_;
+  if (state.count == 0) return;
+  for (detail::AnswerMemory& answer : state.answers) answer.amend();
+  if (state.embeddings) state.embeddings->amend();
+  if (!state.labels.empty()) state.labels[(state.count - 1) % kRecent] = state.label;
+}
+
 void SignalPass::forget() noexcept {
   for (detail::MeasuredInput& input : state_->inputs) input.forget();
   for (detail::AnswerMemory& answer : state_->answers) answer.forget();

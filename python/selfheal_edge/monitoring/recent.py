@@ -17,8 +17,8 @@ class RecentSamples:
     """Copies of raw tensors of the latest inferences, oldest first.
 
     Of n <= 256 inferences, the inputs of the latest m <= n: the last row of each array belongs to
-    the latest inference, row -k to the k-th latest. An inference that failed, or that was only
-    served anew after a repair, has no row.
+    the latest inference, row -k to the k-th latest. An inference that failed has no row; of one
+    that was served anew after a repair the row has the answer that was given.
     """
 
     inputs: tuple[Array, ...]

@@ -215,6 +215,9 @@ class SignalPass {
                   const void* embedding, std::span<double> row,
                   std::span<const void* const> inner = {}) noexcept;
   void keep() noexcept;
+  /// What was looked at is what the latest inference that was kept answers, whose inputs it had: it
+  /// was served anew.
+  void amend() noexcept;
 
   /// Forgets all inferences: the next one repeats nothing and has changed from nothing.
   void forget() noexcept;
