@@ -216,7 +216,7 @@ def test_the_runtime_is_rebuilt_and_asked_while_a_drift_goes_on(
 ) -> None:
     """Inputs that drift for ever do not put off what bounds damage to the heap in time."""
     now = [0.0]
-    policy = she.Policy(rebuild_after_seconds=100, known_answers_every=150)
+    policy = she.Policy(rebuild_after_seconds=100, known_answers_every=150, heal="corruption")
     drifted = np.clip(digits.heldout_inputs.astype(int) + 60, -128, 127).astype(np.int8)
     x: Array = drifted[:, np.newaxis]
     with she.SelfHealingModel(
