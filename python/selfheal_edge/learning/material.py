@@ -152,13 +152,20 @@ class Material:
 
         Golden's answers gather on few classes under a strong drift as well, but it is unsure then.
         """
-        return not self.knows_mix and (self.mix_moved or self._looks_skewed())
+        return not self.knows_mix and (self.mix_moved or self.looks_skewed())
 
-    def _looks_skewed(self) -> bool:
+    def looks_skewed(self, correction: InputMap | None = None) -> bool:
+        """Whether golden's answers gather on few classes, and it is sure of them.
+
+        Parameters
+        ----------
+        correction
+            Of the inputs: a fault that is corrected gathers no answers any more.
+        """
         priors, count = self.reference.priors, len(self.window)
         if len(priors) < 2 or not count:
             return False
-        seen = self.golden_on(self.window)
+        seen = self.golden_on(self.window, correction)
         if seen.scores.shape[1] != len(priors) or not np.isfinite(seen.scores).all():
             return False
         named = np.bincount(seen.labels, minlength=len(priors)) / count

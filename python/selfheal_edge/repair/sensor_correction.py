@@ -53,6 +53,8 @@ class SensorCorrection:
             gain[still], offset[still] = 1.0, 0.0
             still[:] = False
             correction = _as_map(reference.axis, gain, offset)
+        if not material.knows_mix and material.looks_skewed(correction):
+            return "the mix of classes may have moved, and labels do not tell how"
         changed = int(((gain != 1.0) | (offset != 0.0)).sum())
         if not changed:
             return "a broken channel is better left than replaced"
@@ -69,8 +71,8 @@ def _why_not(material: Material, start: Patch) -> str:
         return "inputs cannot be corrected, or are already"
     if len(material.window) < LEAST_WINDOW:
         return f"{len(material.window)} inputs of at least {LEAST_WINDOW}"
-    if material.is_mix_in_doubt:
-        return "the mix of classes moved, or may have, and labels do not tell how"
+    if material.mix_moved and not material.knows_mix:
+        return "the mix of classes moved, and labels do not tell how"
     return ""
 
 
