@@ -17,10 +17,13 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from harness import Row, arguments, report
 
+from harness import Row, arguments, report
 from selfheal_edge.loop.adaptation import _LARGEST_ERROR as ERROR
+from selfheal_edge.trial import betting
 from selfheal_edge.trial.betting import Evidence, Tally, Verdict
+
+betting.capital = functools.cache(betting.capital)  # the same counts come again and again
 
 Floats = npt.NDArray[np.float64]
 
@@ -84,8 +87,7 @@ def of_gain(gain: float, count: int) -> Repairs:
     return Repairs(even + gain, even, 2 * even + gain)
 
 
-@functools.lru_cache(maxsize=1 << 20)
-def verdict(tallies: tuple[tuple[int, int], ...], owner: int | None) -> Verdict | None:
+def verdict(tallies: list[tuple[int, int]], owner: int | None) -> Verdict | None:
     """Return what the project's code decides on counts by source."""
     told = ((f"source {k}", Tally(*one)) for k, one in enumerate(tallies) if any(one))
     return Evidence(tuple(told)).verdict(ERROR, None if owner is None else f"source {owner}")
@@ -128,7 +130,7 @@ def tried(
             who = source[k, at]
             won, lost = tallies[who]
             tallies[who] = (won + 1, lost) if new[k, at] else (won, lost + 1)
-            if decided := verdict(tuple(tallies), reporters.owner):
+            if decided := verdict(tallies, reporters.owner):
                 became[k] = decided
                 break
     return became

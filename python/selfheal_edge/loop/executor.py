@@ -481,10 +481,19 @@ class LoopExecutor:
         self, names: tuple[str, ...], patch: Patch, condition: str, since: int
     ) -> AnyIncident:
         """Have what was learned serve; its condition is known by the inputs that it was made of."""
-        ago = self._monitor.count - since
+        ago, before = self._monitor.count - since, self.conditions.known(condition)
         if not self.conditions.learn(condition, ago):
             text = "its condition cannot be told from others: too few inputs are held"
             return heard.Adopted(names, None, text)
+        adopted = self._adopt_for(names, patch, condition)
+        if adopted.generation is None:
+            # A condition that no repair belongs to would be taken for normal.
+            self.conditions.put_back(condition, before)
+        else:
+            self._patches[condition] = patch
+        return adopted
+
+    def _adopt_for(self, names: tuple[str, ...], patch: Patch, condition: str) -> heard.Adopted:
         harm, told = self._harm(patch, condition)
         others = sum(r.harm for r in self._state.learned if r.condition != condition)
         if harm + others > MOST_HARM:
@@ -496,10 +505,7 @@ class LoopExecutor:
             raise
         except RUNTIME_FAILURES as error:
             logger().warning("what was learned cannot serve", exc_info=True)
-            if all(r.condition != condition for r in self._state.learned):
-                self.conditions.forget(condition)
             return heard.Adopted(names, None, f"{type(error).__name__}: {error}")
-        self._patches[condition] = patch
         return heard.Adopted(names, generation, patch.text, harm)
 
     def _harm(self, patch: Patch, condition: str) -> tuple[float, str]:

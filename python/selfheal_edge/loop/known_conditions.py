@@ -130,6 +130,16 @@ class KnownConditions:
             wrong += leaves or stays
         return wrong / _STRETCHES
 
+    def known(self, name: str) -> Condition | None:
+        """Return what is known of a condition, None where nothing is."""
+        return self._learned.get(name)
+
+    def put_back(self, name: str, before: Condition | None) -> None:
+        """Know a condition as `known` told it before it was learned anew."""
+        self.forget(name)
+        if before is not None:
+            self._learned[name] = before
+
     def forget(self, name: str) -> None:
         """Forget a condition."""
         self._learned.pop(name, None)

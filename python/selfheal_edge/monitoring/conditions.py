@@ -49,6 +49,7 @@ _LEAST: Final = 16
 _MOST_CONDITIONS: Final = 16
 _CLIP: Final = 3.0
 _SHRINKAGE: Final = 0.2
+_FOLDS: Final = 4
 _NEAR: Final = 0.75  # standard deviations, on average over the numbers
 
 
@@ -77,7 +78,7 @@ class Condition:
             For fewer rows.
         """
         rows = np.asarray(numbers, np.float32)
-        if rows.ndim != 2:
+        if rows.ndim != 2 or not rows.shape[1]:
             raise ValueError(f"numbers: expected shape (n, numbers), got {rows.shape}")
         rows = rows[np.isfinite(rows).all(axis=1)]
         if len(rows) < _LEAST:
@@ -130,6 +131,8 @@ def conditions_from_bytes(data: bytes) -> tuple[Condition, ...]:
             at = end
         if at != len(data) or len(found) > _MOST_CONDITIONS:
             raise ValueError("another length")
+        if len(widths := {c.examples.shape[1] for c in found}) > 1:
+            raise ValueError(f"expected the same numbers of all, got {sorted(widths)}")
     except (ValueError, struct.error) as error:
         raise IntegrityError(f"conditions: expected a readable row: {error}") from None
     return tuple(found)
@@ -159,8 +162,8 @@ class Gate:
 
     Notes
     -----
-    Cost: a solve of as many equations as there are numbers (at most 64) for each other condition
-    when it is made, a product an input when it is asked.
+    Cost: five solves of as many equations as there are numbers (at most 64) for each other
+    condition when it is made, a product an input when it is asked.
     """
 
     def __init__(
@@ -216,32 +219,50 @@ class Gate:
 
 
 class _Ratio:
-    """The scaled logarithm of how much likelier an input is in one condition than in another."""
+    """The scaled logarithm of how much likelier an input is in one condition than in another.
+
+    The scale is that of examples which the direction was not learned from, a part at a time: the
+    direction itself tells its own examples apart better than inputs that are to come.
+    """
 
     def __init__(self, here: Condition, there: Condition) -> None:
         a, b = here.examples.astype(np.float64), there.examples.astype(np.float64)
-        centre = (a.mean(axis=0) + b.mean(axis=0)) / 2
-        gap = b.mean(axis=0) - a.mean(axis=0)
-        within = np.concatenate((a - a.mean(axis=0), b - b.mean(axis=0)))
-        scale = np.maximum(within.std(axis=0), 1e-9 + 1e-6 * np.abs(centre))
-        unit = within / scale
-        width = unit.shape[1]
-        share = _SHRINKAGE + (1 - _SHRINKAGE) * width / (width + len(unit))
-        correlation = (1 - share) * (unit.T @ unit) / len(unit) + share * np.eye(width)
-        self._direction = np.linalg.solve(correlation, gap / scale) / scale
-        self._centre = float(centre @ self._direction)
-        self._factor = 1.0
-        self._factor = _fair(np.clip(a @ self._direction - self._centre, -_CLIP, _CLIP))
+        held = [
+            _logs(a[k::_FOLDS], *_direction(_without(a, k), _without(b, k))) for k in range(_FOLDS)
+        ]
+        self._factor = _fair(np.concatenate(held))
+        self._direction, self._centre = _direction(a, b)
 
     def __call__(self, rows: Floats) -> Floats:
-        logs = np.clip(rows @ self._direction - self._centre, -_CLIP, _CLIP)
-        return np.asarray(self._factor * logs, np.float64)
+        return np.asarray(self._factor * _logs(rows, self._direction, self._centre), np.float64)
 
     @staticmethod
     def run(sums: Floats) -> int:
         """Return how many of the latest sums are above zero, at least 1."""
         below = np.flatnonzero(sums <= 0)
         return max(1, len(sums) - (int(below[-1]) + 1 if below.size else 0))
+
+
+def _without(examples: Floats, fold: int) -> Floats:
+    return np.delete(examples, np.s_[fold::_FOLDS], axis=0)
+
+
+def _direction(a: Floats, b: Floats) -> tuple[Floats, float]:
+    """Return what tells two conditions' rows apart best, and where their middle lies on it."""
+    centre = (a.mean(axis=0) + b.mean(axis=0)) / 2
+    gap = b.mean(axis=0) - a.mean(axis=0)
+    within = np.concatenate((a - a.mean(axis=0), b - b.mean(axis=0)))
+    scale = np.maximum(within.std(axis=0), 1e-9 + 1e-6 * np.abs(centre))
+    unit = within / scale
+    width = unit.shape[1]
+    share = _SHRINKAGE + (1 - _SHRINKAGE) * width / (width + len(unit))
+    correlation = (1 - share) * (unit.T @ unit) / len(unit) + share * np.eye(width)
+    direction = np.asarray(np.linalg.solve(correlation, gap / scale) / scale, np.float64)
+    return direction, float(centre @ direction)
+
+
+def _logs(rows: Floats, direction: Floats, centre: float) -> Floats:
+    return np.asarray(np.clip(rows @ direction - centre, -_CLIP, _CLIP), np.float64)
 
 
 def _fair(logs: Floats) -> float:

@@ -29,8 +29,8 @@ class RepairBudget:
         What is added in an hour, at least 0; up to four hours' worth is saved up, and at least one
         repair and a tenth of a second where it is not 0.
     clock
-        Monotonic seconds. One that jumps back adds nothing; one that jumps ahead, no more than
-        what can be saved up.
+        Monotonic seconds. One that jumps back adds nothing until it is where it was; one that jumps
+        ahead, no more than what can be saved up.
 
     Raises
     ------
@@ -62,11 +62,15 @@ class RepairBudget:
 
     def _fill(self) -> None:
         now = self._clock()
+        if not math.isfinite(now):
+            return
+        if self._filled is None:
+            self._filled = now
+        # Of a clock that swings, the same hour counts once.
+        since = max(0.0, now - self._filled)
         for kind, rate in enumerate(self._rates):
-            since = 0.0 if self._filled is None else max(0.0, now - self._filled)
-            gained = since * rate
-            self._left[kind] = min(self._most[kind], self._left[kind] + gained)
-        self._filled = now
+            self._left[kind] = min(self._most[kind], self._left[kind] + since * rate)
+        self._filled += since
 
     def begin(self) -> str:
         """Take a repair; return why there is none, or an empty text."""
@@ -105,9 +109,9 @@ class RepairBudget:
         """
         try:
             repairs, seconds = map(float, json.loads(data))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
             raise IntegrityError(f"budget: expected a readable row: {error!r}") from None
-        if math.isnan(repairs) or math.isnan(seconds):
-            raise IntegrityError("budget: expected numbers, got NaN")
+        if not (math.isfinite(repairs) and math.isfinite(seconds)):
+            raise IntegrityError(f"budget: expected finite numbers, got {repairs} and {seconds}")
         with self._lock:
             self._left = [min(self._left[0], repairs), min(self._left[1], seconds)]

@@ -1,0 +1,195 @@
+"""Repairs that are learned, whole: the digits model drifts, is asked about, and comes back."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tests.support import Array, infer_one, internals, kinds
+
+import selfheal_edge as she
+from selfheal_edge.assets import digits_model_path, load_digits
+from selfheal_edge.loop.learned_repair import LearnedRepair
+from selfheal_edge.loop.state import LoopState
+from selfheal_edge.model import parts_of
+from selfheal_edge.tflite.runtimes.protocol import RuntimeName
+
+DIGITS = load_digits()
+CLEAN: Array = DIGITS.heldout_inputs
+TRUTH: npt.NDArray[np.int64] = DIGITS.heldout_labels.astype(np.int64)
+DIM: Array = np.clip((CLEAN.astype(int) + 128) * 0.45 - 68, -128, 127).astype(np.int8)
+"""Less contrast, on grey paper: golden is right of every fifth."""
+BRIGHT: Array = np.clip(CLEAN.astype(int) + 70, -128, 127).astype(np.int8)
+KEY = b"a key of the operator: 32 bytes."
+
+
+@functools.cache
+def baseline(runtime: RuntimeName) -> she.Baseline:
+    x, y = DIGITS.calibration_inputs, DIGITS.calibration_labels
+    return she.calibrate(digits_model_path(), x, y, runtime=runtime, seed=1)
+
+
+class Device:
+    """A model, its inputs, and the operator who knows what they show."""
+
+    def __init__(self, model: she.SelfHealingModel, seed: int = 0) -> None:
+        self.model = model
+        self.operator = model.feedback_source("operator", KEY)
+        self.rng = np.random.default_rng(seed)
+        self.truth: dict[int, int] = {}
+
+    def run(self, inputs: Array, count: int) -> float:
+        """Return the accuracy over so many predictions."""
+        right = 0
+        for at in self.rng.integers(0, len(inputs), count):
+            found = infer_one(self.model, inputs[at][None])
+            assert found.id is not None
+            self.truth[found.id] = int(TRUTH[at])
+            right += found.label == TRUTH[at]
+        return right / count
+
+    def answer(self, limit: int = 16, turned: int = 0) -> int:
+        """Answer what the device asks, truly or turned to other classes; return how many."""
+        questions = self.model.wanted_labels(limit)
+        for question in questions:
+            label = (self.truth[question.id] + turned) % 10
+            self.model.feedback(label, id=question.id, source=self.operator)
+        return len(questions)
+
+    @property
+    def state(self) -> LoopState:
+        return parts_of(self.model).loop.state
+
+    @property
+    def learned(self) -> tuple[LearnedRepair, ...]:
+        return self.state.learned
+
+    @property
+    def live(self) -> dict[str, bytes]:
+        return {name: bytes(image.live) for name, image in internals(self.model).images.items()}
+
+    def on_probation(self) -> LearnedRepair:
+        """Have the model drift until what it has learned is on probation."""
+        self.run(CLEAN, 100)
+        self.run(DIM, 300)
+        for _ in range(3):
+            if self.state.probation is None:
+                self.answer()
+                self.run(DIM, 64)
+        probation = self.state.probation
+        assert probation is not None
+        return probation
+
+    def confirmed(self) -> LearnedRepair:
+        """Have it confirmed as well."""
+        self.on_probation()
+        for _ in range(6):
+            if self.state.probation is not None:
+                self.answer()
+                self.run(DIM, 32)
+        repair = self.state.in_service
+        assert repair is not None
+        assert repair.is_confirmed
+        return repair
+
+    def holds(self) -> None:
+        """Assert what is so at any moment."""
+        state, parts = self.state, parts_of(self.model)
+        conditions = parts.loop.conditions
+        known = {r.condition for r in self.learned}
+        assert {n for n in known if conditions.known(n)} == known
+        assert not any(
+            conditions.known(f"repaired {k}") for k in range(20) if f"repaired {k}" not in known
+        )
+        assert {r.generation for r in self.learned} <= set(self.model.weights.generations)
+        if state.probation is not None:
+            assert self.model.health.state is not she.HealthState.HEALTHY
+        seqs = [event.seq for event in self.model.events]
+        assert seqs == list(range(seqs[0], seqs[0] + len(seqs))) if seqs else True
+        pool = {one.id for one in self.model.trusted_pool.list()}
+        assert pool.isdisjoint({one.id for one in self.model.quarantine.list()})
+
+
+@contextmanager
+def device(runtime: RuntimeName, *, seed: int = 1, **others: Any) -> Iterator[Device]:
+    rules = {"owner": "operator", **others.pop("rules", {})}
+    with she.SelfHealingModel(
+        digits_model_path(),
+        baseline(runtime),
+        policy=she.Policy(**rules),
+        runtime=runtime,
+        seed=seed,
+        **others,
+    ) as model:
+        found = Device(model)
+        yield found
+        found.holds()
+
+
+def test_a_drift_is_learned_asked_about_and_confirmed(runtime: RuntimeName) -> None:
+    with device(runtime) as field:
+        before = field.live
+        repair = field.confirmed()
+        assert field.model.health.state is she.HealthState.HEALTHY
+        assert field.model.weights.active == repair.generation > 0
+        assert [k for k in kinds(field.model) if k in ("probation", "confirmed", "recovered")][
+            -2:
+        ] == [
+            "confirmed",
+            "recovered",
+        ]
+        assert field.run(DIM, 200) > 0.3, "golden was right of every fifth"
+        # The clean stream comes back: golden serves, bit for bit, without a trial.
+        assert field.run(CLEAN, 150) > 0.9
+        assert field.model.weights.active == 0
+        assert field.live == before
+        asked = kinds(field.model).count("probation")
+        # The second night: its repair is there at once.
+        field.run(DIM, 100)
+        assert field.model.weights.active == repair.generation
+        assert kinds(field.model).count("probation") == asked
+        assert field.model.health.state is she.HealthState.HEALTHY
+
+
+def test_what_is_refused_leaves_no_condition_behind(runtime: RuntimeName) -> None:
+    """It would be taken for a condition in which golden does well, and trusted."""
+    with device(runtime) as field:
+        field.run(CLEAN, 150)
+        field.run(BRIGHT, 300)
+        texts = [str(e.outcome) for e in field.model.events if e.kind == "repair"]
+        refused = any("of accuracy in normal operation" in text for text in texts)
+        field.holds()
+        if runtime == "litert":
+            assert refused, texts
+        for _ in range(3):
+            field.answer()
+            field.run(BRIGHT, 64)
+        field.run(CLEAN, 150)
+        field.run(BRIGHT, 100)
+        known = {r.condition for r in field.learned}
+        for event in field.model.events:
+            text = str(event.outcome)
+            if event.kind == "regime" and text.startswith("known: repaired"):
+                assert text.removeprefix("known: ").split(";")[0] in known
+
+
+def test_labels_reject_it(runtime: RuntimeName) -> None:
+    """Those of a liar who is the owner: golden serves, and it is not tried on the same again."""
+    with device(runtime) as field:
+        before = field.live
+        field.on_probation()
+        for _ in range(8):
+            if field.state.probation is None:
+                break
+            for question in field.model.wanted_labels(16):
+                if question.answers:
+                    field.model.feedback(question.answers[0], id=question.id, source=field.operator)
+            field.run(DIM, 16)
+        print(kinds(field.model), [str(r.evidence) for r in field.learned])
+        assert "rejected" in kinds(field.model)
+        assert field.live == before
+        assert field.model.health.state is not she.HealthState.HEALTHY
