@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from tests.support import Array, infer_one, internals, kinds
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path, load_digits
+from selfheal_edge.errors import ModelClosedError
 from selfheal_edge.loop.learned_repair import LearnedRepair
 from selfheal_edge.loop.state import LoopState
 from selfheal_edge.model import parts_of
@@ -56,7 +60,7 @@ class Device:
         """Answer what the device asks, truly or turned to other classes; return how many."""
         questions = self.model.wanted_labels(limit)
         for question in questions:
-            label = (self.truth[question.id] + turned) % 10
+            label = (self.truth.get(question.id, int(TRUTH[0])) + turned) % 10
             self.model.feedback(label, id=question.id, source=self.operator)
         return len(questions)
 
@@ -193,3 +197,143 @@ def test_labels_reject_it(runtime: RuntimeName) -> None:
         assert "rejected" in kinds(field.model)
         assert field.live == before
         assert field.model.health.state is not she.HealthState.HEALTHY
+
+
+@pytest.mark.parametrize(
+    ("rules", "told"),
+    [
+        ({"heal": "observe"}, "would"),
+        ({"heal": "corruption"}, "heal='corruption'"),
+        ({"repairs_per_hour": 0.0}, "the budget has 0.00 of a repair left"),
+        ({"repair_seconds_per_hour": 0.0}, "of CPU time in debt"),
+    ],
+)
+def test_what_may_not_learn_changes_no_byte(
+    runtime: RuntimeName, rules: dict[str, Any], told: str
+) -> None:
+    """It serves, watches and reports."""
+    with device(runtime, rules=rules) as field:
+        before, memory = field.live, field.model.weights.generations
+        field.run(CLEAN, 100)
+        for _ in range(4):
+            field.run(DIM, 100)
+            field.answer()
+        assert field.live == before
+        assert field.model.weights.generations == memory
+        assert field.learned == ()
+        assert field.model.health.state is not she.HealthState.HEALTHY
+        texts = [str(e.outcome) for e in field.model.events if e.kind == "repair"]
+        assert any(told in text for text in texts), texts
+
+
+def test_observing_can_be_ended_while_it_runs(runtime: RuntimeName) -> None:
+    """For drift and for damage alike."""
+    with device(runtime, rules={"heal": "observe"}) as field:
+        sound = field.live
+        she.redteam.inject(field.model).flip_bits(5)
+        damaged = field.live
+        assert damaged != sound
+        field.run(CLEAN, 600)
+        assert field.live == damaged
+        assert field.model.health.corrupt_blocks > 0
+        field.model.heal = "corruption"
+        for _ in range(40):  # the wait of the last diagnosis is over at some time
+            if field.live == sound and field.model.health.state is she.HealthState.HEALTHY:
+                break
+            field.run(CLEAN, 50)
+        assert field.live == sound
+        field.model.heal = "all"
+        field.on_probation()
+        field.model.heal = "observe"
+        served = field.live
+        field.run(DIM, 200)
+        assert field.live == served
+
+
+def test_the_worker_learns_while_predictions_go_on(runtime: RuntimeName) -> None:
+    with device(runtime, rules={"mode": "background"}) as field:
+        field.run(CLEAN, 100)
+        field.run(DIM, 300)
+        for _ in range(8):
+            field.model.wait_healed(60)
+            if field.learned:
+                break
+            field.answer()
+            field.run(DIM, 64)
+        assert field.learned
+        truth, stop = field.truth, threading.Event()
+        errors: list[Exception] = []
+
+        def serve() -> None:
+            try:
+                while not stop.is_set():
+                    found = infer_one(field.model, DIM[0][None])
+                    assert found.id is not None
+                    truth[found.id] = int(TRUTH[0])
+            except Exception as error:  # told by the test
+                errors.append(error)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            for _ in range(3):
+                field.answer()
+                field.run(DIM, 32)
+        finally:
+            stop.set()
+            thread.join()
+        field.model.wait_healed(60)
+        assert not errors
+
+
+def test_a_restart_takes_back_what_is_unproven_and_keeps_what_is_proven(
+    runtime: RuntimeName, tmp_path: Path
+) -> None:
+    others: dict[str, Any] = {"store": tmp_path / "store", "key": b"a key of the test"}
+    with device(runtime, **others) as field:
+        golden = field.live
+        field.on_probation()
+        budget = parts_of(field.model).proposer
+        assert budget is not None
+        left = budget.budget.left
+    with device(runtime, **others) as field:
+        assert field.live == golden
+        assert field.learned == ()
+        again = parts_of(field.model).proposer
+        assert again is not None
+        assert again.budget.left[0] <= left[0] + 0.1, "a restart buys nothing"
+        field.run(CLEAN, 150)
+        # The same again is put off; labels of the new process end the wait.
+        for _ in range(12):
+            if field.state.in_service is not None and field.state.in_service.is_confirmed:
+                break
+            field.run(DIM, 64)
+            field.answer()
+        repair = field.state.in_service
+        assert repair is not None
+        assert repair.is_confirmed
+        field.run(DIM, 150)
+        served = field.live
+    with device(runtime, **others) as field:
+        assert field.live == served
+        assert field.state.in_service == repair or field.learned[0].condition == repair.condition
+        field.run(CLEAN, 150)
+        assert field.model.weights.active == 0
+        field.run(DIM, 150)
+        assert field.model.weights.active == repair.generation
+
+
+def test_labels_that_are_none(runtime: RuntimeName) -> None:
+    with device(runtime) as field:
+        field.on_probation()
+        probation = field.state.probation
+        ids = np.arange(10_000_000, 10_003_000)
+        receipts = field.model.feedback(np.zeros(len(ids), np.int64), id=ids, source=field.operator)
+        assert isinstance(receipts, tuple)
+        assert {str(receipt) for receipt in receipts}.isdisjoint({"accepted"})
+        for label in (-1, 10, 2**40):
+            with pytest.raises(ValueError, match="label"):
+                field.model.feedback(label, source=field.operator)
+        assert field.state.probation == probation
+    with pytest.raises(ModelClosedError):
+        field.model.feedback(1, source=field.operator)
