@@ -28,7 +28,7 @@ def test_demo_heals(seed: int) -> None:
     done = run("demo", "--seed", str(seed))
     assert done.returncode == 0, done.stdout + done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith("[")]
-    assert len(lines) == 7
+    assert len(lines) == 9
     assert all(line.startswith("[ok] ") for line in lines)
     assert "named: weight corruption; outcome: healed, every bit back" in lines[1]
     assert "named: sensor fault" in lines[2]
@@ -36,6 +36,12 @@ def test_demo_heals(seed: int) -> None:
     assert "named: covariate drift" in lines[4]
     assert "named: label shift" in lines[5]
     assert "named: adversarial input" in lines[6]
+    assert "golden serves again after it; healed at once the second night" in lines[7]
+    assert "confirmed after " in lines[7]
+    assert "nothing confirmed; a learner without defences" in lines[8]
+    told = [line for line in done.stdout.splitlines() if line.startswith("  learning: ")]
+    assert any("64 in all" in line for line in told)
+    assert any("decisive labels for it" in line for line in told)
     assert "\x1b" not in done.stdout
     assert done.stderr == ""
 

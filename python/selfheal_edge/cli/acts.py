@@ -46,6 +46,8 @@ class Act:
     passed: bool | None = None
     evidence: list[str] = field(default_factory=list)
     performance: str = ""
+    story: list[str] = field(default_factory=list)
+    """What happened on the way, told as it comes."""
 
 
 def _saturate(images: Images, rng: np.random.Generator) -> Images:  # noqa: ARG001

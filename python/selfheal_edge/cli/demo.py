@@ -6,11 +6,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Final, Protocol
 
 from selfheal_edge.assets import digits_model_path, load_digits
 from selfheal_edge.calibration.calibrate import calibrate
 from selfheal_edge.cli.acts import Act, Stage
+from selfheal_edge.cli.lessons import lessons
 from selfheal_edge.model import SelfHealingModel
 from selfheal_edge.policy import Policy
 from selfheal_edge.tflite.runtimes.select import RuntimeArgument
@@ -135,7 +137,9 @@ def run_demo(runtime: RuntimeArgument, seed: int, *, plain: bool) -> int:
     )
     # What a device meets in weeks happens within seconds here: so does what it may ask.
     policy = Policy(
-        scrub_bytes_per_predict=_SCRUB_BYTES, diagnosis_inferences_per_minute=_INFERENCES
+        scrub_bytes_per_predict=_SCRUB_BYTES,
+        diagnosis_inferences_per_minute=_INFERENCES,
+        owner="operator",
     )
     acts: list[Act] = []
     with (
@@ -148,9 +152,13 @@ def run_demo(runtime: RuntimeArgument, seed: int, *, plain: bool) -> int:
         view.say(f"guard: {model.health.coverage}")
         stage = Stage(model, digits, runtime, seed)
         try:
-            for rows in stage.acts():
-                act = None
+            learning = lessons(digits, baseline, policy, runtime, seed)
+            for rows in chain(stage.acts(), learning):
+                act, told = None, 0
                 for act in rows:
+                    for line in act.story[told:]:
+                        view.say(f"  {act.title}: {line}")
+                    told = len(act.story)
                     view.show(act)
                 if act is not None:
                     view.done(act)
