@@ -106,7 +106,12 @@ void bind_signals(py::module_& m) {
       .def("measure", &BoundPass::measure, py::arg("inputs"), py::arg("outputs"),
            py::arg("embedding"), py::arg("row"), py::arg("inner") = py::tuple(),
            "Measure one inference into a row.")
-      .def("recent", &BoundPass::recent, "Copy what is kept of the latest inferences.")
+      .def(
+          "recent",
+          [](const BoundPass& self, std::int64_t most) {
+            return self.recent(to_size("most", most));
+          },
+          py::arg("most") = std::int64_t{1} << 30, "Copy what is kept of the latest inferences.")
       .def(
           "forget", [](BoundPass& self) { self.pass().forget(); }, "Forget the previous inputs.")
       .def(

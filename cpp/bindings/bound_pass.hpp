@@ -92,28 +92,30 @@ class BoundPass {
                           result.confidence, result.nonfinite_outputs, result.same_answer);
   }
   // (inputs, output 0, embeddings, labels), oldest first.
-  py::tuple recent() const {
+  py::tuple recent(std::size_t most) const {
+    const std::size_t count = std::min(most, pass_.recent());
+    const std::size_t with_input = std::min(most, pass_.recent_inputs());
     py::list inputs;
     for (std::size_t i = 0; i < inputs_.size(); ++i) {
       if (!inputs_[i]) continue;
-      py::array rows = blank(*inputs_[i], pass_.recent_inputs());
+      py::array rows = blank(*inputs_[i], with_input);
       pass_.copy_recent_input(i, bytes_of(rows));
       inputs.append(std::move(rows));
     }
     py::object output = py::none();
     if (pass_.has_recent_output()) {
-      py::array rows = blank(*outputs_[0], pass_.recent());
+      py::array rows = blank(*outputs_[0], count);
       pass_.copy_recent_output(bytes_of(rows));
       output = std::move(rows);
     }
     py::object embedding = py::none();
     if (pass_.has_recent_embedding()) {
-      py::array rows = blank(*embedding_, pass_.recent());
+      py::array rows = blank(*embedding_, count);
       pass_.copy_recent_embedding(bytes_of(rows));
       embedding = std::move(rows);
     }
-    py::array_t<std::int64_t> labels(static_cast<py::ssize_t>(pass_.recent()));
-    pass_.copy_recent_labels({labels.mutable_data(), pass_.recent()});
+    py::array_t<std::int64_t> labels(static_cast<py::ssize_t>(count));
+    pass_.copy_recent_labels({labels.mutable_data(), count});
     return py::make_tuple(inputs, output, embedding, labels);
   }
   SignalPass& pass() { return pass_; }

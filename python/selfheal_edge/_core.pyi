@@ -2655,7 +2655,7 @@ class SignalPass(metaclass=_Pybind11Type):
         """
 
     def recent(
-        self,
+        self, most: int = 1 << 30
     ) -> tuple[
         list[npt.NDArray[Any]],
         npt.NDArray[Any] | None,
@@ -2663,6 +2663,11 @@ class SignalPass(metaclass=_Pybind11Type):
         npt.NDArray[np.int64],
     ]:
         """Copy what is kept of the latest inferences, oldest first.
+
+        Parameters
+        ----------
+        most
+            How many of them at most.
 
         Returns
         -------

@@ -69,6 +69,8 @@ class MeasuredInput {
 
   std::size_t rows() const noexcept { return ring_.rows(); }
   std::size_t memory_bytes() const noexcept { return sizeof *this + ring_.memory_bytes(); }
+  // Bytes of one copy.
+  std::size_t bytes() const noexcept { return ring_.bytes(); }
   // Copies the latest `count` kept inputs, oldest first, as they came.
   void copy_recent(std::size_t count, std::byte* to) const noexcept;
 

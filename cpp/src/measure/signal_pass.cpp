@@ -402,20 +402,23 @@ bool SignalPass::has_recent_embedding() const noexcept { return state_->embeddin
 
 void SignalPass::copy_recent_input(std::size_t index, std::span<std::byte> to) const noexcept {
   for (const detail::MeasuredInput& input : state_->inputs) {
-    if (input.index() == index) input.copy_recent(recent_inputs(), to.data());
+    if (input.index() != index) continue;
+    input.copy_recent(std::min(recent_inputs(), to.size() / input.bytes()), to.data());
   }
 }
 
 void SignalPass::copy_recent_output(std::span<std::byte> to) const noexcept {
-  state_->answers.front().ring().copy(recent(), to.data());
+  const auto& ring = state_->answers.front().ring();
+  ring.copy(std::min(recent(), to.size() / ring.bytes()), to.data());
 }
 
 void SignalPass::copy_recent_embedding(std::span<std::byte> to) const noexcept {
-  state_->embeddings->copy(recent(), to.data());
+  const auto& ring = *state_->embeddings;
+  ring.copy(std::min(recent(), to.size() / ring.bytes()), to.data());
 }
 
 void SignalPass::copy_recent_labels(std::span<std::int64_t> to) const noexcept {
-  const std::size_t count = recent();
+  const std::size_t count = std::min(recent(), to.size());
   for (std::size_t i = 0; i < count; ++i) {
     to[i] = state_->labels[(state_->count - count + i) % kRecent];
   }

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
+
 __all__ = ["GenerationLog"]
 
 _MOST_SWITCHES: Final = 64
@@ -25,6 +28,13 @@ class GenerationLog:
         """Take note of what answers after inference `number`."""
         if self._runs[-1][1] != generation:
             self._runs.append((number + 1, generation))
+
+    def of_all(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return what gave each of several answers: shape (n,)."""
+        firsts, generations = (np.array(part, np.int64) for part in zip(*self._runs, strict=True))
+        at = np.searchsorted(firsts, numbers, side="right") - 1
+        found: npt.NDArray[np.int64] = generations[np.maximum(at, 0)]
+        return found
 
     def of(self, number: int) -> int:
         """Return what gave an answer."""

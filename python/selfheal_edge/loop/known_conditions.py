@@ -55,10 +55,8 @@ class KnownConditions:
     def inputs_since(self, ago: int) -> npt.NDArray[Any]:
         """Return copies of the latest raw inputs, at most `ago` and at most 256, oldest first."""
         with self._inference_lock:
-            inputs = self._extractor.recent().inputs
-        if not inputs or ago < 1:
-            return np.empty((0, 1))
-        return inputs[0][-min(ago, _MOST) :]
+            inputs = self._extractor.recent(min(ago, _MOST)).inputs if ago > 0 else ()
+        return inputs[0] if inputs else np.empty((0, 1))
 
     @cached_property
     def _profile(self) -> Profile | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -31,7 +32,7 @@ from selfheal_edge.learning.quarantine import Quarantine
 from selfheal_edge.learning.questions import Askable, Parting, Question, Questions
 from selfheal_edge.learning.samples import SampleShape
 from selfheal_edge.learning.sources import FeedbackSource, SignedLabel, SourceTable
-from selfheal_edge.loop.suspects import Judge, judge_for
+from selfheal_edge.loop.suspects import Judge, judge_for, suspect_all
 from selfheal_edge.monitoring.baseline import Baseline
 from selfheal_edge.monitoring.labelled import LabelledAnswers
 from selfheal_edge.monitoring.signals import SignalExtractor
@@ -48,6 +49,8 @@ __all__ = ["LabelDesk"]
 _TOLD: Final = 256
 _USUAL_ERRORS: Final = 0.05
 _LOOK_EVERY: Final = 16
+_LATEST: Final = 256
+_ONE_IN: Final = 16
 _MOST_IDS: Final = 65_536
 _MOST_ID: Final = 1 << 63
 
@@ -155,16 +158,15 @@ class LabelDesk:
     def _number(self) -> int:
         return 0 if self._serving is None else self._serving.hot.number
 
-    def recent(self) -> RecentAnswers:
-        """Copy the latest predictions; to be called under the inference lock."""
+    def recent(self, most: int = _LATEST) -> RecentAnswers:
+        """Copy the latest predictions, at most so many; to be called under the inference lock."""
         serving = self._serving
         assert serving is not None, "follow() comes first"
         number = serving.hot.number  # the last row is this one's
         serving.note_generation()
-        kept = self._extractor.recent()
-        n = len(kept)
-        numbers = np.arange(number - n + 1, number + 1, dtype=np.int64)
-        generations = np.array([serving.generations.of(int(k)) for k in numbers], np.int64)
+        kept = self._extractor.recent(most)
+        numbers = np.arange(number - len(kept) + 1, number + 1, dtype=np.int64)
+        generations = serving.generations.of_all(numbers)
         instance = self._session.instance
         probabilities = None
         if kept.outputs is not None and self._baseline.output_kind is not None:
@@ -305,7 +307,8 @@ class LabelDesk:
         incident = self._incident(reason)
         with lock.lock():
             recent = self.recent()
-            serving.suspect(lambda: self._judge_latest(judge, reason, evidence, incident))
+            turns = count()
+            serving.suspect(lambda: self._judge_latest(judge, reason, evidence, incident, turns))
         first = 0
         if since is not None and len(recent.ids):
             first = max(0, since + self._first - int(recent.ids[0]))
@@ -325,10 +328,18 @@ class LabelDesk:
             incident = self._incident("poisoning")
             self.intake.distrust(found.suspect, "poisoning", evidence, incident)
 
-    def _judge_latest(self, judge: Judge, reason: str, evidence: str, incident: int) -> bool:
-        """Judge the input of the latest prediction; called under the inference lock."""
-        recent = self.recent()
-        return self._put_aside(recent.latest(), judge, 0, reason, evidence, incident) > 0
+    def _judge_latest(
+        self, judge: Judge, reason: str, evidence: str, incident: int, turns: Iterator[int]
+    ) -> bool:
+        """Judge the input of the latest prediction; called under the inference lock.
+
+        Where all are suspect and an incident's share is full, one in 16 takes an older one's place:
+        the others say no more, and every prediction would pay for them.
+        """
+        turn = next(turns)
+        if judge is suspect_all and turn >= self.quarantine.quota and turn % _ONE_IN:
+            return False
+        return self._put_aside(self.recent(1), judge, 0, reason, evidence, incident) > 0
 
     def _put_aside(
         self,

@@ -14,7 +14,7 @@ from selfheal_edge.learning.feedback import RecentAnswers
 from selfheal_edge.monitoring.baseline import Baseline
 from selfheal_edge.monitoring.few_samples import FewSamples
 
-__all__ = ["Judge", "judge_for"]
+__all__ = ["Judge", "judge_for", "suspect_all"]
 
 Judge = Callable[[RecentAnswers], npt.NDArray[np.bool_]]
 """Says of each of n recent predictions whether its input is suspect: shape (n,)."""
@@ -51,15 +51,16 @@ def judge_for(trouble: Diagnosis, baseline: Baseline) -> tuple[Judge, str] | Non
     """
     if trouble.cause is Cause.SENSOR_FAULT and trouble.kind not in _LEARNABLE:
         name = f"sensor fault, {trouble.kind}" if trouble.kind else "sensor fault"
-        return _all, name
+        return suspect_all, name
     if trouble.cause is not Cause.ADVERSARIAL_INPUT:
         return None
     if not {"neighbours", "neighbour_labels", "embedding_sd"} <= baseline.profile.keys():
-        return _all, "adversarial input"
+        return suspect_all, "adversarial input"
     return _Astray(baseline), "adversarial input"
 
 
-def _all(recent: RecentAnswers) -> npt.NDArray[np.bool_]:
+def suspect_all(recent: RecentAnswers) -> npt.NDArray[np.bool_]:
+    """Say that every input is suspect."""
     return np.ones(len(recent.ids), bool)
 
 

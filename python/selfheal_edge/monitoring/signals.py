@@ -16,6 +16,8 @@ from selfheal_edge.tflite.runtimes.protocol import Array, TensorSpec
 
 __all__ = ["RECENT_BYTES", "Measurement", "OutputKind", "SignalExtractor"]
 
+_ALL: Final = 1 << 30
+
 OutputKind = Literal["probabilities", "logits"]
 
 _MEASURABLE: Final = frozenset({"int8", "uint8", "int16", "float32"})
@@ -187,12 +189,17 @@ class SignalExtractor:
         """Forget all inferences: the next one repeats nothing."""
         self.core.forget()
 
-    def recent(self) -> RecentSamples:
+    def recent(self, most: int = _ALL) -> RecentSamples:
         """Copy what is kept of the latest inferences; to be called under the inference lock.
 
         An inference is kept when the monitor is given it, right before that.
+
+        Parameters
+        ----------
+        most
+            How many of them at most.
         """
-        inputs, outputs, embeddings, labels = self.core.recent()
+        inputs, outputs, embeddings, labels = self.core.recent(most)
         return RecentSamples(
             tuple(
                 rows.reshape(len(rows), *shape)

@@ -230,6 +230,7 @@ class SignalPass {
   bool has_recent_embedding() const noexcept;
   /// Copies rows of raw elements, oldest first: recent_inputs() of input `index` of the plan, which
   /// is measured; recent() of output 0, of the embedding (zeros where there was none), and labels.
+  /// Of the latest of them as many as there is room for.
   void copy_recent_input(std::size_t index, std::span<std::byte> to) const noexcept;
   void copy_recent_output(std::span<std::byte> to) const noexcept;
   void copy_recent_embedding(std::span<std::byte> to) const noexcept;
