@@ -9,13 +9,13 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from selfheal_edge import Baseline
 from selfheal_edge.assets import DigitsData, digits_model_path
 from selfheal_edge.cli.acts import Act
 from selfheal_edge.health import Prediction
 from selfheal_edge.learning.bench import Bench
 from selfheal_edge.learning.head import Head, find_head
 from selfheal_edge.model import SelfHealingModel
-from selfheal_edge.monitoring.baseline import Baseline
 from selfheal_edge.policy import Policy
 from selfheal_edge.tflite.runtimes.select import KernelsArgument, RuntimeArgument
 from selfheal_edge.tflite.session import Session
