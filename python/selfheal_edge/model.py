@@ -95,6 +95,9 @@ class SelfHealingModel:
     damage that no checksum sees is bounded    ``known_answers_every``, ``rebuild_after_seconds``
     NaN in an input is served and counted      ``nonfinite="skip"``
     other repairs, or another order of them    ``responses``, ``default_response``
+    nothing is changed, only told              ``heal="observe"``
+    how much may be learned, and by whom       ``heal``, ``owner``, ``repairs_per_hour``,
+                                               ``repair_seconds_per_hour``
     what is written to disk, and how much      ``store_bytes``, ``store_bytes_per_day``,
                                                ``keep_inputs``
     less memory                                ``snapshots``, ``parity_blocks``, ``max_generations``

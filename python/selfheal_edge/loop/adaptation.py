@@ -237,8 +237,9 @@ def adopted(state: LoopState, found: heard.Adopted) -> Decision:
 
 def _with_trial(state: LoopState) -> tuple[LoopState, float]:
     """Return what a new trial may err, taken from the year's allowance."""
-    error = min(_LARGEST_ERROR, state.allowance / 2)
-    return replace(state, allowance=state.allowance - error), error
+    left = state.allowed
+    error = min(_LARGEST_ERROR, left / 2)
+    return replace(state, allowance=left - error, allowed_at=state.now.second), error
 
 
 # ---- 3. Labels

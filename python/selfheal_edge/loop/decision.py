@@ -208,6 +208,7 @@ def _started(state: LoopState) -> LoopState:
     at = (state.now.prediction, state.now.second)
     return replace(
         state,
+        allowed_at=state.now.second,
         known_answers=state.known_answers.restarted(*at),
         rebuild=state.rebuild.restarted(*at),
     )

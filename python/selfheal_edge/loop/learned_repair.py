@@ -9,10 +9,11 @@ from selfheal_edge.causes import Cause
 from selfheal_edge.diagnosis.symptoms import Diagnosis
 from selfheal_edge.trial.betting import Evidence
 
-__all__ = ["ALLOWANCE", "MOST_HARM", "LearnedRepair", "Putoff"]
+__all__ = ["ALLOWANCE", "MOST_HARM", "YEAR", "LearnedRepair", "Putoff"]
 
 ALLOWANCE: Final = 0.05
 """Probability that a repair which is no better than golden is confirmed, for a year of running."""
+YEAR: Final = 365.25 * 86400.0
 
 MOST_HARM: Final = 0.01
 """Accuracy that all repairs together may cost in normal operation, by serving there by mistake."""

@@ -62,7 +62,7 @@ class Remembered:
             tuple((one.image, one.offset) for one in state.healed),
             state.learned,
             tuple(replace(p, until=max(0, p.until - state.now.prediction)) for p in state.put_off),
-            state.allowance,
+            state.allowed,
             state.named,
             state.leaving,
         )

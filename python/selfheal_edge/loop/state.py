@@ -12,7 +12,7 @@ from selfheal_edge.causes import Cause
 from selfheal_edge.diagnosis.symptoms import Diagnosis
 from selfheal_edge.integrity.weights import CorruptBlock
 from selfheal_edge.loop.healed_bytes import HealedByte
-from selfheal_edge.loop.learned_repair import ALLOWANCE, LearnedRepair, Putoff
+from selfheal_edge.loop.learned_repair import ALLOWANCE, YEAR, LearnedRepair, Putoff
 from selfheal_edge.monitoring.monitor import Alarm
 from selfheal_edge.policy import Heal, Policy
 from selfheal_edge.repair.protocol import RepairCase
@@ -255,7 +255,9 @@ class LoopState:
     put_off: tuple[Putoff, ...] = ()
     """Causes for which no repair is learned now."""
     allowance: float = ALLOWANCE
-    """What is left of the probability, for a year, that something worse is confirmed."""
+    """What was left at `allowed_at` of the probability that something worse is confirmed."""
+    allowed_at: float = 0.0
+    """Of the loop's clock."""
     since: int = 0
     """The sample at which the condition that lasts began, as far as it is known."""
     named: int = 0
@@ -293,6 +295,12 @@ class LoopState:
         """The learned repair that serves now, if it is not confirmed."""
         serving = self.in_service
         return None if serving is None or serving.is_confirmed else serving
+
+    @property
+    def allowed(self) -> float:
+        """What is left of the allowance now: a year of running brings it back."""
+        since = min(max(0.0, self.now.second - self.allowed_at), YEAR)
+        return min(ALLOWANCE, self.allowance + ALLOWANCE * since / YEAR)
 
     @property
     def named_trouble(self) -> Diagnosis | None:
