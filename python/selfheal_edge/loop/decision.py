@@ -124,7 +124,9 @@ def decide(state: LoopState, incident: AnyIncident) -> Decision:  # noqa: PLR091
             return _regime_learned(state, name)
         # Repairs that are learned.
         case heard.HealSet(heal):
-            return replace(state, heal=heal), ()
+            state = replace(state, heal=heal)
+            may_restore = heal != "observe" and state.is_damaged  # nothing was tried before
+            return state, (do.CheckWeights(Why.RETRY),) if may_restore else ()
         case heard.FeedbackCame(records):
             return adaptation.labels_came(state, records)
         case heard.ConditionKnown(name):
