@@ -24,7 +24,7 @@ def _responses() -> dict[Cause, tuple[str, ...]]:
         Cause.WEIGHT_CORRUPTION: (*ladder, "reload_golden", "mark_untrusted"),
         Cause.RUNTIME_FAULT: ("rebuild", "rollback_model", "reload_golden", "mark_untrusted"),
         Cause.SENSOR_FAULT: ("sensor_correction", "realign", "retrain_head", "mark_untrusted"),
-        Cause.COVARIATE_DRIFT: ("realign", "retrain_head", "mark_untrusted"),
+        Cause.COVARIATE_DRIFT: ("realign", "retrain_head", "new_priors", "mark_untrusted"),
         Cause.LABEL_SHIFT: ("new_priors", "mark_untrusted"),
         Cause.CONCEPT_DRIFT: ("retrain_head", "mark_untrusted"),
     }
