@@ -85,6 +85,12 @@ def test_a_worse_one_is_rejected() -> None:
     assert told(("a", 0, 3)).verdict(0.005) is None
 
 
+def test_one_liar_rejects_nothing_that_others_find_good() -> None:
+    assert told(("liar", 0, 30)).verdict(0.005) == "reject", "there is nobody to say otherwise"
+    assert told(("liar", 0, 30), ("a", 6, 1), ("b", 5, 1)).verdict(0.005) is None
+    assert told(("a", 1, 8), ("b", 0, 6), ("c", 1, 5)).verdict(0.005) == "reject"
+
+
 def test_labels_that_decide_nothing() -> None:
     evidence = Evidence()
     for right in (True, False):

@@ -117,7 +117,9 @@ class Evidence:
         """
         total = self.total
         if capital(total.old, total.new) >= _REJECTS:
-            return "reject"
+            # One liar among others who say the contrary has nothing that is good taken back.
+            rest = (capital(total.old - t.old, total.new - t.new) for _, t in self.tallies)
+            return "reject" if min(rest) >= 1.0 else None
         if capital(total.new, total.old) < 1.0 / error:
             return None
         # Whatever one source has said may be false: all others together have to say the same.
