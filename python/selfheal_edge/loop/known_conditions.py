@@ -25,8 +25,11 @@ __all__ = ["KnownConditions"]
 
 _HOME: Final = ""
 _MOST: Final = 256
-_STRETCH: Final = 32
-_STRETCHES: Final = 64
+_OF_IT: Final = 128
+_STRETCH: Final = 256
+_STRETCHES: Final = 32
+_LOOK: Final = 16
+_LOOKED_AT: Final = 48
 
 
 class KnownConditions:
@@ -85,11 +88,14 @@ class KnownConditions:
         return np.asarray(numbers.reshape(len(raw), -1), np.float64)
 
     def learn(self, name: str, ago: int) -> bool:
-        """Know a condition by its inputs, the latest `ago`; return whether there are enough."""
+        """Know a condition by its latest inputs; return whether there are enough.
+
+        Of those since it began, which were `ago`, the latest 128 at most: it may have come slowly.
+        """
         if self._home is None or self._profile is None:
             return False
         try:
-            numbers = self._numbers(self._profile, self.inputs_since(ago))
+            numbers = self._numbers(self._profile, self.inputs_since(min(ago, _OF_IT)))
             self._learned[name] = Condition.of(name, numbers)
         except ValueError:
             return False
@@ -111,8 +117,8 @@ class KnownConditions:
         Returns
         -------
         float
-            0 to 1: of stretches of 32 that come while the repair serves, those after which it still
-            does; and likewise where golden serves and they pass for the condition.
+            0 to 1, of 256 that come when the condition is over: those until golden serves again;
+            all of them where they pass for the condition while golden serves.
         """
         home, profile = self._home, self._profile
         if home is None or profile is None or name not in self._learned:
@@ -123,10 +129,8 @@ class KnownConditions:
         wrong = 0
         for _ in range(_STRETCHES):
             stretch = numbers[rng.integers(0, len(numbers), _STRETCH)]
-            leaves = gates[0].passed(stretch).to is not None
-            stays = gates[1].passed(stretch).to is None
-            wrong += leaves or stays
-        return wrong / _STRETCHES
+            wrong += _STRETCH if _passes(gates[0], stretch) else _answered(gates[1], stretch)
+        return wrong / (_STRETCHES * _STRETCH)
 
     def known(self, name: str) -> Condition | None:
         """Return what is known of a condition, None where nothing is."""
@@ -209,3 +213,18 @@ class KnownConditions:
     def memory_bytes(self) -> int:
         """Bytes of the examples."""
         return sum(c.examples.nbytes for c in self._learned.values())
+
+
+def _answered(gate: Gate, numbers: npt.NDArray[np.float64]) -> int:
+    """Return how many inputs come before a passage is seen, looking as the loop does."""
+    for at in range(_LOOK, len(numbers) + 1, _LOOK):
+        if gate.passed(numbers[max(0, at - _LOOKED_AT) : at]).to is not None:
+            return at
+    return len(numbers)
+
+
+def _passes(gate: Gate, numbers: npt.NDArray[np.float64]) -> bool:
+    return any(
+        gate.passed(numbers[max(0, at - _LOOKED_AT) : at]).to is not None
+        for at in range(2 * _LOOK, len(numbers) + 1, 2 * _LOOK)
+    )
