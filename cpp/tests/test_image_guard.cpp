@@ -414,7 +414,7 @@ TEST_CASE("a keyed sweep and a rollback cost no more with eight generations than
   std::array<Finding, 4> found{};
   const auto fastest = [&](auto work) {
     auto best = Clock::duration::max();
-    for (int i = 0; i < 5; ++i) {
+    for (int i = 0; i < 15; ++i) {  // other work on the machine only ever adds to one of them
       const auto start = Clock::now();
       work();
       best = std::min(best, Clock::now() - start);
@@ -437,8 +437,8 @@ TEST_CASE("a keyed sweep and a rollback cost no more with eight generations than
   const auto restore = [&](Generation generation) {
     return fastest([&] { REQUIRE(guard.restore(generation, 0, kSize).refused == 0); });
   };
-  const auto golden = restore(0);
   for (Generation generation = 1; generation <= 8; ++generation) {
+    const auto golden = restore(0);
     CHECK(restore(generation) < 2 * golden);
   }
 }
