@@ -313,7 +313,8 @@ def armv7(session: nox.Session) -> None:
 def bench(session: nox.Session, runtime: str) -> None:
     """Every benchmark once; pass --quick for a check of function."""
     _install(session, runtime, "cli", "bench")
-    for script in ("guard", "detectors", "integrity", "bit_search", "store", "diagnosis"):
+    scripts = ("guard", "detectors", "integrity", "bit_search", "store", "diagnosis")
+    for script in (*scripts, "head", "trials", "adaptation"):
         session.run("python", f"benchmarks/{script}.py", *session.posargs)
 
 
