@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import multiprocessing
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -339,3 +341,33 @@ def test_labels_that_are_none(runtime: RuntimeName) -> None:
         assert field.state.probation == probation
     with pytest.raises(ModelClosedError):
         field.model.feedback(1, source=field.operator)
+
+
+def _killed(path: str, runtime: RuntimeName, what: str) -> None:
+    """Learn, and be gone a moment later, without a word to the store's thread."""
+    with device(runtime, store=path, key=b"a key of the test") as field:
+        field.confirmed() if what == "confirmed" else field.on_probation()
+        os._exit(9)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.parametrize("what", ["confirmed", "on probation"])
+def test_a_kill_leaves_nothing_learned_without_its_gate(
+    runtime: RuntimeName, tmp_path: Path, what: str
+) -> None:
+    """The minute's state was not written yet: what weights were changed for is."""
+    path = str(tmp_path / "store")
+    baseline(runtime)
+    process = multiprocessing.get_context("fork").Process(
+        target=_killed, args=(path, runtime, what)
+    )
+    process.start()
+    process.join(120)
+    assert process.exitcode == 9
+    with device(runtime, store=path, key=b"a key of the test") as field:
+        assert field.state.allowed < 0.0451, "the trial is paid for"
+        field.run(CLEAN, 64)
+        generation = field.model.health.generation
+        assert generation == 0 or generation in {r.generation for r in field.learned}
+        field.run(CLEAN, 64)
+        assert field.model.health.generation == 0

@@ -27,6 +27,7 @@ __all__ = [
     "FailBack",
     "FailOver",
     "Forget",
+    "Keep",
     "LearnRegime",
     "LookAtInputs",
     "NameCause",
@@ -113,8 +114,13 @@ class SwitchTo:
 
 
 @dataclass(frozen=True, slots=True)
+class Keep:
+    """Have the store write what the loop knows, now: a crash buys nothing back."""
+
+
+@dataclass(frozen=True, slots=True)
 class Confirm:
-    """Keep a generation that was on probation: it serves after a restart as well."""
+    """Keep a generation that was on probation, together with what the loop knows of it."""
 
     generation: int
 
@@ -228,6 +234,7 @@ Action: TypeAlias = (
     | Propose
     | Adopt
     | SwitchTo
+    | Keep
     | Confirm
     | Forget
     | LookAtInputs

@@ -26,14 +26,13 @@ from selfheal_edge.loop import actions as do
 from selfheal_edge.loop import incidents as heard
 from selfheal_edge.loop.actions import Action
 from selfheal_edge.loop.learned_repair import LearnedRepair, Putoff
-from selfheal_edge.loop.passages import SAMPLES_TO_LEARN
+from selfheal_edge.loop.passages import PAUSE, SAMPLES_TO_LEARN
 from selfheal_edge.loop.state import Learning, LoopState, Repair, Why
 from selfheal_edge.store.failures import Failure, with_failure
 from selfheal_edge.store.journal import EventKind
 from selfheal_edge.trial.betting import Evidence
 
 __all__ = [
-    "UNAUTHENTICATED",
     "adopted",
     "labels_came",
     "left",
@@ -43,6 +42,7 @@ __all__ = [
     "refine",
     "refines_at",
     "restarted",
+    "rolled_back",
 ]
 
 Decision: TypeAlias = tuple[LoopState, tuple[Action, ...]]
@@ -58,6 +58,7 @@ _ENOUGH_TO_REOPEN: Final = 32
 _MOST_CONDITIONS: Final = 4
 _MOST_GENERATIONS: Final = 32
 _LARGEST_ERROR: Final = 0.005
+_FIRST_HOLD: Final = 32
 _FIRST_PAUSE: Final = 1024
 _LONGEST_PAUSE: Final = 64 * _FIRST_PAUSE
 
@@ -136,13 +137,13 @@ def proposed(state: LoopState, found: heard.Proposed) -> Decision:
         f"learned: {found.text}",
         details=found.details,
     )
-    actions: tuple[Action, ...] = ()
     if refined is None:
-        state, actions = _with_room(replace(state, named=state.named + 1))
+        # Should it take the process down, the next one waits before it tries again.
+        state = _put_off(replace(state, named=state.named + 1), cause)
     condition = f"repaired {state.named}" if refined is None else refined.condition
     since = state.since if refined else repair.diagnosis.since or 0
     adopt = do.Adopt(found.names, found.patch, condition, since)
-    return state, (record, *actions, adopt)
+    return state, (record, do.Keep(), adopt)
 
 
 def _with_room(state: LoopState) -> Decision:
@@ -192,7 +193,7 @@ def adopted(state: LoopState, found: heard.Adopted) -> Decision:
         )
         if repair.why is Why.LABELS:
             state = replace(state, repair=None)
-        return (state if refined else _put_off(state, diagnosis.cause)), (record,)
+        return state, (record,)
     number = state.before + state.now.prediction
     actions: tuple[Action, ...] = ()
     if refined is not None:
@@ -208,7 +209,9 @@ def adopted(state: LoopState, found: heard.Adopted) -> Decision:
             actions = (do.Forget(refined.generation, None),)
             state = replace(state, leaving=(*state.leaving, (refined.generation, None)))
     else:
-        state, error = _with_trial(state)
+        state, actions = _with_room(state)
+        waits = tuple(p for p in state.put_off if p.cause is not diagnosis.cause)
+        state, error = _with_trial(replace(state, put_off=waits))
         served = LearnedRepair(
             f"repaired {state.named}",
             diagnosis,
@@ -232,14 +235,15 @@ def adopted(state: LoopState, found: heard.Adopted) -> Decision:
     )
     outcome = f"generation {served.generation} serves while {served.condition} lasts: {found.text}"
     record = do.Record(EventKind.PROBATION, diagnosis.cause, strategy=strategy, outcome=outcome)
-    return state, (record, do.ResetMonitor(), *actions)
+    return state, (record, do.ResetMonitor(), *actions, do.Keep())
 
 
 def _with_trial(state: LoopState) -> tuple[LoopState, float]:
     """Return what a new trial may err, taken from the year's allowance."""
     left = state.allowed
     error = min(_LARGEST_ERROR, left / 2)
-    return replace(state, allowance=left - error, allowed_at=state.now.second), error
+    now = max(state.now.second, state.allowed_at)  # a clock that swings brings nothing back
+    return replace(state, allowance=left - error, allowed_at=now), error
 
 
 # ---- 3. Labels
@@ -380,7 +384,31 @@ def left(state: LoopState, reason: str) -> Decision:
         state, actions = taken_back(state, serving, reason)
         if serving.confirmed is None:
             return state, actions
+    # Golden's charts say what it is; meanwhile no condition may claim these inputs again, and for
+    # longer each time, where that goes on.
+    number = state.now.prediction
+    goes_on = state.hold and number < state.left_at + 2 * PAUSE
+    hold = min(2 * state.hold, PAUSE) if goes_on else _FIRST_HOLD
+    state = replace(state, hold=hold, left_at=number, looked_at=number + hold)
     return state, (*actions, do.SwitchTo(_GOLDEN, ""))
+
+
+def rolled_back(state: LoopState) -> Decision:
+    """Forget all that was learned: the user has put something else there."""
+    live = state.now.generation
+    if any(live in (r.generation, r.confirmed) for r in state.learned):
+        return state, ()
+    actions: list[Action] = []
+    for repair in state.learned:
+        state = _put_off(state, repair.diagnosis.cause)
+        if repair.confirmed is not None and not repair.is_confirmed:
+            state = replace(state, leaving=(*state.leaving, (repair.confirmed, None)))
+            actions.append(do.Forget(repair.confirmed, None))
+        state = _without(state, repair)
+        actions.append(do.Forget(repair.generation, repair.condition))
+    state = replace(state, learning=None, trust=replace(state.trust, is_marked=False))
+    record = do.Record(EventKind.REVERTED, outcome="rolled back: what was learned is forgotten")
+    return state, (record, *actions, do.Keep())
 
 
 def restarted(state: LoopState) -> Decision:

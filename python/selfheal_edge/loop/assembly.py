@@ -251,6 +251,8 @@ def assemble(
                 estimate_now, session, baseline, extractor, monitor, inference_lock, labels
             ),
             end_trial=(lambda _has_held: None) if keeper is None else keeper.end_trial,
+            keep=(lambda _known, _rows: None) if keeper is None else keeper.keep_known,
+            commit=(lambda: None) if keeper is None else keeper.commit,
         )
         if keeper is not None:
             loop.go_on_with(keeper.learned())

@@ -90,7 +90,7 @@ def decide(state: LoopState, incident: AnyIncident) -> Decision:  # noqa: PLR091
         case heard.DamageFound(blocks):
             return _damaged(state, blocks)
         case heard.RolledBack():
-            return _restored(state)
+            return _rolled_back(state)
         case heard.Accepted():
             return _accepted(state)
         case heard.MarkedUntrusted():
@@ -186,7 +186,7 @@ def wake_at(state: LoopState) -> Wake:
     if state.now.on_spare:
         due.append(state.verify_spare_at)
     if state.leaving:
-        due.append(state.now.prediction)
+        due.append(max(state.now.prediction, state.looked_at))
     second = min(t.next_second for t in triggers)
     return Wake(min(due, default=None), second, waits_for_signals)
 
@@ -271,7 +271,7 @@ def _reported(state: LoopState, reported: Incident) -> Decision:
     actions: tuple[Action, ...] = ()
     if state.learned:
         state = passages.generation_seen(state)
-    if state.leaving:  # something came between
+    if state.leaving and state.now.prediction >= state.looked_at:  # something came between
         actions = passages.leave(state)
     if state.now.on_spare and state.now.prediction >= state.verify_spare_at:
         actions = (*actions, do.FailBack(), do.FailOver())  # nothing sweeps a spare that serves
@@ -738,6 +738,13 @@ def _restored(state: LoopState) -> Decision:
     ), actions
 
 
+def _rolled_back(state: LoopState) -> Decision:
+    """Take note of what the user has put there, proven."""
+    state, forget = adaptation.rolled_back(state) if state.learned else (state, ())
+    state, actions = _restored(state)
+    return state, (*forget, *actions)
+
+
 def _recovered(state: LoopState) -> Decision:
     """End the trouble and restart the charts; if something else is wrong, they alarm again."""
     trouble = state.trouble
@@ -755,6 +762,8 @@ def _recovered(state: LoopState) -> Decision:
 
 def _is_unproven(state: LoopState) -> bool:
     """Whether what serves was learned and is on probation."""
+    if state.leaving and state.now.generation in dict(state.leaving):
+        return True
     return bool(state.condition) and state.probation is not None
 
 

@@ -101,6 +101,9 @@ class LoopExecutor:
         Whether the core's sweep may repair what it finds, where the loop may repair at all.
     end_trial
         Has a new model file take the old one's place, or forgets it; waits for no medium.
+    keep, commit
+        Have a store write what the loop knows, and what was learned, with what is written next;
+        have that written now.
     examiner
         Collects what a diagnosis is made from.
     conditions
@@ -132,6 +135,8 @@ class LoopExecutor:
         kept: KeptGenerations | None = None,
         core_may_heal: bool = True,
         end_trial: Callable[[bool], None] = lambda _has_held: None,
+        keep: Callable[[Remembered, Mapping[str, bytes]], None] = lambda _known, _rows: None,
+        commit: Callable[[], None] = lambda: None,
         examiner: Examiner,
         conditions: KnownConditions,
         proposer: Proposer | None = None,
@@ -148,6 +153,8 @@ class LoopExecutor:
         self._inference_lock = inference_lock
         self._spare = spare
         self._end_trial = end_trial
+        self._keep = keep
+        self._commit = commit
         self.examiner = examiner
         """Collects what a diagnosis is made from."""
         self.conditions = conditions
@@ -225,9 +232,7 @@ class LoopExecutor:
         """
         monitor = self._monitor
         with self._inference_lock.lock():
-            known = Remembered.of(self._state, self._state.before + self.predictions)
-            if self._aside is not None:  # of the model file that may come back
-                known = known.with_learned(self._aside)
+            known = self._remembered()
             if isinstance(monitor, PerformanceMonitor):
                 copy = monitor.core.copy()
                 state = partial(copy.state, history=whole)
@@ -236,6 +241,12 @@ class LoopExecutor:
                 blob = monitor.state()
                 return Frozen(known, lambda: blob, None, self._learned_rows())
         return Frozen(known, None, None, self._learned_rows())
+
+    def _remembered(self) -> Remembered:
+        known = Remembered.of(self._state, self._state.before + self.predictions)
+        if self._aside is not None:  # of the model file that may come back
+            known = known.with_learned(self._aside)
+        return known
 
     def _learned_rows(self) -> dict[str, bytes]:
         if self._proposer is None:
@@ -374,7 +385,11 @@ class LoopExecutor:
                     sample,
                     self.serving.on_spare,
                     is_familiar,
-                    self._weights.active if self._state.learned or self._state.leaving else 0,
+                    self._weights.active
+                    if self._state.learned
+                    or self._state.leaving
+                    or isinstance(about, heard.Restarted)
+                    else 0,
                 )
                 self._state = replace(self._state, now=now)
         left: list[do.Action | AnyIncident] = list(reversed(incidents))
@@ -414,11 +429,15 @@ class LoopExecutor:
                     left.append(self._adopt(names, patch, condition, since))
                 case do.SwitchTo(generation, condition):
                     left.append(self._switch_to(generation, condition))
+                case do.Keep():
+                    self._queue_state()
+                    self._commit()
                 case do.Confirm(generation):
+                    self._queue_state()  # in one commit with the generation
                     self.repairs.confirm(generation)
                 case do.Forget(generation, condition):
-                    self._forget(generation, condition)
-                    left.append(heard.Forgotten(generation))
+                    if self._forget(generation, condition):
+                        left.append(heard.Forgotten(generation))
                 case do.LookAtInputs():
                     if (passed := self._look_at_inputs()) is not None:
                         left.append(passed)
@@ -485,7 +504,11 @@ class LoopExecutor:
         if not self.conditions.learn(condition, ago):
             text = "its condition cannot be told from others: too few inputs are held"
             return heard.Adopted(names, None, text)
-        adopted = self._adopt_for(names, patch, condition)
+        try:
+            adopted = self._adopt_for(names, patch, condition)
+        except BaseException:
+            self.conditions.put_back(condition, before)
+            raise
         if adopted.generation is None:
             # A condition that no repair belongs to would be taken for normal.
             self.conditions.put_back(condition, before)
@@ -494,12 +517,12 @@ class LoopExecutor:
         return adopted
 
     def _adopt_for(self, names: tuple[str, ...], patch: Patch, condition: str) -> heard.Adopted:
-        harm, told = self._harm(patch, condition)
-        others = sum(r.harm for r in self._state.learned if r.condition != condition)
-        if harm + others > MOST_HARM:
-            text = f"it would cost {harm:.1%} of accuracy in normal operation ({told})"
-            return heard.Adopted(names, None, text)
         try:
+            harm, told = self._harm(patch, condition)
+            others = sum(r.harm for r in self._state.learned if r.condition != condition)
+            if harm + others > MOST_HARM:
+                text = f"it would cost {harm:.1%} of accuracy in normal operation ({told})"
+                return heard.Adopted(names, None, text)
             generation = self.repairs.adopt_patch(patch, on_trial=True)
         except (ModelClosedError, ForkedProcessError):
             raise
@@ -521,7 +544,9 @@ class LoopExecutor:
             raise
         except RUNTIME_FAILURES as error:
             logger().warning("generation %d cannot serve", generation, exc_info=True)
-            return heard.Switched(condition, False, f"{type(error).__name__}: {error}")
+            text = f"{type(error).__name__}: {error}"
+            is_held = generation in self._weights.generations
+            return heard.Switched(condition, False, text, is_held=is_held)
         monitor, is_learned = self._monitor, True
         if isinstance(monitor, PerformanceMonitor):
             with self._inference_lock:
@@ -529,16 +554,26 @@ class LoopExecutor:
         text = f"generation {generation} serves"
         return heard.Switched(condition, True, text, is_learned)
 
-    def _forget(self, generation: int, condition: str | None) -> None:
+    def _queue_state(self) -> None:
+        """Have what the loop knows written with whatever is written next."""
+        with self._inference_lock:
+            known = self._remembered()
+        self._keep(known, self._learned_rows())
+
+    def _forget(self, generation: int, condition: str | None) -> bool:
+        """Drop what was learned; return whether it is gone: what serves cannot be dropped."""
+        if self._weights.active == generation:
+            return False
         self.repairs.drop(generation)
         if condition is None:
-            return
+            return True
         self.conditions.forget(condition)
         self._patches.pop(condition, None)
         monitor = self._monitor
         if isinstance(monitor, PerformanceMonitor):
             with self._inference_lock:  # what it looked like while that repair served
                 monitor.forget(condition)
+        return True
 
     def parting(self, recent: RecentAnswers) -> Parting | None:
         """Return what golden and the repair on probation answer to the latest inputs.
@@ -615,7 +650,8 @@ class LoopExecutor:
 
     def _passed(self, alarms: tuple[Alarm, ...], onset: int) -> AnyIncident | None:
         """Return whether inputs have come to a condition that a repair was learned for, or back."""
-        if not self._state.learned:
+        state = self._state
+        if not state.learned or state.now.prediction < state.looked_at:
             return None
         count = self._monitor.count
         ago = count - max(onset - _EARLIER, self._state.recovered_at)

@@ -272,6 +272,8 @@ class Switched:
     text: str
     is_learned: bool = True
     """Whether the charts know its level."""
+    is_held: bool = True
+    """Whether there is such a generation at all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import json
 import os
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -464,6 +464,19 @@ class Keeper:
                     self._learned[name] = row
                     rows.append(Row(_STATE, name, row))
         self.store.put_all(rows)
+
+    def keep_known(self, known: Remembered, learned: Mapping[str, bytes]) -> None:
+        """Have what the loop knows, and what was learned, written with what is written next."""
+        rows = [Row(_STATE, _LOOP, known.to_bytes())]
+        if self.trial is None:
+            rows += [Row(_STATE, name, row) for name, row in learned.items()]
+            self._learned.update(learned)
+        self.store.put_all(rows)
+
+    def commit(self) -> None:
+        """Write what waits, now; where that cannot be, as soon as there is room."""
+        with contextlib.suppress(StoreError, IntegrityError):
+            self.store.commit()
 
     def learned(self) -> dict[str, bytes]:
         """Return the rows of what was learned, as the process before has kept them."""

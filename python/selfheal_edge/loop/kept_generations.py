@@ -145,9 +145,27 @@ class KeptGenerations:
         fields = {"state": _TRIAL, "wall": time.time()}
         return self._save(number, source, fields, inputs)
 
-    def confirm(self, number: int, answers: KnownAnswers) -> None:
-        """Take note that a trial has held: this generation serves, also after a restart."""
-        self._mark(number, self._held(answers), active=number)
+    def confirm(
+        self,
+        number: int,
+        answers: KnownAnswers,
+        *,
+        serves: bool = True,
+        is_pinned: bool = False,
+    ) -> None:
+        """Take note that a trial has held: this generation stays, and serves after a restart too.
+
+        Parameters
+        ----------
+        number, answers
+            The generation, and its known answers.
+        serves
+            Whether it serves now: else another does, also after a restart.
+        is_pinned
+            Whether it must not be dropped.
+        """
+        fields = self._held(answers) | ({"pinned": True} if is_pinned else {})
+        self._mark(number, fields, active=number if serves else None)
 
     def reject(self, number: int) -> str:
         """Forget a generation whose trial has failed; return its `StoredGeneration.identity`."""

@@ -16,6 +16,7 @@ from selfheal_edge.loop.state import Learning, LoopState
 from selfheal_edge.store.journal import EventKind
 
 __all__ = [
+    "PAUSE",
     "SAMPLES_TO_LEARN",
     "condition_known",
     "forgotten",
@@ -30,8 +31,8 @@ SAMPLES_TO_LEARN: Final = 128
 """Predictions from which the charts learn the level of a repair's condition."""
 
 _GOLDEN: Final = 0
-_PAUSE: Final = 4096
-"""Predictions before inputs are looked at again, where what should serve could not."""
+PAUSE: Final = 4096
+"""Predictions before inputs are looked at again, where what should serve could not, or may not."""
 
 
 def condition_known(state: LoopState, name: str) -> Decision:
@@ -40,11 +41,26 @@ def condition_known(state: LoopState, name: str) -> Decision:
         return replace(state, repair=None), ()
     if name == state.condition:
         return replace(state, repair=None, pending=()), ()
-    if state.heal != "all":
+    if state.heal != "all" and (name or state.heal == "observe"):
         record = do.Record(EventKind.REGIME, outcome=f"would have switched to {name or 'golden'}")
-        return replace(state, repair=None, pending=()), (record,)
+        return _held_off(state), (record,)
     generation = next((r.generation for r in state.learned if r.condition == name), _GOLDEN)
     return state, (do.SwitchTo(generation, name),)
+
+
+def _held_off(state: LoopState) -> LoopState:
+    """Look at inputs again much later; what has alarmed is diagnosed as if none were known."""
+    repair, number = state.repair, state.now.prediction
+    told = () if repair is None else repair.alarms
+    known = {alarm.signal for alarm in told}
+    pending = (*told, *(alarm for alarm in state.pending if alarm.signal not in known))
+    return replace(
+        state,
+        repair=None,
+        pending=pending,
+        diagnose_at=number + 1,
+        looked_at=number + PAUSE,
+    )
 
 
 def switched(state: LoopState, found: heard.Switched) -> Decision:
@@ -52,8 +68,16 @@ def switched(state: LoopState, found: heard.Switched) -> Decision:
     trouble = state.trouble
     if not found.is_sound:
         record = do.Record(EventKind.REGIME, outcome=f"not switched: {found.text}")
-        later = state.now.prediction + _PAUSE
-        return replace(state, repair=None, looked_at=later), (record,)
+        state = _held_off(state)
+        if found.is_held:
+            return state, (record,)
+        gone = next((r for r in state.learned if r.condition == found.condition), None)
+        if gone is None:
+            return state, (record,)
+        others = tuple(r for r in state.learned if r is not gone)
+        leaving = (*state.leaving, (gone.generation, gone.condition))
+        state = replace(state, learned=others, leaving=leaving)
+        return state, (record, do.Forget(gone.generation, gone.condition))
     if found.condition == state.condition:  # taken back
         is_flagged = state.trouble is not None or state.probation is not None
         state = replace(

@@ -131,7 +131,7 @@ class Proposer:
         reference, head = self._reference, self._head
         if reference is None:
             return Proposed(names, None, "calibration has kept nothing that a repair compares with")
-        window = self._inputs_since(ago)
+        window = _finite(self._inputs_since(ago))
         if len(window) < LEAST_WINDOW:
             text = f"{len(window)} of at least {LEAST_WINDOW} inputs of the condition are held"
             return Proposed(names, None, text)
@@ -208,6 +208,14 @@ class Proposer:
         """Release them."""
         if self._bench is not None:
             self._bench.close()
+
+
+def _finite(rows: Samples) -> Samples:
+    """Return the samples without those that hold NaN or infinity."""
+    if rows.dtype.kind != "f":
+        return rows
+    found: Samples = rows[np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)]
+    return found
 
 
 def _nothing(like: Samples) -> Labelled:

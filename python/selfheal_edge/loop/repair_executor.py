@@ -314,8 +314,11 @@ class RepairExecutor:
 
     def confirm(self, generation: int) -> None:
         """Take note that a generation on trial has held: it serves, also after a restart."""
+        self.weights.pin(generation)  # what a user prunes is not what a condition waits for
         if self._kept is not None:
-            self._kept.confirm(generation, self._known[self.weights.origin(generation)])
+            answers = self._known[self.weights.origin(generation)]
+            serves = self.weights.active == generation
+            self._kept.confirm(generation, answers, serves=serves, is_pinned=True)
 
     def take_back(self, generation: int, reason: str, to: int = GOLDEN) -> None:
         """Forget a generation that has not held; where it serves, another one does from now on.
@@ -335,8 +338,9 @@ class RepairExecutor:
             self.weights.drop(generation)
 
     def drop(self, generation: int) -> None:
-        """Forget a generation that was learned, if it neither serves nor is pinned."""
+        """Forget a generation that was learned, if it does not serve."""
         if generation in self.weights.generations:
+            self.weights.unpin(generation)
             self._prune({generation})
 
     def switch_to(self, generation: int) -> None:

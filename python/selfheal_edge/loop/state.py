@@ -258,6 +258,10 @@ class LoopState:
     """What was left at `allowed_at` of the probability that something worse is confirmed."""
     allowed_at: float = 0.0
     """Of the loop's clock."""
+    hold: int = 0
+    """Predictions for which no condition was to claim inputs, after the latest that did not fit."""
+    left_at: int = 0
+    """The prediction at which that was."""
     since: int = 0
     """The sample at which the condition that lasts began, as far as it is known."""
     named: int = 0
