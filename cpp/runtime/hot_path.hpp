@@ -60,7 +60,7 @@ struct Record {
   bool is_sound = false;
   /// Whether it is sound, and answers could be relied on when it was given.
   bool is_trusted = false;
-  /// Whether its input is suspect, as who attended to it says; false where nobody did.
+  /// Whether its input is suspect, as the handler says; false where no handler was called.
   bool is_quarantined = false;
 };
 

@@ -22,7 +22,8 @@ namespace selfheal::runtime {
 /// Bytes that say what cannot be, which only damage does, correct nothing.
 ///
 /// Memory: the bytes, allocated at construction. apply() takes about 0.5 ns an element of 8 bits,
-/// which it looks up, and less for float32. Whoever writes the bytes holds the inference lock.
+/// which it looks up, and less for float32. The thread that writes the bytes holds the inference
+/// lock.
 class InputCorrection {
  public:
   static constexpr std::size_t kHeaderBytes = 64;

@@ -47,7 +47,7 @@ class BenchAnswers:
 
 
 class Bench:
-    """Instances of one model that serve nobody: to ask what golden and a candidate would answer.
+    """Instances of one model beside the one that serves: what golden and a candidate would answer.
 
     Parameters
     ----------

@@ -220,7 +220,7 @@ class FeedbackIntake:
 
     @property
     def answered(self) -> frozenset[int]:
-        """Predictions of which somebody has spoken."""
+        """Predictions that feedback has come of."""
         return frozenset(self._answered)
 
     def take(

@@ -81,7 +81,7 @@ class Quarantine:
     One incident has a quarter of the rows: within it the oldest goes out, so that a flood during
     one attack does not wash out what is known of another. Where all rows are taken, the oldest of
     the incident with most goes. Confirmed ones go last. Of the latest 256 confirmed inputs the
-    digest is remembered: they are never learned from, whoever labels them.
+    digest is remembered: they are never learned from, whatever source labels them.
     """
 
     def __init__(

@@ -216,7 +216,7 @@ class FeedbackSource:
         return f"<FeedbackSource {self.name!r}, {how}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Refuse to be copied and pickled: its key would lie where nobody looks for it."""
+        """Refuse to be copied and pickled: its key would lie where its owner looks for none."""
         raise TypeError("source: expected to stay in its process, got copied")
 
 

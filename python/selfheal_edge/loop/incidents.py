@@ -133,7 +133,7 @@ class FeedbackDue:
 
 @dataclass(frozen=True, slots=True)
 class FeedbackNamed:
-    """Labels say what is wrong: what inputs mean has changed, or somebody lies."""
+    """Labels say what is wrong: what inputs mean has changed, or a source lies."""
 
     diagnosis: Diagnosis
 
