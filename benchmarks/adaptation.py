@@ -5,8 +5,8 @@
 A draw splits normal operation into calibration and the rest, a condition into the window that the
 device has seen and the samples that score. Labels come from the window, in rounds of 16: a round
 first judges the candidate that was learned from the rounds before, then trains the next one, so
-that all labels count that a trial takes. The bet is that of a trial: a mixture of odds, confirmed
-at 20 to 1, rejected alike. A rejected candidate gains nothing.
+that all labels count that a trial takes. The trial is the loop's own, with an owner who labels. A
+rejected candidate gains nothing.
 
 The share recovered is the sum of gains over all conditions and draws over the sum of losses; its
 lower limit is that of a mean over draws (95 %, one-sided). Nothing here tells strategies that the
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
@@ -26,28 +26,37 @@ import numpy as np
 import numpy.typing as npt
 
 import adaptation_data
-from adaptation_data import Adapted, Bound, Condition, Labels, bound
+import adaptation_loop
+from adaptation_data import (
+    Adapted,
+    Bound,
+    Condition,
+    Floats,
+    Labels,
+    Rows,
+    bound,
+    share_rows,
+    splits,
+)
 from harness import Row, parser, report
 from selfheal_edge.causes import Cause
 from selfheal_edge.learning.material import Material
 from selfheal_edge.learning.patch import Patch
 from selfheal_edge.learning.pool import Labelled
 from selfheal_edge.learning.reference import LearningReference
+from selfheal_edge.loop.adaptation import _LARGEST_ERROR as ERROR
 from selfheal_edge.repair.new_priors import NewPriors
 from selfheal_edge.repair.proposing import propose
 from selfheal_edge.repair.protocol import LearningStrategy
 from selfheal_edge.repair.realign import Realign
 from selfheal_edge.repair.retrain_head import RetrainHead
-
-Rows = npt.NDArray[np.intp]
-Floats = npt.NDArray[np.float64]
+from selfheal_edge.trial.betting import Evidence
 
 ROUND: Final = 16
 ROUNDS: Final = 4
 RECIPE: Final[tuple[LearningStrategy, ...]] = (Realign(), RetrainHead(), NewPriors())
 UNDEFENDED: Final = RetrainHead(is_guarded=False)
-ODDS: Final = np.linspace(0.55, 0.9, 8)
-CONFIRMED: Final = 20.0
+OWNER: Final = "owner"
 WANTED: Final = 5
 """Draws in which labels are chosen as well, and in which 256 are given."""
 SLIGHT: Final = 0.03
@@ -84,7 +93,7 @@ class Stage:
             self.inputs[told],
             labels,
             np.ones(count, np.float32) if weights is None else weights.astype(np.float32),
-            ("owner",) * count,
+            (OWNER,) * count,
             np.arange(count),
         )
         return Material(
@@ -122,21 +131,22 @@ class Stage:
 
 @dataclass
 class Trial:
-    """A bet on labels on which golden and the candidate part."""
+    """The project's trial, of labels of an owner on which golden and the candidate part."""
 
-    up: Floats = field(default_factory=lambda: np.ones(len(ODDS)))
-    down: Floats = field(default_factory=lambda: np.ones(len(ODDS)))
+    evidence: Evidence = field(default_factory=Evidence)
     confirmed_after: int | None = None
     is_rejected: bool = False
 
     def hear(self, is_win: bool, labels: int) -> None:
         """Take the next decisive label."""
-        self.up *= 2 * (ODDS if is_win else 1 - ODDS)
-        self.down *= 2 * (1 - ODDS if is_win else ODDS)
-        if self.confirmed_after is None and self.up.mean() >= CONFIRMED:
-            self.confirmed_after = labels
-        if self.confirmed_after is None and self.down.mean() >= CONFIRMED:
-            self.is_rejected = True
+        if self.confirmed_after is not None or self.is_rejected:
+            return
+        self.evidence = self.evidence.with_label(OWNER, new_right=is_win, old_right=not is_win)
+        match self.evidence.verdict(ERROR, OWNER):
+            case "confirm":
+                self.confirmed_after = labels
+            case "reject":
+                self.is_rejected = True
 
 
 @dataclass
@@ -182,20 +192,6 @@ def course(stage: Stage, rng: np.random.Generator, *, wanted: bool) -> Course:
     return Course(gains, trial.confirmed_after, less)
 
 
-def splits(task: Adapted, draws: int) -> list[tuple[int, Rows, dict[str, Rows]]]:
-    """Return for each draw the rows of calibration, and of each condition: window, then test."""
-    found = []
-    for draw in range(draws):
-        rng = np.random.default_rng((draw, 17))
-        order = rng.permutation(len(task.x))
-        rest = order[task.calibration :]
-        rows = {
-            c.name: rest if task.is_same else rng.permutation(len(c.x)) for c in task.conditions
-        }
-        found.append((draw, order[: task.calibration], rows))
-    return found
-
-
 def stages(task: Adapted, to: Bound, draws: int) -> list[tuple[int, float, list[Stage]]]:
     """Return for each draw its number, clean accuracy, and the stage of each condition."""
     clean = to.bench.answers(task.x).labels == task.y
@@ -218,18 +214,6 @@ def loss_of(stage: Stage, clean: float, is_clean_right: npt.NDArray[np.bool_]) -
     if stage.task.is_same:
         clean = float(is_clean_right[stage.test].mean())
     return clean - stage.base
-
-
-def share_rows(name: str, gains: Floats, losses: Floats, target: float | None) -> list[Row]:
-    """Return the share recovered, shapes (draws, conditions), and its lower limit."""
-    lost = np.maximum(losses, 0.0).sum(axis=1)
-    share = float(gains.sum() / lost.sum())
-    apart = gains.sum(axis=1) - share * lost
-    error = float(apart.std(ddof=1) / np.sqrt(len(apart)) / lost.mean()) if len(apart) > 1 else 0.0
-    return [
-        Row(f"{name}: recovered", share, "share", target, True),
-        Row(f"{name}: lower 95 % limit", share - 1.645 * error, "share", None, True),
-    ]
 
 
 def main_rows(task: Adapted, to: Bound, draws: int) -> list[Row]:
@@ -445,7 +429,12 @@ _TASKS: Final[dict[str, Callable[[], Adapted]]] = {
     "sensors": adaptation_data.sensors,
     "digits": adaptation_data.digits,
 }
-_PARTS: Final = {"main": main_rows, "skewed": skewed_rows, "poison": poison_rows}
+_PARTS: Final = {
+    "main": main_rows,
+    "skewed": skewed_rows,
+    "poison": poison_rows,
+    "loop": adaptation_loop.rows_of,
+}
 _JOBS: Final = (
     ("KWS", "main", 1.0),
     ("KWS", "poison", 0.25),
@@ -453,13 +442,18 @@ _JOBS: Final = (
     ("sensors", "main", 0.4),
     ("digits", "main", 0.2),
     ("digits", "skewed", 0.2),
+    ("KWS", "loop", 0.6),
+    ("sensors", "loop", 0.6),
+    ("digits", "loop", 0.4),
 )
 """Task, part, and its share of the draws."""
 
 
-def measure(draws: int) -> list[Row]:
+def measure(draws: int, parts: Collection[str]) -> list[Row]:
     """Return all rows; two processes share the work."""
-    jobs = [(name, part, max(2, round(share * draws))) for name, part, share in _JOBS]
+    jobs = [
+        (name, part, max(2, round(share * draws))) for name, part, share in _JOBS if part in parts
+    ]
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
         done: list[Row] = []
         for job, rows in zip(jobs, pool.map(_rows, jobs), strict=True):
@@ -471,5 +465,6 @@ def measure(draws: int) -> list[Row]:
 if __name__ == "__main__":
     options = parser(__doc__)
     options.add_argument("--draws", type=int, default=50, help="of KWS; of the others fewer")
+    options.add_argument("--parts", nargs="+", choices=_PARTS, default=list(_PARTS))
     chosen = options.parse_args()
-    report(measure(2 if chosen.quick else max(2, chosen.draws)), chosen.json)
+    report(measure(2 if chosen.quick else max(2, chosen.draws), chosen.parts), chosen.json)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 import diagnosis_data
 import harness
+from harness import Row
 from made_classifiers import int8_classifier, quantise
 from selfheal_edge.causes import Cause
 from selfheal_edge.learning.bench import Bench
@@ -26,6 +27,8 @@ from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.session import Session
 
 Labels = npt.NDArray[np.int64]
+Rows = npt.NDArray[np.intp]
+Floats = npt.NDArray[np.float64]
 GAS_TRAINED: Final = 1
 """The sensors' model learns the first batch; the second and third are months later."""
 
@@ -146,3 +149,29 @@ def digits() -> Adapted:
             changed = scenario.apply(x, rng, domain=task.domain, strength=strength)
             found.append(Condition(scenario.name.split(", ")[1], changed, y))
     return Adapted("digits", task.model, x, y, None, 300, 300, tuple(found), True)
+
+
+def splits(task: Adapted, draws: int) -> list[tuple[int, Rows, dict[str, Rows]]]:
+    """Return for each draw the rows of calibration, and of each condition: window, then test."""
+    found = []
+    for draw in range(draws):
+        rng = np.random.default_rng((draw, 17))
+        order = rng.permutation(len(task.x))
+        rest = order[task.calibration :]
+        rows = {
+            c.name: rest if task.is_same else rng.permutation(len(c.x)) for c in task.conditions
+        }
+        found.append((draw, order[: task.calibration], rows))
+    return found
+
+
+def share_rows(name: str, gains: Floats, losses: Floats, target: float | None) -> list[Row]:
+    """Return the share recovered, shapes (draws, conditions), and its lower limit."""
+    lost = np.maximum(losses, 0.0).sum(axis=1)
+    share = float(gains.sum() / lost.sum())
+    apart = gains.sum(axis=1) - share * lost
+    error = float(apart.std(ddof=1) / np.sqrt(len(apart)) / lost.mean()) if len(apart) > 1 else 0.0
+    return [
+        Row(f"{name}: recovered", share, "share", target, True),
+        Row(f"{name}: lower 95 % limit", share - 1.645 * error, "share", None, True),
+    ]
