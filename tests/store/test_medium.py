@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -210,26 +211,91 @@ def test_files_that_may_grow_no_more(tmp_path: Path, baseline: she.Baseline) -> 
     assert run(code, str(tmp_path / "store"), str(tmp_path / "baseline")).split()[0] != "ok"
 
 
-def test_a_full_file_system(tmp_path: Path, baseline: she.Baseline) -> None:
-    card = tmp_path / "card"
-    card.mkdir()
+@contextlib.contextmanager
+def mounted(folder: Path, *arguments: str) -> Iterator[Path]:
+    """Mount a file system; skip where that is not allowed."""
+    folder.mkdir(exist_ok=True)
     mount = shutil.which("mount")
-    if (
-        mount is None
-        or subprocess.run(
-            [mount, "-t", "tmpfs", "-o", "size=2m", "none", str(card)],
-            capture_output=True,
-            check=False,
-        ).returncode
-    ):
+    if mount is None or not succeeds(mount, *arguments, str(folder)):
         pytest.skip("no file system may be mounted here")
     try:
+        yield folder
+    finally:
+        succeeds("umount", "-l", str(folder))
+
+
+def succeeds(*command: str) -> bool:
+    return not subprocess.run(command, capture_output=True, check=False).returncode
+
+
+def test_a_full_file_system(tmp_path: Path, baseline: she.Baseline) -> None:
+    with mounted(tmp_path / "card", "-t", "tmpfs", "-o", "size=2m", "none") as card:
         baseline.save(tmp_path / "baseline")
         code = FILL + FULL.replace("{how}", FILLED)
         paths = [str(card / "store"), str(tmp_path / "baseline"), str(card / "filler")]
         assert run(code, *paths).split()[0] == "full"
-    finally:
-        subprocess.run(["umount", "-l", str(card)], check=False)
+
+
+def test_a_card_that_is_mounted_read_only(opened: Open, tmp_path: Path) -> None:
+    """The generation is there, and what happens is written once the card is writable again."""
+    with mounted(tmp_path / "card", "-t", "tmpfs", "none") as card:
+        path = card / "store"
+        model = opened(path)
+        model.rollback(model.snapshot())
+        generation, expected = model.weights.active, answers(model, X)
+        model.close()
+        before = journal_of(path)
+        assert succeeds("mount", "-o", "remount,ro", str(card))
+        told: list[Event] = []
+        model = opened(path, on_event=told.append)
+        assert model.weights.active == generation
+        assert same(answers(model, X), expected)
+        assert store_of(model).status == "read-only"
+        she.redteam.inject(model).flip_bits(3)
+        model.weights.scrub()
+        assert succeeds("mount", "-o", "remount,rw", str(card))
+        wait_until(lambda: store_of(model).waiting == 0)
+        assert store_of(model).status == "ok"
+        model.close()
+        assert journal_of(path) == before + told
+
+
+def test_a_card_that_turns_read_only(opened: Open, tmp_path: Path) -> None:
+    """The kernel finds its file system damaged: from then on nothing is written, all is served."""
+    image = tmp_path / "image"
+    image.write_bytes(bytes(4 << 20))
+    if not succeeds("mkfs.ext4", "-q", str(image)):
+        pytest.skip("no file system may be made here")
+    how = ("-o", "loop,errors=remount-ro", str(image))
+    with mounted(tmp_path / "card", *how) as card:
+        path = card / "store"
+        model = opened(path)
+        expected = answers(model, X)
+        wait_until(lambda: store_of(model).commits > 0 and store_of(model).waiting == 0)
+        device = os.stat(card).st_dev
+        name = os.path.basename(
+            os.readlink(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}")
+        )
+        try:
+            Path(f"/sys/fs/ext4/{name}/trigger_fs_error").write_text("a test")
+        except OSError:
+            pytest.skip("this kernel makes no error on demand")
+        she.redteam.inject(model).flip_bits(3)
+        model.weights.scrub()
+        wait_until(lambda: store_of(model).status == "read-only")
+        assert same(answers(model, X), expected)
+        assert model.health.state == "healthy"
+        told = store_of(model).seq
+        assert store_of(model).waiting > 0
+        model.close()
+    with mounted(card, *how):
+        kept = journal_of(path)
+        assert 0 < len(kept) < told
+        model = opened(path)
+        assert same(answers(model, X), expected)
+        (begun,) = (event for event in model.events if event.kind == "opened")
+        assert "ended without close" in begun.evidence[0]
+        model.close()
 
 
 def test_a_medium_that_is_slower_than_the_start(

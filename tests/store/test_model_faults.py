@@ -312,13 +312,12 @@ def run_plain(program: list[str]) -> subprocess.CompletedProcess[str]:
 def test_a_file_that_may_not_grow(made: Made, tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
-    run_failing(made, folder, "limit", "failing", run=run_plain)  # to SQLite it is an I/O error
+    run_failing(made, folder, "limit", "full", run=run_plain)
 
 
 @pytest.mark.parametrize(
     ("number", "status"),
-    # What is not for want of room is an I/O error to SQLite, which keeps the number to itself.
-    [(errno.EIO, "failing"), (errno.EROFS, "failing"), (errno.ENOSPC, "full")],
+    [(errno.EIO, "failing"), (errno.EROFS, "read-only"), (errno.ENOSPC, "full")],
     ids=["EIO", "EROFS", "ENOSPC"],
 )
 def test_a_medium_that_fails(

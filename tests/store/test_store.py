@@ -116,6 +116,27 @@ def test_restarts_share_the_daily_cap(tmp_path: Path) -> None:
     assert written < cap / 4
 
 
+def test_bytes_of_the_latest_day_outlive_restarts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, boot = FakeClock(), 1.7e9
+    monkeypatch.setattr(time, "time", lambda: boot + clock.now)
+    written: list[tuple[float, int]] = []
+    for begins in (0.0, 5.0, 20.5, 29.2, 40.0, 90.0):  # hours
+        clock.now = begins * 3600.0
+        store = Store(tmp_path / "store", KEY, clock=clock)
+        for _ in range(3):
+            clock.now += 1800.0
+            before = store.state.bytes_written
+            store.put("state", "monitor", os.urandom(20_000))
+            store.commit()
+            written.append((clock.now, store.state.bytes_written - before))
+        expected = sum(n for when, n in written if clock.now - when < 86_400.0)
+        # By hours, and the end of each process writes the log back after the last that is kept.
+        assert 0.95 * expected <= store.state.bytes_today <= 1.4 * expected
+        store.close()
+
+
 def test_memory_is_bounded_while_nothing_can_be_written(tmp_path: Path) -> None:
     store = Store(tmp_path / "store", KEY)
     for n in range(6000):

@@ -412,6 +412,11 @@ class Database:
                 total += os.stat(f"{self.path}{suffix}").st_size
         return total
 
+    @property
+    def log_nbytes(self) -> int:
+        """Bytes of the log, of which the file's share is written back in the end."""
+        return self._log_bytes
+
     def get(self, area: str, name: str) -> bytes | None:
         """Return a row's value, or None.
 

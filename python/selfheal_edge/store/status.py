@@ -29,7 +29,7 @@ class StoreState:
     bytes_written: int
     """Bytes given to the medium since the start."""
     bytes_today: int
-    """And in the latest 24 hours, as far as this process knows."""
+    """And in the latest 24 hours, by this process and those before it."""
     bytes_per_day: int
     """The cap on them: `Policy.store_bytes_per_day`; what has not come due waits in memory."""
     waiting: int

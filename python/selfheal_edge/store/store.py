@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import errno
 import os
 import threading
 import time
@@ -21,6 +20,7 @@ from typing import Final, NamedTuple, Protocol
 from selfheal_edge.errors import IntegrityError, StoreError, StoreVersionError
 from selfheal_edge.log import logger
 from selfheal_edge.store.database import Changes, Database, Row, is_of_the_medium
+from selfheal_edge.store.medium import status_of
 from selfheal_edge.store.seal import TAG_BYTES, Seal
 from selfheal_edge.store.status import StoreState, StoreStatus
 from selfheal_edge.store.writer_lock import OtherWriterError
@@ -39,8 +39,6 @@ _USUAL_SHARE: Final = 0.9
 # What a commit writes beside its rows: the root, and the pages' unused ends.
 _COMMIT_OVERHEAD: Final = 3 * 1024
 _BUDGET: Final = ("store", "budget")
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_READ_ONLY: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 Job = Callable[[], None]
 
@@ -201,16 +199,21 @@ class Store:
         self._copy = copy
 
     def _resume_budget(self, held: Database | None) -> None:
-        """Go on with what was left of the daily cap: a device that restarts all day has one cap."""
+        """Go on with the daily cap and the latest day: a device that restarts all day has one."""
         try:
             row = None if held is None else held.get(*_BUDGET)
-            left, wall = (0.0, 0.0) if row is None else map(float, row.split())
+            left, wall, *hours = map(int, (row or b"0 0").split())
+            if len(hours) % 2 or min(hours, default=0) < 0:
+                raise ValueError(f"expected an age and bytes of each hour, got {hours!r:.80}")
         except (StoreError, IntegrityError, ValueError) as error:
             logger().warning("the store's budget begins anew: %s", error)
             return
-        if row is not None:
-            passed = max(0.0, time.time() - wall)  # a clock may jump either way
-            self._tokens = min(left + passed * self._rate, self._tokens)
+        if row is None:
+            return
+        passed = max(0.0, time.time() - wall)  # a clock may jump either way
+        self._tokens = min(left + passed * self._rate, self._tokens)
+        then = self._clock() - passed
+        self._hours.extend((then - age, n) for age, n in zip(hours[::2], hours[1::2], strict=True))
 
     @property
     def _rate(self) -> float:
@@ -266,7 +269,7 @@ class Store:
         """Take note of what keeps the store from being written."""
         if self._problem is None:
             logger().warning("the store cannot be written now: %s", error)
-        self._problem, self._status = str(error), _status_of(error)
+        self._problem, self._status = str(error), status_of(error, self._path)
 
     # ---------------------------------------------------------------- reading
 
@@ -452,8 +455,10 @@ class Store:
         if not changes:
             return
         parts = (*(row.value or b"" for row in rows), *records, *given.blocks)
-        left = self._tokens - _COMMIT_OVERHEAD - sum(map(len, parts))  # once this is written
-        changes.rows.append(Row(*_BUDGET, b"%d %d" % (int(left), int(time.time()))))
+        expected = _COMMIT_OVERHEAD + sum(map(len, parts))
+        if self.is_closing:
+            expected += database.log_nbytes  # which is written back right after
+        changes.rows.append(Row(*_BUDGET, self._budget_after(expected)))
         counter = self._counter if anchored else None
         anchor = None if counter is None else counter(None) + 1
         before = database.bytes_written
@@ -495,10 +500,17 @@ class Store:
         self._tokens -= grown
         total = self._written.bytes_written + grown
         self._written = _Written(database.nbytes, total, database.commits)
-        hour = self._clock() // 3600.0 * 3600.0
-        if self._hours and self._hours[-1][0] == hour:
-            grown += self._hours.pop()[1]
-        self._hours.append((hour, grown))
+        _add(self._hours, self._clock(), grown)
+
+    def _budget_after(self, nbytes: int) -> bytes:
+        """Return the row of what is left of the daily cap, and what each hour took, after these."""
+        now = self._clock()
+        hours = self._hours.copy()
+        _add(hours, now, nbytes)
+        fields = [int(self._tokens - nbytes), int(time.time())]
+        for when, written in hours:
+            fields += [int(now - when), written]
+        return b" ".join(b"%d" % field for field in fields)
 
     # ---------------------------------------------------------------- the writer's thread
 
@@ -663,17 +675,14 @@ class Store:
                 self._database = None
 
 
+def _add(hours: deque[tuple[float, int]], now: float, nbytes: int) -> None:
+    """Add to what was written in this hour."""
+    hour = now // 3600.0 * 3600.0
+    if hours and hours[-1][0] >= hour:
+        hour, written = hours.pop()
+        nbytes += written
+    hours.append((hour, nbytes))
+
+
 def _end_of(database: Database) -> tuple[int, bytes]:
     return database.journal.next, database.journal.head
-
-
-def _status_of(error: BaseException) -> StoreStatus:
-    """Return what keeps a store from being written, as the medium or SQLite has said it."""
-    causes: Iterable[BaseException] = filter(None, (error, error.__cause__))
-    text = " ".join(map(str, causes))
-    numbers = {getattr(cause, "errno", None) for cause in (error, error.__cause__)}
-    if numbers & _FULL or "is full" in text:
-        return "full"
-    if numbers & _READ_ONLY or "readonly" in text or "unable to open" in text:
-        return "read-only"
-    return "failing"
