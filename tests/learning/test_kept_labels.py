@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ import selfheal_edge as she
 from selfheal_edge.assets import DigitsData, digits_model_path, load_digits
 from selfheal_edge.errors import FeedbackSourceError
 from selfheal_edge.learning.feedback import FeedbackReceipt, Outcome
+from selfheal_edge.learning.kept_rows import POOL
 from selfheal_edge.learning.sources import FeedbackSource
+from selfheal_edge.store import store as store_module
+from selfheal_edge.store.database import Database
 
 KEY = b"the operator's own key, 32 bytes"
 STORE_KEY = b"a key of the store, 32 bytes...."
@@ -156,3 +160,69 @@ def test_what_was_quarantined_stays_out_after_a_restart(
         told_again = tell(model, int(DIGITS.heldout_labels[row]), id=again[row], source=operator)
         assert told_again
         assert told_again.kept == "quarantine"
+
+
+def wait_until(fact: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not fact():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def slices(blob: bytes) -> list[bytes]:
+    return [blob[at : at + 40] for at in range(len(blob) // 2, len(blob) - 40, 97)]
+
+
+def on_disk(folder: Path, parts: list[bytes]) -> int:
+    data = b"".join(path.read_bytes() for path in folder.iterdir() if path.is_file())
+    return sum(part in data for part in parts)
+
+
+@pytest.mark.parametrize("how", ["too old", "too old while off", "no longer kept", "forgotten"])
+def test_an_input_that_goes_is_in_no_byte_of_the_store(
+    folder: Path, baseline: she.Baseline, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """File and log: what was overwritten lies in a log until that is emptied."""
+    for name in ("_BATCH_SECONDS", "_STATE_SECONDS"):
+        monkeypatch.setattr(store_module, name, 0.02)
+    keeps, now = 3600.0, [1000.0]
+
+    def begun(keep_inputs: Any) -> she.SelfHealingModel:
+        return she.SelfHealingModel(
+            digits_model_path(),
+            baseline,
+            store=folder / "store",
+            key=STORE_KEY,
+            runtime=RUNTIMES[0],
+            policy=she.Policy(keep_inputs=keep_inputs),
+            clock=lambda: now[0],
+            seed=5,
+        )
+
+    def kept() -> bytes:
+        with Database.read_copy(folder / "store", STORE_KEY) as database:
+            return database.get("state", POOL) or b""
+
+    model = begun(keeps)
+    operator = model.feedback_source("operator", KEY)
+    ids = ids_of(model, 30)
+    assert model.feedback(DIGITS.heldout_labels[:30].astype(np.int64), id=ids, source=operator)
+    now[0] += 60.0
+    wait_until(lambda: len(kept()) > 1000)
+    parts = slices(kept())
+    assert on_disk(folder, parts) > len(parts) / 2
+    if how == "too old":
+        now[0] += keeps + 1.0
+    elif how == "forgotten":
+        assert model.trusted_pool.remove_source("operator") == 30
+        now[0] += keeps / 10
+    else:
+        model.close()
+        parts = slices(kept())
+        assert on_disk(folder, parts) > len(parts) / 2
+        wall = time.time() + (2 * keeps if how == "too old while off" else 0.0)
+        monkeypatch.setattr(time, "time", lambda: wall)
+        model = begun(keeps if how == "too old while off" else False)
+    with model:
+        wait_until(lambda: len(kept()) < 1000)
+        wait_until(lambda: not on_disk(folder, parts))

@@ -280,7 +280,7 @@ class SampleTable:
         body = zlib.compress(rows.tobytes(), 1)
         return _MAGIC + struct.pack("<III", len(head), len(rows), len(body)) + head + body
 
-    def go_on_with(self, blob: bytes, now: float, wall: float, *, oldest: float = np.inf) -> None:
+    def go_on_with(self, blob: bytes, now: float, wall: float, *, oldest: float = np.inf) -> bool:
         """Take over rows that `to_bytes` returned, the latest that there is room for.
 
         Parameters
@@ -291,6 +291,11 @@ class SampleTable:
             As then: samples are older by what has passed since, if that can be told.
         oldest
             Likewise.
+
+        Returns
+        -------
+        bool
+            Whether all inputs in it were taken over.
 
         Raises
         ------
@@ -322,6 +327,7 @@ class SampleTable:
                 raise ValueError("another time")
         except (ValueError, LookupError, TypeError, zlib.error, struct.error) as error:
             raise IntegrityError(f"samples: expected rows of this model, got {error}") from None
+        inputs = np.count_nonzero(rows["has_input"])
         rows = rows[max(0, count - self.capacity) :].copy()
         rows["second"] = np.maximum(rows["second"], 0.0) + since
         _hide_inputs(rows, oldest)
@@ -332,6 +338,7 @@ class SampleTable:
         self.rows[: len(rows)] = rows
         self._names, self._seq = names, len(rows)
         self.changes += 1
+        return bool(np.count_nonzero(rows["has_input"]) == inputs)
 
 
 def shape_of(blob: bytes) -> tuple[SampleShape, int]:

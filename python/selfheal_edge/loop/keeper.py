@@ -360,8 +360,7 @@ class Keeper:
     def keep_labels(self) -> None:
         """Have all rows of labels written that have changed; returns at once."""
         if self._labels is not None and self.trial is None:
-            kept = self._labels.rows(is_last=True)
-            self.store.put_all([Row(_STATE, name, row) for name, row in kept.items()])
+            self.store.put_all(self._labels.rows(_STATE, is_last=True))
 
     def first_id(self) -> int:
         """Return where this start's prediction ids begin; none of them is ever given again.
@@ -454,8 +453,7 @@ class Keeper:
             kept = self._monitor_rows.rows(frozen.monitor(), whole=is_last)
             rows += [Row(_STATE, name, row) for name, row in kept.items()]
         if self._labels is not None and self.trial is None:
-            kept = self._labels.rows(is_last=is_last)
-            rows += [Row(_STATE, name, row) for name, row in kept.items()]
+            rows += self._labels.rows(_STATE, is_last=is_last)
         if frozen.regimes is not None and self.trial is None:
             rows.append(Row(_STATE, _REGIMES, frozen.regimes.to_bytes()))
         if self.trial is None:

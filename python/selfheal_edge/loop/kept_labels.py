@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from selfheal_edge.errors import IntegrityError
 from selfheal_edge.learning.kept_rows import (
@@ -21,12 +22,15 @@ from selfheal_edge.learning.kept_rows import (
 from selfheal_edge.learning.samples import SampleTable
 from selfheal_edge.loop.label_desk import LabelDesk
 from selfheal_edge.policy import Policy
+from selfheal_edge.store.database import Row
 
 __all__ = ["KeptLabels"]
 
 _DAY: Final = 86_400.0
 _SHARE: Final = 4
 """One byte in so many of those that may be written a day is for these rows."""
+_ANY: Final = frozenset({-1})
+"""In place of ids: inputs that are not known, and must go."""
 
 
 class KeptLabels:
@@ -54,6 +58,7 @@ class KeptLabels:
         self._changes: dict[str, int] = {}
         self._due: dict[str, float] = {}
         self._expires: dict[str, float] = {}
+        self._inputs: dict[str, frozenset[int]] = {}  # ids of those that were written
 
     @property
     def _tables(self) -> dict[str, SampleTable]:
@@ -64,14 +69,17 @@ class KeptLabels:
             QUESTIONS: desk.questions.table,
         }
 
-    def rows(self, *, is_last: bool = False) -> dict[str, bytes]:
-        """Return the rows to write now, by name.
+    def rows(self, area: str, *, is_last: bool = False) -> list[Row]:
+        """Return the rows to write now.
 
         Parameters
         ----------
+        area
+            Of the rows.
         is_last
             All that have changed.
         """
+        wipes: set[str] = set()
         found: dict[str, bytes] = {}
         with self._desk.held():
             now = self._desk.clock()
@@ -87,17 +95,18 @@ class KeptLabels:
                 if (has_changed and is_due) or is_stale:
                     row = table.to_bytes(now, time.time(), oldest=self._oldest)
                     found[name] = row
+                    held = _with_inputs(table, now, self._oldest)
+                    if self._inputs.get(name, held) - held:
+                        wipes.add(name)
+                    self._inputs[name] = held
                     self._changes[name] = table.changes
                     self._put_off(name, row, now)
                     self._expires[name] = self._next_expiry(table, now)
-        return found
+        return [Row(area, name, row, name in wipes) for name, row in found.items()]
 
     def _next_expiry(self, table: SampleTable, now: float) -> float:
         """Return when the first input in a row that is written now is too old to lie there."""
-        if not self._oldest:
-            return np.inf
-        seconds = table.rows["second"][(table.rows["id"] >= 0) & table.rows["has_input"]]
-        young = seconds[now - seconds <= self._oldest]
+        young = table.rows["second"][_young(table, now, self._oldest)]
         return float(young.min()) + self._oldest if len(young) else np.inf
 
     def _add_if_due(
@@ -151,11 +160,16 @@ class KeptLabels:
                 if name not in rows:
                     continue
                 try:
-                    table.go_on_with(rows[name], now, wall, oldest=self._oldest)
+                    is_whole = table.go_on_with(rows[name], now, wall, oldest=self._oldest)
                     self._changes[name] = table.changes
                     self._expires[name] = self._next_expiry(table, now)
+                    self._inputs[name] = _with_inputs(table, now, self._oldest)
                 except IntegrityError as error:
                     problems.append(f"{name} begins anew: {error}")
+                    is_whole = False
+                if not is_whole:  # what may lie there no longer is overwritten at once
+                    self._expires[name] = -np.inf
+                    self._inputs[name] = _ANY
             desk.go_on()
         return problems
 
@@ -166,3 +180,14 @@ class KeptLabels:
             raise ValueError(f"expected {quarantine.confirmed.size} bytes, got {digests.size}")
         quarantine.confirmed[:] = digests.reshape(quarantine.confirmed.shape)
         quarantine.confirmations = int.from_bytes(row[:8], "little")
+
+
+def _young(table: SampleTable, now: float, oldest: float) -> npt.NDArray[np.bool_]:
+    """Return which rows have an input that may lie on a disk."""
+    rows = table.rows
+    found: npt.NDArray[np.bool_] = (rows["id"] >= 0) & rows["has_input"]
+    return found & (now - rows["second"] <= oldest if oldest else np.False_)
+
+
+def _with_inputs(table: SampleTable, now: float, oldest: float) -> frozenset[int]:
+    return frozenset(table.rows["id"][_young(table, now, oldest)].tolist())

@@ -76,6 +76,8 @@ class Row:
     area: str
     name: str
     value: bytes | None
+    wipes: bool = False
+    """Whether no byte of what it replaces may stay, in the log either; always where it removes."""
 
     def __post_init__(self) -> None:
         """Check the names' lengths."""
@@ -580,7 +582,9 @@ class Database:
             grown = self._log_size()
             self.bytes_written += max(0, grown - self._log_bytes)
             self._log_bytes = grown
-        forgets = bool(changes.dropped_blocks) or any(r.value is None for r in changes.rows)
+        forgets = bool(changes.dropped_blocks) or any(
+            row.wipes or row.value is None for row in changes.rows
+        )
         if grown > self._most_log_bytes or forgets:
             self.write_back()
 

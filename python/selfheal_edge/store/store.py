@@ -135,6 +135,7 @@ class Store:
         self._each_minute: list[Job] = []
         self._is_closed = False
         self._rows: dict[tuple[str, str], bytes | None] = {}
+        self._wiping = False  # whether one of them is to leave nothing of what it replaces
         self._records: deque[bytes] = deque()
         self._record_bytes = 0
         self._unchained = 0
@@ -380,9 +381,10 @@ class Store:
 
     def put_all(self, rows: Iterable[Row]) -> None:
         """Have rows written together, within a minute. Returns at once."""
-        fresh = {(row.area, row.name): row.value for row in rows}
+        given = tuple(rows)
         with self._queue:
-            self._rows.update(fresh)
+            self._rows.update({(row.area, row.name): row.value for row in given})
+            self._wiping = self._wiping or any(row.wipes for row in given)
 
     def append(self, body: bytes) -> Link:
         """Have a record written to the journal within seconds. Returns at once, with its place.
@@ -449,8 +451,11 @@ class Store:
         database = self._writable()
         with self._queue:
             records, waiting = list(self._records), dict(self._rows)
+            wiping = self._wiping
         named = {(row.area, row.name) for row in given.rows}
-        rows = [Row(*place, value) for place, value in waiting.items() if place not in named]
+        rows = [
+            Row(*place, value, wiping) for place, value in waiting.items() if place not in named
+        ]
         changes = Changes(rows + given.rows, records, given.blocks, given.dropped_blocks)
         if not changes:
             return
@@ -469,6 +474,7 @@ class Store:
             for place, value in waiting.items():
                 if self._rows.get(place, b"") is value:  # else: a newer one came meanwhile
                     del self._rows[place]
+            self._wiping = self._wiping and bool(self._rows)
             for body in records:
                 self._records.popleft()
                 self._record_bytes -= len(body)
