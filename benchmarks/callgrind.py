@@ -47,7 +47,7 @@ GROUPS: Final = (
     (
         "sweep",
         r"HotPath::sweep|ImageGuard|WeightImage|Sweep|Scrubber|SealTable|SnapshotPool|Parity"
-        r"|crc32c|keyed_hash|KeptKey|[Ss]ip[Hh]ash|clnh|nh_hash|HashSchedule",
+        r"|crc32c|keyed_hash|KeptKey|[Ss]ip[Hh]ash|nh_(avx2|sse2|neon|portable)|long_hash|HashSchedule",
     ),
     (
         "bank",

@@ -2973,8 +2973,8 @@ def keyed_hash(key: bytes, buffer: _Buffer, tweak: SupportsIndex = 0) -> int:
 
     Notes
     -----
-    CLNH under AES where the CPU has instructions for both, NH under SipHash-2-4 elsewhere: other
-    machines, other hashes, so none is ever stored. Expanding the key takes 2 µs; images do it once.
+    Sums of products of keyed words: a change that does not depend on the key passes with a
+    probability of 2^-63 at most. Expanding the key takes 2 µs; images do it once.
 
     Examples
     --------
@@ -2985,7 +2985,7 @@ def keyed_hash(key: bytes, buffer: _Buffer, tweak: SupportsIndex = 0) -> int:
     """
 
 def keyed_hash_backend() -> str:
-    """Name the backend in use, `"clnh-aesni"` or `"nh"`, say; keyed_hash.hpp has them all."""
+    """Name the backend in use, `"avx2"` or `"neon"`, say; keyed_hash.hpp has them all."""
 
 class Parity(metaclass=_Pybind11Type):
     """An erasure code over an image's blocks, where there is no memory for copies.

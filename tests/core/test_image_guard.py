@@ -108,9 +108,8 @@ def test_parity_alone_repairs_what_it_promises(
 
 def test_keyed_hash_and_refusals() -> None:
     counting = bytes(n % 256 for n in range(700))
-    of_the_form = {"clnh": 5935113031487872743, "nh": 4657721903316251254}
-    form = _core.keyed_hash_backend().split("-")[0]
-    assert _core.keyed_hash(bytes(range(16)), counting, 7) == of_the_form[form]
+    assert _core.keyed_hash_backend() in ("avx2", "sse2", "neon", "portable")
+    assert _core.keyed_hash(bytes(range(16)), counting, 7) == 15888738551512585406
     assert _core.keyed_hash(KEY, b"") == _core.keyed_hash(KEY, b"", 0)
     assert _core.keyed_hash(KEY, b"") != _core.keyed_hash(KEY, b"", 1)
     assert _core.keyed_hash(KEY, b"") != _core.keyed_hash(KEY, bytes(1))

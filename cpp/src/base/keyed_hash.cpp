@@ -1,7 +1,5 @@
 #include "selfheal/base/keyed_hash.hpp"
 
-#include <algorithm>
-#include <array>
 #include <atomic>
 
 #include "base/backend_list.hpp"
@@ -15,45 +13,41 @@ std::uint64_t majority(std::uint64_t a, std::uint64_t b, std::uint64_t c) noexce
   return (a & b) | (a & c) | (b & c);
 }
 
-struct Functions {
-  detail::HashFunction one = nullptr;
-  detail::HashEightFunction eight = nullptr;  // none: one by one
-};
-using HashBackends = detail::BackendList<Functions, 3>;
+using HashBackends = detail::BackendList<detail::HashFunction, 3>;
 
 const HashBackends& backends() noexcept {
   static const HashBackends found = [] {
     HashBackends list;
-#if defined(SELFHEAL_CLNH_AESNI)
-    list.add("clnh-aesni", {&detail::clnh_hash_aesni, &detail::clnh_eight_aesni},
-             detail::kX86Aes | detail::kX86Pclmul);
+#if defined(SELFHEAL_AVX2)
+    list.add("avx2", &detail::nh_avx2, detail::kX86Avx2);
 #endif
-#if defined(SELFHEAL_CLNH_NEON)
-    list.add("clnh-neon", {&detail::clnh_hash_neon}, detail::kArmAes | detail::kArmPmull);
+#if defined(SELFHEAL_NH_SSE2)
+    list.add("sse2", &detail::nh_sse2);
 #endif
 #if defined(SELFHEAL_NH_NEON)
-    list.add("nh-neon", {&detail::nh_hash_neon});
+    list.add("neon", &detail::nh_neon);
 #endif
-    list.add("nh", {&detail::nh_hash});
+    list.add("portable", &detail::nh_portable);
     return list;
   }();
   return found;
 }
 
-std::uint64_t first_call(const HashSchedule& schedule, std::uint64_t tweak,
-                         std::span<const std::byte> bytes) noexcept;
+void first_call(const HashSchedule& schedule, std::uint64_t first_tweak,
+                const std::byte* const* blocks, std::size_t count, std::size_t size,
+                std::uint64_t* hashes) noexcept;
 
 std::atomic<std::size_t> chosen{0};  // NOLINT: the one switch
 // Not a function-local static: the guard would be paid for on every block.
-std::atomic<detail::HashFunction> current{&first_call};         // NOLINT: the same
-std::atomic<detail::HashEightFunction> current_eight{nullptr};  // NOLINT: the same
+std::atomic<detail::HashFunction> current{&first_call};  // NOLINT: the same
 
-std::uint64_t first_call(const HashSchedule& schedule, std::uint64_t tweak,
-                         std::span<const std::byte> bytes) noexcept {
-  const Functions fastest = backends().function(chosen.load());
+void first_call(const HashSchedule& schedule, std::uint64_t first_tweak,
+                const std::byte* const* blocks, std::size_t count, std::size_t size,
+                std::uint64_t* hashes) noexcept {
+  const detail::HashFunction fastest = backends().function(chosen.load());
   detail::HashFunction expected = &first_call;
-  if (current.compare_exchange_strong(expected, fastest.one)) current_eight.store(fastest.eight);
-  return fastest.one(schedule, tweak, bytes);
+  current.compare_exchange_strong(expected, fastest);
+  fastest(schedule, first_tweak, blocks, count, size, hashes);
 }
 
 }  // namespace
@@ -63,40 +57,32 @@ std::uint64_t siphash(HashKey key, std::span<const std::byte> bytes) noexcept {
 }
 
 HashSchedule::HashSchedule(HashKey key) noexcept {
-  for (std::size_t i = 0; i < words_.size(); ++i) {
+  const auto derived = [&](std::size_t i) {
     detail::SipHash state(key);
     state.absorb(i);
-    words_[i] = state.finish({}, sizeof(std::uint64_t));
+    return state.finish({}, sizeof(std::uint64_t));
+  };
+  for (std::size_t i = 0; i < words_.size(); i += 2) {
+    const std::uint64_t both = derived(i / 2);
+    words_[i] = static_cast<std::uint32_t>(both);
+    words_[i + 1] = static_cast<std::uint32_t>(both >> 32);
   }
+  for (std::size_t i = 0; i < outer_.size(); ++i) outer_[i] = derived(words_.size() / 2 + i);
 }
 
 std::uint64_t keyed_hash(const HashSchedule& schedule, std::uint64_t tweak,
                          std::span<const std::byte> bytes) noexcept {
-  return current.load(std::memory_order_relaxed)(schedule, tweak, bytes);
+  const std::byte* const data = bytes.data();
+  std::uint64_t hash = 0;
+  current.load(std::memory_order_relaxed)(schedule, tweak, &data, 1, bytes.size(), &hash);
+  return hash;
 }
 
 void keyed_hashes(const HashSchedule& schedule, std::uint64_t first_tweak,
                   std::span<const std::byte* const> blocks, std::size_t size,
                   std::span<std::uint64_t> hashes) noexcept {
-  const detail::HashEightFunction eight = current_eight.load(std::memory_order_relaxed);
-  // Half a row takes no longer one by one.
-  if (eight != nullptr && blocks.size() > 4 && size % HashSchedule::kStripe == 0 &&
-      size <= HashSchedule::kChunk && size != 0) {
-    if (blocks.size() == 8) {
-      eight(schedule, first_tweak, blocks.data(), size, hashes.data());
-      return;
-    }
-    std::array<const std::byte*, 8> padded;
-    std::array<std::uint64_t, 8> all{};
-    padded.fill(blocks[0]);
-    std::copy(blocks.begin(), blocks.end(), padded.begin());
-    eight(schedule, first_tweak, padded.data(), size, all.data());
-    std::copy_n(all.begin(), blocks.size(), hashes.begin());
-    return;
-  }
-  for (std::size_t i = 0; i < blocks.size(); ++i) {
-    hashes[i] = keyed_hash(schedule, first_tweak + i, {blocks[i], size});
-  }
+  current.load(std::memory_order_relaxed)(schedule, first_tweak, blocks.data(), blocks.size(), size,
+                                          hashes.data());
 }
 
 std::string_view keyed_hash_backend() noexcept { return backends().names()[chosen.load()]; }
@@ -107,8 +93,7 @@ bool set_keyed_hash_backend(std::string_view name) noexcept {
   const std::size_t index = backends().find(name);
   if (index == backends().names().size()) return false;
   chosen.store(index);
-  current.store(backends().function(index).one);
-  current_eight.store(backends().function(index).eight);
+  current.store(backends().function(index));
   return true;
 }
 

@@ -1,137 +1,147 @@
+// The forms of NH that need nothing but what this library is compiled for.
+#include <algorithm>
 #include <array>
-#include <bit>
-#include <cstring>
 
-#include "base/hash_backends.hpp"
-#include "base/siphash.hpp"
+#include "base/nh_hash.hpp"
 
 #if defined(SELFHEAL_NH_NEON)
 #include <arm_neon.h>
+#endif
+#if defined(SELFHEAL_NH_SSE2)
+#include <emmintrin.h>
 #endif
 
 namespace selfheal::detail {
 namespace {
 
-struct Word {
-  using Type = std::uint64_t;
-  static constexpr std::size_t kWords = 1;
-
-  static Type zero() noexcept { return 0; }
-  static Type load(const std::uint64_t* words) noexcept { return *words; }
-  static Type load(const std::byte* data) noexcept {
-    Type word = 0;
-    if constexpr (std::endian::native == std::endian::little) {
-      std::memcpy(&word, data, sizeof word);
-    } else {
-      for (std::size_t i = 8; i-- > 0;) word = word << 8 | std::to_integer<Type>(data[i]);
+struct Portable {
+  static std::uint32_t word(const std::byte* data) noexcept {
+    return std::to_integer<std::uint32_t>(data[0]) | std::to_integer<std::uint32_t>(data[1]) << 8 |
+           std::to_integer<std::uint32_t>(data[2]) << 16 |
+           std::to_integer<std::uint32_t>(data[3]) << 24;
+  }
+  static ChunkSum of(const std::byte* data, std::size_t stripes,
+                     const std::uint32_t* key) noexcept {
+    ChunkSum sum;
+    std::array<std::uint32_t, 8> before;
+    std::copy_n(key, 8, before.begin());
+    key += 8;
+    for (std::size_t s = 0; s < stripes; ++s, data += 64, key += 16) {
+      for (std::size_t i = 0; i < 8; ++i) {
+        const std::uint32_t a = word(data + 4 * i) + key[i];
+        const std::uint32_t b = word(data + 4 * i + 32) + key[i + 8];
+        sum.first += std::uint64_t{a} * b;
+        sum.second += std::uint64_t{before[i]} * b;
+        before[i] = a;
+      }
     }
-    return word;
+    for (std::size_t i = 0; i < 8; ++i) sum.second += std::uint64_t{before[i]} * key[i + 8];
+    return sum;
   }
-  static Type accumulate(Type sum, Type m, Type k) noexcept {
-    const auto low = static_cast<std::uint32_t>(m) + static_cast<std::uint32_t>(k);
-    const auto high = static_cast<std::uint32_t>(m >> 32) + static_cast<std::uint32_t>(k >> 32);
-    return sum + Type{low} * high;
-  }
-  static std::uint64_t total(Type sum) noexcept { return sum; }
 };
 
-#if defined(SELFHEAL_NH_NEON)
-struct Neon {
-  using Type = uint64x2_t;
-  static constexpr std::size_t kWords = 2;
-
-  static Type zero() noexcept { return vdupq_n_u64(0); }
-  static Type load(const void* from) noexcept {
-    return vreinterpretq_u64_u8(vld1q_u8(static_cast<const std::uint8_t*>(from)));
+#if defined(SELFHEAL_NH_SSE2)
+struct Sse2 {
+  static __m128i load(const void* from) noexcept {
+    return _mm_loadu_si128(static_cast<const __m128i*>(from));
   }
-  static Type accumulate(Type sum, Type m, Type k) noexcept {
-    const Type words =
-        vreinterpretq_u64_u32(vaddq_u32(vreinterpretq_u32_u64(m), vreinterpretq_u32_u64(k)));
-    return vmlal_u32(sum, vmovn_u64(words), vshrn_n_u64(words, 32));
+  // Words in even places, and those in odd ones moved there.
+  struct Words {
+    __m128i even;
+    __m128i odd;
+  };
+  static Words words(__m128i all) noexcept { return {all, _mm_srli_epi64(all, 32)}; }
+  static __m128i add_products(__m128i sum, const Words& a, const Words& b) noexcept {
+    return _mm_add_epi64(sum,
+                         _mm_add_epi64(_mm_mul_epu32(a.even, b.even), _mm_mul_epu32(a.odd, b.odd)));
   }
-  static std::uint64_t total(Type sum) noexcept {
-    return vgetq_lane_u64(sum, 0) + vgetq_lane_u64(sum, 1);
+  static std::uint64_t total(__m128i sum) noexcept {
+    const __m128i both = _mm_add_epi64(sum, _mm_unpackhi_epi64(sum, sum));
+    std::uint64_t word = 0;
+    std::memcpy(&word, &both, sizeof word);
+    return word;
+  }
+  static ChunkSum of(const std::byte* data, std::size_t stripes,
+                     const std::uint32_t* key) noexcept {
+    __m128i first = _mm_setzero_si128();
+    __m128i second = _mm_setzero_si128();
+    Words before[2] = {words(load(key)), words(load(key + 4))};  // NOLINT: vectors
+    key += 8;
+    for (std::size_t s = 0; s < stripes; ++s, data += 64, key += 16) {
+#pragma GCC unroll 2
+      for (std::size_t i = 0; i < 2; ++i) {
+        const Words a = words(_mm_add_epi32(load(data + 16 * i), load(key + 4 * i)));
+        const Words b = words(_mm_add_epi32(load(data + 16 * i + 32), load(key + 4 * i + 8)));
+        first = add_products(first, a, b);
+        second = add_products(second, before[i], b);
+        before[i] = a;
+      }
+    }
+    second = add_products(second, before[0], words(load(key + 8)));
+    second = add_products(second, before[1], words(load(key + 12)));
+    return {total(first), total(second)};
   }
 };
 #endif
 
-struct ChunkSum {
-  std::uint64_t first = 0;   // under key[0] …
-  std::uint64_t second = 0;  // under key[8] …: one stripe on
-};
-
-// `sum` and that of `stripes`; key: 8 * (stripes + 1) words.
-// Vector: registers of kWords 64-bit words with load, zero, accumulate (sum + NH products of m and
-// k) and total.
-template <typename Vector>
-inline ChunkSum nh_sum(ChunkSum sum, const std::byte* data, std::size_t stripes,
-                       const std::uint64_t* key) noexcept {
-  constexpr std::size_t kVectors = 8 / Vector::kWords;
-  typename Vector::Type first[kVectors];   // NOLINT: std::array refuses vector types
-  typename Vector::Type second[kVectors];  // NOLINT: the same
-  typename Vector::Type now[kVectors];     // NOLINT: the same
-#pragma GCC unroll 8
-  for (std::size_t v = 0; v < kVectors; ++v) {
-    first[v] = second[v] = Vector::zero();
-    now[v] = Vector::load(key + v * Vector::kWords);
+#if defined(SELFHEAL_NH_NEON)
+struct Neon {
+  static uint32x4_t load(const std::byte* from) noexcept {
+    return vreinterpretq_u32_u8(vld1q_u8(reinterpret_cast<const std::uint8_t*>(from)));
   }
-  for (std::size_t s = 0; s < stripes; ++s, data += 64) {
+  static std::uint64_t total(uint64x2_t a, uint64x2_t b) noexcept {
+    const uint64x2_t sum = vaddq_u64(a, b);
+    return vgetq_lane_u64(sum, 0) + vgetq_lane_u64(sum, 1);
+  }
+  static ChunkSum of(const std::byte* data, std::size_t stripes,
+                     const std::uint32_t* key) noexcept {
+    // Two sums each: a multiplication that adds waits for the one before it.
+    uint64x2_t first[2] = {vdupq_n_u64(0), vdupq_n_u64(0)};       // NOLINT: vectors
+    uint64x2_t second[2] = {vdupq_n_u64(0), vdupq_n_u64(0)};      // NOLINT: the same
+    uint32x4_t before[2] = {vld1q_u32(key), vld1q_u32(key + 4)};  // NOLINT: the same
+    const auto add_products = [](uint64x2_t* sum, uint32x4_t a, uint32x4_t b) {
+      sum[0] = vmlal_u32(sum[0], vget_low_u32(a), vget_low_u32(b));
+      sum[1] = vmlal_u32(sum[1], vget_high_u32(a), vget_high_u32(b));
+    };
     key += 8;
-#pragma GCC unroll 8
-    for (std::size_t v = 0; v < kVectors; ++v) {
-      const auto message = Vector::load(data + 8 * v * Vector::kWords);
-      const auto next = Vector::load(key + v * Vector::kWords);
-      first[v] = Vector::accumulate(first[v], message, now[v]);
-      second[v] = Vector::accumulate(second[v], message, next);
-      now[v] = next;
+    for (std::size_t s = 0; s < stripes; ++s, data += 64, key += 16) {
+#pragma GCC unroll 2
+      for (std::size_t i = 0; i < 2; ++i) {
+        const uint32x4_t a = vaddq_u32(load(data + 16 * i), vld1q_u32(key + 4 * i));
+        const uint32x4_t b = vaddq_u32(load(data + 16 * i + 32), vld1q_u32(key + 4 * i + 8));
+        add_products(first, a, b);
+        add_products(second, before[i], b);
+        before[i] = a;
+      }
     }
+    add_products(second, before[0], vld1q_u32(key + 8));
+    add_products(second, before[1], vld1q_u32(key + 12));
+    return {total(first[0], first[1]), total(second[0], second[1])};
   }
-#pragma GCC unroll 8
-  for (std::size_t v = 0; v < kVectors; ++v) {
-    sum.first += Vector::total(first[v]);
-    sum.second += Vector::total(second[v]);
-  }
-  return sum;
-}
-
-template <typename Vector>
-inline std::uint64_t hash(const HashSchedule& schedule, std::uint64_t tweak,
-                          std::span<const std::byte> bytes) noexcept {
-  constexpr std::size_t kStripe = HashSchedule::kStripe;
-  const std::uint64_t* const key = schedule.chunk_key();
-  SipHash sip(schedule.sip_key());
-  const std::byte* data = bytes.data();
-  for (std::size_t left = bytes.size(); left > 0;) {
-    const std::size_t size = left < HashSchedule::kChunk ? left : HashSchedule::kChunk;
-    const std::size_t whole = size / kStripe;
-    ChunkSum sum = nh_sum<Vector>({}, data, whole, key);
-    if (const std::size_t rest = size % kStripe; rest != 0) {
-      std::array<std::byte, kStripe> padded{};
-      std::memcpy(padded.data(), data + whole * kStripe, rest);
-      sum = nh_sum<Vector>(sum, padded.data(), 1, key + 8 * whole);
-    }
-    sip.absorb(sum.first);
-    sip.absorb(sum.second);
-    data += size;
-    left -= size;
-  }
-  sip.absorb(tweak);
-  // In 64 bits on every machine: the top byte holds the length of what was absorbed.
-  const std::uint64_t chunks = (bytes.size() + HashSchedule::kChunk - 1) / HashSchedule::kChunk;
-  return sip.finish_with(bytes.size() | ((16 * chunks + 15) & 0xFFU) << 56);
-}
+};
+#endif
 
 }  // namespace
 
-std::uint64_t nh_hash(const HashSchedule& schedule, std::uint64_t tweak,
-                      std::span<const std::byte> bytes) noexcept {
-  return hash<Word>(schedule, tweak, bytes);
+void nh_portable(const HashSchedule& schedule, std::uint64_t first_tweak,
+                 const std::byte* const* blocks, std::size_t count, std::size_t size,
+                 std::uint64_t* hashes) noexcept {
+  nh_hashes<Portable>(schedule, first_tweak, blocks, count, size, hashes);
 }
 
+#if defined(SELFHEAL_NH_SSE2)
+void nh_sse2(const HashSchedule& schedule, std::uint64_t first_tweak,
+             const std::byte* const* blocks, std::size_t count, std::size_t size,
+             std::uint64_t* hashes) noexcept {
+  nh_hashes<Sse2>(schedule, first_tweak, blocks, count, size, hashes);
+}
+#endif
+
 #if defined(SELFHEAL_NH_NEON)
-std::uint64_t nh_hash_neon(const HashSchedule& schedule, std::uint64_t tweak,
-                           std::span<const std::byte> bytes) noexcept {
-  return hash<Neon>(schedule, tweak, bytes);
+void nh_neon(const HashSchedule& schedule, std::uint64_t first_tweak,
+             const std::byte* const* blocks, std::size_t count, std::size_t size,
+             std::uint64_t* hashes) noexcept {
+  nh_hashes<Neon>(schedule, first_tweak, blocks, count, size, hashes);
 }
 #endif
 

@@ -13,7 +13,7 @@
 namespace selfheal {
 namespace {
 
-constexpr std::size_t kRow = 8;  // blocks that are hashed together
+constexpr std::size_t kRow = 32;  // blocks that are hashed together
 
 // The first word tells nearly always if they differ, without a call.
 bool equal(std::span<const std::byte> a, std::span<const std::byte> b) noexcept {

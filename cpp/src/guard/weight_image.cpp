@@ -15,6 +15,7 @@ namespace {
 
 constexpr std::size_t kSmallestBlock = 64;
 constexpr std::size_t kLargestBlock = 65536;
+constexpr std::size_t kRow = 32;  // blocks that are hashed together
 
 void check_regions(const std::vector<Region>& regions, std::size_t nbytes) {
   std::unordered_set<std::string> names;
@@ -73,10 +74,9 @@ std::size_t WeightImage::check(std::size_t first, std::size_t count,
   first = std::min(first, block_count());
   const std::size_t end = first + std::min(count, block_count() - first);
   std::size_t found = 0;
-  constexpr std::size_t kRow = 8;
   for (std::size_t begin = first; begin < end; begin += kRow) {
     const std::size_t size = std::min(kRow, end - begin);
-    if (keyed && size == kRow && is_row_genuine(begin)) continue;
+    if (keyed && is_row_genuine(begin, size)) continue;
     for (std::size_t i = begin; i < begin + size; ++i) {
       if (check_block(i, keyed)) continue;
       if (found < corrupt.size()) corrupt[found] = static_cast<std::uint32_t>(i);
@@ -86,20 +86,19 @@ std::size_t WeightImage::check(std::size_t first, std::size_t count,
   return found;
 }
 
-// Whether 8 blocks have the keyed hashes they must have; false also where that is in doubt.
-bool WeightImage::is_row_genuine(std::size_t first) const noexcept {
-  std::array<const std::byte*, 8> blocks{};
-  std::array<std::uint64_t, 8> hashes{};
-  for (std::size_t i = 0; i < blocks.size(); ++i) {
-    const auto content = block(first + i);
-    if (content.size() != block_bytes_) return false;
-    blocks[i] = content.data();
+// Whether `count` blocks have the keyed hashes they must have; false also where that is in doubt.
+bool WeightImage::is_row_genuine(std::size_t first, std::size_t count) const noexcept {
+  std::array<const std::byte*, kRow> blocks{};
+  std::array<std::uint64_t, kRow> hashes{};
+  const std::size_t whole = std::min(count, live_.size() / block_bytes_ - first);
+  for (std::size_t i = 0; i < whole; ++i) blocks[i] = live_.data() + (first + i) * block_bytes_;
+  keyed_hashes(key_.raw_schedule(), first, std::span(blocks).first(whole), block_bytes_, hashes);
+  if (whole < count) {  // the image's last block is shorter
+    hashes[whole] = keyed_hash(key_.raw_schedule(), first + whole, block(first + whole));
   }
-  keyed_hashes(key_.raw_schedule(), first, blocks, block_bytes_, hashes);
-  for (std::size_t i = 0; i < blocks.size(); ++i) {
-    if (!seals_.admits(first + i, hashes[i])) return false;
-  }
-  return true;
+  bool are_genuine = true;
+  for (std::size_t i = 0; i < count; ++i) are_genuine &= seals_.admits(first + i, hashes[i]);
+  return are_genuine;
 }
 
 bool WeightImage::is_genuine(std::size_t index, std::span<const std::byte> content) const noexcept {

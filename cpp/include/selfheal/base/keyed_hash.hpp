@@ -6,48 +6,43 @@
 #include <span>
 #include <string_view>
 
-/// A fast keyed hash that cannot be predicted or forged without its key. Where CRC-32C finds
-/// accidents, this finds what an attacker chose.
+/// A fast keyed hash that cannot be predicted or forged without its key. It finds accidents and
+/// what an attacker chose alike, at the speed at which memory is read.
 ///
-/// Two layers, as in UMAC (Black, Halevi, Krawczyk, Krovetz and Rogaway, 1999), in the form that
-/// the CPU has instructions for. Every chunk of 512 bytes, the last one padded with zeros to whole
-/// stripes of 64, is summed up under secret words k_i into 128 bits: two different chunks have the
-/// same sum with probability 2^-64 at most, whatever they are. A cipher hides the sums. With m_i
-/// the chunk's 64-bit little-endian words:
+/// Layer 1 is NH (Black, Halevi, Krawczyk, Krovetz and Rogaway, UMAC, 1999), in two sums that share
+/// their keyed words. A chunk of up to 512 bytes, padded with zeros to n whole stripes of 64, is in
+/// little-endian 32-bit words; a secret word is added to each, mod 2^32. With x[s] the 8 words of
+/// the first half of stripe s after that, y[s] those of its second half, and secret words alone in
+/// x[-1] and y[n]:
 ///
-/// **CLNH under AES**, with carry-less multiplication and AES. Layer 1 (Lemire and Kaser, 2014):
+///     first  = sum of x[s] * y[s],   s = 0 … n-1     (products word by word, added mod 2^64)
+///     second = sum of x[s-1] * y[s], s = 0 … n
 ///
-///     CLNH(k, m) = xor over i of (m_2i ^ k_2i) * (m_2i+1 ^ k_2i+1), products of polynomials
+/// Two different chunks differ by any given numbers in both with probability 2^-64 at most,
+/// whatever they are: integrity.md has the proof.
 ///
-/// Layer 2 is CBC-MAC (its first block says the length, so no message is the beginning of another:
-/// Petrank and Rackoff, 2000), with E the rounds of AES-128 under eleven keys of their own:
+/// Layer 2 makes 64 bits of the two sums x, the tweak t and the length n, by multiplication and
+/// shift (Dietzfelbinger, 1996), under secret 128-bit factors a, which adds at most 2^-64:
 ///
-///     x = E(tweak, length); for each chunk: x = E(x ^ CLNH(chunk)); the hash is x's low 64 bits
+///     hash = (a0 * x0 + a1 * x1 + a2 * t + a3 * n + a4 mod 2^128) >> 64
 ///
-/// **NH under SipHash**, elsewhere. A pass of NH has 64 bits and 2^-32; the second has the same key
-/// moved on by one stripe (a Toeplitz construction, UMAC's theorem 3):
+/// Messages of more than one chunk have SipHash-2-4 (Aumasson and Bernstein, 2012), under a key of
+/// its own, of all sums, t and n as their layer 2. SipHash also makes all keys from the 128 bits.
 ///
-///     NH(k, m) = sum over i of (lo(m_i) + lo(k_i) mod 2^32) * (hi(m_i) + hi(k_i) mod 2^32) mod
-///     2^64
+/// So a change that does not depend on the key passes with probability 2^-63 at most: of any number
+/// of bits, chosen or not, in content, place and length. That is said of an attacker who cannot
+/// read the hashes: they lie in memory beside the key, so that who can read them can read it.
+/// Flips chosen *together* in content and in the expanded key may cancel; KeptKey compares that
+/// with one derived afresh.
 ///
-/// Layer 2 is SipHash-2-4 (Aumasson and Bernstein, 2012), under a key of its own, of the chunks'
-/// sums, the tweak and the length.
+///     name         needs     bytes a cycle (AMD Zen 4, blocks of 512 bytes in cache, in a row)
+///     "avx2"       AVX2      11.4
+///     "sse2"       x86-64    5.6
+///     "neon"       NEON
+///     "portable"   nothing   4.4
 ///
-/// An attacker who sees all hashes and knows all but the key makes others pass with probability
-/// 2^-63 a guess (2^-64 from each layer), as long as AES cannot be told from a random permutation,
-/// or SipHash from a random function; SipHash also makes all keys from the 128 bits. Hashes under
-/// one key are not meant to last: the bound holds against guesses, and there is no time for 2^40 of
-/// them between two reboots. They are never stored, so it does no harm that the two forms differ.
-///
-/// (What only servers have, wider carry-less multiplication, is left out: integrity.md says why.)
-///     name           needs                               ns for 512 bytes, one by one (in a row)
-///     "clnh-aesni"   PCLMULQDQ, AES: x86-64 since 2010   13 (12) on a Xeon of 2023
-///     "clnh-neon"    AArch64 with PMULL, AES (Pi 5)
-///     "nh-neon"      NEON (Pi 4)
-///     "nh"           nothing                             75 there
-///
-/// The fastest is chosen at run time. No allocation, no exceptions; any length, any alignment. Any
-/// number of threads may compute.
+/// All give the same values; the fastest is chosen at run time. No allocation, no exceptions; any
+/// length, any alignment. Any number of threads may compute.
 namespace selfheal {
 
 /// The secret: 128 bits from the operating system, drawn at boot, never stored.
@@ -69,30 +64,36 @@ class alignas(64) HashSchedule {
 
   explicit HashSchedule(HashKey key) noexcept;
 
-  /// Words of layer 1's key: a chunk's, and one stripe more for NH.
-  const std::uint64_t* chunk_key() const noexcept { return words_.data(); }
-  /// The key of SipHash, after those of NH.
-  HashKey sip_key() const noexcept { return {words_[kChunkWords + 8], words_[kChunkWords + 9]}; }
-  /// The eleven keys of AES, after those of CLNH; two words each.
-  const std::uint64_t* round_keys() const noexcept { return words_.data() + kChunkWords; }
+  /// NH's key: x[-1], a stripe's words eight times, and those of a ninth, of which y[n] is one
+  /// half.
+  const std::uint32_t* chunk_key() const noexcept { return words_.data(); }
+  /// Layer 2's: five factors, the low word of each first.
+  const std::uint64_t* factors() const noexcept { return outer_.data(); }
+  HashKey sip_key() const noexcept { return {outer_[10], outer_[11]}; }
 
-  std::span<const std::byte> bytes() const noexcept { return std::as_bytes(std::span(words_)); }
-  std::span<std::byte> bytes() noexcept { return std::as_writable_bytes(std::span(words_)); }
+  std::span<const std::byte> bytes() const noexcept {
+    return std::as_bytes(std::span(this, 1)).first(kBytes);
+  }
+  std::span<std::byte> bytes() noexcept {
+    return std::as_writable_bytes(std::span(this, 1)).first(kBytes);
+  }
 
   bool operator==(const HashSchedule&) const = default;
 
  private:
-  static constexpr std::size_t kChunkWords = kChunk / 8;
+  static constexpr std::size_t kWords = (kStripe / 2 + kChunk + kStripe) / sizeof(std::uint32_t);
+  static constexpr std::size_t kBytes = kWords * sizeof(std::uint32_t) + 12 * sizeof(std::uint64_t);
 
-  std::array<std::uint64_t, kChunkWords + 22> words_{};
+  std::array<std::uint32_t, kWords> words_{};
+  std::array<std::uint64_t, 12> outer_{};
 };
 
 /// The hash of `bytes` in the place that `tweak` names: the same bytes elsewhere have another hash.
 std::uint64_t keyed_hash(const HashSchedule& schedule, std::uint64_t tweak,
                          std::span<const std::byte> bytes) noexcept;
 
-/// The hashes of up to 8 blocks of `size` bytes each, blocks[i] with the tweak first_tweak + i, to
-/// hashes[i]. A row of 5 to 8 takes less time than one by one.
+/// The hashes of any number of blocks of `size` bytes each, blocks[i] with the tweak first_tweak +
+/// i, to hashes[i]: in less time than one by one.
 void keyed_hashes(const HashSchedule& schedule, std::uint64_t first_tweak,
                   std::span<const std::byte* const> blocks, std::size_t size,
                   std::span<std::uint64_t> hashes) noexcept;
@@ -102,15 +103,14 @@ std::string_view keyed_hash_backend() noexcept;
 /// Names of the backends that this build has and this CPU can run, fastest first.
 std::span<const std::string_view> keyed_hash_backends() noexcept;
 /// Switches, for tests and measurements. False, and nothing changes, if `name` is not among
-/// keyed_hash_backends(). What was hashed by CLNH must not be checked by NH, nor the other way
-/// round.
+/// keyed_hash_backends().
 bool set_keyed_hash_backend(std::string_view name) noexcept;
 
 /// A key that damage to memory does not change. The 128 bits are kept three times and read by
 /// majority of each bit. What they are expanded to is kept once, as a cache: what it says counts
-/// only where something admits it, since no damaged schedule makes anything pass; everything else
-/// is asked of a schedule derived afresh, so that nothing rests on a checksum of it, which
-/// chosen flips keep.
+/// only where something admits it; everything else is asked of a schedule derived afresh, so that
+/// nothing rests on a checksum of it, which chosen flips keep. Damage to the cache by chance makes
+/// nothing pass; flips that were chosen to cancel those of one block do, until is_whole() compares.
 class KeptKey {
  public:
   explicit KeptKey(HashKey key) noexcept;
@@ -126,7 +126,7 @@ class KeptKey {
   /// The hash to seal one thing with, by fresh().
   std::uint64_t hash(std::uint64_t tweak, std::span<const std::byte> bytes) const noexcept;
   /// The hash to check something with: `admits(hash)` says whether it is the right one. Only if not
-  /// is fresh() asked, since a damaged schedule makes nothing pass.
+  /// is fresh() asked.
   template <typename Admits>
   std::uint64_t hash(std::uint64_t tweak, std::span<const std::byte> bytes,
                      Admits admits) const noexcept {

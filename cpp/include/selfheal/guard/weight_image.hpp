@@ -125,7 +125,7 @@ class WeightImage {
   const KeptKey& kept_key() const noexcept { return key_; }
 
  private:
-  bool is_row_genuine(std::size_t first) const noexcept;
+  bool is_row_genuine(std::size_t first, std::size_t count) const noexcept;
 
   std::span<std::byte> live_;
   std::vector<Region> regions_;
