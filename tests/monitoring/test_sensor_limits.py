@@ -59,6 +59,40 @@ def held_for(rng: np.random.Generator, count: int, spread: float) -> Flags:
     return flags
 
 
+def held(
+    rng: np.random.Generator, count: int, share: float, lengths: npt.NDArray[np.float64]
+) -> Flags:
+    """A sensor that holds its value for these times, drawn in order, after pauses by chance."""
+    flags = np.zeros(count, np.bool_)
+    at = 0
+    for length in lengths.tolist():
+        at += rng.geometric(share)
+        flags[at : at + max(1, int(length))] = True
+        at += max(1, int(length))
+        if at >= count:
+            break
+    return flags
+
+
+def two_exponentials(rng: np.random.Generator, count: int) -> npt.NDArray[np.float64]:
+    is_long = rng.random(count) < 0.05
+    return np.where(is_long, rng.geometric(0.02, count), rng.geometric(0.5, count)).astype(float)
+
+
+def rarely_long(rng: np.random.Generator, count: int) -> npt.NDArray[np.float64]:
+    return np.where(rng.random(count) < 0.01, rng.geometric(0.2, count) + 2.0, 2.0)
+
+
+def excited(rng: np.random.Generator, count: int) -> Flags:
+    """Repetition that makes repetition more likely."""
+    flags = []
+    heat = 0.0
+    for u in rng.random(count).tolist():
+        flags.append(u < min(0.9, 0.03 + 0.9 * heat))
+        heat = 0.95 * heat + 0.05 * flags[-1]
+    return np.array(flags)
+
+
 def by_night(rng: np.random.Generator, count: int) -> Flags:
     return (rng.random(count) < 0.05) | ((np.arange(count) % 288 < 80) & (rng.random(count) < 0.98))
 
@@ -77,6 +111,25 @@ KINDS: dict[str, tuple[Callable[[np.random.Generator, int], Flags], tuple[int, .
     "of all lengths": (lambda rng, n: held_for(rng, n, 1.0), (1000, 10_000)),
     "by night": (by_night, (200, 1000, 10_000)),
     "pauses": (lambda rng, n: pauses(rng, n, 500, 50), (10_000,)),
+    "a power's tail": (
+        lambda rng, n: held(rng, n, 0.05, 3 * rng.pareto(2.5, n) + 1),
+        (200, 400, 1000, 10_000),
+    ),
+    "lengths of zipf": (
+        lambda rng, n: held(rng, n, 0.2, rng.zipf(3.0, n).astype(float)),
+        (200, 400, 1000, 10_000),
+    ),
+    "long ones late": (
+        lambda rng, n: held(
+            rng, n, 1.0, np.where(rng.random(n) < 0.01, rng.geometric(0.2, n) + 2.0, 2.0)
+        ),
+        (200, 400, 1000, 10_000),
+    ),
+    "two exponentials": (
+        lambda rng, n: held(rng, n, 0.1, two_exponentials(rng, n)),
+        (400, 1000, 10_000),
+    ),
+    "excited": (excited, (400, 1000, 10_000)),
 }
 
 
@@ -207,6 +260,10 @@ class TestModel:
         assert set(baseline.references).isdisjoint(baseline.left_out)
         again = she.Baseline.from_bytes(baseline.to_bytes())
         assert again.left_out == baseline.left_out
+        twice = np.repeat(digits.calibration_inputs[:100], 3, axis=0)
+        few = she.calibrate(digits_model_path(), twice, seed=1)
+        assert few.limits.max_repeats == 0
+        assert "300 are too few to tell for how long: 400 may do" in few.left_out["input_repeats"]
         assert again.limits == baseline.limits
         assert len(labels) == 60
 

@@ -34,7 +34,12 @@ from selfheal_edge.monitoring.correctness import CorrectnessModel, read_answers
 from selfheal_edge.monitoring.embedding import Embedding, find_embedding, find_inner, fit_classes
 from selfheal_edge.monitoring.few_samples import FEW_RATE, SMALL_MARGINS, FewSamples, learn_few
 from selfheal_edge.monitoring.interval import predictions
-from selfheal_edge.monitoring.sensor_limits import SensorLimits, flat_limit, run_limit
+from selfheal_edge.monitoring.sensor_limits import (
+    SensorLimits,
+    flat_limit,
+    run_limit,
+    samples_needed,
+)
 from selfheal_edge.monitoring.signals import OutputKind, SignalExtractor
 from selfheal_edge.store.file_format import is_storable
 from selfheal_edge.text import LIST, quoted, shown
@@ -214,6 +219,15 @@ def _label_mix(
     return None
 
 
+def _why_no_limit(what: str, flags: npt.NDArray[np.bool_]) -> str:
+    if flags.size < samples_needed(flags):
+        return (
+            f"equal {what} follow each other, and {flags.size} are too few to tell for how long: "
+            f"{samples_needed(flags)} may do"
+        )
+    return f"equal {what} in long runs are normal in this calibration"
+
+
 def _limits(
     observed: _Observed, signals: Mapping[str, npt.NDArray[np.float64]], interval: float
 ) -> tuple[SensorLimits, dict[str, str]]:
@@ -221,11 +235,12 @@ def _limits(
     left_out = {}
     repeats = run_limit(observed.repeats, interval)
     if repeats == 0:
-        left_out["input_repeats"] = "equal inputs in long runs are normal in this calibration"
+        left_out["input_repeats"] = _why_no_limit("inputs", observed.repeats)
     # An input that repeats has the same answer: it says nothing of the model.
-    frozen = run_limit(observed.same_answer[~observed.repeats], interval)
+    answers = observed.same_answer[~observed.repeats]
+    frozen = run_limit(answers, interval)
     if frozen == 0:
-        left_out["output_frozen"] = "equal answers in long runs are normal in this calibration"
+        left_out["output_frozen"] = _why_no_limit("answers", answers)
     spreads = {}
     for name, column in signals.items():
         if not name.startswith("input_std"):
