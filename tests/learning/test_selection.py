@@ -51,6 +51,22 @@ def test_without_labels_a_surer_answer_in_the_expected_mix_is_evidence(digits: D
     assert choose(material, [("wrong", wrong)]).patch is None
 
 
+def test_inputs_carried_into_the_condition_speak_without_labels(digits: Digits) -> None:
+    """Their classes are known: what a candidate makes of them tells a gain that is too small to
+    show in the window's answers."""
+    drifted = offset_by(digits.x, 30)[:COUNT]
+    held = digits.reference.inputs
+    found = {}
+    for name, carried in (("in it", offset_by(held, 55)), ("not in it", held)):
+        material = digits.material(drifted)
+        material.__dict__["carried"] = carried
+        right = brighter(material, -30)
+        found[name] = choose(material, [("right", right)])
+    assert found["in it"].details["right"][0] > found["not in it"].details["right"][0] + 0.02
+    assert "of carried inputs +" in found["in it"].evidence[0]
+    assert "of carried inputs -" in found["not in it"].evidence[0]
+
+
 def test_a_candidate_no_better_than_golden_is_not_taken(digits: Digits) -> None:
     x = digits.x[:COUNT]
     material = digits.material(x, labelled(x[:64], digits.y[:64]))

@@ -4,7 +4,9 @@ Every candidate is compared with golden, pair by pair, on the same inputs:
 
 - *without labels*: how much surer its answers to the window are, and how much nearer their mix
   comes to the mix that is expected there. A model that is led astray by its inputs is unsure, or
-  sure of a few classes only. Their sum is what is expected before a label is seen;
+  sure of a few classes only. Where golden's held inputs can be carried into the condition, on how
+  many more of them it is right: their classes are known. Together, what is expected before a label
+  is seen;
 - *with labels*: on how many more labelled inputs it is right. A candidate that has learned labels
   is asked about those that were held out while it learned (cross-validation).
 
@@ -17,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,14 +32,26 @@ __all__ = ["Proposal", "choose"]
 
 Floats = npt.NDArray[np.float64]
 
-_SHARE: Final = 0.8
-"""Of what the evidence without labels says: so much of it were gains, on drifts that score nothing
-(docs/learning.md)."""
-_COST: Final = 0.02
-"""What is taken off it: in this range candidates gained and lost alike."""
-_DOUBT: Final = 0.04
-"""Standard deviation of gains around it."""
-_DOUBT_SHARE: Final = 0.25
+
+class _Trust(NamedTuple):
+    """What evidence without labels was worth, on drifts that score nothing (docs/learning.md)."""
+
+    answers: float
+    """Gain for each point by which answers to the window are surer, or their mix is nearer."""
+    simulated: float
+    """For each point gained on inputs that were carried into the condition."""
+    cost: float
+    """What is taken off."""
+    doubt: float
+    """Standard deviation of gains around it."""
+    doubt_share: float
+    """What is added to that, as a share of the gain."""
+
+
+_ALONE: Final = _Trust(answers=0.8, simulated=0.0, cost=0.02, doubt=0.04, doubt_share=0.25)
+_WITH_SIMULATION: Final = _Trust(
+    answers=0.52, simulated=0.2, cost=0.0, doubt=0.02, doubt_share=0.15
+)
 _LEAST_GAIN: Final = 0.01
 _SURE: Final = 0.75
 _SIMPLER: Final = 0.005
@@ -71,7 +85,8 @@ def choose(material: Material, candidates: Sequence[tuple[str, Patch]]) -> Propo
 
     Notes
     -----
-    Costs no inference beyond those that strategies have asked already.
+    Where inputs can be carried, golden is asked about them: as many inferences as there are held
+    inputs. Else it costs none beyond those that strategies have asked already.
     """
     golden = _answers(material, material.golden)
     if golden is None:
@@ -99,6 +114,8 @@ class _Seen:
     """On the window, shape (n, classes)."""
     labels: npt.NDArray[np.int64]
     """On labelled inputs, shape (k,)."""
+    simulated: float | None
+    """Share of carried inputs that are named rightly; None where none can be carried."""
 
 
 def _answers(material: Material, patch: Patch) -> _Seen | None:
@@ -109,13 +126,27 @@ def _answers(material: Material, patch: Patch) -> _Seen | None:
     if inside is None:
         return None
     chances = np.exp(_logs(inside, note))
+    simulated = _simulated(material, patch, note)
     if note.out_of_fold is not None:
-        return _Seen(chances, note.out_of_fold)
+        return _Seen(chances, note.out_of_fold, simulated)
     if not len(material.labelled):
-        return _Seen(chances, np.empty(0, np.int64))
+        return _Seen(chances, np.empty(0, np.int64), simulated)
     labelled = material.embeddings(material.labelled.inputs, patch.inputs)
     assert labelled is not None
-    return _Seen(chances, _logs(labelled, note).argmax(axis=1))
+    return _Seen(chances, _logs(labelled, note).argmax(axis=1), simulated)
+
+
+def _simulated(material: Material, patch: Patch, note: Note) -> float | None:
+    """Return the share of carried inputs named rightly, in the condition's mix of classes."""
+    carried, reference = material.carried, material.reference
+    if carried is None or len(material.shares) != max(2, reference.classes):
+        return None
+    inside = material.embeddings(carried, patch.inputs)
+    if inside is None:
+        return None
+    weights = (material.shares / reference.priors)[reference.labels]
+    named = _logs(inside, note).argmax(axis=1)
+    return float((named == reference.labels) @ weights / weights.sum())
 
 
 def _logs(inside: Floats, note: Note) -> Floats:
@@ -126,9 +157,13 @@ def _judged(material: Material, golden: _Seen, other: _Seen) -> tuple[float, flo
     """Return the expected gain, its standard deviation, and both in words."""
     surer = float(other.chances.max(axis=1).mean() - golden.chances.max(axis=1).mean())
     nearer = _from_mix(material, golden) - _from_mix(material, other)
-    unlabelled = _SHARE * (surer + nearer) - _COST
-    doubt = _DOUBT + _DOUBT_SHARE * abs(unlabelled)
     text = f"confidence {surer:+.1%}, distance from the expected mix {-nearer:+.1%}"
+    trust, better = _ALONE, 0.0
+    if other.simulated is not None and golden.simulated is not None:
+        trust, better = _WITH_SIMULATION, other.simulated - golden.simulated
+        text += f", of carried inputs {better:+.1%} right"
+    unlabelled = trust.answers * (surer + nearer) + trust.simulated * better - trust.cost
+    doubt = trust.doubt + trust.doubt_share * abs(unlabelled)
     labels = material.labelled.labels
     if not len(labels):
         return unlabelled, doubt, f"{text}: {unlabelled:+.1%} expected"
