@@ -137,15 +137,19 @@ class Field(World):
         for label, count in ((2, new), (1, old)):
             self.handle(heard.FeedbackCame((told(label, source, question, known=known),) * count))
 
-    def restart(self) -> Field:
-        """Return the device after its process has ended."""
+    def restart(
+        self, *, without: str = "", learned: frozenset[int] = frozenset(), row: bytes | None = None
+    ) -> Field:
+        """Return the device after its process has ended, without what the store knew of one."""
         fresh = Field()
         fresh.conditions, fresh.held = dict(self.conditions), set(self.held)
         fresh.active, fresh.number, fresh.truth = self.active, self.number, self.truth
         fresh.prediction = self.prediction  # the monitor counts on
         fresh.state = replace(fresh.state, now=replace(fresh.state.now, generation=fresh.active))
-        row = Remembered.of(self.state, self.prediction).to_bytes()
-        fresh.follow(heard.Restarted(Remembered.from_bytes(row)))
+        row = Remembered.of(self.state, self.prediction).to_bytes() if row is None else row
+        known = frozenset(self.conditions) - {without}
+        before = Remembered.from_bytes(row)
+        fresh.follow(heard.Restarted(before, known, learned, "a damaged row" if without else ""))
         return fresh
 
 
@@ -406,7 +410,7 @@ def test_a_calibration_that_is_not_the_one_before() -> None:
     row = Remembered.of(world.state, world.prediction).without_charts().to_bytes()
     again = Field()
     again.held, again.active = {0, 1}, 1
-    again.follow(heard.Restarted(Remembered.from_bytes(row)))
+    again.follow(heard.Restarted(Remembered.from_bytes(row), frozenset()))
     again.predict(2)
     assert again.active == 0
     assert again.held == {0}
@@ -433,6 +437,92 @@ def test_a_generation_that_is_gone() -> None:
     assert sum("not switched" in str(r.outcome) for r in world.records) == 1
     assert [r.condition for r in world.state.learned] == ["repaired 2"]
     assert world.held == {0, world.active}
+
+
+def at_home(number: int) -> Field:
+    """Return a device on which the user has put a generation of their own."""
+    world = Field()
+    world.held, world.number = {0, number}, number
+    world.active = number
+    world.handle(heard.RolledBack())
+    return world
+
+
+def test_what_the_user_has_put_there_serves_again_after_a_night() -> None:
+    world = at_home(9)
+    world.drift("night")
+    world.tell(12, 0)
+    assert world.active == 10
+    world.drift("")
+    assert world.active == 9
+    world.drift("night")
+    again = world.restart()
+    assert again.active == 10
+    again.drift("")
+    assert again.active == 9, "a restart knows it as well"
+
+
+def test_what_the_user_has_put_there_serves_again_after_a_rejection() -> None:
+    world = at_home(9)
+    world.drift("night")
+    world.tell(0, 12)
+    assert world.active == 9
+    world.finds = False
+    world.predict(200)
+    assert world.active == 9
+
+
+def test_the_user_puts_another_one_there_by_night() -> None:
+    world = repaired()
+    world.tell(12, 0)
+    world.held.add(7)
+    world.active = 7
+    world.handle(heard.RolledBack())
+    world.truth = ""
+    world.predict(1100)  # what was rolled back does not come back soon
+    world.drift("night")
+    assert world.active == 2
+    world.drift("")
+    assert world.active == 7
+
+
+def test_what_the_user_had_put_there_is_gone() -> None:
+    world = at_home(9)
+    world.drift("night")
+    world.tell(12, 0)
+    world.held.discard(9)
+    world.drift("")
+    assert world.active == 0
+    assert world.state.condition == ""
+
+
+@pytest.mark.parametrize("is_confirmed", [True, False])
+def test_a_repair_without_its_gate_does_not_serve(is_confirmed: bool) -> None:
+    """It would serve without an end."""
+    world = repaired()
+    world.tell(12, 0) if is_confirmed else None
+    again = world.restart(without="repaired 1")
+    assert again.active == 0
+    assert again.held == {0}
+    assert again.state.learned == ()
+    assert again.state.leaving == ()
+    said = str([r.outcome for r in again.records])
+    assert "repaired 1: what tells its condition from others is lost (a damaged row)" in said
+    again.truth = ""
+    again.predict(100)
+    assert again.active == 0
+
+
+def test_a_learned_generation_that_no_repair_is_known_of_does_not_serve() -> None:
+    """The loop's own row was lost."""
+    world = repaired()
+    world.tell(12, 0)
+    again = world.restart(learned=frozenset({1}), row=Remembered().to_bytes())
+    assert again.active == 0
+    assert again.held == {0}
+    assert "generation 1 was learned" in str([r.outcome for r in again.records])
+    kept = world.restart(learned=frozenset({1}))
+    assert kept.active == 1
 
 
 def test_an_allowance_comes_back_in_a_year() -> None:
@@ -566,6 +656,7 @@ class Life(RuleBasedStateMachine):
         super().__init__()
         self.world = Field()
         self.allowance = 1.0
+        self.own = self.home = 0
 
     @rule(truth=st.sampled_from(["", "night", "fog", "rain", "dust", "smoke"]))
     def the_condition_changes(self, truth: str) -> None:
@@ -600,10 +691,15 @@ class Life(RuleBasedStateMachine):
     def the_user_allows_more_or_less(self, heal: Heal) -> None:
         self.world.handle(heard.HealSet(heal))
 
-    @rule()
-    def the_user_puts_golden_back(self) -> None:
-        self.world.active = 0
+    @rule(own=st.booleans())
+    def the_user_puts_another_generation_there(self, own: bool) -> None:
+        self.world.active = self.own if own and self.own in self.world.held else 0
+        if own and not self.world.active:
+            self.world.number += 1
+            self.own = self.world.active = self.world.number
+            self.world.held.add(self.own)
         self.world.handle(heard.RolledBack())
+        self.home = self.world.active
         self.world.predict(1, alarm("confidence", self.world.prediction))
 
     @rule(after=st.integers(0, 6))
@@ -618,10 +714,16 @@ class Life(RuleBasedStateMachine):
         self.world = self.world.restart()
         assert all(r.is_confirmed for r in self.world.state.learned)
 
+    @rule()
+    def the_store_loses_what_tells_conditions(self) -> None:
+        gone = next((r.condition for r in self.world.state.learned), "none")
+        self.world = self.world.restart(without=gone)
+        assert gone not in {r.condition for r in self.world.state.learned}
+
     @invariant()
     def what_serves_is_golden_or_known(self) -> None:
         known = {r.generation for r in self.world.state.learned}
-        assert self.world.active == 0 or self.world.active in known
+        assert self.world.active in {self.home, *known}
 
     @invariant()
     def nothing_unproven_is_trusted(self) -> None:
@@ -640,7 +742,7 @@ class Life(RuleBasedStateMachine):
     def it_stays_small(self) -> None:
         state: LoopState = self.world.state
         assert len(state.learned) <= 4
-        assert len(self.world.held) <= 6
+        assert len(self.world.held - {self.own}) <= 6
         assert len(state.put_off) <= len(she.Cause)
         assert state.repair is None
 

@@ -459,7 +459,7 @@ def drifted() -> World:
 def test_a_trouble_outlives_the_process_and_ends_when_signals_settle() -> None:
     before = Remembered.from_bytes(Remembered.of(drifted().state, 550).to_bytes())
     world = World(she.Policy(), has_spare=False)
-    world.handle(heard.Restarted(before))
+    world.handle(heard.Restarted(before, frozenset()))
     assert world.state.trouble == before.trouble
     assert not is_trusted(world.state)
     assert world.state.count.alarms == 1
@@ -479,7 +479,7 @@ def test_damage_does_not_outlive_the_process() -> None:
     assert failures
     before = Remembered.of(world.state, 0)
     fresh = World(she.Policy(), has_spare=False)
-    fresh.handle(heard.Restarted(before))
+    fresh.handle(heard.Restarted(before, frozenset()))
     assert fresh.state.trouble is None
     assert is_trusted(fresh.state)
     assert fresh.state.failures == failures

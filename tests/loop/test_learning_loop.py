@@ -6,7 +6,7 @@ import functools
 import multiprocessing
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,13 @@ from tests.support import Array, infer_one, internals, kinds
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path, load_digits
-from selfheal_edge.errors import ModelClosedError
+from selfheal_edge.errors import ModelClosedError, StoreError
 from selfheal_edge.loop.learned_repair import LearnedRepair
 from selfheal_edge.loop.state import LoopState
 from selfheal_edge.model import parts_of
+from selfheal_edge.monitoring.conditions import Condition, conditions_to_bytes
+from selfheal_edge.store.database import Changes, Database, Row
+from selfheal_edge.store.generations import ACTIVE, StoredGeneration
 from selfheal_edge.tflite.runtimes.protocol import RuntimeName
 
 DIGITS = load_digits()
@@ -78,25 +81,25 @@ class Device:
     def live(self) -> dict[str, bytes]:
         return {name: bytes(image.live) for name, image in internals(self.model).images.items()}
 
-    def on_probation(self) -> LearnedRepair:
+    def on_probation(self, drifted: Array = DIM) -> LearnedRepair:
         """Have the model drift until what it has learned is on probation."""
         self.run(CLEAN, 100)
-        self.run(DIM, 300)
+        self.run(drifted, 300)
         for _ in range(3):
             if self.state.probation is None:
                 self.answer()
-                self.run(DIM, 64)
+                self.run(drifted, 64)
         probation = self.state.probation
         assert probation is not None
         return probation
 
-    def confirmed(self) -> LearnedRepair:
+    def confirmed(self, drifted: Array = DIM) -> LearnedRepair:
         """Have it confirmed as well."""
-        self.on_probation()
+        self.on_probation(drifted)
         for _ in range(6):
             if self.state.probation is not None:
                 self.answer()
-                self.run(DIM, 32)
+                self.run(drifted, 32)
         repair = self.state.in_service
         assert repair is not None
         assert repair.is_confirmed
@@ -341,6 +344,189 @@ def test_labels_that_are_none(runtime: RuntimeName) -> None:
         assert field.state.probation == probation
     with pytest.raises(ModelClosedError):
         field.model.feedback(1, source=field.operator)
+
+
+def test_a_users_own_generation_serves_again_after_a_night(runtime: RuntimeName) -> None:
+    with device(runtime) as field:
+        own = field.model.snapshot()
+        field.model.rollback(own)
+        repair = field.confirmed()
+        assert field.model.weights.active == repair.generation
+        field.run(CLEAN, 150)
+        assert field.model.weights.active == own
+        field.run(DIM, 150)
+        assert field.model.weights.active == repair.generation
+
+
+@pytest.mark.parametrize(
+    ("rules", "told"),
+    [
+        ({"snapshots": False}, "snapshots=False"),
+        ({"max_generations": 1}, "no room for another generation: 1 are held"),
+    ],
+)
+def test_nothing_is_paid_for_what_could_not_serve(
+    runtime: RuntimeName, rules: dict[str, Any], told: str
+) -> None:
+    with device(runtime, rules=rules) as field:
+        if rules.get("snapshots", True):
+            field.model.snapshot()
+        proposer = parts_of(field.model).proposer
+        assert proposer is not None
+        field.run(CLEAN, 100)
+        before = proposer.budget.left
+        field.run(DIM, 300)
+        for _ in range(4):
+            field.answer()
+            field.run(DIM, 300)
+        assert field.learned == ()
+        assert proposer.budget.left >= before
+        assert proposer.memory_bytes == 0, "nothing was built beside the stream"
+        said = [str(e.outcome) for e in field.model.events if e.kind == "repair"]
+        assert len([text for text in said if told in text]) == 1, said
+
+
+def _without_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every commit fail as on a full medium, as long as the patch lasts."""
+
+    def full(*_: object, **__: object) -> None:
+        raise StoreError("store: no space left on device")
+
+    monkeypatch.setattr(Database, "commit", full)
+
+
+def _stored(path: Path, generation: int) -> tuple[Mapping[str, Any], int]:
+    """Return what a store says of a generation, and which one is to serve."""
+    with Database.read_copy(path, b"a key of the test") as database:
+        row, active = database.get("generation", str(generation)), database.get(*ACTIVE)
+    assert row is not None
+    return StoredGeneration.decode(row).fields, 0 if active is None else int(active)
+
+
+def _keep_again(model: she.SelfHealingModel) -> None:
+    """Store what could not be stored, as the store's thread does every few seconds."""
+    parts = parts_of(model)
+    with parts.maintenance_lock:
+        parts.loop.repairs.keep_again()
+
+
+def test_a_store_that_fails_meanwhile_is_told(
+    runtime: RuntimeName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with device(runtime, store=tmp_path / "store", key=b"a key of the test") as field:
+        field.run(CLEAN, 100)
+        _without_room(monkeypatch)
+        field.on_probation()
+        said = [str(e.outcome) for e in field.model.events if e.kind == "store"]
+        assert any("kept in memory alone" in text for text in said), said
+
+
+def test_what_is_on_trial_is_stored_as_such_when_there_is_room_again(
+    runtime: RuntimeName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would serve after a crash as if labels had confirmed it."""
+    with device(runtime, store=tmp_path / "store", key=b"a key of the test") as field:
+        field.run(CLEAN, 100)
+        with monkeypatch.context() as patch:
+            _without_room(patch)
+            repair = field.on_probation()
+        _keep_again(field.model)
+        fields, active = _stored(tmp_path / "store", repair.generation)
+        assert fields["state"] == "trial"
+        assert active == 0
+        with monkeypatch.context() as patch:
+            _without_room(patch)
+            for _ in range(6):
+                if field.state.probation is not None:
+                    field.answer()
+                    field.run(DIM, 32)
+        confirmed = field.state.in_service
+        assert confirmed is not None
+        assert confirmed.is_confirmed
+        _keep_again(field.model)
+        fields, active = _stored(tmp_path / "store", confirmed.generation)
+        assert fields["state"] == "held"
+        assert fields["pinned"]
+        assert active == confirmed.generation
+
+
+def test_what_is_confirmed_while_a_file_is_on_trial_outlives_the_process(
+    runtime: RuntimeName, tmp_path: Path
+) -> None:
+    others: dict[str, Any] = {"store": tmp_path / "store", "key": b"a key of the test"}
+    data = Path(digits_model_path()).read_bytes() + bytes(16)  # another file that answers alike
+    x, y = DIGITS.calibration_inputs, DIGITS.calibration_labels
+    new = she.calibrate(data, x, y, runtime=runtime, seed=1)
+    with device(runtime, **others) as field:
+        field.run(CLEAN, 64)
+        proposer = parts_of(field.model).proposer
+        assert proposer is not None
+        proposer.budget.begin()
+        left = proposer.budget.left[0]
+    rules = {"owner": "operator", "trial_predictions": 1500}
+    again = {"policy": she.Policy(**rules), "runtime": runtime, "seed": 1, **others}  # type: ignore[arg-type]
+    with she.SelfHealingModel(data, new, **again) as model:
+        field = Device(model)
+        proposer = parts_of(model).proposer
+        assert proposer is not None
+        assert proposer.budget.left[0] <= left + 0.1, "a new file buys no repair"
+        repair = field.confirmed(BRIGHT)  # at once: a trouble that lasts would end the trial
+        field.run(CLEAN, 1200)
+        said = [(e.kind, str(e.outcome)) for e in model.events]
+        assert any(kind == "confirmed" and "model file" in text for kind, text in said), said
+        field.run(BRIGHT, 150)
+        assert model.weights.active == repair.generation
+    with she.SelfHealingModel(data, new, **again) as model:
+        field = Device(model)
+        assert model.weights.active == repair.generation
+        assert [r.condition for r in field.learned] == [repair.condition]
+        field.run(CLEAN, 150)
+        assert model.weights.active == 0
+        field.holds()
+
+
+def _opened(path: Path) -> Database:
+    return Database.create_or_open(path, b"a key of the test", max_bytes=1 << 24)
+
+
+def _write(store: Database, row: Row) -> None:
+    store.commit(Changes([row]), keep_journal_bytes=1 << 20)
+
+
+@pytest.mark.parametrize("lost", ["conditions", "loop"])
+def test_a_row_that_cannot_be_read_leaves_nothing_without_its_gate(
+    runtime: RuntimeName, tmp_path: Path, lost: str
+) -> None:
+    others: dict[str, Any] = {"store": tmp_path / "store", "key": b"a key of the test"}
+    with device(runtime, **others) as field:
+        golden = field.live
+        field.confirmed()
+    with _opened(tmp_path / "store") as store:
+        row = store.get("state", lost)
+        assert row is not None
+        _write(store, Row("state", lost, row[: len(row) // 2]))
+    with device(runtime, **others) as field:
+        assert field.learned == ()
+        assert field.model.weights.active == 0
+        assert field.live == golden
+        assert field.model.weights.generations == (0,)
+        said = [str(e.outcome) for e in field.model.events if e.kind == "reverted"]
+        assert any("condition" in text for text in said), said
+        assert field.run(CLEAN, 100) > 0.9
+
+
+def test_conditions_of_other_numbers_are_none(runtime: RuntimeName, tmp_path: Path) -> None:
+    """A gate between rows of two lengths would raise in a prediction."""
+    others: dict[str, Any] = {"store": tmp_path / "store", "key": b"a key of the test"}
+    with device(runtime, **others) as field:
+        repair = field.confirmed()
+    with _opened(tmp_path / "store") as store:
+        other = Condition.of(repair.condition, np.random.default_rng(0).normal(size=(64, 7)))
+        _write(store, Row("state", "conditions", conditions_to_bytes((other,))))
+    with device(runtime, **others) as field:
+        assert field.learned == ()
+        assert field.model.weights.active == 0
+        assert field.run(CLEAN, 100) > 0.9
 
 
 def _killed(path: str, runtime: RuntimeName, what: str) -> None:

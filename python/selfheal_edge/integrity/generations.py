@@ -126,6 +126,29 @@ class Generations:
                 f"weights: expected sound bytes to save, got {corrupt} corrupt block(s)"
             ) from None
 
+    def no_room(self) -> str:
+        """Return why no other generation can be saved now, or an empty text."""
+        with self._lock:
+            for image in self._images.values():
+                pool = image.pool
+                if pool is None:
+                    return (
+                        "the policy keeps no snapshots, so that nothing could be taken back "
+                        "(snapshots=False)"
+                    )
+                if len(pool.generations) >= pool.max_generations:
+                    most = pool.max_generations - 1
+                    return (
+                        f"there is no room for another generation: {most} are held beside golden "
+                        "(max_generations); drop one"
+                    )
+            pools = [i.pool for n, i in self._images.items() if n in ("source", "input")]
+            if not any(pool.free_blocks for pool in pools if pool is not None):
+                return (
+                    "there is no room for another generation: all saved blocks are taken; drop one"
+                )
+        return ""
+
     def origin(self, generation: int) -> int:
         """Return the first generation with the same content on purpose: what it answers like."""
         return self._set.origin(generation)

@@ -47,6 +47,17 @@ class Labelled(NamedTuple):
         """Return k."""
         return len(self.weights)
 
+    def only(self, those: npt.NDArray[np.bool_]) -> Labelled:
+        """Return those samples alone: `those` has shape (k,)."""
+        sources = tuple(s for s, is_one in zip(self.sources, those, strict=True) if is_one)
+        return Labelled(
+            self.inputs[those],
+            self.labels[those],
+            self.weights[those],
+            sources,
+            self.ids[those],
+        )
+
 
 class TrustedPool:
     """Labelled samples that a repair may learn from; read by users, filled by feedback.

@@ -6,7 +6,8 @@
     condition is learned. Answers stay flagged.
 3.  Labels that the device has asked for, where golden and the repair part, confirm or reject it
     (`labels_came`); other labels train it further.
-4.  A rejection, or an alarm that no known condition explains, takes it back (`taken_back`).
+4.  A rejection, or an alarm that no known condition explains, takes it back (`taken_back`): to
+    what serves in normal operation, golden or what the user has put there (`LoopState.home`).
 
 It belongs to its condition; `loop.passages` has that.
 
@@ -24,8 +25,9 @@ from selfheal_edge.diagnosis.symptoms import Diagnosis
 from selfheal_edge.learning.feedback import FeedbackRecord
 from selfheal_edge.loop import actions as do
 from selfheal_edge.loop import incidents as heard
+from selfheal_edge.loop import passages
 from selfheal_edge.loop.actions import Action
-from selfheal_edge.loop.learned_repair import LearnedRepair, Putoff
+from selfheal_edge.loop.learned_repair import LearnedRepair, Putoff, condition_name
 from selfheal_edge.loop.passages import PAUSE, SAMPLES_TO_LEARN
 from selfheal_edge.loop.state import Learning, LoopState, Repair, Why
 from selfheal_edge.store.failures import Failure, with_failure
@@ -50,7 +52,6 @@ Decision: TypeAlias = tuple[LoopState, tuple[Action, ...]]
 UNAUTHENTICATED: Final = "(unauthenticated)"
 """All sources without a key are one: names can be made up."""
 
-_GOLDEN: Final = 0
 _ENOUGH_LABELS: Final = 16
 _MORE_INPUTS: Final = 256
 _ENOUGH_TO_REOPEN: Final = 32
@@ -118,6 +119,8 @@ def proposed(state: LoopState, found: heard.Proposed) -> Decision:
     assert repair.diagnosis is not None
     cause, strategy = repair.diagnosis.cause, "+".join(found.names)
     refined = state.in_service if repair.why is Why.LABELS else None
+    if found.is_refused:
+        return _refused(state, found, repair, cause)
     if found.patch is None or state.heal == "observe":
         would = "" if found.patch is None else f"would have served on probation: {found.text}"
         outcome = would or f"not applied: {found.text}"
@@ -140,10 +143,24 @@ def proposed(state: LoopState, found: heard.Proposed) -> Decision:
     if refined is None:
         # Should it take the process down, the next one waits before it tries again.
         state = _put_off(replace(state, named=state.named + 1), cause)
-    condition = f"repaired {state.named}" if refined is None else refined.condition
+    condition = condition_name(state.named) if refined is None else refined.condition
     since = state.since if refined else repair.diagnosis.since or 0
     adopt = do.Adopt(found.names, found.patch, condition, since)
     return state, (record, do.Keep(), adopt)
+
+
+def _refused(state: LoopState, found: heard.Proposed, repair: Repair, cause: Cause) -> Decision:
+    """Wait until what was learned could serve; say once why it cannot."""
+    is_new = found.text != state.told
+    if repair.why is Why.LABELS:
+        state = replace(state, repair=None)
+    if not (repair.why is Why.LABELS and state.in_service):
+        state = _put_off(state, cause, longer=False)
+    if not is_new:
+        return state, ()
+    outcome = f"not applied: {found.text}"
+    record = do.Record(EventKind.REPAIR, cause, strategy="+".join(found.names), outcome=outcome)
+    return replace(state, told=found.text), (record,)
 
 
 def _with_room(state: LoopState) -> Decision:
@@ -213,7 +230,7 @@ def adopted(state: LoopState, found: heard.Adopted) -> Decision:
         waits = tuple(p for p in state.put_off if p.cause is not diagnosis.cause)
         state, error = _with_trial(replace(state, put_off=waits))
         served = LearnedRepair(
-            f"repaired {state.named}",
+            condition_name(state.named),
             diagnosis,
             (found.generation,),
             error,
@@ -232,6 +249,7 @@ def adopted(state: LoopState, found: heard.Adopted) -> Decision:
         learning=learning,
         recovered_at=state.now.sample,
         trust=replace(state.trust, is_marked=True),
+        told="",
     )
     outcome = f"generation {served.generation} serves while {served.condition} lasts: {found.text}"
     record = do.Record(EventKind.PROBATION, diagnosis.cause, strategy=strategy, outcome=outcome)
@@ -344,7 +362,10 @@ def taken_back(
     reason: str,
     kind: EventKind = EventKind.REVERTED,
 ) -> Decision:
-    """End a repair on probation: what was confirmed before serves, or golden; its cause waits."""
+    """End a repair on probation; its cause waits.
+
+    What was confirmed before serves, or what does in normal operation.
+    """
     is_served = state.condition == repair.condition
     cause, gone, last = repair.diagnosis.cause, repair.generation, repair.confirmed
     record = do.Record(
@@ -368,11 +389,11 @@ def taken_back(
     trouble = state.trouble or repair.diagnosis
     trust = replace(state.trust, is_marked=True)
     state = replace(state, learning=None, trouble=trouble, pending=(), trust=trust)
-    return state, (record, do.SwitchTo(_GOLDEN, ""), forget)
+    return state, (record, do.SwitchTo(state.home, ""), forget)
 
 
 def left(state: LoopState, reason: str) -> Decision:
-    """Have golden serve, since what alarms is no condition that is known.
+    """Have serve what does in normal operation, since what alarms is no condition that is known.
 
     A repair that is confirmed stays for its condition; one on probation is taken back.
     """
@@ -384,13 +405,13 @@ def left(state: LoopState, reason: str) -> Decision:
         state, actions = taken_back(state, serving, reason)
         if serving.confirmed is None:
             return state, actions
-    # Golden's charts say what it is; meanwhile no condition may claim these inputs again, and for
-    # longer each time, where that goes on.
+    # The charts of normal operation say what it is; meanwhile no condition may claim these inputs
+    # again, and for longer each time, where that goes on.
     number = state.now.prediction
     goes_on = state.hold and number < state.left_at + 2 * PAUSE
     hold = min(2 * state.hold, PAUSE) if goes_on else _FIRST_HOLD
     state = replace(state, hold=hold, left_at=number, looked_at=number + hold)
-    return state, (*actions, do.SwitchTo(_GOLDEN, ""))
+    return state, (*actions, do.SwitchTo(state.home, ""))
 
 
 def rolled_back(state: LoopState) -> Decision:
@@ -411,12 +432,37 @@ def rolled_back(state: LoopState) -> Decision:
     return state, (record, *actions, do.Keep())
 
 
-def restarted(state: LoopState) -> Decision:
-    """Take back what was on probation when the process before ended, however it ended."""
-    actions: tuple[Action, ...] = ()
+def restarted(state: LoopState, found: heard.Restarted) -> Decision:
+    """Go on with what the process before has learned, as far as it has a gate and is proven.
+
+    What was on probation is taken back, however the process ended. A repair whose condition is not
+    known any more would serve without an end: it goes, as does a generation that was learned and
+    that no repair is known of.
+    """
+    state, actions = _without_gate(state, found)
     for repair in state.learned:
         if not repair.is_confirmed:
             reason = "the process ended while it was on probation"
             state, more = taken_back(state, repair, reason)
             actions = (*actions, *more)
     return state, actions
+
+
+def _without_gate(state: LoopState, found: heard.Restarted) -> Decision:
+    actions: list[Action] = []
+    why = f" ({found.problem})" if found.problem else ""
+    for repair in state.learned:
+        if repair.condition in found.conditions:
+            continue
+        if repair.confirmed is not None and not repair.is_confirmed:
+            state = replace(state, leaving=(*state.leaving, (repair.confirmed, None)))
+        state = _without(state, repair)
+        outcome = (
+            f"{repair.condition}: what tells its condition from others is lost{why}; it does not "
+            "serve"
+        )
+        actions.append(do.Record(EventKind.REVERTED, repair.diagnosis.cause, outcome=outcome))
+    for generation in found.before.unknown(found.generations):
+        outcome = f"generation {generation} was learned, for a condition that is not known any more"
+        actions.append(do.Record(EventKind.REVERTED, outcome=outcome))
+    return state, (*actions, *passages.leave(state))

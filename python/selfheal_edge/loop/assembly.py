@@ -250,7 +250,7 @@ def assemble(
             performance=partial(
                 estimate_now, session, baseline, extractor, monitor, inference_lock, labels
             ),
-            end_trial=(lambda _has_held: None) if keeper is None else keeper.end_trial,
+            end_trial=(lambda _has_held, _late: None) if keeper is None else keeper.end_trial,
             keep=(lambda _known, _rows: None) if keeper is None else keeper.keep_known,
             commit=(lambda: None) if keeper is None else keeper.commit,
         )

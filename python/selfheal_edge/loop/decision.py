@@ -33,7 +33,6 @@ from selfheal_edge.loop import incidents as heard
 from selfheal_edge.loop.actions import Action
 from selfheal_edge.loop.healed_bytes import HealedByte
 from selfheal_edge.loop.incidents import AnyIncident, Step
-from selfheal_edge.loop.remembered import Remembered
 from selfheal_edge.loop.state import (
     INTEGRITY,
     Learning,
@@ -79,8 +78,8 @@ def decide(state: LoopState, incident: AnyIncident) -> Decision:  # noqa: PLR091
         # From outside: inferences, sweeps and the user.
         case heard.Started():
             return _started(state), ()
-        case heard.Restarted(before):
-            return _restarted(state, before)
+        case heard.Restarted():
+            return _restarted(state, incident)
         case heard.TrialBegan(sha256):
             return _trial_began(state, sha256)
         case heard.Posted(reported):
@@ -216,9 +215,9 @@ def _started(state: LoopState) -> LoopState:
     )
 
 
-def _restarted(state: LoopState, before: Remembered) -> Decision:
+def _restarted(state: LoopState, found: heard.Restarted) -> Decision:
     """Go on with what the process before knew, but for its damage: these bytes are proven."""
-    number = state.now.prediction
+    number, before = state.now.prediction, found.before
     state = replace(
         state,
         count=before.count,
@@ -236,7 +235,8 @@ def _restarted(state: LoopState, before: Remembered) -> Decision:
         put_off=before.put_off,
         allowance=min(state.allowance, before.allowance),
         named=before.named,
-        leaving=before.leaving,
+        leaving=(*before.leaving, *((gone, None) for gone in before.unknown(found.generations))),
+        home=before.home,
     )
     state = passages.generation_seen(state)
     trouble = before.trouble
@@ -244,7 +244,7 @@ def _restarted(state: LoopState, before: Remembered) -> Decision:
         record = do.Record(
             EventKind.RECOVERED, trouble.cause, outcome="started anew, from sound bytes"
         )
-        state, actions = adaptation.restarted(state)
+        state, actions = adaptation.restarted(state, found)
         return state, (record, *actions)
     goes_on = trouble is not None or bool(before.pending)
     state = replace(
@@ -254,7 +254,7 @@ def _restarted(state: LoopState, before: Remembered) -> Decision:
         diagnose_at=number + _SAMPLES_FOR_DIAGNOSIS,
         trust=replace(state.trust, is_marked=state.trust.is_marked or goes_on),
     )
-    return adaptation.restarted(state)
+    return adaptation.restarted(state, found)
 
 
 def _suspect(state: LoopState, reported: Incident) -> LoopState:
@@ -269,8 +269,7 @@ def _suspect(state: LoopState, reported: Incident) -> LoopState:
 def _reported(state: LoopState, reported: Incident) -> Decision:
     """Decide on what an inference reports: damage before it, a failed run, or alarms."""
     actions: tuple[Action, ...] = ()
-    if state.learned:
-        state = passages.generation_seen(state)
+    state = passages.generation_seen(state)
     if state.leaving and state.now.prediction >= state.looked_at:  # something came between
         actions = passages.leave(state)
     if state.now.on_spare and state.now.prediction >= state.verify_spare_at:
@@ -568,7 +567,7 @@ def _cause_named(
         details=_as_stored(asdict(diagnosis)),
     )
     if state.condition and diagnosis.cause not in INTEGRITY and not repair.corrupt:
-        # No known condition explains it: golden's own charts shall say what it is.
+        # No known condition explains it: the charts of normal operation shall say what it is.
         state = replace(state, repair=None, pending=())
         state, actions = adaptation.left(state, str(diagnosis))
         return state, (record, *actions)
@@ -741,6 +740,7 @@ def _restored(state: LoopState) -> Decision:
 def _rolled_back(state: LoopState) -> Decision:
     """Take note of what the user has put there, proven."""
     state, forget = adaptation.rolled_back(state) if state.learned else (state, ())
+    state = passages.generation_seen(state)
     state, actions = _restored(state)
     return state, (*forget, *actions)
 

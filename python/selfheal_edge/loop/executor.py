@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
@@ -31,7 +31,7 @@ from selfheal_edge.loop.examiner import Examiner
 from selfheal_edge.loop.incidents import AnyIncident
 from selfheal_edge.loop.known_conditions import KnownConditions
 from selfheal_edge.loop.label_desk import LabelDesk
-from selfheal_edge.loop.learned_repair import MOST_HARM
+from selfheal_edge.loop.learned_repair import MOST_HARM, is_condition
 from selfheal_edge.loop.proposer import Proposer
 from selfheal_edge.loop.remembered import LEARNED_ROWS, Frozen, Remembered
 from selfheal_edge.loop.repair_executor import RepairExecutor
@@ -53,7 +53,7 @@ from selfheal_edge.tflite.runtimes.protocol import RUNTIME_FAILURES, Instance
 from selfheal_edge.tflite.session import Session
 
 if TYPE_CHECKING:  # it loads a database
-    from selfheal_edge.loop.kept_generations import KeptGenerations
+    from selfheal_edge.loop.kept_generations import KeptGenerations, Late
 
 __all__ = ["LoopExecutor", "ServingMaker"]
 
@@ -100,7 +100,8 @@ class LoopExecutor:
     core_may_heal
         Whether the core's sweep may repair what it finds, where the loop may repair at all.
     end_trial
-        Has a new model file take the old one's place, or forgets it; waits for no medium.
+        Has a new model file take the old one's place, with its generations that are not stored
+        yet, or forgets it; waits for no medium.
     keep, commit
         Have a store write what the loop knows, and what was learned, with what is written next;
         have that written now.
@@ -134,7 +135,7 @@ class LoopExecutor:
         serve: ServingMaker,
         kept: KeptGenerations | None = None,
         core_may_heal: bool = True,
-        end_trial: Callable[[bool], None] = lambda _has_held: None,
+        end_trial: Callable[[bool, Sequence[Late]], None] = lambda _has_held, _late: None,
         keep: Callable[[Remembered, Mapping[str, bytes]], None] = lambda _known, _rows: None,
         commit: Callable[[], None] = lambda: None,
         examiner: Examiner,
@@ -162,6 +163,7 @@ class LoopExecutor:
         self._proposer = proposer
         self._patches: dict[str, Patch] = {}  # by condition, of this process
         self._aside: Remembered | None = None
+        self._lost = ""  # why conditions of the process before are not known
         self._performance = performance
         self.labels = labels
         """Takes feedback in, and asks for labels."""
@@ -217,8 +219,13 @@ class LoopExecutor:
         self.handle(heard.Started())
         if before is not None and trial is not None:
             self._aside, before = before, before.without_learned()
+        generations = self.repairs.learned
+        if before is None and generations:
+            before = Remembered()  # its row was lost; what was learned is there
         if before is not None:
-            self.handle(heard.Restarted(before))
+            self._forget_without_repair(before)
+            conditions, problem = self.conditions.names, self._lost
+            self.handle(heard.Restarted(before, conditions, generations, problem))
         if trial is not None:
             self.handle(heard.TrialBegan(trial))
 
@@ -260,16 +267,35 @@ class LoopExecutor:
         Parameters
         ----------
         rows
-            As in `Frozen.learned`; what cannot be read is logged, and begins anew.
+            As in `Frozen.learned`. Conditions that cannot be read are lost, with their repairs; a
+            budget that cannot be read has nothing left.
         """
         conditions, budget = (rows.get(name) for name in LEARNED_ROWS)
-        try:
-            if conditions is not None:
+        if conditions is not None:
+            try:
                 self.conditions.go_on_with(conditions)
-            if budget is not None and self._proposer is not None:
+            except IntegrityError as error:
+                logger().warning("conditions begin anew", exc_info=True)
+                self._lost = str(error)
+        if budget is not None and self._proposer is not None:
+            try:
                 self._proposer.budget.go_on_with(budget)
-        except IntegrityError:
-            logger().warning("what was learned begins anew", exc_info=True)
+            except IntegrityError:
+                logger().warning("the budget of repairs begins empty", exc_info=True)
+                self._proposer.budget.use_up()
+
+    def _forget_without_repair(self, before: Remembered) -> None:
+        """Forget conditions that no repair is known of: they would pass for normal ones."""
+        known = {repair.condition for repair in before.learned}
+        known.update(name for _, name in before.leaving if name is not None)
+        for name in self.conditions.names - known:
+            self.conditions.forget(name)
+        monitor = self._monitor
+        if isinstance(monitor, PerformanceMonitor):
+            with self._inference_lock:
+                for name in {regime.name for regime in monitor.regimes.regimes} - known:
+                    if is_condition(name):
+                        monitor.forget(name)
 
     def found(self, blocks: tuple[CorruptBlock, ...]) -> None:
         """Handle what a sweep found beside the inferences."""
@@ -350,6 +376,7 @@ class LoopExecutor:
             raise
         finally:
             hot = self.serving.hot
+            self.repairs.tell_problems(hot.number)
             with self._inference_lock:
                 now = replace(self._state.now, on_spare=self.serving.on_spare)
                 self._state = replace(self._state, now=now)
@@ -385,11 +412,7 @@ class LoopExecutor:
                     sample,
                     self.serving.on_spare,
                     is_familiar,
-                    self._weights.active
-                    if self._state.learned
-                    or self._state.leaving
-                    or isinstance(about, heard.Restarted)
-                    else 0,
+                    self._weights.active,
                 )
                 self._state = replace(self._state, now=now)
         left: list[do.Action | AnyIncident] = list(reversed(incidents))
@@ -481,7 +504,7 @@ class LoopExecutor:
                     raise about.error
                 case do.EndTrial(has_held):
                     self._aside = None if has_held else self._aside
-                    self._end_trial(has_held)
+                    self._end_trial(has_held, self.repairs.late() if has_held else ())
                 case do.Proceed(step):
                     left.append(heard.NextStep(step))
                 case incident:
@@ -493,7 +516,10 @@ class LoopExecutor:
     def _propose(self, names: tuple[str, ...], diagnosis: Diagnosis, ago: int) -> AnyIncident:
         if self._proposer is None:
             text = "a model of several inputs, or with resource variables, learns nothing"
-            return heard.Proposed(names, None, text)
+            return heard.Proposed(names, None, text, is_refused=True)
+        reason = self.repairs.no_room() or self.conditions.cannot_learn()
+        if reason:  # before it is paid for
+            return heard.Proposed(names, None, reason, is_refused=True)
         return self._proposer.propose(names, diagnosis, ago)
 
     def _adopt(
@@ -523,7 +549,7 @@ class LoopExecutor:
             if harm + others > MOST_HARM:
                 text = f"it would cost {harm:.1%} of accuracy in normal operation ({told})"
                 return heard.Adopted(names, None, text)
-            generation = self.repairs.adopt_patch(patch, on_trial=True)
+            generation = self.repairs.adopt_patch(patch, on_trial=True, is_learned=True)
         except (ModelClosedError, ForkedProcessError):
             raise
         except RUNTIME_FAILURES as error:

@@ -69,6 +69,12 @@ class Restarted:
     """The model is open, and a store has told what the process before knew."""
 
     before: Remembered
+    conditions: frozenset[str]
+    """Those that inputs can be told to come from."""
+    generations: frozenset[int] = frozenset()
+    """Those that are held and were learned."""
+    problem: str = ""
+    """Why there are fewer conditions than repairs, where that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +255,8 @@ class Proposed:
     text: str
     evidence: tuple[str, ...] = ()
     details: Mapping[str, Any] | None = None
+    is_refused: bool = False
+    """Whether nothing was tried, since what was learned could not serve."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,9 @@ from typing import Final
 
 from selfheal_edge.errors import BaselineFormatError, IntegrityError, StoreError
 from selfheal_edge.learning.kept_rows import NAMES
-from selfheal_edge.loop.kept_generations import KeptGenerations
+from selfheal_edge.loop.kept_generations import KeptGenerations, Late
 from selfheal_edge.loop.kept_labels import KeptLabels
-from selfheal_edge.loop.remembered import LEARNED_ROWS, Frozen, Remembered
+from selfheal_edge.loop.remembered import BUDGET_ROW, LEARNED_ROWS, Frozen, Remembered
 from selfheal_edge.loop.updates import CLOSED, CUT_SHORT, Chosen, Updates
 from selfheal_edge.monitoring.baseline import Baseline, KnownAnswers
 from selfheal_edge.monitoring.monitor import KeptMonitor, Monitor, PerformanceMonitor
@@ -187,6 +187,7 @@ class Keeper:
         }
         if self._chosen is not None and self._chosen.on_trial:
             self._goes_on = self._chosen.goes_on
+            self.generations = KeptGenerations(self.store, session.copy, fingerprint, writes=False)
             return baseline
         if self._chosen is not None and self._chosen.begins_anew:
             self._begin_anew()
@@ -236,21 +237,26 @@ class Keeper:
         self.updates.reject()
         return True
 
-    def end_trial(self, has_held: bool) -> None:
-        """Have the file on trial take the old one's place, or forget it; returns at once."""
-        self.store.soon(self._confirm if has_held else self.updates.reject)
+    def end_trial(self, has_held: bool, late: Sequence[Late]) -> None:
+        """Have the file on trial take the old one's place, or forget it; returns at once.
+
+        `late`: its generations, which are stored once the store is its own.
+        """
+        self.store.soon(partial(self._confirm, late) if has_held else self.updates.reject)
         self.store.soon(self.store.do_each_minute)
 
-    def _confirm(self) -> None:
+    def _confirm(self, late: Sequence[Late] = ()) -> None:
         """Make the store one of the model that was on trial; its charts are collected anew."""
         assert self._chosen is not None
         model, baseline = self._chosen.model, self._baseline or self._chosen.baseline
-        names = [name for name in self.store.items(_STATE) if name != _LOOP]
+        names = [name for name in self.store.items(_STATE) if name not in (_LOOP, BUDGET_ROW)]
         rows = [Row(_STATE, name, None) for name in names]
         self.updates.confirm(model, baseline, self._told, rows)
         self._chosen = Chosen(model, baseline)
         if self._monitor_rows is not None:
             self._monitor_rows = self._monitor_rows.renamed(_MONITOR)
+        if self.generations is not None:  # what it has learned meanwhile is stored next
+            self.generations.begin_writing(late)
 
     def _forget_interrupted(self, generations: KeptGenerations) -> None:
         """Remember what the end of the process has interrupted as what did not hold."""
@@ -456,20 +462,20 @@ class Keeper:
             rows += self._labels.rows(_STATE, is_last=is_last)
         if frozen.regimes is not None and self.trial is None:
             rows.append(Row(_STATE, _REGIMES, frozen.regimes.to_bytes()))
-        if self.trial is None:
-            for name, row in frozen.learned.items():
-                if self._learned.get(name) != row:  # they are large, and seldom change
-                    self._learned[name] = row
-                    rows.append(Row(_STATE, name, row))
+        rows += self._learned_rows(frozen.learned)
         self.store.put_all(rows)
+
+    def _learned_rows(self, learned: Mapping[str, bytes]) -> list[Row]:
+        """Return the rows of what was learned that have changed: they are large, and seldom do."""
+        new = {name: row for name, row in learned.items() if self._learned.get(name) != row}
+        if self.trial is not None:  # the conditions of the file that may come back stay
+            new = {name: row for name, row in new.items() if name == BUDGET_ROW}
+        self._learned.update(new)
+        return [Row(_STATE, name, row) for name, row in new.items()]
 
     def keep_known(self, known: Remembered, learned: Mapping[str, bytes]) -> None:
         """Have what the loop knows, and what was learned, written with what is written next."""
-        rows = [Row(_STATE, _LOOP, known.to_bytes())]
-        if self.trial is None:
-            rows += [Row(_STATE, name, row) for name, row in learned.items()]
-            self._learned.update(learned)
-        self.store.put_all(rows)
+        self.store.put_all([Row(_STATE, _LOOP, known.to_bytes()), *self._learned_rows(learned)])
 
     def commit(self) -> None:
         """Write what waits, now; where that cannot be, as soon as there is room."""
@@ -477,8 +483,11 @@ class Keeper:
             self.store.commit()
 
     def learned(self) -> dict[str, bytes]:
-        """Return the rows of what was learned, as the process before has kept them."""
-        names = () if self.trial is not None else LEARNED_ROWS
+        """Return the rows of what was learned, as the process before has kept them.
+
+        Of a model on trial the budget alone: a new file buys none.
+        """
+        names = LEARNED_ROWS if self.trial is None else (BUDGET_ROW,)
         found = ((name, self._read(_STATE, name)) for name in names)
         self._learned = {name: row for name, row in found if row is not None}
         return dict(self._learned)
@@ -489,7 +498,7 @@ class Keeper:
         requests, refused = self._inbox.take()
         serve = method()
         generations = self.generations
-        is_due = generations is not None and generations.unsaved and self.state.status == "ok"
+        is_due = generations is not None and generations.is_due and self.state.status == "ok"
         if serve is not None and (requests or refused or is_due):
             serve(requests, refused)
 

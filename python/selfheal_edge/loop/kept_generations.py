@@ -7,19 +7,22 @@ share: a reader can write it out as a plain TFLite file. What a runtime packs fr
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from selfheal_edge.errors import IntegrityError, StoreError
 from selfheal_edge.log import logger
 from selfheal_edge.monitoring.baseline import KnownAnswers
 from selfheal_edge.store.database import Row
-from selfheal_edge.store.generations import StoredGeneration, StoredGenerations
+from selfheal_edge.store.generations import StoredGeneration, StoredGenerations, identity_of
 from selfheal_edge.store.store import Store
 from selfheal_edge.tflite.file.rewrite import ModelCopy
 
-__all__ = ["Found", "KeptGenerations"]
+__all__ = ["Found", "KeptGenerations", "Late"]
+
+Late: TypeAlias = tuple[int, bytes, bytes]
+"""A generation that is not stored yet: its number, source and inputs, as `propose` takes them."""
 
 _MODEL: Final = "model"
 _ACTIVE: Final = "active"
@@ -40,8 +43,17 @@ class Found:
     inputs: bytes
     """The correction of inputs; empty for none."""
     is_pinned: bool
+    is_learned: bool
+    """Whether it is a repair's, for a condition."""
     answers: str | None
     """What tells its known answers where they were recorded; None: not known for this place."""
+
+
+class _Unsaved(NamedTuple):
+    """A generation that is not stored yet, and what is to be stored with it."""
+
+    fields: dict[str, Any]
+    identity: str
 
 
 class KeptGenerations:
@@ -55,15 +67,21 @@ class KeptGenerations:
         The model as it is built, and the user's file.
     fingerprint
         What decides its exact outputs here.
+    writes
+        Whether the store is one of this model. Not while it is on trial: what would be stored then
+        waits for `begin_writing`.
     """
 
-    def __init__(self, store: Store, copy: ModelCopy, fingerprint: str) -> None:
+    def __init__(
+        self, store: Store, copy: ModelCopy, fingerprint: str, *, writes: bool = True
+    ) -> None:
         self._store = store
         self._rows = StoredGenerations(store)
         self._copy = copy
         self._fingerprint = fingerprint
-        self.unsaved: set[int] = set()
-        """Generations that could not be stored yet."""
+        self._writes = writes
+        self._serves = 0  # after a restart
+        self._unsaved: dict[int, _Unsaved] = {}
         self.problems: list[str] = []
         """What could not be kept or put back, and why; for the journal, which empties it."""
 
@@ -72,9 +90,12 @@ class KeptGenerations:
     @property
     def active(self) -> int:
         """The generation that served last, and was confirmed."""
+        if not self._writes:
+            return 0
         try:
             row = self._store.get(_MODEL, _ACTIVE)
-            return 0 if row is None else int(row)
+            self._serves = 0 if row is None else int(row)
+            return self._serves
         except (StoreError, IntegrityError, ValueError) as error:
             self.problems.append(f"golden serves: {error}")
             return 0
@@ -92,6 +113,8 @@ class KeptGenerations:
 
     def found(self) -> tuple[Found, ...]:
         """Return all that are held, but golden, each verified; what is damaged is told and left."""
+        if not self._writes:
+            return ()
         rows = (row for row in self._all() if row.number and row.fields.get("state") == _HELD)
         return tuple(filter(None, map(self._read, rows)))
 
@@ -104,7 +127,8 @@ class KeptGenerations:
             return None
         here = row.fields.get("fingerprint") == self._fingerprint
         told = str(row.fields.get("answers")) if here else None
-        return Found(row.number, row.identity, source, inputs, bool(row.fields.get("pinned")), told)
+        marks = bool(row.fields.get("pinned")), bool(row.fields.get("learned"))
+        return Found(row.number, row.identity, source, inputs, *marks, told)
 
     def _all(self) -> tuple[StoredGeneration, ...]:
         try:
@@ -122,27 +146,30 @@ class KeptGenerations:
         except (StoreError, IntegrityError, ValueError) as error:
             self.problems.append(str(error))
             named = 0
-        return max((named, *(row.number for row in self._all())))
+        return max((named, *self._unsaved, *(row.number for row in self._all())))
 
     # ---------------------------------------------------------------- while it serves
 
     def keep_golden(self) -> None:
         """Keep the user's file itself, from which others differ in a few blocks; takes a while."""
-        if self._rows.find(0) is None:
+        if self._writes and self._rows.find(0) is None:
             fields = {"state": _HELD, "wall": time.time()}
             self._rows.save(0, self._copy.original.data, fields)
 
-    def propose(self, number: int, source: bytes, inputs: bytes = b"") -> bool:
+    def propose(
+        self, number: int, source: bytes, inputs: bytes = b"", *, is_learned: bool = False
+    ) -> bool:
         """Store weights that are about to act, as on trial: a crash from now on ends the trial.
 
-        `inputs`: what corrects the inputs that go with them; empty for nothing.
+        `inputs`: what corrects the inputs that go with them; empty for nothing. `is_learned`: they
+        are a repair's, which has a condition.
 
         Returns
         -------
         bool
             Whether they are safe; what the user asks for acts all the same.
         """
-        fields = {"state": _TRIAL, "wall": time.time()}
+        fields = {"state": _TRIAL, "wall": time.time(), "learned": is_learned}
         return self._save(number, source, fields, inputs)
 
     def confirm(
@@ -165,13 +192,17 @@ class KeptGenerations:
             Whether it must not be dropped.
         """
         fields = self._held(answers) | ({"pinned": True} if is_pinned else {})
+        self._serves = number if serves else self._serves
         self._mark(number, fields, active=number if serves else None)
 
     def reject(self, number: int) -> str:
         """Forget a generation whose trial has failed; return its `StoredGeneration.identity`."""
+        unsaved = self._unsaved.get(number)
         row = self._rows.find(number)
-        self._guarded(self._rows.drop, number)
-        return "" if row is None else row.identity
+        self.drop(number)
+        if row is not None:
+            return row.identity
+        return "" if unsaved is None else unsaved.identity
 
     def add(self, number: int, source: bytes, answers: KnownAnswers, inputs: bytes = b"") -> None:
         """Store weights that serve already."""
@@ -183,26 +214,81 @@ class KeptGenerations:
         Where nothing can be written now, as soon as there is room; not at once: with whatever is
         written next.
         """
+        self._serves = number
+        if not self._writes:
+            return
         self._store.put(_MODEL, _ACTIVE, b"%d" % number)
         if at_once:
             self._guarded(self._store.commit)
 
     def pin(self, number: int, is_pinned: bool) -> None:
         """Take note that a generation must not be dropped, or may."""
-        row = self._rows.find(number)
-        if row is not None:
-            self._mark(number, {**row.fields, "pinned": is_pinned})
+        if number in self._unsaved or self._rows.find(number) is not None:
+            self._mark(number, {"pinned": is_pinned})
 
     def drop(self, number: int) -> None:
         """Forget a generation."""
-        self.unsaved.discard(number)
-        self._guarded(self._rows.drop, number)
+        self._unsaved.pop(number, None)
+        if self._writes:
+            self._guarded(self._rows.drop, number)
 
-    def _save(self, number: int, source: bytes, fields: Mapping[str, Any], inputs: bytes) -> bool:
-        latest = Row(_MODEL, _LATEST, b"%d" % max(number, self.latest))
+    # ---------------------------------------------------------------- what is not stored yet
+
+    def begin_writing(self, late: Iterable[Late]) -> None:
+        """Take note that the store is one of this model from now on, and store what has waited."""
+        self._writes = True
+        for one in late:
+            self.save_again(*one)
+        self.activate(self._serves, at_once=False)
+
+    @property
+    def unsaved(self) -> tuple[int, ...]:
+        """Generations that are to be stored, and are not."""
+        return tuple(self._unsaved)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether there are any that could be."""
+        return self._writes and bool(self._unsaved)
+
+    def save_again(self, number: int, source: bytes, inputs: bytes) -> None:
+        """Store a generation for which there was no room, as what it is by now; if it still is.
+
+        Parameters
+        ----------
+        number
+            One of `unsaved`; nothing is done for others.
+        source, inputs
+            As for `propose`.
+        """
+        unsaved = self._unsaved.get(number)
+        if unsaved is None:
+            return
+        is_active = number == self._serves and unsaved.fields["state"] == _HELD
+        told = len(self.problems)
+        self._save(number, source, unsaved.fields, inputs, number if is_active else None)
+        del self.problems[told:]  # they were told when there was no room
+
+    # ---------------------------------------------------------------- writing
+
+    def _save(
+        self,
+        number: int,
+        source: bytes,
+        fields: dict[str, Any],
+        inputs: bytes,
+        active: int | None = None,
+    ) -> bool:
         data = self._copy.file_with(source)
-        is_saved = self._guarded(self._rows.save, number, data, fields, (latest,), (), inputs)
-        (self.unsaved.discard if is_saved else self.unsaved.add)(number)
+        is_saved = False
+        if self._writes:
+            latest = Row(_MODEL, _LATEST, b"%d" % max(number, self.latest))
+            also = (latest, *_active_row(active))
+            is_saved = self._guarded(self._rows.save, number, data, fields, also, (), inputs)
+        if is_saved:
+            self._unsaved.pop(number, None)
+        else:
+            self._unsaved[number] = _Unsaved(fields, identity_of(data, inputs))
         return is_saved
 
     def _held(self, answers: KnownAnswers) -> dict[str, Any]:
@@ -213,9 +299,16 @@ class KeptGenerations:
             "answers": answers.digest,
         }
 
-    def _mark(self, number: int, fields: Mapping[str, Any], active: int | None = None) -> None:
-        rows = () if active is None else (Row(_MODEL, _ACTIVE, b"%d" % active),)
-        self._guarded(self._rows.mark, number, fields, rows)
+    def _mark(self, number: int, changes: Mapping[str, Any], active: int | None = None) -> None:
+        unsaved = self._unsaved.get(number)
+        if unsaved is not None:
+            unsaved.fields.update(changes)
+            return
+        row = self._rows.find(number)
+        fields = {**({} if row is None else row.fields), **changes}
+        is_marked = self._guarded(self._rows.mark, number, fields, _active_row(active))
+        if not is_marked and row is not None:  # all of it is written again
+            self._unsaved[number] = _Unsaved(fields, row.identity)
 
     def _guarded(self, act: Callable[..., None], *arguments: Any) -> bool:
         """Do what must not keep a model from serving; return whether it was done."""
@@ -226,3 +319,7 @@ class KeptGenerations:
             self.problems.append(f"kept in memory alone: {error}")
             return False
         return True
+
+
+def _active_row(number: int | None) -> tuple[Row, ...]:
+    return () if number is None else (Row(_MODEL, _ACTIVE, b"%d" % number),)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from selfheal_edge.concurrency.locks import ModelLock
 from selfheal_edge.diagnosis.profile import Profile, channel_numbers
+from selfheal_edge.errors import IntegrityError
 from selfheal_edge.log import logger
 from selfheal_edge.monitoring.baseline import Baseline
 from selfheal_edge.monitoring.conditions import (
@@ -87,6 +88,12 @@ class KnownConditions:
         numbers = channel_numbers(profile.layout, profile.layout.read(raw, scale, zero_point))
         return np.asarray(numbers.reshape(len(raw), -1), np.float64)
 
+    def cannot_learn(self) -> str:
+        """Return why no condition can be known, or an empty text."""
+        if self._home is None:
+            return "calibration has kept too little to tell conditions apart"
+        return ""
+
     def learn(self, name: str, ago: int) -> bool:
         """Know a condition by its latest inputs; return whether there are enough.
 
@@ -131,6 +138,11 @@ class KnownConditions:
             stretch = numbers[rng.integers(0, len(numbers), _STRETCH)]
             wrong += _STRETCH if _passes(gates[0], stretch) else _answered(gates[1], stretch)
         return wrong / (_STRETCHES * _STRETCH)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Those that inputs can be told to come from: with calibration's, to tell them from."""
+        return frozenset() if self._home is None else frozenset(self._learned)
 
     def known(self, name: str) -> Condition | None:
         """Return what is known of a condition, None where nothing is."""
@@ -205,9 +217,17 @@ class KnownConditions:
         Raises
         ------
         IntegrityError
-            When it is not what `to_bytes` returned.
+            When it is not what `to_bytes` returned, or of other numbers than calibration's.
         """
-        self._learned = {c.name: c for c in conditions_from_bytes(data)}
+        found = {c.name: c for c in conditions_from_bytes(data)}
+        home = self._home
+        for condition in found.values():
+            if home is not None and condition.examples.shape[1] != home.examples.shape[1]:
+                raise IntegrityError(
+                    f"conditions: expected {home.examples.shape[1]} numbers of an input, as "
+                    f"calibration has, got {condition.examples.shape[1]} of {condition.name!r}"
+                )
+        self._learned = found
 
     @property
     def memory_bytes(self) -> int:

@@ -9,7 +9,15 @@ from selfheal_edge.causes import Cause
 from selfheal_edge.diagnosis.symptoms import Diagnosis
 from selfheal_edge.trial.betting import Evidence
 
-__all__ = ["ALLOWANCE", "MOST_HARM", "YEAR", "LearnedRepair", "Putoff"]
+__all__ = [
+    "ALLOWANCE",
+    "MOST_HARM",
+    "YEAR",
+    "LearnedRepair",
+    "Putoff",
+    "condition_name",
+    "is_condition",
+]
 
 ALLOWANCE: Final = 0.05
 """Probability that a repair which is no better than golden is confirmed, for a year of running."""
@@ -17,6 +25,18 @@ YEAR: Final = 365.25 * 86400.0
 
 MOST_HARM: Final = 0.01
 """Accuracy that all repairs together may cost in normal operation, by serving there by mistake."""
+
+_NAMED: Final = "repaired "
+
+
+def condition_name(number: int) -> str:
+    """Return what the condition is called that the repair of this number was learned for."""
+    return f"{_NAMED}{number}"
+
+
+def is_condition(name: str) -> bool:
+    """Whether it is such a name."""
+    return name.startswith(_NAMED)
 
 
 @dataclass(frozen=True, slots=True)

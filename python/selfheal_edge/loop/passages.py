@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final, TypeAlias
 
+from selfheal_edge.integrity.generations import GOLDEN
 from selfheal_edge.loop import actions as do
 from selfheal_edge.loop import incidents as heard
 from selfheal_edge.loop.actions import Action
@@ -30,7 +31,6 @@ Decision: TypeAlias = tuple[LoopState, tuple[Action, ...]]
 SAMPLES_TO_LEARN: Final = 128
 """Predictions from which the charts learn the level of a repair's condition."""
 
-_GOLDEN: Final = 0
 PAUSE: Final = 4096
 """Predictions before inputs are looked at again, where what should serve could not, or may not."""
 
@@ -44,7 +44,7 @@ def condition_known(state: LoopState, name: str) -> Decision:
     if state.heal != "all" and (name or state.heal == "observe"):
         record = do.Record(EventKind.REGIME, outcome=f"would have switched to {name or 'golden'}")
         return _held_off(state), (record,)
-    generation = next((r.generation for r in state.learned if r.condition == name), _GOLDEN)
+    generation = next((r.generation for r in state.learned if r.condition == name), state.home)
     return state, (do.SwitchTo(generation, name),)
 
 
@@ -63,21 +63,29 @@ def _held_off(state: LoopState) -> LoopState:
     )
 
 
+def _not_switched(state: LoopState, found: heard.Switched) -> Decision:
+    """Go on with what serves; what is not held any more is not tried again."""
+    record = do.Record(EventKind.REGIME, outcome=f"not switched: {found.text}")
+    state = _held_off(state)
+    if found.is_held:
+        return state, (record,)
+    gone = next((r for r in state.learned if r.condition == found.condition), None)
+    if gone is None:
+        # The user has dropped what served in normal operation; golden is always there.
+        is_home = not found.condition and state.home != GOLDEN
+        golden = (do.SwitchTo(GOLDEN, ""),) if is_home else ()
+        return replace(state, home=GOLDEN), (record, *golden)
+    others = tuple(r for r in state.learned if r is not gone)
+    leaving = (*state.leaving, (gone.generation, gone.condition))
+    state = replace(state, learned=others, leaving=leaving)
+    return state, (record, do.Forget(gone.generation, gone.condition))
+
+
 def switched(state: LoopState, found: heard.Switched) -> Decision:
     """Go on in a condition that is known, as if nothing had happened."""
     trouble = state.trouble
     if not found.is_sound:
-        record = do.Record(EventKind.REGIME, outcome=f"not switched: {found.text}")
-        state = _held_off(state)
-        if found.is_held:
-            return state, (record,)
-        gone = next((r for r in state.learned if r.condition == found.condition), None)
-        if gone is None:
-            return state, (record,)
-        others = tuple(r for r in state.learned if r is not gone)
-        leaving = (*state.leaving, (gone.generation, gone.condition))
-        state = replace(state, learned=others, leaving=leaving)
-        return state, (record, do.Forget(gone.generation, gone.condition))
+        return _not_switched(state, found)
     if found.condition == state.condition:  # taken back
         is_flagged = state.trouble is not None or state.probation is not None
         state = replace(
@@ -124,7 +132,7 @@ def leave(state: LoopState) -> tuple[Action, ...]:
     for generation, condition in state.leaving:
         if state.now.generation == generation:
             serving = state.in_service
-            to = _GOLDEN if serving is None else serving.generation
+            to = state.home if serving is None else serving.generation
             actions.append(do.SwitchTo(to, state.condition))
         actions.append(do.Forget(generation, condition))
     return tuple(actions)
@@ -138,10 +146,12 @@ def forgotten(state: LoopState, generation: int) -> LoopState:
 
 def generation_seen(state: LoopState) -> LoopState:
     """Take note of the generation that serves, where another than the loop has put it there."""
-    serving = state.in_service
-    if state.now.generation == (_GOLDEN if serving is None else serving.generation):
+    serving, live = state.in_service, state.now.generation
+    if live == (state.home if serving is None else serving.generation):
         return state
-    live = state.now.generation
     now = (r for r in state.learned if live in (r.generation, r.confirmed))
     found = next(now, None)
-    return replace(state, condition="" if found is None else found.condition)
+    if found is not None:
+        return replace(state, condition=found.condition)
+    is_leaving = any(live == generation for generation, _ in state.leaving)
+    return replace(state, condition="", home=state.home if is_leaving else live)

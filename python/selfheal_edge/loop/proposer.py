@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from selfheal_edge.causes import Cause
 from selfheal_edge.diagnosis.symptoms import Diagnosis
 from selfheal_edge.errors import ForkedProcessError, ModelClosedError
-from selfheal_edge.learning.bench import Bench
+from selfheal_edge.learning.bench import Bench, BenchAnswers
 from selfheal_edge.learning.head import Head, find_head
 from selfheal_edge.learning.material import LEAST_WINDOW, Material
 from selfheal_edge.learning.patch import Patch
@@ -114,11 +115,18 @@ class Proposer:
         Proposed
             Without a patch where nothing helps, the budget is spent, or a strategy broke down.
         """
+        if self._reference is None:
+            text = "calibration has kept nothing that a repair compares with"
+            return Proposed(names, None, text, is_refused=True)
+        window = _finite(self._inputs_since(ago))
+        if len(window) < LEAST_WINDOW:
+            text = f"{len(window)} of at least {LEAST_WINDOW} inputs of the condition are held"
+            return Proposed(names, None, text)
         if refused := self.budget.begin():
             return Proposed(names, None, refused)
         started = time.thread_time()
         try:
-            return self._propose(names, diagnosis, ago)
+            return self._propose(names, diagnosis, window, ago)
         except (ModelClosedError, ForkedProcessError):
             raise
         except Exception as error:
@@ -127,14 +135,11 @@ class Proposer:
         finally:
             self.budget.spend(time.thread_time() - started)
 
-    def _propose(self, names: tuple[str, ...], diagnosis: Diagnosis, ago: int) -> Proposed:
+    def _propose(
+        self, names: tuple[str, ...], diagnosis: Diagnosis, window: Samples, ago: int
+    ) -> Proposed:
         reference, head = self._reference, self._head
-        if reference is None:
-            return Proposed(names, None, "calibration has kept nothing that a repair compares with")
-        window = _finite(self._inputs_since(ago))
-        if len(window) < LEAST_WINDOW:
-            text = f"{len(window)} of at least {LEAST_WINDOW} inputs of the condition are held"
-            return Proposed(names, None, text)
+        assert reference is not None, "it was asked for"
         labelled = self._labelled_since(ago)
         material = Material(
             reference=reference,
@@ -147,6 +152,7 @@ class Proposer:
             kind=diagnosis.kind,
             rng=self._rng,
         )
+        material = _answerable(material)
         chosen = propose(material, [self.strategies[name] for name in names])
         evidence = chosen.evidence
         if not isinstance(head, Head):
@@ -157,7 +163,7 @@ class Proposer:
         labels = f", {len(material.labelled)} labels" if len(material.labelled) else ""
         text = (
             f"{chosen.patch.text}; {chosen.gain:+.1%} accuracy expected, from "
-            f"{len(window)} inputs{labels}"
+            f"{len(material.window)} inputs{labels}"
         )
         return Proposed(chosen.names, chosen.patch, text, evidence, chosen.details)
 
@@ -216,6 +222,31 @@ def _finite(rows: Samples) -> Samples:
         return rows
     found: Samples = rows[np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)]
     return found
+
+
+def _answerable(material: Material) -> Material:
+    """Return it without the samples that the model makes no numbers of.
+
+    An input that is finite may be so large that a float model's embedding is not.
+    """
+    window, labelled = material.window, material.labelled
+    if window.dtype.kind != "f":
+        return material
+    of_window = _is_number(material.golden_on(window))
+    of_labelled = _is_number(material.golden_on(labelled.inputs))
+    if of_window.all() and of_labelled.all():
+        return material
+    return replace(
+        material, window=window[of_window], labelled=labelled.only(of_labelled), _answers={}
+    )
+
+
+def _is_number(answers: BenchAnswers) -> npt.NDArray[np.bool_]:
+    """Return of which of n answers all is finite: shape (n,)."""
+    found = np.isfinite(answers.scores).all(axis=1)
+    if answers.embeddings is not None:
+        found &= np.isfinite(answers.embeddings).all(axis=1)
+    return np.asarray(found)
 
 
 def _nothing(like: Samples) -> Labelled:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
@@ -17,7 +17,7 @@ from selfheal_edge.monitoring.regimes import RegimeTable
 from selfheal_edge.store.failures import Failure, failures_from
 from selfheal_edge.trial.betting import Evidence
 
-__all__ = ["Frozen", "Remembered"]
+__all__ = ["BUDGET_ROW", "LEARNED_ROWS", "Frozen", "Remembered"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,7 @@ class Remembered:
     allowance: float = ALLOWANCE
     named: int = 0
     leaving: tuple[tuple[int, str | None], ...] = ()
+    home: int = 0
 
     @classmethod
     def of(cls, state: LoopState, predictions: int) -> Remembered:
@@ -65,15 +66,22 @@ class Remembered:
             state.allowed,
             state.named,
             state.leaving,
+            state.home,
         )
 
     def without_learned(self) -> Remembered:
         """Return what holds of another model file: what was learned is of the one before."""
-        return replace(self, learned=(), put_off=(), leaving=())
+        return replace(self, learned=(), put_off=(), leaving=(), home=0)
 
     def with_learned(self, other: Remembered) -> Remembered:
         """Return this with what another one has learned."""
-        return replace(self, learned=other.learned, put_off=other.put_off, leaving=other.leaving)
+        return replace(
+            self,
+            learned=other.learned,
+            put_off=other.put_off,
+            leaving=other.leaving,
+            home=other.home,
+        )
 
     def without_charts(self) -> Remembered:
         """Return what holds where the monitor begins anew: it will hear again what goes on."""
@@ -88,7 +96,14 @@ class Remembered:
             put_off=self.put_off,
             allowance=self.allowance,
             named=self.named,
+            home=self.home,
         )
+
+    def unknown(self, generations: Iterable[int]) -> tuple[int, ...]:
+        """Return those, of generations that were learned, of which no repair is known."""
+        known = {g for r in self.learned for g in (r.generation, r.confirmed)}
+        known.update(gone for gone, _ in self.leaving)
+        return tuple(sorted(set(generations) - known))
 
     def to_bytes(self) -> bytes:
         """Return what `from_bytes` takes."""
@@ -109,6 +124,7 @@ class Remembered:
             "allowance": self.allowance,
             "named": self.named,
             "leaving": [list(one) for one in self.leaving],
+            "home": self.home,
         }
         return json.dumps(fields, separators=(",", ":")).encode()
 
@@ -142,6 +158,7 @@ class Remembered:
                     (int(number), None if name is None else str(name))
                     for number, name in fields.get("leaving", ())
                 ),
+                int(fields.get("home", 0)),
             )
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise IntegrityError(f"loop: expected a readable row: {error!r}") from None
@@ -198,7 +215,8 @@ def _alarm(fields: dict[str, Any]) -> Alarm:
     )
 
 
-LEARNED_ROWS: Final = ("conditions", "repair budget")
+BUDGET_ROW: Final = "repair budget"
+LEARNED_ROWS: Final = ("conditions", BUDGET_ROW)
 """Names of the rows of what was learned."""
 
 

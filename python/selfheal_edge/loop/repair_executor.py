@@ -41,7 +41,7 @@ from selfheal_edge.tflite.session import Session
 from selfheal_edge.trial.proof import REPEATS, RepairAttempts
 
 if TYPE_CHECKING:  # it loads a database
-    from selfheal_edge.loop.kept_generations import Found, KeptGenerations
+    from selfheal_edge.loop.kept_generations import Found, KeptGenerations, Late
     from selfheal_edge.store.inbox import Request
 
 __all__ = ["RepairExecutor"]
@@ -98,6 +98,8 @@ class RepairExecutor:
         self._rejected = rejected
         self._digests = ImageDigests({name: image.live for name, image in weights.images.items()})
         self._known = {GOLDEN: known}  # by origin
+        self.learned: frozenset[int] = frozenset()
+        """Generations of the store that repairs were learned as."""
         self.attempts = RepairAttempts(self, self._known, session.answers)
         """Applies strategies to this, and has them proven."""
 
@@ -155,14 +157,27 @@ class RepairExecutor:
     def keep_again(self) -> None:
         """Store the generations for which there was no room before."""
         kept = self._kept
-        for number in tuple(() if kept is None else kept.unsaved):
+        if kept is not None and kept.is_due:
+            for late in self.late():
+                kept.save_again(*late)
+
+    def late(self) -> tuple[Late, ...]:
+        """Return the generations that are to be stored, and are not yet."""
+        kept, weights = self._kept, self.weights
+        found: list[Late] = []
+        for number in () if kept is None else kept.unsaved:
             assert kept is not None
-            if number in self.weights.generations:
-                answers = self._known[self.weights.origin(number)]
-                kept.add(number, *self._stored(number, answers))
-                kept.problems.clear()  # they were told when there was no room
-            else:
-                kept.unsaved.discard(number)
+            if number not in weights.generations:
+                kept.drop(number)
+                continue
+            try:
+                source, inputs = weights.sound_bytes("source", number), self._inputs_of(number)
+            except IntegrityError as error:  # its saved copy is damaged: there is none to store
+                kept.drop(number)
+                kept.problems.append(f"generation {number} is kept in memory alone: {error}")
+                continue
+            found.append((number, source, inputs))
+        return tuple(found)
 
     def _stored(self, number: int, answers: KnownAnswers) -> tuple[bytes, KnownAnswers, bytes]:
         """Return what a store keeps of a generation."""
@@ -250,7 +265,7 @@ class RepairExecutor:
 
     # ---------------------------------------------------------------- what was learned
 
-    def adopt_patch(self, patch: Patch, *, on_trial: bool = False) -> int:
+    def adopt_patch(self, patch: Patch, *, on_trial: bool = False, is_learned: bool = False) -> int:
         """Have golden with a patch serve, as a generation of its own.
 
         Parameters
@@ -260,6 +275,9 @@ class RepairExecutor:
         on_trial
             Whether it serves on probation: the store keeps it as on trial until `confirm`, and the
             end of the process, however it comes, takes it back.
+        is_learned
+            Whether it is for a condition: where the loop does not know that after a restart, it
+            does not serve.
 
         Returns
         -------
@@ -293,7 +311,8 @@ class RepairExecutor:
             self._session, wanted["source"], self._known[GOLDEN].inputs, self._corrector(wanted)
         )
         wanted |= beside.images
-        number = self._proposed(wanted["source"], wanted.get("input", b"").rstrip(b"\0"))
+        inputs = wanted.get("input", b"").rstrip(b"\0")
+        number = self._proposed(wanted["source"], inputs, is_learned=is_learned)
         try:
             with self._inference_lock:
                 changes = {
@@ -311,6 +330,10 @@ class RepairExecutor:
         if self._kept is not None and not on_trial:
             self._kept.confirm(generation, beside.answers)
         return generation
+
+    def no_room(self) -> str:
+        """Return why no patch can become a generation now, or an empty text."""
+        return self.weights.no_room()
 
     def confirm(self, generation: int) -> None:
         """Take note that a generation on trial has held: it serves, also after a restart."""
@@ -430,11 +453,11 @@ class RepairExecutor:
         with contextlib.suppress(ValueError):
             self.weights.drop(number)
 
-    def _proposed(self, source: bytes, inputs: bytes) -> int:
+    def _proposed(self, source: bytes, inputs: bytes, *, is_learned: bool = False) -> int:
         """Have new weights stored before they act; return the least number that they may have."""
         number = self.next_number
         if self._kept is not None:
-            self._kept.propose(number, source, inputs)
+            self._kept.propose(number, source, inputs, is_learned=is_learned)
         return number
 
     @property
@@ -515,6 +538,8 @@ class RepairExecutor:
             numbers[found.digest] = found.number
         if found.is_pinned:
             weights.pin(found.number)
+        if found.is_learned:
+            self.learned |= {found.number}
 
     def _write_inputs(self, inputs: bytes) -> None:
         """Correct inputs in this way from now on; empty for none."""

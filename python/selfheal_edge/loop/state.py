@@ -67,7 +67,7 @@ class Moment:
     is_familiar: bool = False
     """Whether what has alarmed looks like an operating condition that is known."""
     generation: int = 0
-    """The one that the live bytes are meant to be, where the loop has learned any."""
+    """The one that the live bytes are meant to be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +251,11 @@ class LoopState:
     leaving: tuple[tuple[int, str | None], ...] = ()
     """Generations that are to be dropped, with the condition that is to be forgotten with them."""
     condition: str = ""
-    """The one of them that lasts now; empty: golden serves, or what the user has put there."""
+    """The one of them that lasts now; empty: the normal one, in which `home` serves."""
+    home: int = 0
+    """The generation that serves in normal operation: golden, or what the user has put there."""
+    told: str = ""
+    """Why what was learned could not serve, as the journal was told last."""
     put_off: tuple[Putoff, ...] = ()
     """Causes for which no repair is learned now."""
     allowance: float = ALLOWANCE

@@ -88,6 +88,11 @@ class RepairBudget:
         with self._lock:
             self._left[1] -= max(0.0, seconds)
 
+    def use_up(self) -> None:
+        """Leave nothing: what was left is not known."""
+        with self._lock:
+            self._left = [min(left, 0.0) for left in self._left]
+
     @property
     def left(self) -> tuple[float, float]:
         """Repairs and seconds that are left now."""

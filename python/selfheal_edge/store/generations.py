@@ -12,7 +12,7 @@ from selfheal_edge.hashing import sha256
 from selfheal_edge.store.database import Changes, Row
 from selfheal_edge.store.seal import TAG_BYTES, Seal
 
-__all__ = ["ACTIVE", "AREA", "StoredGeneration", "StoredGenerations"]
+__all__ = ["ACTIVE", "AREA", "StoredGeneration", "StoredGenerations", "identity_of"]
 
 AREA: Final = "generation"
 ACTIVE: Final = ("model", "active")
@@ -45,9 +45,7 @@ class StoredGeneration:
     @property
     def identity(self) -> str:
         """What tells it from others that answer in another way: SHA-256, in hexadecimal."""
-        if not self.inputs_digest:
-            return self.digest
-        return sha256(f"{self.digest} {self.inputs_digest}".encode()).hex()
+        return _joined(self.digest, self.inputs_digest)
 
     def encode(self) -> bytes:
         """Return the row's value."""
@@ -95,6 +93,15 @@ class StoredGeneration:
             )
         except (AttributeError, ValueError, LookupError, TypeError, RecursionError) as error:
             raise IntegrityError(f"generation: expected a readable row: {error!r}") from None
+
+
+def identity_of(data: bytes | memoryview, inputs: bytes) -> str:
+    """Return the `StoredGeneration.identity` of a file's bytes and a correction of inputs."""
+    return _joined(sha256(data).hex(), sha256(inputs).hex() if inputs else "")
+
+
+def _joined(digest: str, inputs_digest: str) -> str:
+    return sha256(f"{digest} {inputs_digest}".encode()).hex() if inputs_digest else digest
 
 
 def _chunks(view: memoryview) -> list[bytes]:

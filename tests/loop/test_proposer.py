@@ -1,0 +1,81 @@
+"""What strategies are given, and what a proposal is not ended by."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import numpy as np
+import pytest
+from tests.operator_models import last_layer
+from tests.support import Array
+
+import selfheal_edge as she
+from selfheal_edge.diagnosis.symptoms import Diagnosis
+from selfheal_edge.learning.bench import Bench
+from selfheal_edge.learning.pool import Labelled
+from selfheal_edge.loop.proposer import Proposer
+from selfheal_edge.repair import ModelRepairKit
+from selfheal_edge.repair.budget import RepairBudget
+from selfheal_edge.tflite.runtimes.protocol import RuntimeName
+from selfheal_edge.tflite.session import Session
+
+RNG = np.random.default_rng(0)
+MODEL = last_layer("float32")
+CLEAN: Array = RNG.normal(size=(600, 1, 16)).astype(np.float32)
+DRIFT = Diagnosis(she.Cause.COVARIATE_DRIFT, 0.9)
+
+
+def proposer(baseline: she.Baseline, session: Session, window: Array, told: Labelled) -> Proposer:
+    return Proposer(
+        session=session,
+        baseline=baseline,
+        strategies=ModelRepairKit().learning,
+        inputs_since=lambda _ago: window,
+        labelled_since=lambda _ago: told,
+        budget=RepairBudget(),
+        seed=0,
+    )
+
+
+@pytest.mark.parametrize("where", ["window", "labels"])
+def test_inputs_without_an_embedding_end_no_proposal(runtime: RuntimeName, where: str) -> None:
+    """They are finite; what a float model makes of numbers so large is not."""
+    baseline = she.calibrate(MODEL, CLEAN, runtime=runtime, seed=0)
+    window = (2.0 * CLEAN[:128] + 1.5).astype(np.float32)
+    labels = np.arange(32) % 6
+    shown = window[:32].copy()
+    huge = window if where == "window" else shown
+    huge[[3, 17]] = np.float32(3e38) * np.sign(RNG.normal(size=(2, 1, 16))).astype(np.float32)
+    told = Labelled(
+        shown, labels, np.ones(32, np.float32), ("operator",) * 32, np.arange(32, dtype=np.int64)
+    )
+    session = Session(MODEL, runtime, "auto", 1, baseline.taps, baseline.made)
+    made = proposer(baseline, session, window, told)
+    try:
+        assert np.isfinite(window).all()
+        with closing(Bench(session, baseline.output_kind, True)) as bench:
+            answers = bench.answers(huge)
+        assert answers.embeddings is not None
+        assert not np.isfinite(answers.embeddings).all()
+        found = made.propose(tuple(made.strategies), DRIFT, 128)
+        assert found.details is not None, found.text
+        assert "Error" not in found.text
+    finally:
+        made.close()
+        session.close()
+
+
+def test_what_is_too_little_is_not_paid_for(runtime: RuntimeName) -> None:
+    baseline = she.calibrate(MODEL, CLEAN, runtime=runtime, seed=0)
+    session = Session(MODEL, runtime, "auto", 1, baseline.taps, baseline.made)
+    none = Labelled(
+        CLEAN[:0], np.empty(0, np.int64), np.empty(0, np.float32), (), np.empty(0, np.int64)
+    )
+    made = proposer(baseline, session, CLEAN[:31], none)
+    try:
+        before = made.budget.left[0]
+        assert "31 of at least 32 inputs" in made.propose(tuple(made.strategies), DRIFT, 31).text
+        assert made.budget.left[0] >= before
+    finally:
+        made.close()
+        session.close()
