@@ -129,26 +129,4 @@ inline py::bytes to_bytes(const std::vector<std::byte>& bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
-/// state, from_state and memory_bytes, which every stateful class has.
-template <typename T, typename Class>
-void define_state(Class& cls) {
-  cls.def(
-      "state", [](const T& self) { return to_bytes(self.state()); },
-      "Give the whole state as a versioned, checksummed blob.");
-  constexpr const char* kDoc = "Restore an object that continues bit for bit.";
-  if constexpr (requires(std::span<const std::byte> blob) { T::from_state(blob, kStateBytes); }) {
-    cls.def_static(
-        "from_state",
-        [](const py::bytes& blob, std::int64_t max_bytes) {
-          return T::from_state(as_bytes(blob), to_size("max_bytes", max_bytes));
-        },
-        py::arg("state"), py::kw_only(), py::arg("max_bytes") = kStateBytes, kDoc);
-  } else {
-    cls.def_static(
-        "from_state", [](const py::bytes& blob) { return T::from_state(as_bytes(blob)); },
-        py::arg("state"), kDoc);
-  }
-  cls.def("memory_bytes", &T::memory_bytes, "Bytes held, fixed at construction.");
-}
-
 }  // namespace selfheal::python

@@ -18,7 +18,7 @@
 namespace {
 
 using namespace selfheal::runtime;
-using selfheal::python::Class;
+using namespace selfheal::python;
 
 // Bytes that Python may view and write; the owner lives as long as any view.
 struct Bytes {
@@ -226,22 +226,22 @@ py::list describe_ports(const std::vector<Port>& ports) {
 void bind_compiled_model(py::module_& m) {
   py::register_exception<Refusal>(m, "RuntimeRefusedError", PyExc_RuntimeError);
 
-  Class<Bytes>(m, "_PackedBytes", py::buffer_protocol(),
-               "Live packed weights; memoryview() of it is writable and keeps them mapped.")
+  Class<Bytes>(m, "_PackedBytes",
+               "Live packed weights; memoryview() of it is writable and keeps them mapped.",
+               py::buffer_protocol())
       .def_buffer([](Bytes& self) {
         return py::buffer_info(reinterpret_cast<std::uint8_t*>(self.data),
                                static_cast<py::ssize_t>(self.nbytes));
       });
 
   Class<Held, Engine>(m, "CompiledModel", "A model compiled by LiteRT, its packed weights ours.")
-      .def(py::init<const std::string&, const std::string&, const std::string&, int, int,
-                    const std::vector<std::size_t>&>(),
-           py::kw_only(), py::arg("library"), py::arg("version"), py::arg("source_path"),
-           py::arg("num_threads") = 1, py::arg("own_outputs") = -1,
-           py::arg("taps") = std::vector<std::size_t>())
-      .def("run", &Held::run_arrays, py::arg("inputs"),
+      .def(constructor<const std::string&, const std::string&, const std::string&, int, int,
+                       const std::vector<std::size_t>&>(),
+           kw_only(), arg("library"), arg("version"), arg("source_path"), arg("num_threads") = 1,
+           arg("own_outputs") = -1, arg("taps") = kNoItems)
+      .def("run", &Held::run_arrays, arg("inputs"),
            "Run once on arrays of the inputs' shapes and dtypes; copies of the own outputs.")
-      .def("read", &Held::read, py::arg("output"), "Copy one output of the last run.")
+      .def("read", &Held::read, arg("output"), "Copy one output of the last run.")
       .def("close", &Held::close, "Release the runtime's memory; a second call does nothing.")
       .def_property_readonly("closed", &Held::closed, "Whether its memory was released.")
       .def_property_readonly("packed", &Held::packed, "The packed image, or None.")
@@ -259,20 +259,20 @@ Hold back what a runtime's own logger notifies of in this thread, within a ``wit
 Lines that are no notices follow when it ends. No file descriptor is touched, so neither other
 threads nor other processes lose anything.
 )doc")
-      .def(py::init<>())
+      .def(constructor<>())
       .def("__enter__", [](QuietPart& part) { part.begin(); })
       .def("__exit__", [](QuietPart& part, const py::args&) { part.end(); });
 
-  m.def(
-      "require_litert",
+  define_function(
+      m, "require_litert",
       [](const std::string& library, const std::string& version) {
         litert_api(library, version);
         const MemoryFile needed("selfheal-packed");
       },
-      py::kw_only(), py::arg("library"), py::arg("version"),
+      kw_only(), arg("library"), arg("version"),
       "Raise RuntimeRefusedError unless this LiteRT can be used, and files in memory.");
-  m.def(
-      "pack_weights",
+  define_function(
+      m, "pack_weights",
       [](const std::string& library, const std::string& version, py::handle source,
          int num_threads) {
         const selfheal::python::HeldBuffer held(source, "source", false);
@@ -283,6 +283,6 @@ threads nor other processes lose anything.
         }
         return selfheal::python::to_bytes(image);
       },
-      py::kw_only(), py::arg("library"), py::arg("version"), py::arg("source"),
-      py::arg("num_threads") = 1, "Pack a model's weights once; a copy of the image.");
+      kw_only(), arg("library"), arg("version"), arg("source"), arg("num_threads") = 1,
+      "Pack a model's weights once; a copy of the image.");
 }

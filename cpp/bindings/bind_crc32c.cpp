@@ -3,6 +3,8 @@
 
 namespace {
 
+using namespace selfheal::python;
+
 constexpr std::size_t kLargeBytes = 65536;  // from here on a lock hand-over costs little beside
 
 std::uint32_t checksum(py::handle object, std::uint32_t value) {
@@ -16,18 +18,18 @@ std::uint32_t checksum(py::handle object, std::uint32_t value) {
 }  // namespace
 
 void bind_crc32c(py::module_& m) {
-  m.def("crc32c", &checksum, py::arg("buffer"), py::arg("value") = 0,
-        "Compute the CRC-32C of a buffer, continuing from `value`.");
-  m.def("crc32c_backend", &selfheal::crc32c_backend, "Name the backend in use.");
-  m.def(
-      "crc32c_backends",
+  define_function(m, "crc32c", &checksum, arg("buffer"), arg("value") = 0,
+                  "Compute the CRC-32C of a buffer, continuing from `value`.");
+  define_function(m, "crc32c_backend", &selfheal::crc32c_backend, "Name the backend in use.");
+  define_function(
+      m, "crc32c_backends",
       [] {
         const auto names = selfheal::crc32c_backends();
         return std::vector<std::string>(names.begin(), names.end());
       },
       "Name the backends that this machine can run, fastest first.");
-  m.def(
-      "set_crc32c_backend",
+  define_function(
+      m, "set_crc32c_backend",
       [](const std::string& name) {
         if (selfheal::set_crc32c_backend(name)) return;
         std::string expected = "one of";
@@ -36,5 +38,5 @@ void bind_crc32c(py::module_& m) {
         }
         selfheal::refuse("name", expected, selfheal::quoted(name));
       },
-      py::arg("name"), "Switch the backend, for tests and measurements.");
+      arg("name"), "Switch the backend, for tests and measurements.");
 }

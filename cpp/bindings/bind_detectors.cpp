@@ -147,11 +147,10 @@ void define_chart(Class<Any>& cls) {
 void bind_detectors(py::module_& m) {
   Class<AnyCusum> cusum(m, "Cusum", "Tabular CUSUM against a fixed reference.");
   cusum
-      .def(py::init(&make_cusum), py::arg("mean") = py::none(), py::arg("std") = py::none(),
-           py::kw_only(), py::arg("k") = py::none(), py::arg("h") = py::none(),
-           py::arg("arl0") = py::none(), py::arg("sides") = "both", py::arg("compat") = py::none(),
-           py::arg("min_instances") = py::none(), py::arg("track_onset") = true,
-           py::arg("latch") = false)
+      .def(constructor(&make_cusum), arg("mean") = nullptr, arg("std") = nullptr, kw_only(),
+           arg("k") = nullptr, arg("h") = nullptr, arg("arl0") = nullptr, arg("sides") = "both",
+           arg("compat") = nullptr, arg("min_instances") = nullptr, arg("track_onset") = true,
+           arg("latch") = false)
       .def_property_readonly(
           "k",
           [](const AnyCusum& self) {
@@ -170,11 +169,10 @@ void bind_detectors(py::module_& m) {
 
   Class<AnyPageHinkley> page_hinkley(m, "PageHinkley", "Hinkley's test against a fixed reference.");
   page_hinkley
-      .def(py::init(&make_page_hinkley), py::arg("mean") = py::none(), py::arg("std") = py::none(),
-           py::kw_only(), py::arg("delta") = py::none(), py::arg("threshold") = py::none(),
-           py::arg("arl0") = py::none(), py::arg("sides") = "both", py::arg("compat") = py::none(),
-           py::arg("min_instances") = py::none(), py::arg("alpha") = py::none(),
-           py::arg("track_onset") = true, py::arg("latch") = false)
+      .def(constructor(&make_page_hinkley), arg("mean") = nullptr, arg("std") = nullptr, kw_only(),
+           arg("delta") = nullptr, arg("threshold") = nullptr, arg("arl0") = nullptr,
+           arg("sides") = "both", arg("compat") = nullptr, arg("min_instances") = nullptr,
+           arg("alpha") = nullptr, arg("track_onset") = true, arg("latch") = false)
       .def_property_readonly(
           "delta",
           [](const AnyPageHinkley& self) {
@@ -190,8 +188,8 @@ void bind_detectors(py::module_& m) {
   define_chart(page_hinkley);
 
   Class<Ewma> ewma(m, "Ewma", "Exponentially weighted average against a fixed reference.");
-  ewma.def(py::init([](double mean, double std, double weight, Number limit, Number arl0,
-                       const std::string& sides, bool track_onset, bool latch) {
+  ewma.def(constructor([](double mean, double std, double weight, Number limit, Number arl0,
+                          const std::string& sides, bool track_onset, bool latch) {
              const Sides parsed = parse_sides(sides);
              if (limit.has_value() == arl0.has_value()) {
                refuse("limit", "exactly one of limit and arl0",
@@ -200,9 +198,9 @@ void bind_detectors(py::module_& m) {
              return Ewma(mean, std, weight, limit ? *limit : ewma_limit(*arl0, weight, parsed),
                          parsed, track_onset, latch);
            }),
-           py::arg("mean"), py::arg("std"), py::kw_only(), py::arg("weight") = 0.1,
-           py::arg("limit") = py::none(), py::arg("arl0") = py::none(), py::arg("sides") = "both",
-           py::arg("track_onset") = true, py::arg("latch") = false)
+           arg("mean"), arg("std"), kw_only(), arg("weight") = 0.1, arg("limit") = nullptr,
+           arg("arl0") = nullptr, arg("sides") = "both", arg("track_onset") = true,
+           arg("latch") = false)
       .def_property_readonly("mean", &Ewma::mean, "Reference mean.")
       .def_property_readonly("std", &Ewma::std, "Reference standard deviation.")
       .def_property_readonly("weight", &Ewma::weight, "Share of the newest sample.")

@@ -6,7 +6,7 @@
 
 namespace {
 
-using selfheal::python::Class;
+using namespace selfheal::python;
 using selfheal::runtime::FairLock;
 
 // A thread waits without the GIL, or the holder could not finish.
@@ -68,7 +68,7 @@ void leave_scope(const py::object& self, const py::args& /*error*/) {
 void bind_fair_lock(py::module_& m) {
   Class<FairLock, std::shared_ptr<FairLock>>(
       m, "FairLock", "A re-entrant lock that is handed on in the order of arrival.")
-      .def(py::init<>())
+      .def(constructor<>())
       .def("enter", &enter, "Take it; wait for those who came before.")
       .def("try_enter", &FairLock::try_enter,
            "Take it if no other thread has it or waits; say whether.")
@@ -93,12 +93,12 @@ void bind_fair_lock(py::module_& m) {
         if (std::exchange(self.is_taken, false)) leave(*self.lock);
       });
   Class<LockScope>(m, "LockScope", "What `Turns` is built on: a lock for the length of a block.")
-      .def(py::init([](LockScope* outer) {
+      .def(constructor([](LockScope* outer) {
              auto scope = std::make_unique<LockScope>();
              if (outer != nullptr) outer->inner = scope->lock;
              return scope;
            }),
-           py::arg("outer") = nullptr)
+           arg("outer") = nullptr)
       .def_property_readonly(
           "core", [](const LockScope& self) { return self.lock; }, "The lock.")
       .def_property_readonly("inside_inner", &LockScope::is_inside_inner,

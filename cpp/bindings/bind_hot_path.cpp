@@ -124,6 +124,7 @@ std::unique_ptr<PythonEngine> make_engine(py::object run, py::object tapped,
                                           const std::vector<OutsideTensor::Description>& taps) {
   const auto tensors = [](const std::vector<OutsideTensor::Description>& described) {
     std::vector<PythonEngine::Tensor> result;
+    result.reserve(described.size());
     for (const auto& one : described) result.push_back({std::get<1>(one), std::get<2>(one)});
     return result;
   };
@@ -143,6 +144,7 @@ std::shared_ptr<InputCorrection> make_correction(const std::string& dtype,
                                                  const std::vector<std::int64_t>& shape,
                                                  std::int64_t nbytes) {
   std::vector<std::size_t> sizes;
+  sizes.reserve(shape.size());
   for (const std::int64_t size : shape) sizes.push_back(to_size("shape", size));
   return std::make_shared<InputCorrection>(type_named(dtype), std::move(sizes),
                                            to_size("nbytes", nbytes));
@@ -166,19 +168,19 @@ std::uint64_t due_number(const HotCall& self) { return self.path().due_number; }
 
 void bind_hot_path(py::module_& m) {
   Class<Flag, std::shared_ptr<Flag>>(m, "Flag", "A truth that any thread may set.")
-      .def(py::init<>())
+      .def(constructor<>())
       .def_property(
           "value", [](const Flag& self) { return self.is_set.load(std::memory_order_relaxed); },
           [](Flag& self, bool value) { self.is_set.store(value, std::memory_order_relaxed); },
           "The truth; True at first.");
   Class<PythonEngine, selfheal::runtime::Engine>(m, "PythonEngine",
                                                  "An engine that calls a Python function.")
-      .def(py::init(&make_engine), py::kw_only(), py::arg("run"), py::arg("tapped"),
-           py::arg("inputs"), py::arg("outputs"), py::arg("taps"));
+      .def(constructor(&make_engine), kw_only(), arg("run"), arg("tapped"), arg("inputs"),
+           arg("outputs"), arg("taps"));
 
   Class<InputCorrection, std::shared_ptr<InputCorrection>>(
       m, "InputCorrection", "A correction of one input, feature by feature.")
-      .def(py::init(&make_correction), py::arg("dtype"), py::arg("shape"), py::arg("nbytes"))
+      .def(constructor(&make_correction), arg("dtype"), arg("shape"), arg("nbytes"))
       .def_property_readonly(
           "memory",
           [](const py::object& self) {
@@ -186,18 +188,19 @@ void bind_hot_path(py::module_& m) {
           },
           "Its bytes, writable: all zero at first, which corrects nothing.")
       .def_property_readonly("is_on", &InputCorrection::is_on, "Whether it corrects anything.")
-      .def("corrected", &corrected, py::arg("raw"),
+      .def("corrected", &corrected, arg("raw"),
            "Return one input as the hot path corrects it; the array itself where it does not.")
       .def("memory_bytes", &InputCorrection::memory_bytes, "Bytes held.");
 
   using Tensors = std::vector<OutsideTensor::Description>;
   Class<HotCall> cls(m, "HotPath", "What surrounds an inference, in one call.", py::is_final());
-  cls.def(py::init([](std::shared_ptr<FairLock> inference_lock, py::object signals,
-                      py::object monitor, py::type measurement, Tensors inputs, Tensors outputs,
-                      py::type prediction, py::type predictions, std::shared_ptr<Flag> trusted,
-                      std::int64_t first_id, py::object handle, py::object ended, py::object clock,
-                      py::object shape, std::int64_t fast_bytes, std::int64_t keyed_bytes,
-                      double fast_seconds, double keyed_seconds, bool heals) {
+  cls.def(constructor([](std::shared_ptr<FairLock> inference_lock, py::object signals,
+                         py::object monitor, py::type measurement, Tensors inputs, Tensors outputs,
+                         py::type prediction, py::type predictions, std::shared_ptr<Flag> trusted,
+                         std::int64_t first_id, py::object handle, py::object ended,
+                         py::object clock, py::object shape, std::int64_t fast_bytes,
+                         std::int64_t keyed_bytes, double fast_seconds, double keyed_seconds,
+                         bool heals) {
             const HotPath::Pace pace{to_size("fast_bytes", fast_bytes),
                                      to_size("keyed_bytes", keyed_bytes), fast_seconds,
                                      keyed_seconds};
@@ -208,21 +211,19 @@ void bind_hot_path(py::module_& m) {
                 std::move(handle), std::move(ended), std::move(clock), std::move(shape), pace,
                 heals ? HotPath::Sweeping::kHeals : HotPath::Sweeping::kLooks});
           }),
-          py::kw_only(), py::arg("inference_lock").none(false), py::arg("signals"),
-          py::arg("monitor"), py::arg("measurement"), py::arg("inputs"), py::arg("outputs"),
-          py::arg("prediction"), py::arg("predictions"), py::arg("trusted").none(false),
-          py::arg("first_id"), py::arg("handle"), py::arg("ended"), py::arg("clock"),
-          py::arg("shape"), py::arg("fast_bytes"), py::arg("keyed_bytes"), py::arg("fast_seconds"),
-          py::arg("keyed_seconds"), py::arg("heals"))
-      .def("serve", &HotCall::serve, py::arg("rows"), py::kw_only(), py::arg("form"),
-           py::arg("real"), py::arg("nonfinite"), py::arg("records"),
-           "Serve n inferences from arrays of shape (n, *shape).")
+          kw_only(), arg("inference_lock").none(false), arg("signals"), arg("monitor"),
+          arg("measurement"), arg("inputs"), arg("outputs"), arg("prediction"), arg("predictions"),
+          arg("trusted").none(false), arg("first_id"), arg("handle"), arg("ended"), arg("clock"),
+          arg("shape"), arg("fast_bytes"), arg("keyed_bytes"), arg("fast_seconds"),
+          arg("keyed_seconds"), arg("heals"))
+      .def("serve", &HotCall::serve, arg("rows"), kw_only(), arg("form"), arg("real"),
+           arg("nonfinite"), arg("records"), "Serve n inferences from arrays of shape (n, *shape).")
       .def("again", &HotCall::again, "Inside handle: serve that inference anew.")
-      .def("attach", &HotCall::attach, py::arg("engine"), py::arg("embedding") = -1,
-           py::arg("proven") = false, "Run this engine from now on; None: no more.")
-      .def("correct", &HotCall::correct, py::arg("correction").none(true),
+      .def("attach", &HotCall::attach, arg("engine"), arg("embedding") = -1, arg("proven") = false,
+           "Run this engine from now on; None: no more.")
+      .def("correct", &HotCall::correct, arg("correction").none(true),
            "Correct the only input from now on, where its bytes say so; None: never.")
-      .def("guard", &HotCall::guard, py::arg("guards"), py::arg("maintenance_lock") = nullptr,
+      .def("guard", &HotCall::guard, arg("guards"), arg("maintenance_lock") = nullptr,
            "Sweep these images from now on, unless another thread has the lock.")
       .def_property_readonly("findings", &HotCall::findings,
                              "What the last sweep found: (index of the image, Finding).")
@@ -271,14 +272,14 @@ void bind_hot_path(py::module_& m) {
       "Give the answer and what to make of it; None where this is not the way for it."};
   define(cls, predict_method);
   define(cls, infer_method);
-  m.def(
-      "quick_predict", &quick_predict, py::arg("cls"), py::arg("slow"), py::arg("attribute"),
+  define_function(
+      m, "quick_predict", &quick_predict, arg("cls"), arg("slow"), arg("attribute"),
       "Make a method `predict(x, out=None)` of a class that tries the HotPath which its instances "
       "have as `attribute` before it calls `slow`.");
-  m.def("quick_infer", &quick_infer, py::arg("cls"), py::arg("slow"), py::arg("attribute"),
-        "Make a method `infer(x, context=None)` likewise, of a single argument.");
-  m.def("coarse_seconds", &selfheal::runtime::coarse_seconds,
-        "Seconds of the monotonic clock that a HotPath reads without one of its own.");
+  define_function(m, "quick_infer", &quick_infer, arg("cls"), arg("slow"), arg("attribute"),
+                  "Make a method `infer(x, context=None)` likewise, of a single argument.");
+  define_function(m, "coarse_seconds", &selfheal::runtime::coarse_seconds,
+                  "Seconds of the monotonic clock that a HotPath reads without one of its own.");
 
   py::dict bits;
   bits["damage"] = static_cast<std::uint32_t>(runtime::kDamage);

@@ -141,19 +141,19 @@ std::uint64_t hash(const py::bytes& key, py::handle data, std::uint64_t tweak) {
 }  // namespace
 
 void bind_image_guard(py::module_& m) {
-  m.def("keyed_hash", &hash, py::arg("key"), py::arg("buffer"), py::arg("tweak") = 0,
-        "Compute the keyed hash of a buffer.");
-  m.def(
-      "keyed_hash_backend", [] { return py::str(std::string(keyed_hash_backend())); },
+  define_function(m, "keyed_hash", &hash, arg("key"), arg("buffer"), arg("tweak") = 0,
+                  "Compute the keyed hash of a buffer.");
+  define_function(
+      m, "keyed_hash_backend", [] { return py::str(std::string(keyed_hash_backend())); },
       "Name the backend in use.");
 
   Class<HeldParity, std::shared_ptr<HeldParity>>(m, "Parity", "An erasure code over blocks.")
-      .def(py::init([](const std::shared_ptr<HeldImage>& image, std::int64_t group_blocks,
-                       std::int64_t parity_blocks) {
+      .def(constructor([](const std::shared_ptr<HeldImage>& image, std::int64_t group_blocks,
+                          std::int64_t parity_blocks) {
              return HeldParity{image, Parity(image->get(), to_size("group_blocks", group_blocks),
                                              to_size("parity_blocks", parity_blocks))};
            }),
-           py::arg("image").none(false), py::arg("group_blocks") = 16, py::arg("parity_blocks") = 1)
+           arg("image").none(false), arg("group_blocks") = 16, arg("parity_blocks") = 1)
       .def_property_readonly("groups", &of_parity<&Parity::groups>, "Groups of blocks.")
       .def_property_readonly("repairable", &of_parity<&Parity::repairable>,
                              "Damaged blocks a group that can be repaired.")
@@ -184,17 +184,17 @@ void bind_image_guard(py::module_& m) {
 
   Class<HeldGuard, std::shared_ptr<HeldGuard>>(m, "ImageGuard",
                                                "Finds damage and heals it at once.")
-      .def(py::init(&make_guard), py::arg("image").none(false), py::arg("pool") = py::none(),
-           py::arg("parity") = py::none(), py::arg("seed") = 0)
-      .def("step", &step, py::arg("fast_bytes"), py::arg("keyed_bytes") = 0,
+      .def(constructor(&make_guard), arg("image").none(false), arg("pool") = nullptr,
+           arg("parity") = nullptr, arg("seed") = 0)
+      .def("step", &step, arg("fast_bytes"), arg("keyed_bytes") = 0,
            "Check the next slices; list what was damaged.")
-      .def("look", &look, py::arg("fast_bytes"),
+      .def("look", &look, arg("fast_bytes"),
            "Check the next slice by checksum alone, and repair nothing; list what is damaged.")
       .def("sweep", &sweep, "Check everything now; list what was damaged.")
-      .def("heal", &heal, py::arg("block"), "Heal a block if it needs it.")
-      .def("restore", &restore, py::arg("generation"), py::arg("offset") = 0,
-           py::arg("nbytes") = py::none(), "Make bytes those of a generation.")
-      .def("write", &write_bytes, py::arg("offset"), py::arg("data"), "Change bytes on purpose.")
+      .def("heal", &heal, arg("block"), "Heal a block if it needs it.")
+      .def("restore", &restore, arg("generation"), arg("offset") = 0, arg("nbytes") = nullptr,
+           "Make bytes those of a generation.")
+      .def("write", &write_bytes, arg("offset"), arg("data"), "Change bytes on purpose.")
       .def_property_readonly("sweeps", &of_guard<&ImageGuard::sweeps>, "Fast sweeps completed.")
       .def_property_readonly("fast_blocks", &of_guard<&ImageGuard::fast_blocks>,
                              "Blocks in one fast sweep.")

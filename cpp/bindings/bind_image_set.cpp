@@ -105,28 +105,28 @@ std::vector<Generation> generations(const HeldSet& self) {
 
 void bind_image_set(py::module_& m) {
   Class<HeldSet>(m, "ImageSet", "All images of a model, changed together or not at all.")
-      .def(py::init([](const std::vector<std::shared_ptr<HeldGuard>>& guards) {
+      .def(constructor([](const std::vector<std::shared_ptr<HeldGuard>>& guards) {
              for (const auto& guard : guards) {
                if (!guard) refuse("guards", "guards of images", "None");
              }
              return HeldSet{guards, ImageSet(guards_of(guards))};
            }),
-           py::arg("guards"))
-      .def("take", &take, py::arg("changed") = false, py::arg("at_least") = 0,
+           arg("guards"))
+      .def("take", &take, arg("changed") = false, arg("at_least") = 0,
            "Store the live bytes of all images as one generation; return its number.")
-      .def("patch", &patch, py::arg("changes"), py::arg("at_least") = 0,
+      .def("patch", &patch, arg("changes"), arg("at_least") = 0,
            "Make (image, offset, bytes) a new generation, the active one; return its number.")
-      .def("restore", &restore, py::arg("generation"), py::arg("ranges"),
+      .def("restore", &restore, arg("generation"), arg("ranges"),
            "Make (image, offset, nbytes) those of a generation, in all images or in none.")
-      .def("activate", &change<&ImageSet::activate>, py::arg("generation"),
+      .def("activate", &change<&ImageSet::activate>, arg("generation"),
            "Say which generation the live bytes are meant to be.")
-      .def("drop", &change<&ImageSet::drop>, py::arg("generation"), "Forget a generation.")
-      .def("pin", &change<&ImageSet::pin>, py::arg("generation"), "Forbid dropping it.")
-      .def("unpin", &change<&ImageSet::unpin>, py::arg("generation"), "Allow dropping it.")
+      .def("drop", &change<&ImageSet::drop>, arg("generation"), "Forget a generation.")
+      .def("pin", &change<&ImageSet::pin>, arg("generation"), "Forbid dropping it.")
+      .def("unpin", &change<&ImageSet::unpin>, arg("generation"), "Allow dropping it.")
       .def(
           "origin",
           [](const HeldSet& self, Generation generation) { return self.set.origin(generation); },
-          py::arg("generation"), "The first generation with the same content on purpose.")
+          arg("generation"), "The first generation with the same content on purpose.")
       .def_property_readonly(
           "next_generation", [](const HeldSet& self) { return self.set.next_generation(); },
           "The smallest number that no generation has had.")

@@ -25,6 +25,7 @@ std::unique_ptr<InferenceMonitor> make_monitor(const std::vector<Reference>& ref
   rules.reserve(flat.size());
   for (const auto& [index, least] : flat) rules.push_back({to_size("flat", index), least});
   std::vector<InferenceMonitor::Few> kinds;
+  kinds.reserve(few.size());
   for (const auto& [index, cut, rise, limit] : few) {
     kinds.push_back({to_size("few", index), cut, weight(rise), weight(limit)});
   }
@@ -69,12 +70,11 @@ py::array_t<double> window(const InferenceMonitor& self) {
 void bind_inference_monitor(py::module_& m) {
   Class<InferenceMonitor> cls(m, "InferenceMonitor",
                               "A bank of charts, and what needs no chart: repeats, flat inputs.");
-  cls.def(py::init(&make_monitor), py::arg("references"), py::arg("arl0"), py::kw_only(),
-          py::arg("flat"), py::arg("max_repeats"), py::arg("max_frozen") = 0,
-          py::arg("latch") = false, py::arg("few") = std::vector<FewRule>{},
-          py::arg("labels") = py::none(), py::arg("label_arl0") = py::none())
-      .def("update", &update, py::arg("values"), py::arg("repeats_previous"), py::arg("nonfinite"),
-           py::arg("same_answer") = false, py::arg("label") = -1,
+  cls.def(constructor(&make_monitor), arg("references"), arg("arl0"), kw_only(), arg("flat"),
+          arg("max_repeats"), arg("max_frozen") = 0, arg("latch") = false, arg("few") = kNoItems,
+          arg("labels") = nullptr, arg("label_arl0") = nullptr)
+      .def("update", &update, arg("values"), arg("repeats_previous"), arg("nonfinite"),
+           arg("same_answer") = false, arg("label") = -1,
            "Take one inference; say whether it raises any alarm.")
       .def("settled", &InferenceMonitor::settled,
            "Whether the latest 64 updates raised no alarm and look like the reference.")
@@ -149,11 +149,11 @@ void bind_inference_monitor(py::module_& m) {
             }
             return to_bytes(blob);
           },
-          py::arg("history") = true, "Give the state as bytes, for from_state.");
+          arg("history") = true, "Give the state as bytes, for from_state.");
   cls.def_static(
       "from_state",
       [](const py::bytes& blob) { return InferenceMonitor::from_state(as_bytes(blob)); },
-      py::arg("state"), "Restore an object that continues bit for bit.");
+      arg("state"), "Restore an object that continues bit for bit.");
   cls.def("memory_bytes", &InferenceMonitor::memory_bytes, "Bytes held, fixed at construction.");
   define_pickle<InferenceMonitor>(cls);
 }

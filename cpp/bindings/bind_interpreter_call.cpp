@@ -9,8 +9,7 @@
 
 namespace {
 
-using selfheal::python::Class;
-using selfheal::python::TensorPort;
+using namespace selfheal::python;
 using selfheal::runtime::TensorEngine;
 using selfheal::runtime::TensorMemory;
 
@@ -34,6 +33,7 @@ std::vector<FixedPort> fixed_ports(const char* name, const std::vector<Address>&
 
 std::vector<TensorMemory> memory_of(const std::vector<Address>& tensors) {
   std::vector<TensorMemory> memory;
+  memory.reserve(tensors.size());
   for (const auto& [address, dtype, shape] : tensors) {
     memory.push_back({reinterpret_cast<std::byte*>(address),  // NOLINT(performance-no-int-to-ptr)
                       TensorPort(dtype, shape).nbytes});
@@ -104,11 +104,10 @@ void bind_engine(py::module_& m) {
 void bind_interpreter_call(py::module_& m) {
   Class<InterpreterCall, selfheal::runtime::Engine>(
       m, "InterpreterCall", "Copy in, invoke and copy out, through fixed addresses.")
-      .def(py::init<py::object, const std::vector<Address>&, const std::vector<Address>&,
-                    const std::vector<Address>&>(),
-           py::kw_only(), py::arg("invoke"), py::arg("inputs"), py::arg("outputs"),
-           py::arg("taps") = std::vector<Address>())
-      .def("__call__", &InterpreterCall::operator(), py::arg("inputs"),
+      .def(constructor<py::object, const std::vector<Address>&, const std::vector<Address>&,
+                       const std::vector<Address>&>(),
+           kw_only(), arg("invoke"), arg("inputs"), arg("outputs"), arg("taps") = kNoItems)
+      .def("__call__", &InterpreterCall::operator(), arg("inputs"),
            "Run once on arrays of the inputs' shapes and dtypes; copies of the outputs.")
       .def("close", &InterpreterCall::close, "Run no more; a second call does nothing.");
 }

@@ -63,8 +63,8 @@ py::dict change(const LabelMix& self) {
 }  // namespace
 
 void bind_label_mix(py::module_& m) {
-  m.def(
-      "count_run_length",
+  define_function(
+      m, "count_run_length",
       [](double begin, double stay, std::uint32_t rise_begin, std::uint32_t rise_stay,
          std::uint32_t limit, bool falling) {
         if (!(begin > 0.0 && begin < 1.0)) refuse("begin", "a probability", begin);
@@ -77,19 +77,18 @@ void bind_label_mix(py::module_& m) {
         return std::exp(falling ? log_falling_run({begin, stay}, chart)
                                 : log_rising_run({begin, stay}, chart));
       },
-      py::arg("begin"), py::arg("stay"), py::arg("weight_begin"), py::arg("weight_stay"),
-      py::arg("limit"), py::arg("falling") = false,
-      "Compute the mean number of samples until a counting chart alarms.");
+      arg("begin"), arg("stay"), arg("weight_begin"), arg("weight_stay"), arg("limit"),
+      arg("falling") = false, "Compute the mean number of samples until a counting chart alarms.");
 
   Class<LabelReference> reference(m, "LabelReference", "The mix of classes in normal operation.");
   reference
-      .def(py::init([](py::handle labels, std::int64_t classes) {
+      .def(constructor([](py::handle labels, std::int64_t classes) {
              const py::array array = require_labels(labels);
              const std::size_t below = to_size("classes", classes, 1);
              const selfheal::python::ReleasedGil released;
              return LabelReference(as_span<std::int64_t>(array), below);
            }),
-           py::arg("labels"), py::arg("classes"))
+           arg("labels"), arg("classes"))
       .def_property_readonly("classes", &LabelReference::classes, "Classes of the model.")
       .def_property_readonly("samples", &LabelReference::samples, "Labels of the calibration.")
       .def_property_readonly("events", &events, "What is counted, one dict each.")
@@ -109,16 +108,16 @@ void bind_label_mix(py::module_& m) {
   reference.def_static(
       "from_state",
       [](const py::bytes& blob) { return LabelReference::from_state(as_bytes(blob)); },
-      py::arg("state"), "Restore the same reference.");
+      arg("state"), "Restore the same reference.");
   define_pickle<LabelReference>(reference);
 
   Class<LabelMix> mix(m, "LabelMix", "Hears when the mix of predicted classes changes.");
-  mix.def(py::init([](const LabelReference& held, double arl0, bool latch) {
+  mix.def(constructor([](const LabelReference& held, double arl0, bool latch) {
             return LabelMix(held, arl0, latch);
           }),
-          py::arg("reference"), py::arg("arl0"), py::arg("latch") = false)
-      .def("update", &LabelMix::update, py::arg("label"), "Take one label; negative: none.")
-      .def("update_many", &update_many, py::arg("labels"),
+          arg("reference"), arg("arl0"), arg("latch") = false)
+      .def("update", &LabelMix::update, arg("label"), "Take one label; negative: none.")
+      .def("update_many", &update_many, arg("labels"),
            "Take labels in order; return the indices of changes that were told.")
       .def_property_readonly("change", &change, "What was told last, or is closest to it.")
       .def_property_readonly("latched", &LabelMix::is_latched,
@@ -140,7 +139,7 @@ void bind_label_mix(py::module_& m) {
             }
             return all;
           },
-          py::arg("event"), "Weights and limits of an event's charts: up, far up, down.")
+          arg("event"), "Weights and limits of an event's charts: up, far up, down.")
       .def("accept", &LabelMix::accept, "Take the mix since the change for normal.")
       .def("restart", &LabelMix::restart, "Start charts at zero; latches stay.")
       .def("reset", &LabelMix::reset, "Start as new, on the reference of now.");
@@ -150,6 +149,6 @@ void bind_label_mix(py::module_& m) {
       .def("memory_bytes", &LabelMix::memory_bytes, "Bytes held, fixed at construction.");
   mix.def_static(
       "from_state", [](const py::bytes& blob) { return LabelMix::from_state(as_bytes(blob)); },
-      py::arg("state"), "Restore an object that continues bit for bit.");
+      arg("state"), "Restore an object that continues bit for bit.");
   define_pickle<LabelMix>(mix);
 }

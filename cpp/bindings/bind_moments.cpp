@@ -7,12 +7,12 @@ void bind_moments(py::module_& m) {
   using namespace selfheal;
   using namespace selfheal::python;
   Class<Moments> cls(m, "Moments", "Mean and variance, of all samples or of a window.");
-  cls.def(py::init([](std::optional<std::int64_t> window) {
+  cls.def(constructor([](std::optional<std::int64_t> window) {
             return Moments(window ? to_size("window", *window, 1) : 0);
           }),
-          py::arg("window") = py::none())
+          arg("window") = nullptr)
       .def(
-          "update", [](Moments& self, py::handle x) { self.update(to_number(x)); }, py::arg("x"),
+          "update", [](Moments& self, py::handle x) { self.update(to_number(x)); }, arg("x"),
           "Take one sample.")
       .def(
           "update_many",
@@ -22,7 +22,7 @@ void bind_moments(py::module_& m) {
               self.update_many(span);
             });
           },
-          py::arg("samples"), "Take samples in order.")
+          arg("samples"), "Take samples in order.")
       .def_property_readonly(
           "window",
           [](const Moments& self) {

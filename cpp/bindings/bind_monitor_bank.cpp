@@ -1,5 +1,6 @@
 #include "bindings.hpp"
 #include "detector.hpp"
+#include "initialised.hpp"
 #include "pickled.hpp"
 #include "selfheal/detect/signal_monitor.hpp"
 
@@ -60,10 +61,11 @@ std::size_t signal_index(const MonitorBank& bank, std::int64_t signal) {
   return static_cast<std::size_t>(signal);
 }
 
+// What is called with a signal's index, as a method.
 template <typename F>
-auto of_signal(F f) {
-  return [f](const MonitorBank& bank, std::int64_t signal) {
-    return f(bank, signal_index(bank, signal));
+auto of_signal(F) {
+  return +[](const MonitorBank& bank, std::int64_t signal) {
+    return F{}(bank, signal_index(bank, signal));
   };
 }
 
@@ -89,11 +91,28 @@ std::vector<std::size_t> left_out(const MonitorBank& bank, std::size_t signal) {
   return charts;
 }
 
+// Over a Reference, or over samples of it with the periods to take out.
+SignalMonitor make_monitor(py::handle normal, double arl0, std::vector<std::size_t> periods,
+                           bool latch) {
+  if (py::isinstance<Reference>(normal)) {
+    if (!periods.empty()) refuse("periods", "none with a Reference", periods.size());
+    return SignalMonitor(initialised<Reference>("normal", normal), arl0, latch);
+  }
+  const py::array array = require_array(normal, "normal", kSamples);
+  if (!has_dtype<double>(array) || array.ndim() != 1) {
+    refuse_type("normal", kSamples, describe(array));
+  }
+  require_contiguous(array, "normal");
+  const std::span<const double> samples = as_span<double>(array);
+  const selfheal::python::ReleasedGil released;
+  return SignalMonitor(samples, arl0, std::move(periods), latch);
+}
+
 }  // namespace
 
 void bind_monitor_bank(py::module_& m) {
   Class<MonitorBank> bank(m, "MonitorBank", "Many signals under one false-alarm promise.");
-  bank.def(py::init([](const py::sequence& references, double arl0, bool latch) {
+  bank.def(constructor([](const py::sequence& references, double arl0, bool latch) {
              std::vector<std::vector<Reference>> held;
              const bool one = py::len(references) > 0 && py::isinstance<Reference>(references[0]);
              try {
@@ -109,9 +128,9 @@ void bind_monitor_bank(py::module_& m) {
              const selfheal::python::ReleasedGil released;
              return MonitorBank(std::move(held), arl0, false, latch);
            }),
-           py::arg("references"), py::arg("arl0"), py::arg("latch") = false)
-      .def("update", &update, py::arg("values"), "Take one value of every signal.")
-      .def("update_many", &update_many_rows, py::arg("values"),
+           arg("references"), arg("arl0"), arg("latch") = false)
+      .def("update", &update, arg("values"), "Take one value of every signal.")
+      .def("update_many", &update_many_rows, arg("values"),
            "Take rows in order; return int64 rows (update, signal) of the alarms.")
       .def_property_readonly(
           "alarms",
@@ -133,37 +152,37 @@ void bind_monitor_bank(py::module_& m) {
           "Normal scores of the last row.")
       .def("statistic",
            of_signal([](const MonitorBank& b, std::size_t i) { return b.statistic(i); }),
-           py::arg("signal"), "Largest statistic over its threshold; above 1 is an alarm.")
+           arg("signal"), "Largest statistic over its threshold; above 1 is an alarm.")
       .def("direction",
            of_signal([](const MonitorBank& b, std::size_t i) { return b.direction(i); }),
-           py::arg("signal"), "+1 up, -1 down, 0 unknown.")
+           arg("signal"), "+1 up, -1 down, 0 unknown.")
       .def("magnitude", of_signal([](const MonitorBank& b, std::size_t i) {
              return std::fabs(b.change(i).shift);
            }),
-           py::arg("signal"), "Most likely size of the shift, in normal scores.")
+           arg("signal"), "Most likely size of the shift, in normal scores.")
       .def("onset", of_signal([](const MonitorBank& b, std::size_t i) {
              return index_or_none(b.change(i).estimate);
            }),
-           py::arg("signal"), "Most likely index of the first changed update, or None.")
+           arg("signal"), "Most likely index of the first changed update, or None.")
       .def("onset_earliest", of_signal([](const MonitorBank& b, std::size_t i) {
              return index_or_none(b.change(i).earliest);
            }),
-           py::arg("signal"), "95 % bound: the change did not begin before; or None.")
+           arg("signal"), "95 % bound: the change did not begin before; or None.")
       .def("onset_since_start",
            of_signal([](const MonitorBank& b, std::size_t i) { return b.change(i).since_start; }),
-           py::arg("signal"), "Whether the change may be as old as the charts' latest start.")
+           arg("signal"), "Whether the change may be as old as the charts' latest start.")
       .def("latched",
            of_signal([](const MonitorBank& b, std::size_t i) { return b.is_latched(i); }),
-           py::arg("signal"), "Whether a lasting shift was told, and goes on.")
+           arg("signal"), "Whether a lasting shift was told, and goes on.")
       .def(
           "accept",
           [](MonitorBank& self, std::int64_t signal) { self.accept(signal_index(self, signal)); },
-          py::arg("signal"), "Take the signal's level since the onset for normal.")
+          arg("signal"), "Take the signal's level since the onset for normal.")
       .def("accepted", of_signal([](const MonitorBank& b, std::size_t i) { return b.accepted(i); }),
-           py::arg("signal"), "What was accepted, in normal scores.")
+           arg("signal"), "What was accepted, in normal scores.")
       .def("accepted_spread",
            of_signal([](const MonitorBank& b, std::size_t i) { return b.accepted_spread(i); }),
-           py::arg("signal"), "The spread that was accepted, in normal scores.")
+           arg("signal"), "The spread that was accepted, in normal scores.")
       .def(
           "set_level",
           [](MonitorBank& self, std::int64_t signal, double level, double spread) {
@@ -173,17 +192,20 @@ void bind_monitor_bank(py::module_& m) {
             }
             self.set_level(signal_index(self, signal), level, spread);
           },
-          py::arg("signal"), py::arg("level"), py::arg("spread") = 1.0,
+          arg("signal"), arg("level"), arg("spread") = 1.0,
           "Take a level and a spread of the signal's scores for normal, in this regime.")
       .def("leading_chart",
            of_signal([](const MonitorBank& b, std::size_t i) { return b.leading_chart(i); }),
-           py::arg("signal"), "Chart with the largest statistic: 4 * side + k.")
-      .def("thresholds", of_signal(&thresholds), py::arg("signal"),
-           "Thresholds of one signal's charts, by name.")
-      .def("left_out", of_signal(&left_out), py::arg("signal"),
+           arg("signal"), "Chart with the largest statistic: 4 * side + k.")
+      .def("thresholds",
+           of_signal([](const MonitorBank& b, std::size_t i) { return thresholds(b, i); }),
+           arg("signal"), "Thresholds of one signal's charts, by name.")
+      .def("left_out",
+           of_signal([](const MonitorBank& b, std::size_t i) { return left_out(b, i); }),
+           arg("signal"),
            "Charts that the calibration cannot support: 4 * side + k. They never alarm.")
       .def("skipped", of_signal([](const MonitorBank& b, std::size_t i) { return b.skipped(i); }),
-           py::arg("signal"), "Values with NaN or infinity.")
+           arg("signal"), "Values with NaN or infinity.")
       .def_property(
           "regime", &MonitorBank::regime,
           [](MonitorBank& self, std::int64_t regime) {
@@ -204,23 +226,8 @@ void bind_monitor_bank(py::module_& m) {
 
   Class<SignalMonitor> monitor(m, "SignalMonitor", "The default bank on one signal.");
   monitor
-      .def(py::init([](const Reference& reference, double arl0, bool latch) {
-             return SignalMonitor(reference, arl0, latch);
-           }),
-           py::arg("reference"), py::kw_only(), py::arg("arl0"), py::arg("latch") = false)
-      .def(py::init(
-               [](py::handle normal, double arl0, std::vector<std::size_t> periods, bool latch) {
-                 const py::array array = require_array(normal, "normal", kSamples);
-                 if (!has_dtype<double>(array) || array.ndim() != 1) {
-                   refuse_type("normal", kSamples, describe(array));
-                 }
-                 require_contiguous(array, "normal");
-                 const std::span<const double> samples = as_span<double>(array);
-                 const selfheal::python::ReleasedGil released;
-                 return SignalMonitor(samples, arl0, std::move(periods), latch);
-               }),
-           py::arg("normal"), py::kw_only(), py::arg("arl0"), py::arg("periods"),
-           py::arg("latch") = false)
+      .def(constructor(&make_monitor), arg("normal"), kw_only(), arg("arl0"),
+           arg("periods") = kNoItems, arg("latch") = false)
       .def_property_readonly(
           "arl0", [](const SignalMonitor& self) { return self.bank().arl0(); },
           "Updates between false alarms.")

@@ -7,16 +7,16 @@ void bind_reference(py::module_& m) {
   using namespace selfheal;
   using namespace selfheal::python;
   Class<Reference> cls(m, "Reference", "Frozen distribution that gives normal scores.");
-  cls.def(py::init([](py::handle samples) {
+  cls.def(constructor([](py::handle samples) {
             return with_floats(samples, "samples", [](auto span) {
               const selfheal::python::ReleasedGil released;
               return Reference(span);
             });
           }),
-          py::arg("samples"))
+          arg("samples"))
       .def(
           "score", [](const Reference& self, py::handle x) { return self.score(to_number(x)); },
-          py::arg("x"), "Give the normal score of one value.")
+          arg("x"), "Give the normal score of one value.")
       .def(
           "score_many",
           [](const Reference& self, py::handle samples) {
@@ -29,8 +29,8 @@ void bind_reference(py::module_& m) {
               return to_array(std::move(scores));
             });
           },
-          py::arg("samples"), "Give the normal scores of an array, as float64.")
-      .def_static("normal", &Reference::normal, py::arg("mean"), py::arg("std"),
+          arg("samples"), "Give the normal scores of an array, as float64.")
+      .def_static("normal", &Reference::normal, arg("mean"), arg("std"),
                   "Make the reference of a normal distribution that is known for certain.")
       .def_property_readonly(
           "phi", [](const Reference& self) { return self.preparation().phi(); },

@@ -117,10 +117,10 @@ AnyRingBuffer from_state(const py::bytes& blob, std::size_t most_bytes) {
 
 void bind_ring_buffer(py::module_& m) {
   Class<AnyRingBuffer>(m, "RingBuffer", "Fixed window over the last samples or rows.")
-      .def(py::init(&construct), py::arg("capacity"), py::arg("width") = py::none(),
-           py::arg("dtype") = "float64")
-      .def("push", &push, py::arg("x"), "Append one number, or one row.")
-      .def("push_many", &push_many, py::arg("rows"), "Append numbers or rows, the oldest first.")
+      .def(constructor(&construct), arg("capacity"), arg("width") = nullptr,
+           arg("dtype") = "float64")
+      .def("push", &push, arg("x"), "Append one number, or one row.")
+      .def("push_many", &push_many, arg("rows"), "Append numbers or rows, the oldest first.")
       .def_property_readonly("spans", &spans, "Zero-copy, read-only views: (older, newer).")
       .def("to_array", &copy, "Copy what is held, oldest first.")
       .def("__len__",
@@ -168,8 +168,8 @@ void bind_ring_buffer(py::module_& m) {
           [](const py::bytes& blob, std::int64_t max_bytes) {
             return from_state(blob, to_size("max_bytes", max_bytes));
           },
-          py::arg("state"), py::kw_only(), py::arg("max_bytes") = kStateBytes, "Restore a buffer.")
-      .def(py::pickle(
+          arg("state"), kw_only(), arg("max_bytes") = kStateBytes, "Restore a buffer.")
+      .def(pickled_by(
           [](const AnyRingBuffer& self) {
             return visit(self, [](const auto& buffer) { return to_bytes(buffer.state()); });
           },

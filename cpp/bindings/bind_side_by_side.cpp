@@ -54,7 +54,7 @@ py::array_t<std::int64_t> update_columns(const py::tuple& detectors, const py::a
         Kswin, Ddm, Eddm, HddmA, HddmW>(columns, detector);
   }
   std::vector<SideAlarm> alarms;
-  if (detectors.size() > 0) {
+  if (!detectors.empty()) {
     const selfheal::python::ReleasedGil released;
     alarms = columns.update(as_span<T>(samples));
   }
@@ -87,6 +87,6 @@ py::array_t<std::int64_t> update_channels(const py::sequence& sequence, py::hand
 }  // namespace
 
 void bind_side_by_side(py::module_& m) {
-  m.def("update_channels", &update_channels, py::arg("detectors"), py::arg("samples"),
-        "Give every detector its column of a table; return (row, column) of each alarm.");
+  define_function(m, "update_channels", &update_channels, arg("detectors"), arg("samples"),
+                  "Give every detector its column of a table; return (row, column) of each alarm.");
 }

@@ -75,21 +75,19 @@ BoundPass make_pass(std::vector<std::optional<TensorLayout>> inputs,
 
 void bind_signals(py::module_& m) {
   Class<TensorLayout>(m, "TensorLayout", "What a tensor's elements are.", py::is_final())
-      .def(py::init(&layout), py::arg("dtype"), py::arg("elements"), py::arg("channels") = 1,
-           py::arg("scale") = 1.0, py::arg("zero_point") = 0)
+      .def(constructor(&layout), arg("dtype"), arg("elements"), arg("channels") = 1,
+           arg("scale") = 1.0, arg("zero_point") = 0)
       .def("__repr__", [](const TensorLayout& self) {
         return py::str("TensorLayout('{}', {}, channels={}, scale={}, zero_point={})")
             .format(name_of(self.type), self.elements, self.channels, self.quantization.scale,
                     self.quantization.zero_point);
       });
   Class<BoundPass>(m, "SignalPass", "Measures one inference after the other.", py::is_final())
-      .def(py::init(&make_pass), py::arg("inputs"), py::arg("outputs"), py::kw_only(),
-           py::arg("classifier") = py::none(), py::arg("reconstructs") = false,
-           py::arg("detections") = py::none(), py::arg("inner") = std::vector<TensorLayout>{},
-           py::arg("embedding") = py::none(), py::arg("centroids") = py::none(),
-           py::arg("precision") = py::none(), py::arg("class_scales") = py::none(),
-           py::arg("left_out") = std::vector<std::pair<std::string, std::size_t>>{},
-           py::arg("recent_bytes") = SignalPlan{}.recent_bytes, py::arg("backend") = py::none())
+      .def(constructor(&make_pass), arg("inputs"), arg("outputs"), kw_only(),
+           arg("classifier") = nullptr, arg("reconstructs") = false, arg("detections") = nullptr,
+           arg("inner") = kNoItems, arg("embedding") = nullptr, arg("centroids") = nullptr,
+           arg("precision") = nullptr, arg("class_scales") = nullptr, arg("left_out") = kNoItems,
+           arg("recent_bytes") = SignalPlan{}.recent_bytes, arg("backend") = nullptr)
       .def_property_readonly(
           "names",
           [](const BoundPass& self) {
@@ -103,22 +101,21 @@ void bind_signals(py::module_& m) {
       .def_property_readonly(
           "inner", [](const BoundPass& self) { return self.pass().inner(); },
           "How many inner tensors are measured.")
-      .def("measure", &BoundPass::measure, py::arg("inputs"), py::arg("outputs"),
-           py::arg("embedding"), py::arg("row"), py::arg("inner") = py::tuple(),
-           "Measure one inference into a row.")
+      .def("measure", &BoundPass::measure, arg("inputs"), arg("outputs"), arg("embedding"),
+           arg("row"), arg("inner") = kNoItems, "Measure one inference into a row.")
       .def(
           "recent",
           [](const BoundPass& self, std::int64_t most) {
             return self.recent(to_size("most", most));
           },
-          py::arg("most") = std::int64_t{1} << 30, "Copy what is kept of the latest inferences.")
+          arg("most") = std::int64_t{1} << 30, "Copy what is kept of the latest inferences.")
       .def(
           "forget", [](BoundPass& self) { self.pass().forget(); }, "Forget the previous inputs.")
       .def(
           "memory_bytes", [](const BoundPass& self) { return self.pass().memory_bytes(); },
           "Bytes held, fixed at construction.");
-  m.def(
-      "signal_backends",
+  define_function(
+      m, "signal_backends",
       [] {
         const auto names = SignalPass::backends();
         return std::vector<std::string>(names.begin(), names.end());

@@ -80,31 +80,30 @@ void bind_snapshot_pool(py::module_& m) {
   bind_restore_report(m);
   Class<HeldPool, std::shared_ptr<HeldPool>>(m, "SnapshotPool",
                                              "Saved states of an image in one fixed arena.")
-      .def(py::init([](const std::shared_ptr<HeldImage>& image, std::int64_t capacity,
-                       std::int64_t generations) {
+      .def(constructor([](const std::shared_ptr<HeldImage>& image, std::int64_t capacity,
+                          std::int64_t generations) {
              WeightImage& live = image->get();
              return HeldPool{image,
                              SnapshotPool(live, to_size("capacity_blocks", capacity),
                                           to_size("max_generations", generations, 1)),
                              std::vector<std::uint32_t>(live.block_count())};
            }),
-           py::arg("image").none(false), py::arg("capacity_blocks"),
-           py::arg("max_generations") = 16)
-      .def("take", &take, py::arg("at_least") = 0,
+           arg("image").none(false), arg("capacity_blocks"), arg("max_generations") = 16)
+      .def("take", &take, arg("at_least") = 0,
            "Store the live bytes as a new generation; return its number.")
-      .def("renew_golden", &renew_golden, py::arg("data"),
+      .def("renew_golden", &renew_golden, arg("data"),
            "Write golden's damaged copies anew from verified bytes.")
-      .def("restore", &restore, py::arg("generation"), py::arg("first_block") = 0,
-           py::arg("count") = py::none(), "Make live blocks those of a generation.")
-      .def("read", &read_generation, py::arg("generation"),
+      .def("restore", &restore, arg("generation"), arg("first_block") = 0, arg("count") = nullptr,
+           "Make live blocks those of a generation.")
+      .def("read", &read_generation, arg("generation"),
            "Return the bytes of a generation, verified.")
-      .def("drop", &change<&SnapshotPool::drop>, py::arg("generation"), "Forget a generation.")
-      .def("pin", &change<&SnapshotPool::pin>, py::arg("generation"), "Forbid dropping it.")
-      .def("unpin", &change<&SnapshotPool::unpin>, py::arg("generation"), "Allow dropping it.")
+      .def("drop", &change<&SnapshotPool::drop>, arg("generation"), "Forget a generation.")
+      .def("pin", &change<&SnapshotPool::pin>, arg("generation"), "Forbid dropping it.")
+      .def("unpin", &change<&SnapshotPool::unpin>, arg("generation"), "Allow dropping it.")
       .def_property_readonly("generations", &generations, "Generations held, oldest first.")
-      .def("changed_blocks", &blocks_of<&SnapshotPool::changed_blocks>, py::arg("generation"),
+      .def("changed_blocks", &blocks_of<&SnapshotPool::changed_blocks>, arg("generation"),
            "List the blocks that differ from golden.")
-      .def("verify", &blocks_of<&SnapshotPool::verify>, py::arg("generation"),
+      .def("verify", &blocks_of<&SnapshotPool::verify>, arg("generation"),
            "List the blocks whose stored copy is damaged.")
       .def_property_readonly("capacity_blocks", &of_pool<&SnapshotPool::capacity_blocks>,
                              "Blocks that the arena has beyond golden.")

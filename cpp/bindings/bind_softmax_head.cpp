@@ -85,26 +85,27 @@ void bind_softmax_head(py::module_& m) {
                          "Learns how a classifier's last layer should change, from few samples: "
                          "softmax regression, pulled to where it starts.");
   Class<SoftmaxHead::Outcome>(cls, "Outcome", "What a fit came to.")
-      .def_readonly("is_converged", &SoftmaxHead::Outcome::is_converged,
-                    "Whether the change is as near to the optimum as was asked for.")
-      .def_readonly("products", &SoftmaxHead::Outcome::products, "Products that were taken.")
-      .def_readonly("loss", &SoftmaxHead::Outcome::loss, "Weighted sum of cross-entropies.")
-      .def_readonly("change", &SoftmaxHead::Outcome::change,
-                    "Length of the change, in units of the embedding's spread.");
-  cls.def(py::init([](std::int64_t classes, std::int64_t dimensions, std::int64_t capacity,
-                      std::int64_t max_bytes) {
+      .def_property_readonly("is_converged", &SoftmaxHead::Outcome::is_converged,
+                             "Whether the change is as near to the optimum as was asked for.")
+      .def_property_readonly("products", &SoftmaxHead::Outcome::products,
+                             "Products that were taken.")
+      .def_property_readonly("loss", &SoftmaxHead::Outcome::loss,
+                             "Weighted sum of cross-entropies.")
+      .def_property_readonly("change", &SoftmaxHead::Outcome::change,
+                             "Length of the change, in units of the embedding's spread.");
+  cls.def(constructor([](std::int64_t classes, std::int64_t dimensions, std::int64_t capacity,
+                         std::int64_t max_bytes) {
             return SoftmaxHead(to_size("classes", classes), to_size("dimensions", dimensions),
                                to_size("capacity", capacity), to_size("max_bytes", max_bytes));
           }),
-          py::arg("classes"), py::arg("dimensions"), py::arg("capacity"), py::kw_only(),
-          py::arg("max_bytes") = static_cast<std::int64_t>(SoftmaxHead::kMostBytes))
-      .def("load", &load_head, py::arg("embeddings"), py::arg("mean"), py::arg("spread"),
-           py::arg("logits"), "Take samples, and their logits by the start.")
-      .def("aim", &aim_head, py::arg("targets"), py::arg("sample_weights"), py::arg("reach") = 2.0,
+          arg("classes"), arg("dimensions"), arg("capacity"), kw_only(),
+          arg("max_bytes") = static_cast<std::int64_t>(SoftmaxHead::kMostBytes))
+      .def("load", &load_head, arg("embeddings"), arg("mean"), arg("spread"), arg("logits"),
+           "Take samples, and their logits by the start.")
+      .def("aim", &aim_head, arg("targets"), arg("sample_weights"), arg("reach") = 2.0,
            "Set what the samples should be: a class each, or a distribution over the classes.")
-      .def("fit", &fit_head, py::arg("pull"), py::kw_only(), py::arg("products") = 400,
-           py::arg("tolerance") = 1e-4, py::arg("warm") = false,
-           "Find the change for a pull; from the last one on, or from none.")
+      .def("fit", &fit_head, arg("pull"), kw_only(), arg("products") = 400, arg("tolerance") = 1e-4,
+           arg("warm") = false, "Find the change for a pull; from the last one on, or from none.")
       .def("change", &head_change, "What to add to the start's weights and biases.")
       .def("logits", &head_logits, "Logits of all samples, those left out too, after the last fit.")
       .def_property_readonly("classes", &SoftmaxHead::classes, "Number of classes.")

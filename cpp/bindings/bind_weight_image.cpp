@@ -45,6 +45,7 @@ std::vector<std::string> block_regions(HeldImage& self, std::int64_t block) {
   std::vector<std::uint32_t> found(image.regions().size());
   found.resize(image.regions_of_block(index, found));
   std::vector<std::string> names;
+  names.reserve(found.size());
   for (const std::uint32_t i : found) names.push_back(image.regions()[i].name);
   return names;
 }
@@ -91,20 +92,19 @@ auto of_scrubber(const HeldScrubber& self) {
 
 void bind_weight_image(py::module_& m) {
   Class<HeldImage, Images>(m, "WeightImage", "Live weights with the checksums they should have.")
-      .def(py::init<py::handle, const std::vector<RegionTuple>&, std::int64_t,
-                    const std::optional<py::bytes>&>(),
-           py::arg("buffer"), py::arg("regions") = std::vector<RegionTuple>(),
-           py::arg("block_bytes") = 512, py::arg("key") = py::none())
+      .def(constructor<py::handle, const std::vector<RegionTuple>&, std::int64_t,
+                       const std::optional<py::bytes>&>(),
+           arg("buffer"), arg("regions") = kNoItems, arg("block_bytes") = 512, arg("key") = nullptr)
       .def_property_readonly("nbytes", &of_image<&WeightImage::nbytes>, "Bytes of the image.")
       .def_property_readonly("block_bytes", &of_image<&WeightImage::block_bytes>, "Bytes a block.")
       .def_property_readonly("block_count", &of_image<&WeightImage::block_count>, "Blocks.")
       .def_property_readonly("regions", &regions, "(name, module, offset, nbytes) of each region.")
-      .def("check", &check, py::arg("first") = 0, py::arg("count") = py::none(),
-           py::arg("keyed") = false, "List the corrupt blocks of a range.")
-      .def("block_regions", &block_regions, py::arg("block"), "Name the regions in a block.")
-      .def("region_blocks", &region_blocks, py::arg("name"), "(first, count) of a region's blocks.")
-      .def("write", &write_bytes, py::arg("offset"), py::arg("data"), "Change bytes on purpose.")
-      .def("rebind", &HeldImage::rebind, py::arg("buffer"), "Follow the same content elsewhere.")
+      .def("check", &check, arg("first") = 0, arg("count") = nullptr, arg("keyed") = false,
+           "List the corrupt blocks of a range.")
+      .def("block_regions", &block_regions, arg("block"), "Name the regions in a block.")
+      .def("region_blocks", &region_blocks, arg("name"), "(first, count) of a region's blocks.")
+      .def("write", &write_bytes, arg("offset"), arg("data"), "Change bytes on purpose.")
+      .def("rebind", &HeldImage::rebind, arg("buffer"), "Follow the same content elsewhere.")
       .def(
           "table_memory",
           [](const py::object& self) {
@@ -120,13 +120,13 @@ void bind_weight_image(py::module_& m) {
       .def("memory_bytes", &HeldImage::memory_bytes, "Bytes held, fixed at construction.");
 
   Class<HeldScrubber>(m, "Scrubber", "Checks an image in slices, round and round.")
-      .def(py::init([](const Images& image, std::uint64_t seed, bool keyed) {
+      .def(constructor([](const Images& image, std::uint64_t seed, bool keyed) {
              const WeightImage& live = image->get();
              return HeldScrubber{image, Scrubber(live, seed, keyed),
                                  std::vector<std::uint32_t>(live.block_count())};
            }),
-           py::arg("image").none(false), py::arg("seed") = 0, py::arg("keyed") = false)
-      .def("step", &step, py::arg("budget_bytes"), "Check the next blocks; list the corrupt ones.")
+           arg("image").none(false), arg("seed") = 0, arg("keyed") = false)
+      .def("step", &step, arg("budget_bytes"), "Check the next blocks; list the corrupt ones.")
       .def_property_readonly("position", &of_scrubber<&Scrubber::position>, "Block to come next.")
       .def_property_readonly("sweeps", &of_scrubber<&Scrubber::sweeps>, "Full sweeps completed.")
       .def_property_readonly("corrupt_found", &of_scrubber<&Scrubber::corrupt_found>,

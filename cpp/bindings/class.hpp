@@ -1,9 +1,8 @@
 #pragma once
 
-// pybind11's classes, at half the price. What `def` is given is a template argument of pybind11's:
-// a docstring by its length, a lambda by itself. Docstrings become pointers here, and lambdas
-// functions, so that what looks alike is compiled once. A property is a plain getset descriptor
-// with one line of code of its own, where pybind11 makes a function with overloads of each.
+// pybind11's classes, with functions and properties of our own: see function.hpp. A property is a
+// plain getset descriptor with one line of code of its own, where pybind11 makes a function with
+// overloads of each.
 
 #include <cstddef>
 #include <functional>
@@ -12,16 +11,25 @@
 #include <typeinfo>
 #include <utility>
 
-#include "arrays.hpp"
+#include "function.hpp"
 
 namespace selfheal::python {
 
-/// What a getset descriptor reads.
+/// What a getset descriptor reads and writes.
 struct Property {
-  PyObject* (*read)(const Property& property, void* held, PyObject* self);
-  const std::type_info* type;  // of what `held` points to
   static constexpr std::size_t kCodeBytes = 2 * sizeof(void*);
-  alignas(void*) std::byte code[kCodeBytes]{};  // the function, or the pointer to a member
+  /// A function, or a pointer to a member.
+  struct Code {
+    alignas(void*) std::byte bytes[kCodeBytes]{};
+  };
+
+  PyObject* (*read)(const Property& property, void* held, PyObject* self);
+  bool (*write)(const Property& property, void* held, PyObject* value);  // null: read-only
+  const std::type_info* type;                                            // of what `held` points to
+  Code get{};
+  Code set{};
+  const char* name = nullptr;
+  const char* takes = nullptr;  // what can be written, in words
 };
 
 /// Adds it to the Python class, for as long as the process lives.
@@ -29,24 +37,19 @@ void define_property(py::handle cls, const char* name, const char* doc, const Pr
 
 namespace detail {
 
-template <typename T>
-const T& plain(const T& extra) {
-  return extra;
-}
-inline const char* plain(const char* text) { return text; }
-
 template <typename F>
-decltype(auto) plain_function(F&& f) {
-  if constexpr (requires { +f; } && std::is_class_v<std::remove_cvref_t<F>>) {
-    return +f;
-  } else {
-    return std::forward<F>(f);
-  }
+void put(Property::Code& code, F f) {
+  static_assert(sizeof(F) <= Property::kCodeBytes && std::is_trivially_copyable_v<F>);
+  new (code.bytes) F(f);
+}
+template <typename F>
+const F& taken(const Property::Code& code) {
+  return *std::launder(reinterpret_cast<const F*>(code.bytes));
 }
 
 template <typename T, typename F>
 PyObject* read_property(const Property& property, void* held, PyObject* self) {
-  const F& f = *std::launder(reinterpret_cast<const F*>(property.code));
+  const F& f = taken<F>(property.get);
   const auto result = [&]() -> decltype(auto) {
     if constexpr (std::is_invocable_v<const F&, T&>) {
       return std::invoke(f, *static_cast<T*>(held));
@@ -62,7 +65,55 @@ PyObject* read_property(const Property& property, void* held, PyObject* self) {
   return Caster::cast(result(), kPolicy, self).ptr();
 }
 
+template <typename T, typename V>
+bool write_property(const Property& property, void* held, PyObject* value) {
+  py::detail::make_caster<V> caster;
+  if (!caster.load(value, true)) return false;
+  taken<void (*)(T&, V)>(property.set)(*static_cast<T*>(held),
+                                       py::detail::cast_op<V>(std::move(caster)));
+  return true;
+}
+
+template <typename T, typename V>
+void put_setter(Property& property, void (*set)(T&, V)) {
+  put(property.set, set);
+  property.write = &write_property<T, V>;
+  property.takes = words<V>();
+}
+
 }  // namespace detail
+
+namespace detail {
+
+template <typename F>
+struct Init {
+  F make;
+};
+template <typename... A>
+struct InitFrom {};
+template <typename Get, typename Set>
+struct Pickle {
+  Get get;
+  Set set;
+};
+
+}  // namespace detail
+
+/// __init__: make returns the object, or a pointer that owns it.
+template <typename F>
+constexpr auto constructor(F make) {
+  return detail::Init{detail::plain_function(make)};
+}
+/// __init__ that hands its arguments to the constructor.
+template <typename... A>
+constexpr detail::InitFrom<A...> constructor() {
+  return {};
+}
+/// Copying and pickling: get gives the state as bytes, set makes an object of these.
+template <typename Get, typename Set>
+constexpr auto pickled_by(Get get, Set set) {
+  return detail::Pickle{detail::plain_function(get), detail::plain_function(set)};
+}
 
 template <typename T, typename... Options>
 class Class : public py::class_<T, Options...> {
@@ -70,42 +121,64 @@ class Class : public py::class_<T, Options...> {
   using Base = py::class_<T, Options...>;
 
   template <typename... Extra>
-  Class(py::handle scope, const char* name, const Extra&... extra)
-      : Base(scope, name, detail::plain(extra)...) {}
+  Class(py::handle scope, const char* name, const char* doc, const Extra&... extra)
+      : Base(scope, name, doc, extra...) {}
 
   template <typename F, typename... Extra>
-  Class& def(const char* name, F&& f, const Extra&... extra) {
-    Base::def(name, detail::plain_function(std::forward<F>(f)), detail::plain(extra)...);
-    return *this;
+  [[gnu::always_inline]] Class& def(const char* name, F f, Extra... extra) {
+    return add(name, detail::compiled_method<T>(detail::plain_function(f)), Binding::kMethod,
+               extra...);
   }
-  /// py::init and py::pickle.
-  template <typename Init, typename... Extra>
-  requires(!std::is_convertible_v<Init, const char*>) Class& def(Init&& init,
-                                                                 const Extra&... extra) {
-    Base::def(std::forward<Init>(init), detail::plain(extra)...);
-    return *this;
+  /// Of what has the class as its first argument.
+  template <typename F, typename... Extra>
+  [[gnu::always_inline]] Class& def_classmethod(const char* name, F f, Extra... extra) {
+    return add(name, detail::compiled(detail::plain_function(f)), Binding::kClass, extra...);
   }
   template <typename F, typename... Extra>
-  Class& def_static(const char* name, F&& f, const Extra&... extra) {
-    Base::def_static(name, detail::plain_function(std::forward<F>(f)), detail::plain(extra)...);
-    return *this;
+  [[gnu::always_inline]] Class& def_static(const char* name, F f, Extra... extra) {
+    return add(name, detail::compiled(detail::plain_function(f)), Binding::kStatic, extra...);
+  }
+  template <typename F, typename... Extra>
+  [[gnu::always_inline]] Class& def(detail::Init<F> made, Extra... extra) {
+    return add("__init__", detail::compiled_init<T>(made.make), Binding::kInit, extra...);
+  }
+  template <typename... A, typename... Extra>
+  [[gnu::always_inline]] Class& def(detail::InitFrom<A...>, Extra... extra) {
+    return def(constructor([](A... given) { return T(std::forward<A>(given)...); }), extra...);
   }
   template <typename Get, typename Set>
-  Class& def_property(const char* name, Get&& get, Set&& set, const char* doc) {
-    Base::def_property(name, detail::plain_function(std::forward<Get>(get)),
-                       detail::plain_function(std::forward<Set>(set)), doc);
-    return *this;
+  [[gnu::always_inline]] Class& def(detail::Pickle<Get, Set> by) {
+    add("__getstate__", detail::compiled_method<T>(by.get), Binding::kMethod);
+    return add("__setstate__", detail::compiled_init<T>(by.set), Binding::kInit);
   }
-  /// get: called with the object; a lambda without captures, a function, or a member of it.
-  template <typename Get>
-  Class& def_property_readonly(const char* name, Get&& get, const char* doc) {
-    auto f = detail::plain_function(std::forward<Get>(get));
-    using F = decltype(f);
-    static_assert(sizeof(F) <= Property::kCodeBytes && std::is_trivially_copyable_v<F>);
-    Property property{&detail::read_property<T, F>, &typeid(T)};
-    new (property.code) F(f);
+  /// get: called with the object; a lambda without captures, a function, or a member of it. set: a
+  /// lambda that takes the object and a value.
+  template <typename Get, typename Set>
+  Class& def_property(const char* name, Get get, Set set, const char* doc) {
+    Property property = readable(detail::plain_function(get));
+    detail::put_setter(property, detail::plain_function(set));
     define_property(*this, name, doc, property);
     return *this;
+  }
+  template <typename Get>
+  Class& def_property_readonly(const char* name, Get get, const char* doc) {
+    define_property(*this, name, doc, readable(detail::plain_function(get)));
+    return *this;
+  }
+
+ private:
+  template <typename... Extra>
+  [[gnu::always_inline]] Class& add(const char* name, const Compiled& compiled, Binding binding,
+                                    Extra... extra) {
+    const Said said[] = {detail::say(extra)..., Said{}};
+    define(*this, name, compiled, binding, {said, sizeof...(Extra)});
+    return *this;
+  }
+  template <typename F>
+  static Property readable(F get) {
+    Property property{&detail::read_property<T, F>, nullptr, &typeid(T)};
+    detail::put(property.get, get);
+    return property;
   }
 };
 

@@ -123,7 +123,7 @@ void define_detector_state(Class<Detector>& cls) {
   cls.def(
          "state", [](const Detector& self) { return to_bytes(self.state()); },
          "Give the whole state as a versioned, checksummed blob.")
-      .def(py::pickle([](const Detector& self) { return to_bytes(self.state()); },
+      .def(pickled_by([](const Detector& self) { return to_bytes(self.state()); },
                       &from_pickle<Detector>))
       .def(
           "clone",
@@ -134,7 +134,8 @@ void define_detector_state(Class<Detector>& cls) {
           },
           "Make a new one with the same parameters.")
       .def("memory_bytes", &Detector::memory_bytes, "Bytes held, fixed at construction.");
-  const py::cpp_function from_state(
+  cls.def_classmethod(
+      "from_state",
       [](const py::type& type, const py::bytes& state) {
         Detector restored = Detector::from_state(as_bytes(state));  // within what it may cost
         if (type.is(py::type::of<Detector>())) return py::cast(std::move(restored));
@@ -142,9 +143,7 @@ void define_detector_state(Class<Detector>& cls) {
         made.attr("__setstate__")(state);
         return made;
       },
-      py::name("from_state"), py::arg("cls"), py::arg("state"),
-      "Restore an object that continues bit for bit.");
-  cls.attr("from_state") = py::reinterpret_steal<py::object>(PyClassMethod_New(from_state.ptr()));
+      arg("cls"), arg("state"), "Restore an object that continues bit for bit.");
 }
 
 template <typename Detector>
@@ -159,7 +158,7 @@ bool is_since_start(const Detector& self) {
 template <typename Detector>
 void define_detector(Class<Detector>& cls) {
   define_fast_update<Detector>(cls);
-  cls.def("update_many", &update_many<Detector>, py::arg("samples"),
+  cls.def("update_many", &update_many<Detector>, arg("samples"),
           "Take samples in order; return the int64 positions of those that raised the alarm.")
       .def_property_readonly("drift_detected", &Detector::drift_detected,
                              "Whether the last update raised the alarm.")

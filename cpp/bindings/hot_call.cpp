@@ -110,10 +110,9 @@ struct HotCall::Request : runtime::Job {
   }
   /// The latest that the inference raised.
   py::object alarms_of(std::size_t index) const {
-    for (auto one = alarms.rbegin(); one != alarms.rend(); ++one) {
-      if (one->first == index) return one->second;
-    }
-    return no_alarms();
+    const auto found = std::find_if(alarms.rbegin(), alarms.rend(),
+                                    [index](const auto& one) { return one.first == index; });
+    return found == alarms.rend() ? no_alarms() : found->second;
   }
 
   Form form = Form::kNone;

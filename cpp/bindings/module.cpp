@@ -3,6 +3,8 @@
 
 namespace {
 
+using namespace selfheal::python;
+
 // pybind11 gives memory that is no object yet to an instance without one, made by __new__ alone, as
 // soon as a function asks for it: an __init__ of its own would fill it. Ours have none of the kind.
 void* refuse_blank(std::size_t /*bytes*/) {
@@ -47,8 +49,8 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   bind_inference_monitor(m);
   bind_hot_path(m);
   bind_softmax_head(m);
-  m.def(
-      "keep_for_ever", [](py::object object) { (void)object.release(); }, py::arg("object"),
+  define_function(
+      m, "keep_for_ever", [](py::object object) { (void)object.release(); }, arg("object"),
       "Never let go of an object.");
   refuse_blanks(m);
 }

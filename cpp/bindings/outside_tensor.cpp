@@ -17,8 +17,8 @@ ElementType element_type(const py::dtype& dtype) {
 }
 
 bool has_weak_references(PyObject* object) {
-  PyObject** const list = reinterpret_cast<PyObject**>(reinterpret_cast<char*>(object) +
-                                                       Py_TYPE(object)->tp_weaklistoffset);
+  auto* const list = reinterpret_cast<PyObject**>(reinterpret_cast<char*>(object) +
+                                                  Py_TYPE(object)->tp_weaklistoffset);
   return Py_TYPE(object)->tp_weaklistoffset > 0 && *list != nullptr;
 }
 
@@ -56,6 +56,7 @@ std::vector<OutsideTensor> OutsideTensor::all(const std::vector<Description>& de
 
 std::vector<runtime::Outside> OutsideTensor::outsides(const std::vector<OutsideTensor>& tensors) {
   std::vector<runtime::Outside> result;
+  result.reserve(tensors.size());
   for (const OutsideTensor& tensor : tensors) result.push_back(tensor.outside);
   return result;
 }

@@ -7,7 +7,7 @@ accumulates.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Literal, SupportsFloat, SupportsIndex, final, overload
+from typing import Any, Final, Literal, SupportsFloat, SupportsIndex, final
 
 import numpy as np
 import numpy.typing as npt
@@ -2351,14 +2351,14 @@ class SignalMonitor(metaclass=_Pybind11Type):
 
     Parameters
     ----------
-    reference : Reference
-        Normal operation of the signal.
-    normal : numpy.ndarray
-        Or samples of it: 1-D float64, in order; the stream goes on right after them.
+    normal : Reference or numpy.ndarray
+        Normal operation of the signal, or samples of it: 1-D float64, in order; the stream goes on
+        right after them.
     arl0 : float
         Wanted mean number of samples between false alarms, 10 to 1e12.
     periods : sequence of int
-        Samples in what repeats, up to four, each at most half of `normal`: taken out.
+        Samples in what repeats, up to four, each at most half of `normal`: taken out. None with a
+        `Reference`.
     latch : bool
         A lasting shift raises one alarm, as in `Cusum`.
 
@@ -2368,17 +2368,12 @@ class SignalMonitor(metaclass=_Pybind11Type):
         If `arl0` or a period is out of range.
     """
 
-    @overload
-    def __init__(
-        self, reference: Reference, *, arl0: SupportsFloat, latch: bool = False
-    ) -> None: ...
-    @overload
     def __init__(
         self,
-        normal: npt.NDArray[np.float64],
+        normal: Reference | npt.NDArray[np.float64],
         *,
         arl0: SupportsFloat,
-        periods: Sequence[int],
+        periods: Sequence[int] = (),
         latch: bool = False,
     ) -> None: ...
     def update(self, x: SupportsFloat, /) -> bool:
