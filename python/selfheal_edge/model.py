@@ -524,7 +524,7 @@ class SelfHealingModel:
         labels = self._loop.labels
         with self._inference_lock:
             recent = labels.recent()
-        return labels.ask(limit, recent, self._loop.parting(recent))
+        return labels.ask(limit, recent, self._loop.parting(recent), self._loop.odd_since())
 
     @property
     def trusted_pool(self) -> TrustedPool:

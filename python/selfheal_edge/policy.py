@@ -27,6 +27,7 @@ def _responses() -> dict[Cause, tuple[str, ...]]:
         Cause.COVARIATE_DRIFT: ("realign", "retrain_head", "new_priors", "mark_untrusted"),
         Cause.LABEL_SHIFT: ("new_priors", "mark_untrusted"),
         Cause.CONCEPT_DRIFT: ("retrain_head", "mark_untrusted"),
+        Cause.UNKNOWN: ("realign", "retrain_head", "mark_untrusted"),
     }
 
 

@@ -63,7 +63,7 @@ class Field(World):
         self.held, self.number = {0}, 0
         self.truth, self.finds, self.has_generations = "", True, True
         self.switches = True
-        self.proposals = 0
+        self.proposals, self.look_every = 0, 16
         super().__init__(rules, has_spare=False)
 
     def handle(self, incident: AnyIncident) -> None:
@@ -85,7 +85,9 @@ class Field(World):
                 self.held.add(self.number)
                 self.active = self.number
                 self.conditions[condition] = self.truth
-                return heard.Adopted(names, self.number, "two builds agree")
+                return heard.Adopted(
+                    names, self.number, "two builds agree", look_every=self.look_every
+                )
             case do.SwitchTo(generation, condition):
                 if self.interrupt_at is not None:
                     super().act(do.Record(she.EventKind.REPAIR))
@@ -253,6 +255,61 @@ def test_more_inputs_refine_it_once() -> None:
     world.predict(600)
     assert world.proposals == 2
     assert world.held == {0, 2}
+
+
+def test_an_unknown_cause_is_learned_for_by_labels_alone() -> None:
+    world = Field()
+    world.truth = "night"
+    world.predict(3)
+    world.predict(1, alarm("margin", world.prediction - 2))
+    world.predict(600)
+    assert world.state.trouble is not None
+    assert world.state.trouble.cause is she.Cause.UNKNOWN
+    assert world.proposals == 0
+    world.handle(heard.FeedbackCame((told(1),) * 15))
+    assert world.proposals == 0
+    world.handle(heard.FeedbackCame((told(1),)))
+    assert world.state.probation is not None
+
+
+def test_alarms_in_a_known_trouble_keep_no_labels_from_being_learned() -> None:
+    world = Field()
+    world.finds = False
+    world.drift("night")
+    assert world.proposals == 1
+    world.predict(1, alarm("margin", world.prediction))
+    assert world.state.pending
+    world.finds = True
+    world.handle(heard.FeedbackCame((told(1),) * 16))
+    assert world.state.probation is not None
+
+
+def test_what_is_not_found_is_looked_for_again_in_more_inputs() -> None:
+    world = Field()
+    world.finds = False
+    world.drift("night")
+    assert world.proposals == 1
+    world.predict(350)
+    assert world.proposals == 2
+    world.predict(400)
+    assert world.proposals == 2, "twice as many each time"
+
+
+@pytest.mark.parametrize("every", [4, 16])
+def test_a_repair_that_does_harm_elsewhere_is_looked_at_more_often(every: int) -> None:
+    world = Field()
+    world.look_every = every
+    world.drift("night")
+    world.predict(64)
+    looks: list[int] = []
+    for _ in range(64):
+        world.predict(1)
+        looks.append(world.state.looked_at)
+    assert len(set(looks)) in range(64 // every - 1, 64 // every + 2)
+    serving = world.state.in_service
+    assert serving is not None
+    row = Remembered.of(world.state, world.prediction).to_bytes()
+    assert Remembered.from_bytes(row).learned[0].look_every == serving.look_every == every
 
 
 def test_the_second_night_heals_at_once() -> None:

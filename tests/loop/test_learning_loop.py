@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import multiprocessing
 import os
+import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -328,6 +329,44 @@ def test_a_restart_takes_back_what_is_unproven_and_keeps_what_is_proven(
         assert field.model.weights.active == 0
         field.run(DIM, 150)
         assert field.model.weights.active == repair.generation
+
+
+def test_what_a_proposal_costs_is_not_bought_back_by_a_crash(
+    runtime: RuntimeName, tmp_path: Path
+) -> None:
+    """Nor is the wait after one that has found nothing: what was not adopted, too, is stored."""
+    here, there = tmp_path / "store", tmp_path / "another"
+    rules = {"heal": "observe"}
+    with device(runtime, rules=rules, store=here, key=b"a key of the test") as field:
+        field.run(CLEAN, 100)
+        field.run(DIM, 200)
+        proposer = parts_of(field.model).proposer
+        assert proposer is not None
+        left = proposer.budget.left
+        assert left[0] < 16
+        with Database.read_copy(here, b"a key of the test") as copy:  # the power goes here
+            for suffix in ("", "-wal"):
+                if Path(f"{copy.path}{suffix}").exists():
+                    shutil.copyfile(f"{copy.path}{suffix}", f"{there}{suffix}")
+        waits = field.state.put_off
+        assert waits
+    with device(runtime, rules=rules, store=there, key=b"a key of the test") as field:
+        again = parts_of(field.model).proposer
+        assert again is not None
+        assert again.budget.left[0] < left[0] + 0.1
+        assert again.budget.left[1] < left[1] + 0.1
+        assert [p.cause for p in field.state.put_off] == [p.cause for p in waits]
+
+
+def test_what_is_wrong_is_asked_about_where_it_is_wrong(runtime: RuntimeName) -> None:
+    """Labels of inputs of before the onset say nothing of it."""
+    with device(runtime) as field:
+        field.run(CLEAN, 250)
+        before = max(field.truth)
+        field.run(DIM, 64)
+        assert field.state.pending or field.state.trouble
+        questions = field.model.wanted_labels(16)
+        assert sum(question.id > before for question in questions) >= 15
 
 
 def test_labels_that_are_none(runtime: RuntimeName) -> None:

@@ -237,11 +237,12 @@ class TestModel:
         which = rng.integers(0, len(digits.heldout_inputs), 3000)
         brighter = np.clip(digits.heldout_inputs[which].astype(int) + 40, -128, 127)
         counts = {}
+        policy = she.Policy(heal="corruption")  # after a repair the same shift would be another one
         for latch in (True, False):
             monitor = PerformanceMonitor(digits_baseline, latch=latch)
             told: list[tuple[str, int]] = []
             with she.SelfHealingModel(
-                digits_model_path(), digits_baseline, monitor=monitor
+                digits_model_path(), digits_baseline, monitor=monitor, policy=policy
             ) as model:
                 for x in brighter.astype(np.int8):
                     model.predict(x[None])

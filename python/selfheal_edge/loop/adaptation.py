@@ -37,11 +37,11 @@ from selfheal_edge.trial.betting import Evidence
 __all__ = [
     "adopted",
     "labels_came",
+    "learn_more",
     "left",
     "may_learn",
     "propose",
     "proposed",
-    "refine",
     "refines_at",
     "restarted",
     "rolled_back",
@@ -54,6 +54,8 @@ UNAUTHENTICATED: Final = "(unauthenticated)"
 
 _ENOUGH_LABELS: Final = 16
 _MORE_INPUTS: Final = 256
+_BY_LABELS: Final = frozenset({Cause.UNKNOWN})
+"""Causes that say nothing of what would help, so that labels have to."""
 _ENOUGH_TO_REOPEN: Final = 32
 """For another probation after a confirmation: answers are flagged until its end."""
 _MOST_CONDITIONS: Final = 4
@@ -72,6 +74,8 @@ def may_learn(state: LoopState, cause: Cause) -> str:
     if state.heal == "corruption":
         return "the policy restores damage alone (heal='corruption')"
     waits = next((p for p in state.put_off if p.cause is cause), None)
+    if cause in _BY_LABELS and (waits is None or waits.labels < _ENOUGH_LABELS):
+        return f"nothing says what helps, until {_ENOUGH_LABELS} labels have come"
     if waits is not None and state.now.prediction < waits.until and waits.labels < _ENOUGH_LABELS:
         left = waits.until - state.now.prediction
         return f"put off for {left} predictions, or until {_ENOUGH_LABELS} labels have come"
@@ -89,7 +93,15 @@ def refines_at(state: LoopState) -> int | None:
     return None if serving is None else serving.refine_at
 
 
-def refine(state: LoopState) -> Decision:
+def learn_more(state: LoopState) -> Decision:
+    """Learn what is due: the repair that serves anew, or for a trouble whose wait is over."""
+    refine_at = refines_at(state) if state.learned else None
+    if refine_at is not None and state.now.prediction >= refine_at and state.is_calm:
+        return _refine(state)
+    return _try_again(state)
+
+
+def _refine(state: LoopState) -> Decision:
     """Learn the repair that serves anew: more inputs, or labels, have come."""
     serving = state.in_service
     if serving is None or state.repair is not None:
@@ -127,11 +139,11 @@ def proposed(state: LoopState, found: heard.Proposed) -> Decision:
         record = do.Record(
             EventKind.REPAIR, cause, found.evidence, strategy, outcome, details=found.details
         )
+        if refined is None:  # more inputs may say more
+            state = _put_off(state, cause, first=_MORE_INPUTS)
         if repair.why is Why.LABELS:
             state = replace(state, repair=None)
-            # The same wait again: it was labels that ended the one before, not time.
-            return (state if refined else _put_off(state, cause, longer=False)), (record,)
-        return _put_off(state, cause), (record,)
+        return state, (record, do.Keep())  # a crash buys back neither time nor a try
     record = do.Record(
         EventKind.REPAIR,
         cause,
@@ -179,10 +191,13 @@ def _without(state: LoopState, gone: LearnedRepair) -> LoopState:
     return replace(state, learned=learned, condition=condition, leaving=leaving)
 
 
-def _put_off(state: LoopState, cause: Cause, *, longer: bool = True) -> LoopState:
-    """Wait with this cause, twice as long as the time before."""
+def _put_off(
+    state: LoopState, cause: Cause, *, longer: bool = True, first: int = _FIRST_PAUSE
+) -> LoopState:
+    """Wait with this cause: twice as long as the time before, unless labels have ended that."""
     was = next((p for p in state.put_off if p.cause is cause), None)
-    pause = _FIRST_PAUSE if was is None else min((1 + longer) * was.pause, _LONGEST_PAUSE)
+    longer = longer and was is not None and was.labels < _ENOUGH_LABELS
+    pause = first if was is None else min((1 + longer) * was.pause, _LONGEST_PAUSE)
     others = tuple(p for p in state.put_off if p.cause is not cause)
     return replace(state, put_off=(*others, Putoff(cause, state.now.prediction + pause, pause)))
 
@@ -214,7 +229,7 @@ def adopted(state: LoopState, found: heard.Adopted) -> Decision:
     number = state.before + state.now.prediction
     actions: tuple[Action, ...] = ()
     if refined is not None:
-        served = replace(refined, seen_last=number, harm=found.harm)
+        served = replace(refined, seen_last=number, harm=found.harm, look_every=found.look_every)
         if refined.is_confirmed:  # a trial of its own, against golden as well
             state, error = _with_trial(state)
             served = replace(
@@ -235,6 +250,7 @@ def adopted(state: LoopState, found: heard.Adopted) -> Decision:
             (found.generation,),
             error,
             harm=found.harm,
+            look_every=found.look_every,
             refine_at=state.now.prediction + _MORE_INPUTS,
             seen_last=number,
         )
@@ -270,7 +286,11 @@ def _with_trial(state: LoopState) -> tuple[LoopState, float]:
 def labels_came(state: LoopState, records: Sequence[FeedbackRecord]) -> Decision:
     """Take labels into the trial; then into the repair, where there are enough of them."""
     number = sum(r.label is not None and r.weight > 0 for r in records)
-    waiting = tuple(replace(p, labels=p.labels + number) for p in state.put_off)
+    waiting = state.put_off
+    cause = None if state.trouble is None else state.trouble.cause
+    if cause in _BY_LABELS and all(p.cause is not cause for p in waiting):
+        waiting = (*waiting, Putoff(cause, 0, _MORE_INPUTS))
+    waiting = tuple(replace(p, labels=p.labels + number) for p in waiting)
     state = replace(state, put_off=waiting)
     actions: tuple[Action, ...] = ()
     for repair in state.learned:
@@ -284,7 +304,7 @@ def labels_came(state: LoopState, records: Sequence[FeedbackRecord]) -> Decision
     state = _with(state, replace(serving, labels=serving.labels + number))
     enough = _ENOUGH_TO_REOPEN if serving.is_confirmed else _ENOUGH_LABELS
     if serving.labels + number >= enough and state.is_calm:
-        state, more = refine(state)
+        state, more = _refine(state)
         actions = (*actions, *more)
     return state, actions
 
@@ -339,15 +359,13 @@ def _confirmed(state: LoopState, repair: LearnedRepair) -> Decision:
 
 
 def _try_again(state: LoopState) -> Decision:
-    """Have strategies learn for the trouble that goes on, once there are enough labels."""
+    """Have strategies learn for the trouble that goes on, once its wait is over."""
     trouble = state.trouble
-    if trouble is None or state.is_damaged or state.repair is not None or state.pending:
+    if trouble is None or state.is_damaged or state.repair is not None:
         return state, ()
-    waits = next((p for p in state.put_off if p.cause is trouble.cause), None)
     names = _learners(state, trouble.cause)
-    if waits is None or waits.labels < _ENOUGH_LABELS or not names:
-        return state, ()
-    if may_learn(state, trouble.cause):
+    has_waited = any(p.cause is trouble.cause for p in state.put_off)
+    if not names or not has_waited or may_learn(state, trouble.cause):
         return state, ()
     state = replace(state, repair=Repair(Why.LABELS, diagnosis=trouble))
     return state, (propose(names, trouble),)

@@ -56,8 +56,8 @@ _SAMPLES_FOR_DIAGNOSIS: Final = 32
 
 _SAMPLES_TO_LEARN: Final = 256
 """Of an operating condition that was accepted."""
-_LOOK_EVERY: Final = 16
-"""Predictions between two looks at inputs while what was learned for a condition serves."""
+_LOOK_EVERY: Final = 32
+"""Predictions between two looks at inputs while golden serves, and any condition is known."""
 _RETURNS: Final = 8
 _HEALED: Final = 64
 _SWEEP: Final = 4096
@@ -326,10 +326,10 @@ def _next_step(state: LoopState, step: Step) -> Decision:  # noqa: PLR0911, PLR0
                 return state, (do.CheckWeights(Why.DIAGNOSIS),)
             if state.is_damaged:
                 return state, (do.CheckWeights(Why.RETRY),) if number >= state.backoff.at else ()
-            refine_at = adaptation.refines_at(state) if state.learned else None
-            if refine_at is not None and number >= refine_at:
-                return adaptation.refine(state) if state.is_calm else (state, ())
-            return state, (do.ReadSignals(),) if state.trouble is not None else ()
+            state, actions = adaptation.learn_more(state)
+            if actions or state.trouble is None:
+                return state, actions
+            return state, (do.ReadSignals(),)
         case Step.HEALED_FIRST:
             if state.is_damaged:  # what a damaged model is heard to do says nothing else
                 return replace(state, pending=()), ()
@@ -360,7 +360,8 @@ def _next_step(state: LoopState, step: Step) -> Decision:  # noqa: PLR0911, PLR0
 
 def _look_every(state: LoopState) -> int:
     """Return how often inputs are looked at: a repair does harm outside of its condition."""
-    return _LOOK_EVERY if state.condition else 2 * _LOOK_EVERY
+    serving = state.in_service
+    return _LOOK_EVERY if serving is None else serving.look_every
 
 
 def _looks_at_inputs(state: LoopState) -> bool:

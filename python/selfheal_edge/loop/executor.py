@@ -31,7 +31,7 @@ from selfheal_edge.loop.examiner import Examiner
 from selfheal_edge.loop.incidents import AnyIncident
 from selfheal_edge.loop.known_conditions import KnownConditions
 from selfheal_edge.loop.label_desk import LabelDesk
-from selfheal_edge.loop.learned_repair import MOST_HARM, is_condition
+from selfheal_edge.loop.learned_repair import LOOKS, MOST_HARM, is_condition
 from selfheal_edge.loop.proposer import Proposer
 from selfheal_edge.loop.remembered import LEARNED_ROWS, Frozen, Remembered
 from selfheal_edge.loop.repair_executor import RepairExecutor
@@ -453,8 +453,7 @@ class LoopExecutor:
                 case do.SwitchTo(generation, condition):
                     left.append(self._switch_to(generation, condition))
                 case do.Keep():
-                    self._queue_state()
-                    self._commit()
+                    self._keep_now()
                 case do.Confirm(generation):
                     self._queue_state()  # in one commit with the generation
                     self.repairs.confirm(generation)
@@ -520,7 +519,8 @@ class LoopExecutor:
         reason = self.repairs.no_room() or self.conditions.cannot_learn()
         if reason:  # before it is paid for
             return heard.Proposed(names, None, reason, is_refused=True)
-        return self._proposer.propose(names, diagnosis, ago)
+        # Should it take the process down, the next one has that much less to spend.
+        return self._proposer.propose(names, diagnosis, ago, self._keep_now)
 
     def _adopt(
         self, names: tuple[str, ...], patch: Patch, condition: str, since: int
@@ -544,9 +544,12 @@ class LoopExecutor:
 
     def _adopt_for(self, names: tuple[str, ...], patch: Patch, condition: str) -> heard.Adopted:
         try:
-            harm, told = self._harm(patch, condition)
             others = sum(r.harm for r in self._state.learned if r.condition != condition)
-            if harm + others > MOST_HARM:
+            for look_every in LOOKS:
+                harm, told = self._harm(patch, condition, look_every)
+                if harm + others <= MOST_HARM:
+                    break
+            else:
                 text = f"it would cost {harm:.1%} of accuracy in normal operation ({told})"
                 return heard.Adopted(names, None, text)
             generation = self.repairs.adopt_patch(patch, on_trial=True, is_learned=True)
@@ -555,12 +558,13 @@ class LoopExecutor:
         except RUNTIME_FAILURES as error:
             logger().warning("what was learned cannot serve", exc_info=True)
             return heard.Adopted(names, None, f"{type(error).__name__}: {error}")
-        return heard.Adopted(names, generation, patch.text, harm)
+        return heard.Adopted(names, generation, patch.text, harm, look_every)
 
-    def _harm(self, patch: Patch, condition: str) -> tuple[float, str]:
+    def _harm(self, patch: Patch, condition: str, look_every: int) -> tuple[float, str]:
         proposer = self._proposer
         assert proposer is not None, "it has made the patch"
-        mistaken = partial(self.conditions.mistaken, condition, rng=proposer.rng)
+        known = self.conditions
+        mistaken = partial(known.mistaken, condition, rng=proposer.rng, look_every=look_every)
         return proposer.harm(patch, mistaken)
 
     def _switch_to(self, generation: int, condition: str) -> AnyIncident:
@@ -579,6 +583,11 @@ class LoopExecutor:
                 is_learned = monitor.enter(condition)
         text = f"generation {generation} serves"
         return heard.Switched(condition, True, text, is_learned)
+
+    def _keep_now(self) -> None:
+        """Have what the loop knows written, and wait for it."""
+        self._queue_state()
+        self._commit()
 
     def _queue_state(self) -> None:
         """Have what the loop knows written with whatever is written next."""

@@ -12,6 +12,7 @@ from selfheal_edge.concurrency.locks import ModelLock
 from selfheal_edge.diagnosis.profile import Profile, channel_numbers
 from selfheal_edge.errors import IntegrityError
 from selfheal_edge.log import logger
+from selfheal_edge.loop.learned_repair import LOOKS
 from selfheal_edge.monitoring.baseline import Baseline
 from selfheal_edge.monitoring.conditions import (
     Condition,
@@ -29,7 +30,7 @@ _MOST: Final = 256
 _OF_IT: Final = 128
 _STRETCH: Final = 256
 _STRETCHES: Final = 32
-_LOOK: Final = 16
+_LOOK: Final = 32
 _LOOKED_AT: Final = 48
 
 
@@ -109,7 +110,13 @@ class KnownConditions:
         self._gate = None
         return True
 
-    def mistaken(self, name: str, inputs: npt.NDArray[Any], rng: np.random.Generator) -> float:
+    def mistaken(
+        self,
+        name: str,
+        inputs: npt.NDArray[Any],
+        rng: np.random.Generator,
+        look_every: int = LOOKS[0],
+    ) -> float:
         """Return the share of normal inputs that a condition's repair would answer by mistake.
 
         Parameters
@@ -120,6 +127,8 @@ class KnownConditions:
             Raw normal inputs that no repair has learned from, at least 16.
         rng
             Draws stretches of them.
+        look_every
+            Inputs between two looks while the repair serves.
 
         Returns
         -------
@@ -136,7 +145,8 @@ class KnownConditions:
         wrong = 0
         for _ in range(_STRETCHES):
             stretch = numbers[rng.integers(0, len(numbers), _STRETCH)]
-            wrong += _STRETCH if _passes(gates[0], stretch) else _answered(gates[1], stretch)
+            passes = _passes(gates[0], stretch)
+            wrong += _STRETCH if passes else _answered(gates[1], stretch, look_every)
         return wrong / (_STRETCHES * _STRETCH)
 
     @property
@@ -235,9 +245,9 @@ class KnownConditions:
         return sum(c.examples.nbytes for c in self._learned.values())
 
 
-def _answered(gate: Gate, numbers: npt.NDArray[np.float64]) -> int:
+def _answered(gate: Gate, numbers: npt.NDArray[np.float64], look_every: int) -> int:
     """Return how many inputs come before a passage is seen, looking as the loop does."""
-    for at in range(_LOOK, len(numbers) + 1, _LOOK):
+    for at in range(look_every, len(numbers) + 1, look_every):
         if gate.passed(numbers[max(0, at - _LOOKED_AT) : at]).to is not None:
             return at
     return len(numbers)
@@ -246,5 +256,5 @@ def _answered(gate: Gate, numbers: npt.NDArray[np.float64]) -> int:
 def _passes(gate: Gate, numbers: npt.NDArray[np.float64]) -> bool:
     return any(
         gate.passed(numbers[max(0, at - _LOOKED_AT) : at]).to is not None
-        for at in range(2 * _LOOK, len(numbers) + 1, 2 * _LOOK)
+        for at in range(_LOOK, len(numbers) + 1, _LOOK)
     )

@@ -50,6 +50,8 @@ _TOLD: Final = 256
 _USUAL_ERRORS: Final = 0.05
 _LOOK_EVERY: Final = 16
 _LATEST: Final = 256
+_LEAST_ASKED_OF: Final = 32
+"""Latest inputs, at least, of which some are asked for: an onset is an estimate."""
 _ONE_IN: Final = 16
 _MOST_IDS: Final = 65_536
 _MOST_ID: Final = 1 << 63
@@ -386,7 +388,11 @@ class LabelDesk:
     # ---------------------------------------------------------------- what goes out
 
     def ask(
-        self, limit: int, recent: RecentAnswers, parting: Parting | None = None
+        self,
+        limit: int,
+        recent: RecentAnswers,
+        parting: Parting | None = None,
+        odd_since: int | None = None,
     ) -> tuple[Question, ...]:
         """Return at most `limit` questions.
 
@@ -397,8 +403,14 @@ class LabelDesk:
         parting
             What golden and a repair on probation answer to the latest of their inputs: only these
             are asked about then, since the repair is for no others.
+        odd_since
+            The prediction from which on something was wrong: labels of inputs of before say nothing
+            of it. None where nothing is.
         """
         count = recent.with_input if parting is None else len(parting.golden)
+        if parting is None and odd_since is not None:
+            since = len(recent.ids) - int(np.searchsorted(recent.ids, self._first + odd_since))
+            count = min(count, max(since, _LEAST_ASKED_OF))
         first = len(recent.ids) - count
         found = Askable(
             recent.ids[first:],

@@ -98,7 +98,13 @@ class Proposer:
             self._bench = Bench(self._session, self._baseline.output_kind, has_embedding)
         return self._bench
 
-    def propose(self, names: tuple[str, ...], diagnosis: Diagnosis, ago: int) -> Proposed:
+    def propose(
+        self,
+        names: tuple[str, ...],
+        diagnosis: Diagnosis,
+        ago: int,
+        paid: Callable[[], None] = lambda: None,
+    ) -> Proposed:
         """Have strategies learn.
 
         Parameters
@@ -109,6 +115,8 @@ class Proposer:
             What it is for.
         ago
             Predictions since the condition began.
+        paid
+            Called once the budget has paid for it, before anything is learned.
 
         Returns
         -------
@@ -124,6 +132,7 @@ class Proposer:
             return Proposed(names, None, text)
         if refused := self.budget.begin():
             return Proposed(names, None, refused)
+        paid()
         started = time.thread_time()
         try:
             return self._propose(names, diagnosis, window, ago)
