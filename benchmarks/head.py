@@ -19,7 +19,7 @@ import numpy.typing as npt
 import harness
 from harness import Row
 from selfheal_edge.learning.folds import folds_of, groups_of
-from selfheal_edge.learning.guard import guarded
+from selfheal_edge.learning.guard import credibility
 from selfheal_edge.learning.head import Head, find_head, head_changes, into_range
 from selfheal_edge.learning.training import HeadTrainer, log_softmax
 from selfheal_edge.monitoring.embedding import find_embedding
@@ -144,7 +144,7 @@ def repaired(head: Head, case: Condition, picked: Labels, labels: Labels, guard:
     weights, bias = case.start
     trust = np.ones(len(picked))
     if guard:
-        trust = guarded(np.exp(log_softmax(x @ weights.T + bias)), labels).kept.astype(float)
+        trust = credibility(np.exp(log_softmax(x @ weights.T + bias)), labels)
     trainer = HeadTrainer(len(weights), x.shape[1], len(x))
     trainer.load(x, weights, bias, *case.spread)
     folds = folds_of(groups_of(x), labels)

@@ -12,7 +12,7 @@ from tests.support import examples
 
 from selfheal_edge import _core
 from selfheal_edge.learning.folds import folds_of, groups_of
-from selfheal_edge.learning.guard import capped_weights, guarded
+from selfheal_edge.learning.guard import capped_weights, credibility
 from selfheal_edge.learning.training import PULLS, HeadTrainer, TrainedHead, log_softmax
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -288,17 +288,47 @@ def test_folds_keep_groups_whole_and_are_even(seed: int, k: int, most: int) -> N
 # ---------------------------------------------------------------- what guards against bad labels
 
 
-def test_labels_next_to_impossible_are_dropped_with_a_reason() -> None:
+def test_a_label_is_as_credible_as_the_model_before_any_label_finds_it() -> None:
     chances = np.array([[0.9, 0.08, 0.02], [0.01, 0.01, 0.98], [0.4, 0.3, 0.3]])
-    found = guarded(chances, np.array([0, 1, 2]))
-    assert found.kept.tolist() == [True, False, True]
-    assert found.reasons == ("label 1 where the model before any label gives it 0.01 and 2 0.98",)
-    assert guarded(chances, np.array([0, 1, 2]), 0.0).kept.all()
-    for bad, name in ((chances * np.nan, "probabilities"), (chances[1:], "probabilities, labels")):
+    found = credibility(chances, np.array([0, 1, 2]))
+    assert found[0] > 0.9
+    assert found[1] < 0.25
+    assert found[1] < found[2] < found[0]
+    for bad, name in ((chances * np.nan, "chances"), (chances[1:], "chances, labels")):
         with pytest.raises(ValueError, match=f"^{name}: expected"):
-            guarded(bad, np.array([0, 1, 2]))
+            credibility(bad, np.array([0, 1, 2]))
     with pytest.raises(ValueError, match=r"labels: expected classes below 3"):
-        guarded(chances, np.array([0, 1, 3]))
+        credibility(chances, np.array([0, 1, 3]))
+
+
+def test_bad_labels_of_one_class_give_each_other_away() -> None:
+    """Alone, a surprising label may be right; twelve that surprise alike, all of one class, are
+    not: they count for less than as many that are scattered."""
+    classes = 10
+    true = np.repeat(np.arange(classes), 6)
+    chances = np.full((60, classes), 0.4 / 9)
+    chances[np.arange(60), true] = 0.6
+    bad = np.arange(0, 60, 5)
+    aimed, scattered = true.copy(), true.copy()
+    aimed[bad] = 3
+    scattered[bad] = (true[bad] + 1 + np.arange(12) % 9) % classes
+    surprising = bad[true[bad] != 3]
+    honest = np.setdiff1d(np.arange(60), bad)
+    found = credibility(chances, aimed)
+    assert found[surprising].mean() < 0.8 * credibility(chances, scattered)[surprising].mean()
+    assert found[honest].mean() > 0.85
+    # Where the model is unsure of everything, neighbours tell: classes lie together.
+    places = 10.0 * np.eye(classes)[true] + np.random.default_rng(0).normal(size=(60, classes))
+    unsure = np.full((60, classes), 1.0 / classes)
+    found = credibility(unsure, aimed, places)
+    assert found[honest].mean() > found[surprising].mean() + 0.2
+    # A sample that is sent again and again is no witness of itself.
+    copies = np.repeat(places[:1], 60, axis=0)
+    assert np.allclose(
+        credibility(unsure, np.zeros(60, np.int64), copies),
+        credibility(unsure / 2, np.zeros(60, np.int64)),
+        atol=0.05,
+    )
 
 
 @given(seed=SEEDS, k=st.integers(1, 60), most=st.floats(0.02, 1.0))

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selfheal_edge.learning.patch import InputMap
-from selfheal_edge.learning.reference import LearningReference
+from selfheal_edge.learning.reference import LearningReference, Moments
 
 __all__ = [
     "EMBEDDING_GAIN",
@@ -26,6 +26,7 @@ __all__ = [
     "class_shares",
     "folded",
     "unexplained_shift",
+    "variance_within",
     "window_moments",
 ]
 
@@ -122,8 +123,7 @@ def unexplained_shift(reference: LearningReference, embeddings: npt.NDArray[Any]
     moments = reference.embeddings
     if moments is None:
         return 0.0
-    within = moments.variance.astype(np.float64).mean(axis=0)
-    spread = np.sqrt(within + _FLOOR * within.mean() + 1e-30)
+    spread = np.sqrt(variance_within(moments))
     rows = moments.mean / spread
     here = np.asarray(embeddings, np.float64).mean(axis=0) / spread
     shares = np.full(len(rows), 1.0 / len(rows))
@@ -131,6 +131,12 @@ def unexplained_shift(reference: LearningReference, embeddings: npt.NDArray[Any]
     for _ in range(_STEPS):
         shares = _onto_simplex(shares - step * (rows @ (shares @ rows - here)))
     return float(np.sqrt(np.mean(np.square(shares @ rows - here))))
+
+
+def variance_within(moments: Moments) -> Floats:
+    """Return the variance of each number within a class, shape (numbers,), none next to zero."""
+    within = moments.variance.astype(np.float64).mean(axis=0)
+    return np.asarray(within + _FLOOR * within.mean() + 1e-30)
 
 
 def _onto_simplex(point: Floats) -> Floats:

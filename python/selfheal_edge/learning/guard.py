@@ -1,78 +1,101 @@
-"""Keep a few bad labels from teaching much: which are dropped, and how much each may weigh."""
+"""Keep a few bad labels from teaching much: how likely each is right, and how much it may weigh."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["LEAST_CHANCE", "Guarded", "capped_weights", "guarded"]
+__all__ = ["capped_weights", "credibility"]
 
 Floats = npt.NDArray[np.float64]
 
-LEAST_CHANCE: Final = 0.03
-"""A label that the model before any label finds less likely is dropped."""
+_BAD: Final = 0.15
+"""Share of bad labels before anything is known of them."""
+_SHARE_PULL: Final = 32.0
+"""Labels that the share is pulled to that by."""
+_FALLS_PULL: Final = 8.0
+"""Bad labels that their distribution over classes is pulled to an even one by."""
+_NEIGHBOURS: Final = 5
+_ROUNDS: Final = 30
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Guarded:
-    """Which labelled samples may teach."""
-
-    kept: npt.NDArray[np.bool_]
-    """Shape (k,)."""
-    chances: Floats
-    """How likely the model before any label finds each label, shape (k,)."""
-    reasons: tuple[str, ...]
-    """For each dropped one, in their order, in words."""
-
-
-def guarded(
-    probabilities: npt.NDArray[Any],
+def credibility(
+    chances: npt.NDArray[Any],
     labels: npt.NDArray[np.int64],
-    least: float = LEAST_CHANCE,
-) -> Guarded:
-    """Drop labels that a model which no label has touched finds next to impossible.
+    embeddings: npt.NDArray[Any] | None = None,
+) -> Floats:
+    """Return how likely each label is right, by a model that no label has touched.
 
     A model that has learned from the labels would find those likely that it has learned, the bad
     ones among them: the judge must be golden, or golden aligned without labels.
 
     Parameters
     ----------
-    probabilities
-        Of that model, shape (k, classes).
+    chances
+        Probabilities of classes by that model, shape (k, classes).
     labels
         Shape (k,).
-    least
-        The least chance that is kept, from 0 (nothing is dropped) to below 1.
+    embeddings
+        Shape (k, dimensions), in units in which distances mean the same along all of them. With
+        them, what the nearest labelled samples are called counts as much as the model: under a
+        drift it is unsure of right labels too, but samples of a class still lie together.
+
+    Returns
+    -------
+    ndarray
+        Shape (k,), from 0 to 1.
 
     Raises
     ------
     ValueError
         When shapes do not fit, a label is out of range, or a probability is not one.
+
+    Notes
+    -----
+    Expectation maximisation of a mixture: a label is drawn from the judge's probabilities, or it
+    is bad, and drawn from one distribution over classes, which is learned with the share of bad
+    labels. So labels that are aimed at one class give each other away. Both are pulled to what is
+    usual, by as many samples as the constants say. O(k^2 dimensions).
     """
-    chances = np.asarray(probabilities, np.float64)
+    given = np.asarray(chances, np.float64)
     labels = np.asarray(labels)
-    if chances.ndim != 2 or labels.shape != chances.shape[:1]:
+    if given.ndim != 2 or labels.shape != given.shape[:1]:
         raise ValueError(
-            "probabilities, labels: expected shapes (k, classes) and (k,), got "
-            f"{chances.shape} and {labels.shape}"
+            "chances, labels: expected shapes (k, classes) and (k,), got "
+            f"{given.shape} and {labels.shape}"
         )
-    if labels.size and not (labels.min() >= 0 and labels.max() < chances.shape[1]):
-        raise ValueError(f"labels: expected classes below {chances.shape[1]}, got others")
-    if not ((chances >= 0) & (chances <= 1.001)).all():
-        raise ValueError("probabilities: expected numbers from 0 to 1, got others")
-    if not 0.0 <= least < 1.0:
-        raise ValueError(f"least: expected from 0 to below 1, got {least}")
-    own = chances[np.arange(len(labels)), labels]
-    kept = own >= least
-    reasons = tuple(
-        f"label {labels[i]} where the model before any label gives it {own[i]:.2g} and "
-        f"{int(chances[i].argmax())} {chances[i].max():.2g}"
-        for i in np.flatnonzero(~kept)
-    )
-    return Guarded(np.asarray(kept), np.asarray(own), reasons)
+    k, classes = given.shape
+    if labels.size and not (labels.min() >= 0 and labels.max() < classes):
+        raise ValueError(f"labels: expected classes below {classes}, got others")
+    if not ((given >= 0) & (given <= 1.001)).all():
+        raise ValueError("chances: expected numbers from 0 to 1, got others")
+    right = given[np.arange(k), labels]
+    if embeddings is not None and k > _NEIGHBOURS:
+        right = (right + _agreement(np.asarray(embeddings, np.float64), labels)) / 2
+    falls = np.full(classes, 1.0 / classes)
+    share, bad = _BAD, np.zeros(k)
+    for _ in range(_ROUNDS):
+        guilty = share * falls[labels]
+        bad = guilty / (guilty + (1.0 - share) * right)
+        share = (_SHARE_PULL * _BAD + bad.sum()) / (_SHARE_PULL + k)
+        falls = _FALLS_PULL / classes + np.bincount(labels, bad, classes)
+        falls /= falls.sum()
+    return np.asarray(1.0 - bad)
+
+
+def _agreement(embeddings: Floats, labels: npt.NDArray[np.int64]) -> Floats:
+    """Return the share of each sample's nearest neighbours that are called the same.
+
+    Equal ones are one sample sent again, and no neighbours of each other.
+    """
+    squares = np.square(embeddings).sum(axis=1)
+    away = squares[:, None] + squares - 2.0 * (embeddings @ embeddings.T)
+    away[away <= 1e-9 * (squares[:, None] + squares)] = np.inf
+    near = np.argsort(away, axis=1)[:, :_NEIGHBOURS]
+    is_other = np.isfinite(np.take_along_axis(away, near, axis=1))
+    return np.asarray(((labels[near] == labels[:, None]) & is_other).mean(axis=1))
 
 
 def capped_weights(

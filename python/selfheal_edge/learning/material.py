@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from selfheal_edge.causes import Cause
-from selfheal_edge.learning.alignment import carried, class_shares
+from selfheal_edge.learning.alignment import carried, class_shares, variance_within
 from selfheal_edge.learning.bench import Bench, BenchAnswers
+from selfheal_edge.learning.guard import credibility
 from selfheal_edge.learning.head import Head
 from selfheal_edge.learning.patch import InputMap, Patch
 from selfheal_edge.learning.pool import Labelled
@@ -137,9 +138,20 @@ class Material:
     @cached_property
     def shares(self) -> Floats:
         """The condition's mix of classes, shape (classes,), as far as labels tell it."""
-        return class_shares(
-            self.reference, self.labelled.labels, self.labelled.weights.astype(np.float64)
-        )
+        weights = self.labelled.weights.astype(np.float64) * self._credible
+        return class_shares(self.reference, self.labelled.labels, weights)
+
+    @cached_property
+    def _credible(self) -> Floats:
+        """How likely each label is right, before anything was learned from them: shape (k,)."""
+        labels = self.labelled.labels
+        seen = self.golden_on(self.labelled.inputs) if len(labels) else None
+        if seen is None or seen.scores.shape[1] <= labels.max():
+            return np.ones(len(labels))
+        inside, moments, places = seen.embeddings, self.reference.embeddings, None
+        if inside is not None and moments is not None:
+            places = inside / np.sqrt(variance_within(moments))
+        return credibility(np.nan_to_num(seen.scores), labels, places)
 
     @property
     def knows_mix(self) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selfheal_edge.learning.folds import folds_of, groups_of
-from selfheal_edge.learning.guard import capped_weights
+from selfheal_edge.learning.guard import capped_weights, credibility
 from selfheal_edge.learning.material import LEAST_WINDOW, Material, Note
 from selfheal_edge.learning.patch import Patch
 from selfheal_edge.learning.training import HeadTrainer, log_softmax
@@ -26,8 +26,6 @@ _PULL_WITHOUT: Final = 3.0
 _MOST_PULL: Final = 10.0
 """How strongly it is held at most where there is more to learn from than the labels."""
 _LABEL_WEIGHT: Final = 3.0
-_DOUBT: Final = 0.15
-"""How likely a label is taken to be wrong before anything is known of it."""
 
 
 class _Task(NamedTuple):
@@ -107,7 +105,7 @@ class RetrainHead:
             targets.append(np.eye(classes)[labels])
             weights.append(
                 _LABEL_WEIGHT
-                * self._trust(found, labels, note, classes)
+                * self._trust(found, labels, note)
                 * capped_weights(material.labelled.weights)
             )
         if not inside:
@@ -116,18 +114,11 @@ class RetrainHead:
             np.concatenate(inside), np.concatenate(targets), np.concatenate(weights), len(labels)
         )
 
-    def _trust(
-        self, inside: Floats, labels: npt.NDArray[np.int64], note: Note, classes: int
-    ) -> Floats:
-        """Return how likely each label is right, by the layer before: shape (k,).
-
-        Wrong labels are taken to fall on all classes alike.
-        """
+    def _trust(self, inside: Floats, labels: npt.NDArray[np.int64], note: Note) -> Floats:
+        """Return how likely each label is right, by the layer before: shape (k,)."""
         if not self._is_guarded:
             return np.ones(len(labels))
-        chances = np.exp(log_softmax(inside @ note.weights.T + note.bias))
-        right = (1.0 - _DOUBT) * chances[np.arange(len(labels)), labels]
-        return np.asarray(right / (right + _DOUBT / classes))
+        return credibility(np.exp(log_softmax(inside @ note.weights.T + note.bias)), labels)
 
 
 def _shares(scores: npt.NDArray[np.float32]) -> Floats:
