@@ -178,11 +178,37 @@ def test_the_promise_says_what_breaks_it(kind: str, broken: str | None) -> None:
     if broken is None:
         assert promise.kept
         assert str(promise).startswith("1 in 10,000, kept for 90 of 100 calibrations")
+        assert promise.kept_for == 400
+        assert "too seldom for 2,000 samples to show, kept for the next 400" in str(promise)
     else:
         assert not promise.kept
         assert any(broken in reason for reason in promise.broken_by)
         assert len(promise.advice) == len(promise.broken_by)
         assert str(promise).startswith("1 in 10,000; not kept: ")
+        assert promise.kept_for == 0
+
+
+@pytest.mark.parametrize("jumps", [0.5, 1.0, 3.0, 10.0])
+def test_a_promise_is_kept_for_as_long_as_it_says(jumps: float) -> None:
+    """However often a level jumps in a calibration's length: often it shows, seldom it waits."""
+    samples, cases = 600, 60
+    wrong = within = 0
+    for seed in range(cases):
+        rng = np.random.default_rng((32, seed))
+        stream = rng.normal(size=4 * samples)
+        for at in np.flatnonzero(rng.random(len(stream)) < jumps / samples):
+            stream[at:] += 3.0 * rng.normal()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            detector = she.DriftDetector(stream[:samples], false_alarm_interval=1e4)
+        promise = detector.promise
+        assert promise.kept_for == (120 if promise.kept else 0)
+        alarms = detector.update_many(np.ascontiguousarray(stream[samples:]))
+        wrong += promise.kept and bool(len(alarms))
+        within += bool(np.any(alarms < promise.kept_for))
+    assert within <= 0.1 * cases + 1.3 * math.sqrt(0.09 * cases)
+    if jumps == 1.0:
+        assert wrong > 0.2 * cases  # and no longer
 
 
 def test_a_level_that_hardly_wanders_promises_nothing() -> None:
