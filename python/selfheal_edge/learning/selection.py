@@ -33,25 +33,22 @@ __all__ = ["Proposal", "choose"]
 Floats = npt.NDArray[np.float64]
 
 
-class _Trust(NamedTuple):
-    """What evidence without labels was worth, on drifts that score nothing (docs/learning.md)."""
+class _Doubt(NamedTuple):
+    """Standard deviation of gains around what is expected before a label is seen."""
 
-    answers: float
-    """Gain for each point by which answers to the window are surer, or their mix is nearer."""
-    simulated: float
-    """For each point gained on inputs that were carried into the condition."""
-    cost: float
-    """What is taken off."""
-    doubt: float
-    """Standard deviation of gains around it."""
-    doubt_share: float
-    """What is added to that, as a share of the gain."""
+    least: float
+    of_gain: float
+    """What is added, as a share of the gain."""
 
 
-_ALONE: Final = _Trust(answers=0.8, simulated=0.0, cost=0.02, doubt=0.04, doubt_share=0.25)
-_WITH_SIMULATION: Final = _Trust(
-    answers=0.52, simulated=0.2, cost=0.0, doubt=0.02, doubt_share=0.15
-)
+# What evidence without labels was worth, on drifts that score nothing (docs/learning.md).
+_SURER: Final = 0.52
+"""Gain for each point by which answers to the window are surer, or their mix is nearer."""
+_SIMULATED: Final = 0.2
+"""For each point gained on inputs that were carried into the condition."""
+_ALONE: Final = _Doubt(0.06, 0.25)
+"""Where none can be carried: a model can be led to be sure of what is wrong."""
+_WITH_SIMULATION: Final = _Doubt(0.02, 0.15)
 _LEAST_GAIN: Final = 0.01
 _SURE: Final = 0.75
 _SIMPLER: Final = 0.005
@@ -158,12 +155,12 @@ def _judged(material: Material, golden: _Seen, other: _Seen) -> tuple[float, flo
     surer = float(other.chances.max(axis=1).mean() - golden.chances.max(axis=1).mean())
     nearer = _from_mix(material, golden) - _from_mix(material, other)
     text = f"confidence {surer:+.1%}, distance from the expected mix {-nearer:+.1%}"
-    trust, better = _ALONE, 0.0
+    doubts, better = _ALONE, 0.0
     if other.simulated is not None and golden.simulated is not None:
-        trust, better = _WITH_SIMULATION, other.simulated - golden.simulated
+        doubts, better = _WITH_SIMULATION, other.simulated - golden.simulated
         text += f", of carried inputs {better:+.1%} right"
-    unlabelled = trust.answers * (surer + nearer) + trust.simulated * better - trust.cost
-    doubt = trust.doubt + trust.doubt_share * abs(unlabelled)
+    unlabelled = _SURER * (surer + nearer) + _SIMULATED * better
+    doubt = doubts.least + doubts.of_gain * abs(unlabelled)
     labels = material.labelled.labels
     if not len(labels):
         return unlabelled, doubt, f"{text}: {unlabelled:+.1%} expected"
