@@ -832,6 +832,8 @@ class SelfHealingModel:
             learned = self._loop.conditions.memory_bytes + self._parts.proposer.memory_bytes
             if learned:  # once there is something to learn from
                 report["conditions, and candidates beside the stream"] = learned
+        if kept := self._loop.repairs.standby_bytes:
+            report["standby"] = kept
         if self._parts.spare is not None:
             report["hot spare"] = self._parts.spare.memory_bytes
         if self._keeper is not None:

@@ -78,6 +78,10 @@ class Policy:
     hot_spare
         Keep a second instance, built from golden, which serves within microseconds while the first
         is being healed. Costs the memory of another model (`memory_report`).
+    standby
+        Once a repair was learned, keep what does not serve now built as well: the repair, or what
+        serves in normal operation. A switch between them exchanges pointers then. Costs the memory
+        of another model from there on (`memory_report`); without it a switch builds an instance.
     snapshots
         *What repairs are made from.* Keep golden and later generations in memory: the size of each
         image once, and a quarter of it for generations. Without them only parity repairs, and there
@@ -162,6 +166,7 @@ class Policy:
     keyed_sweep_seconds: float | None = 10.0
     mode: Literal["inline", "background"] = "inline"
     hot_spare: bool = False
+    standby: bool = True
     snapshots: bool = True
     parity_blocks: int = 1
     known_answers_every: int | None = 20_000
@@ -250,8 +255,9 @@ class Policy:
             )
         if not isinstance(self.require_signed, bool):
             raise TypeError(f"require_signed: expected a bool, got {self.require_signed!r}")
-        if not isinstance(self.hot_spare, bool):
-            raise TypeError(f"hot_spare: expected a bool, got {self.hot_spare!r}")
+        for name in ("hot_spare", "standby"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name}: expected a bool, got {getattr(self, name)!r}")
         if self.parity_blocks > _MOST_PARITY:
             raise ValueError(f"parity_blocks: expected 0 to 16, got {self.parity_blocks}")
         if not (self.snapshots or self.parity_blocks):

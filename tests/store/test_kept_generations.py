@@ -278,7 +278,8 @@ def dies_in_time(owner, name):
                 found = act(*arguments, **how)
         return found
     setattr(owner, name, counted)
-for owner, name in ((repairs._kept, "propose"), (repairs.weights, "patch"), (repairs, "rebuild"),
+session = parts_of(model).session
+for owner, name in ((repairs._kept, "propose"), (repairs.weights, "patch"), (session, "exchange"),
                     (repairs.attempts, "prove"), (repairs._kept, "confirm")):
     dies_in_time(owner, name)
 repairs.adopt_patch(patch_of(model))

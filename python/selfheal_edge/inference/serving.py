@@ -111,7 +111,7 @@ class Serving:
         self.clock = _core.coarse_seconds if clock is None else clock
         """Seconds, of the clock that `listen` means."""
         instance = session.instance
-        self._correction = session.correction
+        self._session = session
         self._inputs = [_tensor(spec) for spec in instance.inputs]
         self._outputs = [_tensor(spec) for spec in instance.outputs]
         self._specs = instance.outputs
@@ -168,7 +168,7 @@ class Serving:
                 taps=[_tensor(spec) for spec in instance.taps] if tap >= 0 else [],
             )
         self.hot.attach(engine, tap, proven=spare)
-        self.hot.correct(None if spare else self._correction)
+        self.hot.correct(None if spare else self._session.correction)
         self.note_generation()
 
     def note_generation(self) -> None:

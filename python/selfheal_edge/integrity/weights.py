@@ -198,6 +198,26 @@ class Weights(Generations):
                         f"weights: expected the {name} image as it was before the rebuild: {error}"
                     ) from None
 
+    def move(self, images: Mapping[str, memoryview]) -> None:
+        """Watch the same content of all images elsewhere: another instance serves from there.
+
+        Raises
+        ------
+        IntegrityError
+            When it is another one; all are watched where they were then.
+        """
+        with self._lock:
+            before = {name: image.live for name, image in self._images.items()}
+            try:
+                for name, image in self._images.items():
+                    image.follow(images[name])
+            except (LookupError, RuntimeError, ValueError) as error:
+                for name, live in before.items():
+                    self._images[name].follow(live)
+                raise IntegrityError(
+                    f"weights: expected the same content elsewhere, got another: {error}"
+                ) from None
+
     def replace(self, images: Mapping[str, GuardedImage]) -> None:
         """Guard other images from now on; their content is golden, and all snapshots are gone."""
         with self._lock:

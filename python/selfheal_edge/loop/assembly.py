@@ -70,6 +70,7 @@ class Parts:
             if self.spare is not None:
                 rest.callback(self.spare.close)
             rest.callback(self.session.close)
+            rest.callback(self.loop.repairs.forget_standby)
             if self.proposer is not None:
                 rest.callback(self.proposer.close)
             rest.callback(self.weights.close)

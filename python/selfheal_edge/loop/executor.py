@@ -188,6 +188,7 @@ class LoopExecutor:
             mark_untrusted=self._mark_untrusted,
             kept=kept,
             rejected=self._weights_rejected,
+            keeps_standby=policy.standby,
         )
         """What strategies see, and what the user asks for."""
 
@@ -678,6 +679,13 @@ class LoopExecutor:
         return None
 
     def _look_at_inputs(self) -> AnyIncident | None:
+        try:
+            self.repairs.look_at_standby()
+        except (ModelClosedError, ForkedProcessError):
+            raise
+        except RUNTIME_FAILURES:  # the switch builds it then, or says why not
+            logger().warning("what is kept built could not be looked at", exc_info=True)
+            self.repairs.forget_standby()
         count, state = self._monitor.count, self._state
         ago = min(_LOOKED_AT, count - state.recovered_at)
         name, _ = self.conditions.passage(state.condition, ago, count)

@@ -304,7 +304,8 @@ class Keeper:
         given
             The user's own monitor, or None for ours.
         """
-        found = self._found() if self._goes_on else None
+        is_same = self._goes_on
+        found = self._found() if is_same else None
         monitor = self._resumed(baseline, given, found)
         self._goes_on = monitor is not None
         if monitor is None:
@@ -315,7 +316,7 @@ class Keeper:
         elif isinstance(monitor, (PerformanceMonitor, KeptMonitor)):
             self._monitor_rows = KeptState(self._monitor_name, monitor.state())
         if self.before is not None and not self._goes_on:
-            self.before = self.before.without_charts()
+            self.before = self.before.without_charts(is_same_calibration=is_same)
         return monitor
 
     def _recall_regimes(self, monitor: Monitor) -> None:

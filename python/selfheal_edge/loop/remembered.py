@@ -83,16 +83,21 @@ class Remembered:
             home=other.home,
         )
 
-    def without_charts(self) -> Remembered:
-        """Return what holds where the monitor begins anew: it will hear again what goes on."""
+    def without_charts(self, *, is_same_calibration: bool = False) -> Remembered:
+        """Return what holds where the monitor begins anew: it will hear again what goes on.
+
+        Conditions are told apart by what calibration knows of inputs: with another one, what was
+        learned for them leaves.
+        """
+        gone = () if is_same_calibration else self.learned
         return Remembered(
             self.count,
             self.failures,
             predictions=self.predictions,
             returns=self.returns,
             healed=self.healed,
-            # Conditions are told apart by what that calibration knows of inputs.
-            leaving=(*self.leaving, *((r.generation, r.condition) for r in self.learned)),
+            learned=self.learned if is_same_calibration else (),
+            leaving=(*self.leaving, *((r.generation, r.condition) for r in gone)),
             put_off=self.put_off,
             allowance=self.allowance,
             named=self.named,

@@ -15,6 +15,7 @@ from selfheal_edge.calibration.commissioning import (
     prove_known_answers,
     record_known_answers,
 )
+from selfheal_edge.causes import Cause
 from selfheal_edge.errors import (
     ForkedProcessError,
     IntegrityError,
@@ -22,6 +23,7 @@ from selfheal_edge.errors import (
     ModelFormatError,
 )
 from selfheal_edge.inference.serving import Serving
+from selfheal_edge.inference.standby import Standby
 from selfheal_edge.integrity.guarded_image import GuardedImage
 from selfheal_edge.integrity.image_digests import ImageDigests
 from selfheal_edge.integrity.weights import GOLDEN, Weights
@@ -70,6 +72,8 @@ class RepairExecutor:
         Keeps generations beyond the process, if anything does.
     rejected
         Told the SHA-256 of weights that were changed on purpose and did not hold, and why.
+    keeps_standby
+        Whether the instance that served before a switch is kept built, for the way back.
     """
 
     def __init__(
@@ -85,6 +89,7 @@ class RepairExecutor:
         mark_untrusted: Callable[[], None],
         kept: KeptGenerations | None = None,
         rejected: Callable[[str, str], None] = lambda _digest, _reason: None,
+        keeps_standby: bool = True,
     ) -> None:
         self._session = session
         self._guard = guard
@@ -96,6 +101,8 @@ class RepairExecutor:
         self._mark_untrusted = mark_untrusted
         self._kept = kept
         self._rejected = rejected
+        self._keeps_standby = keeps_standby
+        self._standby: Standby | None = None
         self._digests = ImageDigests({name: image.live for name, image in weights.images.items()})
         self._known = {GOLDEN: known}  # by origin
         self.learned: frozenset[int] = frozenset()
@@ -199,6 +206,7 @@ class RepairExecutor:
                 self.weights.drop(generation)
             except ValueError:  # golden, active or pinned
                 continue
+            self.forget_standby(generation)
             dropped.append(generation)
             if self._kept is not None:
                 self._kept.drop(generation)
@@ -298,11 +306,11 @@ class RepairExecutor:
 
         Notes
         -----
-        The calling thread holds the maintenance lock. Two instances are built and asked beside the
-        one that serves; then all images change and the runtime's instance is exchanged under one
-        hold of the inference lock, so that no answer comes from a part of it: predictions wait for
-        one build, 0.3 to 2 ms for a small model. The state of a recurrent model goes on, but for
-        one in resource variables, which starts anew.
+        The calling thread holds the maintenance lock. Three instances are built beside the one that
+        serves, two to be asked; then the third takes its place, with its images, under one hold of
+        the inference lock, so that no answer comes from a part of it: predictions wait for a few
+        comparisons of the images. The state of a recurrent model goes on, but for one in resource
+        variables, which starts anew.
         """
         wanted = self._wanted(patch)
         weights, before = self.weights, self.weights.active
@@ -314,13 +322,15 @@ class RepairExecutor:
         inputs = wanted.get("input", b"").rstrip(b"\0")
         number = self._proposed(wanted["source"], inputs, is_learned=is_learned)
         try:
-            with self._inference_lock:
-                changes = {
-                    n: differences(weights.images[n].live, data) for n, data in wanted.items()
-                }
-                generation = weights.patch(changes, number)
-                self._note_known(generation, beside.answers)
-                self.rebuild(keep_state=not self._session.model.keeps_resources)
+            ready = Standby.built(self._session, number, wanted)
+
+            def change() -> int:
+                live = {name: weights.images[name].live for name in wanted}
+                changes = {name: differences(live[name], data) for name, data in wanted.items()}
+                return weights.patch(changes, number)
+
+            generation = self._exchange(ready, change)
+            self._note_known(generation, beside.answers)
             self._require_proof("patch")
         except BaseException as error:
             self._undo(number, before)
@@ -394,14 +404,123 @@ class RepairExecutor:
             )
         if generation == before:
             return
-        ranges = {name: image.ranges_of(None) for name, image in weights.images.items()}
         try:
-            self._go_to(generation, ranges, whole=True)
+            ranges = {name: image.ranges_of(None) for name, image in weights.images.items()}
+
+            def change() -> int:
+                report = weights.restore(generation, ranges)
+                if report.refused:
+                    raise IntegrityError(f"generation: {report.refused} saved block(s) are damaged")
+                weights.activate(generation)
+                return generation
+
+            ready, is_proven = self._ready(generation)
+            self._exchange(ready, change)
+            if not is_proven:
+                self._require_proof("generation")
         except BaseException:
             self._return_to(before)
             raise
         if self._kept is not None:
             self._kept.activate(generation, at_once=False)
+
+    # ---------------------------------------------------------------- what is kept built
+
+    def _saved(self, generation: int) -> dict[str, bytes]:
+        return {name: self.weights.sound_bytes(name, generation) for name in self.weights.images}
+
+    def _ready(self, generation: int) -> tuple[Standby, bool]:
+        """Return a generation's instance, every byte verified, and whether it has served before.
+
+        One is built where none is kept. What has served was proven by its known answers then, and
+        is asked some of them now and then.
+        """
+        saved, kept = self._saved(generation), self._standby
+        if kept is not None and kept.generation == generation:
+            self._standby = None
+            if all(kept.holds(name, data) for name, data in saved.items()):
+                return kept, True
+            kept.close()
+        return Standby.built(self._session, generation, saved), False
+
+    def _exchange(self, ready: Standby, change: Callable[[], int]) -> int:
+        """Have an instance serve, with its images, and keep the one that did.
+
+        Parameters
+        ----------
+        ready
+            Built from what is to serve.
+        change
+            Makes the live bytes what `ready` holds, as a generation; returns its number.
+
+        Raises
+        ------
+        IntegrityError
+            And others of `change`. The instance that served before does then, from bytes that may
+            be changed: `_return_to` puts them back.
+        """
+        weights, session, before = self.weights, self._session, self.weights.active
+        try:
+            saved = self._saved(before)
+            left = {name: image.live for name, image in weights.images.items()}
+            with self._inference_lock:
+                generation = change()
+                weights.move(ready.images)
+                parts = session.exchange(ready.source, ready.instance, ready.correction)
+                self._serving.exchange(session.instance)
+        except BaseException:
+            ready.close()
+            raise
+        for name, data in saved.items():  # what `change` has written there
+            left[name][:] = data
+        self._keep_built(Standby(before, *parts, left))
+        return generation
+
+    def _keep_built(self, idle: Standby) -> None:
+        """Keep an instance that does not serve any more, or the one that is kept already.
+
+        Of the two the older generation: refinements come and go.
+        """
+        keeps = self._keeps_standby and not self._session.model.keeps_resources
+        kept = self._standby
+        if keeps and (kept is None or idle.generation <= kept.generation):
+            self._standby, idle = idle, kept or idle
+            if kept is None:
+                return
+        idle.close()
+
+    def look_at_standby(self) -> None:
+        """Look at a part of what is kept built, and drop it if that is damaged.
+
+        The switch that wants it then builds another one.
+        """
+        kept, weights = self._standby, self.weights
+        if kept is None:
+            return
+        known = self._known[weights.origin(kept.generation)]
+        if kept.is_sound(lambda name: weights.sound_bytes(name, kept.generation), known):
+            return
+        self._journal.add(
+            EventKind.REPAIR,
+            self._serving.hot.number,
+            cause=Cause.WEIGHT_CORRUPTION,
+            strategy="rebuild",
+            outcome=f"damage to what is kept built of generation {kept.generation}, which does not "
+            "serve: dropped, and built anew when it is to",
+        )
+        self.forget_standby()
+
+    def forget_standby(self, generation: int | None = None) -> None:
+        """Close what is kept built: of one generation, or of any."""
+        kept = self._standby
+        if kept is not None and generation in (None, kept.generation):
+            self._standby = None
+            kept.close()
+
+    @property
+    def standby_bytes(self) -> int:
+        """Bytes of the instance that is kept built."""
+        return 0 if self._standby is None else self._standby.memory_bytes
 
     def _wanted(self, patch: Patch) -> dict[str, bytes]:
         """Return what the images shall be that do not come from the runtime."""
@@ -656,6 +775,7 @@ class RepairExecutor:
         self._digests.require_all({name: image.live for name, image in guarded.items()})
         if any(image.image.check() for image in guarded.values()):
             raise IntegrityError("weights: expected sound bytes to guard, got others meanwhile")
+        self.forget_standby()
         self.weights.replace(guarded)
         self._serving.guard()
         if self._kept is not None:

@@ -204,6 +204,24 @@ class Session:
             exchange(fresh)
         old.close()
 
+    def exchange(
+        self,
+        source: SourceImage,
+        instance: Instance,
+        correction: _core.InputCorrection | None,
+    ) -> tuple[SourceImage, Instance, _core.InputCorrection | None]:
+        """Run another instance, with its bytes, from now on; return those that ran before.
+
+        The calling thread holds the inference lock. The state of a recurrent model goes on, but for
+        one in resource variables.
+        """
+        old = self.source, self.instance, self.correction
+        if self.stateful and not self.model.keeps_resources:
+            indices = [t.index for t in self.copy.model.tensors if t.is_variable]
+            instance.set_variables(indices, self.instance.variables(indices))
+        self.source, self.instance, self.correction = source, instance, correction
+        return old
+
     def reset_state(self, exchange: Callable[[Instance], None] = lambda _: None) -> None:
         """Start the state of a recurrent model anew; a model without one stays as it is.
 
