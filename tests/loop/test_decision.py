@@ -499,6 +499,25 @@ def test_a_trouble_outlives_the_process_and_ends_when_signals_settle() -> None:
     assert is_trusted(world.state)
 
 
+def test_a_prediction_in_a_trouble_that_says_nothing_new_copies_nothing() -> None:
+    """Each one of them is handled as long as the trouble lasts."""
+    world = drifted()
+    world.predict(3)
+    before = world.state
+    quiet: tuple[AnyIncident, ...] = (
+        Incident(before.now.prediction),
+        heard.NextStep(heard.Step.TROUBLE),
+        heard.SignalsRead(False),
+        heard.NextStep(heard.Step.SCHEDULE),
+        heard.Ended(),
+    )
+    for incident in quiet:
+        after, _ = decide(before, incident)
+        assert after is before
+    moved = before.at(replace(before.now, prediction=999))
+    assert moved == replace(before, now=moved.now)
+
+
 def test_damage_does_not_outlive_the_process() -> None:
     world = World(she.Policy(), has_spare=False)
     world.corrupt, world.resists = {3}, True

@@ -204,6 +204,8 @@ def is_trusted(state: LoopState) -> bool:
 
 
 def _counted(state: LoopState, **more: int) -> LoopState:
+    if not any(more.values()):
+        return state
     raised = {name: getattr(state.count, name) + n for name, n in more.items()}
     return replace(state, count=replace(state.count, **raised))
 

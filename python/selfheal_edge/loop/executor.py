@@ -379,8 +379,9 @@ class LoopExecutor:
             hot = self.serving.hot
             self.repairs.tell_problems(hot.number)
             with self._inference_lock:
-                now = replace(self._state.now, on_spare=self.serving.on_spare)
-                self._state = replace(self._state, now=now)
+                if self._state.now.on_spare != self.serving.on_spare:
+                    now = replace(self._state.now, on_spare=self.serving.on_spare)
+                    self._state = self._state.at(now)
                 hot.due_number, hot.due_seconds, hot.watched = wake_at(self._state)
             if self._state.trouble is not self._judged_trouble:
                 self._judged_trouble = self._state.trouble
@@ -415,7 +416,7 @@ class LoopExecutor:
                     is_familiar,
                     self._weights.active,
                 )
-                self._state = replace(self._state, now=now)
+                self._state = self._state.at(now)
         left: list[do.Action | AnyIncident] = list(reversed(incidents))
         while left:
             match left.pop():
@@ -445,7 +446,7 @@ class LoopExecutor:
                     left.append(self.repairs.attempts.attempt(self._strategies[name], case))
                     with self._inference_lock:  # that may have taken long
                         now = replace(self._state.now, prediction=self.serving.hot.number)
-                        self._state = replace(self._state, now=now)
+                        self._state = self._state.at(now)
                 case do.Propose(names, diagnosis, since):
                     ago = self._monitor.count - since
                     left.append(self._propose(names, diagnosis, ago))
