@@ -17,6 +17,10 @@ from typing import Any, Final, Literal, TypeAlias
 __all__ = ["MOST_SOURCES", "OTHERS", "Evidence", "Tally", "Verdict", "capital"]
 
 _ODDS: Final = (0.55, 0.60, 0.65, 0.70, 0.75, 0.80, 0.85, 0.90)
+_STAKES: Final = tuple(part / 30 for part in (2, 4, 6, 6, 6, 4, 1, 1))
+"""Of a stake of 1, what is bet at each of the odds: most of it where real gains lie. Gains of 5 to
+15 points, on answers that part on 10 points more, have odds of 0.67 to 0.8; a bet at 0.9 wins by a
+short run of luck."""
 _REJECTS: Final = 10.0
 """Capital at which the mirrored bet rejects: going back to golden by mistake costs little."""
 
@@ -56,7 +60,8 @@ def capital(new: int, old: int) -> float:
         raise ValueError(f"new, old: expected counts of at least 0, got {new} and {old}")
     logs = [new * math.log(2 * p) + old * math.log(2 * (1 - p)) for p in _ODDS]
     most = max(logs)
-    return math.exp(min(700.0, most)) * sum(math.exp(v - most) for v in logs) / len(logs)
+    shares = (part * math.exp(v - most) for part, v in zip(_STAKES, logs, strict=True))
+    return math.exp(min(700.0, most)) * sum(shares)
 
 
 @dataclass(frozen=True, slots=True)
