@@ -74,7 +74,10 @@ def serve(runtime: Runtime, model: str, baseline: str) -> None:
     """Serve all inputs twice, under valgrind."""
     case = Case(runtime, model)
     with case.open(
-        she.Baseline.load(baseline), sweep_seconds=None, keyed_sweep_seconds=None
+        she.Baseline.load(baseline),
+        scrub_bytes_per_predict=64,
+        sweep_seconds=None,
+        keyed_sweep_seconds=None,
     ) as guarded:
         for _ in range(ROUNDS):
             for x in case.inputs:

@@ -2,10 +2,11 @@
 
 Raw is `set_tensor`, `invoke`, `get_tensor` on the runtime's default `Interpreter` with as many
 threads; where the guard chose other kernels, beside it the same with those, which tells the cost of
-guarding from the cost of kernels that can be guarded. Then the same without the embedding; what
-`infer`, and a monitor of the user's that does nothing, cost beside `predict`; `predict` against the
-like in Python; and how long single calls take while damage is being healed. With --soak N
-instead: N predictions with damage now and then, and how much memory the process has grown by.
+guarding from the cost of kernels that can be guarded. Then the same without the embedding, and
+under each `Policy.verify`; what `infer`, and a monitor of the user's that does nothing, cost beside
+`predict`; `predict` against the like in Python; and how long single calls take while damage is
+being healed. With --soak N instead: N predictions with damage now and then, and how much
+memory the process has grown by.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ TARGET = 1.02
 EVERY = (*MODELS, *OTHERS)
 INFER_TARGET = 0.5  # microseconds
 MONITOR_TARGET = 2.0
-PARTS = ("raw", "infer", "python", "tails")
+VERIFIED_TARGET = 1.04
+PARTS = ("raw", "verify", "infer", "python", "tails")
 
 
 def ratios(label: str, ours: Timing, raw: Timing, target: float | None) -> list[harness.Row]:
@@ -70,6 +72,37 @@ def against_raw(case: Case, seconds: float) -> list[harness.Row]:
         rows += ratios(f"{label}: guarded / raw, {kernels} kernels", ours, others.pop(0), None)
     if loud:
         print(f"{label}: something was up, so these are no figures: {loud[0]}", file=sys.stderr)
+    return rows
+
+
+def verified(case: Case, seconds: float) -> list[harness.Row]:
+    """`predict` under each `Policy.verify` against the raw calls, and what the default buys."""
+    with (
+        case.open(case.baseline) as model,
+        case.open(case.baseline, verify="before") as before,
+        case.open(case.baseline, verify="around") as around,
+    ):
+        works = [Raw(case).window, *(window_of(m.predict) for m in (model, before, around))]
+        raw, *ours = take_turns(works, case.inputs, seconds)
+        latency = model.health.detection_latency.predictions
+        size = max(
+            image.nbytes
+            for name, image in model.weights.images.items()
+            if name == "packed" or "packed" not in model.weights.images
+        )
+    rows = [
+        harness.Row(f"{case.label}: bytes that execute", size, "bytes", None, False),
+        harness.Row(
+            f"{case.label}: predictions until damage is found, by default",
+            -1 if latency is None else latency,
+            "predictions",
+            None,
+            False,
+        ),
+    ]
+    targets = (("budget", TARGET), ("before", VERIFIED_TARGET), ("around", None))
+    for (name, target), timing in zip(targets, ours, strict=True):
+        rows += ratios(f"{case.label}: verify={name!r} / raw", timing, raw, target)[::3]
     return rows
 
 
@@ -142,6 +175,8 @@ def main() -> None:
             continue
         if "raw" in options.parts:
             rows += against_raw(case, seconds)
+        if "verify" in options.parts:
+            rows += verified(case, seconds)
         if "infer" in options.parts:
             rows += against_predict(case, seconds / 2)
         # The like in Python is written for one image or spectrogram.

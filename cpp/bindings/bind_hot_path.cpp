@@ -224,6 +224,7 @@ void bind_hot_path(py::module_& m) {
       .def("correct", &HotCall::correct, arg("correction").none(true),
            "Correct the only input from now on, where its bytes say so; None: never.")
       .def("guard", &HotCall::guard, arg("guards"), arg("maintenance_lock") = nullptr,
+           arg("executing") = kNoItems, arg("all_watched") = true,
            "Sweep these images from now on, unless another thread has the lock.")
       .def_property_readonly("findings", &HotCall::findings,
                              "What the last sweep found: (index of the image, Finding).")
@@ -258,6 +259,23 @@ void bind_hot_path(py::module_& m) {
             self.path().sweeping = heals ? HotPath::Sweeping::kHeals : HotPath::Sweeping::kLooks;
           },
           "Whether sweeps repair what they find, or only report it.")
+      .def_property(
+          "verifying",
+          [](const HotCall& self) -> const char* {
+            const runtime::Verified verifying = self.path().verifying;
+            if (verifying == runtime::Verified::kNone) return nullptr;
+            return verifying == runtime::Verified::kAround ? "around" : "before";
+          },
+          [](HotCall& self, std::optional<std::string_view> what) {
+            self.require_turn();
+            if (what && *what != "before" && *what != "around") {
+              refuse("verifying", "None, 'before' or 'around'", *what);
+            }
+            self.path().verifying = !what               ? runtime::Verified::kNone
+                                    : *what == "around" ? runtime::Verified::kAround
+                                                        : runtime::Verified::kBefore;
+          },
+          "What is checked whole at each inference: None, 'before' or 'around'.")
       .def("memory_bytes", &HotCall::memory_bytes,
            "Bytes held: fixed after guard but for answers that are kept to be used again.");
 

@@ -46,12 +46,14 @@ std::vector<TensorMemory> memory_of(const std::vector<Address>& tensors) {
 class InterpreterCall : public TensorEngine {
  public:
   InterpreterCall(py::object invoke, const std::vector<Address>& inputs,
-                  const std::vector<Address>& outputs, const std::vector<Address>& taps)
-      : TensorEngine(memory_of(inputs), memory_of(outputs), memory_of(taps)),
+                  const std::vector<Address>& outputs, const std::vector<Address>& taps,
+                  const std::vector<Address>& variables)
+      : TensorEngine(memory_of(inputs), memory_of(outputs), memory_of(taps), memory_of(variables)),
         invoke_(std::move(invoke)),
         inputs_(fixed_ports("inputs", inputs)),
         outputs_(fixed_ports("outputs", outputs)) {
     fixed_ports("taps", taps);
+    fixed_ports("variables", variables);
   }
 
   bool needs_interpreter_lock() const noexcept override { return true; }
@@ -105,8 +107,9 @@ void bind_interpreter_call(py::module_& m) {
   Class<InterpreterCall, selfheal::runtime::Engine>(
       m, "InterpreterCall", "Copy in, invoke and copy out, through fixed addresses.")
       .def(constructor<py::object, const std::vector<Address>&, const std::vector<Address>&,
-                       const std::vector<Address>&>(),
-           kw_only(), arg("invoke"), arg("inputs"), arg("outputs"), arg("taps") = kNoItems)
+                       const std::vector<Address>&, const std::vector<Address>&>(),
+           kw_only(), arg("invoke"), arg("inputs"), arg("outputs"), arg("taps") = kNoItems,
+           arg("variables") = kNoItems)
       .def("__call__", &InterpreterCall::operator(), arg("inputs"),
            "Run once on arrays of the inputs' shapes and dtypes; copies of the outputs.")
       .def("close", &InterpreterCall::close, "Run no more; a second call does nothing.");

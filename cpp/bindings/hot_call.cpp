@@ -7,6 +7,7 @@
 #include <span>
 #include <utility>
 
+#include "answer_names.hpp"
 #include "bound_pass.hpp"
 #include "few.hpp"
 #include "initialised.hpp"
@@ -35,18 +36,6 @@ py::object fetch_error() {
 [[noreturn]] void raise(const py::object& error) {
   PyErr_SetObject(py::type::of(error).ptr(), error.ptr());
   throw py::error_already_set();
-}
-
-Form form_named(std::string_view name) {
-  if (name == "single") return Form::kSingle;
-  if (name == "leading") return Form::kLeading;
-  if (name == "first") return Form::kFirst;
-  refuse("form", "'single', 'leading' or 'first'", name);
-}
-
-const char* name_of(Form form) noexcept {
-  if (form == Form::kSingle) return "single";
-  return form == Form::kFirst ? "first" : "leading";
 }
 
 py::object no_alarms() { return py::reinterpret_steal<py::object>(PyTuple_New(0)); }
@@ -135,10 +124,10 @@ HotCall::HotCall(Parts parts)
       inputs_(OutsideTensor::all(parts.inputs)),
       outputs_(OutsideTensor::all(parts.outputs)),
       arrays_(outputs_.begin(), outputs_.end()),
-      prediction_(std::move(parts.prediction),
-                  {"id", "output", "label", "confidence", "trusted", "quarantined", "alarms"}),
-      predictions_(std::move(parts.predictions),
-                   {"ids", "output", "labels", "confidence", "trusted", "quarantined", "alarms"}),
+      prediction_(std::move(parts.prediction), {"id", "output", "label", "confidence", "trusted",
+                                                "verified", "quarantined", "alarms"}),
+      predictions_(std::move(parts.predictions), {"ids", "output", "labels", "confidence",
+                                                  "trusted", "verified", "quarantined", "alarms"}),
       trusted_(std::move(parts.trusted)),
       first_id_(parts.first_id),
       handle_(std::move(parts.handle)),
@@ -206,15 +195,17 @@ void HotCall::attach(py::object engine, int embedding, bool is_proven) {
 }
 
 void HotCall::guard(const std::vector<std::shared_ptr<HeldGuard>>& guards,
-                    std::shared_ptr<FairLock> maintenance_lock) {
+                    std::shared_ptr<FairLock> maintenance_lock, std::vector<bool> executing,
+                    bool is_all_watched) {
   require_turn();
+  path_.is_all_watched = is_all_watched;
   std::vector<ImageGuard*> plain;
   plain.reserve(guards.size());
   for (const auto& one : guards) {
     if (!one) refuse_type("guards", "guards of images", "None");
     plain.push_back(&one->get());
   }
-  path_.guard(std::move(plain), maintenance_lock.get());
+  path_.guard(std::move(plain), maintenance_lock.get(), std::move(executing));
   watch_.clear();
   for (const auto& one : guards) watch_.add(one->image);
   guards_ = guards;
@@ -422,6 +413,7 @@ py::object HotCall::prediction(Request& request) const {
       has_label ? py::object(py::int_(record.label)) : py::none(),
       has_label ? py::object(py::float_(record.confidence)) : py::none(),
       py::bool_(record.is_trusted),
+      verified_name(record.verified),
       py::bool_(record.is_quarantined),
       request.alarms_of(0),
   });
@@ -434,6 +426,7 @@ py::object HotCall::predictions(Request& request) const {
   py::array_t<double> confidence(count);
   py::array_t<bool> trusted(count);
   py::array_t<bool> quarantined(count);
+  py::tuple verified(count);
   for (std::size_t i = 0; i < request.count; ++i) {
     const Record& record = request.records[i];
     data_of<std::int64_t>(ids)[i] = first_id_ + static_cast<std::int64_t>(record.number);
@@ -442,6 +435,8 @@ py::object HotCall::predictions(Request& request) const {
         record.label < 0 ? std::numeric_limits<double>::quiet_NaN() : record.confidence;
     data_of<bool>(trusted)[i] = record.is_trusted;
     data_of<bool>(quarantined)[i] = record.is_quarantined;
+    PyTuple_SET_ITEM(verified.ptr(), static_cast<py::ssize_t>(i),
+                     verified_name(record.verified).release().ptr());
   }
   py::tuple alarms(count);
   for (py::ssize_t i = 0; i < count; ++i) alarms[i] = no_alarms();
@@ -452,6 +447,7 @@ py::object HotCall::predictions(Request& request) const {
       has_classes_ ? py::object(std::move(labels)) : py::none(),
       has_classes_ ? py::object(std::move(confidence)) : py::none(),
       std::move(trusted),
+      std::move(verified),
       std::move(quarantined),
       std::move(alarms),
   });

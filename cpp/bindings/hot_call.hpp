@@ -74,7 +74,8 @@ class HotCall : private runtime::Host {
     correction_ = std::move(correction);
   }
   void guard(const std::vector<std::shared_ptr<HeldGuard>>& guards,
-             std::shared_ptr<runtime::FairLock> maintenance_lock);
+             std::shared_ptr<runtime::FairLock> maintenance_lock, std::vector<bool> executing,
+             bool is_all_watched);
   py::list findings() const;
   /// Throws unless this thread may change what is served: another one may be in the middle of it.
   void require_turn() const;
@@ -119,8 +120,8 @@ class HotCall : private runtime::Host {
   std::vector<OutsideTensor> inputs_;
   std::vector<OutsideTensor> outputs_;
   std::vector<AnswerArrays> arrays_;  // one an output
-  Slotted<7> prediction_;
-  Slotted<7> predictions_;
+  Slotted<8> prediction_;
+  Slotted<8> predictions_;
   std::shared_ptr<Flag> trusted_;
   std::int64_t first_id_;
   bool has_classes_;

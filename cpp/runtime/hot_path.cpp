@@ -85,9 +85,15 @@ void HotPath::attach(Engine* engine, int embedding, bool is_proven) {
   engine_ = engine;
   embedding_ = embedding;
   is_proven_ = is_proven;
+  if (engine == nullptr) return;
+  std::size_t bytes = 0;
+  for (const TensorMemory& one : engine->variables()) bytes += one.nbytes;
+  // What is saved stays: while an inference is made again, a new engine goes on from there.
+  state_.resize(bytes);
 }
 
-void HotPath::guard(std::vector<ImageGuard*> guards, FairLock* maintenance) {
+void HotPath::guard(std::vector<ImageGuard*> guards, FairLock* maintenance,
+                    std::vector<bool> executing) {
   // More than that in one slice end it early; the next one goes on there.
   constexpr std::size_t kMostFound = 64;
   std::size_t most = 1;
@@ -96,7 +102,6 @@ void HotPath::guard(std::vector<ImageGuard*> guards, FairLock* maintenance) {
     most = std::max(most, std::min(kMostFound, one->keyed_blocks() + 1));
     block_bytes_ = one->block_bytes();
     const std::uint64_t bytes = block_bytes_;
-    longest_fast_ = std::max(longest_fast_, one->fast_blocks() * bytes);
     longest_keyed_ = std::max(longest_keyed_, one->keyed_blocks() * bytes);
   }
   found_.resize(most);
@@ -104,22 +109,33 @@ void HotPath::guard(std::vector<ImageGuard*> guards, FairLock* maintenance) {
   damages_ = 0;
   guards_ = std::move(guards);
   maintenance_ = maintenance;
+  executing_ = std::move(executing);
+  executing_.resize(guards_.size(), executing_.empty());
+  for (std::size_t i = 0; i < guards_.size(); ++i) {
+    if (!executing_[i]) continue;
+    longest_fast_ =
+        std::max<std::uint64_t>(longest_fast_, guards_[i]->fast_blocks() * block_bytes_);
+  }
 }
 
 bool HotPath::sweep(double now) noexcept {
   const bool is_fast_due = fast_.tick(now, block_bytes_);
   const bool is_keyed_due = keyed_.tick(now, block_bytes_);
   is_left_out_ = false;
-  if (!is_fast_due && !is_keyed_due) return false;
+  verified_ = Verified::kNone;
+  const bool verifies = verifying != Verified::kNone && !is_proven_;
+  if (!is_fast_due && !is_keyed_due && !verifies) return false;
   if (maintenance_ != nullptr && !maintenance_->try_enter()) {  // it stays due
     is_left_out_ = true;
     return false;
   }
   damages_ = 0;
-  for (std::size_t i = 0; i < guards_.size(); ++i) {
+  for (std::size_t i = 0; i < guards_.size() && (is_fast_due || is_keyed_due); ++i) {
     ImageGuard& one = *guards_[i];
     const std::uint64_t bytes = block_bytes_;
-    const std::uint64_t fast = fast_.due(one.fast_blocks() * bytes, longest_fast_);
+    const std::uint64_t round = one.fast_blocks() * bytes;
+    std::uint64_t fast = fast_.due_by_time(round);
+    if (executing_[i]) fast = verifies ? 0 : fast_.due(round, longest_fast_);
     const std::uint64_t keyed = keyed_.due(one.keyed_blocks() * bytes, longest_keyed_);
     const std::size_t count =
         sweeping == Sweeping::kHeals ? one.step(fast, keyed, found_) : one.look(fast, found_);
@@ -127,8 +143,59 @@ bool HotPath::sweep(double now) noexcept {
   }
   fast_.done();
   keyed_.done();
+  // Last, so that as little time as can be lies between the check and the run.
+  if (verifies && damages_ == 0 && verify() == 0) verified_ = Verified::kBefore;
   if (maintenance_ != nullptr) maintenance_->leave();
   return damages_ != 0;
+}
+
+// Under the maintenance lock: every byte that executes; what is wrong goes to damage_.
+std::size_t HotPath::verify() noexcept {
+  for (std::size_t i = 0; i < guards_.size(); ++i) {
+    if (!executing_[i]) continue;
+    const std::size_t count = guards_[i]->verify(sweeping == Sweeping::kHeals, found_);
+    for (std::size_t k = 0; k < count; ++k) damage_[damages_++] = {i, found_[k]};
+  }
+  return damages_;
+}
+
+bool HotPath::verify_after() noexcept {
+  if (maintenance_ != nullptr && !maintenance_->try_enter()) {
+    is_left_out_ = true;
+    return false;
+  }
+  damages_ = 0;
+  if (verify() == 0) verified_ = Verified::kAround;
+  if (maintenance_ != nullptr) maintenance_->leave();
+  return damages_ != 0;
+}
+
+// Whether every byte that executes is right; false also where another thread works on them.
+bool HotPath::are_right() const noexcept {
+  if (maintenance_ != nullptr && !maintenance_->try_enter()) return false;
+  bool are_right = true;
+  for (std::size_t i = 0; i < guards_.size() && are_right; ++i) {
+    const WeightImage& image = guards_[i]->image();
+    are_right = !executing_[i] || image.check(0, image.block_count(), {}, true) == 0;
+  }
+  if (maintenance_ != nullptr) maintenance_->leave();
+  return are_right;
+}
+
+void HotPath::save_state() noexcept {
+  std::byte* to = state_.data();
+  for (const TensorMemory& one : engine_->variables()) {
+    std::memcpy(to, one.data, one.nbytes);
+    to += one.nbytes;
+  }
+}
+
+void HotPath::restore_state() noexcept {
+  const std::byte* from = state_.data();
+  for (const TensorMemory& one : engine_->variables()) {
+    std::memcpy(one.data, from, one.nbytes);
+    from += one.nbytes;
+  }
 }
 
 // What follows is served once an inference, and once more where an inference is served anew: a call
@@ -182,8 +249,9 @@ bool HotPath::sweep(double now) noexcept {
   Record& record = job.records[index];
   record.label = result_.label;
   record.confidence = result_.confidence;
-  record.is_sound =
-      result_.nonfinite == 0 && result_.nonfinite_outputs == 0 && (!is_left_out_ || is_proven_);
+  record.is_sound = result_.nonfinite == 0 && result_.nonfinite_outputs == 0 &&
+                    (!is_left_out_ || is_proven_) && (tries_ <= kMostTries || is_proven_);
+  record.verified = is_all_watched ? verified_ : Verified::kNone;
   record.is_trusted = record.is_sound && is_trusted();
 }
 
@@ -206,16 +274,26 @@ bool HotPath::sweep(double now) noexcept {
 HotPath::Progress HotPath::serve(const Job& job, std::size_t first, std::size_t end, double given,
                                  const FairLock* lock, double until) noexcept {
   const bool is_foreign = monitor_.is_foreign();
+  const bool is_around = verifying == Verified::kAround;
   for (std::size_t index = first; index < end; ++index) {
     const double now = std::isnan(given) ? coarse_seconds() : given;
+    if (is_around && tries_ == 0) save_state();
     if (!std::exchange(is_swept_, false) && sweep(now)) {
-      is_swept_ = true;  // when it goes on, it goes on with the run
+      // When it goes on, it goes on with the run; or it is verified that all is right now.
+      is_swept_ = verifying == Verified::kNone || ++tries_ > kMostTries;
       return {index, kDamage};
     }
+    if (is_around && tries_ != 0) restore_state();
     load(job, index);
     if (!run()) {
       is_swept_ = true;
+      verified_ = Verified::kNone;
       return {index, kRunFailed};
+    }
+    if (is_around && verified_ == Verified::kBefore && verify_after()) {
+      verified_ = Verified::kNone;
+      is_swept_ = ++tries_ > kMostTries;
+      return {index, kDamage};
     }
     monitor_.prefetch();
     measure(job, index);
@@ -223,6 +301,7 @@ HotPath::Progress HotPath::serve(const Job& job, std::size_t first, std::size_t 
       is_swept_ = true;
       return {index, kRunFailed};
     }
+    tries_ = 0;
     ++number_;
     signals_.keep();  // what is served anew is not another inference
     if (!job.records.empty()) job.records[index].number = number_;
@@ -239,8 +318,13 @@ HotPath::Progress HotPath::serve(const Job& job, std::size_t first, std::size_t 
 }
 
 bool HotPath::again(const Job& job, std::size_t index) noexcept {
+  verified_ = Verified::kNone;
+  const bool verifies = verifying != Verified::kNone && !is_proven_;
+  const bool is_right = verifies && are_right();
   load(job, index);
   if (!run()) return false;
+  if (is_right) verified_ = Verified::kBefore;
+  if (is_right && verifying == Verified::kAround && are_right()) verified_ = Verified::kAround;
   measure(job, index);
   signals_.amend();
   return store(job, index);
@@ -253,7 +337,7 @@ std::size_t HotPath::memory_bytes() const noexcept {
   };
   std::size_t total = sizeof *this + bytes_of(inputs_) + bytes_of(outputs_) + bytes_of(guards_) +
                       bytes_of(scratch_) + bytes_of(in_) + bytes_of(out_) + bytes_of(inner_) +
-                      bytes_of(row_) + bytes_of(found_) + bytes_of(damage_);
+                      bytes_of(row_) + bytes_of(found_) + bytes_of(damage_) + bytes_of(state_);
   for (const auto& levels : scratch_) total += bytes_of(levels);
   return total;
 }

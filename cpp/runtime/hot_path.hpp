@@ -51,6 +51,13 @@ struct Sink {
   bool is_real = false;
 };
 
+/// Which bytes were right at an inference: every one of the images that execute, or not known.
+enum class Verified : std::uint8_t {
+  kNone,
+  kBefore,  ///< right before it ran
+  kAround,  ///< before and after, and nothing was repaired between
+};
+
 /// What is known of an answer.
 struct Record {
   std::uint64_t number = 0;  ///< of the inference: the first one ever is 1
@@ -62,6 +69,7 @@ struct Record {
   bool is_trusted = false;
   /// Whether its input is suspect, as the handler says; false where no handler was called.
   bool is_quarantined = false;
+  Verified verified = Verified::kNone;
 };
 
 /// Takes answers whose size is not known before.
@@ -109,6 +117,10 @@ class HotPath {
     kHeals,  ///< repairs it at once, by checksum and by keyed hash
     kLooks,  ///< only reports it, of live bytes alone and by checksum alone
   };
+  /// Checks of everything that executes: none, or before each inference, or after it as well.
+  /// An inference during which a byte was wrong is made again from the state before it; after
+  /// kMostTries findings its answer is given, not sound.
+  static constexpr unsigned kMostTries = 8;
   struct Progress {
     std::size_t next;  ///< the inference to go on with
     std::uint32_t up;  ///< of Attention; 0: all are done, another thread waits, or it is `until`
@@ -126,7 +138,10 @@ class HotPath {
   /// The images to sweep from now on, of which a shorter one's round takes as many inferences as
   /// the longest one's, and the lock under which another thread may work on them: a sweep is left
   /// out while one does. Null: none does.
-  void guard(std::vector<ImageGuard*> guards, FairLock* maintenance);
+  /// executing: of each, whether answers come from its bytes; empty: all. Verifying looks at these,
+  /// and time alone paces the fast sweep of the others.
+  void guard(std::vector<ImageGuard*> guards, FairLock* maintenance,
+             std::vector<bool> executing = {});
 
   /// How the only input is corrected from now on, if it is; null: it never is. Must outlive its
   /// use. Signals of the input, and what is kept of it, are of what came in.
@@ -143,7 +158,10 @@ class HotPath {
                  double until = std::numeric_limits<double>::infinity()) noexcept;
   /// The caller has given up the inference that serve() stopped before: the next one is another,
   /// with a sweep of its own.
-  void give_up() noexcept { is_swept_ = false; }
+  void give_up() noexcept {
+    is_swept_ = false;
+    tries_ = 0;
+  }
   /// Serves inference `index` anew: the weights were healed meanwhile. Neither sweep nor monitor.
   bool again(const Job& job, std::size_t index) noexcept;
   /// Sweeps the slice that is due now; whether something was found.
@@ -168,10 +186,18 @@ class HotPath {
   bool is_watched = false;
   bool is_suspecting = false;  ///< the input of the inference that is attended to is suspect
   Sweeping sweeping;
+  Verified verifying = Verified::kNone;  ///< what is checked at each inference
+  bool is_all_watched =
+      true;  ///< else some weights execute from copies unseen: no answer is verified
 
   std::size_t memory_bytes() const noexcept;
 
  private:
+  std::size_t verify() noexcept;
+  bool verify_after() noexcept;
+  bool are_right() const noexcept;
+  void save_state() noexcept;
+  void restore_state() noexcept;
   bool run() noexcept;
   void load(const Job& job, std::size_t index) noexcept;
   void measure(const Job& job, std::size_t index) noexcept;
@@ -201,6 +227,10 @@ class HotPath {
   std::vector<Finding> found_;
   std::vector<Damage> damage_;
   std::size_t damages_ = 0;
+  std::vector<bool> executing_;
+  std::vector<std::byte> state_;  // of the engine, before the inference
+  Verified verified_ = Verified::kNone;
+  unsigned tries_ = 0;  // times that something was found at this inference
   bool is_swept_ = false;
   bool is_left_out_ = false;
   bool is_running_ = false;

@@ -3226,6 +3226,7 @@ class InterpreterCall(Engine):
         inputs: Sequence[tuple[int, np.dtype[Any], tuple[int, ...]]],
         outputs: Sequence[tuple[int, np.dtype[Any], tuple[int, ...]]],
         taps: Sequence[tuple[int, np.dtype[Any], tuple[int, ...]]] = ...,
+        variables: Sequence[tuple[int, np.dtype[Any], tuple[int, ...]]] = ...,
     ) -> None: ...
     def __call__(self, inputs: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
         """Run once on arrays of exactly the inputs' shapes and dtypes; the results are copies."""
@@ -3511,8 +3512,8 @@ class HotPath(metaclass=_Pybind11Type):
     inputs, outputs : sequence of (name, dtype, shape, scale, zero_point)
         The model's tensors as users see them; scale 0 for one that is not quantised.
     prediction, predictions : type
-        Classes with the slots id, output, label, confidence, trusted, quarantined, alarms, and
-        ids, output, labels, confidence, trusted, quarantined, alarms.
+        Classes with the slots id, output, label, confidence, trusted, verified, quarantined,
+        alarms, and ids, output, labels, confidence, trusted, verified, quarantined, alarms.
     trusted : Flag
         Whether answers may be relied on that are sound by themselves.
     first_id : int
@@ -3609,9 +3610,30 @@ class HotPath(metaclass=_Pybind11Type):
         Signals of the input, and what is kept of it, are of what came in.
         """
 
-    def guard(self, guards: Sequence[ImageGuard], maintenance_lock: FairLock | None = None) -> None:
-        """Sweep these images from now on, unless another thread has the lock."""
+    def guard(
+        self,
+        guards: Sequence[ImageGuard],
+        maintenance_lock: FairLock | None = None,
+        executing: Sequence[bool] = ...,
+        all_watched: bool = True,
+    ) -> None:
+        """Sweep these images from now on, unless another thread has the lock.
 
+        executing: of each, whether answers come from its bytes, so that `verifying` has to look at
+        it; all if empty; time alone paces the fast sweep of the others. all_watched: whether
+        nothing executes from elsewhere; else no answer says that it is verified.
+        """
+
+    @property
+    def verifying(self) -> str | None:
+        """What is checked whole at each inference: None, ``"before"`` or ``"around"``.
+
+        An inference during which a byte was wrong is made again, from a recurrent model's state
+        before it; after eight findings its answer is given, and is not to be trusted.
+        """
+
+    @verifying.setter
+    def verifying(self, what: str | None) -> None: ...
     @property
     def findings(self) -> list[tuple[int, Finding]]:
         """What the last sweep found, with the index of the image."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,15 @@ from selfheal_edge.tflite.coverage.table import Coverage, CoverageTable
 from selfheal_edge.tflite.runtimes.protocol import Array
 from selfheal_edge.tflite.session import Fingerprint
 
-__all__ = ["UNTELLING", "CoverageSummary", "Health", "HealthState", "Prediction", "Predictions"]
+__all__ = [
+    "UNTELLING",
+    "CoverageSummary",
+    "DetectionLatency",
+    "Health",
+    "HealthState",
+    "Prediction",
+    "Predictions",
+]
 
 UNTELLING: Final = {
     Cause.WEIGHT_CORRUPTION: "the weights are damaged, and what a damaged model says means nothing",
@@ -78,6 +86,24 @@ class CoverageSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class DetectionLatency:
+    """How long damage to weights that execute goes unseen, at most."""
+
+    predictions: int | None
+    """Predictions that may come from a damaged byte before it is found; 0: every byte is checked
+    before each. None: nothing is checked at predictions."""
+    seconds: float | None
+    """The same in seconds, where one prediction follows the other at once; None where an inference
+    was not timed."""
+
+    def __str__(self) -> str:
+        if self.predictions is None:
+            return "nothing is checked at predictions"
+        seconds = "" if self.seconds is None else f", {self.seconds * 1e3:.3g} ms without a pause"
+        return f"{self.predictions} predictions{seconds}"
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
     """A model's state at one moment."""
 
@@ -102,6 +128,8 @@ class Health:
     """Repairs that were proven."""
     failed_repairs: int
     """Repairs that were applied and did not hold."""
+    detection_latency: DetectionLatency
+    """How long damage to weights that execute goes unseen: what `Policy.integrity_budget` buys."""
     sweeps: int
     """Complete sweeps over all guarded bytes."""
     nonfinite: int
@@ -130,6 +158,7 @@ class Health:
             "trouble": None if self.trouble is None else self.trouble.value,
             "coverage": self.coverage.to_dict(),
             "protected_share": asdict(self.protected_share),
+            "detection_latency": asdict(self.detection_latency),
             "fingerprint": self.fingerprint.to_dict(),
             "failures": [failure.to_dict() for failure in self.failures],
             "store": None if self.store is None else self.store.to_dict(),
@@ -154,6 +183,10 @@ class Prediction:
     """False while a trouble goes on that no repair has ended, for values that are NaN or infinite,
     and where the sweep that was due before it was left out, since the weights were being looked at
     or healed in the background."""
+    verified: Literal["before", "around"] | None
+    """Whether every byte of the weights that execute was compared right before the inference, or
+    before and after it with nothing repaired between; None where that is not known, as where some
+    execute from copies that nothing watches. `Policy.verify` asks for it."""
     quarantined: bool
     """Whether its input was put into quarantine there and then: nothing is learned from it unless
     a person releases it."""
@@ -177,6 +210,8 @@ class Predictions:
     """Its probability, NaN without a label: shape (n,); None likewise."""
     trusted: npt.NDArray[np.bool_]
     """As `Prediction.trusted`, of each: shape (n,)."""
+    verified: tuple[Literal["before", "around"] | None, ...]
+    """As `Prediction.verified`, of each: n entries."""
     quarantined: npt.NDArray[np.bool_]
     """As `Prediction.quarantined`, of each: shape (n,)."""
     alarms: tuple[tuple[Alarm, ...], ...]

@@ -90,7 +90,7 @@ class SelfHealingModel:
     wish                                       fields
     =========================================  ====================================================
     a prediction never waits for a repair      ``mode="background"``, ``hot_spare=True``
-    damage is found sooner, or checking is     ``sweep_seconds``, ``scrub_bytes_per_predict``,
+    damage is found sooner, or checking is     ``integrity_budget``, ``verify``, ``sweep_seconds``,
     cheaper                                    ``keyed_sweep_seconds``, ``keyed_bytes_per_predict``
     damage that no checksum sees is bounded    ``known_answers_every``, ``rebuild_after_seconds``
     NaN in an input is served and counted      ``nonfinite="skip"``
@@ -784,6 +784,7 @@ class SelfHealingModel:
                 guard_repairs=count.guards_mended,
                 repairs=count.repairs,
                 failed_repairs=count.failed,
+                detection_latency=self._serving.checks.latency,
                 sweeps=self._parts.weights.sweeps,
                 nonfinite=self._parts.monitor.nonfinite,
                 failures=loop.failures,

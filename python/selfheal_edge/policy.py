@@ -10,9 +10,10 @@ from typing import Final, Literal, TypeAlias, get_args
 from selfheal_edge.causes import Cause
 from selfheal_edge.tflite.sandbox.policy import ProbePolicy
 
-__all__ = ["Heal", "Policy"]
+__all__ = ["Heal", "Policy", "Verify"]
 
 Heal: TypeAlias = Literal["observe", "corruption", "all"]
+Verify: TypeAlias = Literal["budget", "before", "around"]
 
 
 _MOST_PARITY: Final = 16
@@ -47,11 +48,17 @@ class Policy:
 
     Parameters
     ----------
+    integrity_budget
+        *How often weights are checked.* The share of an inference's time that checking may take
+        at each prediction, 0 to 1. Both are timed when the model is opened; where all bytes that
+        execute can be checked within the share, every answer comes from verified bytes, else as
+        large a slice is checked as fits: `health.detection_latency` says what it buys. What does
+        not execute is swept as time goes by (`sweep_seconds`). 0: nothing is checked for it.
     scrub_bytes_per_predict
-        *How often weights are checked.* Bytes of each image that are checked before each prediction
-        at least, however fast they come: a sweep takes at most image size / this many predictions.
-        Below a block (512 bytes) a block is checked every few predictions. 0 leaves checking to
-        `weights.scrub()` and `weights.idle()`.
+        A number of bytes instead of that budget; None for the budget. Bytes of each image that are
+        checked before each prediction at least, however fast they come: a sweep takes at most image
+        size / this many predictions. Below a block (512 bytes) a block is checked every few
+        predictions. 0 leaves checking to `weights.scrub()` and `weights.idle()`.
     sweep_seconds
         Seconds in which a sweep shall be complete when predictions come seldom: as many bytes as
         that takes are checked before each, at most an eighth of an image. None: only
@@ -62,6 +69,14 @@ class Policy:
     keyed_sweep_seconds
         Seconds, as `sweep_seconds`, for the keyed sweep; at most a 64th of an image before a
         prediction.
+    verify
+        Which bytes are checked at each prediction. ``"budget"``: a slice, as the four above say.
+        ``"before"``: every byte of the weights that execute, before each inference, whatever it
+        costs; a flip during the inference itself may act. ``"around"``: before and after it: an
+        answer is given only if every byte was right on both sides and nothing was repaired between,
+        else the model is asked again, a recurrent one from the state before; after eight findings
+        in a row the answer is given and not `trusted`. `Prediction.verified` says what holds.
+        "around" refuses recurrent models whose state lies in resource variables.
     known_answers_every
         Predictions between two times that the known answers are asked: they notice damage that no
         checksum sees, in the runtime's own memory. Costs as many inferences as there are known
@@ -160,10 +175,12 @@ class Policy:
     'background'
     """
 
-    scrub_bytes_per_predict: int = 64
+    scrub_bytes_per_predict: int | None = None
+    integrity_budget: float = 0.02
     sweep_seconds: float | None = 1.0
     keyed_bytes_per_predict: int = 8
     keyed_sweep_seconds: float | None = 10.0
+    verify: Verify = "budget"
     mode: Literal["inline", "background"] = "inline"
     hot_spare: bool = False
     standby: bool = True
@@ -199,7 +216,6 @@ class Policy:
     def __post_init__(self) -> None:  # noqa: PLR0912 — one check a field
         """Check every field."""
         for name, least in (
-            ("scrub_bytes_per_predict", 0),
             ("keyed_bytes_per_predict", 0),
             ("parity_blocks", 0),
             ("diagnosis_inferences_per_minute", 0),
@@ -217,6 +233,16 @@ class Policy:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"{name}: expected an integer of at least {least}, got {value!r}")
+        scrub = self.scrub_bytes_per_predict
+        if scrub is not None and (
+            isinstance(scrub, bool) or not isinstance(scrub, int) or scrub < 0
+        ):
+            raise ValueError(
+                f"scrub_bytes_per_predict: expected an integer of at least 0 or None, got {scrub!r}"
+            )
+        budget = self.integrity_budget
+        if isinstance(budget, bool) or not isinstance(budget, (int, float)) or not 0 <= budget <= 1:
+            raise ValueError(f"integrity_budget: expected a number from 0 to 1, got {budget!r}")
         for name in ("known_answers_every", "rebuild_after_predictions", "trial_predictions"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
@@ -236,6 +262,8 @@ class Policy:
                 raise ValueError(f"{name}: expected a number above 0 or None, got {seconds!r}")
         if self.heal not in get_args(Heal):
             raise ValueError(f"heal: expected one of {get_args(Heal)}, got {self.heal!r}")
+        if self.verify not in get_args(Verify):
+            raise ValueError(f"verify: expected one of {get_args(Verify)}, got {self.verify!r}")
         if self.owner is not None and (not isinstance(self.owner, str) or not self.owner):
             raise TypeError(f"owner: expected the name of a source or None, got {self.owner!r}")
         for name in ("repairs_per_hour", "repair_seconds_per_hour"):

@@ -187,7 +187,7 @@ def served(
     with she.SelfHealingModel(
         digits_model_path(),
         baseline,
-        policy=she.Policy(**policy),
+        policy=she.Policy(**{"scrub_bytes_per_predict": 64, **policy}),
         monitor=monitor,
         clock=clock,
         seed=1,
@@ -258,7 +258,7 @@ def test_the_latest_samples_are_those_that_the_monitor_was_given(
     with she.SelfHealingModel(
         digits_model_path(),
         digits_baseline,
-        policy=she.Policy(**policy),
+        policy=she.Policy(**{"scrub_bytes_per_predict": 64, **policy}),
         monitor=Reading(digits_baseline),
         clock=clock,
         seed=1,

@@ -382,6 +382,8 @@ class TestFiles:
     [
         ({"scrub_bytes_per_predict": -1}, ValueError, "scrub_bytes_per_predict: expected"),
         ({"scrub_bytes_per_predict": 1.5}, ValueError, "got 1.5"),
+        ({"integrity_budget": 1.5}, ValueError, "integrity_budget: expected"),
+        ({"verify": "after"}, ValueError, "verify: expected one of"),
         ({"max_events": 0}, ValueError, "max_events: expected an integer of at least 1, got 0"),
         ({"max_generations": 0}, ValueError, "max_generations: expected"),
         ({"rediagnose_after": 0}, ValueError, "rediagnose_after: expected"),
@@ -429,10 +431,9 @@ class TestClosed:
             CALLS[what](model)
 
     def test_what_may_still_be_read(self, model: she.SelfHealingModel, samples: Array) -> None:
-        for _ in range(2):  # how large the packed image is depends on the CPU
+        for _ in range(2):
             model.predict(samples)
         sweeps = model.health.sweeps
-        assert sweeps >= 1
         model.close()
         model.close()
         assert model.health.state == "closed"

@@ -98,6 +98,22 @@ std::size_t ImageGuard::look(std::uint64_t fast_bytes, std::span<Finding> found)
   return count;
 }
 
+std::size_t ImageGuard::verify(bool heals, std::span<Finding> found) noexcept {
+  const std::size_t blocks = image_->block_count();
+  fast_.visited += blocks;
+  if (image_->check(0, blocks, {}, true) == 0) return 0;
+  std::size_t count = 0;
+  for (std::size_t block = 0; block < blocks && count < found.size(); ++block) {
+    found[count] = {};
+    if (heals) {
+      if (visit_live(block, true, found[count])) ++count;
+    } else if (!image_->check_block(block, true)) {
+      found[count++].block = static_cast<std::uint32_t>(block);
+    }
+  }
+  return count;
+}
+
 std::size_t ImageGuard::sweep(std::span<Finding> found) noexcept {
   std::size_t count = 0;
   Finding spare;

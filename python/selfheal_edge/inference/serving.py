@@ -13,6 +13,7 @@ import numpy as np
 from selfheal_edge import _core
 from selfheal_edge.concurrency.locks import ModelLock
 from selfheal_edge.health import Prediction, Predictions
+from selfheal_edge.inference.check_plan import plan_checks
 from selfheal_edge.inference.context import ContextLog, read_context
 from selfheal_edge.inference.generation_log import GenerationLog
 from selfheal_edge.inference.incident import Incident
@@ -112,12 +113,24 @@ class Serving:
         """Seconds, of the clock that `listen` means."""
         instance = session.instance
         self._session = session
+        if (
+            policy.verify == "around"
+            and session.stateful
+            and (session.model.keeps_resources or instance.engine is None)
+        ):
+            raise ValueError(
+                "policy: expected verify='before' or 'budget' for a recurrent model whose state "
+                "cannot be put back, got 'around'"
+            )
         self._inputs = [_tensor(spec) for spec in instance.inputs]
         self._outputs = [_tensor(spec) for spec in instance.outputs]
         self._specs = instance.outputs
         self.trusted = _core.Flag()
         """Whether answers of the model's own may be relied on from now on."""
-        fast, keyed = policy.scrub_bytes_per_predict, policy.keyed_bytes_per_predict
+        self.checks = plan_checks(session, weights, policy)
+        """What is checked at each prediction."""
+        keyed = policy.keyed_bytes_per_predict
+        is_swept = policy.scrub_bytes_per_predict != 0 and policy.integrity_budget != 0
         self.hot = _core.HotPath(
             inference_lock=inference_lock.core,
             signals=extractor.core,
@@ -133,9 +146,9 @@ class Serving:
             ended=_weakly(inference_lock.ended),
             clock=None if clock is None else _weakly(self._now),
             shape=functools.partial(shape_outputs, self._specs),
-            fast_bytes=fast,
+            fast_bytes=self.checks.fast_bytes,
             keyed_bytes=keyed,
-            fast_seconds=(policy.sweep_seconds or 0.0) if fast else 0.0,
+            fast_seconds=(policy.sweep_seconds or 0.0) if is_swept else 0.0,
             keyed_seconds=(policy.keyed_sweep_seconds or 0.0) if keyed else 0.0,
             heals=at_once,
         )
@@ -148,6 +161,8 @@ class Serving:
         """What gave the latest answers."""
         self.on_spare = False
         """Whether the spare serves, which was proven sound."""
+        verifying = self.checks.verifying
+        self.hot.verifying = None if verifying == "budget" else verifying
         self.guard()
         self.attach(instance)
 
@@ -185,7 +200,12 @@ class Serving:
         """Sweep the images that there are now."""
         images = tuple(self._weights.images.values())
         with self._inference_lock:  # a thread that predicts may be about to ask what was found
-            self.hot.guard([image.guard for image in images], self._maintenance_lock.core)
+            self.hot.guard(
+                [image.guard for image in images],
+                self._maintenance_lock.core,
+                [name in self.checks.executing for name in self._weights.images],
+                self.checks.all_watched,
+            )
             self._images = images
 
     def release(self) -> None:

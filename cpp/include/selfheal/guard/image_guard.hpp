@@ -84,6 +84,10 @@ class ImageGuard {
                    std::span<Finding> found) noexcept;
   /// Goes on with the fast sweep likewise, over live blocks by checksum alone, and repairs nothing.
   std::size_t look(std::uint64_t fast_bytes, std::span<Finding> found) noexcept;
+  /// Checks every live block now, by keyed hash, without touching the sweeps' positions. heals:
+  /// what is wrong is repaired at once, else it is only told. Returns how many findings there are,
+  /// of which `found` has all: when that is full, it ends. Bytes a second: those of keyed_hashes().
+  std::size_t verify(bool heals, std::span<Finding> found) noexcept;
   /// The whole of both sweeps now, without touching their positions. Returns how many findings
   /// there are, of which `found` has the first ones; all are healed where that is possible.
   std::size_t sweep(std::span<Finding> found) noexcept;

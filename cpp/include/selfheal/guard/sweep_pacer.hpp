@@ -43,7 +43,11 @@ class SweepPacer {
       const double share = static_cast<double>(round_bytes) / static_cast<double>(longest_bytes);
       owed = 1 + static_cast<std::uint64_t>(share * static_cast<double>(owed));
     }
-    return owed + static_cast<std::uint64_t>(share_ * static_cast<double>(round_bytes));
+    return owed + due_by_time(round_bytes);
+  }
+  /// The same of a round that time alone paces.
+  std::uint64_t due_by_time(std::uint64_t round_bytes) const noexcept {
+    return static_cast<std::uint64_t>(share_ * static_cast<double>(round_bytes));
   }
   /// Takes note that what was due was swept.
   void done() noexcept {

@@ -19,7 +19,8 @@ namespace {
 // a * k * x^33 mod P (x^1 from the product's missing bit, x^32 from the instruction), hence the
 // factor x^(64 words - 33) (Gopal et al., "Fast CRC Computation for iSCSI Polynomial Using CRC32
 // Instruction", Intel, 2011).
-constexpr std::size_t kMaxWords = 256;
+// No power of two: streams so far apart would share places in the cache.
+constexpr std::size_t kMaxWords = 344;
 
 constexpr std::array<std::uint32_t, 2 * kMaxWords + 1> make_factors() noexcept {
   std::array<std::uint32_t, 2 * kMaxWords + 1> factors{};
@@ -55,20 +56,21 @@ std::uint32_t crc32c_sse42(std::uint32_t state, const std::byte* data, std::size
     std::uint64_t b = 0;
     std::uint64_t c = 0;
     const std::byte* const end = data + stride;
-    for (; end - data >= 16; data += 16) {
-      a = _mm_crc32_u64(a, load64(data));
-      b = _mm_crc32_u64(b, load64(data + stride));
-      c = _mm_crc32_u64(c, load64(data + 2 * stride));
-      a = _mm_crc32_u64(a, load64(data + 8));
-      b = _mm_crc32_u64(b, load64(data + stride + 8));
-      c = _mm_crc32_u64(c, load64(data + 2 * stride + 8));
+    const auto step = [&](std::size_t offset) {
+      a = _mm_crc32_u64(a, load64(data + offset));
+      b = _mm_crc32_u64(b, load64(data + offset + stride));
+      c = _mm_crc32_u64(c, load64(data + offset + 2 * stride));
+    };
+    for (; end - data >= 64; data += 64) {
+      // The same lines of the next chunk: three streams that change every few KiB are more than
+      // processors foresee.
+      for (std::size_t i = 3; i < 6; ++i) {
+        _mm_prefetch(reinterpret_cast<const char*>(data + i * stride), _MM_HINT_T0);
+      }
+#pragma GCC unroll 8
+      for (std::size_t offset = 0; offset < 64; offset += 8) step(offset);
     }
-    if (data != end) {
-      a = _mm_crc32_u64(a, load64(data));
-      b = _mm_crc32_u64(b, load64(data + stride));
-      c = _mm_crc32_u64(c, load64(data + 2 * stride));
-      data += 8;
-    }
+    for (; data != end; data += 8) step(0);
     a = c ^ _mm_crc32_u64(0, product(a, kFactors[2 * words]) ^ product(b, kFactors[words]));
     data += 2 * stride;
     size -= 3 * stride;

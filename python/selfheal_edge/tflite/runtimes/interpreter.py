@@ -255,7 +255,8 @@ class InterpreterInstance:
         if not self._is_static(is_settled if _has_open_axes(every) else lambda: True):
             return None
         places: list[list[tuple[int, np.dtype[Any], tuple[int, ...]]]] = []
-        for indices in (self._input_indices, self._output_indices, self._tap_indices):
+        variables = [t.index for t in copy.model.tensors if t.is_variable]
+        for indices in (self._input_indices, self._output_indices, self._tap_indices, variables):
             ports = []
             for index in indices:
                 view = self._view(index)
@@ -269,7 +270,11 @@ class InterpreterInstance:
         inner = self._interpreter._interpreter
         invoke = partial(_invoke_anew, inner) if self._resets else inner.Invoke
         return _core.InterpreterCall(
-            invoke=invoke, inputs=places[0], outputs=places[1], taps=places[2]
+            invoke=invoke,
+            inputs=places[0],
+            outputs=places[1],
+            taps=places[2],
+            variables=places[3],
         )
 
     def _is_static(self, is_settled: Callable[[], bool]) -> bool:

@@ -1,0 +1,108 @@
+"""How much is checked at each prediction, from what this device takes for it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from selfheal_edge.health import DetectionLatency
+from selfheal_edge.integrity.guarded_image import GuardedImage
+from selfheal_edge.integrity.weights import Weights
+from selfheal_edge.policy import Policy, Verify
+from selfheal_edge.tflite.coverage.table import Coverage
+from selfheal_edge.tflite.session import Session
+
+__all__ = ["CheckPlan", "plan_checks"]
+
+_DEFAULT_BYTES: Final = 64  # where an inference cannot be timed
+_RUNS: Final = 5
+_SECONDS: Final = 1e-3  # for timing one thing; once is always timed
+_SLICE_BLOCKS: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class CheckPlan:
+    """What is checked at each prediction."""
+
+    fast_bytes: int
+    """Of the largest image that counts, at each prediction at least."""
+    verifying: Verify
+    """``"before"`` or ``"around"``: all that executes; ``"budget"``: a slice."""
+    executing: frozenset[str]
+    """Images whose bytes answers come from; the others are swept as time goes by."""
+    all_watched: bool
+    """Whether nothing executes from elsewhere."""
+    latency: DetectionLatency
+
+
+def plan_checks(session: Session, weights: Weights, policy: Policy) -> CheckPlan:
+    """Settle what is checked at each prediction.
+
+    Where the policy leaves it to a budget, an inference and a check are timed here, some
+    milliseconds in all: as much is checked as the budget's share of an inference's time allows. A
+    recurrent model is not timed, since it would remember it.
+    """
+    table = weights.coverage
+    images = weights.images
+    named = {row.image for row in table.rows if row.coverage is Coverage.EXECUTING}
+    executing = frozenset((named or {"source"}) | {"input"})
+    checked = [image for name, image in images.items() if name in executing]
+    all_watched = table.worst is Coverage.EXECUTING
+
+    def plan(fast_bytes: int, verifying: Verify, inference: float | None) -> CheckPlan:
+        is_swept = executing
+        if verifying == "budget" and policy.scrub_bytes_per_predict is not None:
+            is_swept = frozenset(images)  # the user's own number of bytes is for each image
+        predictions: int | None = 0
+        if verifying == "budget":
+            size = max(image.nbytes for name, image in images.items() if name in is_swept)
+            predictions = math.ceil(size / fast_bytes) if fast_bytes else None
+        seconds = None if inference is None or predictions is None else predictions * inference
+        return CheckPlan(
+            fast_bytes, verifying, is_swept, all_watched, DetectionLatency(predictions, seconds)
+        )
+
+    if policy.verify != "budget":
+        return plan(policy.scrub_bytes_per_predict or 0, policy.verify, None)
+    if policy.scrub_bytes_per_predict is not None:
+        return plan(policy.scrub_bytes_per_predict, "budget", None)
+    if session.stateful or policy.integrity_budget == 0:
+        return plan(_DEFAULT_BYTES if policy.integrity_budget else 0, "budget", None)
+    inference = _time_inference(session)
+    allowed = policy.integrity_budget * inference
+    if sum(_shortest(lambda i=i: i.image.check(keyed=True)) for i in checked) <= allowed:  # type: ignore[misc]
+        return plan(0, "before", inference)
+    largest = max(checked, key=lambda i: i.nbytes)
+    seconds_a_byte = _time_slice(largest)
+    together = sum(image.nbytes for image in checked) / largest.nbytes
+    return plan(max(1, int(allowed / seconds_a_byte / together)), "budget", inference)
+
+
+def _shortest(work: Callable[[], object]) -> float:
+    end = time.perf_counter() + _SECONDS
+    shortest = math.inf
+    for _ in range(_RUNS):
+        start = time.perf_counter()
+        work()
+        now = time.perf_counter()
+        shortest = min(shortest, now - start)
+        if now >= end:
+            break
+    return shortest
+
+
+def _time_inference(session: Session) -> float:
+    inputs = [np.zeros(spec.shape, spec.dtype) for spec in session.instance.inputs]
+    return _shortest(lambda: session.instance.run(inputs))
+
+
+def _time_slice(image: GuardedImage) -> float:
+    """Return the seconds that a byte takes in slices, block by block in their secret order."""
+    blocks = min(image.image.block_count, _SLICE_BLOCKS)
+    size = blocks * image.image.block_bytes
+    return _shortest(lambda: image.guard.look(size)) / size
