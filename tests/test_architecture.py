@@ -44,8 +44,9 @@ ARROWS: dict[str, frozenset[str]] = {
         "inference": "health policy integrity monitoring concurrency tflite",
         "loop": "inference diagnosis repair trial learning calibration store policy causes "
         "integrity monitoring concurrency tflite",
-        "model": "loop health weights policy diagnosis repair learning store integrity "
+        "model": "loop inference health weights policy diagnosis repair learning store integrity "
         "monitoring concurrency tflite",
+        "ensemble": "model health policy causes learning store tflite",
         "redteam": "model weights causes tflite",
         "cli": "redteam model calibration diagnosis health policy causes integrity learning store "
         "tflite assets weights",

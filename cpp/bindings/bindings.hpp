@@ -2,11 +2,13 @@
 
 #include "class.hpp"
 
+void bind_committee(py::module_& m);
 void bind_compiled_model(py::module_& m);
 void bind_crc32c(py::module_& m);
 void bind_detectors(py::module_& m);
 void bind_engine(py::module_& m);
 void bind_errors(py::module_& m);
+void bind_fixed_share(py::module_& m);
 void bind_hot_path(py::module_& m);
 void bind_inference_monitor(py::module_& m);
 void bind_interpreter_call(py::module_& m);

@@ -44,6 +44,12 @@ if TYPE_CHECKING:
         RuledOut,
         Symptoms,
     )
+    from selfheal_edge.ensemble.answers import (
+        EnsembleHealth,
+        EnsemblePrediction,
+        EnsemblePredictions,
+    )
+    from selfheal_edge.ensemble.committee import SelfHealingEnsemble
     from selfheal_edge.health import Health, HealthState, Prediction, Predictions
     from selfheal_edge.learning.feedback import FeedbackReceipt
     from selfheal_edge.learning.sources import FeedbackSource
@@ -80,6 +86,9 @@ __all__ = [
     "Diagnosis",
     "DriftDetector",
     "Eddm",
+    "EnsembleHealth",
+    "EnsemblePrediction",
+    "EnsemblePredictions",
     "Event",
     "EventKind",
     "Evidence",
@@ -112,6 +121,7 @@ __all__ = [
     "RepairTarget",
     "RingBuffer",
     "RuledOut",
+    "SelfHealingEnsemble",
     "SelfHealingModel",
     "Strategy",
     "Symptoms",
@@ -139,6 +149,9 @@ _LAZY = {
     "Diagnoser": "diagnosis.diagnoser",
     "Diagnosis": "diagnosis.symptoms",
     "DriftDetector": "monitoring.drift_detector",
+    "EnsembleHealth": "ensemble.answers",
+    "EnsemblePrediction": "ensemble.answers",
+    "EnsemblePredictions": "ensemble.answers",
     "Event": "store.journal",
     "EventKind": "store.journal",
     "Evidence": "diagnosis.symptoms",
@@ -162,6 +175,7 @@ _LAZY = {
     "RepairOutcome": "repair",
     "RepairTarget": "repair",
     "RuledOut": "diagnosis.symptoms",
+    "SelfHealingEnsemble": "ensemble.committee",
     "SelfHealingModel": "model",
     "Strategy": "repair",
     "Symptoms": "diagnosis.symptoms",

@@ -31,6 +31,7 @@ from selfheal_edge.health import (
     Prediction,
     Predictions,
 )
+from selfheal_edge.inference.incident import Incident
 from selfheal_edge.integrity.protected_share import ProtectedShare, measure_protected_share
 from selfheal_edge.learning.feedback import FeedbackReceipt
 from selfheal_edge.learning.pool import TrustedPool
@@ -40,7 +41,7 @@ from selfheal_edge.learning.sources import FeedbackSource
 from selfheal_edge.loop.assembly import Parts, assemble, estimate_now
 from selfheal_edge.loop.incidents import FeedbackCame, FeedbackDue, WeightsRejected
 from selfheal_edge.monitoring.baseline import Baseline
-from selfheal_edge.monitoring.monitor import Monitor, PerformanceMonitor
+from selfheal_edge.monitoring.monitor import MEMBERS_PART, Alarm, Monitor, PerformanceMonitor
 from selfheal_edge.monitoring.performance import Performance, not_estimable
 from selfheal_edge.monitoring.regimes import Regime
 from selfheal_edge.policy import Heal, Policy
@@ -535,6 +536,23 @@ class SelfHealingModel:
     def quarantine(self) -> Quarantine:
         """Suspects that nothing is learned from: `list`, `show`, `release`, `confirm`."""
         return self._loop.labels.quarantine
+
+    def hear_parting(self, text: str, since: int) -> None:
+        """Hear from a committee that its members part more often than they do in normal operation.
+
+        As an alarm of the monitor's: every byte is checked at once, and the cause is sought.
+
+        Parameters
+        ----------
+        text
+            What happened, in words.
+        since
+            How many predictions ago it began, about.
+        """
+        with self._inference_lock:
+            onset = max(0, self._parts.monitor.count - since)
+            alarm = Alarm(MEMBERS_PART, 1, 0.0, onset, 0.0, 0.0, detail=text)
+            self._loop.dispatcher.handle(Incident(self._loop.predictions, alarms=(alarm,)))
 
     def _tell(self, about: FeedbackCame | FeedbackDue) -> None:
         """Have the loop hear of something that is no inference."""

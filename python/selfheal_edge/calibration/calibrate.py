@@ -26,6 +26,7 @@ from selfheal_edge.calibration.regimes import (
     read_regimes,
 )
 from selfheal_edge.calibration.targets import expected_error, read_targets
+from selfheal_edge.calibration.temperature import fit_temperature
 from selfheal_edge.diagnosis.layout import Layout
 from selfheal_edge.errors import ModelFormatError
 from selfheal_edge.learning.reference import learn_reference
@@ -609,6 +610,9 @@ def calibrate(
             label_mix=_label_mix(observed, _classes(session), ignored, never),
             embedding=found,
             correctness=_correctness(session, found, observed, distances, truth, labelled),
+            temperature=None
+            if truth is None or kind is None
+            else fit_temperature(observed.answers, session.instance.outputs[0], kind, truth),
             profile=_profile(session, profiled, predicted, truth, signals, references),
             limits=limits,
             few=few,

@@ -14,6 +14,7 @@ from selfheal_edge.diagnosis.symptoms import (
     sureness,
 )
 from selfheal_edge.diagnosis.window import Window
+from selfheal_edge.monitoring.monitor import MEMBERS_PART
 
 __all__ = ["adversarial_input"]
 
@@ -63,6 +64,14 @@ def adversarial_input(symptoms: Symptoms) -> Verdict:
             window.astray,
             f"{window.astray:.0%} more answers than natural changes explain are sure among "
             "neighbours with other labels",
+        ),
+    )
+    facts = (
+        *facts,
+        *(
+            Evidence(MEMBERS_PART, alarm.magnitude, f"alarm: {alarm}")
+            for alarm in symptoms.alarms
+            if alarm.signal == MEMBERS_PART
         ),
     )
     if window.crafted >= 1:  # it costs as many inferences again

@@ -104,6 +104,9 @@ class Baseline:
     """Which inner tensor is read as well, and where the classes lie in it."""
     correctness: CorrectnessModel | None = None
     """How likely its answers are right; None without labels."""
+    temperature: float | None = None
+    """What its logits are divided by for calibrated probabilities, above 0; None without labels,
+    and in files of earlier releases: 1 then."""
     error: ExpectedError | None = None
     """How far a regressor's answers lay from their targets; None without targets."""
     regimes: RegimeTable | None = None
@@ -154,6 +157,10 @@ class Baseline:
                 f"output_kind: expected one of {get_args(OutputKind)}, got {self.output_kind!r}"
             )
 
+        if self.temperature is not None and not 0.0 < self.temperature < math.inf:
+            raise ValueError(
+                f"temperature: expected a number above 0 or None, got {self.temperature}"
+            )
         if self.state not in ("carried", "reset"):
             raise ValueError(f"state: expected 'carried' or 'reset', got {self.state!r}")
         for index, shape in self.shapes.items():
@@ -289,6 +296,7 @@ class Baseline:
             "false_alarm_interval": self.false_alarm_interval,
             "samples": self.samples,
             "accuracy": self.accuracy,
+            "temperature": self.temperature,
             "output_kind": self.output_kind,
             "detections": None if self.detections is None else list(self.detections),
             "signals": list(self.references),
@@ -339,6 +347,7 @@ class Baseline:
                 label_mix=_label_mix(arrays),  # none before it was watched
                 embedding=_embedding(fields["embedding"], arrays),
                 correctness=_correctness(arrays),
+                temperature=_temperature(fields.get("temperature")),
                 profile=_parts("profile/", arrays),
                 limits=_limits(fields["limits"]),
                 inner=tuple(int(index) for index in fields.get("inner", ())),
@@ -483,6 +492,10 @@ def _error(told: Sequence[float] | None) -> ExpectedError | None:
     if not (0 <= found.mean < math.inf and 0 <= found.sd < math.inf and found.samples > 0):
         raise ValueError(f"error: expected finite numbers that are not negative, got {told}")
     return found
+
+
+def _temperature(told: float | None) -> float | None:
+    return None if told is None else float(told)
 
 
 def _regimes(told: str | None, signals: tuple[str, ...]) -> RegimeTable | None:

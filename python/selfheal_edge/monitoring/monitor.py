@@ -18,7 +18,7 @@ from selfheal_edge.monitoring.regimes import MATCH_SAMPLES, Regime, RegimeTable
 from selfheal_edge.monitoring.signals import Measurement
 from selfheal_edge.text import shown
 
-__all__ = ["SENSOR_ALARMS", "Alarm", "KeptMonitor", "Monitor", "PerformanceMonitor"]
+__all__ = ["MEMBERS_PART", "SENSOR_ALARMS", "Alarm", "KeptMonitor", "Monitor", "PerformanceMonitor"]
 
 _FLATS: Final = 8
 _LEAST_KNOWN: Final = 32
@@ -33,6 +33,9 @@ _WITHOUT_CHART: Final = {
 # Solving for thresholds takes most of opening a small model, and gives the same for one baseline
 # always: a monitor as it begins, by baseline and `latch`, some 30 kB.
 _FRESH: Final[WeakKeyDictionary[Baseline, dict[bool, bytes]]] = WeakKeyDictionary()
+
+MEMBERS_PART: Final = "members_part"
+"""The alarm of a committee whose members name different classes more often than they should."""
 
 SENSOR_ALARMS: Final = frozenset({"input_repeats", "input_flat", "input_nonfinite"})
 """Alarms that say by themselves that a sensor is at fault."""

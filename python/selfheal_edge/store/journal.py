@@ -38,6 +38,9 @@ class EventKind(str, Enum):
     RECOVERED = "recovered"
     REGIME = "regime"
     REQUEST = "request"
+    ASLEEP = "asleep"
+    AWAKE = "awake"
+    REPLACED = "replaced"
     STORE = "store"
     LOST = "lost"
     CLOSED = "closed"
@@ -237,6 +240,11 @@ class Journal:
         if self._on_event is not None:
             self._undelivered.append(event)
         return event
+
+    @property
+    def has_undelivered(self) -> bool:
+        """Whether `on_event` has not heard of everything."""
+        return bool(self._undelivered)
 
     def deliver(self) -> None:
         """Call `on_event` with every event since the last call, once a call's work is done.

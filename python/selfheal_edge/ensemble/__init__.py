@@ -1,0 +1,1 @@
+"""Several models that answer together: weights, sleep, and what it means that they part."""

@@ -1,0 +1,245 @@
+"""Take a committee's labels in: whose they are, of which answer, and whether they count."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from selfheal_edge.hashing import sha256
+from selfheal_edge.learning.feedback import Claim, FeedbackReceipt, Outcome
+from selfheal_edge.learning.labels import Label, LabelSpace
+from selfheal_edge.learning.sources import (
+    UNAUTHENTICATED,
+    FeedbackSource,
+    KnownSource,
+    SignedLabel,
+    SourceTable,
+)
+from selfheal_edge.policy import Policy
+
+__all__ = ["Desk", "Told"]
+
+_MOST_ANSWERED: Final = 1024
+_MOST_IDS: Final = 4096
+_MOST_ID: Final = 1 << 63
+
+
+class Told:
+    """A label that was taken in: who said it, and what of."""
+
+    __slots__ = ("correct", "id", "is_authenticated", "label", "name", "source")
+
+    def __init__(
+        self, claim: Claim, label: Label | None, correct: bool | None, source: KnownSource | None
+    ) -> None:
+        self.id: Final = claim.id
+        self.label: Final = label
+        self.correct: Final = correct
+        self.source: Final = source
+        self.name: Final = UNAUTHENTICATED if source is None else source.name
+        self.is_authenticated: Final = source is not None and source.is_authenticated
+
+
+class Desk:
+    """Reads what is said of answers, and says what becomes of each.
+
+    Parameters
+    ----------
+    names
+        The members: sources sign for a committee of these names.
+    space
+        What labels may be.
+    policy
+        Has the quotas.
+    clock
+        Monotonic seconds.
+    """
+
+    def __init__(
+        self, names: Sequence[str], space: LabelSpace, policy: Policy, clock: Callable[[], float]
+    ) -> None:
+        named = json.dumps(["selfheal-edge ensemble", *names]).encode()
+        self.digest: Final = sha256(named).hex()
+        """What stands for a model's hash in its sources' signatures."""
+        self.space: Final = space
+        self.sources: Final = SourceTable(
+            self.digest, policy.source_labels_per_hour, policy.unauthenticated_labels_per_hour
+        )
+        self._clock = clock
+        self._answered: OrderedDict[int, tuple[str, ...]] = OrderedDict()
+        self.lowest: int | None = None
+        """The lowest id that any start gave, as far as that is known."""
+
+    def is_answered(self, id: int) -> bool:
+        """Whether somebody has spoken of an answer."""
+        return id in self._answered
+
+    @property
+    def answered(self) -> frozenset[int]:
+        """Answers that labels have come of."""
+        return frozenset(self._answered)
+
+    def read(
+        self, label: Any, correct: Any, id: Any, source: FeedbackSource | str | None, latest: int
+    ) -> tuple[tuple[Claim, ...], bool]:
+        """Read the arguments of `SelfHealingEnsemble.feedback`; return claims, and whether many.
+
+        Parameters
+        ----------
+        latest
+            The latest answer's id; -1: there is none.
+
+        Raises
+        ------
+        TypeError, ValueError, FeedbackSourceError
+            Naming the argument, what was expected and what came.
+        """
+        self.sources.named(source)  # raises for what is none
+        if isinstance(label, SignedLabel):
+            label = [label]
+            is_many = False
+        else:
+            is_many = isinstance(id, (list, tuple)) or (isinstance(id, np.ndarray) and id.ndim > 0)
+            is_many = is_many or _are_signed(label)
+        if _are_signed(label):
+            if correct is not None or id is not None or source is not None:
+                raise TypeError("label: expected a signed label alone, got other arguments too")
+            return tuple(self._signed(one) for one in label), is_many
+        if label is None and correct is None:
+            raise TypeError("label, correct: expected at least one of them, got neither")
+        if not is_many:
+            if id is None and latest < 0:
+                raise ValueError("id: expected an answer before the first feedback, got none")
+            one = latest if id is None else _read_id(id)
+            said = None if label is None else self.space.read(label)
+            return (Claim(one, said, _read_correct(correct), source),), False
+        ids = [_read_id(one, f"id[{n}]") for n, one in enumerate(id)]
+        if len(ids) > _MOST_IDS:
+            raise ValueError(f"id: expected at most {_MOST_IDS} at once, got {len(ids)}")
+        labels: Sequence[Any] = [None] * len(ids)
+        if label is not None:
+            labels = self.space.read_many(label, len(ids))
+        rights = [correct] * len(ids) if correct is None or _is_bool(correct) else correct
+        if len(rights) != len(ids):
+            raise TypeError(f"correct: expected a bool for each of {len(ids)} ids")
+        return tuple(
+            Claim(one, said, _read_correct(right), source)
+            for one, said, right in zip(ids, labels, rights, strict=True)
+        ), True
+
+    def _signed(self, signed: SignedLabel) -> Claim:
+        said = None if signed.label is None else self.space.read(signed.label)
+        if said is None and signed.correct is None:
+            raise ValueError("signed label: expected a label, or right or wrong, got neither")
+        return Claim(signed.id, said, signed.correct, None, signed)
+
+    def take(
+        self, claim: Claim, place: tuple[Outcome, str] | None, verdict: int
+    ) -> Told | FeedbackReceipt:
+        """Take one claim in; return it, or why it does not count.
+
+        Parameters
+        ----------
+        place
+            Why the answer cannot be spoken of; None where it can.
+        verdict
+            The class that was answered; -1: none.
+        """
+        source: KnownSource | None
+        if claim.signed is not None:
+            source, why = self.sources.signer(claim.signed)
+            if source is None:
+                return FeedbackReceipt(claim.id, Outcome.REFUSED, why)
+            source.counter = claim.signed.counter  # whatever becomes of it, it is used up
+        else:
+            source = self.sources.named(claim.source)
+        if place is not None:
+            return FeedbackReceipt(claim.id, *place)
+        name = UNAUTHENTICATED if source is None else source.name
+        if name in self._answered.get(claim.id, ()):
+            return FeedbackReceipt(
+                claim.id,
+                Outcome.REPEATED,
+                f"{name} has spoken of this answer before, and that counts",
+            )
+        label, correct = claim.label, claim.correct
+        if isinstance(label, int):
+            agrees = label == verdict
+            if correct is not None and correct != agrees:
+                return FeedbackReceipt(
+                    claim.id,
+                    Outcome.REFUSED,
+                    f"it says correct={correct}, and names class {label} where {verdict} was "
+                    "answered",
+                )
+            correct = agrees
+        elif label is None and correct and verdict >= 0:
+            label = verdict
+        if not self.sources.quota(source).take(self._clock()):
+            return FeedbackReceipt(
+                claim.id, Outcome.OVER_QUOTA, "as many labels as an hour may have came"
+            )
+        self._answered[claim.id] = (*self._answered.pop(claim.id, ()), name)
+        while len(self._answered) > _MOST_ANSWERED:
+            self._answered.popitem(last=False)
+        return Told(claim, label, correct, source)
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return what no restart may forget."""
+        return {"sources": self.sources.to_plain(), "lowest": self.lowest}
+
+    def go_on_with(self, fields: Mapping[str, Any]) -> None:
+        """Go on with what `to_plain` returned.
+
+        Raises
+        ------
+        ValueError, LookupError, TypeError
+            When it is not that; nothing has changed then.
+        """
+        lowest = None if fields["lowest"] is None else int(fields["lowest"])
+        self.sources.go_on_with(fields["sources"])
+        self.lowest = lowest
+
+
+def class_losses(probabilities: npt.NDArray[np.float32], label: int) -> npt.NDArray[np.float64]:
+    """Return the loss of each member for a class: as the core's, of answers kept elsewhere.
+
+    Parameters
+    ----------
+    probabilities
+        Shape (members, classes); NaN for a member without an answer.
+    """
+    c = 1.0 / (math.e - 1.0)
+    told = probabilities[:, label].astype(np.float64)
+    return np.asarray(np.clip(np.log((1.0 + c) / (told + c)), 0.0, 1.0))
+
+
+def _are_signed(label: Any) -> bool:
+    is_list = isinstance(label, (list, tuple)) and bool(label)
+    return is_list and all(isinstance(one, SignedLabel) for one in label)
+
+
+def _is_bool(value: object) -> bool:
+    return isinstance(value, (bool, np.bool_))
+
+
+def _read_id(id: Any, argument: str = "id") -> int:
+    if isinstance(id, np.ndarray) and id.ndim == 0:
+        id = id[()]
+    if isinstance(id, (bool, np.bool_)) or not isinstance(id, (int, np.integer)):
+        raise TypeError(f"{argument}: expected an answer's id, got {type(id).__name__}")
+    if not 0 <= int(id) < _MOST_ID:
+        raise ValueError(f"{argument}: expected an answer's id, got {int(id)}")
+    return int(id)
+
+
+def _read_correct(correct: Any) -> bool | None:
+    if correct is not None and not _is_bool(correct):
+        raise TypeError(f"correct: expected a bool, got {type(correct).__name__}")
+    return None if correct is None else bool(correct)
