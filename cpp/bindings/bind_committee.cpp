@@ -47,8 +47,7 @@ class HeldCommittee {
  public:
   HeldCommittee(std::shared_ptr<FixedShare> share, std::size_t width, std::size_t capacity,
                 const std::string& combine, bool has_classes, std::vector<py::ssize_t> shape,
-                const py::type& answer, py::type prediction, py::tuple names,
-                std::int64_t first_id)
+                const py::type& answer, py::type prediction, py::tuple names, std::int64_t first_id)
       : share_(std::move(share)),
         committee_(share_->members(), width, capacity, to_combine(combine), has_classes),
         shape_(std::move(shape)),
@@ -56,9 +55,8 @@ class HeldCommittee {
         output_slot_(slot_offset(answer, "output")),
         trusted_slot_(slot_offset(answer, "trusted")),
         id_slot_(slot_offset(answer, "id")),
-        prediction_(std::move(prediction),
-                    {"id", "output", "label", "confidence", "trusted", "parted", "names", "weights",
-                     "answers"}),
+        prediction_(std::move(prediction), {"id", "output", "label", "confidence", "trusted",
+                                            "parted", "names", "weights", "answers"}),
         names_(std::move(names)),
         real_(py::dtype::of<float>()),
         raw_(share_->members(), real_),
@@ -256,21 +254,21 @@ PyObject* combine(PyObject* self, PyObject* answers) {
 void bind_committee(py::module_& m) {
   Class<HeldCommittee> cls(m, "Committee",
                            "One answer of a few members, from theirs and their weights.");
-  cls.def(constructor([](std::shared_ptr<FixedShare> share, std::int64_t width, std::int64_t capacity,
-                      const std::string& combine, bool has_classes, std::vector<py::ssize_t> shape,
-                      const py::type& answer, py::type prediction, py::tuple names,
-                      std::int64_t first_id) {
+  cls.def(constructor([](std::shared_ptr<FixedShare> share, std::int64_t width,
+                         std::int64_t capacity, const std::string& combine, bool has_classes,
+                         std::vector<py::ssize_t> shape, const py::type& answer,
+                         py::type prediction, py::tuple names, std::int64_t first_id) {
             return std::make_unique<HeldCommittee>(
                 std::move(share), to_size("width", width, 1), to_size("capacity", capacity, 1),
                 combine, has_classes, std::move(shape), answer, std::move(prediction),
                 std::move(names), first_id);
           }),
-          arg("share"), kw_only(), arg("width"), arg("capacity"),
-          arg("combine"), arg("has_classes"), arg("shape"), arg("answer"),
-          arg("prediction"), arg("names"), arg("first_id"))
-      .def("set_reader", &HeldCommittee::set_reader, arg("member"), kw_only(),
-           arg("scores"), arg("dtype"), arg("scale"), arg("zero_point"),
-           arg("temperature"), "Say how to read a member's output.")
+          arg("share"), kw_only(), arg("width"), arg("capacity"), arg("combine"),
+          arg("has_classes"), arg("shape"), arg("answer"), arg("prediction"), arg("names"),
+          arg("first_id"))
+      .def("set_reader", &HeldCommittee::set_reader, arg("member"), kw_only(), arg("scores"),
+           arg("dtype"), arg("scale"), arg("zero_point"), arg("temperature"),
+           "Say how to read a member's output.")
       .def(
           "set_reach", [](HeldCommittee& self, double reach) { self.core().set_reach(reach); },
           arg("reach"), "Distance of values that counts as a loss of 1.")

@@ -59,13 +59,12 @@ void bind_fixed_share(py::module_& m) {
       "Weights of a few members from their losses: fixed share, with the switching rate learned, a "
       "floor, caps, and sleep.");
   cls.def(constructor([](std::int64_t members, double learning_rate, std::vector<double> rates,
-                      double floor) {
+                         double floor) {
             if (rates.empty()) rates.assign(kRates.begin(), kRates.end());
             return std::make_shared<FixedShare>(to_size("members", members), learning_rate, rates,
                                                 floor);
           }),
-          arg("members"), kw_only(), arg("learning_rate") = 1.0,
-          arg("rates") = kNoItems,
+          arg("members"), kw_only(), arg("learning_rate") = 1.0, arg("rates") = kNoItems,
           arg("floor") = 0.01)
       .def("update", &take_round, arg("losses"), arg("influence") = 1.0,
            "Take a round: a loss a member, from 0 to 1, NaN for none.")

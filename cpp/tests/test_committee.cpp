@@ -83,8 +83,8 @@ TEST_CASE("levels and their reals say the same, whatever the temperature") {
 
 TEST_CASE("temperature is what the definition says") {
   Committee committee(1, 3, 4, Committee::Combine::kMean, true);
-  committee.set_reader(0, {Committee::Scores::kProbabilities, Committee::Number::kFloat32, 1.0, 0,
-                           2.0});
+  committee.set_reader(
+      0, {Committee::Scores::kProbabilities, Committee::Number::kFloat32, 1.0, 0, 2.0});
   const std::array<float, 3> p{0.64F, 0.32F, 0.04F};
   const Answer answer = real(p);
   committee.combine({&answer, 1}, std::array<double, 1>{1.0});
@@ -188,7 +188,8 @@ TEST_CASE("a committee's arguments are refused by name") {
   CHECK_THROWS_AS(Committee(2, 1, 8, Committee::Combine::kMean, true), std::invalid_argument);
   CHECK_THROWS_AS(Committee(2, 3, 0, Committee::Combine::kMean, true), std::invalid_argument);
   Committee committee = two();
-  const Committee::Reader cold{Committee::Scores::kLogits, Committee::Number::kFloat32, 1.0, 0, 0.0};
+  const Committee::Reader cold{Committee::Scores::kLogits, Committee::Number::kFloat32, 1.0, 0,
+                               0.0};
   CHECK_THROWS_AS(committee.set_reader(0, cold), std::invalid_argument);
   const Committee::Reader values{Committee::Scores::kValues, Committee::Number::kFloat32, 1.0, 0,
                                  1.0};

@@ -115,12 +115,23 @@ TEST_CASE("sleepers have nothing, floors and caps hold, and all sums to one") {
           if (share.set_asleep({next.data(), members})) asleep = next;
           break;
         }
-        case 1: share.set_cap(one, any(random)); break;
-        case 2: share.set_cap(one, 1.0); break;
-        case 3: share.restore(one); break;
-        case 4: share.prove(one); break;
-        case 5: share.set_weight(one, any(random)); break;
-        default: break;
+        case 1:
+          share.set_cap(one, any(random));
+          break;
+        case 2:
+          share.set_cap(one, 1.0);
+          break;
+        case 3:
+          share.restore(one);
+          break;
+        case 4:
+          share.prove(one);
+          break;
+        case 5:
+          share.set_weight(one, any(random));
+          break;
+        default:
+          break;
       }
       REQUIRE(sum(share) == doctest::Approx(1.0).epsilon(1e-12));
       for (std::size_t i = 0; i < members; ++i) {

@@ -230,7 +230,8 @@ Committee::Verdict Committee::combine(std::span<const Answer> answers,
     if (first < 0) first = row.labels[i];
   }
   found.label = mix(weights, row, rows, awake, combined_);
-  if (awake == 0) std::fill(combined_.begin(), combined_.end(), std::numeric_limits<float>::quiet_NaN());
+  if (awake == 0)
+    std::fill(combined_.begin(), combined_.end(), std::numeric_limits<float>::quiet_NaN());
   if (found.label >= 0) {
     found.confidence = static_cast<double>(combined_[static_cast<std::size_t>(found.label)]);
   }

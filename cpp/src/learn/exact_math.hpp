@@ -31,7 +31,8 @@ constexpr double exact_log(double x) noexcept {
   if (!(x >= 2.2250738585072014e-308)) return -708.0;
   const auto bits = std::bit_cast<std::uint64_t>(x);
   auto exponent = static_cast<std::int64_t>(bits >> 52) - 1023;
-  double part = std::bit_cast<double>((bits & 0x000F'FFFF'FFFF'FFFFU) | (std::uint64_t{1023} << 52));
+  double part =
+      std::bit_cast<double>((bits & 0x000F'FFFF'FFFF'FFFFU) | (std::uint64_t{1023} << 52));
   if (part > kRoot2) {
     part *= 0.5;
     ++exponent;

@@ -25,10 +25,7 @@ constexpr double kLargestRate = 0.5;
 
 FixedShare::FixedShare(std::size_t members, double learning_rate, std::span<const double> rates,
                        double floor)
-    : members_(members),
-      rate_count_(rates.size()),
-      learning_rate_(learning_rate),
-      floor_(floor) {
+    : members_(members), rate_count_(rates.size()), learning_rate_(learning_rate), floor_(floor) {
   if (members < 1 || members > kMostMembers) refuse("members", "1 to 16", members);
   if (!(learning_rate > 0.0 && learning_rate <= kMostLearning)) {
     refuse("learning_rate", "a number above 0 and at most 4", learning_rate);
@@ -340,11 +337,12 @@ double FixedShare::bound(std::uint64_t rounds, std::uint64_t switches) const noe
   for (std::size_t r = 0; r < rate_count_; ++r) {
     const double leaves = rates_[r] / n;  // to each other one
     const double stays = 1.0 - rates_[r] + leaves;
-    const double path = exact_log(n) - k * exact_log(leaves) -
-                        std::max(0.0, t - 1.0 - k) * exact_log(stays);
+    const double path =
+        exact_log(n) - k * exact_log(leaves) - std::max(0.0, t - 1.0 - k) * exact_log(stays);
     least = std::min(least, path);
   }
-  const double rates = exact_log(static_cast<double>(rate_count_)) - t * exact_log(1.0 - kRateShare);
+  const double rates =
+      exact_log(static_cast<double>(rate_count_)) - t * exact_log(1.0 - kRateShare);
   return (least + (rate_count_ > 1 ? rates : 0.0)) / learning_rate_;
 }
 
@@ -375,8 +373,7 @@ FixedShare FixedShare::from_state(std::span<const std::byte> blob) {
   StateReader reader(blob, kTag, kVersion);
   const std::uint32_t members = reader.u32();
   const std::uint32_t rates = reader.u32();
-  StateReader::require(members >= 1 && members <= kMostMembers && rates >= 1 &&
-                           rates <= kMostRates,
+  StateReader::require(members >= 1 && members <= kMostMembers && rates >= 1 && rates <= kMostRates,
                        "members or rates");
   FixedShare made;
   made.members_ = members;
@@ -385,11 +382,10 @@ FixedShare FixedShare::from_state(std::span<const std::byte> blob) {
   made.floor_ = reader.f64();
   made.mixture_loss_ = reader.f64();
   made.rounds_ = reader.u64();
-  StateReader::require(made.learning_rate_ > 0.0 && made.learning_rate_ <= kMostLearning &&
-                           made.floor_ >= 0.0 &&
-                           made.floor_ <= 0.5 / static_cast<double>(members) &&
-                           std::isfinite(made.mixture_loss_),
-                       "rates");
+  StateReader::require(
+      made.learning_rate_ > 0.0 && made.learning_rate_ <= kMostLearning && made.floor_ >= 0.0 &&
+          made.floor_ <= 0.5 / static_cast<double>(members) && std::isfinite(made.mixture_loss_),
+      "rates");
   for (std::size_t k = 0; k < rates; ++k) {
     made.rates_[k] = reader.f64();
     made.log_rates_[k] = reader.f64();

@@ -743,6 +743,18 @@ class SelfHealingEnsemble:
                 limit, self._core, self._desk.answered, self._seats[0].member.model, self._share
             )
 
+    def kept(self, id: int) -> npt.NDArray[np.float32] | None:
+        """Return what each member gave to one of the latest answers.
+
+        Returns
+        -------
+        numpy.ndarray or None
+            Calibrated probabilities, or values, float32 of shape (members, classes), NaN for a
+            member that gave none; None for an answer that is no longer kept.
+        """
+        with self._lock:
+            return self._core.kept(id)
+
     # ---------------------------------------------------------------- members
 
     def replace(self, name: str, model: SelfHealingModel) -> SelfHealingModel:

@@ -27,8 +27,8 @@ namespace selfheal {
 /// For values: the squared distance over the square of `reach`, at most 1; with the learning rate
 /// 1/2 e^(-loss / 2) is concave where distances stay within reach.
 ///
-/// Fixed memory: memory_bytes(). combine and its kin allocate nothing and throw nothing. One object,
-/// one thread.
+/// Fixed memory: memory_bytes(). combine and its kin allocate nothing and throw nothing. One
+/// object, one thread.
 class Committee {
  public:
   static constexpr double kMostWidth = 65536;

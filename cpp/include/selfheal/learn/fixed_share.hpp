@@ -127,8 +127,8 @@ class FixedShare {
   std::uint64_t rounds_ = 0;
   std::uint64_t version_ = 0;
   std::array<double, kMostRates> rates_{};
-  std::array<double, kMostRates> log_rates_{};          // what each rate weighs
-  std::array<Row, kMostRates> logs_{};                  // of each member's weight, by rate
+  std::array<double, kMostRates> log_rates_{};  // what each rate weighs
+  std::array<Row, kMostRates> logs_{};          // of each member's weight, by rate
   std::array<Part, kMostMembers> parts_{};
   Row weights_{};
 };
