@@ -1,0 +1,498 @@
+"""What a committee is worth: weights through damage and heal, accuracy, regret, poison, price.
+
+Digits with three members that the project makes itself: the demo's convolutional network in int8,
+the same in float32, and dense layers trained here; and keyword spotting in int8 beside its
+dynamic-range twin, where `../shared` has them. Members are calibrated with one part of the data and
+judged by another. Losses and weights are those of the library's committee on real models; the long
+streams for regret and poison replay its members' recorded answers through the same core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from harness import SHARED, Row, parser, report
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tests.made_members import digits_parts, float_twin, trained_mlp
+
+import selfheal_edge as she
+from selfheal_edge import _core
+from selfheal_edge.assets import digits_model_path
+from selfheal_edge.tflite.file.model_file import ModelFile
+
+Reals = npt.NDArray[np.float64]
+Labels = npt.NDArray[np.int64]
+
+KEY: Final = b"benchmark of ens"
+RATES: Final = [1 / 2048, 1 / 512, 1 / 128, 1 / 32]
+BLIND: Final = she.Policy(
+    scrub_bytes_per_predict=0,
+    sweep_seconds=None,
+    keyed_bytes_per_predict=0,
+    keyed_sweep_seconds=None,
+    known_answers_every=None,
+    rebuild_after_seconds=None,
+    heal="observe",
+    source_labels_per_hour=100_000,
+)
+"""Of members whose damage no check finds: labels alone speak."""
+SEEING: Final = she.Policy(heal="observe", source_labels_per_hour=100_000)
+
+
+@dataclass(frozen=True)
+class Task:
+    """Members, and samples that none of them was trained or calibrated with."""
+
+    name: str
+    files: dict[str, bytes]
+    baselines: dict[str, she.Baseline]
+    inputs: npt.NDArray[np.float32]
+    labels: Labels
+
+    @contextlib.contextmanager
+    def opened(self, policy: she.Policy) -> Iterator[dict[str, she.SelfHealingModel]]:
+        """Open the members."""
+        with contextlib.ExitStack() as stack:
+            yield {
+                name: stack.enter_context(
+                    she.SelfHealingModel(file, self.baselines[name], policy=policy, seed=n + 1)
+                )
+                for n, (name, file) in enumerate(self.files.items())
+            }
+
+
+def digits() -> Task:
+    """Return the task of digits."""
+    parts = digits_parts()
+    cnn = digits_model_path().read_bytes()
+    files = {"cnn int8": cnn, "cnn float32": float_twin(cnn), "dense float32": trained_mlp()}
+    baselines = {
+        name: she.calibrate(file, parts.calibration, parts.calibration_labels, seed=1)
+        for name, file in files.items()
+    }
+    return Task("digits", files, baselines, parts.heldout, parts.heldout_labels)
+
+
+def keywords() -> Task | None:
+    """Return the task of keyword spotting; None without its files."""
+    models = SHARED / "models"
+    data = SHARED / "data" / "speech_commands_mfcc_int8.npz"
+    paths = {
+        "int8": models / "kws_dscnn_int8.tflite",
+        "dynamic range": models / "kws_dscnn_dynamic_range.tflite",
+    }
+    if not data.exists() or not all(path.exists() for path in paths.values()):
+        return None
+    spec = ModelFile.from_path(paths["int8"]).inputs[0]
+    with np.load(data, allow_pickle=False) as arrays:
+        levels, labels = arrays["x"], arrays["y"].astype(np.int64)
+    scale, zero = np.float32(spec.scales[0]), int(spec.zero_points[0])
+    inputs = (scale * (levels.astype(np.float32) - zero)).reshape(len(levels), *spec.shape[1:])
+    order = np.random.default_rng(0).permutation(len(inputs))
+    inputs, labels = inputs[order], labels[order]
+    files = {name: path.read_bytes() for name, path in paths.items()}
+    half = len(inputs) // 2
+    baselines = {
+        name: she.calibrate(file, inputs[:half], labels[:half], seed=1)
+        for name, file in files.items()
+    }
+    return Task("keywords", files, baselines, inputs[half:], labels[half:])
+
+
+def damage(model: she.SelfHealingModel, seed: int) -> None:
+    """Flip bits in what runs."""
+    size = sum(model.weights.coverage.weight_bytes_by_coverage.values())
+    she.redteam.inject(model).flip_bits(max(64, size // 16), seed=seed)
+
+
+def one(found: Any) -> she.EnsemblePrediction:
+    """Return the answer to one sample."""
+    assert isinstance(found, she.EnsemblePrediction)
+    return found
+
+
+class Stream:
+    """Serves a task's samples in random order, for as long as one asks."""
+
+    def __init__(self, task: Task, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        self.order = np.concatenate([rng.permutation(len(task.inputs)) for _ in range(12)])
+        self.task = task
+        self.at = 0
+
+    def next(self) -> tuple[npt.NDArray[np.float32], int]:
+        """Return a sample and its label."""
+        n = int(self.order[self.at % len(self.order)])
+        self.at += 1
+        return self.task.inputs[n : n + 1], int(self.task.labels[n])
+
+
+def unseen_damage(task: Task, seeds: int) -> list[int]:
+    """Return, for each member and seed, the labels until its weight is below 5 %."""
+    rounds = []
+    for seed in range(seeds):
+        for name in task.files:
+            with task.opened(BLIND) as models:
+                committee = she.SelfHealingEnsemble(models, seed=seed)
+                source = committee.feedback_source("operator", KEY)
+                stream = Stream(task, seed)
+                damage(models[name], seed)
+                count = 0
+                while committee.weights[name] >= 0.05 and count < 200:
+                    x, label = stream.next()
+                    answer = one(committee.infer(x))
+                    committee.feedback(label, id=answer.id, source=source)
+                    count += 1
+                rounds.append(count)
+    return rounds
+
+
+@dataclass(frozen=True)
+class Course:
+    """Weights through damage, sleep and heal."""
+
+    weights: Reals
+    right: npt.NDArray[np.bool_]
+    damaged_at: int
+    healed_at: int
+    at_once: bool
+    back_after: int
+
+
+def course(task: Task, seed: int, name: str) -> Course:
+    """Damage a member where integrity sees it, heal it, and follow the weights."""
+    with task.opened(SEEING) as models:
+        committee = she.SelfHealingEnsemble(models, seed=seed)
+        source = committee.feedback_source("operator", KEY)
+        stream = Stream(task, seed)
+        weights, right = [], []
+
+        def step() -> she.EnsemblePrediction:
+            x, label = stream.next()
+            answer = one(committee.infer(x))
+            right.append(answer.label == label)
+            committee.feedback(label, id=answer.id, source=source)
+            weights.append(list(committee.weights.values()))
+            return answer
+
+        for _ in range(60):
+            step()
+        before = committee.weights[name]
+        damage(models[name], seed)
+        models[name].weights.scrub()
+        place = list(task.files).index(name)
+        at_once = step().weights[place] == 0.0
+        for _ in range(59):
+            step()
+        models[name].heal = "all"
+        models[name].weights.scrub()
+        healed = len(weights)
+        back = 0
+        for n in range(80):
+            step()
+            if not back and committee.weights[name] >= 0.8 * before:
+                back = n + 1
+        return Course(np.array(weights), np.array(right), 60, healed, at_once, back or 999)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What each member answers to each sample, calibrated: shape (samples, members, classes)."""
+
+    clean: npt.NDArray[np.float32]
+    damaged: list[npt.NDArray[np.float32]]
+    """By the member that is damaged."""
+
+
+def record(task: Task) -> Recorded:
+    """Ask every member about every sample, with each of them damaged in turn."""
+
+    def asked(committee: she.SelfHealingEnsemble) -> npt.NDArray[np.float32]:
+        rows = []
+        for n in range(len(task.inputs)):
+            answer = one(committee.infer(task.inputs[n : n + 1]))
+            kept = committee.kept(answer.id)
+            assert kept is not None
+            rows.append(kept)
+        return np.stack(rows)
+
+    with task.opened(BLIND) as models:
+        clean = asked(she.SelfHealingEnsemble(models))
+    damaged = []
+    for name in task.files:
+        with task.opened(BLIND) as models:
+            damage(models[name], 0)
+            damaged.append(asked(she.SelfHealingEnsemble(models)))
+    return Recorded(clean, damaged)
+
+
+def losses_of(answers: npt.NDArray[np.float32], labels: Labels) -> Reals:
+    """Return the loss of each member: shape (samples, members); 1 where it gave no number."""
+    c = 1.0 / (np.e - 1.0)
+    told = np.take_along_axis(answers, labels[:, None, None], axis=2)[..., 0].astype(np.float64)
+    found = np.clip(np.log((1.0 + c) / (told + c)), 0.0, 1.0)
+    return np.where(np.isfinite(found), found, 1.0)
+
+
+def follow(answers: npt.NDArray[np.float32], labels: Labels) -> tuple[Reals, float]:
+    """Let weights follow labels; return them before each label, and the mixture's loss."""
+    share = _core.FixedShare(answers.shape[1], rates=RATES)
+    weights = np.empty(answers.shape[:2])
+    for n, losses in enumerate(losses_of(answers, labels)):
+        weights[n] = share.weights
+        share.update(losses)
+    return weights, share.mixture_loss
+
+
+def accuracy_rows(task: Task, recorded: Recorded) -> list[Row]:
+    """Return accuracies while one member is damaged, over all of them, with labels after each."""
+    found: dict[str, list[float]] = {}
+    rng = np.random.default_rng(1)
+    for k, damaged in enumerate(recorded.damaged):
+        order = rng.permutation(len(task.labels))
+        answers, labels = np.nan_to_num(damaged[order]), task.labels[order]
+        weights, _ = follow(damaged[order], labels)
+        named = answers.argmax(axis=2)
+        votes = np.stack([np.eye(answers.shape[2])[named[:, i]] for i in range(named.shape[1])], 1)
+        ways = {
+            "committee": (weights[:, :, None] * answers).sum(axis=1).argmax(axis=1),
+            "equal weights": answers.mean(axis=1).argmax(axis=1),
+            "majority vote": votes.sum(axis=1).argmax(axis=1),
+        }
+        for way, answered in ways.items():
+            found.setdefault(way, []).append(float(np.mean(answered == labels)))
+        right = np.mean(named == labels[:, None], axis=0)
+        found.setdefault("best single member", []).append(float(right.max()))
+        found.setdefault("damaged member", []).append(float(right[k]))
+    best = float(np.mean(found["best single member"]))
+    return [
+        Row(
+            f"{task.name}: accuracy with a damaged member, {way}",
+            round(100 * float(np.mean(values)), 2),
+            "%",
+            round(100 * best, 2) if way == "committee" else None,
+            higher_is_better=True,
+        )
+        for way, values in found.items()
+    ]
+
+
+def regret_rows(task: Task, recorded: Recorded, rounds: int) -> list[Row]:
+    """Return regrets over streams in which the member that is damaged changes."""
+    rows = []
+    rng = np.random.default_rng(2)
+    members = len(task.files)
+    for switches in (0, 3, 15):
+        pieces, labels = [], []
+        for s in range(switches + 1):
+            chosen = rng.integers(0, len(task.labels), rounds // (switches + 1))
+            pieces.append(recorded.damaged[s % members][chosen])
+            labels.append(task.labels[chosen])
+        losses = losses_of(np.concatenate(pieces), np.concatenate(labels))
+        share = _core.FixedShare(members, rates=RATES, floor=0.0)
+        for row in losses:
+            share.update(row)
+        ends = np.cumsum([0, *(len(piece) for piece in pieces)])
+        path = sum(float(losses[a:b].sum(axis=0).min()) for a, b in itertools.pairwise(ends))
+        static = float(losses.sum(axis=0).min())
+        what = f"{task.name}: regret over {len(losses)} labels, {switches} changes,"
+        bound = share.bound(len(losses), switches)
+        rows += [
+            Row(
+                f"{what} against the best sequence",
+                round(share.mixture_loss - path, 2),
+                "nats",
+                round(bound, 2),
+                higher_is_better=False,
+            ),
+            Row(
+                f"{what} against the best member",
+                round(share.mixture_loss - static, 2),
+                "nats",
+                round(share.bound(len(losses), 0), 2),
+                higher_is_better=False,
+            ),
+        ]
+    return rows
+
+
+def poison_rows(task: Task, rounds: int) -> list[Row]:
+    """Return the most that a weight moves where a source flips a fifth of its labels."""
+    classes = int(task.labels.max()) + 1
+    rows = []
+    for kind in ("at random", "where members part"):
+        with task.opened(BLIND) as models:
+            pair = [she.SelfHealingEnsemble(models, seed=0) for _ in range(2)]
+            sources = [one_.feedback_source("labeller", KEY) for one_ in pair]
+            stream, rng = Stream(task, 3), np.random.default_rng(4)
+            most, owed = 0.0, 0.0
+            gaps = []
+            for _ in range(rounds):
+                x, label = stream.next()
+                answers = [one(committee.infer(x)) for committee in pair]
+                owed += 0.2
+                flips = rng.random() < 0.2
+                said = int((label + rng.integers(1, classes)) % classes)
+                if kind == "where members part":
+                    others = [
+                        a.label for a in answers[0].answers if a is not None and a.label != label
+                    ]
+                    flips = owed >= 1.0 and bool(others)
+                    said = int(others[0]) if others and others[0] is not None else said
+                owed -= 1.0 if flips else 0.0
+                for committee, source, answer, told in zip(
+                    pair, sources, answers, (label, said if flips else label), strict=True
+                ):
+                    committee.feedback(told, id=answer.id, source=source)
+                weights = [np.array(list(committee.weights.values())) for committee in pair]
+                gap = float(np.abs(weights[0] - weights[1]).max())
+                gaps.append(gap)
+                most = max(most, gap)
+            rows += [
+                Row(
+                    f"{task.name}: most that a weight moves, 20 % flipped {kind}",
+                    round(100 * most, 1),
+                    "points",
+                    10.0,
+                    higher_is_better=False,
+                ),
+                Row(
+                    f"{task.name}: the same on average over {rounds} labels",
+                    round(100 * float(np.mean(gaps)), 1),
+                    "points",
+                    None,
+                    higher_is_better=False,
+                ),
+            ]
+    return rows
+
+
+def overhead_rows(task: Task, rounds: int) -> list[Row]:
+    """Return what combining takes beside the members' own inferences, turn by turn."""
+    quiet = she.Policy(rebuild_after_seconds=None, known_answers_every=None)
+    with task.opened(quiet) as alone, task.opened(quiet) as together:
+        committee = she.SelfHealingEnsemble(together)
+        asked = [model.infer for model in alone.values()]
+        inputs = [np.ascontiguousarray(task.inputs[n : n + 1]) for n in range(100)]
+        best = np.full((2, len(inputs)), np.inf)
+        clock = time.perf_counter
+        for _ in range(rounds):
+            for n, x in enumerate(inputs):  # turn by turn: noise is the same for both
+                start = clock()
+                for infer in asked:
+                    infer(x)
+                middle = clock()
+                committee.infer(x)
+                end = clock()
+                best[:, n] = np.minimum(best[:, n], (middle - start, end - middle))
+        price = committee.health.inferences_per_answer
+    members, answers = 1e6 * np.median(best, axis=1)
+    gap = 1e6 * float(np.median(best[1] - best[0]))
+    return [
+        Row(
+            f"{task.name}: combining, beside the members' {members:.0f} of {answers:.0f} us",
+            round(gap, 2),
+            "us",
+            2.0,
+            higher_is_better=False,
+        ),
+        Row(f"{task.name}: inferences an answer", price, "", None, higher_is_better=False),
+    ]
+
+
+def plot(task: Task, followed: Course, path: Path) -> None:
+    """Draw the weights over time."""
+    import matplotlib  # noqa: PLC0415 — for the plot alone
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt  # noqa: PLC0415
+
+    figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
+    for n, name in enumerate(task.files):
+        axes.plot(100 * followed.weights[:, n], label=name, linewidth=2)
+    for at, what in (
+        (followed.damaged_at, "damaged, and seen:\nit sleeps"),
+        (followed.healed_at, "healed, and proven:\nit wakes at the floor"),
+    ):
+        axes.axvline(at, color="0.4", linestyle="--", linewidth=1)
+        axes.annotate(what, (at + 1, 88), fontsize=9, color="0.25")
+    axes.set(
+        xlabel="labels", ylabel="weight (%)", ylim=(-2, 100), xlim=(0, len(followed.weights) - 1)
+    )
+    axes.set_title(f"A committee of {task.name}: weights through damage, sleep and heal")
+    axes.legend(loc="center left", frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=110)
+
+
+def rows_of(task: Task, arguments: argparse.Namespace) -> list[Row]:
+    """Measure one task."""
+    quick = arguments.quick
+    unseen = unseen_damage(task, 1 if quick else 4)
+    names = list(task.files)
+    courses = [course(task, seed, names[seed % len(names)]) for seed in range(1 if quick else 6)]
+    if arguments.plot is not None and task.name == "digits":
+        plot(task, courses[0], arguments.plot)
+    recorded = record(task)
+    rows = [
+        Row(
+            f"{task.name}: labels until a damaged member is below 5 %, median",
+            float(np.median(unseen)),
+            "labels",
+            10.0,
+            higher_is_better=False,
+        ),
+        Row(
+            f"{task.name}: the same, the slowest of {len(unseen)}",
+            float(max(unseen)),
+            "labels",
+            10.0,
+            higher_is_better=False,
+        ),
+        Row(
+            f"{task.name}: asleep before the next answer where integrity sees it",
+            100.0 * float(np.mean([one_.at_once for one_ in courses])),
+            "%",
+            100.0,
+            higher_is_better=True,
+        ),
+        Row(
+            f"{task.name}: labels after a heal until 80 % of its share, the slowest",
+            float(max(one_.back_after for one_ in courses)),
+            "labels",
+            20.0,
+            higher_is_better=False,
+        ),
+        *accuracy_rows(task, recorded),
+        *regret_rows(task, recorded, 400 if quick else 2400),
+        *poison_rows(task, 60 if quick else 600),
+        *overhead_rows(task, 5 if quick else 60),
+    ]
+    return rows
+
+
+def main() -> None:
+    """Run it."""
+    options = parser(__doc__)
+    options.add_argument("--plot", type=Path, metavar="PATH", help="draw weights over time here")
+    arguments = options.parse_args()
+    tasks = [digits(), keywords()]
+    rows = [row for task in tasks if task is not None for row in rows_of(task, arguments)]
+    report(rows, arguments.json)
+
+
+if __name__ == "__main__":
+    main()
