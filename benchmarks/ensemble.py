@@ -420,7 +420,7 @@ def plot(task: Task, followed: Course, path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
-    figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
+    figure, axes = plt.subplots(figsize=(9, 4), layout="constrained")
     for n, name in enumerate(task.files):
         axes.plot(100 * followed.weights[:, n], label=name, linewidth=2)
     for at, what in (
@@ -428,12 +428,12 @@ def plot(task: Task, followed: Course, path: Path) -> None:
         (followed.healed_at, "healed, and proven:\nit wakes at the floor"),
     ):
         axes.axvline(at, color="0.4", linestyle="--", linewidth=1)
-        axes.annotate(what, (at + 1, 88), fontsize=9, color="0.25")
+        axes.annotate(what, (at + 1, 105), fontsize=9, color="0.25")
     axes.set(
-        xlabel="labels", ylabel="weight (%)", ylim=(-2, 100), xlim=(0, len(followed.weights) - 1)
+        xlabel="labels", ylabel="weight (%)", ylim=(-2, 118), xlim=(0, len(followed.weights) - 1)
     )
     axes.set_title(f"A committee of {task.name}: weights through damage, sleep and heal")
-    axes.legend(loc="center left", frameon=False)
+    figure.legend(loc="outside right center", frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
 

@@ -53,6 +53,7 @@ __all__ = ["Combine", "SelfHealingEnsemble"]
 
 Combine = Literal["mean", "vote", "best"]
 
+_FLOAT32: Final = np.dtype(np.float32)  # one object, so that it is told by identity
 _KEPT: Final = 256
 _KEPT_BYTES: Final = 1 << 20
 _LEARNING_RATE: Final = {True: 1.0, False: 0.5}  # of classes, of values
@@ -178,12 +179,7 @@ class SelfHealingEnsemble:
         clock: Callable[[], float] | None = None,
         seed: int | None = None,
     ) -> None:
-        if combine not in get_args(Combine):
-            raise ValueError(f"combine: expected one of {get_args(Combine)}, got {combine!r}")
-        if policy is not None and not isinstance(policy, Policy):
-            raise TypeError(f"policy: expected a Policy or None, got {type(policy).__name__}")
-        if not 100.0 <= parting_interval < float("inf"):
-            raise ValueError(f"parting_interval: expected at least 100, got {parting_interval}")
+        _check(combine, policy, parting_interval)
         self._policy = Policy() if policy is None else policy
         members = [make_member(name, model) for name, model in name_members(models).items()]
         self._takes_raw = check_together(members)
@@ -191,6 +187,8 @@ class SelfHealingEnsemble:
         self._interval = float(parting_interval)
         self._combine: Combine = combine
         self._clock = time.monotonic if clock is None else clock
+        self._shape = members[0].input[0].shape
+        self._is_heard = on_event is not None
         self._lock = RLock()
         self._is_closed = False
         self._kept: Kept | None = None
@@ -342,19 +340,19 @@ class SelfHealingEnsemble:
         TypeError, ValueError, ModelClosedError, ForkedProcessError
             As `predict`.
         """
-        spec = self._seats[0].member.input[0]
         if isinstance(x, np.ndarray):
-            if not self._takes_raw and x.dtype != np.float32:
+            if not self._takes_raw and x.dtype is not _FLOAT32:
                 raise self._refuse_raw(x.dtype)
-            if x.shape == spec.shape:
+            if x.shape == self._shape:
                 return self._answer(x)
+            spec = self._seats[0].member.input[0]
             if x.shape[1:] == spec.shape:
                 return self._answers([x[n] for n in range(len(x))])
             if spec.shape[:1] == (1,) and x.shape[1:] == spec.shape[1:]:
                 return self._answers([x[n : n + 1] for n in range(len(x))])
         elif not self._takes_raw and isinstance(x, Mapping):
             for given in x.values():
-                if getattr(given, "dtype", np.float32) != np.float32:
+                if getattr(given, "dtype", _FLOAT32) != _FLOAT32:
                     raise self._refuse_raw(given.dtype)
         return self._answer(x)
 
@@ -404,7 +402,7 @@ class SelfHealingEnsemble:
                 found = replace(found, trusted=False)
             if self._settled:
                 self._prove_those_that_return()
-        if self._journal.has_undelivered:
+        if self._is_heard:
             self._journal.deliver()
         return found
 
@@ -943,6 +941,15 @@ class SelfHealingEnsemble:
     def __repr__(self) -> str:
         told = ", ".join(f"{name} {weight:.0%}" for name, weight in self.weights.items())
         return f"<SelfHealingEnsemble {told}>"
+
+
+def _check(combine: object, policy: object, parting_interval: float) -> None:
+    if combine not in get_args(Combine):
+        raise ValueError(f"combine: expected one of {get_args(Combine)}, got {combine!r}")
+    if policy is not None and not isinstance(policy, Policy):
+        raise TypeError(f"policy: expected a Policy or None, got {type(policy).__name__}")
+    if not 100.0 <= parting_interval < float("inf"):
+        raise ValueError(f"parting_interval: expected at least 100, got {parting_interval}")
 
 
 def _space(member: Member) -> LabelSpace:

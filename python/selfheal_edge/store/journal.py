@@ -241,11 +241,6 @@ class Journal:
             self._undelivered.append(event)
         return event
 
-    @property
-    def has_undelivered(self) -> bool:
-        """Whether `on_event` has not heard of everything."""
-        return bool(self._undelivered)
-
     def deliver(self) -> None:
         """Call `on_event` with every event since the last call, once a call's work is done.
 
