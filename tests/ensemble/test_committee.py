@@ -13,6 +13,7 @@ from tests.tflite.builder import dense_model
 
 import selfheal_edge as she
 from selfheal_edge.learning.feedback import FeedbackReceipt, Outcome
+from selfheal_edge.model import parts_of
 from selfheal_edge.store.journal import EventKind
 
 Open = Callable[..., dict[str, she.SelfHealingModel]]
@@ -319,7 +320,10 @@ def test_members_that_part_too_often_are_told(opened: Open, parts: DigitsParts) 
     for n in range(200):
         ask(committee, parts.heldout[n : n + 1])
     assert not [e for e in committee.events if e.kind is EventKind.ALARM]
-    damage(models["twin"])
+    sound = parts_of(models["twin"]).session.instance
+    she.redteam.inject(models["twin"]).replace_run(
+        lambda inputs: [np.roll(out, 1, axis=-1) for out in sound.run(inputs)]
+    )
     for n in range(200, 260):
         ask(committee, parts.heldout[n : n + 1])
     alarms = [e for e in committee.events if e.kind is EventKind.ALARM]
@@ -327,9 +331,9 @@ def test_members_that_part_too_often_are_told(opened: Open, parts: DigitsParts) 
     assert "members part" in str(alarms[0].outcome)
     told = [e for e in models["cnn"].events if any("members_part" in fact for fact in e.evidence)]
     assert told
-    # Its every byte was checked then, and what is damaged sleeps.
+    # Its bytes were checked, and its known answers asked: they tell, and it sleeps.
     assert models["twin"].diagnosis is not None
-    assert models["twin"].diagnosis.cause is she.Cause.WEIGHT_CORRUPTION
+    assert models["twin"].diagnosis.cause is she.Cause.RUNTIME_FAULT
     assert committee.weights["twin"] == 0.0
 
 
