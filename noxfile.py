@@ -314,7 +314,7 @@ def bench(session: nox.Session, runtime: str) -> None:
     """Every benchmark once; pass --quick for a check of function."""
     _install(session, runtime, "cli", "bench")
     scripts = ("guard", "detectors", "integrity", "bit_search", "store", "diagnosis")
-    for script in (*scripts, "head", "trials", "adaptation"):
+    for script in (*scripts, "head", "trials", "adaptation", "ensemble"):
         session.run("python", f"benchmarks/{script}.py", *session.posargs)
 
 
@@ -332,3 +332,4 @@ def examples(session: nox.Session, runtime: str) -> None:
     _install(session, runtime, "cli")
     session.run("python", "examples/heal_keyword_spotting.py")
     session.run("python", "examples/sceptic.py", "--seconds", "5")
+    session.run("python", "examples/committee.py")

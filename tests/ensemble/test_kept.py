@@ -76,6 +76,30 @@ def test_another_file_in_a_members_place_is_on_trial(
         assert any("weights begin anew" in str(text) for text in told)
 
 
+def test_a_member_whose_file_is_on_trial_weighs_no_more_than_before(
+    opened: Open,
+    files: dict[str, bytes],
+    baselines: dict[str, she.Baseline],
+    parts: DigitsParts,
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "member.store"
+    she.SelfHealingModel(files["mlp"], baselines["mlp"], store=path).close()
+    policy = she.Policy(trial_predictions=60)
+    with she.SelfHealingModel(files["cnn"], baselines["cnn"], store=path, policy=policy) as new:
+        committee = she.SelfHealingEnsemble({"new": new, **opened("mlp")})
+        source = committee.feedback_source("operator", KEY)
+        assert committee.health.members["new"].reason == "a repair or file is on trial"
+        for n in range(120):
+            answer = committee.infer(parts.heldout[n : n + 1])
+            assert isinstance(answer, she.EnsemblePrediction)
+            committee.feedback(int(parts.heldout_labels[n]), id=answer.id, source=source)
+            if n < 50:
+                assert answer.weights[0] <= 0.5 + 1e-9
+        assert committee.health.members["new"].most == 1.0
+        assert committee.weights["new"] > 0.5
+
+
 def test_a_damaged_store_is_put_aside(opened: Open, tmp_path: Path) -> None:
     models = opened("cnn", "mlp")
     path = tmp_path / "committee.store"

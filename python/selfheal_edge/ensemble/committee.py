@@ -496,10 +496,11 @@ class SelfHealingEnsemble:
             self._share.restore(n)
         seat.healed = healed
         seat.seen = state
-        if on_trial and seat.cap is None:
+        if on_trial:
             share = self._share
-            self._hold(n, seat, share.past[n] if share.asleep[n] else float(share.weights[n]))
-            seat.trial_until = None
+            if seat.cap is None:
+                self._hold(n, seat, share.past[n] if share.asleep[n] else float(share.weights[n]))
+            seat.trial_until = None  # it lasts as long as the trial, whatever labels come
         elif not on_trial and seat.cap is not None and seat.trial_until is None:
             self._release(n, seat)
 
@@ -851,7 +852,9 @@ class SelfHealingEnsemble:
             for n, seat in enumerate(self._seats):
                 reason = self._standing.reasons[n]
                 if not reason and seat.cap is not None:
-                    reason = "it is on trial" if seat.trial_until else "a repair is on trial"
+                    reason = (
+                        "it is on trial" if seat.trial_until else "a repair or file is on trial"
+                    )
                 elif not reason and returning[n]:
                     reason = "it returns to the share that it had"
                 members[seat.member.name] = MemberHealth(
