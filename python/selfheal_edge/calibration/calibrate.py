@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selfheal_edge import _core
+from selfheal_edge.calibration.asker import Asker
 from selfheal_edge.calibration.correctness import (
     SAMPLES,
     Judged,
@@ -18,7 +19,7 @@ from selfheal_edge.calibration.correctness import (
     judge_changes,
 )
 from selfheal_edge.calibration.known_answers import Reservoir, choose_inputs
-from selfheal_edge.calibration.profile import Asker, is_profiled, learn_profile, profile_size
+from selfheal_edge.calibration.profile import is_profiled, learn_profile, profile_size
 from selfheal_edge.calibration.regimes import (
     NamedRegimes,
     find_periods,
@@ -323,13 +324,15 @@ def _profile(
     asker = Asker(session, output_kind(session))
     inside = [row[2] for row in held] if len(held[0]) > 2 else None
     inputs = np.stack([row[0] for row in held])
-    answers = asker.read([row[1] for row in held], inside)
+    answers = asker.read(
+        np.stack([row[1] for row in held]), None if not inside else np.stack(inside)
+    )
     profile = learn_profile(
         inputs,
         answers,
         scores,
         predicted,
-        asker.quantization,
+        session.instance.inputs[0].scaling,
         None if session.stateful else asker,
         None if truth is None else float(np.mean(predicted != truth)),
     )
@@ -342,7 +345,7 @@ def _profile(
         named if truth is None or answers is None else truth[rows],
         classes,
         None if inside is None else _real(session.instance.taps[0], inside),
-        asker.quantization,
+        session.instance.inputs[0].scaling,
         has_truth=truth is not None and answers is not None,
         axis=_feature_axis(profile.layout, samples.shape[1:]),
     )

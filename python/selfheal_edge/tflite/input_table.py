@@ -63,9 +63,7 @@ class InputTable:
             raise ValueError(
                 f"input: expected 1 to {_MOST_AXES} axes of at least one element, got {self.shape}"
             )
-        self._scale, self._zero_point = (
-            (spec.scale, spec.zero_point) if spec.quantized else (1.0, 0)
-        )
+        self._scale, self._zero_point = spec.scaling
 
     @classmethod
     def of(cls, inputs: Sequence[TensorSpec]) -> InputTable | None:
