@@ -20,6 +20,7 @@ import sys
 from collections.abc import Callable, Collection
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -27,6 +28,7 @@ import numpy.typing as npt
 
 import adaptation_data
 import adaptation_loop
+import adaptation_plots
 from adaptation_data import (
     Adapted,
     Bound,
@@ -466,5 +468,8 @@ if __name__ == "__main__":
     options = parser(__doc__)
     options.add_argument("--draws", type=int, default=50, help="of KWS; of the others fewer")
     options.add_argument("--parts", nargs="+", choices=_PARTS, default=list(_PARTS))
+    options.add_argument("--plots", type=Path, metavar="FOLDER", help="also draw the plots there")
     chosen = options.parse_args()
+    if chosen.plots is not None:
+        adaptation_plots.draw(chosen.plots)
     report(measure(2 if chosen.quick else max(2, chosen.draws), chosen.parts), chosen.json)
