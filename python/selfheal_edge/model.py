@@ -38,7 +38,7 @@ from selfheal_edge.learning.pool import TrustedPool
 from selfheal_edge.learning.quarantine import Quarantine
 from selfheal_edge.learning.questions import Question
 from selfheal_edge.learning.sources import FeedbackSource
-from selfheal_edge.loop.assembly import Parts, assemble, estimate_now
+from selfheal_edge.loop.assembly import Parts, assemble, correction_of, estimate_now
 from selfheal_edge.loop.incidents import FeedbackCame, FeedbackDue, WeightsRejected
 from selfheal_edge.monitoring.baseline import Baseline
 from selfheal_edge.monitoring.monitor import MEMBERS_PART, Alarm, Monitor, PerformanceMonitor
@@ -276,6 +276,7 @@ class SelfHealingModel:
             baseline.made,
             self._policy.probe,
             inference_lock=self._inference_lock,
+            correct=partial(correction_of, baseline, self._policy),
         )
         try:
             if keeper is not None:

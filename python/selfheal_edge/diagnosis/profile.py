@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selfheal_edge.diagnosis.layout import Floats, Layout
+from selfheal_edge.log import logger
 
 __all__ = ["MOST_CELLS", "Profile", "channel_numbers"]
 
@@ -114,6 +115,17 @@ class Profile:
             if part.name not in (_LAYOUT, _BOUNDS):
                 found[part.name] = np.asarray(getattr(self, part.name))
         return found
+
+    @classmethod
+    def found(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Profile | None:
+        """Return what a baseline has; None, which is logged, where it cannot be read."""
+        if not arrays:
+            return None
+        try:
+            return cls.from_arrays(arrays)
+        except (ValueError, LookupError, TypeError):
+            logger().warning("the baseline's profile cannot be read", exc_info=True)
+            return None
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Profile:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -37,13 +37,13 @@ from selfheal_edge.repair.rollback import Rollback
 from selfheal_edge.store.journal import Journal
 from selfheal_edge.text import LIST, shown
 from selfheal_edge.tflite.input_table import InputTable
-from selfheal_edge.tflite.runtimes.protocol import Instance
+from selfheal_edge.tflite.runtimes.protocol import Instance, TensorSpec
 from selfheal_edge.tflite.session import Session
 
 if TYPE_CHECKING:
     from selfheal_edge.loop.keeper import Keeper
 
-__all__ = ["Parts", "assemble", "core_heals_at_once"]
+__all__ = ["Parts", "assemble", "core_heals_at_once", "correction_of"]
 
 _CLASS_BYTES: Final = 12  # of each class: a bias, a scale, and what packing rounds up to
 _AROUND: Final = 2048  # blocks that learned bytes share with others
@@ -87,12 +87,14 @@ def _extractor(session: Session, baseline: Baseline) -> SignalExtractor:
     return extractor
 
 
-def _correction(session: Session, baseline: Baseline) -> _core.InputCorrection | None:
-    """Return what can correct the model's input; None where it cannot be corrected.
+def correction_of(
+    baseline: Baseline, policy: Policy, inputs: Sequence[TensorSpec]
+) -> _core.InputCorrection | None:
+    """Return what can correct a model's input; None where it cannot be corrected.
 
     There is room for the axis that calibration found to count features, or for the last one.
     """
-    table = InputTable.of(session.instance.inputs)
+    table = InputTable.of(inputs) if policy.snapshots else None
     if table is None:
         return None
     reference = LearningReference.from_arrays(baseline.profile)
@@ -149,8 +151,6 @@ def assemble(
         Of which labels are asked for, for tests.
     """
     extractor = _extractor(session, baseline)
-
-    session.correction = _correction(session, baseline) if policy.snapshots else None
     options = GuardOptions(
         policy.max_generations,
         policy.snapshots,

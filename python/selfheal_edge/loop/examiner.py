@@ -76,13 +76,7 @@ class Examiner:
 
     @cached_property
     def _profile(self) -> Profile | None:
-        if not self._baseline.profile:
-            return None
-        try:
-            return Profile.from_arrays(self._baseline.profile)
-        except (ValueError, LookupError, TypeError):
-            logger().warning("the baseline's profile cannot be read", exc_info=True)
-            return None
+        return Profile.found(self._baseline.profile)
 
     def examine(self, symptoms: Symptoms, *, asks: bool = True) -> Symptoms:
         """Add scores, inputs and answers since the onset.

@@ -11,7 +11,6 @@ import numpy.typing as npt
 from selfheal_edge.concurrency.locks import ModelLock
 from selfheal_edge.diagnosis.profile import Profile, channel_numbers
 from selfheal_edge.errors import IntegrityError
-from selfheal_edge.log import logger
 from selfheal_edge.loop.learned_repair import LOOKS
 from selfheal_edge.monitoring.baseline import Baseline
 from selfheal_edge.monitoring.conditions import (
@@ -65,13 +64,7 @@ class KnownConditions:
 
     @cached_property
     def _profile(self) -> Profile | None:
-        if not self._baseline.profile:
-            return None
-        try:
-            return Profile.from_arrays(self._baseline.profile)
-        except (ValueError, LookupError, TypeError):
-            logger().warning("the baseline's profile cannot be read", exc_info=True)
-            return None
+        return Profile.found(self._baseline.profile)
 
     @cached_property
     def _home(self) -> Condition | None:

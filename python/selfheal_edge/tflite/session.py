@@ -23,7 +23,7 @@ from selfheal_edge.tflite.flip_check import (
 )
 from selfheal_edge.tflite.float_environment import UsualFloats
 from selfheal_edge.tflite.memory.source_image import SourceImage
-from selfheal_edge.tflite.runtimes.protocol import Array, Instance
+from selfheal_edge.tflite.runtimes.protocol import Array, Instance, TensorSpec
 from selfheal_edge.tflite.runtimes.select import Choice, KernelsArgument, RuntimeArgument, choose
 from selfheal_edge.tflite.sandbox.policy import ProbePolicy
 from selfheal_edge.tflite.signatures import SignatureNames
@@ -71,6 +71,8 @@ class Session:
         How our copy of it differs.
     probe
         What probing an unknown file in a child process may cost.
+    correct
+        Given the inputs, returns what they go through before they run; None: they never do.
 
     Raises
     ------
@@ -89,6 +91,7 @@ class Session:
         probe: ProbePolicy = ProbePolicy(),  # noqa: B008 — immutable
         *,
         inference_lock: AbstractContextManager[None] | None = None,
+        correct: Callable[[Sequence[TensorSpec]], _core.InputCorrection | None] = lambda _: None,
     ) -> None:
         self.model = model if isinstance(model, ModelFile) else ModelFile.of(model)
         wanted = taps(self.model)
@@ -109,8 +112,12 @@ class Session:
         self.names = SignatureNames(self.model, self.instance.inputs, self.instance.outputs)
         """Of inputs and outputs, in SignatureDefs."""
         self._inference_lock = nullcontext() if inference_lock is None else inference_lock
-        self.correction: _core.InputCorrection | None = None
-        """What inputs go through before they run, where it is on; None: they never do."""
+        try:
+            self.correction = correct(self.instance.inputs)
+            """What inputs go through before they run, where it is on; None: they never do."""
+        except BaseException:
+            self.close()
+            raise
 
     def _open(
         self,
