@@ -176,7 +176,7 @@ def test_a_drift_is_repaired_on_probation() -> None:
 
 def test_labels_confirm_it() -> None:
     world = repaired()
-    world.tell(12, 0)
+    world.tell(13, 0)
     assert world.state.probation is None
     assert world.state.in_service is not None
     assert is_trusted(world.state)
@@ -245,7 +245,7 @@ def test_volunteered_labels_refine_it() -> None:
     assert world.state.probation is not None
     assert world.state.probation.generations == (1, 2)
     # What was asked while the first one served still counts.
-    for _ in range(12):
+    for _ in range(13):
         world.handle(heard.FeedbackCame((told(2, question=asked(1, 1, 2)),)))
     assert world.state.probation is None
 
@@ -314,7 +314,7 @@ def test_a_repair_that_does_harm_elsewhere_is_looked_at_more_often(every: int) -
 
 def test_the_second_night_heals_at_once() -> None:
     world = repaired()
-    world.tell(12, 0)
+    world.tell(13, 0)
     proposals = world.proposals
     world.drift("")
     assert world.active == 0
@@ -349,7 +349,7 @@ def test_what_alarms_and_is_not_known_takes_it_back() -> None:
 
 def test_a_confirmed_one_stays_for_its_condition() -> None:
     world = repaired()
-    world.tell(12, 0)
+    world.tell(13, 0)
     world.predict(200)
     world.drift("fog")
     assert world.active != 1
@@ -369,7 +369,7 @@ def test_the_process_ends_on_probation() -> None:
 
 def test_what_is_confirmed_outlives_the_process() -> None:
     world = repaired()
-    world.tell(12, 0)
+    world.tell(13, 0)
     again = world.restart()
     assert again.active == 1
     assert again.state.condition == "repaired 1"
@@ -429,7 +429,7 @@ def test_there_is_no_room_for_what_was_learned() -> None:
 def refined() -> Field:
     """Return a device whose confirmed repair is refined, on probation again."""
     world = repaired()
-    world.tell(12, 0)
+    world.tell(13, 0)
     assert is_trusted(world.state)
     world.handle(heard.FeedbackCame((told(2),) * 32))
     assert world.active == 2
@@ -440,7 +440,7 @@ def refined() -> Field:
 
 def test_a_refinement_is_confirmed_and_takes_the_place() -> None:
     world = refined()
-    world.tell(12, 0)
+    world.tell(13, 0)
     assert world.held == {0, 2}
     assert is_trusted(world.state)
 
@@ -479,7 +479,7 @@ def test_an_alarm_during_a_refinement() -> None:
 def test_a_calibration_that_is_not_the_one_before() -> None:
     """What tells conditions apart is not known any more: what was learned for them goes."""
     world = repaired()
-    world.tell(12, 0)
+    world.tell(13, 0)
     row = Remembered.of(world.state, world.prediction).without_charts().to_bytes()
     again = Field()
     again.held, again.active = {0, 1}, 1
@@ -492,7 +492,7 @@ def test_a_calibration_that_is_not_the_one_before() -> None:
 
 def test_another_model_file_has_learned_nothing() -> None:
     world = repaired()
-    world.tell(12, 0)
+    world.tell(13, 0)
     before = Remembered.of(world.state, world.prediction)
     fresh = before.without_learned()
     assert fresh.learned == ()
@@ -502,7 +502,7 @@ def test_another_model_file_has_learned_nothing() -> None:
 def test_a_generation_that_is_gone() -> None:
     """The user has dropped it: that is told once, and the drift is learned anew."""
     world = repaired()
-    world.tell(12, 0)
+    world.tell(13, 0)
     world.drift("")
     world.held.discard(1)
     world.drift("night")
@@ -524,7 +524,7 @@ def at_home(number: int) -> Field:
 def test_what_the_user_has_put_there_serves_again_after_a_night() -> None:
     world = at_home(9)
     world.drift("night")
-    world.tell(12, 0)
+    world.tell(13, 0)
     assert world.active == 10
     world.drift("")
     assert world.active == 9
@@ -547,7 +547,7 @@ def test_what_the_user_has_put_there_serves_again_after_a_rejection() -> None:
 
 def test_the_user_puts_another_one_there_by_night() -> None:
     world = repaired()
-    world.tell(12, 0)
+    world.tell(13, 0)
     world.held.add(7)
     world.active = 7
     world.handle(heard.RolledBack())
@@ -562,7 +562,7 @@ def test_the_user_puts_another_one_there_by_night() -> None:
 def test_what_the_user_had_put_there_is_gone() -> None:
     world = at_home(9)
     world.drift("night")
-    world.tell(12, 0)
+    world.tell(13, 0)
     world.held.discard(9)
     world.drift("")
     assert world.active == 0
@@ -573,7 +573,7 @@ def test_what_the_user_had_put_there_is_gone() -> None:
 def test_a_repair_without_its_gate_does_not_serve(is_confirmed: bool) -> None:
     """It would serve without an end."""
     world = repaired()
-    world.tell(12, 0) if is_confirmed else None
+    world.tell(13, 0) if is_confirmed else None
     again = world.restart(without="repaired 1")
     assert again.active == 0
     assert again.held == {0}
@@ -589,7 +589,7 @@ def test_a_repair_without_its_gate_does_not_serve(is_confirmed: bool) -> None:
 def test_a_learned_generation_that_no_repair_is_known_of_does_not_serve() -> None:
     """The loop's own row was lost."""
     world = repaired()
-    world.tell(12, 0)
+    world.tell(13, 0)
     again = world.restart(learned=frozenset({1}), row=Remembered().to_bytes())
     assert again.active == 0
     assert again.held == {0}
@@ -618,7 +618,7 @@ def test_a_rollback_ends_everything() -> None:
     for is_confirmed in (False, True):
         world = repaired()
         if is_confirmed:
-            world.tell(12, 0)
+            world.tell(13, 0)
         world.active = 0
         world.handle(heard.RolledBack())
         assert world.state.learned == ()
@@ -645,7 +645,7 @@ def test_a_switch_that_fails_leaves_nothing_rejected_in_service() -> None:
 def test_golden_and_a_repair_do_not_take_turns() -> None:
     """An alarm that goes on while inputs still look like the condition's."""
     world = repaired()
-    world.tell(12, 0)
+    world.tell(13, 0)
     world.predict(200)
     switches = len([r for r in world.records if "known" in str(r.outcome)])
     for _ in range(20):
@@ -662,7 +662,7 @@ def test_golden_and_a_repair_do_not_take_turns() -> None:
 @pytest.mark.parametrize("heal", ["observe", "corruption"])
 def test_less_is_allowed_while_something_learned_serves(heal: Heal) -> None:
     world = repaired()
-    world.tell(12, 0)
+    world.tell(13, 0)
     world.handle(heard.HealSet(heal))
     before = len(world.records)
     world.truth = ""
@@ -675,7 +675,7 @@ def test_a_fifth_repair_that_cannot_serve_costs_no_other() -> None:
     world = Field()
     for k in range(4):
         world.drift(f"condition {k}")
-        world.tell(12, 0)
+        world.tell(13, 0)
         world.drift("")
     world.has_generations = False
     world.drift("another")
@@ -706,7 +706,7 @@ def test_conditions_are_few() -> None:
     world = Field()
     for k in range(8):
         world.drift(f"condition {k}")
-        world.tell(12, 0)
+        world.tell(13, 0)
         world.drift("")
     assert len(world.state.learned) == 4
     assert len(world.held) == 5

@@ -274,7 +274,8 @@ def _suspect(state: LoopState, reported: Incident) -> LoopState:
 def _reported(state: LoopState, reported: Incident) -> Decision:
     """Decide on what an inference reports: damage before it, a failed run, or alarms."""
     actions: tuple[Action, ...] = ()
-    state = passages.generation_seen(state)
+    if state.learned or state.now.generation != state.home:
+        state = passages.generation_seen(state)
     if state.leaving and state.now.prediction >= state.looked_at:  # something came between
         actions = passages.leave(state)
     if state.now.on_spare and state.now.prediction >= state.verify_spare_at:
