@@ -514,8 +514,6 @@ def test_a_prediction_in_a_trouble_that_says_nothing_new_copies_nothing() -> Non
     for incident in quiet:
         after, _ = decide(before, incident)
         assert after is before
-    moved = before.at(replace(before.now, prediction=999))
-    assert moved == replace(before, now=moved.now)
 
 
 def test_damage_does_not_outlive_the_process() -> None:

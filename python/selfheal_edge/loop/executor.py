@@ -161,6 +161,7 @@ class LoopExecutor:
         self.conditions = conditions
         """Those that repairs were learned for."""
         self._proposer = proposer
+        self._kept = kept
         self._patches: dict[str, Patch] = {}  # by condition, of this process
         self._aside: Remembered | None = None
         self._lost = ""  # why conditions of the process before are not known
@@ -377,11 +378,12 @@ class LoopExecutor:
             raise
         finally:
             hot = self.serving.hot
-            self.repairs.tell_problems(hot.number)
+            if self._kept is not None and self._kept.problems:
+                self.repairs.tell_problems(hot.number)
             with self._inference_lock:
                 if self._state.now.on_spare != self.serving.on_spare:
                     now = replace(self._state.now, on_spare=self.serving.on_spare)
-                    self._state = self._state.at(now)
+                    self._state = _at(self._state, now)
                 hot.due_number, hot.due_seconds, hot.watched = wake_at(self._state)
             if self._state.trouble is not self._judged_trouble:
                 self._judged_trouble = self._state.trouble
@@ -408,15 +410,20 @@ class LoopExecutor:
                 number, sample = self.serving.hot.number, self._monitor.count
                 alarms = about.alarms if isinstance(about, Incident) else ()
                 is_familiar = bool(alarms) and self._is_familiar(alarms)
+                is_damage_alone = (
+                    isinstance(about, Incident)
+                    and bool(about.damage)
+                    and not (self._state.learned or self._state.leaving)
+                )
                 now = Moment(
                     number,
                     self._second,
                     sample,
                     self.serving.on_spare,
                     is_familiar,
-                    self._weights.active,
+                    self._state.home if is_damage_alone else self._weights.active,
                 )
-                self._state = self._state.at(now)
+                self._state = _at(self._state, now)
         left: list[do.Action | AnyIncident] = list(reversed(incidents))
         while left:
             match left.pop():
@@ -446,7 +453,7 @@ class LoopExecutor:
                     left.append(self.repairs.attempts.attempt(self._strategies[name], case))
                     with self._inference_lock:  # that may have taken long
                         now = replace(self._state.now, prediction=self.serving.hot.number)
-                        self._state = self._state.at(now)
+                        self._state = _at(self._state, now)
                 case do.Propose(names, diagnosis, since):
                     ago = self._monitor.count - since
                     left.append(self._propose(names, diagnosis, ago))
@@ -774,6 +781,13 @@ class LoopExecutor:
         except RUNTIME_FAILURES:  # the file's bytes are damaged too, or nothing can be built now
             logger().warning("golden could not be renewed", exc_info=True)
             return False
+
+
+def _at(state: LoopState, now: Moment) -> LoopState:
+    """Return a state at another moment, as each prediction in a trouble needs it: cheaply."""
+    found = object.__new__(LoopState)
+    found.__dict__.update(state.__dict__, now=now)
+    return found
 
 
 def _is_of_sensor(alarms: tuple[Alarm, ...]) -> bool:

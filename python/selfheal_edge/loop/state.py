@@ -196,7 +196,7 @@ class ModelTrial:
     """Due when it has held for long enough."""
 
 
-@dataclass(frozen=True)  # without slots: `at` copies all of it in one go
+@dataclass(frozen=True)  # without slots: the executor copies all of it in one go
 class LoopState:
     """What the loop knows. Immutable: `decide` returns the next one.
 
@@ -292,12 +292,6 @@ class LoopState:
             policy.rediagnose_after,
             heal=policy.heal,
         )
-
-    def at(self, now: Moment) -> LoopState:
-        """Return the same at another moment, as each prediction in a trouble needs it: cheaply."""
-        found = object.__new__(LoopState)
-        found.__dict__.update(self.__dict__, now=now)
-        return found
 
     @property
     def in_service(self) -> LearnedRepair | None:
