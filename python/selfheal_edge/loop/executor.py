@@ -383,7 +383,7 @@ class LoopExecutor:
             with self._inference_lock:
                 if self._state.now.on_spare != self.serving.on_spare:
                     now = replace(self._state.now, on_spare=self.serving.on_spare)
-                    self._state = _at(self._state, now)
+                    self._state = replace(self._state, now=now)
                 hot.due_number, hot.due_seconds, hot.watched = wake_at(self._state)
             if self._state.trouble is not self._judged_trouble:
                 self._judged_trouble = self._state.trouble
@@ -423,7 +423,10 @@ class LoopExecutor:
                     is_familiar,
                     self._state.home if is_damage_alone else self._weights.active,
                 )
-                self._state = _at(self._state, now)
+                # All of it in one go: each prediction in a trouble does this.
+                moved = object.__new__(LoopState)
+                moved.__dict__.update(self._state.__dict__, now=now)
+                self._state = moved
         left: list[do.Action | AnyIncident] = list(reversed(incidents))
         while left:
             match left.pop():
@@ -453,7 +456,7 @@ class LoopExecutor:
                     left.append(self.repairs.attempts.attempt(self._strategies[name], case))
                     with self._inference_lock:  # that may have taken long
                         now = replace(self._state.now, prediction=self.serving.hot.number)
-                        self._state = _at(self._state, now)
+                        self._state = replace(self._state, now=now)
                 case do.Propose(names, diagnosis, since):
                     ago = self._monitor.count - since
                     left.append(self._propose(names, diagnosis, ago))
@@ -781,13 +784,6 @@ class LoopExecutor:
         except RUNTIME_FAILURES:  # the file's bytes are damaged too, or nothing can be built now
             logger().warning("golden could not be renewed", exc_info=True)
             return False
-
-
-def _at(state: LoopState, now: Moment) -> LoopState:
-    """Return a state at another moment, as each prediction in a trouble needs it: cheaply."""
-    found = object.__new__(LoopState)
-    found.__dict__.update(state.__dict__, now=now)
-    return found
 
 
 def _is_of_sensor(alarms: tuple[Alarm, ...]) -> bool:
