@@ -198,9 +198,9 @@ def main() -> int:
     parser.add_argument(
         "--slice",
         type=int,
-        default=None,
+        default=64,
         metavar="BYTES",
-        help="of each image that are checked before each answer; left out, by the budget",
+        help="of each image that are checked before each answer (64)",
     )
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()

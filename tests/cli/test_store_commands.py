@@ -23,7 +23,8 @@ from selfheal_edge.assets import digits_model_path, load_digits
 from selfheal_edge.cli import main
 from selfheal_edge.cli.store_file import DirectStore
 from selfheal_edge.hashing import sha256
-from selfheal_edge.store.database import SCHEMA_VERSION, Changes, Database
+from selfheal_edge.store.changes import Changes
+from selfheal_edge.store.database import SCHEMA_VERSION, Database
 from selfheal_edge.store.generations import StoredGenerations
 from selfheal_edge.store.inbox import Inbox
 from selfheal_edge.store.store import Store

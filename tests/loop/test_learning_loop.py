@@ -24,7 +24,8 @@ from selfheal_edge.loop.learned_repair import LearnedRepair
 from selfheal_edge.loop.state import LoopState
 from selfheal_edge.model import parts_of
 from selfheal_edge.monitoring.conditions import Condition, conditions_to_bytes
-from selfheal_edge.store.database import Changes, Database, Row
+from selfheal_edge.store.changes import Changes, Row
+from selfheal_edge.store.database import Database
 from selfheal_edge.store.generations import ACTIVE, StoredGeneration
 from selfheal_edge.tflite.runtimes.protocol import RuntimeName
 

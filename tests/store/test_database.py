@@ -20,7 +20,8 @@ from tests.store.workload import KEY, after, differences, steps
 from tests.support import IMPORT_PATH, examples, in_memory
 
 from selfheal_edge.errors import IntegrityError, StoreError, StoreVersionError
-from selfheal_edge.store.database import SCHEMA_VERSION, Changes, Database, Row
+from selfheal_edge.store.changes import Changes, Row
+from selfheal_edge.store.database import SCHEMA_VERSION, Database
 
 MAX = 1 << 20
 JOURNAL = 3000
@@ -307,7 +308,8 @@ def test_one_writer_in_a_process(filled: Path) -> None:
 PROGRAM = """
 import sys, time
 from pathlib import Path
-from selfheal_edge.store.database import Changes, Database, Row
+from selfheal_edge.store.changes import Changes, Row
+from selfheal_edge.store.database import Database
 with Database.create_or_open(sys.argv[1], b"a key of the test", max_bytes=1 << 20) as database:
     print("open", flush=True)
     n = 0
@@ -485,7 +487,8 @@ def test_a_childs_end_leaves_the_log_to_its_parent(tmp_path: Path) -> None:
     """A connection that a child of `fork` lets go of would write the log back, and remove it."""
     code = (
         "import gc, os, sys\n"
-        "from selfheal_edge.store.database import Changes, Database, Row\n"
+        "from selfheal_edge.store.changes import Changes, Row\n"
+        "from selfheal_edge.store.database import Database\n"
         "path = sys.argv[1]\n"
         "database = Database.create_or_open(path, None, max_bytes=1 << 20)\n"
         "def commit(value):\n"

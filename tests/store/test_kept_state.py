@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from selfheal_edge.errors import IntegrityError
-from selfheal_edge.store.database import Changes, Database, Row
+from selfheal_edge.store.changes import Changes, Row
+from selfheal_edge.store.database import Database
 from selfheal_edge.store.kept_state import KeptState
 
 SIZE = 80_000

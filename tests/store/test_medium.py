@@ -23,7 +23,8 @@ from selfheal_edge.assets import digits_model_path, load_digits
 from selfheal_edge.errors import StoreError
 from selfheal_edge.model import parts_of
 from selfheal_edge.store import store as store_module
-from selfheal_edge.store.database import Changes, Database
+from selfheal_edge.store.changes import Changes
+from selfheal_edge.store.database import Database
 from selfheal_edge.store.journal import Event
 from selfheal_edge.store.store import Store
 
@@ -162,7 +163,8 @@ give_room()
 wait_until(lambda: model.health.store.status == "ok")
 model.close()
 assert model.health.store.lost == 0
-from selfheal_edge.store.database import Changes, Database
+from selfheal_edge.store.changes import Changes
+from selfheal_edge.store.database import Database
 from selfheal_edge.store.journal import Event
 from selfheal_edge.store.store import Store
 with Database.read_copy(path, b"a key of the test") as database:

@@ -20,7 +20,8 @@ import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path, load_digits
 from selfheal_edge.errors import StoreError, StoreVersionError
 from selfheal_edge.model import parts_of
-from selfheal_edge.store.database import SCHEMA_VERSION, Changes, Database, Row
+from selfheal_edge.store.changes import Changes, Row
+from selfheal_edge.store.database import SCHEMA_VERSION, Database
 from selfheal_edge.store.journal import Event, EventKind
 
 DIGITS = load_digits()

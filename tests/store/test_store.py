@@ -17,7 +17,8 @@ from tests.store.test_power import recorder  # noqa: F401 — a fixture
 from tests.support import IMPORT_PATH
 
 from selfheal_edge.errors import IntegrityError, StoreError, StoreVersionError
-from selfheal_edge.store.database import SCHEMA_VERSION, Changes, Database, Row
+from selfheal_edge.store.changes import Changes, Row
+from selfheal_edge.store.database import SCHEMA_VERSION, Database
 from selfheal_edge.store.generations import StoredGenerations
 from selfheal_edge.store.inbox import Inbox
 from selfheal_edge.store.keys import device_key, read_key
@@ -152,7 +153,7 @@ def test_memory_is_bounded_while_nothing_can_be_written(tmp_path: Path) -> None:
 FAILING = """
 import sys
 from selfheal_edge.store.store import Store
-from selfheal_edge.store.database import Changes, Row
+from selfheal_edge.store.changes import Changes, Row
 from selfheal_edge.errors import StoreError
 store = Store(sys.argv[1], b"a key of the test")
 done = failed = 0

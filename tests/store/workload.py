@@ -11,7 +11,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from selfheal_edge.store.database import Changes, Database, Row
+from selfheal_edge.store.changes import Changes, Row
+from selfheal_edge.store.database import Database
 from selfheal_edge.store.seal import Seal
 
 KEY = b"a key of the test"

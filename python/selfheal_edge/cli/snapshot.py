@@ -11,7 +11,7 @@ from selfheal_edge.cli.change import Change, make
 from selfheal_edge.cli.screen import is_silent, moment, print_facts, print_rows, write_json
 from selfheal_edge.cli.store_file import DirectStore, place_and_key, reading
 from selfheal_edge.errors import IntegrityError, StoreError
-from selfheal_edge.store.database import Changes, Row
+from selfheal_edge.store.changes import Changes, Row
 from selfheal_edge.store.generations import ACTIVE, StoredGeneration, StoredGenerations
 from selfheal_edge.store.inbox import PRUNE, RESTORE
 from selfheal_edge.text import LIST, shown

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from selfheal_edge.store.database import Changes, Database
+from selfheal_edge.store.changes import Changes
+from selfheal_edge.store.database import Database
 from selfheal_edge.store.generations import StoredGenerations
 from selfheal_edge.store.keys import read_key
 

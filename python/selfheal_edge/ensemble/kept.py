@@ -123,7 +123,7 @@ class Kept:
         at_once: bool = False,
     ) -> None:
         """Have all rows written: within a minute, or at once. Returns at once."""
-        from selfheal_edge.store.database import Row  # noqa: PLC0415
+        from selfheal_edge.store.changes import Row  # noqa: PLC0415
 
         told = {"version": _VERSION, "names": list(names), "models": list(digests), **facts}
         self.store.put_all(

@@ -20,7 +20,6 @@ from selfheal_edge.tflite.session import Session
 
 __all__ = ["CheckPlan", "plan_checks"]
 
-_DEFAULT_BYTES: Final = 64  # where an inference cannot be timed
 _RUNS: Final = 5
 _SECONDS: Final = 1e-3  # for timing one thing; once is always timed
 _SLICE_BLOCKS: Final = 64
@@ -46,7 +45,7 @@ def plan_checks(session: Session, weights: Weights, policy: Policy) -> CheckPlan
 
     Where the policy leaves it to a budget, an inference and a check are timed here, some
     milliseconds in all: as much is checked as the budget's share of an inference's time allows. A
-    recurrent model is not timed, since it would remember it.
+    recurrent model is not timed, since it would remember it: `scrub_bytes_per_predict` holds for it.
     """
     table = weights.coverage
     images = weights.images
@@ -57,8 +56,8 @@ def plan_checks(session: Session, weights: Weights, policy: Policy) -> CheckPlan
 
     def plan(fast_bytes: int, verifying: Verify, inference: float | None) -> CheckPlan:
         is_swept = executing
-        if verifying == "budget" and policy.scrub_bytes_per_predict is not None:
-            is_swept = frozenset(images)  # the user's own number of bytes is for each image
+        if verifying == "budget" and policy.integrity_budget is None:
+            is_swept = frozenset(images)  # a number of bytes is for each image
         predictions: int | None = 0
         if verifying == "budget":
             size = max(image.nbytes for name, image in images.items() if name in is_swept)
@@ -69,15 +68,16 @@ def plan_checks(session: Session, weights: Weights, policy: Policy) -> CheckPlan
         )
 
     if policy.verify != "budget":
-        return plan(policy.scrub_bytes_per_predict or 0, policy.verify, None)
-    if policy.scrub_bytes_per_predict is not None:
+        return plan(policy.scrub_bytes_per_predict, policy.verify, None)
+    share = policy.integrity_budget
+    if share is None:
         return plan(policy.scrub_bytes_per_predict, "budget", None)
-    if session.stateful or policy.integrity_budget == 0:
-        return plan(_DEFAULT_BYTES if policy.integrity_budget else 0, "budget", None)
+    if session.stateful or share == 0:
+        return plan(policy.scrub_bytes_per_predict if share else 0, "budget", None)
     inputs = [np.zeros(spec.shape, spec.dtype) for spec in session.instance.inputs]
     run = partial(session.instance.run, inputs)
     inference = _shortest(run)
-    allowed = policy.integrity_budget * inference
+    allowed = share * inference
     if sum(_after(run, partial(i.image.check, keyed=True)) for i in checked) <= allowed:
         return plan(0, "before", inference)
     largest = max(checked, key=lambda i: i.nbytes)

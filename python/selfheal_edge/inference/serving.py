@@ -130,7 +130,8 @@ class Serving:
         self.checks = plan_checks(session, weights, policy)
         """What is checked at each prediction."""
         keyed = policy.keyed_bytes_per_predict
-        is_swept = policy.scrub_bytes_per_predict != 0 and policy.integrity_budget != 0
+        share = policy.integrity_budget
+        is_swept = (policy.scrub_bytes_per_predict if share is None else share) != 0
         self.hot = _core.HotPath(
             inference_lock=inference_lock.core,
             signals=extractor.core,

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selfheal_edge.learning.patch import InputMap
-from selfheal_edge.learning.reference import LearningReference, Moments
+from selfheal_edge.learning.reference import LearningReference
 
 __all__ = [
     "EMBEDDING_GAIN",
@@ -26,7 +26,6 @@ __all__ = [
     "class_shares",
     "folded",
     "unexplained_shift",
-    "variance_within",
     "window_moments",
 ]
 
@@ -43,7 +42,6 @@ _PRIOR: Final = 2.0  # samples of the reference's mix that a mix of labels is pu
 _BINS: Final = 6
 _STEPS: Final = 300
 _LEAST_PLACES: Final = 4
-_FLOOR: Final = 0.01
 _LEAST_LABELS: Final = 8
 
 
@@ -123,7 +121,7 @@ def unexplained_shift(reference: LearningReference, embeddings: npt.NDArray[Any]
     moments = reference.embeddings
     if moments is None:
         return 0.0
-    spread = np.sqrt(variance_within(moments))
+    spread = np.sqrt(moments.variance_within)
     rows = moments.mean / spread
     here = np.asarray(embeddings, np.float64).mean(axis=0) / spread
     shares = np.full(len(rows), 1.0 / len(rows))
@@ -131,12 +129,6 @@ def unexplained_shift(reference: LearningReference, embeddings: npt.NDArray[Any]
     for _ in range(_STEPS):
         shares = _onto_simplex(shares - step * (rows @ (shares @ rows - here)))
     return float(np.sqrt(np.mean(np.square(shares @ rows - here))))
-
-
-def variance_within(moments: Moments) -> Floats:
-    """Return the variance of each number within a class, shape (numbers,), none next to zero."""
-    within = moments.variance.astype(np.float64).mean(axis=0)
-    return np.asarray(within + _FLOOR * within.mean() + 1e-30)
 
 
 def _onto_simplex(point: Floats) -> Floats:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selfheal_edge.causes import Cause
-from selfheal_edge.learning.alignment import carried, class_shares, variance_within
+from selfheal_edge.learning.alignment import carried, class_shares
 from selfheal_edge.learning.bench import Bench, BenchAnswers
 from selfheal_edge.learning.guard import credibility
 from selfheal_edge.learning.head import Head
@@ -150,7 +150,7 @@ class Material:
             return np.ones(len(labels))
         inside, moments, places = seen.embeddings, self.reference.embeddings, None
         if inside is not None and moments is not None:
-            places = inside / np.sqrt(variance_within(moments))
+            places = inside / np.sqrt(moments.variance_within)
         return credibility(np.nan_to_num(seen.scores), labels, places)
 
     @property

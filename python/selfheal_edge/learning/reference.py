@@ -20,6 +20,8 @@ _HELD_BYTES: Final = 96 << 10
 _MOST_NUMBERS: Final = 1 << 15
 _PULL: Final = 4.0  # samples that a class's moments are pulled to all classes' by
 _MOST: Final = 1e12
+_FLOOR: Final = 0.01
+"""Of the mean variance: below it a number that hardly varies would outweigh all others."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,6 +51,12 @@ class Moments:
         mean = shares @ self.mean.astype(np.float64)
         away = np.square(self.mean - mean)
         return mean, np.sqrt(shares @ (self.variance + away))
+
+    @property
+    def variance_within(self) -> Floats:
+        """The variance of each number within a class, shape (numbers,), none next to zero."""
+        within = self.variance.astype(np.float64).mean(axis=0)
+        return np.asarray(within + _FLOOR * within.mean() + 1e-30)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

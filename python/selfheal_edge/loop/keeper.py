@@ -22,7 +22,7 @@ from selfheal_edge.monitoring.baseline import Baseline, KnownAnswers
 from selfheal_edge.monitoring.monitor import KeptMonitor, Monitor, PerformanceMonitor
 from selfheal_edge.monitoring.regimes import RegimeTable
 from selfheal_edge.policy import Policy
-from selfheal_edge.store.database import Changes, Row
+from selfheal_edge.store.changes import Changes, Row
 from selfheal_edge.store.failures import Failure, with_failure
 from selfheal_edge.store.inbox import Inbox, Request
 from selfheal_edge.store.journal import EventKind, Journal

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from selfheal_edge.errors import IntegrityError, StoreError
 from selfheal_edge.log import logger
 from selfheal_edge.monitoring.baseline import KnownAnswers
-from selfheal_edge.store.database import Row
+from selfheal_edge.store.changes import Row
 from selfheal_edge.store.generations import StoredGeneration, StoredGenerations, identity_of
 from selfheal_edge.store.store import Store
 from selfheal_edge.tflite.file.rewrite import ModelCopy

@@ -22,7 +22,7 @@ from selfheal_edge.learning.kept_rows import (
 from selfheal_edge.learning.samples import SampleTable
 from selfheal_edge.loop.label_desk import LabelDesk
 from selfheal_edge.policy import Policy
-from selfheal_edge.store.database import Row
+from selfheal_edge.store.changes import Row
 
 __all__ = ["KeptLabels"]
 

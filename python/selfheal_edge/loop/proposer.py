@@ -229,7 +229,7 @@ def _finite(rows: Samples) -> Samples:
     """Return the samples without those that hold NaN or infinity."""
     if rows.dtype.kind != "f":
         return rows
-    found: Samples = rows[np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)]
+    found: Samples = rows[np.isfinite(rows).all(axis=tuple(range(1, rows.ndim)))]
     return found
 
 

@@ -18,7 +18,7 @@ from selfheal_edge.errors import (
     StoreError,
 )
 from selfheal_edge.monitoring.baseline import Baseline
-from selfheal_edge.store.database import Changes, Row
+from selfheal_edge.store.changes import Changes, Row
 from selfheal_edge.store.failures import Failure, with_failure
 from selfheal_edge.store.generations import StoredGenerations
 from selfheal_edge.store.store import Store

@@ -31,16 +31,15 @@ from typing import Any, Final
 
 from selfheal_edge import _core
 from selfheal_edge.errors import IntegrityError, StoreError, StoreVersionError
+from selfheal_edge.store.changes import Changes, Row
 from selfheal_edge.store.seal import TAG_BYTES, Seal
 from selfheal_edge.store.writer_lock import WriterLock
 
 __all__ = [
     "SCHEMA_VERSION",
-    "Changes",
     "Database",
     "JournalState",
     "Record",
-    "Row",
     "is_of_the_medium",
 ]
 
@@ -56,7 +55,6 @@ _LOG_HEAD_BYTES: Final = 32
 _FRAME_HEAD_BYTES: Final = 24
 _ONE_COMMIT_BYTES: Final = 64 * 1024
 _ATTEMPTS_TO_COPY: Final = 8
-_MOST_NAME: Final = 256
 _LEAST_ROW_LIMIT: Final = 16 << 20
 _MOST_ROW_LIMIT: Final = 256 << 20
 _SCHEMA: Final = (
@@ -67,41 +65,6 @@ _SCHEMA: Final = (
     "CREATE TABLE block (name BLOB PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID",
     "CREATE TABLE journal (seq INTEGER PRIMARY KEY, body BLOB NOT NULL, hash BLOB NOT NULL)",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A value under a name; None as the value removes the row."""
-
-    area: str
-    name: str
-    value: bytes | None
-    wipes: bool = False
-    """Whether no byte of what it replaces may stay, in the log either; always where it removes."""
-
-    def __post_init__(self) -> None:
-        """Check the names' lengths."""
-        for argument, text in (("area", self.area), ("name", self.name)):
-            if not 0 < len(text) <= _MOST_NAME:
-                raise ValueError(
-                    f"{argument}: expected 1 to {_MOST_NAME} characters, got {len(text)}"
-                )
-
-
-@dataclass(slots=True)
-class Changes:
-    """What one commit does: all of it or nothing."""
-
-    rows: list[Row] = field(default_factory=list)
-    journal: list[bytes] = field(default_factory=list)
-    """Bodies of records to append."""
-    blocks: list[bytes] = field(default_factory=list)
-    """Contents of blocks to keep, under `Seal.block`."""
-    dropped_blocks: list[bytes] = field(default_factory=list)
-    """Names of blocks to drop."""
-
-    def __bool__(self) -> bool:
-        return bool(self.rows or self.journal or self.blocks or self.dropped_blocks)
 
 
 @dataclass(frozen=True, slots=True)

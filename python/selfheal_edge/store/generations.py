@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 
 from selfheal_edge.errors import IntegrityError
 from selfheal_edge.hashing import sha256
-from selfheal_edge.store.database import Changes, Row
+from selfheal_edge.store.changes import Changes, Row
 from selfheal_edge.store.seal import TAG_BYTES, Seal
 
 __all__ = ["ACTIVE", "AREA", "StoredGeneration", "StoredGenerations", "identity_of"]

@@ -19,7 +19,8 @@ from typing import Final, NamedTuple, Protocol
 
 from selfheal_edge.errors import IntegrityError, StoreError, StoreVersionError
 from selfheal_edge.log import logger
-from selfheal_edge.store.database import Changes, Database, Row, is_of_the_medium
+from selfheal_edge.store.changes import Changes, Row
+from selfheal_edge.store.database import Database, is_of_the_medium
 from selfheal_edge.store.medium import status_of
 from selfheal_edge.store.seal import TAG_BYTES, Seal
 from selfheal_edge.store.status import StoreState, StoreStatus

@@ -54,7 +54,7 @@ def capital(new: int, old: int) -> float:
     >>> capital(0, 0)
     1.0
     >>> round(capital(20, 4), 1)
-    153.1
+    133.8
     """
     if new < 0 or old < 0:
         raise ValueError(f"new, old: expected counts of at least 0, got {new} and {old}")
