@@ -307,7 +307,8 @@ bool LabelMix::is_event(std::size_t event, std::uint8_t held) const noexcept {
   return is_complement(event) ? held != slots_[event].base : held == event;
 }
 
-[[gnu::cold]] LabelMix::Change LabelMix::change_of(std::size_t event, std::size_t chart) const noexcept {
+[[gnu::cold]] LabelMix::Change LabelMix::change_of(std::size_t event,
+                                                   std::size_t chart) const noexcept {
   const LabelReference::Event& one = reference_.events_[event];
   const auto n0 = static_cast<double>(reference_.samples_);
   const double p = (static_cast<double>(one.count) + 0.5) / (n0 + 1.0);

@@ -43,8 +43,8 @@ const detail::BankStep chosen_step = detail::available_bank_steps().front();
 
 }  // namespace
 
-[[gnu::cold]] MonitorBank::MonitorBank(std::vector<std::vector<Reference>> references, double arl0, bool keep_far,
-                         bool latch)
+[[gnu::cold]] MonitorBank::MonitorBank(std::vector<std::vector<Reference>> references, double arl0,
+                                       bool keep_far, bool latch)
     : references_(std::move(references)), arl0_(arl0) {
   if (references_.empty() || references_.front().empty()) {
     refuse("references", "at least 1 regime of at least 1 signal", std::string_view("none"));

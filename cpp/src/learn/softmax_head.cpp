@@ -34,8 +34,8 @@ void require_all_finite(std::string_view name, std::span<const Number> values) {
 
 }  // namespace
 
-[[gnu::cold]] SoftmaxHead::SoftmaxHead(std::size_t classes, std::size_t dimensions, std::size_t capacity,
-                         std::size_t max_bytes)
+[[gnu::cold]] SoftmaxHead::SoftmaxHead(std::size_t classes, std::size_t dimensions,
+                                       std::size_t capacity, std::size_t max_bytes)
     : classes_(classes), dimensions_(dimensions), capacity_(capacity) {
   constexpr std::size_t kMost = std::numeric_limits<std::uint32_t>::max() / 2;
   if (classes < 2 || classes > kMost) refuse("classes", "2 or more", classes);
@@ -72,8 +72,9 @@ void require_all_finite(std::string_view name, std::span<const Number> values) {
   rows_.resize(kTogether * classes);
 }
 
-[[gnu::cold]] void SoftmaxHead::load(std::span<const float> embeddings, std::span<const double> mean,
-                       std::span<const double> spread, std::span<const double> logits) {
+[[gnu::cold]] void SoftmaxHead::load(std::span<const float> embeddings,
+                                     std::span<const double> mean, std::span<const double> spread,
+                                     std::span<const double> logits) {
   samples_ = active_count_ = 0;
   const std::size_t samples = embeddings.size() / dimensions_;
   if (samples > capacity_) {
