@@ -96,7 +96,7 @@ SignalMonitor make_monitor(py::handle normal, double arl0, std::vector<std::size
                            bool latch) {
   if (py::isinstance<Reference>(normal)) {
     if (!periods.empty()) refuse("periods", "none with a Reference", periods.size());
-    return SignalMonitor(initialised<Reference>("normal", normal), arl0, latch);
+    return {initialised<Reference>("normal", normal), arl0, latch};
   }
   const py::array array = require_array(normal, "normal", kSamples);
   if (!has_dtype<double>(array) || array.ndim() != 1) {
@@ -105,7 +105,7 @@ SignalMonitor make_monitor(py::handle normal, double arl0, std::vector<std::size
   require_contiguous(array, "normal");
   const std::span<const double> samples = as_span<double>(array);
   const selfheal::python::ReleasedGil released;
-  return SignalMonitor(samples, arl0, std::move(periods), latch);
+  return {samples, arl0, std::move(periods), latch};
 }
 
 }  // namespace

@@ -102,7 +102,7 @@ struct Pickle {
 /// __init__: make returns the object, or a pointer that owns it.
 template <typename F>
 constexpr auto constructor(F make) {
-  return detail::Init{detail::plain_function(make)};
+  return detail::Init<decltype(detail::plain_function(make))>{detail::plain_function(make)};
 }
 /// __init__ that hands its arguments to the constructor.
 template <typename... A>
@@ -112,7 +112,9 @@ constexpr detail::InitFrom<A...> constructor() {
 /// Copying and pickling: get gives the state as bytes, set makes an object of these.
 template <typename Get, typename Set>
 constexpr auto pickled_by(Get get, Set set) {
-  return detail::Pickle{detail::plain_function(get), detail::plain_function(set)};
+  auto read = detail::plain_function(get);
+  auto make = detail::plain_function(set);
+  return detail::Pickle<decltype(read), decltype(make)>{read, make};
 }
 
 template <typename T, typename... Options>

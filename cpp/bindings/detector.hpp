@@ -26,6 +26,8 @@ struct AnyOf {
   auto visit(F&& f) const {
     return std::visit(std::forward<F>(f), held);
   }
+  // NOLINTNEXTLINE(bugprone-exception-escape): a chart is held at all times, none throws as it
+  // moves
   bool update(double x) noexcept {
     return visit([x](auto& chart) { return chart.update(x); });
   }

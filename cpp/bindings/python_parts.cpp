@@ -35,6 +35,8 @@ PythonEngine::PythonEngine(py::object run, py::object tapped, const std::vector<
   }
 }
 
+// What is not caught here is a thread that ends with the interpreter: see gil.hpp.
+// NOLINTNEXTLINE(bugprone-exception-escape)
 bool PythonEngine::run() noexcept {
   try {
     const py::object run = run_;

@@ -63,7 +63,7 @@ class PythonEngine final : public runtime::Engine {
   std::span<const runtime::TensorMemory> outputs() const noexcept override { return outputs_; }
   std::span<const runtime::TensorMemory> taps() const noexcept override { return taps_; }
   /// Leaves Python's error where it fails.
-  bool run() noexcept override;
+  bool run() noexcept override;  // NOLINT(bugprone-exception-escape)
 
   /// The arrays that the last run gave.
   const py::list& results() const noexcept { return results_; }

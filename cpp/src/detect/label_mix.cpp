@@ -56,7 +56,7 @@ LabelMix::LabelMix(LabelReference reference, double arl0, bool latch)
   reset();
 }
 
-void LabelMix::index() {
+[[gnu::cold]] void LabelMix::index() {
   const auto& events = reference_.events_;
   slots_.assign(events.size(), Slot{});
   history_.assign(kHistory, static_cast<std::uint8_t>(kNone));
@@ -82,7 +82,7 @@ void LabelMix::index() {
   }
 }
 
-void LabelMix::solve() noexcept {
+[[gnu::cold]] void LabelMix::solve() noexcept {
   const auto& events = reference_.events_;
   const auto is_used = [&](std::size_t event, std::size_t chart) {
     const double share = reference_.share(events[event]);
@@ -307,7 +307,8 @@ bool LabelMix::is_event(std::size_t event, std::uint8_t held) const noexcept {
   return is_complement(event) ? held != slots_[event].base : held == event;
 }
 
-LabelMix::Change LabelMix::change_of(std::size_t event, std::size_t chart) const noexcept {
+[[gnu::cold]] LabelMix::Change LabelMix::change_of(std::size_t event,
+                                                   std::size_t chart) const noexcept {
   const LabelReference::Event& one = reference_.events_[event];
   const auto n0 = static_cast<double>(reference_.samples_);
   const double p = (static_cast<double>(one.count) + 0.5) / (n0 + 1.0);
@@ -384,7 +385,7 @@ bool LabelMix::is_latched() const noexcept {
   return false;
 }
 
-bool LabelMix::looks_normal() const noexcept {
+[[gnu::cold]] bool LabelMix::looks_normal() const noexcept {
   std::array<std::uint32_t, LabelReference::kMostEvents> seen{};
   double n = 0.0;
   const std::uint64_t oldest = std::max(began_, count_ > kHistory ? count_ - kHistory : 0);
@@ -404,7 +405,7 @@ bool LabelMix::looks_normal() const noexcept {
   return true;
 }
 
-void LabelMix::accept() noexcept {
+[[gnu::cold]] void LabelMix::accept() noexcept {
   if (!is_latched()) return;
   auto& events = reference_.events_;
   const std::uint64_t oldest =

@@ -43,8 +43,8 @@ const detail::BankStep chosen_step = detail::available_bank_steps().front();
 
 }  // namespace
 
-MonitorBank::MonitorBank(std::vector<std::vector<Reference>> references, double arl0, bool keep_far,
-                         bool latch)
+[[gnu::cold]] MonitorBank::MonitorBank(std::vector<std::vector<Reference>> references, double arl0,
+                                       bool keep_far, bool latch)
     : references_(std::move(references)), arl0_(arl0) {
   if (references_.empty() || references_.front().empty()) {
     refuse("references", "at least 1 regime of at least 1 signal", std::string_view("none"));
@@ -74,7 +74,7 @@ MonitorBank::MonitorBank(std::vector<std::vector<Reference>> references, double 
   reset();
 }
 
-void MonitorBank::allocate() {
+[[gnu::cold]] void MonitorBank::allocate() {
   const std::size_t groups = (signals_ + kLanes - 1) / kLanes;
   lanes_.assign(groups, detail::BankLanes{});
   charts_.assign(signals_, detail::SignalCharts{});
@@ -335,7 +335,7 @@ std::size_t MonitorBank::memory_bytes() const noexcept {
                told_, latches_, accepted_, spreads_, skipped_, trackers_);
 }
 
-std::vector<std::byte> MonitorBank::state(History history) const {
+[[gnu::cold]] std::vector<std::byte> MonitorBank::state(History history) const {
   StateWriter writer(kTag, 3);
   writer.f64(arl0_);
   writer.u64(references_.size());
@@ -389,7 +389,7 @@ std::vector<std::byte> MonitorBank::state(History history) const {
   return std::move(writer).finish();
 }
 
-MonitorBank::MonitorBank(StateReader& reader) {
+[[gnu::cold]] MonitorBank::MonitorBank(StateReader& reader) {
   arl0_ = reader.f64();
   const std::uint64_t regimes = reader.u64();
   const std::uint64_t signals = reader.u64();
@@ -483,7 +483,7 @@ MonitorBank::MonitorBank(StateReader& reader) {
   }
 }
 
-MonitorBank MonitorBank::from_state(std::span<const std::byte> blob) {
+[[gnu::cold]] MonitorBank MonitorBank::from_state(std::span<const std::byte> blob) {
   StateReader reader(blob, kTag, 3);
   MonitorBank bank(reader);
   reader.finish();

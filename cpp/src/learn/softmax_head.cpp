@@ -34,8 +34,8 @@ void require_all_finite(std::string_view name, std::span<const Number> values) {
 
 }  // namespace
 
-SoftmaxHead::SoftmaxHead(std::size_t classes, std::size_t dimensions, std::size_t capacity,
-                         std::size_t max_bytes)
+[[gnu::cold]] SoftmaxHead::SoftmaxHead(std::size_t classes, std::size_t dimensions,
+                                       std::size_t capacity, std::size_t max_bytes)
     : classes_(classes), dimensions_(dimensions), capacity_(capacity) {
   constexpr std::size_t kMost = std::numeric_limits<std::uint32_t>::max() / 2;
   if (classes < 2 || classes > kMost) refuse("classes", "2 or more", classes);
@@ -72,8 +72,9 @@ SoftmaxHead::SoftmaxHead(std::size_t classes, std::size_t dimensions, std::size_
   rows_.resize(kTogether * classes);
 }
 
-void SoftmaxHead::load(std::span<const float> embeddings, std::span<const double> mean,
-                       std::span<const double> spread, std::span<const double> logits) {
+[[gnu::cold]] void SoftmaxHead::load(std::span<const float> embeddings,
+                                     std::span<const double> mean, std::span<const double> spread,
+                                     std::span<const double> logits) {
   samples_ = active_count_ = 0;
   const std::size_t samples = embeddings.size() / dimensions_;
   if (samples > capacity_) {
@@ -146,7 +147,7 @@ void SoftmaxHead::orthogonalise() noexcept {
   }
 }
 
-void SoftmaxHead::take_weights(std::span<const double> weights, double reach) {
+[[gnu::cold]] void SoftmaxHead::take_weights(std::span<const double> weights, double reach) {
   active_count_ = 0;
   require_size("sample_weights", samples_, weights.size());
   require_positive("reach", reach);
@@ -398,7 +399,7 @@ SoftmaxHead::Outcome SoftmaxHead::fit(double pull, Effort effort, bool is_warm) 
   return outcome;
 }
 
-void SoftmaxHead::change(std::span<double> weights, std::span<double> bias) const {
+[[gnu::cold]] void SoftmaxHead::change(std::span<double> weights, std::span<double> bias) const {
   require_size("weights", classes_ * dimensions_, weights.size());
   require_size("bias", classes_, bias.size());
   std::fill(weights.begin(), weights.end(), 0.0);

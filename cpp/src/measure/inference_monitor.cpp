@@ -171,7 +171,7 @@ bool InferenceMonitor::settled() const noexcept {
   return true;
 }
 
-void InferenceMonitor::reset() noexcept {
+[[gnu::cold]] void InferenceMonitor::reset() noexcept {
   // What has settled is over but for shifts too small to matter, which were told: their latches
   // stay. After a repair everything is heard anew.
   const bool stays_told = settled();
@@ -188,7 +188,7 @@ void InferenceMonitor::reset() noexcept {
   since_nonfinite_ = kSettled;
 }
 
-std::vector<std::byte> InferenceMonitor::state(History history) const {
+[[gnu::cold]] std::vector<std::byte> InferenceMonitor::state(History history) const {
   StateWriter writer(kTag, 3);  // 1 knew nothing of rare kinds, 2 nothing of the mix of classes
   writer.u8(bank_ ? 1 : 0);
   if (bank_) write(writer, bank_->state(history));
@@ -229,7 +229,7 @@ std::vector<std::byte> InferenceMonitor::state(History history) const {
   return std::move(writer).finish();
 }
 
-InferenceMonitor InferenceMonitor::from_state(std::span<const std::byte> blob) {
+[[gnu::cold]] InferenceMonitor InferenceMonitor::from_state(std::span<const std::byte> blob) {
   StateReader reader(blob, kTag, 3);
   std::optional<MonitorBank> bank;
   if (reader.u8() != 0) bank = MonitorBank::from_state(read(reader));

@@ -197,7 +197,7 @@ struct SignalPass::State {
   std::vector<double> whole;
 };
 
-SignalPass::SignalPass(SignalPlan plan, std::string_view backend)
+[[gnu::cold]] SignalPass::SignalPass(SignalPlan plan, std::string_view backend)
     : state_(std::make_unique<State>(State{
           backend_of(backend), {}, {}, {}, {}, {}, {}, {}, false, {}, {}, {}, 0, -1, {}, {}})) {
   check(plan);
@@ -261,7 +261,7 @@ SignalPass::SignalPass(SignalPlan plan, std::string_view backend)
   leave_out(plan.left_out);
 }
 
-void SignalPass::leave_out(const std::vector<SignalName>& left_out) {
+[[gnu::cold]] void SignalPass::leave_out(const std::vector<SignalName>& left_out) {
   State& state = *state_;
   std::vector<SignalName> names;
   for (std::size_t i = 0; i < state.names.size(); ++i) {
