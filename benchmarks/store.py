@@ -38,8 +38,8 @@ import selfheal_edge as she
 from harness import Row
 from selfheal_edge.assets import digits_model_path
 from selfheal_edge.store.changes import Changes
-from selfheal_edge.store.database import Database
 from selfheal_edge.store.changes import Row as Kept
+from selfheal_edge.store.database import Database
 from selfheal_edge.store.generations import StoredGenerations
 from selfheal_edge.store.journal import Event, EventKind
 from selfheal_edge.store.store import Store

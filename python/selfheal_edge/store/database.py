@@ -26,7 +26,7 @@ import sqlite3
 import sys
 import weakref
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from selfheal_edge import _core
