@@ -129,7 +129,8 @@ class Health:
     failed_repairs: int
     """Repairs that were applied and did not hold."""
     detection_latency: DetectionLatency
-    """How long damage to weights that execute goes unseen: what `Policy.scrub_bytes_per_predict` or `integrity_budget` buys."""
+    """How long damage to weights that execute goes unseen: what `Policy.scrub_bytes_per_predict` or
+    `integrity_budget` buys."""
     sweeps: int
     """Complete sweeps over all guarded bytes."""
     nonfinite: int

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,7 +44,7 @@ def plan_checks(session: Session, weights: Weights, policy: Policy) -> CheckPlan
 
     Where the policy leaves it to a budget, an inference and a check are timed here, some
     milliseconds in all: as much is checked as the budget's share of an inference's time allows. A
-    recurrent model is not timed, since it would remember it: `scrub_bytes_per_predict` holds for it.
+    recurrent model, which would remember it, is not timed: `scrub_bytes_per_predict` holds for it.
     """
     table = weights.coverage
     images = weights.images
@@ -118,4 +117,4 @@ def _after(run: Callable[[], object], work: Callable[[], object]) -> float:
         times.append(now - start)
         if now >= end:
             break
-    return statistics.median(times)
+    return sorted(times)[len(times) // 2]
