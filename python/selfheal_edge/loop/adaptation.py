@@ -54,6 +54,9 @@ UNAUTHENTICATED: Final = "(unauthenticated)"
 """All sources without a key are one: names can be made up."""
 
 _ENOUGH_LABELS: Final = 16
+_MORE_LABELS: Final = 32
+"""So many more after labels have rejected a repair: who answers against what the device sees shall
+not have it learn anew at once, from the same answers."""
 _MORE_INPUTS: Final = 256
 _BY_LABELS: Final = frozenset({Cause.UNKNOWN})
 """Causes that say nothing of what would help, so that labels have to."""
@@ -85,7 +88,8 @@ def may_learn(state: LoopState, cause: Cause) -> str:
         return f"nothing says what helps, until {_ENOUGH_LABELS} labels have come"
     if waits is not None and state.now.prediction < waits.until and waits.labels < _ENOUGH_LABELS:
         left = waits.until - state.now.prediction
-        return f"put off for {left} predictions, or until {_ENOUGH_LABELS} labels have come"
+        more = _ENOUGH_LABELS - waits.labels
+        return f"put off for {left} predictions, or until {more} more labels have come"
     return ""
 
 
@@ -200,14 +204,19 @@ def _without(state: LoopState, gone: LearnedRepair) -> LoopState:
 
 
 def _put_off(
-    state: LoopState, cause: Cause, *, longer: bool = True, first: int = _FIRST_PAUSE
+    state: LoopState,
+    cause: Cause,
+    *,
+    longer: bool = True,
+    first: int = _FIRST_PAUSE,
+    labels: int = 0,
 ) -> LoopState:
     """Wait with this cause: twice as long as the time before, unless labels have ended that."""
     was = next((p for p in state.put_off if p.cause is cause), None)
     longer = longer and was is not None and was.labels < _ENOUGH_LABELS
     pause = first if was is None else min((1 + longer) * was.pause, _LONGEST_PAUSE)
     others = tuple(p for p in state.put_off if p.cause is not cause)
-    return replace(state, put_off=(*others, Putoff(cause, state.now.prediction + pause, pause)))
+    return replace(state, put_off=(*others, Putoff(cause, state.now.prediction + pause, pause, labels)))
 
 
 def _failed(state: LoopState, name: str, reason: str) -> LoopState:
@@ -400,7 +409,9 @@ def taken_back(
         outcome=f"{repair.condition}: {reason}",
         details={"evidence": repair.evidence.to_dict()},
     )
-    state = _failed(_put_off(state, cause), f"{repair.condition} for {cause.value}", reason)
+    fewer = -_MORE_LABELS if kind is EventKind.REJECTED else 0
+    state = _put_off(state, cause, labels=fewer)
+    state = _failed(state, f"{repair.condition} for {cause.value}", reason)
     if last is not None:
         kept = replace(repair, generations=(last,), evidence=Evidence(), labels=0, refine_at=None)
         state = replace(_with(state, kept), leaving=(*state.leaving, (gone, None)))
