@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from selfheal_edge import _core
-from selfheal_edge.calibration.asker import Asker
 from selfheal_edge.calibration.correctness import (
     SAMPLES,
     Judged,
@@ -19,7 +18,7 @@ from selfheal_edge.calibration.correctness import (
     judge_changes,
 )
 from selfheal_edge.calibration.known_answers import Reservoir, choose_inputs
-from selfheal_edge.calibration.profile import is_profiled, learn_profile, profile_size
+from selfheal_edge.calibration.profile import Asker, is_profiled, learn_profile, profile_size
 from selfheal_edge.calibration.regimes import (
     NamedRegimes,
     find_periods,
@@ -324,15 +323,13 @@ def _profile(
     asker = Asker(session, output_kind(session))
     inside = [row[2] for row in held] if len(held[0]) > 2 else None
     inputs = np.stack([row[0] for row in held])
-    answers = asker.read(
-        np.stack([row[1] for row in held]), None if not inside else np.stack(inside)
-    )
+    answers = asker.read([row[1] for row in held], inside)
     profile = learn_profile(
         inputs,
         answers,
         scores,
         predicted,
-        session.instance.inputs[0].scaling,
+        asker.quantization,
         None if session.stateful else asker,
         None if truth is None else float(np.mean(predicted != truth)),
     )
@@ -345,7 +342,7 @@ def _profile(
         named if truth is None or answers is None else truth[rows],
         classes,
         None if inside is None else _real(session.instance.taps[0], inside),
-        session.instance.inputs[0].scaling,
+        asker.quantization,
         has_truth=truth is not None and answers is not None,
         axis=_feature_axis(profile.layout, samples.shape[1:]),
     )

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from selfheal_edge.calibration.harmless_changes import harmless_changes
 from selfheal_edge.diagnosis.answers import Answers, Prober
-from selfheal_edge.diagnosis.layout import Floats, Layout, find_layout, read_real
+from selfheal_edge.diagnosis.layout import Floats, Layout, find_layout, read_real, smoothed
 from selfheal_edge.diagnosis.profile import MOST_CELLS, Profile, channel_numbers
 from selfheal_edge.diagnosis.window import Window
+from selfheal_edge.tflite.runtimes.protocol import Array, TensorSpec
 from selfheal_edge.tflite.session import Session
 
-__all__ = ["is_profiled", "learn_profile", "profile_size"]
+__all__ = ["Asker", "harmless_changes", "is_profiled", "learn_profile", "profile_size"]
 
 _WINDOW: Final = 128
 _HEALTHY: Final = 32
@@ -28,6 +28,7 @@ _MOST_NUMBERS: Final = 1 << 16
 _PULL: Final = 4  # samples that a class's reference is pulled to all classes' by
 _TINY: Final = 1e-6
 _FAR: Final = 3.5
+_MOVED: Final = 1 / 16  # of an axis
 _LEAST_HELD: Final = 64
 _MOST_HELD: Final = 300
 _HELD_BYTES: Final = 8 << 20
@@ -43,6 +44,46 @@ def is_profiled(session: Session) -> bool:
     """Whether a profile can be learned of a model: it has one input, of numbers."""
     inputs = session.instance.inputs
     return len(inputs) == 1 and inputs[0].dtype.kind in "iuf" and 0 not in inputs[0].shape
+
+
+class Asker:
+    """Asks a session about inputs, one after the other.
+
+    Parameters
+    ----------
+    session
+        Its state, if it carries one, goes on.
+    kind
+        What output 0 holds; None for a model without classes.
+    """
+
+    def __init__(self, session: Session, kind: str | None) -> None:
+        self._instance = session.instance
+        self._kind = kind
+        spec = session.instance.inputs[0]
+        self._shape = spec.shape
+        self.quantization = _quantization(spec)
+        """Scale and zero point of the input."""
+
+    def read(self, outputs: Sequence[Array], inside: Sequence[Array] | None) -> Answers | None:
+        """Read raw outputs and embeddings; None for a model without classes."""
+        if self._kind is None:
+            return None
+        spec = self._instance.outputs[0]
+        embeddings = None if not inside else np.stack(inside)
+        return Answers.of(np.stack(outputs), _quantization(spec), self._kind, embeddings)
+
+    def __call__(self, inputs: npt.NDArray[Any], /) -> Answers | None:
+        """Run raw inputs, shape (n, *shape of one)."""
+        outputs, inside = [], []
+        for row in inputs:
+            outputs.append(self._instance.run([row.reshape(self._shape)])[0].reshape(-1).copy())
+            inside += [tensor.reshape(-1).copy() for tensor in self._instance.tapped()[:1]]
+        return self.read(outputs, inside)
+
+
+def _quantization(spec: TensorSpec) -> tuple[float, int]:
+    return (spec.scale, spec.zero_point) if spec.quantized else (1.0, 0)
 
 
 def learn_profile(
@@ -151,6 +192,92 @@ _HARM_MEASURES: Final[dict[str, Callable[[Window], float]]] = {
     "disproportion": lambda w: w.disproportion,
     "astray": lambda w: w.astray,
 }
+
+
+def harmless_changes(layout: Layout, x: Floats) -> list[Callable[[Floats], Floats]]:
+    """Return changes that do happen to sensors, each weak and strong, for inputs like `x`."""
+    rng = np.random.default_rng(_SEED)
+    spread = float(x.std())
+    least, most = float(x.min()), float(x.max())
+    centre = float(x.mean())
+
+    def noise(size: float) -> Callable[[Floats], Floats]:
+        return lambda y: y + np.float32(size * spread) * rng.standard_normal(y.shape, np.float32)
+
+    def gain(factor: float) -> Callable[[Floats], Floats]:
+        return lambda y: least + (y - least) * np.float32(factor)
+
+    def offset(size: float) -> Callable[[Floats], Floats]:
+        return lambda y: y + np.float32(size * spread)
+
+    def blur(times: int) -> Callable[[Floats], Floats]:
+        def changed(y: Floats) -> Floats:
+            for _ in range(times):
+                y = smoothed(layout, y)
+            return y
+
+        return changed
+
+    def contrast(factor: float) -> Callable[[Floats], Floats]:
+        return lambda y: centre + (y - centre) * np.float32(factor)
+
+    def specks(share: float) -> Callable[[Floats], Floats]:
+        def changed(y: Floats) -> Floats:
+            drawn = rng.random(y.shape, np.float32)
+            dark = np.where(drawn < share / 2, np.float32(least), y)
+            return np.where(drawn > 1 - share / 2, np.float32(most), dark)
+
+        return changed
+
+    def moved(axis: int) -> Callable[[Floats], Floats]:
+        return lambda y: _displaced(y, axis, np.full(1, _MOVED * y.shape[axis + 1]))
+
+    def stretched(axis: int) -> Callable[[Floats], Floats]:
+        return lambda y: _displaced(y, axis, _ramp(y, axis, _MOVED * y.shape[axis + 1]))
+
+    def sheared(axis: int, other: int) -> Callable[[Floats], Floats]:
+        return lambda y: _displaced(y, axis, _ramp(y, other, _MOVED * y.shape[axis + 1]))
+
+    changes = [
+        *(moved(axis) for axis in layout.smooth),
+        *(stretched(axis) for axis in layout.smooth),
+        *(sheared(a, b) for a in layout.smooth for b in layout.smooth if a != b),
+        specks(0.03),
+        noise(0.2),
+        noise(0.5),
+        noise(1.0),
+        blur(1),
+        blur(3),
+        gain(0.7),
+        gain(1.3),
+        offset(-0.3),
+        offset(0.5),
+        contrast(0.6),
+    ]
+
+    def within(change: Callable[[Floats], Floats]) -> Callable[[Floats], Floats]:
+        return lambda y: np.clip(change(y), least, most)
+
+    return [within(change) for change in changes]
+
+
+def _ramp(y: Floats, axis: int, most: float) -> npt.NDArray[np.float64]:
+    """Return displacements that grow along an axis, from -most to most."""
+    shape = [1] * y.ndim
+    shape[axis + 1] = y.shape[axis + 1]
+    return np.linspace(-most, most, y.shape[axis + 1]).reshape(shape)
+
+
+def _displaced(y: Floats, axis: int, by: npt.NDArray[np.float64]) -> Floats:
+    """Return inputs whose elements come from elsewhere along an axis, interpolated."""
+    size = y.shape[axis + 1]
+    shape = [1] * y.ndim
+    shape[axis + 1] = size
+    at = np.broadcast_to(np.clip(np.arange(size).reshape(shape) - by, 0, size - 1), y.shape)
+    low = np.floor(at).astype(np.intp)
+    below = np.take_along_axis(y, low, axis + 1)
+    above = np.take_along_axis(y, np.minimum(low + 1, size - 1), axis + 1)
+    return np.asarray(below + (at - low) * (above - below), np.float32)
 
 
 def _references(

@@ -18,7 +18,7 @@ from selfheal_edge.monitoring.monitor import MEMBERS_PART
 
 __all__ = ["adversarial_input"]
 
-_DOUBT: Final = 0.6
+_DOUBT: Final = 0.75
 """Parts of the limit from which an attack is not ruled out."""
 
 

@@ -10,7 +10,6 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from selfheal_edge.calibration.asker import Asker
 from selfheal_edge.concurrency.locks import ModelLock
 from selfheal_edge.diagnosis.answers import Answers
 from selfheal_edge.diagnosis.profile import Profile
@@ -20,7 +19,7 @@ from selfheal_edge.log import logger
 from selfheal_edge.monitoring.baseline import Baseline
 from selfheal_edge.monitoring.monitor import Monitor
 from selfheal_edge.monitoring.signals import SignalExtractor
-from selfheal_edge.tflite.runtimes.protocol import RUNTIME_FAILURES
+from selfheal_edge.tflite.runtimes.protocol import RUNTIME_FAILURES, TensorSpec
 from selfheal_edge.tflite.session import Session
 
 __all__ = ["Examiner"]
@@ -66,9 +65,6 @@ class Examiner:
         self._inference_lock = inference_lock
         self._per_minute = per_minute
         self._clock = clock
-        self._asker = Asker(
-            session, baseline.output_kind, lock=lambda: inference_lock, corrected=session.corrected
-        )
         self._tokens = float(per_minute)
         self._filled: float | None = None
         self.asked = 0
@@ -122,10 +118,16 @@ class Examiner:
         answers = None
         if self._baseline.output_kind is not None and recent.outputs is not None:
             inside = None if recent.embeddings is None else recent.embeddings[-span:]
-            answers = self._asker.read(recent.outputs[-span:], inside)
+            answers = self._read(recent.outputs[-span:], inside)
         has_probe = asks and not self._session.stateful and answers is not None
         probe = self._ask if has_probe else None
         return Window(profile, inputs, answers, symptoms.scores[-span:], probe)
+
+    def _read(self, outputs: npt.NDArray[Any], inside: npt.NDArray[Any] | None) -> Answers | None:
+        kind = self._baseline.output_kind
+        assert kind is not None
+        spec = self._session.instance.outputs[0]
+        return Answers.of(outputs, _quantization(spec), kind, inside)
 
     def _ask(self, inputs: npt.NDArray[Any], /) -> Answers | None:
         """Ask the model, if the budget allows all of it."""
@@ -137,10 +139,21 @@ class Examiner:
         if self._tokens < len(inputs):
             return None
         self._tokens -= len(inputs)
+        outputs, inside = [], []
+        shape = self._session.instance.inputs[0].shape
         try:
-            found = self._asker(inputs)
+            for row in inputs:
+                with self._inference_lock:
+                    instance = self._session.instance
+                    asked = self._session.corrected([row.reshape(shape)])
+                    outputs.append(instance.run(asked)[0].reshape(-1).copy())
+                    inside += [tensor.reshape(-1).copy() for tensor in instance.tapped()[:1]]
         except RUNTIME_FAILURES:
             logger().warning("the model could not be asked for a diagnosis", exc_info=True)
             return None
         self.asked += len(inputs)
-        return found
+        return self._read(np.stack(outputs), np.stack(inside) if inside else None)
+
+
+def _quantization(spec: TensorSpec) -> tuple[float, int]:
+    return (spec.scale, spec.zero_point) if spec.quantized else (1.0, 0)

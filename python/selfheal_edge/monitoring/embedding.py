@@ -242,7 +242,7 @@ def fit_classes(
     known, counts = known[counts >= 2], counts[counts >= 2]
     width = raw.shape[1]
     freedom = int(counts.sum()) - len(known)
-    scale, zero_point = spec.scaling
+    scale, zero_point = (spec.scale, spec.zero_point) if spec.quantized else (1.0, 0)
     distances = np.full(len(raw), np.nan)
     if freedom < 2:
         return _nothing(tensor, width), distances

@@ -52,7 +52,7 @@ def _layout(spec: TensorSpec) -> _core.TensorLayout | None:
         return None
     elements = int(np.prod(spec.shape, dtype=np.int64))
     channels = spec.shape[-1] if spec.shape else 1
-    scale, zero_point = spec.scaling
+    scale, zero_point = (spec.scale, spec.zero_point) if spec.quantized else (1.0, 0)
     if abs(zero_point) > _FARTHEST_ZERO:
         return None
     return _core.TensorLayout(spec.dtype.name, elements, channels, scale, zero_point)

@@ -63,7 +63,9 @@ class InputTable:
             raise ValueError(
                 f"input: expected 1 to {_MOST_AXES} axes of at least one element, got {self.shape}"
             )
-        self._scale, self._zero_point = spec.scaling
+        self._scale, self._zero_point = (
+            (spec.scale, spec.zero_point) if spec.quantized else (1.0, 0)
+        )
 
     @classmethod
     def of(cls, inputs: Sequence[TensorSpec]) -> InputTable | None:

@@ -53,11 +53,6 @@ class TensorSpec:
         """Whether values are integers that stand for real numbers."""
         return self.scale != 0.0 and self.dtype.kind in "iu"
 
-    @property
-    def scaling(self) -> tuple[float, int]:
-        """Scale and zero point of its values; 1 and 0 where they are real numbers, or mere ones."""
-        return (self.scale, self.zero_point) if self.quantized else (1.0, 0)
-
 
 class Instance(Protocol):
     """A model built by one runtime, ready to run. One thread at a time."""
