@@ -63,13 +63,8 @@ def _names(
     return [event.cause for event in heard if event.kind == "diagnosis"]
 
 
-def rows_of(
-    name: Name, count: int, interval: float, seed: int, told_all: list[tuple[str, str]]
-) -> list[harness.Row]:
-    """Let `count` attackers and as many changing worlds go on for some troubles each.
-
-    Adds true and named cause of each attacker to `told_all`: another than his where he has none.
-    """
+def rows_of(name: Name, count: int, interval: float, seed: int) -> list[harness.Row]:
+    """Let `count` attackers and as many changing worlds go on for some troubles each."""
     task = data.load(name)
     baseline = she.calibrate(
         task.model, task.calibration_x, seed=seed, false_alarm_interval=interval
@@ -81,9 +76,6 @@ def rows_of(
             in _names(task, baseline, gaps, np.random.default_rng([seed, n, gaps[0]]))
             for n in range(count)
         ]
-        if more:
-            attack = Cause.RESOURCE_ATTACK.value
-            told_all += [(attack, attack if one else Cause.UNKNOWN.value) for one in found]
         rows.append(
             harness.Row(
                 f"{name}: troubles come back {what}: named resource attack",
