@@ -261,7 +261,7 @@ def main() -> None:
         "--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure"
     )
     parser.add_argument(
-        "--scenarios", dest="part", choices=("tuning", "measured", "held_out"), default="measured"
+        "--scenarios", dest="part", choices=("tuning", "measured"), default="measured"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cache", type=Path, metavar="DIR", help="keep attacked pools here")

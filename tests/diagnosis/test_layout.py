@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -15,8 +14,6 @@ from hypothesis import strategies as st
 
 import selfheal_edge as she
 from selfheal_edge.causes import Cause
-from selfheal_edge.diagnosis.answers import Answers
-from selfheal_edge.diagnosis.carrying import carried
 from selfheal_edge.diagnosis.diagnoser import AttackDiagnoser, diagnose_with
 from selfheal_edge.diagnosis.layout import (
     Floats,
@@ -26,10 +23,9 @@ from selfheal_edge.diagnosis.layout import (
     with_mirrored,
     with_permuted,
 )
-from selfheal_edge.diagnosis.moving import found_motion, moved_by
 from selfheal_edge.diagnosis.profile import Profile
 from selfheal_edge.diagnosis.symptoms import Symptoms
-from selfheal_edge.diagnosis.window import Window
+from selfheal_edge.diagnosis.window import Answers, Window, carried
 
 
 def smooth_inputs(shape: tuple[int, ...], axes: tuple[int, ...], seed: int = 0) -> Floats:
@@ -114,44 +110,6 @@ class TestCarried:
         got = self.condition(carried(profile, other.astype(np.float32)), profile.layout)
         scale = np.abs(wanted).mean(axis=1, keepdims=True)
         assert np.mean(np.abs(got - wanted) / scale) < 0.12
-
-    def test_what_depends_on_the_level(self, profile: Profile) -> None:
-        """A floor that drowns what is dark and leaves what is bright is no gain and no noise."""
-        x = profile.real(profile.inputs)
-        low, high = profile.range
-        floor = low + 0.4 * (high - low)
-        y = carried(profile, np.maximum(x, floor).astype(np.float32))
-        drowned = np.mean(np.maximum(x, floor) <= floor + 0.02 * (high - low))
-        assert abs(np.mean(y <= floor + 0.02 * (high - low)) - drowned) < 0.1
-        assert y.min() > floor - 0.1 * (high - low)
-        assert y.max() > 0.9 * high
-
-    def test_how_the_scene_has_moved(self, profile: Profile) -> None:
-        """A camera that was pushed: what it sees is elsewhere, and as it was."""
-        layout = profile.layout
-        x = profile.real(profile.inputs)
-        moved = np.roll(x, 1, axis=2)
-        moved[:, :, 0] = x[:, :, 0]
-        found = found_motion(layout, x.mean(axis=0), moved.mean(axis=0))
-        assert found is not None
-        assert abs(found[1, 0] - 1) < 0.35
-        assert abs(found[0, 0]) < 0.35
-        again = moved_by(layout, x, found)
-        assert np.mean(np.square(again - moved)) < 0.3 * np.mean(np.square(x - moved))
-        noise = np.random.default_rng(0).normal(0, 0.02, x.shape[1:])
-        assert found_motion(layout, x.mean(axis=0), (x.mean(axis=0) + noise).astype("f4")) is None
-
-
-def test_a_profile_of_before(profile: Profile) -> None:
-    """Earlier releases kept two numbers an input, and a limit for each part of a disproportion."""
-    arrays = profile.to_arrays()
-    bounds = {k: v for k, v in profile.bounds.items() if k != "disproportion"}
-    arrays["bounds"] = np.frombuffer(json.dumps(bounds).encode(), np.uint8)
-    arrays["kept"] = np.stack([profile.kept, np.zeros_like(profile.kept)], axis=1)
-    arrays["ratio"] = np.zeros(2, np.float32)
-    found = Profile.from_arrays(arrays)
-    assert np.array_equal(found.kept, profile.kept)
-    assert found.bounds["disproportion"] >= 0
 
 
 def test_a_profile_is_kept(profile: Profile) -> None:

@@ -9,10 +9,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from selfheal_edge.diagnosis.answers import Answers, Prober
 from selfheal_edge.diagnosis.layout import Floats, Layout, find_layout, read_real, smoothed
 from selfheal_edge.diagnosis.profile import MOST_CELLS, Profile, channel_numbers
-from selfheal_edge.diagnosis.window import Window
+from selfheal_edge.diagnosis.window import Answers, Prober, Window, log_ratio
 from selfheal_edge.tflite.runtimes.protocol import Array, TensorSpec
 from selfheal_edge.tflite.session import Session
 
@@ -189,7 +188,6 @@ _HEALTHY_MEASURES: Final[dict[str, Callable[[Window], float]]] = {
 _HARM_MEASURES: Final[dict[str, Callable[[Window], float]]] = {
     "harm": lambda w: w.harm,
     "unexplained": lambda w: w.unexplained,
-    "disproportion": lambda w: w.disproportion,
     "astray": lambda w: w.astray,
 }
 
@@ -306,8 +304,7 @@ def _references(
     flat = x.reshape(len(x), -1)
     limits = np.stack([by.min(axis=(0, 1)), by.max(axis=(0, 1))])
     is_small = flat.shape[1] <= MOST_CELLS
-    none = np.empty(0, np.float32)
-    cell_mean, cell_sd = (flat.mean(axis=0), flat.std(axis=0)) if is_small else (none, none)
+    cells = (flat.mean(axis=0), flat.std(axis=0)) if is_small else (np.empty(0, np.float32),) * 2
     score_rows = classes if classes * max(1, scores.shape[1]) <= _MOST_NUMBERS else 1
     finite = np.clip(np.nan_to_num(scores), -4, 4)
     which = labels if score_rows > 1 else np.zeros_like(labels)
@@ -319,7 +316,7 @@ def _references(
         layout=layout,
         quantization=np.array(quantization, np.float64),
         inputs=inputs[kept],
-        kept=np.zeros(len(kept), np.float32),
+        kept=np.zeros((len(kept), 2), np.float32),
         range=np.array([x.min(), x.max()], np.float32),
         moments=np.stack(
             [by.mean(axis=(0, 1)), by.std(axis=(0, 1)), layout.roughness(x).mean(axis=0)], 1
@@ -336,6 +333,7 @@ def _references(
         neighbours=np.empty((0, 0), np.float32),
         neighbour_labels=np.empty(0, np.int64),
         margin=np.array([0, 1], np.float32),
+        ratio=np.array([0, 1], np.float32),
         extremes=np.array(
             [
                 np.median((flat <= flat.min(axis=1, keepdims=True)).mean(axis=1)),
@@ -352,10 +350,10 @@ def _references(
         ).astype(np.float32)
         if is_small
         else np.empty((2, 0), np.float32),
-        cell_mean=cell_mean,
-        cell_sd=cell_sd,
+        cell_mean=cells[0],
+        cell_sd=cells[1],
         class_scores=np.stack([score_means, np.maximum(score_sd, 0.3)], axis=2),
-        nearest=_nearest(flat, cell_sd if is_small else None, rng),
+        nearest=_nearest(flat, cells[1] if is_small else None, rng),
     )
 
 
@@ -364,8 +362,10 @@ def _with_answers(
 ) -> Profile:
     """Add what answers and embeddings look like in calibration."""
     margins = answers.margins
-    spread = np.array([margins.mean(), margins.std() + 1e-3], np.float32)
-    profile = replace(profile, margin=spread, kept=margins[kept])
+    of_kept = np.stack([margins[kept], np.zeros(len(kept), np.float32)], axis=1)
+    profile = replace(
+        profile, margin=np.array([margins.mean(), margins.std() + 1e-3], np.float32), kept=of_kept
+    )
     inside, labels = answers.embeddings, answers.labels
     if inside is None:
         return profile
@@ -373,13 +373,16 @@ def _with_answers(
     away = np.square(inside - centroids[labels])
     sd = np.sqrt(away.mean(axis=0)) + 0.05 * np.sqrt(away.mean()) + _TINY
     near = np.sort(rng.choice(len(inside), min(len(inside), _NEIGHBOURS), replace=False))
-    return replace(
+    profile = replace(
         profile,
         centroids=centroids,
         embedding_sd=np.asarray(sd, np.float32),
         neighbours=inside[near],
         neighbour_labels=labels[near].astype(np.int64),
     )
+    ratio = log_ratio(profile, answers)[1]
+    of_kept[:, 1] = ratio[kept]
+    return replace(profile, ratio=np.array([ratio.mean(), ratio.std() + 1e-3], np.float32))
 
 
 def _by_class(values: Floats, labels: npt.NDArray[np.intp], classes: int) -> Floats:

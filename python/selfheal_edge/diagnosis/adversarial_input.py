@@ -37,8 +37,7 @@ def adversarial_input(symptoms: Symptoms) -> Verdict:
         fact = Evidence("budget", 0.0, "the model could not be asked: its budget is spent")
         later = "a minute: then the budget allows to ask the model again"
         return Diagnosis(Cause.ADVERSARIAL_INPUT, 0.5, (fact,), wanted=later)
-    # What a gain and an offset explain needs no attacker, unless there is more than a doubt.
-    if window.crafted < (1.0 if window.is_affine else _DOUBT):
+    if window.crafted < _DOUBT:
         return RuledOut(
             Cause.ADVERSARIAL_INPUT,
             f"answers lose what such a change of the inputs costs by itself "

@@ -46,7 +46,7 @@ class Profile:
     """Some calibration inputs, raw, shape (n, *shape of one): they are carried into the condition
     of a suspicious window, to see what that does to answers by itself."""
     kept: Floats
-    """Shape (n,): their margins."""
+    """Shape (n, 2): their margins, and what `ratio` is of."""
     range: Floats
     """Shape (2,): the least and the greatest value of an element."""
     moments: Floats
@@ -75,6 +75,9 @@ class Profile:
     """Shape (n,): what the model named them."""
     margin: Floats
     """Shape (2,): mean and spread of the margin."""
+    ratio: Floats
+    """Shape (2,): of the logarithm of the distance to the own class over that to the nearest
+    other one."""
     extremes: Floats
     """Shape (2,): median shares of elements at an input's own least and greatest value."""
     limits: Floats
@@ -152,10 +155,4 @@ class Profile:
                 continue
             value = arrays[part.name]
             rest[part.name] = value if value.ndim else value.item()
-        if rest["kept"].ndim > 1:  # earlier releases kept a second number that nothing read
-            rest["kept"] = rest["kept"][:, 0]
-        limits = {str(k): float(v) for k, v in bounds.items()}
-        if "harm" in limits:  # earlier releases had a limit for each part of it
-            parts = max(0.0, limits["harm"]) * max(0.0, limits["unexplained"])
-            limits.setdefault("disproportion", parts**0.5)
-        return cls(layout=layout, bounds=limits, **rest)
+        return cls(layout=layout, bounds={str(k): float(v) for k, v in bounds.items()}, **rest)

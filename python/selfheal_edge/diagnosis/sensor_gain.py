@@ -30,7 +30,7 @@ def sensor_gain(symptoms: Symptoms) -> Verdict:
     if window is None:
         return None
     gain, offset, misfit = window.affine
-    if not window.is_affine:
+    if misfit > _MISFIT:
         return RuledOut(
             Cause.SENSOR_FAULT,
             f"one gain and offset leave {misfit:.0%} of the change unexplained",

@@ -4,27 +4,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from selfheal_edge.diagnosis.answers import Answers, Prober, own_distance, strangeness
-from selfheal_edge.diagnosis.carrying import carried
-from selfheal_edge.diagnosis.layout import Floats, fine_structure, with_mirrored, with_permuted
+from selfheal_edge.diagnosis.layout import (
+    MOST,
+    Floats,
+    fine_structure,
+    smoothed,
+    with_mirrored,
+    with_permuted,
+)
 from selfheal_edge.diagnosis.profile import Profile, channel_numbers
 
-__all__ = ["Window"]
+__all__ = ["Answers", "Prober", "Window"]
 
 _TINY: Final = 1e-6
 _SUSPECTS: Final = 24
 _SIMULATED_SUSPECTS: Final = 16
+_WHITE: Final = 1.128  # mean absolute difference of two normal numbers of unit spread
 _SEED: Final = 1
+_NEIGHBOURS: Final = 5
 _CRAFTED: Final = 1.4
-_OUT_OF_PROPORTION: Final = 1.7
-_LEAST: Final = 0.55
-"""A disproportion by chance: of two standard errors of what is unexplained, and a harm of 1."""
-_LEAST_ASTRAY: Final = 0.03
 _NEAR_SHARE: Final = 0.3
 _STOPPED: Final = 0.35
 _QUIET: Final = 0.3
@@ -33,10 +36,107 @@ _SWAP_CANDIDATES: Final = 6
 _SWAPPED: Final = 0.2
 _ROUNDS: Final = 30
 _PRIOR: Final = 8.0
-_MIXED: Final = 1.2
-_MISFIT: Final = 0.35
-_VISIBLE: Final = 0.35
-_NEWCOMERS: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answers:
+    """What the model makes of some inputs."""
+
+    outputs: Floats
+    """Probabilities, shape (n, classes), two classes at least."""
+    embeddings: Floats | None
+    """Real or raw, but always the same; shape (n, width)."""
+
+    @classmethod
+    def of(
+        cls,
+        outputs: npt.NDArray[Any],
+        quantization: tuple[float, int],
+        kind: str,
+        embeddings: npt.NDArray[Any] | None,
+    ) -> Answers:
+        """Read raw tensors.
+
+        Parameters
+        ----------
+        outputs
+            Output 0 of n inferences, shape (n, ...). A single sigmoid is the probability of class 1
+            of two.
+        quantization
+            Its scale and zero point; 1 and 0 for real numbers.
+        kind
+            ``"probabilities"`` or ``"logits"``.
+        embeddings
+            Shape (n, ...), taken as they are; None without any.
+        """
+        scale, zero_point = quantization
+        values = outputs.reshape(len(outputs), -1).astype(np.float32)
+        values = np.nan_to_num((values - np.float32(zero_point)) * np.float32(min(scale, MOST)))
+        values = np.clip(values, -MOST, MOST)
+        if values.shape[1] == 1:
+            if kind == "logits":
+                values = 1 / (1 + np.exp(-values))
+            values = np.concatenate([1 - values, values], axis=1)
+        elif kind == "logits":
+            values = np.exp(values - values.max(axis=1, keepdims=True))
+            values /= values.sum(axis=1, keepdims=True)
+        inside = None
+        if embeddings is not None:
+            inside = embeddings.reshape(len(embeddings), -1).astype(np.float32)
+            inside = np.clip(np.nan_to_num(inside), -MOST, MOST)
+        return cls(values, inside)
+
+    @property
+    def labels(self) -> npt.NDArray[np.intp]:
+        """Most likely classes."""
+        return np.asarray(self.outputs.argmax(axis=1), np.intp)
+
+    @property
+    def margins(self) -> Floats:
+        """Largest less second largest."""
+        top = np.partition(self.outputs, -2, axis=1)[:, -2:]
+        return top[:, 1] - top[:, 0]
+
+
+class Prober(Protocol):
+    """Asks the model about inputs beside the stream, within a budget."""
+
+    def __call__(self, inputs: npt.NDArray[Any], /) -> Answers | None:
+        """Run raw inputs, shape (n, *shape of one); None where the budget does not allow it."""
+        ...
+
+
+def distances(profile: Profile, embeddings: Floats) -> Floats:
+    """Return root mean square distances to each class, in its spread: shape (n, classes)."""
+    scaled = embeddings / profile.embedding_sd
+    centres = profile.centroids / profile.embedding_sd
+    squares = np.square(scaled).sum(axis=1)[:, None] + np.square(centres).sum(axis=1)[None]
+    return np.asarray(
+        np.sqrt(np.maximum(squares - 2 * scaled @ centres.T, 0) / scaled.shape[1]), np.float32
+    )
+
+
+def log_ratio(profile: Profile, answers: Answers) -> tuple[Floats, Floats]:
+    """Return the distance to the own class, and its logarithm less that of the nearest other."""
+    assert answers.embeddings is not None
+    far = distances(profile, answers.embeddings)
+    rows = np.arange(len(far))
+    own = far[rows, answers.labels].copy()
+    far[rows, answers.labels] = np.inf
+    other = far.min(axis=1)
+    return own, np.log((own + _TINY) / (other + _TINY))
+
+
+def strangeness(profile: Profile, answers: Answers) -> float:
+    """Return the mean of margin times the share of neighbours with another label."""
+    assert answers.embeddings is not None
+    here = answers.embeddings / profile.embedding_sd
+    there = profile.neighbours / profile.embedding_sd
+    squares = np.square(here).sum(axis=1)[:, None] + np.square(there).sum(axis=1)[None]
+    count = min(_NEIGHBOURS, len(there))
+    nearest = np.argpartition(squares - 2 * here @ there.T, count - 1, axis=1)[:, :count]
+    strange = (profile.neighbour_labels[nearest] != answers.labels[:, None]).mean(axis=1)
+    return float(np.mean(strange * answers.margins))
 
 
 @dataclass(eq=False)
@@ -239,21 +339,11 @@ class Window:
         was = self.profile.moments + floor
         return float(np.median(np.log(rough / was[:, 2]) - np.log(spread / was[:, 1])))
 
-    @property
-    def mix_ratio(self) -> float:
-        """How far the mix of predicted classes has moved, in parts of the limit."""
-        return self.mixed / (_MIXED * max(1.0, self.profile.bounds["mixed"]))
-
-    @property
-    def is_same_by_class(self) -> bool:
-        """Whether inputs look like those of the class that they are named."""
-        is_near = self.visible <= _VISIBLE
-        return is_near and self.newcomers <= _NEWCOMERS + self.visible / 2
-
-    @property
+    @cached_property
     def is_relabelled(self) -> bool:
         """Whether another mix of classes explains what the elements show."""
-        return self.mix_ratio >= 1 and self.is_same_by_class
+        is_mixed = self.mixed > 1.2 * max(1.0, self.profile.bounds["mixed"])
+        return is_mixed and self.visible < 0.35 and self.newcomers < 0.2 + self.visible / 2
 
     @cached_property
     def extremes(self) -> tuple[float, float]:
@@ -455,7 +545,7 @@ class Window:
             return 0.0
         profile = self.profile
         lost = profile.margin[0] - self.answers.margins.mean()
-        by_itself = profile.kept.mean() - self.simulated.margins.mean()
+        by_itself = profile.kept[:, 0].mean() - self.simulated.margins.mean()
         return float((lost - by_itself) / profile.margin[1])
 
     @cached_property
@@ -468,22 +558,7 @@ class Window:
         seen, simulated = self.answers, self.simulated
         if seen is None or simulated is None or not len(self.profile.neighbours):
             return 0.0
-        return float(self._strange[0].mean() - self._strange[1].mean())
-
-    @cached_property
-    def _strange(self) -> tuple[Floats, Floats]:
-        """Of the window's answers, and of the simulated ones."""
-        assert self.answers is not None
-        assert self.simulated is not None
-        return strangeness(self.profile, self.answers), strangeness(self.profile, self.simulated)
-
-    @cached_property
-    def _astray_by_chance(self) -> float:
-        """What `astray` may come to by chance where nothing is crafted: two standard errors."""
-        if self.simulated is None or not len(self.profile.neighbours):
-            return 0.0
-        seen, simulated = self._strange
-        return float(2 * simulated.std() * np.sqrt(1 / len(seen) + 1 / len(simulated)))
+        return strangeness(self.profile, seen) - strangeness(self.profile, simulated)
 
     @cached_property
     def asked(self) -> float:
@@ -504,37 +579,21 @@ class Window:
         unsure = float((mean - latest.margins.mean()) / spread)
         return min(close, wavering, max(0.0, unsure))
 
-    @property
-    def disproportion(self) -> float:
-        """How far margins fall out of proportion, by both measures of proportion: their mean."""
-        return float(np.sqrt(max(0.0, self.harm) * max(0.0, self.unexplained)))
-
     @cached_property
     def crafted(self) -> float:
         """How much speaks for crafted inputs, in parts of the limit: 1 and more is an attack.
 
-        The largest of three: margins that fall out of proportion, answers that are sure among
-        strangers, and questions. The first two have their limits from what the device's own
-        harmless changes reached, and from what chance gives with so few inputs.
+        The larger of two: margins that fall out of proportion, by both measures of proportion, and
+        answers that are sure among strangers; each in parts of what the device's own harmless
+        changes reached.
         """
         if self.answers is None or self.simulated is None:
             return 0.0
         bound = self.profile.bounds
-        fallen = self.disproportion / (_OUT_OF_PROPORTION * max(bound["disproportion"], _LEAST))
-        least = max(bound["astray"], self._astray_by_chance, _LEAST_ASTRAY)
-        astray = self.astray / (_CRAFTED * (1.2 * least + 0.01))
-        return max(fallen, astray, self.asked)
-
-    @property
-    def is_affine(self) -> bool:
-        """Whether one gain and one offset explain a change that shows."""
-        return self.affine[2] <= _MISFIT and self.visible > self.profile.bounds["visible"]
-
-    @property
-    def may_be_crafted(self) -> bool:
-        """Whether inputs look crafted, or the model could not be asked, so that they may be."""
-        is_open = self.answers is not None and self.probe is not None and self.simulated is None
-        return is_open or self.crafted >= 1
+        harm = max(0.0, self.harm) / (max(0.0, bound["harm"]) + 0.2)
+        unexplained = max(0.0, self.unexplained) / (max(0.0, bound["unexplained"]) + 0.25)
+        astray = self.astray / (1.2 * max(bound["astray"], 0.03) + 0.01)
+        return max(float(max(np.sqrt(harm * unexplained), astray)) / _CRAFTED, self.asked)
 
     @cached_property
     def control(self) -> float:
@@ -563,7 +622,7 @@ class Window:
         answers = self._latest
         if answers is None or answers.embeddings is None:
             return random
-        own = own_distance(self.profile, answers)
+        own, _ = log_ratio(self.profile, answers)
         rest = np.setdiff1d(np.argsort(-own), random, assume_unique=True)
         return np.concatenate([rest[: count // 2], random])
 
@@ -591,3 +650,42 @@ def control_gains(window: Window, x: Floats, answers: Answers) -> Floats | None:
             return None
         gains.append(found.margins - answers.margins + 0.5 * (found.labels != answers.labels))
     return np.stack(gains, axis=1)
+
+
+def carried(profile: Profile, x: Floats) -> Floats:
+    """Carry calibration inputs into the condition of other inputs, as light, gain or noise would.
+
+    Each channel gets their mean and spread; then it is smoothed, or white noise is added, until
+    neighbours differ as much as theirs.
+    """
+    layout = profile.layout
+    rng = np.random.default_rng(_SEED)
+    y = profile.real(profile.inputs)
+    by = layout.by_channel(x)
+    mean, spread = by.mean(axis=(0, 1)), by.std(axis=(0, 1))
+    was_mean, was_spread = profile.moments[:, 0], profile.moments[:, 1]
+    shape = [1] * y.ndim
+    if layout.channel is not None:
+        shape[layout.channel + 1] = -1
+    gain = np.clip(spread / (was_spread + 0.05 * was_spread.mean() + _TINY), 0.2, 5)
+    y = (y - was_mean.reshape(shape)) * gain.reshape(shape) + mean.reshape(shape)
+    if layout.smooth:
+        wanted = layout.roughness(x).mean(axis=0)
+        for _ in range(4):
+            rough = layout.roughness(y).mean(axis=0)
+            if (rough <= 1.05 * wanted).all():
+                break
+            less = smoothed(layout, y)
+            lost = rough - layout.roughness(less).mean(axis=0)
+            part = np.clip((rough - wanted) / (lost + _TINY), 0, 1).reshape(shape)
+            y = y + part * (less - y)
+        for _ in range(4):
+            rough = layout.roughness(y).mean(axis=0)
+            if (rough >= 0.97 * wanted).all():
+                break
+            size = np.sqrt(np.maximum(np.square(wanted) - np.square(rough), 0)) / _WHITE
+            y = y + size.reshape(shape) * rng.standard_normal(y.shape, np.float32)
+        by = layout.by_channel(y)
+        gain = np.clip(spread / (by.std(axis=(0, 1)) + _TINY), 0.3, 3).reshape(shape)
+        y = (y - by.mean(axis=(0, 1)).reshape(shape)) * gain + mean.reshape(shape)
+    return np.asarray(np.clip(y, profile.range[0], profile.range[1]), np.float32)

@@ -21,7 +21,6 @@ from dataclasses import replace
 from typing import Final, TypeAlias
 
 from selfheal_edge.causes import Cause
-from selfheal_edge.diagnosis.resource_attack import comes_back_at_once
 from selfheal_edge.diagnosis.symptoms import Diagnosis
 from selfheal_edge.learning.feedback import FeedbackRecord
 from selfheal_edge.loop import actions as do
@@ -73,16 +72,10 @@ _LONGEST_PAUSE: Final = 64 * _FIRST_PAUSE
 # ---- 1. A proposal
 
 
-FROZEN: Final = "frozen, since troubles come back as fast as they are healed"
-"""Why nothing is learned under a resource attack."""
-
-
 def may_learn(state: LoopState, cause: Cause) -> str:
     """Return why nothing is learned for a cause now; empty: it may be."""
     if state.heal == "corruption":
         return "the policy restores damage alone (heal='corruption')"
-    if comes_back_at_once(state.returns):
-        return FROZEN
     waits = next((p for p in state.put_off if p.cause is cause), None)
     if cause in _BY_LABELS and (waits is None or waits.labels < _ENOUGH_LABELS):
         return f"nothing says what helps, until {_ENOUGH_LABELS} labels have come"
@@ -119,8 +112,7 @@ def _refine(state: LoopState) -> Decision:
         return state, ()
     names = _learners(state, serving.diagnosis.cause)
     state = _with(state, replace(serving, labels=0, refine_at=None))
-    is_frozen = comes_back_at_once(state.returns)
-    if not names or state.heal != "all" or state.is_damaged or is_frozen:
+    if not names or state.heal != "all" or state.is_damaged:
         return state, ()
     state = replace(state, repair=Repair(Why.LABELS, diagnosis=serving.diagnosis))
     return state, (do.Propose(names, serving.diagnosis, state.since),)

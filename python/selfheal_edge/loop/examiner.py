@@ -11,10 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from selfheal_edge.concurrency.locks import ModelLock
-from selfheal_edge.diagnosis.answers import Answers
 from selfheal_edge.diagnosis.profile import Profile
 from selfheal_edge.diagnosis.symptoms import MIN_SAMPLES, Symptoms
-from selfheal_edge.diagnosis.window import Window
+from selfheal_edge.diagnosis.window import Answers, Window
 from selfheal_edge.log import logger
 from selfheal_edge.monitoring.baseline import Baseline
 from selfheal_edge.monitoring.monitor import Monitor
