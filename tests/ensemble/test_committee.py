@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +14,7 @@ from tests.support import Array
 from tests.tflite.builder import dense_model
 
 import selfheal_edge as she
+from selfheal_edge.errors import ForkedProcessError, ModelClosedError
 from selfheal_edge.learning.feedback import FeedbackReceipt, Outcome
 from selfheal_edge.model import parts_of
 from selfheal_edge.store.journal import EventKind
@@ -348,3 +351,56 @@ def test_a_committee_that_was_closed(opened: Open, parts: DigitsParts) -> None:
     assert committee.health.state.value == "closed"
     assert sum(committee.weights.values()) == pytest.approx(1.0)
     assert models["cnn"].infer(parts.heldout[:1]).trusted
+
+
+def test_a_committee_whose_members_are_all_closed_says_so(opened: Open, parts: DigitsParts) -> None:
+    """The first answer raised; the next ones were NaN."""
+    models = opened()
+    committee = she.SelfHealingEnsemble(models)
+    ask(committee, parts.heldout[:1])
+    for model in models.values():
+        model.close()
+    for _ in range(3):
+        with pytest.raises(ModelClosedError, match="all closed"):
+            committee.infer(parts.heldout[:1])
+
+
+def test_members_that_all_failed_once_answer_again(
+    opened: Open, parts: DigitsParts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = opened()
+    committee = she.SelfHealingEnsemble(models)
+    expected = committee.predict(parts.heldout[:1])
+
+    def fails(_x: Any) -> Any:
+        raise RuntimeError("runtime: out of memory")
+
+    monkeypatch.setattr(committee, "_infers", [fails] * len(models))
+    with pytest.raises(RuntimeError, match="out of memory"):
+        committee.predict(parts.heldout[:1])
+    answer = committee.predict(parts.heldout[:1])
+    assert np.isfinite(answer).all()
+    assert answer == pytest.approx(expected, abs=0.2)
+
+
+def test_float_arrays_that_were_pickled_are_taken(opened: Open, parts: DigitsParts) -> None:
+    committee = she.SelfHealingEnsemble(opened())
+    x = pickle.loads(pickle.dumps(parts.heldout[:1]))
+    assert np.isfinite(committee.predict(x)).all()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_is_refused(opened: Open, parts: DigitsParts) -> None:
+    """Also where a thread of the parent has the lock: the child would wait for ever."""
+    committee = she.SelfHealingEnsemble(opened())
+    with committee._lock:  # noqa: SLF001 — as a thread that predicts has it
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                committee.infer(parts.heldout[:1])
+            except ForkedProcessError:
+                code = 0
+            finally:
+                os._exit(code)
+        assert os.waitpid(child, 0)[1] == 0

@@ -17,7 +17,7 @@ from selfheal_edge.learning.patch import Patch
 from selfheal_edge.learning.questions import AskedLabel
 from selfheal_edge.loop import actions as do
 from selfheal_edge.loop import incidents as heard
-from selfheal_edge.loop.adaptation import UNAUTHENTICATED
+from selfheal_edge.loop.adaptation import UNAUTHENTICATED, may_learn
 from selfheal_edge.loop.decision import is_trusted
 from selfheal_edge.loop.incidents import AnyIncident
 from selfheal_edge.loop.remembered import Remembered
@@ -215,7 +215,9 @@ def test_labels_reject_it() -> None:
     tries = world.proposals
     world.predict(300)
     assert world.proposals == tries
-    world.handle(heard.FeedbackCame((told(1),) * 16))
+    world.handle(heard.FeedbackCame((told(1),) * 47))
+    assert world.proposals == tries, "who has rejected it does not have it learned anew at once"
+    world.handle(heard.FeedbackCame((told(1),)))
     assert world.proposals == tries + 1
 
 
@@ -386,6 +388,22 @@ def test_it_may_not_learn(heal: Heal) -> None:
     assert world.state.trouble is not None
     said = str([r.outcome for r in world.records])
     assert "would have served" in said if heal == "observe" else "heal='corruption'" in said
+
+
+def test_nothing_is_learned_while_troubles_come_back_as_fast_as_they_are_healed() -> None:
+    """A resource attack: what would be learned for it is frozen, for drift and for labels alike."""
+    world = Field()
+    world.state = replace(world.state, returns=(10, 20, 30, 40, 50, 60))
+    world.drift("night")
+    named = [r.cause for r in world.records if r.kind.value == "diagnosis"]
+    assert named == [she.Cause.RESOURCE_ATTACK]
+    assert world.active == 0
+    assert not is_trusted(world.state)
+    outcomes = [r.outcome for r in world.records if r.kind.value == "repair"]
+    assert any(o is not None and "frozen" in o and "watched" in o for o in outcomes)
+    assert "frozen" in may_learn(world.state, she.Cause.COVARIATE_DRIFT)
+    calm = replace(world.state, returns=(10, 2000, 3000, 40, 5000, 60))
+    assert may_learn(calm, she.Cause.COVARIATE_DRIFT) == ""
 
 
 def test_observing_changes_nothing() -> None:

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from selfheal_edge.causes import Cause
 from selfheal_edge.diagnosis.symptoms import Diagnosis, Evidence, RuledOut, Symptoms, Verdict
 
-__all__ = ["resource_attack"]
+__all__ = ["comes_back_at_once", "resource_attack"]
 
 _TROUBLES: Final = 6
 _SOON: Final = 256
 _SHARE: Final = 0.6
+
+
+def comes_back_at_once(returns: Sequence[int]) -> bool:
+    """Return whether troubles come back as fast as they end.
+
+    Parameters
+    ----------
+    returns
+        Of the latest troubles, predictions from the end of one to the onset of the next.
+    """
+    latest = returns[-_TROUBLES:]
+    soon = sum(gap <= _SOON for gap in latest)
+    return len(latest) == _TROUBLES and soon >= _SHARE * _TROUBLES
 
 
 def resource_attack(symptoms: Symptoms) -> Verdict:
@@ -24,7 +38,7 @@ def resource_attack(symptoms: Symptoms) -> Verdict:
         return None
     soon = sum(gap <= _SOON for gap in returns)
     share = soon / len(returns)
-    if share < _SHARE:
+    if not comes_back_at_once(returns):
         return RuledOut(
             Cause.RESOURCE_ATTACK,
             f"{soon} of the latest {len(returns)} troubles came within {_SOON} predictions",

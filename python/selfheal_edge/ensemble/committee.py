@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from _thread import RLock
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, get_args
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selfheal_edge import _core
+from selfheal_edge.concurrency.locks import ModelLock
 from selfheal_edge.ensemble.agreement import learn_agreement
 from selfheal_edge.ensemble.answers import (
     EnsembleHealth,
@@ -189,7 +189,7 @@ class SelfHealingEnsemble:
         self._clock = time.monotonic if clock is None else clock
         self._shape = members[0].input[0].shape
         self._is_heard = on_event is not None
-        self._lock = RLock()
+        self._lock = ModelLock(after=lambda: None)  # refuses a forked child, where it may be held
         self._is_closed = False
         self._kept: Kept | None = None
         self._seats = [_Seat(member, parts_of(member.model).loop) for member in members]
@@ -341,7 +341,10 @@ class SelfHealingEnsemble:
             As `predict`.
         """
         if isinstance(x, np.ndarray):
-            if not self._takes_raw and x.dtype is not _FLOAT32:
+            is_float = (
+                x.dtype is _FLOAT32 or x.dtype == _FLOAT32
+            )  # one that came by pickle is another
+            if not self._takes_raw and not is_float:
                 raise self._refuse_raw(x.dtype)
             if x.shape == self._shape:
                 return self._answer(x)
@@ -391,6 +394,8 @@ class SelfHealingEnsemble:
                 raise  # of the input, before anything ran
             except Exception as error:
                 self._go_on(x, answers, error)
+            if answers[0] is None and not any(answer is not None for answer in answers):
+                answers = self._ask_the_silent(x)
             for seat in self._seats:
                 if seat.loop.state is not seat.seen:
                     self._look()
@@ -431,6 +436,23 @@ class SelfHealingEnsemble:
             if all(parts_of(s.member.model).inference_lock.closed for s in self._seats):
                 raise ModelClosedError("ensemble: expected an open member, got all closed")
             raise error
+
+    def _ask_the_silent(self, x: Tensors) -> list[Any]:
+        """Ask those that have failed at once, where no other member is left."""
+        for seat in self._seats:
+            seat.retry_at = 0
+        answers: list[Any] = []
+        try:
+            for infer in self._infers:
+                answers.append(infer(x))
+        except (TypeError, ValueError, ForkedProcessError):
+            raise
+        except Exception as error:
+            self._go_on(x, answers, error)
+        if all(answer is None for answer in answers):
+            self._look()
+            raise ModelClosedError("ensemble: expected an open member, got all closed")
+        return answers
 
     def _silent(self, seat: _Seat) -> Callable[[Any], Any]:
         """Return what stands for a member that has failed, until it is tried again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from _thread import allocate_lock  # `threading` is for programs that start threads
 from collections import OrderedDict
 from contextlib import ExitStack
@@ -140,7 +141,8 @@ class Bench:
         scores, labels = self._read(outputs)
         embeddings: Floats | None = None
         if tap is not None and inside is not None:
-            embeddings = np.asarray(dequantize(inside, tap), np.float32).reshape(len(rows), -1)
+            embeddings = np.asarray(dequantize(inside, tap), np.float32)
+            embeddings = embeddings.reshape(len(rows), math.prod(tap.shape))
         return BenchAnswers(outputs, scores, labels, embeddings)
 
     @property
@@ -192,7 +194,8 @@ class Bench:
         count = len(outputs)
         if self._kind is None:
             return np.empty((count, 0), np.float32), np.full(count, -1, np.int64)
-        values = np.asarray(dequantize(outputs, self._output), np.float32).reshape(count, -1)
+        values = np.asarray(dequantize(outputs, self._output), np.float32)
+        values = values.reshape(count, math.prod(self._output.shape))
         is_number = np.asarray(np.isfinite(values).all(axis=1))
         values = np.where(is_number[:, None], values, np.float32(0))
         if self._kind == "logits":

@@ -21,6 +21,7 @@ from dataclasses import replace
 from typing import Final, TypeAlias
 
 from selfheal_edge.causes import Cause
+from selfheal_edge.diagnosis.resource_attack import comes_back_at_once
 from selfheal_edge.diagnosis.symptoms import Diagnosis
 from selfheal_edge.learning.feedback import FeedbackRecord
 from selfheal_edge.loop import actions as do
@@ -72,10 +73,16 @@ _LONGEST_PAUSE: Final = 64 * _FIRST_PAUSE
 # ---- 1. A proposal
 
 
+FROZEN: Final = "frozen, since troubles come back as fast as they are healed"
+"""Why nothing is learned under a resource attack."""
+
+
 def may_learn(state: LoopState, cause: Cause) -> str:
     """Return why nothing is learned for a cause now; empty: it may be."""
     if state.heal == "corruption":
         return "the policy restores damage alone (heal='corruption')"
+    if comes_back_at_once(state.returns):
+        return FROZEN
     waits = next((p for p in state.put_off if p.cause is cause), None)
     if cause in _BY_LABELS and (waits is None or waits.labels < _ENOUGH_LABELS):
         return f"nothing says what helps, until {_ENOUGH_LABELS} labels have come"
@@ -112,7 +119,8 @@ def _refine(state: LoopState) -> Decision:
         return state, ()
     names = _learners(state, serving.diagnosis.cause)
     state = _with(state, replace(serving, labels=0, refine_at=None))
-    if not names or state.heal != "all" or state.is_damaged:
+    is_frozen = comes_back_at_once(state.returns)
+    if not names or state.heal != "all" or state.is_damaged or is_frozen:
         return state, ()
     state = replace(state, repair=Repair(Why.LABELS, diagnosis=serving.diagnosis))
     return state, (do.Propose(names, serving.diagnosis, state.since),)
@@ -208,7 +216,9 @@ def _put_off(
     longer = longer and was is not None and was.labels < _ENOUGH_LABELS
     pause = first if was is None else min((1 + longer) * was.pause, _LONGEST_PAUSE)
     others = tuple(p for p in state.put_off if p.cause is not cause)
-    return replace(state, put_off=(*others, Putoff(cause, state.now.prediction + pause, pause, labels)))
+    return replace(
+        state, put_off=(*others, Putoff(cause, state.now.prediction + pause, pause, labels))
+    )
 
 
 def _failed(state: LoopState, name: str, reason: str) -> LoopState:

@@ -53,6 +53,9 @@ Decision: TypeAlias = tuple[LoopState, tuple[Action, ...]]
 
 _SAMPLES_FOR_DIAGNOSIS: Final = 32
 """The shape of a shift does not show in fewer."""
+_KEPT_IN_MIND: Final = frozenset({Cause.ADVERSARIAL_INPUT, Cause.POISONING, Cause.RESOURCE_ATTACK})
+"""Troubles that are looked at again only as they come due: an attacker gets no other name, and
+nothing is learned, for what he adds."""
 
 _SAMPLES_TO_LEARN: Final = 256
 """Of an operating condition that was accepted."""
@@ -315,6 +318,11 @@ def _alarmed(state: LoopState, alarms: tuple[Alarm, ...]) -> Decision:
     known = {a.signal for a in state.pending}
     news = {a.signal: a for a in reversed(alarms) if a.signal not in known}
     state = replace(state, pending=(*state.pending, *reversed(news.values())))
+    if state.trouble is not None and news and state.trouble.cause not in _KEPT_IN_MIND:
+        # Something else moves as well: its shape shows so long after its own onset.
+        seen = state.now.sample - min(a.onset for a in news.values())
+        soon = state.now.prediction + max(0, _SAMPLES_FOR_DIAGNOSIS - seen)
+        state = replace(state, diagnose_at=min(state.diagnose_at, soon))
     is_known = state.trouble is not None and state.trouble.cause is Cause.SENSOR_FAULT
     if not is_known and any(a.signal in SENSOR_ALARMS for a in state.pending):
         state = replace(state, diagnose_at=state.now.prediction)  # such an alarm says it all
@@ -570,18 +578,22 @@ def _cause_named(
         outcome=f"{diagnosis.kind}, {sure}" if diagnosis.kind else sure,
         details=_as_stored(asdict(diagnosis)),
     )
+    records: tuple[Action, ...] = (record,)
+    if diagnosis.cause is Cause.RESOURCE_ATTACK:
+        outcome = f"{adaptation.FROZEN}; damage is restored, and signals are watched, as before"
+        records = (record, do.Record(EventKind.REPAIR, diagnosis.cause, outcome=outcome))
     if state.condition and diagnosis.cause not in INTEGRITY and not repair.corrupt:
         # No known condition explains it: the charts of normal operation shall say what it is.
         state = replace(state, repair=None, pending=())
         state, actions = adaptation.left(state, str(diagnosis))
-        return state, (record, *actions)
+        return state, (*records, *actions)
     left = {(b.image, b.block) for b in corrupt}
     healed = tuple(b for b in repair.corrupt if (b.image, b.block) not in left)
     case = RepairCase((*corrupt, *healed))
     ladder = state.policy.response(diagnosis.cause)
     repair = replace(repair, diagnosis=diagnosis, ladder=ladder, case=case, first_case=case)
     state, actions = _try_next(replace(state, repair=repair))
-    return state, (record, *actions)
+    return state, (*records, *actions)
 
 
 # ---- 4. Strategies are tried until one is proven
