@@ -337,7 +337,8 @@ std::size_t HotPath::memory_bytes() const noexcept {
   };
   std::size_t total = sizeof *this + bytes_of(inputs_) + bytes_of(outputs_) + bytes_of(guards_) +
                       bytes_of(scratch_) + bytes_of(in_) + bytes_of(out_) + bytes_of(inner_) +
-                      bytes_of(row_) + bytes_of(found_) + bytes_of(damage_) + bytes_of(state_);
+                      bytes_of(row_) + bytes_of(found_) + bytes_of(damage_) + bytes_of(state_) +
+                      executing_.capacity() / 8;
   for (const auto& levels : scratch_) total += bytes_of(levels);
   return total;
 }
