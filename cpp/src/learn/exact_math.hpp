@@ -1,11 +1,12 @@
 #pragma once
 
-#include <bit>
 #include <cstdint>
 
 /// exp and log from additions, multiplications and divisions alone: the same bits on every machine
 /// (without fused operations), which a library's differ in. For recurrences whose states travel.
 namespace selfheal::detail {
+
+// The builtin, since the standard library of older systems has no std::bit_cast.
 
 /// e^x to some 2e-16 of itself, for x from -700 to 700; 0 below, e^700 above.
 constexpr double exact_exp(double x) noexcept {
@@ -20,7 +21,7 @@ constexpr double exact_exp(double x) noexcept {
   const double rest = (x - n * kLn2High) - n * kLn2Low;  // within 0.35
   double sum = 1.0;
   for (int k = 13; k > 0; --k) sum = 1.0 + rest * sum / static_cast<double>(k);
-  return sum * std::bit_cast<double>(static_cast<std::uint64_t>(1023 + whole) << 52);
+  return sum * __builtin_bit_cast(double, static_cast<std::uint64_t>(1023 + whole) << 52);
 }
 
 /// ln x to some 2e-16, for normal x above 0; -708 below the least of these.
@@ -29,10 +30,10 @@ constexpr double exact_log(double x) noexcept {
   constexpr double kLn2Low = 1.9082149292705877e-10;
   constexpr double kRoot2 = 1.4142135623730951;
   if (!(x >= 2.2250738585072014e-308)) return -708.0;
-  const auto bits = std::bit_cast<std::uint64_t>(x);
+  const auto bits = __builtin_bit_cast(std::uint64_t, x);
   auto exponent = static_cast<std::int64_t>(bits >> 52) - 1023;
   double part =
-      std::bit_cast<double>((bits & 0x000F'FFFF'FFFF'FFFFU) | (std::uint64_t{1023} << 52));
+      __builtin_bit_cast(double, (bits & 0x000F'FFFF'FFFF'FFFFU) | (std::uint64_t{1023} << 52));
   if (part > kRoot2) {
     part *= 0.5;
     ++exponent;
