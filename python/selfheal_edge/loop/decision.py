@@ -53,10 +53,6 @@ Decision: TypeAlias = tuple[LoopState, tuple[Action, ...]]
 
 _SAMPLES_FOR_DIAGNOSIS: Final = 32
 """The shape of a shift does not show in fewer."""
-_KEPT_IN_MIND: Final = frozenset({Cause.ADVERSARIAL_INPUT, Cause.POISONING, Cause.RESOURCE_ATTACK})
-"""Troubles that are looked at again only as they come due: an attacker gets no other name, and
-nothing is learned, for what he adds."""
-
 _SAMPLES_TO_LEARN: Final = 256
 """Of an operating condition that was accepted."""
 _LOOK_EVERY: Final = 32
@@ -318,11 +314,6 @@ def _alarmed(state: LoopState, alarms: tuple[Alarm, ...]) -> Decision:
     known = {a.signal for a in state.pending}
     news = {a.signal: a for a in reversed(alarms) if a.signal not in known}
     state = replace(state, pending=(*state.pending, *reversed(news.values())))
-    if state.trouble is not None and news and state.trouble.cause not in _KEPT_IN_MIND:
-        # Something else moves as well: its shape shows so long after its own onset.
-        seen = state.now.sample - min(a.onset for a in news.values())
-        soon = state.now.prediction + max(0, _SAMPLES_FOR_DIAGNOSIS - seen)
-        state = replace(state, diagnose_at=min(state.diagnose_at, soon))
     is_known = state.trouble is not None and state.trouble.cause is Cause.SENSOR_FAULT
     if not is_known and any(a.signal in SENSOR_ALARMS for a in state.pending):
         state = replace(state, diagnose_at=state.now.prediction)  # such an alarm says it all
