@@ -368,7 +368,7 @@ class WholeLoop(RuleBasedStateMachine):
         if self.model is None:
             return
         report = self.now.memory_report()
-        for name in STAYS:
+        for name in STAYS & report.keys():
             assert report[name] <= self.memory[name], name
         assert report["total"] - report["store"] <= self.memory["total"] + LEARNING
 
