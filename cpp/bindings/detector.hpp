@@ -26,8 +26,7 @@ struct AnyOf {
   auto visit(F&& f) const {
     return std::visit(std::forward<F>(f), held);
   }
-  // NOLINTNEXTLINE(bugprone-exception-escape): a chart is held at all times, none throws as it
-  // moves
+  // NOLINTNEXTLINE(bugprone-exception-escape): a chart is always held, and none throws
   bool update(double x) noexcept {
     return visit([x](auto& chart) { return chart.update(x); });
   }
