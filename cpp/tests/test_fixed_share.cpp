@@ -173,7 +173,7 @@ TEST_CASE("who wakes and is still wrong does not return") {
   CHECK(share.weight(2) < 0.05);
 }
 
-TEST_CASE("a label that nobody can check moves little") {
+TEST_CASE("a label from a source without a key moves little") {
   FixedShare share(2, 1.0, kRates, 0.01);
   share.update(std::array<double, 2>{0.0, 1.0}, 0.125);
   CHECK(share.weight(0) / share.weight(1) <= std::exp(0.125));

@@ -269,3 +269,20 @@ def test_a_stream_switches_by_itself_and_keeps_both(runtime: RuntimeName) -> Non
             field.run(DIM, 130)
             assert field.model.weights.active == repair.generation
             assert kept(field.model).generation == 0
+
+
+@pytest.mark.parametrize("image", ["input", "source"])
+def test_a_repair_is_left_although_goldens_saved_copy_is_damaged(
+    runtime: RuntimeName, image: str
+) -> None:
+    """A repair that did not hold went on serving: its way back read the copy before mending it."""
+    with opened(runtime) as model:
+        golden = answers(model, X)
+        generation = adopt(model)
+        pool = repairs_of(model).weights.images[image].pool
+        assert pool is not None
+        np.asarray(pool.memory()[0]).reshape(-1).view(np.uint8)[0] ^= 4
+        with parts_of(model).maintenance_lock:
+            repairs_of(model).take_back(generation, "did not hold")
+        assert same(answers(model, X), golden)
+        assert model.weights.active == 0

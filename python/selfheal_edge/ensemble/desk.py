@@ -64,7 +64,7 @@ class Desk:
     def __init__(
         self, names: Sequence[str], space: LabelSpace, policy: Policy, clock: Callable[[], float]
     ) -> None:
-        named = json.dumps(["selfheal-edge ensemble", *names]).encode()
+        named = json.dumps(["selfheal-edge ensemble", *sorted(names)]).encode()
         self.digest: Final = sha256(named).hex()
         """What stands for a model's hash in its sources' signatures."""
         self.space: Final = space
@@ -77,7 +77,7 @@ class Desk:
         """The lowest id that any start gave, as far as that is known."""
 
     def is_answered(self, id: int) -> bool:
-        """Whether somebody has spoken of an answer."""
+        """Whether a label has come for an answer."""
         return id in self._answered
 
     @property

@@ -406,6 +406,7 @@ class RepairExecutor:
             return
         try:
             ranges = {name: image.ranges_of(None) for name, image in weights.images.items()}
+            self._mend_saved("generation", generation, ranges)
 
             def change() -> int:
                 report = weights.restore(generation, ranges)
@@ -424,10 +425,34 @@ class RepairExecutor:
         if self._kept is not None:
             self._kept.activate(generation, at_once=False)
 
+    def _mend_saved(
+        self,
+        argument: str,
+        generation: int,
+        ranges: Mapping[str, Sequence[tuple[int, int]]],
+    ) -> None:
+        """Bring a generation's saved bytes back as far as that goes, before it is to serve."""
+        weights = self.weights
+        weights.mend()  # nothing is built upon damage, wherever it is
+        if weights.lost(generation, ranges) and generation == GOLDEN:
+            self.renew_golden()
+        if lost := weights.lost(generation, ranges):
+            raise IntegrityError(
+                f"{argument}: expected sound saved bytes, got {lost} damaged block(s) in "
+                f"generation {generation}; nothing was changed"
+            )
+
     # ---------------------------------------------------------------- what is kept built
 
     def _saved(self, generation: int) -> dict[str, bytes]:
         return {name: self.weights.sound_bytes(name, generation) for name in self.weights.images}
+
+    def _saved_or_none(self, generation: int) -> dict[str, bytes] | None:
+        """Return the same, or None where damage does not let all of it be read."""
+        try:
+            return self._saved(generation)
+        except IntegrityError:
+            return None
 
     def _ready(self, generation: int) -> tuple[Standby, bool]:
         """Return a generation's instance, every byte verified, and whether it has served before.
@@ -461,7 +486,7 @@ class RepairExecutor:
         """
         weights, session, before = self.weights, self._session, self.weights.active
         try:
-            saved = self._saved(before)
+            saved = self._saved_or_none(before)
             left = {name: image.live for name, image in weights.images.items()}
             with self._inference_lock:
                 generation = change()
@@ -471,9 +496,13 @@ class RepairExecutor:
         except BaseException:
             ready.close()
             raise
+        idle = Standby(before, *parts, left)
+        if saved is None:
+            idle.close()
+            return generation
         for name, data in saved.items():  # what `change` has written there
             left[name][:] = data
-        self._keep_built(Standby(before, *parts, left))
+        self._keep_built(idle)
         return generation
 
     def _keep_built(self, idle: Standby) -> None:
@@ -821,15 +850,8 @@ class RepairExecutor:
                 f"modules: expected names among {shown(list(weights.modules), LIST)}, "
                 f"got {shown(unknown, LIST)}"
             )
-        weights.mend()  # nothing is built upon damage, wherever it is
         ranges = {n: i.ranges_of(modules) for n, i in weights.images.items()}
-        if weights.lost(generation, ranges) and generation == GOLDEN:
-            self.renew_golden()
-        if lost := weights.lost(generation, ranges):
-            raise IntegrityError(
-                f"to: expected sound saved bytes, got {lost} damaged block(s) in generation "
-                f"{generation}; nothing was changed"
-            )
+        self._mend_saved("to", generation, ranges)
         active = weights.active
         is_whole = modules is None
         if self._kept is not None and is_whole:
