@@ -199,9 +199,9 @@ Committee::Verdict Committee::combine(std::span<const Answer> answers,
                                       std::span<const double> weights) noexcept {
   Verdict found;
   ++number_;
-  const std::size_t place = number_ % capacity_;
-  Row& row = rows_[place];
-  float* const rows = &kept_[place * members_ * width_];
+  const std::size_t at = place(number_);
+  Row& row = rows_[at];
+  float* const rows = &kept_[at * members_ * width_];
   row.number = number_;
   std::uint32_t awake = 0;
   std::uint32_t trusted = 0;
@@ -248,12 +248,12 @@ Committee::Verdict Committee::combine(std::span<const Answer> answers,
 }
 
 const Committee::Row* Committee::find(std::uint64_t number) const noexcept {
-  return holds(number) ? &rows_[number % capacity_] : nullptr;
+  return holds(number) ? &rows_[place(number)] : nullptr;
 }
 
 const float* Committee::values(const Row& row, std::size_t member) const noexcept {
   if (member >= members_ || row.labels[member] < 0) return nullptr;
-  return &kept_[((row.number % capacity_) * members_ + member) * width_];
+  return &kept_[(place(row.number) * members_ + member) * width_];
 }
 
 double Committee::class_loss(double probability) noexcept {

@@ -114,6 +114,10 @@ class Committee {
   std::size_t memory_bytes() const noexcept;
 
  private:
+  /// Where an answer's row is kept.
+  std::size_t place(std::uint64_t number) const noexcept {
+    return static_cast<std::size_t>(number % capacity_);
+  }
   static constexpr std::size_t kLevels = 256;
   struct Row {
     std::uint64_t number = 0;
