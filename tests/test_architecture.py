@@ -47,7 +47,7 @@ ARROWS: dict[str, frozenset[str]] = {
         "model": "loop inference health weights policy diagnosis repair learning store integrity "
         "monitoring concurrency tflite",
         "ensemble": "model health policy causes learning store tflite concurrency",
-        "redteam": "model weights causes tflite",
+        "redteam": "model weights health learning causes tflite",
         "cli": "redteam model calibration diagnosis health policy causes integrity learning store "
         "tflite assets weights",
     }.items()
