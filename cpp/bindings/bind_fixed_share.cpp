@@ -104,6 +104,12 @@ void bind_fixed_share(py::module_& m) {
           },
           arg("member"), arg("weight"), "Give a member that is awake a weight.")
       .def(
+          "seated",
+          [](const FixedShare& self, const std::vector<int>& places) {
+            return std::make_shared<FixedShare>(self.seated(places));
+          },
+          arg("places"), "The same for other seats: places of now, -1 for a new member.")
+      .def(
           "bound",
           [](const FixedShare& self, std::int64_t rounds, std::int64_t switches) {
             return self.bound(to_size("rounds", rounds), to_size("switches", switches));

@@ -213,6 +213,33 @@ TEST_CASE("a state goes on bit for bit, and no other is read") {
   CHECK_THROWS_AS(FixedShare::from_state(blob), StateError);
 }
 
+TEST_CASE("members change seats, come and go, and take what they have with them") {
+  const std::array<double, 2> rates{1.0 / 256, 1.0 / 16};
+  FixedShare share(3, 1.0, rates, 0.01);
+  for (int n = 0; n < 5; ++n) share.update(std::array<double, 3>{0.1, 0.4, 0.9});
+  share.set_cap(2, 0.3);
+  const std::array<int, 3> other{2, 0, 1};
+  const FixedShare turned = share.seated(other);
+  for (std::size_t i = 0; i < 3; ++i) {
+    CHECK(turned.weight(i) == doctest::Approx(share.weight(static_cast<std::size_t>(other[i]))));
+  }
+  CHECK(turned.cap(0) == 0.3);
+  CHECK(turned.rounds() == share.rounds());
+  const std::array<int, 4> more{0, 1, 2, -1};
+  const FixedShare grown = share.seated(more);
+  CHECK(grown.weight(3) == doctest::Approx(0.25));
+  CHECK(grown.weight(0) / grown.weight(1) == doctest::Approx(share.weight(0) / share.weight(1)));
+  share.set_asleep(std::array<bool, 3>{true, false, false});
+  const std::array<int, 1> sleeper{0};
+  CHECK_FALSE(share.seated(sleeper).is_asleep(0));  // it alone is left
+  const FixedShare slept = share.seated(more);
+  CHECK(slept.is_asleep(0));
+  CHECK(slept.weight(0) == 0.0);
+  CHECK(slept.past(0) == share.past(0));
+  CHECK_THROWS_AS(share.seated(std::array<int, 2>{0, 0}), std::invalid_argument);
+  CHECK_THROWS_AS(share.seated(std::array<int, 1>{3}), std::invalid_argument);
+}
+
 TEST_CASE("arguments are refused by name") {
   CHECK_THROWS_AS(FixedShare(0, 1.0, kRates, 0.01), std::invalid_argument);
   CHECK_THROWS_AS(FixedShare(17, 1.0, kRates, 0.01), std::invalid_argument);

@@ -3759,6 +3759,14 @@ class FixedShare(metaclass=_Pybind11Type):
     def set_weight(self, member: SupportsIndex, weight: SupportsFloat) -> None:
         """Give a member that is awake a weight; the others share the rest in proportion."""
 
+    def seated(self, places: Sequence[int]) -> FixedShare:
+        """Return the same for other seats: `places` says who of now sits in each, -1 for a new one.
+
+        A new member begins with an even share; what the others had keeps its proportions. Sleep,
+        caps and returns go with their member. ValueError for what is no place of now, or is named
+        twice, and where the floor is too high for so many.
+        """
+
     def bound(self, rounds: SupportsIndex, switches: SupportsIndex) -> float:
         """Return the most by which the loss exceeds that of any sequence of members."""
 

@@ -404,3 +404,68 @@ def test_a_forked_child_is_refused(opened: Open, parts: DigitsParts) -> None:
             finally:
                 os._exit(code)
         assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_runtime_that_raises_value_errors_is_outvoted(
+    opened: Open, parts: DigitsParts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = opened("cnn", "twin")
+    infer, is_broken = models["cnn"].infer, False
+
+    def fails(x: Any) -> Any:
+        if is_broken:
+            raise ValueError("as tflite-runtime says of its tensors")
+        return infer(x)
+
+    monkeypatch.setattr(models["cnn"], "infer", fails)
+    with she.SelfHealingEnsemble(models) as committee:
+        right = ask(committee, parts.heldout[:1]).label
+        is_broken = True
+        answer = ask(committee, parts.heldout[:1])
+        assert answer.label == right
+        assert "gives no answer" in committee.health.members["cnn"].reason
+        # What all of them refuse is the input's fault, and silences no member.
+        with pytest.raises((TypeError, ValueError)):
+            committee.infer(parts.heldout[:1].ravel()[:5])
+        assert not committee.health.members["twin"].reason
+        is_broken = False
+        broken = parts.heldout[:1].copy()
+        broken.flat[0] = np.nan
+        with pytest.raises(ValueError, match="x: "):
+            committee.infer(broken)
+        assert not committee.health.members["twin"].reason
+
+
+def test_keys_that_a_member_refuses_change_nothing(opened: Open, parts: DigitsParts) -> None:
+    models = opened("cnn", "twin", "mlp")
+    models["twin"].feedback_source("lab", b"z" * 16)
+    both = {name: models[name] for name in ("cnn", "twin")}
+    with she.SelfHealingEnsemble(both) as committee:
+        with pytest.raises(she.errors.FeedbackSourceError, match="lab"):
+            committee.feedback_source("lab", b"k" * 16)
+        committee.feedback_source("lab", b"z" * 16)
+        models["mlp"].feedback_source("lab", b"y" * 16)
+        with pytest.raises(she.errors.FeedbackSourceError, match="lab"):
+            committee.replace("cnn", models["mlp"])
+        assert committee.models["cnn"] is models["cnn"]
+        assert committee.health.members["cnn"].most == 1.0
+        assert ask(committee, parts.heldout[:1]).votes
+
+
+def test_questions_go_on_after_a_member_of_another_dtype_came(
+    opened: Open, parts: DigitsParts
+) -> None:
+    models = opened("cnn", "twin", "mlp")
+    with she.SelfHealingEnsemble({"cnn": models["cnn"], "mlp": models["mlp"]}) as committee:
+        committee.infer(parts.heldout[:40])
+        before = committee.wanted_labels(4)
+        committee.replace("cnn", models["twin"])
+        committee.infer(parts.heldout[40:80])
+        found = committee.wanted_labels(8)
+        assert found
+        dtypes = {
+            question.input.dtype for question in found if isinstance(question.input, np.ndarray)
+        }
+        assert dtypes == {models["twin"].inputs[0].dtype}
+        for question in (*before, *found):  # also of what the member before was asked about
+            assert tell(committee, 3, id=question.id).outcome is Outcome.ACCEPTED

@@ -73,7 +73,8 @@ def test_another_file_in_a_members_place_is_on_trial(
     with she.SelfHealingEnsemble(others, store=path) as committee:
         assert committee.weights == {"a": 0.5, "c": 0.5}
         told = [event.outcome for event in committee.events if event.kind is EventKind.STORE]
-        assert any("weights begin anew" in str(text) for text in told)
+        assert any("c is new" in str(text) for text in told)
+        assert any("are gone: 'b'" in str(text) for text in told)
 
 
 def test_a_member_whose_file_is_on_trial_weighs_no_more_than_before(
@@ -161,3 +162,33 @@ def test_a_kill_loses_nothing_that_was_kept(
         kinds = [event.kind for event in committee.events]
         assert EventKind.AWAKE in kinds
         assert np.isfinite(committee.predict(parts.heldout[:1])).all()
+
+
+def test_members_that_change_order_come_and_go_keep_what_they_have(
+    opened: Open, parts: DigitsParts, tmp_path: Path
+) -> None:
+    models, store = opened("cnn", "twin", "mlp"), tmp_path / "committee.store"
+
+    def begin(*names: str) -> she.SelfHealingEnsemble:
+        return she.SelfHealingEnsemble({name: models[name] for name in names}, store=store, key=KEY)
+
+    with begin("cnn", "twin") as committee:
+        lab = committee.feedback_source("lab", KEY)
+        answers = committee.infer(parts.heldout[:30])
+        assert isinstance(answers, she.EnsemblePredictions)
+        ids = answers.ids
+        committee.feedback(parts.heldout_labels[:30], id=ids, source=lab)
+        before = committee.weights
+        digest = lab.model
+    assert before["cnn"] != before["twin"]
+    with begin("twin", "cnn") as committee:
+        assert committee.weights == pytest.approx(before)
+    with begin("mlp", "cnn", "twin") as committee:
+        found = committee.weights
+        assert found["mlp"] == pytest.approx(1 / 3)
+        assert found["cnn"] / found["twin"] == pytest.approx(before["cnn"] / before["twin"])
+        assert committee.feedback_source("lab", KEY).model == digest  # its signatures still hold
+        assert any("mlp is new" in str(event.outcome) for event in committee.events)
+    with begin("twin", "mlp") as committee:
+        assert set(committee.weights) == {"twin", "mlp"}
+        assert any("are gone: 'cnn'" in str(event.outcome) for event in committee.events)

@@ -252,6 +252,51 @@ void FixedShare::set_weight(std::size_t member, double weight) noexcept {
   publish();
 }
 
+FixedShare FixedShare::seated(std::span<const int> places) const {
+  FixedShare made(places.size(), learning_rate_, {rates_.data(), rate_count_}, floor_);
+  std::array<bool, kMostMembers> taken{};
+  for (const int place : places) {
+    if (place == -1) continue;
+    const auto old = static_cast<std::size_t>(place);
+    if (place < -1 || old >= members_ || taken[old]) {
+      refuse("places", "members of now, none twice, or -1", place);
+    }
+    taken[old] = true;
+  }
+  made.mixture_loss_ = mixture_loss_;
+  made.rounds_ = rounds_;
+  made.log_rates_ = log_rates_;
+  for (std::size_t i = 0; i < places.size(); ++i) {
+    if (places[i] != -1) made.parts_[i] = parts_[static_cast<std::size_t>(places[i])];
+  }
+  if (made.awake() == 0) {
+    for (Part& part : made.parts_) part.is_asleep = false;
+  }
+  const double even = 1.0 / static_cast<double>(made.awake());
+  for (std::size_t k = 0; k < rate_count_; ++k) {
+    Row linear{};
+    double kept = 0.0;  // weight of those that stay
+    double room = 1.0;  // what newcomers leave them
+    for (std::size_t i = 0; i < places.size(); ++i) {
+      if (made.parts_[i].is_asleep) continue;
+      if (places[i] == -1) {
+        room -= even;
+        continue;
+      }
+      const auto old = static_cast<std::size_t>(places[i]);
+      linear[i] = parts_[old].is_asleep ? std::max(parts_[old].past, kSmallestRate)
+                                        : exact_exp(logs_[k][old]);
+      kept += linear[i];
+    }
+    for (std::size_t i = 0; i < places.size(); ++i) {
+      linear[i] = places[i] == -1 ? even : linear[i] * std::max(room, kSmallestRate) / kept;
+    }
+    made.store(k, linear);
+  }
+  made.publish();
+  return made;
+}
+
 FixedShare::Row FixedShare::mixed() const noexcept {
   Row found{};
   for (std::size_t k = 0; k < rate_count_; ++k) {

@@ -269,23 +269,30 @@ class SelfHealingEnsemble:
         except (ValueError, LookupError, TypeError) as error:
             self._kept.problems.append(f"sources of labels begin anew: {error}")
         before = dict(zip(facts["names"], facts["models"], strict=True))
-        seats = self._seats
-        is_same = list(before) == list(self.names) and (
+        was_at = {name: n for n, name in enumerate(before)}
+        places = [was_at.get(name, -1) for name in self.names]
+        is_same_share = (
             list(share.rates) == list(rates)
             and share.floor == floor
             and share.learning_rate == self._share.learning_rate
         )
-        if is_same:
-            self._share = share
-        else:
+        if not is_same_share or max(places) < 0:
             self._kept.problems.append("other members or rates than before: weights begin anew")
-        for n, seat in enumerate(seats):
-            if is_same and before[seat.member.name] != seat.member.sha256:
+            return facts
+        if gone := sorted(before.keys() - set(self.names)):
+            self._kept.problems.append(f"members that are gone: {', '.join(map(quoted, gone))}")
+        self._share = share if places == list(range(len(before))) else share.seated(places)
+        for n, (seat, place) in enumerate(zip(self._seats, places, strict=True)):
+            if place < 0:
+                self._kept.problems.append(f"{seat.member.name} is new: it begins at an even share")
+            elif before[seat.member.name] != seat.member.sha256:
                 # Another file in the same place: as if it had been replaced here.
+                share = self._share
                 self._hold(n, seat, max(share.weights[n], share.past[n] if share.asleep[n] else 0))
-            elif is_same and share.caps[n] < 1.0:
-                seat.cap = share.caps[n]
-                seat.trial_until = share.rounds + int(facts.get("trials", {}).get(str(n), 0))
+            elif self._share.caps[n] < 1.0:
+                seat.cap = self._share.caps[n]
+                left = int(facts.get("trials", {}).get(str(place), 0))
+                seat.trial_until = self._share.rounds + left
         return facts
 
     def _told(self, member: Member) -> str:
@@ -390,8 +397,8 @@ class SelfHealingEnsemble:
             try:
                 for infer in self._infers:
                     answers.append(infer(x))
-            except (TypeError, ValueError, ForkedProcessError):
-                raise  # of the input, before anything ran
+            except ForkedProcessError:
+                raise
             except Exception as error:
                 self._go_on(x, answers, error)
             if answers[0] is None and not any(answer is not None for answer in answers):
@@ -412,30 +419,44 @@ class SelfHealingEnsemble:
         return found
 
     def _go_on(self, x: Tensors, answers: list[Any], error: Exception) -> None:
-        """Have the other members answer, where one has failed."""
+        """Have the other members answer, where one has failed.
+
+        An input that is wrong is refused by all of them; what one refuses and another takes is the
+        fault of the one.
+        """
+        failed: dict[int, Exception] = {}
         while True:
-            n = len(answers)
-            seat = self._seats[n]
-            seat.failure = f"it gives no answer: {error}"
-            seat.retry_at = self._core.number + seat.pause
-            seat.pause = min(2 * seat.pause, _MOST_PAUSE)
-            self._infers[n] = self._silent(seat)
-            seat.seen = None
+            if _is_of_a_number(x, error):
+                raise error  # a policy may refuse what is no number where another counts it
+            failed[len(answers)] = error
             answers.append(None)
             try:
                 while len(answers) < len(self._infers):
                     answers.append(self._infers[len(answers)](x))
-            except (TypeError, ValueError, ForkedProcessError):
+                break
+            except ForkedProcessError:
                 raise
             except Exception as other:
                 error = other
-                continue
-            break
-        if all(answer is None for answer in answers):
+        is_silent = all(answer is None for answer in answers)
+        first = next(iter(failed.values()))
+        if is_silent and all(isinstance(one, (TypeError, ValueError)) for one in failed.values()):
+            raise first
+        for n, why in failed.items():
+            seat = self._seats[n]
+            seat.failure = f"it gives no answer: {why}"
+            seat.retry_at = self._core.number + seat.pause
+            seat.pause = min(2 * seat.pause, _MOST_PAUSE)
+            self._infers[n] = self._silent(seat)
+            seat.seen = None
+        if is_silent:
             self._look()
-            if all(parts_of(s.member.model).inference_lock.closed for s in self._seats):
-                raise ModelClosedError("ensemble: expected an open member, got all closed")
+            self._check_any_open()
             raise error
+
+    def _check_any_open(self) -> None:
+        if all(parts_of(seat.member.model).inference_lock.closed for seat in self._seats):
+            raise ModelClosedError("ensemble: expected an open member, got all closed")
 
     def _ask_the_silent(self, x: Tensors) -> list[Any]:
         """Ask those that have failed at once, where no other member is left."""
@@ -445,7 +466,7 @@ class SelfHealingEnsemble:
         try:
             for infer in self._infers:
                 answers.append(infer(x))
-        except (TypeError, ValueError, ForkedProcessError):
+        except ForkedProcessError:
             raise
         except Exception as error:
             self._go_on(x, answers, error)
@@ -616,10 +637,14 @@ class SelfHealingEnsemble:
         """
         with self._lock:
             self._check_open()
+            models = [seat.member.model for seat in self._seats]
+            open_ones = [one for one in models if not parts_of(one).inference_lock.closed]
+            for one in open_ones:
+                parts_of(one).loop.labels.sources.check(name, key)
             made = self._desk.sources.add(name, key)
+            for one in open_ones:
+                one.feedback_source(name, key)
             self._secrets[name] = key
-            for seat in self._seats:
-                seat.member.model.feedback_source(name, key)
             return made
 
     def feedback(
@@ -760,9 +785,8 @@ class SelfHealingEnsemble:
             raise ValueError(f"limit: expected 1 to {_KEPT}, got {limit}")
         with self._lock:
             self._check_open()
-            return self._wanted.ask(
-                limit, self._core, self._desk.answered, self._seats[0].member.model, self._share
-            )
+            models = [seat.member.model for seat in self._seats]
+            return self._wanted.ask(limit, self._core, self._desk.answered, models, self._share)
 
     def kept(self, id: int) -> npt.NDArray[np.float32] | None:
         """Return what each member gave to one of the latest answers.
@@ -815,6 +839,8 @@ class SelfHealingEnsemble:
             members[n] = make_member(name, model)
             takes_raw = check_together(members)
             agreement = learn_agreement(members)
+            for known, key in self._secrets.items():
+                model.feedback_source(known, key)  # may be refused: nothing has changed yet
             old = self._seats[n]
             seat = _Seat(members[n], parts_of(model).loop)
             share = self._share
@@ -825,8 +851,6 @@ class SelfHealingEnsemble:
             self._infers[n] = model.infer
             self._takes_raw, self._agreement = takes_raw, agreement
             _set_reader(self._core, n, seat.member)
-            for known, key in self._secrets.items():
-                model.feedback_source(known, key)
             self._hold(n, seat, weight)
             self._watched = ()
             self._journal.add(
@@ -975,6 +999,15 @@ def _check(combine: object, policy: object, parting_interval: float) -> None:
         raise TypeError(f"policy: expected a Policy or None, got {type(policy).__name__}")
     if not 100.0 <= parting_interval < float("inf"):
         raise ValueError(f"parting_interval: expected at least 100, got {parting_interval}")
+
+
+def _is_of_a_number(x: Tensors, error: Exception) -> bool:
+    """Whether an input was refused, and has a number that is none or infinite."""
+    if not isinstance(error, ValueError):
+        return False
+    parts = x.values() if isinstance(x, Mapping) else (x,)
+    reals = [one for one in map(np.asarray, parts) if one.dtype.kind == "f"]
+    return not all(np.isfinite(one).all() for one in reals)
 
 
 def _space(member: Member) -> LabelSpace:

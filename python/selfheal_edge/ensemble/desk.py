@@ -52,7 +52,7 @@ class Desk:
     Parameters
     ----------
     names
-        The members: sources sign for a committee of these names.
+        The members at its first start: sources sign for these, whatever members it has later.
     space
         What labels may be.
     policy
@@ -64,17 +64,20 @@ class Desk:
     def __init__(
         self, names: Sequence[str], space: LabelSpace, policy: Policy, clock: Callable[[], float]
     ) -> None:
-        named = json.dumps(["selfheal-edge ensemble", *sorted(names)]).encode()
-        self.digest: Final = sha256(named).hex()
-        """What stands for a model's hash in its sources' signatures."""
+        self.names = tuple(sorted(names))
+        """Of the members at its first start."""
         self.space: Final = space
-        self.sources: Final = SourceTable(
-            self.digest, policy.source_labels_per_hour, policy.unauthenticated_labels_per_hour
-        )
+        self._quotas = policy.source_labels_per_hour, policy.unauthenticated_labels_per_hour
+        self.sources = SourceTable(self.digest, *self._quotas)
         self._clock = clock
         self._answered: OrderedDict[int, tuple[str, ...]] = OrderedDict()
         self.lowest: int | None = None
         """The lowest id that any start gave, as far as that is known."""
+
+    @property
+    def digest(self) -> str:
+        """What stands for a model's hash in its sources' signatures."""
+        return sha256(json.dumps(["selfheal-edge ensemble", *self.names]).encode()).hex()
 
     def is_answered(self, id: int) -> bool:
         """Whether a label has come for an answer."""
@@ -192,7 +195,11 @@ class Desk:
 
     def to_plain(self) -> dict[str, Any]:
         """Return what no restart may forget."""
-        return {"sources": self.sources.to_plain(), "lowest": self.lowest}
+        return {
+            "names": list(self.names),
+            "sources": self.sources.to_plain(),
+            "lowest": self.lowest,
+        }
 
     def go_on_with(self, fields: Mapping[str, Any]) -> None:
         """Go on with what `to_plain` returned.
@@ -203,8 +210,15 @@ class Desk:
             When it is not that; nothing has changed then.
         """
         lowest = None if fields["lowest"] is None else int(fields["lowest"])
-        self.sources.go_on_with(fields["sources"])
-        self.lowest = lowest
+        names = self.names
+        try:
+            self.names = tuple(sorted(str(name) for name in fields["names"]))
+            sources = SourceTable(self.digest, *self._quotas)
+            sources.go_on_with(fields["sources"])
+        except BaseException:
+            self.names = names
+            raise
+        self.sources, self.lowest = sources, lowest
 
 
 def class_losses(probabilities: npt.NDArray[np.float32], label: int) -> npt.NDArray[np.float64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Final
@@ -37,10 +37,12 @@ class Asked:
 class Wanted:
     """The questions of a committee, with copies of their inputs, in fixed memory.
 
+    Inputs are asked about as the first member that is open takes them.
+
     Parameters
     ----------
     model
-        A member: the inputs are asked about as it takes them.
+        The first member.
     policy
         Has `questions_bytes`.
     clock
@@ -56,22 +58,21 @@ class Wanted:
         clock: Callable[[], float],
         seed: int | None,
     ) -> None:
-        specs = model.inputs
-        shape = SampleShape(
-            tuple((s.dtype.str, s.shape[1:] if s.shape[:1] == (1,) else s.shape) for s in specs),
-            0,
-        )
+        self._bytes = policy.questions_bytes
+        self._clock = clock
         self._rng: np.random.Generator | None = None
         self._seed = seed
-        self._questions = Questions(
-            shape, policy.questions_bytes, clock=clock, rng=self._random, guard=_no_guard
-        )
+        self._shape = _shape_of(model)
+        self._questions = self._about(self._shape)
         self._asked: OrderedDict[int, Asked] = OrderedDict()
 
     def _random(self) -> np.random.Generator:
         if self._rng is None:
             self._rng = np.random.default_rng(self._seed)
         return self._rng
+
+    def _about(self, shape: SampleShape) -> Questions:
+        return Questions(shape, self._bytes, clock=self._clock, rng=self._random, guard=_no_guard)
 
     @property
     def memory_bytes(self) -> int:
@@ -96,7 +97,7 @@ class Wanted:
         limit: int,
         core: _core.Committee,
         taken: Collection[int],
-        model: SelfHealingModel,
+        models: Sequence[SelfHealingModel],
         share: _core.FixedShare,
     ) -> tuple[Question, ...]:
         """Return at most `limit` questions: those that wait, and new ones.
@@ -109,18 +110,21 @@ class Wanted:
             Has the latest answers.
         taken
             Answers whose label is known.
-        model
-            The member that has the inputs.
+        models
+            The members, in order.
         share
             Has the weights: who sleeps parts with no other.
         """
+        model = next((m for m in models if not parts_of(m).inference_lock.closed), None)
+        if model is None:
+            return ()
+        if (shape := _shape_of(model)) != self._shape:
+            # Inputs as another member took them are asked about no more; their labels still count.
+            self._shape, self._questions = shape, self._about(shape)
         found, parting = self._askable(core, model, share)
         questions = self._questions.ask(limit, found, taken, parting)
         for question in questions:
             self._note(question.id, core)
-        held = {int(id) for id in self._questions.table.rows["id"]}
-        for id in [id for id in self._asked if id not in held]:
-            del self._asked[id]
         return tuple(self._worded(question) for question in questions)
 
     def _note(self, id: int, core: _core.Committee) -> None:
@@ -171,6 +175,13 @@ class Wanted:
             np.zeros(len(ids), np.int64),
         )
         return found, Parting(golden, np.array(others, np.int64), 0)
+
+
+def _shape_of(model: SelfHealingModel) -> SampleShape:
+    specs = model.inputs
+    return SampleShape(
+        tuple((s.dtype.str, s.shape[1:] if s.shape[:1] == (1,) else s.shape) for s in specs), 0
+    )
 
 
 def _no_guard() -> AbstractContextManager[None]:

@@ -286,6 +286,28 @@ class SourceTable:
         """The sources, in the order in which they were made."""
         return tuple(self._known)
 
+    def check(self, name: str, key: KeyArgument = None) -> FeedbackSource:
+        """Make a source that `add` would take, and change nothing.
+
+        Raises
+        ------
+        FeedbackSourceError
+            As `add`.
+        """
+        made = FeedbackSource(name, key, model=self._model)
+        if name == UNAUTHENTICATED:
+            raise FeedbackSourceError(f"name: expected another one than {name!r}, which is none")
+        known = self._known.get(name)
+        if known is None and len(self._known) >= _MOST_SOURCES:
+            raise FeedbackSourceError(f"sources: expected at most {_MOST_SOURCES}")
+        if known is None or known.mark == made.mark:
+            return made
+        if known.is_authenticated or made.is_authenticated or known.source is not None:
+            raise FeedbackSourceError(
+                f"name: expected one that no other source has, got {name!r} with another key"
+            )
+        return made
+
     def add(self, name: str, key: KeyArgument = None) -> FeedbackSource:
         """Make a source, or the one of this name and key once more.
 
@@ -294,22 +316,13 @@ class SourceTable:
         FeedbackSourceError
             When the name is taken under another key, or there are 32 sources already.
         """
-        made = FeedbackSource(name, key, model=self._model)
-        if name == UNAUTHENTICATED:
-            raise FeedbackSourceError(f"name: expected another one than {name!r}, which is none")
+        made = self.check(name, key)
         known = self._known.get(name)
         if known is None:
-            if len(self._known) >= _MOST_SOURCES:
-                raise FeedbackSourceError(f"sources: expected at most {_MOST_SOURCES}")
             is_keyed = made.is_authenticated
             quota = Quota(self._per_hour) if is_keyed else self._shared
             known = self._known[name] = KnownSource(name, made.mark, is_keyed, quota)
-        elif known.mark != made.mark:
-            if known.is_authenticated or made.is_authenticated or known.source is not None:
-                raise FeedbackSourceError(
-                    f"name: expected one that no other source has, got {name!r} with another key"
-                )
-            known.mark = made.mark  # without a key, of the process before
+        known.mark = made.mark  # without a key, that of the process before is another
         if known.source is None:
             known.source = made
         return known.source

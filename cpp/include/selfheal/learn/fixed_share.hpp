@@ -73,6 +73,12 @@ class FixedShare {
   /// Gives a member the weight of another, say a predecessor's; the rest in proportion.
   void set_weight(std::size_t member, double weight) noexcept;
 
+  /// Returns the same for other seats: places[i] says which member of now sits in seat i, -1 that
+  /// it is a new one, which begins with an even share. What the others had keeps its proportions;
+  /// sleep, caps and returns go with their member. places: 1 to 16, none twice; `floor` must fit
+  /// them.
+  FixedShare seated(std::span<const int> places) const;
+
   std::span<const double> weights() const noexcept { return {weights_.data(), members_}; }
   double weight(std::size_t member) const noexcept { return weights_[member]; }
   bool is_asleep(std::size_t member) const noexcept { return parts_[member].is_asleep; }
