@@ -19,6 +19,27 @@ void refuse_blanks(const py::module_& m) {
   }
 }
 
+newfunc make_of_a_class = nullptr;
+
+// The class that all bound ones come from has nothing to make: pybind11 ends the process there, and
+// pickle's protocols 0 and 1 ask for one.
+PyObject* make_unless_base(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
+  if (py::detail::all_type_info(type).empty()) {
+    PyErr_SetString(PyExc_TypeError,
+                    "expected a class of the core, got what they all come from; pickle takes them "
+                    "from protocol 2 on");
+    return nullptr;
+  }
+  return make_of_a_class(type, args, kwargs);
+}
+
+void refuse_the_base() {
+  auto* const base = reinterpret_cast<PyTypeObject*>(py::detail::get_internals().instance_base);
+  if (base->tp_new == &make_unless_base) return;
+  make_of_a_class = base->tp_new;
+  base->tp_new = &make_unless_base;
+}
+
 }  // namespace
 
 // Objects belong to one thread at a time and the module's only global is atomic, so the
@@ -26,6 +47,7 @@ void refuse_blanks(const py::module_& m) {
 PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   m.doc() = "The C++ core of selfheal-edge.";
   m.attr("__version__") = SELFHEAL_VERSION;
+  refuse_the_base();
   bind_errors(m);
   bind_ring_buffer(m);
   bind_moments(m);

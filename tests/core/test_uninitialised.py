@@ -53,3 +53,32 @@ def test_an_object_without_init_is_refused_everywhere() -> None:
         [sys.executable, "-c", WALK, *CLASSES], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+OLD_PICKLES = """
+import copyreg, pickle
+from selfheal_edge import _core
+
+chart = _core.Cusum(0.0, 1.0, h=5.0)
+for make in (
+    lambda: pickle.dumps(chart, 0),
+    lambda: pickle.dumps(chart, 1),
+    lambda: type(chart).__mro__[-2](),
+    lambda: type("Own", (type(chart).__mro__[-2],), {})(),
+):
+    try:
+        make()
+    except TypeError as error:
+        assert "class of the core" in str(error), error
+    else:
+        raise AssertionError("made")
+assert pickle.loads(pickle.dumps(chart, 2)).state() == chart.state()
+"""
+
+
+def test_what_all_classes_come_from_cannot_be_made() -> None:
+    """Protocols 0 and 1 of pickle ask for one, where pybind11 ends the process."""
+    done = subprocess.run(
+        [sys.executable, "-c", OLD_PICKLES], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
