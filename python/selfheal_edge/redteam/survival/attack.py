@@ -16,6 +16,7 @@ from selfheal_edge.redteam.survival.plain import ModelKind
 
 __all__ = [
     "MODEL_KINDS",
+    "NO_TECHNIQUE",
     "Attack",
     "Attacker",
     "Knowledge",

@@ -103,6 +103,10 @@ class Contestant(Protocol):
         """Do what is done by the hour."""
         ...
 
+    def is_worried(self) -> bool:
+        """Whether it says of itself that something is wrong, or that it tries something."""
+        ...
+
     def wanted(self, limit: int) -> Sequence[Asked]:
         """Return inputs whose label it would like to know."""
         ...

@@ -27,6 +27,8 @@ __all__ = ["Course", "Judged", "Lived", "live"]
 
 _REMEMBERED: Final = 8192
 """Predictions whose truth the owner remembers."""
+_CALM: Final = 8
+"""The owner answers so much less while the device is not worried."""
 _LEARNED: Final = ("probation", "confirmed")
 
 Progress = Callable[[int, int], None]
@@ -249,8 +251,9 @@ class _Runner:
         """Have the owner answer what is asked; return how many answers that were."""
         if self._world.kind != "classifier":
             return 0
-        self._owed = min(self._owed + self._world.life.labels_per_day / HOURS,
-                         float(self._world.life.labels_per_day))  # fmt: skip
+        most = self._world.life.labels_per_day
+        is_worried = self._contestant.is_worried()
+        self._owed = min(self._owed + (most if is_worried else most / _CALM) / HOURS, float(most))
         limit = int(self._owed)
         if limit < 1:
             return 0

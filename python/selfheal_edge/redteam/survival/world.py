@@ -55,13 +55,14 @@ class Life:
     predictions_per_day
         24 or more: rounded to whole ones an hour.
     labels_per_day
-        Answers that an honest owner gives in a day, where the device asks.
+        Answers that an honest owner gives in a day while the device is worried and asks; an eighth
+        of that while it is not.
     seed
         Of everything.
     """
 
     predictions_per_day: int = 2016
-    labels_per_day: int = 16
+    labels_per_day: int = 64
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -6,12 +6,21 @@ from typing import Final
 
 from selfheal_edge.redteam.scenarios.domain import InputKind
 from selfheal_edge.redteam.survival.attack import Attack
+from selfheal_edge.redteam.survival.attacks.broken_sensor import BROKEN_SENSOR
+from selfheal_edge.redteam.survival.attacks.power_cut import POWER_CUT
 from selfheal_edge.redteam.survival.attacks.random_flips import RANDOM_FLIPS
+from selfheal_edge.redteam.survival.attacks.real_drift import REAL_DRIFT
 from selfheal_edge.redteam.survival.plain import ModelKind
 
 __all__ = ["ATTACKS", "attacks_for"]
 
-ATTACKS: Final[tuple[Attack, ...]] = (RANDOM_FLIPS,)
+ATTACKS: Final[tuple[Attack, ...]] = (
+    RANDOM_FLIPS,
+    POWER_CUT,
+    # what no adversary does
+    BROKEN_SENSOR,
+    REAL_DRIFT,
+)
 """All of them."""
 
 

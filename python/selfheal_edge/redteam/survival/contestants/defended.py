@@ -130,6 +130,11 @@ class Defended:
     def hour_begins(self) -> None:
         """Do nothing: what is due is done at predictions."""
 
+    def is_worried(self) -> bool:
+        """Whether its answers are untrusted, or a repair is on probation."""
+        health = self.model.health
+        return health.state is not HealthState.HEALTHY or health.on_probation
+
     def wanted(self, limit: int) -> Sequence[Asked]:
         """Return inputs whose label it would like to know."""
         found = self._timed(lambda: self.model.wanted_labels(limit))

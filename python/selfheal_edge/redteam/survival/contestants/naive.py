@@ -77,6 +77,10 @@ class Naive(Undefended):
             self._cpu += time.process_time() - began
         self._is_due = False
 
+    def is_worried(self) -> bool:
+        """Whether it has alarmed within the hour."""
+        return self._is_due
+
     def wanted(self, limit: int) -> Sequence[Asked]:
         """Ask for any of the latest inputs, once there was an alarm."""
         if not self._is_due:

@@ -88,6 +88,10 @@ class Undefended:
     def hour_begins(self) -> None:
         """Do nothing."""
 
+    def is_worried(self) -> bool:
+        """Whether it says so: never."""
+        return False
+
     def wanted(self, limit: int) -> Sequence[Asked]:
         """Ask nothing."""
         del limit

@@ -1,0 +1,91 @@
+"""Changes of the world itself, as strong as they have to be to matter to one model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from selfheal_edge.redteam.scenarios.domain import Raw
+from selfheal_edge.redteam.scenarios.registry import SCENARIOS
+from selfheal_edge.redteam.scenarios.scenario import Scenario
+from selfheal_edge.redteam.survival.attack import Setup
+
+__all__ = ["Change", "changed_enough"]
+
+_STEPS: Final = 16
+_COSTS: Final = 0.12
+"""Of the model's accuracy: less is not worth a repair."""
+_MOST: Final = 2.0
+"""Of the scenario's own greatest strength."""
+
+
+class Change:
+    """A scenario at one strength, the same one whenever it is applied.
+
+    Parameters
+    ----------
+    setup
+        Where it happens.
+    scenario
+        What happens.
+    strength
+        In the scenario's units.
+    """
+
+    def __init__(self, setup: Setup, scenario: Scenario, strength: float) -> None:
+        self.scenario, self.strength = scenario, strength
+        self._setup = setup
+        self._seed = int(setup.rng.integers(2**63))
+
+    def __call__(self, raw: Raw, part: float = 1.0) -> Raw:
+        """Return changed copies of raw inputs, at a part of the strength."""
+        if part <= 0:
+            return raw
+        return self.scenario.apply(
+            raw,
+            np.random.default_rng(self._seed),
+            domain=self._setup.domain,
+            strength=part * self.strength,
+        )
+
+
+def changed_enough(setup: Setup, names: Sequence[str]) -> Change:
+    """Return the gentlest change that costs the model twelve points of accuracy.
+
+    Parameters
+    ----------
+    setup
+        Where it happens; its strength multiplies what is found.
+    names
+        Of scenarios that may be taken: the first that costs enough, else the one that costs most.
+
+    Notes
+    -----
+    Asks the model some hundred times for each; a model without classes gets the first one at its
+    greatest strength.
+    """
+    found = [s for s in SCENARIOS if s.name in names and s.fits(setup.domain)]
+    found.sort(key=lambda s: names.index(s.name))
+    if not setup.classes:
+        return Change(setup, found[0], setup.strength * found[0].strengths[1])
+    rows = np.random.default_rng(0).permutation(len(setup.pool))[:200]
+    raw, labels = setup.pool[rows], setup.pool_labels[rows]
+    usual = float((setup.ask(raw).argmax(axis=1) == labels).mean())
+    worst: tuple[float, Change] | None = None
+    for scenario in found:
+        least, most = scenario.strengths
+        change = Change(setup, scenario, most)
+        for strength in np.linspace(0.5 * least, _MOST * most, _STEPS):
+            change.strength = float(strength)
+            lost = usual - float((setup.ask(change(raw)).argmax(axis=1) == labels).mean())
+            if worst is None or lost > worst[0]:
+                worst = lost, change
+            if lost >= _COSTS:
+                break
+        if worst is not None and worst[0] >= _COSTS:
+            break
+    assert worst is not None
+    worst[1].strength *= setup.strength
+    return worst[1]
