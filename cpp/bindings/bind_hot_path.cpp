@@ -249,9 +249,17 @@ void bind_hot_path(py::module_& m) {
           [](HotCall& self, bool watched) { self.path().is_watched = watched; },
           "Handle every inference.")
       .def_property(
+          "awaits_calm", [](const HotCall& self) { return self.path().awaits_calm; },
+          [](HotCall& self, bool awaits) { self.path().awaits_calm = awaits; },
+          "Handle every inference after which the monitor has settled.")
+      .def_property(
+          "watched_on_record", [](const HotCall& self) { return self.path().is_watched_on_record; },
+          [](HotCall& self, bool watched) { self.path().is_watched_on_record = watched; },
+          "Handle every inference whose caller is told more than the answer.")
+      .def_property(
           "suspecting", [](const HotCall& self) { return self.path().is_suspecting; },
           [](HotCall& self, bool suspecting) { self.path().is_suspecting = suspecting; },
-          "Whether the input of the inference that is attended to is suspect.")
+          "Whether the latest input is suspect, or all that come are.")
       .def_property(
           "heals",
           [](const HotCall& self) { return self.path().sweeping == HotPath::Sweeping::kHeals; },

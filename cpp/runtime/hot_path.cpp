@@ -253,6 +253,7 @@ void HotPath::restore_state() noexcept {
                     (!is_left_out_ || is_proven_) && (tries_ <= kMostTries || is_proven_);
   record.verified = is_all_watched ? verified_ : Verified::kNone;
   record.is_trusted = record.is_sound && is_trusted();
+  record.is_quarantined = is_suspecting;
 }
 
 [[gnu::always_inline]] inline bool HotPath::store(const Job& job, std::size_t index) noexcept {
@@ -309,7 +310,10 @@ HotPath::Progress HotPath::serve(const Job& job, std::size_t first, std::size_t 
     std::uint32_t up = verdict == Monitor::Verdict::kAlarm ? kAlarm : 0U;
     if (verdict == Monitor::Verdict::kFailed) up |= kMonitorFailed;
     if (number_ >= due_number || now >= due_seconds) up |= kDue;
-    if (is_watched) up |= kWatched;
+    if (is_watched || (is_watched_on_record && !job.records.empty()) ||
+        (awaits_calm && monitor_.is_settled())) {
+      up |= kWatched;
+    }
     if (up != 0 || is_foreign || now >= until || (lock != nullptr && lock->can_give_way())) {
       return {index + 1, up};
     }

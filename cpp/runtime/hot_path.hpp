@@ -27,7 +27,7 @@ enum Attention : std::uint32_t {
   kRunFailed = 2,  ///< the runtime failed; there is no answer yet
   kAlarm = 4,      ///< the monitor raised an alarm
   kDue = 8,        ///< something is due: a count of inferences or a time was reached
-  kWatched = 16,   ///< every inference is to be handled
+  kWatched = 16,   ///< the inference is to be handled, whatever came up
   kMonitorFailed = 32,  ///< the monitor's own code has failed; the answer is there
 };
 
@@ -184,7 +184,9 @@ class HotPath {
   std::uint64_t due_number = kNever;                             ///< kDue from this inference on
   double due_seconds = std::numeric_limits<double>::infinity();  ///< or from this time on
   bool is_watched = false;
-  bool is_suspecting = false;  ///< the input of the inference that is attended to is suspect
+  bool awaits_calm = false;           ///< kWatched once the monitor has settled
+  bool is_watched_on_record = false;  ///< kWatched where the job keeps records
+  bool is_suspecting = false;         ///< the latest input is suspect, or all that come are
   Sweeping sweeping;
   Verified verifying = Verified::kNone;  ///< what is checked at each inference
   bool is_all_watched =

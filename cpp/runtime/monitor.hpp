@@ -31,6 +31,8 @@ class Monitor {
   /// Whether update() runs code that the core does not know: it may serve inferences of its own,
   /// or release what the path works on. The path then stops after every inference.
   virtual bool is_foreign() const noexcept { return false; }
+  /// Whether what was measured looks as always again; of a monitor that cannot tell, always.
+  virtual bool is_settled() const noexcept { return true; }
 };
 
 /// The core's own: a bank of charts, and what needs no chart.
@@ -45,6 +47,7 @@ class BankMonitor final : public Monitor {
     return alarms.any() ? Verdict::kAlarm : Verdict::kQuiet;
   }
   void prefetch() const noexcept override { monitor_.prefetch(); }
+  bool is_settled() const noexcept override { return monitor_.settled(); }
 
  private:
   InferenceMonitor& monitor_;

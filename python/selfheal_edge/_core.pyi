@@ -3672,10 +3672,22 @@ class HotPath(metaclass=_Pybind11Type):
     def watched(self, watched: bool) -> None: ...
     @property
     def suspecting(self) -> bool:
-        """Whether the input of the inference that is attended to is suspect."""
+        """Whether the latest input is suspect, or all that come are."""
 
     @suspecting.setter
     def suspecting(self, suspecting: bool) -> None: ...
+    @property
+    def awaits_calm(self) -> bool:
+        """Whether every inference is handled after which the monitor has settled."""
+
+    @awaits_calm.setter
+    def awaits_calm(self, awaits: bool) -> None: ...
+    @property
+    def watched_on_record(self) -> bool:
+        """Whether every inference is handled whose caller is told more than the answer."""
+
+    @watched_on_record.setter
+    def watched_on_record(self, watched: bool) -> None: ...
     def memory_bytes(self) -> int:
         """Bytes held: fixed after `guard` but for answers that are kept to be used again."""
 

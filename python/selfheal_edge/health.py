@@ -189,8 +189,8 @@ class Prediction:
     before and after it with nothing repaired between; None where that is not known, as where some
     execute from copies that nothing watches. `Policy.verify` asks for it."""
     quarantined: bool
-    """Whether its input was put into quarantine there and then: nothing is learned from it unless
-    a person releases it."""
+    """Whether its input is suspect: nothing is learned from it unless a person releases it. A
+    bounded number of suspects is put into quarantine, to be looked at."""
     alarms: tuple[Alarm, ...]
     """Alarms that this inference raised, usually none."""
 

@@ -13,7 +13,7 @@ from tests.support import examples
 
 from selfheal_edge.errors import IntegrityError
 from selfheal_edge.learning.admission import ClassPlaces, Neighbour
-from selfheal_edge.learning.feedback import Claim, FeedbackIntake, Outcome, RecentAnswers
+from selfheal_edge.learning.feedback import Claim, Doubt, FeedbackIntake, Outcome, RecentAnswers
 from selfheal_edge.learning.pool import TrustedPool, capped_weights
 from selfheal_edge.learning.quarantine import Quarantine
 from selfheal_edge.learning.questions import Askable, Parting, Questions
@@ -140,7 +140,7 @@ class Loop(RuleBasedStateMachine):
         self.incident += 1
         rows = range(min(first, len(recent.ids)), min(first + count, len(recent.ids)))
         samples = [recent.sample(row, self.clock.now) for row in rows]
-        self.intake.suspect(samples, "attack", "made up", self.incident)
+        self.intake.suspect(samples, Doubt("attack", "made up", self.incident))
         held = {one.incident: 0 for one in self.intake.quarantine.list()}
         for one in self.intake.quarantine.list():
             held[one.incident] += 1

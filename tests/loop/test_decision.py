@@ -178,7 +178,12 @@ class World:
             self.second += 0.1
             wake = wake_at(self.state)
             due = wake.prediction is not None and self.prediction >= wake.prediction
-            if alarms or due or wake.always or self.second >= wake.second:
+            if (
+                alarms
+                or due
+                or (wake.when_settled and self.is_settled)
+                or self.second >= wake.second
+            ):
                 self.handle(Incident(self.prediction, alarms=alarms))
 
 
@@ -317,7 +322,7 @@ class Loop(RuleBasedStateMachine):
             longest = 64 * state.policy.rediagnose_after + 64
             assert wake.prediction <= self.world.prediction + longest
         elif state.trouble is not None:
-            assert wake.always
+            assert wake.when_settled
 
     @invariant()
     def what_recovers_was_named(self) -> None:
@@ -463,7 +468,7 @@ def test_a_trouble_outlives_the_process_and_ends_when_signals_settle() -> None:
     assert world.state.trouble == before.trouble
     assert not is_trusted(world.state)
     assert world.state.count.alarms == 1
-    assert wake_at(world.state).always
+    assert wake_at(world.state).when_settled
     world.prediction, world.is_settled = 70, True
     world.handle(Incident(70))
     assert world.state.trouble is None

@@ -290,10 +290,14 @@ class Serving:
             self.hot.suspecting = self.is_suspect()
         return alarms
 
-    def suspect(self, judge: Callable[[], bool] | None) -> None:
-        """Have inputs judged from now on, or no longer; to be called under the lock."""
+    def suspect(self, judge: Callable[[], bool] | None, *, all_are: bool = False) -> None:
+        """Have inputs judged from now on, or no longer; to be called under the lock.
+
+        Each one whose caller is told of it, unless all are suspect; of the others, some.
+        """
         self.is_suspect = judge
-        self.hot.suspecting = False
+        self.hot.suspecting = all_are
+        self.hot.watched_on_record = judge is not None and not all_are
 
     def _alarms(self) -> tuple[Alarm, ...]:
         assert isinstance(self._monitor, PerformanceMonitor), "the core updates no other"

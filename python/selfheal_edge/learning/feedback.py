@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,7 @@ from selfheal_edge.tflite.runtimes.protocol import Array
 
 __all__ = [
     "Claim",
+    "Doubt",
     "FeedbackIntake",
     "FeedbackReceipt",
     "FeedbackRecord",
@@ -118,6 +119,14 @@ class Claim:
     signed: SignedLabel | None = None
 
 
+class Doubt(NamedTuple):
+    """Why nothing is learned from an input: an incident makes it suspect."""
+
+    reason: str
+    evidence: str
+    incident: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class RecentAnswers:
     """The latest predictions, as copies: row k of each array belongs to `ids[k]`, oldest first."""
@@ -139,14 +148,19 @@ class RecentAnswers:
 
     def latest(self) -> RecentAnswers:
         """Return the latest prediction alone."""
+        inputs = tuple(part[-1:] for part in self.inputs)
+        return replace(self.answers(slice(-1, None)), inputs=inputs)
+
+    def answers(self, rows: slice | npt.NDArray[np.intp]) -> RecentAnswers:
+        """Return some rows, without their inputs."""
         return RecentAnswers(
-            self.ids[-1:],
-            self.predicted[-1:],
-            self.generations[-1:],
-            tuple(part[-1:] for part in self.inputs),
-            None if self.probabilities is None else self.probabilities[-1:],
-            None if self.embeddings is None else self.embeddings[-1:],
-            None if self.raw_embeddings is None else self.raw_embeddings[-1:],
+            self.ids[rows],
+            self.predicted[rows],
+            self.generations[rows],
+            (),
+            None if self.probabilities is None else self.probabilities[rows],
+            None if self.embeddings is None else self.embeddings[rows],
+            None if self.raw_embeddings is None else self.raw_embeddings[rows],
             self.first,
         )
 
@@ -224,9 +238,19 @@ class FeedbackIntake:
         return frozenset(self._answered)
 
     def take(
-        self, claims: Sequence[Claim], recent: RecentAnswers
+        self,
+        claims: Sequence[Claim],
+        recent: RecentAnswers,
+        suspects: Mapping[int, Doubt] | None = None,
     ) -> tuple[tuple[FeedbackReceipt, ...], tuple[FeedbackRecord, ...]]:
         """Take claims in, in order.
+
+        Parameters
+        ----------
+        claims, recent
+            What is said, and of what.
+        suspects
+            By id, those of them that an incident makes suspect.
 
         Returns
         -------
@@ -245,7 +269,8 @@ class FeedbackIntake:
             receipts: list[FeedbackReceipt] = []
             records: list[FeedbackRecord] = []
             for claim, source in zip(claims, known, strict=True):
-                receipt, record = self._take(claim, source, recent)
+                doubt = None if suspects is None else suspects.get(claim.id)
+                receipt, record = self._take(claim, source, recent, doubt)
                 receipts.append(receipt)
                 self.outcomes[receipt.outcome] += 1
                 if record is not None:
@@ -253,7 +278,11 @@ class FeedbackIntake:
             return tuple(receipts), tuple(records)
 
     def _take(
-        self, claim: Claim, source: KnownSource | None, recent: RecentAnswers
+        self,
+        claim: Claim,
+        source: KnownSource | None,
+        recent: RecentAnswers,
+        doubt: Doubt | None,
     ) -> tuple[FeedbackReceipt, FeedbackRecord | None]:
         def nothing(outcome: Outcome, text: str) -> tuple[FeedbackReceipt, None]:
             return FeedbackReceipt(claim.id, outcome, text), None
@@ -291,7 +320,7 @@ class FeedbackIntake:
         asked = self.questions.answer(claim.id)
         is_keyed = source is not None and source.is_authenticated
         sample = _labelled(sample, label, name, now)
-        kept, weight, why = self._keep(sample, label)
+        kept, weight, why = self._keep(sample, label, doubt)
         record = FeedbackRecord(
             claim.id,
             label,
@@ -327,14 +356,18 @@ class FeedbackIntake:
             self._answered.popitem(last=False)
 
     def _keep(
-        self, sample: Sample, label: Label | None
+        self, sample: Sample, label: Label | None, doubt: Doubt | None
     ) -> tuple[Literal["pool", "quarantine"] | None, float, str]:
         """Have a sample learned from, or put aside; return where it is, its weight, and why."""
         if label is None:
             return None, 0.0, "that it is wrong, and not what is right, is nothing to learn from"
         if sample.inputs is None:
             return None, 0.0, "its input is not kept, so that nothing can be learned from it"
-        if why := self.quarantine.holds(sample):
+        if doubt is not None:
+            self._unlearn(sample)
+            self.quarantine.add(sample, *doubt)
+        suspicion = "" if doubt is None else f"it is suspect: {doubt.reason}"
+        if why := self.quarantine.holds(sample) or suspicion:
             return "quarantine", 0.0, f"nothing is learned from it: {why}"
         judged, reason = self.pool.judge(sample), "label not believed"
         if sample.source == self._distrusted:
@@ -343,10 +376,10 @@ class FeedbackIntake:
             self.pool.remove_input(sample.digest)
             self.quarantine.add(sample, reason, judged.reason)
             return "quarantine", 0.0, f"nothing is learned from it: {judged.reason}"
-        doubt = f", with weight {judged.weight:g}: {judged.reason}" if judged.reason else ""
+        low = f", with weight {judged.weight:g}: {judged.reason}" if judged.reason else ""
         if not self.pool.add(replace(sample, weight=judged.weight)):
-            return None, judged.weight, f"the pool holds others of its kind{doubt}"
-        return "pool", judged.weight, f"in the trusted pool{doubt}"
+            return None, judged.weight, f"the pool holds others of its kind{low}"
+        return "pool", judged.weight, f"in the trusted pool{low}"
 
     def distrust(self, name: str | None, reason: str, evidence: str, incident: int) -> None:
         """Put all aside that one source has said, and what it says from now on; None: no more.
@@ -363,15 +396,19 @@ class FeedbackIntake:
             for sample in samples:
                 self.quarantine.add(sample, reason, evidence, incident)
 
-    def suspect(self, samples: Sequence[Sample], reason: str, evidence: str, incident: int) -> None:
-        """Put inputs aside that an incident makes suspect, and unlearn what came of them."""
+    def suspect(self, samples: Sequence[Sample], doubt: Doubt) -> None:
+        """Unlearn what came of inputs that an incident makes suspect; put the latest aside."""
         with self._guard():
             for sample in samples:
-                self.pool.remove(sample.id)
-                if sample.digest:
-                    self.pool.remove_input(sample.digest)
+                self._unlearn(sample)
                 self.questions.forget(sample.id)
-                self.quarantine.add(sample, reason, evidence, incident)
+            for sample in samples[-self.quarantine.quota :]:
+                self.quarantine.add(sample, *doubt)
+
+    def _unlearn(self, sample: Sample) -> None:
+        self.pool.remove(sample.id)
+        if sample.digest:
+            self.pool.remove_input(sample.digest)
 
     def release(self, sample: Sample, source: object) -> str:
         """Take a sample back that a person has released, who stands for it from now on.

@@ -47,7 +47,7 @@ from selfheal_edge.repair.protocol import RepairCase
 from selfheal_edge.store.failures import Failure, with_failure
 from selfheal_edge.store.journal import EventKind
 
-__all__ = ["Decision", "Wake", "decide", "is_trusted", "wake_at"]
+__all__ = ["SIGNALS_EVERY", "Decision", "Wake", "decide", "is_trusted", "wake_at"]
 
 Decision: TypeAlias = tuple[LoopState, tuple[Action, ...]]
 
@@ -55,6 +55,8 @@ _SAMPLES_FOR_DIAGNOSIS: Final = 32
 """The shape of a shift does not show in fewer."""
 _SAMPLES_TO_LEARN: Final = 256
 """Of an operating condition that was accepted."""
+SIGNALS_EVERY: Final = 128
+"""Predictions between two looks at a trouble that goes on, by which a regime may explain it."""
 _LOOK_EVERY: Final = 32
 """Predictions between two looks at inputs while golden serves, and any condition is known."""
 _RETURNS: Final = 8
@@ -161,11 +163,12 @@ class Wake(NamedTuple):
 
     prediction: int | None
     second: float
-    always: bool
+    when_settled: bool
+    """Also at the first inference after which the signals look as always."""
 
 
 def wake_at(state: LoopState) -> Wake:
-    """Return when the loop has to look again: at the first thing that is due, or always."""
+    """Return when the loop has to look again: at the first thing that is due, or on calm."""
     triggers = [state.known_answers, state.rebuild]
     if state.trial is not None and state.is_calm:
         triggers.append(state.trial.until)
@@ -181,12 +184,26 @@ def wake_at(state: LoopState) -> Wake:
     waits_for_signals = state.trouble is not None and not state.is_damaged
     if state.trouble is not None and not waits_for_signals:
         due.append(state.backoff.at)
+    if waits_for_signals:
+        due.append(_signals_read_at(state))
     if state.now.on_spare:
         due.append(state.verify_spare_at)
     if state.leaving:
         due.append(max(state.now.prediction, state.looked_at))
     second = min(t.next_second for t in triggers)
     return Wake(min(due, default=None), second, waits_for_signals)
+
+
+def _signals_read_at(state: LoopState) -> int:
+    """Return the next prediction at which signals are read that have not settled.
+
+    So seldom that the 99th percentile of an answer's time is that of normal operation, however long
+    the trouble lasts; where a wait ends before that, then.
+    """
+    number, cause = state.now.prediction, state.trouble and state.trouble.cause
+    later = number + SIGNALS_EVERY - state.now.sample % SIGNALS_EVERY
+    ends = (p.until for p in state.put_off if p.cause is cause and p.until > number)
+    return min((later, *ends))
 
 
 def is_trusted(state: LoopState) -> bool:

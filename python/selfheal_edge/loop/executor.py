@@ -25,7 +25,7 @@ from selfheal_edge.learning.questions import Parting
 from selfheal_edge.log import logger
 from selfheal_edge.loop import actions as do
 from selfheal_edge.loop import incidents as heard
-from selfheal_edge.loop.decision import decide, is_trusted, wake_at
+from selfheal_edge.loop.decision import SIGNALS_EVERY, decide, is_trusted, wake_at
 from selfheal_edge.loop.dispatcher import Dispatcher, dispatcher_for
 from selfheal_edge.loop.examiner import Examiner
 from selfheal_edge.loop.incidents import AnyIncident
@@ -169,6 +169,7 @@ class LoopExecutor:
         self.labels = labels
         """Takes feedback in, and asks for labels."""
         self._judged_trouble: Diagnosis | None = None
+        self._compared_at = self._judged_at = 0  # predictions, as the monitor counts them
         self._state = LoopState.first(policy, has_spare=spare is not None, learners=kit.learning)
         self._second = 0.0
         self._is_busy = False
@@ -384,7 +385,8 @@ class LoopExecutor:
                 if self._state.now.on_spare != self.serving.on_spare:
                     now = replace(self._state.now, on_spare=self.serving.on_spare)
                     self._state = replace(self._state, now=now)
-                hot.due_number, hot.due_seconds, hot.watched = wake_at(self._state)
+                hot.due_number, hot.due_seconds, hot.awaits_calm = wake_at(self._state)
+                hot.watched = False
             if self._state.trouble is not self._judged_trouble:
                 self._judged_trouble = self._state.trouble
                 lock = self._inference_lock
@@ -725,11 +727,18 @@ class LoopExecutor:
                 isinstance(monitor, PerformanceMonitor)
                 and trouble is not None
                 and trouble.cause in _MAY_BE_REGIMES
-                and monitor.count % MATCH_SAMPLES == 0
+                and self._is_time_to_recognise(monitor.count)
                 and (known := monitor.recognise(monitor.count - MATCH_SAMPLES)) is not None
             ):
                 return self._regime(known.name)
         return self._judge_drift() or heard.SignalsRead(False)
+
+    def _is_time_to_recognise(self, count: int) -> bool:
+        """Whether so many predictions came since signals were compared with regimes."""
+        if 0 <= count - self._compared_at < SIGNALS_EVERY:
+            return False
+        self._compared_at = count
+        return True
 
     def _regime(self, name: str) -> AnyIncident:
         """Return that a regime was recognised, which is a repair's condition or none."""
@@ -743,8 +752,11 @@ class LoopExecutor:
         monitor, trouble = self._monitor, self._state.trouble
         if trouble is None or trouble.cause is not Cause.COVARIATE_DRIFT:
             return None
-        if monitor.count % _JUDGED_EVERY or not isinstance(monitor, PerformanceMonitor):
+        if not isinstance(monitor, PerformanceMonitor):
             return None
+        if 0 <= monitor.count - self._judged_at < _JUDGED_EVERY:
+            return None
+        self._judged_at = monitor.count
         with self._inference_lock:
             is_steady = monitor.is_steady()
             since = monitor.count - _JUDGED_EVERY

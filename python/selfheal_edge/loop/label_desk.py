@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from itertools import count
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -21,6 +21,7 @@ from selfheal_edge.inference.serving import Serving
 from selfheal_edge.learning.admission import ClassPlaces
 from selfheal_edge.learning.feedback import (
     Claim,
+    Doubt,
     FeedbackIntake,
     FeedbackReceipt,
     FeedbackRecord,
@@ -52,9 +53,25 @@ _LOOK_EVERY: Final = 16
 _LATEST: Final = 256
 _LEAST_ASKED_OF: Final = 32
 """Latest inputs, at least, of which some are asked for: an onset is an estimate."""
-_ONE_IN: Final = 16
+_ONE_IN: Final = 128
 _MOST_IDS: Final = 65_536
 _MOST_ID: Final = 1 << 63
+
+
+@dataclass(slots=True, eq=False)
+class _Suspicion:
+    """Which inputs an incident makes suspect."""
+
+    judge: Judge
+    doubt: Doubt
+    first: int
+    """The id of the first prediction that may be suspect."""
+    seen: int
+    """The id of the latest one that was judged in order to be put aside."""
+    last: int = _MOST_ID
+    """The id of the last one."""
+    aside: int = 0
+    """How many were put aside."""
 
 
 class LabelDesk:
@@ -131,6 +148,9 @@ class LabelDesk:
         self._told: deque[Feedback] = deque(maxlen=_TOLD)
         self._since_look = 0
         self._latest_incident = "", 0
+        self._suspicions: tuple[_Suspicion, ...] = ()
+        """What makes inputs suspect that are still held; the latest may go on."""
+        self._released_ids: deque[int] = deque(maxlen=_LATEST)
         self.named_by: tuple[Feedback, ...] = ()
         """What the latest diagnosis of labels was made of."""
         self._records: deque[FeedbackRecord] = deque(maxlen=_TOLD)
@@ -252,7 +272,9 @@ class LabelDesk:
             labels that contradict say nothing of what inputs mean; None: nothing is.
         """
         odd = _MOST_ID if odd_since is None else self._first + odd_since
-        receipts, records = self.intake.take(claims, recent)
+        asked = frozenset(claim.id for claim in claims) if self._suspicions else frozenset()
+        suspects = self._doubts(recent, asked) if asked else {}
+        receipts, records = self.intake.take(claims, recent, suspects)
         with self._lock.lock():
             self._records.extend(records)
             told = [_for_diagnosis(one, one.id < odd) for one in records if _is_told(one)]
@@ -297,25 +319,25 @@ class LabelDesk:
             self.intake.distrust(None, "", "", 0)
         else:
             self._distrust(str(trouble))
+        if trouble is None:
+            self._latest_incident = "", 0
         if found is None or trouble is None:
-            if trouble is None:
-                self._latest_incident = "", 0
             if serving.is_suspect is not None:
                 with lock.lock():
+                    self._suspicion_ended(self._first + self._number())
                     serving.suspect(None)
             return
         judge, reason = found
         evidence = "; ".join(fact.text for fact in trouble.evidence)
-        incident = self._incident(reason)
         with lock.lock():
             recent = self.recent()
-            turns = count()
-            serving.suspect(lambda: self._judge_latest(judge, reason, evidence, incident, turns))
-        first = 0
-        if since is not None and len(recent.ids):
-            first = max(0, since + self._first - int(recent.ids[0]))
-        if since is not None:
-            self._put_aside(recent, judge, first, reason, evidence, incident)
+            now = self._first + self._number()
+            first = now + 1 if since is None else self._first + since
+            doubt = Doubt(reason, evidence, self._incident(reason))
+            self._suspicion_ended(now)
+            self._suspicions = (*self._suspicions, _Suspicion(judge, doubt, first, now))
+            serving.suspect(self._judge_latest, all_are=judge is suspect_all)
+        self._put_aside(recent, self._suspicions[-1])
 
     def _incident(self, reason: str) -> int:
         """Return the number of an incident: the same for one that is only named anew."""
@@ -330,34 +352,60 @@ class LabelDesk:
             incident = self._incident("poisoning")
             self.intake.distrust(found.suspect, "poisoning", evidence, incident)
 
-    def _judge_latest(
-        self, judge: Judge, reason: str, evidence: str, incident: int, turns: Iterator[int]
-    ) -> bool:
-        """Judge the input of the latest prediction; called under the inference lock.
+    def _suspicion_ended(self, last: int) -> None:
+        """Take note that inputs after this one are not suspect; forget what is not held any more.
 
-        Where all are suspect and an incident's share is full, one in 16 takes an older one's place:
-        the others say no more, and every prediction would pay for them.
+        Called under the inference lock.
         """
-        turn = next(turns)
-        if judge is suspect_all and turn >= self.quarantine.quota and turn % _ONE_IN:
-            return False
-        return self._put_aside(self.recent(1), judge, 0, reason, evidence, incident) > 0
+        oldest = last - _LATEST
+        ended = (replace(one, last=min(one.last, last)) for one in self._suspicions)
+        self._suspicions = tuple(one for one in ended if one.last > oldest)
 
-    def _put_aside(
-        self,
-        recent: RecentAnswers,
-        judge: Judge,
-        first: int,
-        reason: str,
-        evidence: str,
-        incident: int,
-    ) -> int:
-        """Put suspects among the rows from `first` on aside; return how many there are."""
-        rows = [row for row in np.flatnonzero(judge(recent)).tolist() if row >= first]
+    def _judge_latest(self) -> bool:
+        """Judge the latest input; called under the inference lock, of some of the predictions.
+
+        As many are put aside as an incident has room for, and then one in 128: the others say no
+        more, and every prediction would pay for them. Whether one of these is suspect is found out
+        when something is said of it.
+        """
+        one, number = self._suspicions[-1], self._first + self._number()
+        is_full = one.aside >= self.quarantine.quota
+        if not is_full or number - one.seen >= _ONE_IN:
+            recent = self.recent(1 if is_full else min(number - one.seen, _LATEST))
+            return number in self._put_aside(recent, one)
+        if one.judge is suspect_all:
+            return True
+        return bool(one.judge(self.recent(1))[-1])
+
+    def _put_aside(self, recent: RecentAnswers, one: _Suspicion) -> frozenset[int]:
+        """Unlearn what came of suspects, and put them aside; return which they are."""
+        found = self._suspects(recent, one)
         now = self.clock()
-        samples = [recent.sample(row, now) for row in rows[-self.quarantine.quota :]]
-        self.intake.suspect(samples, reason, evidence, incident)
-        return len(rows)
+        self.intake.suspect([recent.sample(row, now) for row in found], one.doubt)
+        one.aside += len(found)
+        one.seen = self._first + self._number()
+        return frozenset(recent.ids[found].tolist())
+
+    def _suspects(
+        self, recent: RecentAnswers, one: _Suspicion, of: frozenset[int] | None = None
+    ) -> npt.NDArray[np.intp]:
+        """Return the rows of the predictions that are suspect, of those with these ids if given."""
+        is_asked = (recent.ids >= one.first) & (recent.ids <= one.last)
+        without = frozenset(self._released_ids)
+        for row in np.flatnonzero(is_asked).tolist():
+            number = int(recent.ids[row])
+            if number in without or (of is not None and number not in of):
+                is_asked[row] = False
+        rows = np.flatnonzero(is_asked)
+        return rows[one.judge(recent.answers(rows))] if len(rows) else rows
+
+    def _doubts(self, recent: RecentAnswers, of: frozenset[int] | None = None) -> dict[int, Doubt]:
+        """Return which of the latest predictions are suspect: all of them, or those asked for."""
+        return {
+            number: one.doubt
+            for one in self._suspicions
+            for number in recent.ids[self._suspects(recent, one, of)].tolist()
+        }
 
     @property
     def told(self) -> tuple[Feedback, ...]:
@@ -412,6 +460,7 @@ class LabelDesk:
             since = len(recent.ids) - int(np.searchsorted(recent.ids, self._first + odd_since))
             count = min(count, max(since, _LEAST_ASKED_OF))
         first = len(recent.ids) - count
+        doubted = self._doubts(recent) if self._suspicions else {}
         found = Askable(
             recent.ids[first:],
             tuple(part[len(part) - count :] for part in recent.inputs),
@@ -422,7 +471,7 @@ class LabelDesk:
         )
         with self._lock.lock():
             suspects = self.quarantine.table.rows["id"]
-            taken = self.intake.answered | set(suspects[suspects >= 0].tolist())
+            taken = self.intake.answered | doubted.keys() | set(suspects[suspects >= 0].tolist())
         return self.questions.ask(limit, found, taken, parting)
 
     def labelled_since(self, ago: int) -> Labelled | None:
@@ -455,6 +504,7 @@ class LabelDesk:
             return known.source
 
     def _released(self, sample: Any, source: object) -> str:
+        self._released_ids.append(sample.id)
         return self.intake.release(sample, source)
 
     def held(self) -> AbstractContextManager[None]:

@@ -1,0 +1,111 @@
+"""What an attacker can make of the loop itself: its time, its memory, and what it learns from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.support import RUNTIMES
+
+import selfheal_edge as she
+from selfheal_edge.assets import digits_model_path, load_digits
+from selfheal_edge.diagnosis.symptoms import Diagnosis, Symptoms
+from selfheal_edge.inference.incident import Incident
+from selfheal_edge.model import parts_of
+
+DIGITS = load_digits()
+CLEAN = DIGITS.heldout_inputs
+STRANGE = np.random.default_rng(0).integers(-128, 128, CLEAN.shape).astype(np.int8)
+KEY = b"the operator's own key, 32 bytes"
+
+
+@pytest.fixture(scope="module")
+def baseline() -> she.Baseline:
+    x, y = DIGITS.calibration_inputs, DIGITS.calibration_labels
+    return she.calibrate(digits_model_path(), x, y, runtime=RUNTIMES[0], seed=1)
+
+
+class Names:
+    """Names every alarm the same."""
+
+    def __init__(self, cause: she.Cause) -> None:
+        self.cause = cause
+
+    def diagnose(self, symptoms: Symptoms) -> Diagnosis:
+        return Diagnosis(self.cause, 0.9, since=symptoms.onset)
+
+
+def opened(baseline: she.Baseline, cause: she.Cause, **more: Any) -> she.SelfHealingModel:
+    return she.SelfHealingModel(
+        digits_model_path(), baseline, runtime=RUNTIMES[0], diagnoser=Names(cause), seed=3, **more
+    )
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [she.Cause.ADVERSARIAL_INPUT, she.Cause.SENSOR_FAULT, she.Cause.UNKNOWN],
+    ids=str,
+)
+def test_a_trouble_that_goes_on_costs_next_to_none_of_the_answers_time(
+    baseline: she.Baseline, cause: she.Cause, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(baseline, cause) as model:
+        model.predict(CLEAN[:100])
+        model.predict(STRANGE[:400])
+        assert model.diagnosis is not None
+        assert model.diagnosis.cause is cause
+        handled: list[Incident] = []
+        loop = parts_of(model).loop
+
+        def counted(incident: Incident) -> None:
+            handled.append(incident)
+            loop.dispatcher.handle(incident)
+
+        monkeypatch.setattr(loop.serving, "_handle", counted)
+        model.predict(np.resize(STRANGE, (1280, *STRANGE.shape[1:])))
+        assert model.diagnosis is not None
+    # The 99th percentile of an answer's time is that of those which nothing is done beside.
+    assert len(handled) <= 0.01 * 1280 + 4
+
+
+def test_a_flood_of_suspects_makes_none_of_them_innocent(baseline: she.Baseline) -> None:
+    with opened(baseline, she.Cause.SENSOR_FAULT) as model:
+        operator = model.feedback_source("operator", KEY)
+        model.predict(CLEAN[:100])
+        model.predict(STRANGE[:200])
+        assert model.diagnosis is not None
+        found = model.infer(STRANGE[200:400])
+        assert isinstance(found, she.Predictions)
+        assert found.quarantined.all()
+        assert not model.wanted_labels(64), "nothing is asked of what would not be learned from"
+        told = model.feedback(
+            np.asarray(DIGITS.heldout_labels[200:400], np.int64), id=found.ids, source=operator
+        )
+        assert isinstance(told, tuple)
+        assert {receipt.kept for receipt in told} == {"quarantine"}
+        assert len(model.trusted_pool) == 0
+        assert len(model.quarantine) <= model.quarantine.capacity
+
+
+def test_suspects_stay_so_when_the_trouble_has_ended(baseline: she.Baseline) -> None:
+    with opened(baseline, she.Cause.SENSOR_FAULT) as model:
+        operator = model.feedback_source("operator", KEY)
+        model.predict(CLEAN[:100])
+        model.predict(STRANGE[:100])
+        found = model.infer(STRANGE[100:164])
+        assert isinstance(found, she.Predictions)
+        for n in range(100, 300):
+            after = model.infer(CLEAN[n : n + 1])
+            if model.diagnosis is None:
+                break
+        assert model.diagnosis is None
+        told = model.feedback(3, id=int(found.ids[-1]), source=operator)
+        assert isinstance(told, she.FeedbackReceipt)
+        assert told.kept == "quarantine"
+        after = model.infer(CLEAN[300:301])
+        assert isinstance(after, she.Prediction)
+        assert not after.quarantined
+        told = model.feedback(correct=True, id=after.id, source=operator)
+        assert isinstance(told, she.FeedbackReceipt)
+        assert told.kept == "pool"
