@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 import adaptation_data
+import adaptation_liar
 import adaptation_loop
 import adaptation_plots
 from adaptation_data import (
@@ -436,6 +437,7 @@ _PARTS: Final = {
     "skewed": skewed_rows,
     "poison": poison_rows,
     "loop": adaptation_loop.rows_of,
+    "liar": adaptation_liar.rows_of,
 }
 _JOBS: Final = (
     ("KWS", "main", 1.0),
@@ -447,6 +449,9 @@ _JOBS: Final = (
     ("KWS", "loop", 0.6),
     ("sensors", "loop", 0.6),
     ("digits", "loop", 0.4),
+    ("KWS", "liar", 0.14),
+    ("sensors", "liar", 0.4),
+    ("digits", "liar", 0.1),
 )
 """Task, part, and its share of the draws."""
 
@@ -467,7 +472,8 @@ def measure(draws: int, parts: Collection[str]) -> list[Row]:
 if __name__ == "__main__":
     options = parser(__doc__)
     options.add_argument("--draws", type=int, default=50, help="of KWS; of the others fewer")
-    options.add_argument("--parts", nargs="+", choices=_PARTS, default=list(_PARTS))
+    usual = [part for part in _PARTS if part != "liar"]
+    options.add_argument("--parts", nargs="+", choices=_PARTS, default=usual)
     options.add_argument("--plots", type=Path, metavar="FOLDER", help="also draw the plots there")
     chosen = options.parse_args()
     if chosen.plots is not None:

@@ -19,7 +19,7 @@ a second, so that budgets a minute or an hour are those of such a device.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -39,6 +39,7 @@ from selfheal_edge import (
     SelfHealingModel,
     calibrate,
 )
+from selfheal_edge.learning.questions import Question
 from selfheal_edge.store.journal import EventKind
 
 CLEAN: Final = 200
@@ -51,6 +52,10 @@ TOLD: Final = 64
 AFTER: Final = 256
 OWNER: Final = "owner"
 KEY: Final = b"a key of the person who answers."
+
+
+Answer = Callable[[int, Question], int]
+"""What a source says: by the true class, and the question."""
 
 
 class Mark(NamedTuple):
@@ -90,9 +95,15 @@ class Course:
 
 
 class Device:
-    """A model in the field, and the person who knows what its inputs show."""
+    """A model in the field, and the person who knows what its inputs show.
 
-    def __init__(self, task: Adapted, baseline: Baseline, seed: int) -> None:
+    Parameters
+    ----------
+    name
+        Of the source that answers; only the owner's word needs no second one.
+    """
+
+    def __init__(self, task: Adapted, baseline: Baseline, seed: int, name: str = OWNER) -> None:
         self.task = task
         self.rng = np.random.default_rng(seed)
         self.marks: dict[str, Mark] = {}
@@ -111,7 +122,7 @@ class Device:
             clock=lambda: float(self.predictions),
             seed=seed,
         )
-        self.person: FeedbackSource = self.model.feedback_source(OWNER, KEY)
+        self.person: FeedbackSource = self.model.feedback_source(name, KEY)
 
     def begin(self) -> None:
         """Count from here."""
@@ -151,12 +162,13 @@ class Device:
             right.append(bool(found.label == y[row]))
         return right
 
-    def answer(self, limit: int, turned: int = 0) -> int:
-        """Answer what the device asks, truly or turned to other classes; return how many."""
+    def answer(self, limit: int, says: Answer | None = None) -> int:
+        """Answer what the device asks, truly or as `says` does; return how many."""
         questions = self.model.wanted_labels(limit)
         for question in questions:
             self.labels += 1
-            label = (self.truth[question.id] + turned) % (int(self.task.y.max()) + 1)
+            truth = self.truth[question.id]
+            label = truth if says is None else says(truth, question)
             self._begun = time.perf_counter()
             self.model.feedback(label, id=question.id, source=self.person)
             self.seconds += time.perf_counter() - self._begun
@@ -169,9 +181,9 @@ class Device:
 
 
 @contextmanager
-def device(task: Adapted, baseline: Baseline, seed: int) -> Iterator[Device]:
+def device(task: Adapted, baseline: Baseline, seed: int, name: str = OWNER) -> Iterator[Device]:
     """Open a device, and close it."""
-    found = Device(task, baseline, seed)
+    found = Device(task, baseline, seed, name)
     try:
         yield found
     finally:

@@ -24,13 +24,14 @@ from selfheal_edge.tflite.session import Session
 Array = npt.NDArray[Any]
 
 
-def labelled(inputs: Array, labels: Array) -> Labelled:
+def labelled(inputs: Array, labels: Array, sources: tuple[str, ...] = ()) -> Labelled:
+    """Return labels of these sources; of the owner, if none is named."""
     count = len(labels)
     return Labelled(
         inputs,
         labels.astype(np.int64),
         np.ones(count, np.float32),
-        ("owner",) * count,
+        sources or ("owner",) * count,
         np.arange(count),
     )
 

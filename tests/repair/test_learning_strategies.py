@@ -227,3 +227,45 @@ def test_material_refuses_labels_that_are_no_classes(digits: Digits) -> None:
         digits.material(digits.x, labelled(digits.x[:2], np.array([3, 10])))
     with pytest.raises(ValueError, match="as many labels as inputs"):
         digits.material(digits.x, labelled(digits.x[:2], np.array([3])))
+
+
+def second_best(digits: Digits, inputs: Array, labels: Array) -> Array:
+    """Return believable lies: golden's second choice where it is right, else golden's answer."""
+    order = np.argsort(-digits.bench.answers(inputs).scores, axis=1, kind="stable")
+    return np.where(order[:, 0] == labels, order[:, 1], order[:, 0])
+
+
+@pytest.mark.parametrize("count", [16, 32, 64])
+def test_what_one_source_has_taught_serves_only_where_it_holds_without_its_word(
+    digits: Digits, count: int
+) -> None:
+    """A source with a key whose lies are believable; the owner says nothing."""
+    stream = offset_by(digits.x, 30)
+    said = second_best(digits, stream[:count], digits.y[:count])
+    told = labelled(stream[:count], said, ("stranger",) * count)
+    found = propose(digits.material(stream[:256], told), ALL, "owner")
+    rest = slice(256, None)
+    golden = digits.accuracy(stream[rest], digits.y[rest])
+    assert digits.accuracy(stream[rest], digits.y[rest], found.patch) >= golden - 0.01
+
+
+def test_the_word_of_an_honest_source_that_is_no_owner_is_heard(
+    digits: Digits, drifted: Array
+) -> None:
+    told = labelled(drifted[:64], digits.y[:64], ("stranger",) * 64)
+    found = propose(digits.material(drifted[:256], told), ALL, "owner")
+    rest = slice(256, None)
+    golden = digits.accuracy(drifted[rest], digits.y[rest])
+    assert digits.accuracy(drifted[rest], digits.y[rest], found.patch) >= golden + 0.2
+
+
+def test_of_two_sources_the_one_that_lies_is_left_out(digits: Digits) -> None:
+    """What the honest one says judges what the other has taught."""
+    drifted, rest = offset_by(digits.x, 20), slice(256, None)
+    said = digits.y[:56].copy()
+    said[32:] = second_best(digits, drifted[32:56], said[32:])
+    told = labelled(drifted[:56], said, ("honest",) * 32 + ("liar",) * 24)
+    found = propose(digits.material(drifted[:256], told), ALL)
+    golden = digits.accuracy(drifted[rest], digits.y[rest])
+    assert digits.accuracy(drifted[rest], digits.y[rest], found.patch) >= golden - 0.01
+    assert any("is not taken: without liar's word" in text for text in found.evidence)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final
 
@@ -86,6 +87,15 @@ class Material:
                 f"got {labels.min()} to {labels.max()}"
             )
 
+    def of_sources(self, names: Collection[str]) -> Material:
+        """Return it with the labels of these sources alone; answers that are known are shared."""
+        said = np.array([name in names for name in self.labelled.sources], bool)
+        found = replace(self, labelled=self.labelled.only(said))
+        for shared in ("golden", "carried"):  # they are the same without a label
+            if shared in self.__dict__:
+                found.__dict__[shared] = self.__dict__[shared]
+        return found
+
     def note(self, patch: Patch, note: Note) -> Patch:
         """Remember what is known of a patch; returns it."""
         self._notes[id(patch)] = patch, note
@@ -138,11 +148,11 @@ class Material:
     @cached_property
     def shares(self) -> Floats:
         """The condition's mix of classes, shape (classes,), as far as labels tell it."""
-        weights = self.labelled.weights.astype(np.float64) * self._credible
+        weights = self.labelled.weights.astype(np.float64) * self.credible
         return class_shares(self.reference, self.labelled.labels, weights)
 
     @cached_property
-    def _credible(self) -> Floats:
+    def credible(self) -> Floats:
         """How likely each label is right, before anything was learned from them: shape (k,)."""
         labels = self.labelled.labels
         seen = self.golden_on(self.labelled.inputs) if len(labels) else None

@@ -28,7 +28,7 @@ from selfheal_edge.learning.material import Material, Note
 from selfheal_edge.learning.patch import Patch
 from selfheal_edge.learning.training import log_softmax
 
-__all__ = ["Proposal", "choose"]
+__all__ = ["ALIKE", "LEAST_GAIN", "Proposal", "choose"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -49,9 +49,9 @@ _SIMULATED: Final = 0.2
 _ALONE: Final = _Doubt(0.06, 0.25)
 """Where none can be carried: a model can be led to be sure of what is wrong."""
 _WITH_SIMULATION: Final = _Doubt(0.02, 0.15)
-_LEAST_GAIN: Final = 0.01
+LEAST_GAIN: Final = 0.01
 _SURE: Final = 0.75
-_SIMPLER: Final = 0.005
+ALIKE: Final = 0.005
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,11 +97,11 @@ def choose(material: Material, candidates: Sequence[tuple[str, Patch]]) -> Propo
         rows.append((gain, sd, name, patch, f"{name}: {text}"))
     evidence = tuple(row[4] for row in rows)
     details = {row[2]: [round(row[0], 4), round(row[1], 4)] for row in rows}
-    fit = [row for row in rows if row[0] >= max(_LEAST_GAIN, _SURE * row[1])]
+    fit = [row for row in rows if row[0] >= max(LEAST_GAIN, _SURE * row[1])]
     if not fit:
         return Proposal(None, (), (*evidence, "golden stays"), 0.0, details)
     most = max(row[0] for row in fit)
-    gain, _, name, patch, _ = next(row for row in fit if row[0] >= most - _SIMPLER)
+    gain, _, name, patch, _ = next(row for row in fit if row[0] >= most - ALIKE)
     return Proposal(patch, tuple(name.split("+")), (*evidence, f"{name} is taken"), gain, details)
 
 

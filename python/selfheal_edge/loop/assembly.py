@@ -205,6 +205,7 @@ def assemble(
                 inputs_since=conditions.inputs_since,
                 labelled_since=labels.labelled_since,
                 budget=budget,
+                owner=policy.owner,
                 seed=seed,
             )
             undo.callback(proposer.close)

@@ -49,6 +49,8 @@ class Proposer:
         Returns what may be learned from, of so many latest predictions.
     budget
         What it may cost.
+    owner
+        The source of labels whose word needs no second one; None: there is none such.
     seed
         Of what is drawn, for tests; None draws from the operating system.
     """
@@ -62,6 +64,7 @@ class Proposer:
         inputs_since: Callable[[int], Samples],
         labelled_since: Callable[[int], Labelled | None],
         budget: RepairBudget,
+        owner: str | None = None,
         seed: int | None = None,
     ) -> None:
         self._session = session
@@ -72,6 +75,7 @@ class Proposer:
         self._labelled_since = labelled_since
         self.budget = budget
         """What is left of it."""
+        self._owner = owner
         self._seed = seed
         self._bench: Bench | None = None
 
@@ -162,7 +166,7 @@ class Proposer:
             rng=self._rng,
         )
         material = _answerable(material)
-        chosen = propose(material, [self.strategies[name] for name in names])
+        chosen = propose(material, [self.strategies[name] for name in names], self._owner)
         evidence = chosen.evidence
         if not isinstance(head, Head):
             evidence = (f"the head is left alone: {head}", *evidence)

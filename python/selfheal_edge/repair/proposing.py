@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from selfheal_edge.learning.material import Material
 from selfheal_edge.learning.patch import Patch
 from selfheal_edge.learning.selection import Proposal, choose
+from selfheal_edge.learning.without import without
 from selfheal_edge.repair.protocol import LearningStrategy
 
 __all__ = ["propose"]
 
 
-def propose(material: Material, strategies: Sequence[LearningStrategy]) -> Proposal:
+def propose(
+    material: Material, strategies: Sequence[LearningStrategy], owner: str | None = None
+) -> Proposal:
     """Return what is to serve, golden if nothing better.
 
-    Each strategy extends what those before it made; every stage is a candidate. What begins at
-    golden without the first of them is one as well: alignment is wrong where inputs have not moved.
+    What was learned from labels of others than the owner has to hold without the word of any one
+    of them (`learning.without`). If it does not, the source that it hangs on most is left out, and
+    so on: without any, it is what is proposed on the owner's word, or on nobody's.
 
     Parameters
     ----------
@@ -24,6 +29,38 @@ def propose(material: Material, strategies: Sequence[LearningStrategy]) -> Propo
         What is known of the condition.
     strategies
         In the order of `Policy.responses`.
+    owner
+        The source whose word needs no second one.
+    """
+    trusted = set() if owner is None else {owner}
+    kept = sorted(set(material.labelled.sources) - trusted)
+    if not kept:
+        return _best(material, strategies)
+    plain: Proposal | None = None
+    told: tuple[str, ...] = ()
+    while kept:
+        heard = material.of_sources(trusted.union(kept))
+        found = _best(heard, strategies)
+        if found.patch is None:
+            return replace(found, evidence=(*told, *found.evidence))
+        if plain is None:
+            plain = _best(material.of_sources(trusted), strategies)
+        beside = heard.golden if plain.patch is None else plain.patch
+        fares = [without(heard, source, found.patch, beside) for source in kept]
+        if all(one.holds for one in fares):
+            return replace(found, evidence=(*told, *found.evidence, *map(str, fares)))
+        worst = min(fares, key=lambda one: one.over_golden)
+        told = (*told, f"{'+'.join(found.names)} is not taken: {worst}")
+        kept.remove(worst.source)
+    assert plain is not None, "there was a source"
+    return replace(plain, evidence=(*told, *plain.evidence))
+
+
+def _best(material: Material, strategies: Sequence[LearningStrategy]) -> Proposal:
+    """Return the best of what strategies make, each upon what those before it made.
+
+    Every stage is a candidate. What begins at golden without the first of them is one as well:
+    alignment is wrong where inputs have not moved.
     """
     candidates: list[tuple[str, Patch]] = []
     refused: dict[str, str] = {}

@@ -1,0 +1,132 @@
+"""Whether a candidate holds without the word of any one source.
+
+Who answers what the device asks can teach it what is false, and then all that the candidate is
+judged by is his as well: his labels, and how sure it has become of them. What he has no hand in:
+
+- golden's held inputs, carried into the condition, whose classes are known: their embeddings with
+  the window's moments, and the inputs themselves where they have places (`learning.alignment`);
+- labels of other sources, the owner's among them.
+
+By these a candidate must gain a point over golden, and not lose half a point against what is
+proposed on the owner's word alone, or on nobody's.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from selfheal_edge.learning.material import Material, Note
+from selfheal_edge.learning.patch import Patch
+from selfheal_edge.learning.selection import ALIKE, LEAST_GAIN
+from selfheal_edge.learning.training import log_softmax
+
+__all__ = ["Without", "without"]
+
+Floats = npt.NDArray[np.float64]
+Right = npt.NDArray[np.bool_]
+
+_DOUBT: Final = 0.05
+"""Standard deviation of real gains about those on carried inputs, on drifts that score nothing:
+0.02 to 0.05 of clips and digits, and hardly any bias (docs/learning.md)."""
+
+_LEAST_SPREAD: Final = 1e-3  # of the widest dimension: below, one says nothing
+
+
+class Without(NamedTuple):
+    """How a candidate fares by what one source has no hand in."""
+
+    source: str
+    over_golden: float
+    """Expected gain in accuracy."""
+    over_plain: float
+    """Over what serves without the word of anybody but the owner."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether it may serve."""
+        return self.over_golden >= LEAST_GAIN and self.over_plain >= -ALIKE
+
+    def __str__(self) -> str:
+        return (
+            f"without {self.source}'s word {self.over_golden:+.1%} over golden, "
+            f"{self.over_plain:+.1%} over what needs none"
+        )
+
+
+def without(material: Material, source: str, found: Patch, plain: Patch) -> Without:
+    """Return how a candidate fares without the word of one source.
+
+    Parameters
+    ----------
+    material
+        What it was learned from.
+    source
+        Whose word counts for nothing.
+    found
+        The candidate; its note has what it answers to labels that it has not learned.
+    plain
+        What serves without the word of anybody but the owner; golden's patch for golden.
+    """
+    others = material.of_sources({name for name in material.labelled.sources if name != source})
+    said = np.array([name != source for name in material.labelled.sources], bool)
+    right = _right(material, found, said)
+    over_golden = _gain(right, _right(material, material.golden, said), others)
+    over_plain = _gain(right, _right(material, plain, said), others)
+    return Without(source, over_golden, over_plain)
+
+
+def _right(material: Material, patch: Patch, said: Right) -> tuple[tuple[Right, ...], Right]:
+    """Return which carried inputs, of one kind and the other, and which labels are met."""
+    reference, note = material.reference, material.noted(patch)
+    assert note is not None, "what has no head is no candidate"
+    then = material.embeddings(reference.inputs)
+    now = material.embeddings(material.window, patch.inputs)
+    assert then is not None
+    assert now is not None
+    carried = [_named(_carried(then, now), note) == reference.labels]
+    if material.carried is not None:
+        inside = material.embeddings(material.carried, patch.inputs)
+        assert inside is not None
+        carried.append(_named(inside, note) == reference.labels)
+    labels = material.labelled
+    if not said.any():
+        return tuple(carried), np.empty(0, bool)
+    named = note.out_of_fold
+    if named is None or len(named) != len(labels):
+        inside = material.embeddings(labels.inputs, patch.inputs)
+        assert inside is not None
+        named = _named(inside, note)
+    return tuple(carried), (named == labels.labels)[said]
+
+
+def _carried(then: Floats, now: Floats) -> Floats:
+    """Return embeddings of held inputs with the window's mean and spread in each dimension."""
+    spread = then.std(axis=0)
+    least = _LEAST_SPREAD * max(float(spread.max()), 1e-12)
+    gain = now.std(axis=0) / np.maximum(spread, least)
+    return np.asarray(now.mean(axis=0) + gain * (then - then.mean(axis=0)))
+
+
+def _named(inside: Floats, note: Note) -> npt.NDArray[np.int64]:
+    return np.asarray(log_softmax(inside @ note.weights.T + note.bias).argmax(axis=1))
+
+
+def _gain(
+    one: tuple[tuple[Right, ...], Right], other: tuple[tuple[Right, ...], Right], told: Material
+) -> float:
+    """Return how many more inputs one names rightly, by both kinds of evidence together."""
+    apart = [a.astype(np.float64) - b for a, b in zip(one[0], other[0], strict=True)]
+    carried = float(np.mean([rows.mean() for rows in apart]))
+    weights = told.labelled.weights.astype(np.float64)
+    total = float(weights.sum())
+    if total <= 0.0:
+        return carried
+    paired = one[1].astype(np.float64) - other[1]
+    mean = float(paired @ weights) / total
+    squares = float(np.square(weights) @ np.square(paired - mean))
+    squares += 0.5 * float(np.square(weights).max())
+    precision, by_labels = 1.0 / _DOUBT**2, total**2 / squares
+    return (carried * precision + mean * by_labels) / (precision + by_labels)
