@@ -12,10 +12,12 @@ import pytest
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path, load_digits
 from selfheal_edge.redteam.survival.attack import Attack, Attacker, Technique, Turn
+from selfheal_edge.redteam.survival.attacks.broken_sensor import BROKEN_SENSOR
 from selfheal_edge.redteam.survival.attacks.random_flips import RANDOM_FLIPS
+from selfheal_edge.redteam.survival.attacks.real_drift import REAL_DRIFT
 from selfheal_edge.redteam.survival.contestant import NAMES, Answers, Told
 from selfheal_edge.redteam.survival.contestants import enter
-from selfheal_edge.redteam.survival.life import Lived, live
+from selfheal_edge.redteam.survival.life import Lived, live, setup_of
 from selfheal_edge.redteam.survival.plan import Phase, Plan, alone
 from selfheal_edge.redteam.survival.world import Life, World
 
@@ -122,6 +124,17 @@ def test_the_power_goes_and_the_device_goes_on(
         assert not course.failures
     told = [t.outcome for _, t in found.courses["defended"].told if t.kind == "restart"]
     assert told == ["killed", "clean"] * 3
+
+
+@pytest.mark.parametrize("made", [REAL_DRIFT, BROKEN_SENSOR], ids=lambda one: one.name)
+def test_the_world_changes_alike_for_all_numbers_of_samples(world: World, made: Attack) -> None:
+    """What judges a repair has to see the drift that the device sees."""
+    changer = made.make(setup_of(world))
+    all_of_them = changer.condition(world.served, 1.0)
+    assert np.array_equal(changer.condition(world.served[:9], 1.0), all_of_them[:9])
+    right = world.right(world.golden.run(all_of_them), world.served_truth).mean()
+    usual = world.right(world.golden.run(world.served), world.served_truth).mean()
+    assert 0.05 < usual - right < 0.4
 
 
 def test_each_attacker_has_what_he_knows(

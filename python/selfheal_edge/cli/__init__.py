@@ -82,19 +82,25 @@ def _add_redteam(commands: Any, runtime: argparse.ArgumentParser) -> None:
     redteam = commands.add_parser(
         "redteam",
         parents=[runtime],
-        help="meet a model with faults, drifts and attacks, and see what is named",
+        help="attack a model and its healing, and see what it survives",
         description=(
-            "Calibrate on half of the samples, draw streams from the rest, let each meet a sensor "
-            "fault, a drift, a shift of labels or an attack, and print what the model's diagnosis "
-            "named."
+            "Have the guarded model, a bare one, one that heals naively and one that an operator "
+            "restarts live simulated days of drifts, faults and attacks, and print what each of "
+            "them survives. Exit code: 0 where the guarded one survived or degraded within limits, "
+            "1 where it broke, 3 where nothing broke and the events were too few to say. With "
+            "--scenarios: calibrate on half of the samples, let streams meet a sensor fault, a "
+            "drift, a shift of labels or an attack, and print what the diagnosis named."
         ),
     )
-    redteam.add_argument("model", help="a TFLite file: a classifier with one input")
+    redteam.add_argument("model", help="a TFLite file with one input")
     redteam.add_argument(
-        "--data", required=True, metavar="X.npz", help="x: samples of normal operation; y: labels"
+        "--data",
+        required=True,
+        metavar="X.npz",
+        help="x: samples of normal operation; y: labels, or what should be answered",
     )
     redteam.add_argument(
-        "--scenarios", action="store_true", required=True, help="run the scenarios of all causes"
+        "--scenarios", action="store_true", help="run the scenarios of all causes instead"
     )
     redteam.add_argument(
         "--kind",
@@ -105,6 +111,7 @@ def _add_redteam(commands: Any, runtime: argparse.ArgumentParser) -> None:
         "--cases", type=int, default=40, metavar="N", help="streams of each cause (default: 40)"
     )
     redteam.add_argument("--seed", type=int, default=0, help="for the same streams (default: 0)")
+    _add_campaign_options(redteam)
     redteam.add_argument(
         "--json",
         nargs="?",
@@ -114,6 +121,39 @@ def _add_redteam(commands: Any, runtime: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_campaign_options(parser: Any) -> None:
+    """Add the options of a campaign to a parser."""
+    parser.add_argument(
+        "--campaign",
+        default="standard",
+        metavar="NAME|FILE",
+        help="standard (all attacks alone, then the combined campaign), alone, combined, a part of "
+        "attacks' names, or a JSON file (default: standard)",
+    )
+    parser.add_argument(
+        "--days", type=float, default=30.0, metavar="N",
+        help="simulated days of the combined campaign (default: 30)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--budget", type=float, metavar="SECONDS", help="begin no further unit after so long"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on where the file of --json ends")
+    parser.add_argument("--report", metavar="OUT.html", help="write the report as one HTML file")
+    parser.add_argument(
+        "--against", metavar="OLD.json", help="compare with what --json wrote of an older run"
+    )
+    parser.add_argument(
+        "--limits", metavar="FILE", help="JSON with limits of the verdicts, by name"
+    )
+    parser.add_argument(
+        "--predictions-per-day", type=int, default=2016, metavar="N", help="default: 2016"
+    )
+    parser.add_argument(
+        "--labels-per-day", type=int, default=64, metavar="N",
+        help="answers of an honest owner while the device is worried (default: 64)",
+    )  # fmt: skip
+
+
 def _run(arguments: argparse.Namespace) -> int:
     """Run a command on a model."""
     if arguments.command == "demo":
@@ -121,6 +161,10 @@ def _run(arguments: argparse.Namespace) -> int:
 
         return run_demo(arguments.runtime, arguments.seed, plain=arguments.plain)
     if arguments.command == "redteam":
+        if not arguments.scenarios:
+            from selfheal_edge.cli.campaign import run_campaign_command  # noqa: PLC0415
+
+            return run_campaign_command(arguments)
         from selfheal_edge.cli.redteam import run_redteam  # noqa: PLC0415
 
         return run_redteam(arguments)

@@ -5,15 +5,10 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-import zipfile
-import zlib
 from collections import Counter
-from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-import numpy.typing as npt
-
+from selfheal_edge.cli.samples import read_samples
 from selfheal_edge.cli.screen import is_silent, print_facts, print_rows, write_json
 from selfheal_edge.redteam.scenarios.campaign import Campaign, run_scenarios
 from selfheal_edge.redteam.scenarios.matrix import COLUMNS, ROWS, confusion
@@ -25,33 +20,10 @@ from selfheal_edge.redteam.scenarios.score import (
     slander_share,
     unknown_share,
 )
-from selfheal_edge.text import MESSAGE, quoted, shown
 
 __all__ = ["run_redteam"]
 
 _NAME: Final = 44
-_BROKEN: Final = (zipfile.BadZipFile, zlib.error)
-
-
-def _read(path: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Return `x` and `y` of an archive."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"--data: no such file: {quoted(path)}")
-    try:
-        with open(path, "rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("expected an archive, got one array")
-            missing = [name for name in ("x", "y") if name not in archive]
-            if missing:
-                lacks = " and no ".join(missing)
-                held = ", ".join(map(shown, sorted(archive.files)[:8]))
-                raise ValueError(f"it has no {lacks}, it has {held or 'nothing'}")
-            return archive["x"], archive["y"]
-    except (ValueError, EOFError, MemoryError, NotImplementedError, *_BROKEN) as error:
-        raise ValueError(
-            f"--data: expected an .npz file with x and y, {quoted(path)}: {shown(error, MESSAGE)}"
-        ) from None
 
 
 def _progress(done: int, total: int, name: str) -> None:
@@ -144,7 +116,7 @@ def _content(model: str, campaign: Campaign, figures: dict[str, float]) -> dict[
 
 def run_redteam(arguments: argparse.Namespace) -> int:
     """Run the scenarios and print the matrix; errors are the caller's."""
-    x, y = _read(arguments.data)
+    x, y = read_samples(arguments.data)
     campaign = run_scenarios(
         arguments.model,
         x,

@@ -9,16 +9,16 @@ import numpy as np
 
 from selfheal_edge.redteam.scenarios.domain import Raw
 from selfheal_edge.redteam.scenarios.registry import SCENARIOS
-from selfheal_edge.redteam.scenarios.scenario import Scenario
+from selfheal_edge.redteam.scenarios.scenario import Scenario, Setting
 from selfheal_edge.redteam.survival.attack import Setup
 
 __all__ = ["Change", "changed_enough"]
 
 _STEPS: Final = 16
-_COSTS: Final = 0.12
+_COSTS: Final = 0.08
 """Of the model's accuracy: less is not worth a repair."""
-_MOST: Final = 2.0
-"""Of the scenario's own greatest strength."""
+_LEAST, _MOST = 0.1, 2.0
+"""Of the scenario's own least and greatest strength."""
 
 
 class Change:
@@ -38,21 +38,27 @@ class Change:
         self.scenario, self.strength = scenario, strength
         self._setup = setup
         self._seed = int(setup.rng.integers(2**63))
+        self._pool = setup.domain.real(setup.pool)
 
     def __call__(self, raw: Raw, part: float = 1.0) -> Raw:
         """Return changed copies of raw inputs, at a part of the strength."""
         if part <= 0:
             return raw
-        return self.scenario.apply(
-            raw,
+        domain, strength = self._setup.domain, part * self.strength
+        # Not by `Scenario.apply`, which draws rows first: what it draws of the world, such as where
+        # the dirt lies, would be another for each number of samples.
+        setting = Setting(
+            domain,
             np.random.default_rng(self._seed),
-            domain=self._setup.domain,
-            strength=part * self.strength,
+            strength,
+            np.full(len(raw), strength),
+            pool=self._pool,
         )
+        return domain.raw(self.scenario.change(domain.real(raw), setting))
 
 
 def changed_enough(setup: Setup, names: Sequence[str]) -> Change:
-    """Return the gentlest change that costs the model twelve points of accuracy.
+    """Return the gentlest change that costs the model eight points of accuracy.
 
     Parameters
     ----------
@@ -77,7 +83,7 @@ def changed_enough(setup: Setup, names: Sequence[str]) -> Change:
     for scenario in found:
         least, most = scenario.strengths
         change = Change(setup, scenario, most)
-        for strength in np.linspace(0.5 * least, _MOST * most, _STEPS):
+        for strength in np.geomspace(_LEAST * least, _MOST * most, _STEPS):
             change.strength = float(strength)
             lost = usual - float((setup.ask(change(raw)).argmax(axis=1) == labels).mean())
             if worst is None or lost > worst[0]:

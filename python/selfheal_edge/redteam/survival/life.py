@@ -23,7 +23,7 @@ from selfheal_edge.redteam.survival.contestant import (
 from selfheal_edge.redteam.survival.plan import Plan
 from selfheal_edge.redteam.survival.world import HOURS, Hour, World
 
-__all__ = ["Course", "Judged", "Lived", "live"]
+__all__ = ["Course", "Judged", "Lived", "live", "setup_of"]
 
 _REMEMBERED: Final = 8192
 """Predictions whose truth the owner remembers."""
@@ -61,8 +61,12 @@ class Course:
     """Answers that were right, trusted or not."""
     trusted: list[int] = field(default_factory=list)
     trusted_right: list[int] = field(default_factory=list)
+    parted: list[int] = field(default_factory=list)
+    """Answers right where the undamaged model is wrong on undisturbed inputs, or the other way."""
     golden_right: list[int] = field(default_factory=list)
     """What the undamaged model would have had right on the very same inputs."""
+    golden_parted: list[int] = field(default_factory=list)
+    """As `parted`, against that."""
     labels: list[int] = field(default_factory=list)
     """That the owner gave."""
     costs: list[Costs] = field(default_factory=list)
@@ -72,6 +76,8 @@ class Course:
     judged: list[Judged] = field(default_factory=list)
     failures: list[tuple[int, str]] = field(default_factory=list)
     """Hours in which it raised instead of answering, and what."""
+    onsets: list[int | None] = field(default_factory=list)
+    """Predictions before each phase's attacker first did something."""
     spent: list[Spent] = field(default_factory=list)
     """By each phase's attacker."""
     notes: list[dict[str, Any]] = field(default_factory=list)
@@ -114,9 +120,10 @@ def live(
     for number in range(plan.hours):
         progress(number, plan.hours)
         hour = world.hour(number)
-        undamaged.append(int(world.right(world.golden.run(hour.raw), hour.truth).sum()))
+        right = world.right(world.golden.run(hour.raw), hour.truth)
+        undamaged.append(int(right.sum()))
         for runner in runners:
-            runner.live(hour, undamaged[-1])
+            runner.live(hour, right)
     progress(plan.hours, plan.hours)
     courses = {runner.course.name: runner.course for runner in runners}
     return Lived(plan, world.life.predictions_per_hour, undamaged, courses)
@@ -134,18 +141,7 @@ class _Siege:
             [world.life.seed, 4, zlib.crc32(phase.attack.name.encode()), index]
         )
         self._choice = np.random.default_rng([world.life.seed, 5, index])
-        labels = world.served_truth if world.classes else np.full(len(world.served), -1)
-        self.setup = Setup(
-            world.domain,
-            rng,
-            phase.strength,
-            share,
-            world.served,
-            np.asarray(labels, np.int64),
-            lambda raw: _answered(world, raw),
-            world.classes,
-            world.weights,
-        )
+        self.setup = setup_of(world, rng, phase.strength, share)
         self.attacker: Attacker = phase.attack.make(self.setup)
         self.spent = Spent()
         self.notes: dict[str, Any] = {}
@@ -164,6 +160,27 @@ class _Siege:
         return min(1.0, (number - self.phase.first_hour + 1) / self.phase.hours)
 
 
+def setup_of(
+    world: World,
+    rng: np.random.Generator | None = None,
+    strength: float = 1.0,
+    share: float = 1.0,
+) -> Setup:
+    """Return what an attacker in this world begins with."""
+    labels = world.served_truth if world.classes else np.full(len(world.served), -1)
+    return Setup(
+        world.domain,
+        np.random.default_rng(world.life.seed) if rng is None else rng,
+        strength,
+        share,
+        world.served,
+        np.asarray(labels, np.int64),
+        lambda raw: _answered(world, raw),
+        world.classes,
+        world.weights,
+    )
+
+
 def _answered(world: World, raw: Raw) -> Real:
     outputs = world.golden.run(raw)
     output = world.golden.output
@@ -177,18 +194,22 @@ class _Runner:
         self._world, self._plan, self._contestant = world, plan, contestant
         self.course = Course(contestant.name)
         self._sieges = [_Siege(world, plan, n) for n in range(len(plan.phases))]
+        self.course.onsets = [None] * len(self._sieges)
         self.course.spent = [siege.spent for siege in self._sieges]
         self.course.notes = [siege.notes for siege in self._sieges]
         self._truth: OrderedDict[int, int] = OrderedDict()
         self._owed = 0.0
         self._heard = 0
 
-    def live(self, hour: Hour, undamaged: int) -> None:
+    def live(self, hour: Hour, undamaged: npt.NDArray[np.bool_]) -> None:
         """Live one hour."""
         active = [s for s in self._sieges if s.phase.first_hour <= hour.number < s.phase.end]
         raw = hour.raw
+        begun = self._contestant.predictions
         for siege in active:
+            was = raw
             raw = siege.attacker.condition(raw, siege.progress(hour.number))
+            self._begins(siege, begun, was is not raw)
         truth = hour.truth
         if self._world.kind == "autoencoder":
             truth = raw
@@ -199,7 +220,9 @@ class _Runner:
         try:
             self._contestant.hour_begins()
             for siege, turn in turns:
+                was = seen
                 seen = siege.attacker.inputs(turn, seen, labels)
+                self._begins(siege, begun, was is not seen)
             answers = self._contestant.serve(seen)
         except Exception as error:
             self._fails(hour, error, undamaged)
@@ -208,16 +231,18 @@ class _Runner:
         course.right.append(int(right.sum()))
         course.trusted.append(int(answers.trusted.sum()))
         course.trusted_right.append(int((right & answers.trusted).sum()))
-        course.golden_right.append(
-            undamaged
-            if seen is hour.raw
-            else int(self._world.right(self._world.golden.run(seen), truth).sum())
-        )
+        golden = undamaged
+        if seen is not hour.raw:
+            golden = self._world.right(self._world.golden.run(seen), truth)
+        course.golden_right.append(int(golden.sum()))
+        course.golden_parted.append(int((right != golden).sum()))
+        course.parted.append(int((right != undamaged).sum()))
         self._remember(answers, labels)
         try:
             course.labels.append(self._answer())
             for siege, turn in turns:
                 siege.attacker.after(turn, answers)
+                self._begins(siege, self._contestant.predictions, siege.spent != Spent())
                 if hour.number == siege.phase.end - 1:
                     siege.attacker.ends(turn)
         except Exception as error:
@@ -226,12 +251,19 @@ class _Runner:
         self._hear(hour, active)
         course.costs.append(self._contestant.costs())
 
-    def _fails(self, hour: Hour, error: Exception, undamaged: int) -> None:
+    def _begins(self, siege: _Siege, predictions: int, has_acted: bool) -> None:
+        n = self._sieges.index(siege)
+        if has_acted and self.course.onsets[n] is None:
+            self.course.onsets[n] = predictions
+
+    def _fails(self, hour: Hour, error: Exception, undamaged: npt.NDArray[np.bool_]) -> None:
         course = self.course
         course.failures.append((hour.number, f"{type(error).__name__}: {error}"))
         for row in (course.right, course.trusted, course.trusted_right, course.labels):
             row.append(0)
-        course.golden_right.append(undamaged)
+        lost = int(undamaged.sum())
+        for row in (course.golden_right, course.golden_parted, course.parted):
+            row.append(lost)
         self._contestant.clock.pass_(3600.0)
         self._hear(hour, [])
         course.costs.append(course.costs[-1] if course.costs else Costs())

@@ -1,0 +1,105 @@
+"""`selfheal-edge redteam`: a campaign against a real model, its lines, its page and its code."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from selfheal_edge.assets import digits_model_path, load_digits
+from selfheal_edge.cli import main
+from selfheal_edge.redteam.survival.contestant import NAMES
+
+QUICK = ("--predictions-per-day", "480", "--campaign", "random bit flips")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    digits = load_digits()
+    path = tmp_path_factory.mktemp("data") / "digits.npz"
+    np.savez(
+        path,
+        x=np.concatenate([digits.calibration_inputs, digits.heldout_inputs]),
+        y=np.concatenate([digits.calibration_labels, digits.heldout_labels]),
+    )
+    return str(path)
+
+
+def run(data: str, *arguments: str) -> int:
+    return main(["redteam", str(digits_model_path()), "--data", data, *QUICK, *arguments])
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_lines_page_and_text(data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, html = tmp_path / "out.jsonl", tmp_path / "out.html"
+    assert run(data, "--json", str(out), "--report", str(html)) == 0
+    found, last = lines_of(out)
+    assert found["attack"] == "random bit flips"
+    assert found["verdict"] == "survived"
+    for name in NAMES:
+        assert set(found["accuracy"][name]) == {"before", "during", "after"}
+    assert found["accuracy"]["defended"]["during"] > found["accuracy"]["undefended"]["during"]
+    assert last["summary"]["score"] > 0.95
+    assert last["summary"]["scores"]["undefended"] < last["summary"]["score"]
+    text = capsys.readouterr().out
+    assert "score" in text
+    assert "random bit flips" in text
+    made = html.read_text("utf-8")
+    assert "<svg" in made
+    assert "viewport" in made
+    assert not re.search(r"""(?:src|href)=['"](?!https://atlas\.mitre\.org)""", made)
+    assert "<script" not in made
+    assert "@import" not in made
+
+    # Gone on with, nothing is run again; a summary follows.
+    before = out.read_text().splitlines()[0]
+    assert run(data, "--json", str(out), "--resume", "--against", str(out)) == 0
+    assert out.read_text().splitlines()[0] == before
+    assert lines_of(out)[1]["summary"]["against"] == [
+        {"attack": "random bit flips", "then": "survived", "now": "survived", "points": 0.0}
+    ]
+    assert "against the older run" in capsys.readouterr().out
+
+    # A run of another seed is no run to go on with.
+    assert run(data, "--json", str(out), "--resume", "--seed", "1") == 1
+    assert "seed 0 and not 1" in capsys.readouterr().err
+
+
+def test_the_limits_decide_the_code(data: str, tmp_path: Path) -> None:
+    limits = tmp_path / "limits.json"
+    limits.write_text(json.dumps({"flash_bytes_per_day": 0, "left_points": 0, "lost_points": 0}))
+    out = tmp_path / "out.jsonl"
+    # No model loses less than nothing for sure: then nothing can be said.
+    assert run(data, "--limits", str(limits), "--json", str(out)) == 3
+    assert lines_of(out)[0]["verdict"] == "inconclusive"
+
+
+def test_no_time_no_unit(data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out.jsonl"
+    assert run(data, "--budget", "-1", "--json", str(out)) == 0
+    assert lines_of(out)[0]["summary"]["not_run"] == ["random bit flips"]
+    assert "not run, the time was up: random bit flips" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--campaign", "nonsense"), "--campaign: expected standard"),
+        (("--resume",), "--resume: expected the file"),
+        (("--limits", "none.json"), "none.json"),
+        (("--predictions-per-day", "3"), "predictions_per_day: expected 24 or more"),
+        (("--days", "0"), "--days: expected 2 or more"),
+    ],
+)
+def test_wrong_arguments(
+    data: str, arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(data, *arguments) == 1
+    assert message in capsys.readouterr().err
