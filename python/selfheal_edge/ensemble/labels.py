@@ -1,0 +1,183 @@
+"""What a committee learns from labels: weights follow, and the members hear of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from selfheal_edge import _core
+from selfheal_edge.ensemble.attendance import Attendance
+from selfheal_edge.ensemble.desk import Desk, Told, class_losses
+from selfheal_edge.ensemble.questions import Wanted
+from selfheal_edge.errors import ModelClosedError
+from selfheal_edge.learning.feedback import Claim, FeedbackReceipt, Outcome
+from selfheal_edge.learning.questions import Question
+from selfheal_edge.learning.sources import FeedbackSource
+from selfheal_edge.log import logger
+from selfheal_edge.model import SelfHealingModel, parts_of
+from selfheal_edge.policy import Policy
+
+if TYPE_CHECKING:
+    from selfheal_edge.store.keys import KeyArgument
+
+__all__ = ["EnsembleLabels"]
+
+_UNAUTHENTICATED: Final = 0.125
+_NO_MEMBERS_OWN: Final = 0.95  # the loss at a probability of 3 %
+
+
+class EnsembleLabels:
+    """Takes labels of a committee's answers; the caller has the committee's lock.
+
+    Parameters
+    ----------
+    desk
+        Reads what is said, and knows the sources.
+    share
+        The weights, which follow.
+    core
+        Has the latest answers.
+    attendance
+        Has the members.
+    policy
+        Has `owner` and `questions_bytes`.
+    clock
+        Monotonic seconds.
+    seed
+        Of what is asked.
+    count
+        Labels before.
+    """
+
+    def __init__(
+        self,
+        desk: Desk,
+        share: _core.FixedShare,
+        core: _core.Committee,
+        attendance: Attendance,
+        policy: Policy,
+        clock: Callable[[], float],
+        seed: int | None,
+        count: int,
+    ) -> None:
+        self.count = count
+        """Labels that moved weights."""
+        self.secrets: Final[dict[str, KeyArgument]] = {}
+        """Keys of the sources that were made since the start."""
+        self._desk = desk
+        self._share = share
+        self._core = core
+        self._attendance = attendance
+        self._owner = policy.owner
+        self._wanted = Wanted(attendance.seats[0].member.model, policy, clock, seed)
+
+    def source(self, name: str, key: KeyArgument) -> FeedbackSource:
+        """Make a source known to the committee and its members, or to none of them."""
+        open_ones = [seat.member.model for seat in self._attendance.seats if not seat.is_closed]
+        for one in open_ones:
+            parts_of(one).loop.labels.sources.check(name, key)
+        made = self._desk.sources.add(name, key)
+        self.secrets[name] = key
+        for one in open_ones:
+            one.feedback_source(name, key)
+        return made
+
+    def introduce(self, model: SelfHealingModel) -> None:
+        """Make the sources known to a model that comes, or raise and change nothing here."""
+        for name, key in self.secrets.items():
+            model.feedback_source(name, key)
+
+    def feedback(
+        self, label: Any, correct: Any, id: Any, source: Any
+    ) -> FeedbackReceipt | tuple[FeedbackReceipt, ...]:
+        """Take labels in, as `SelfHealingEnsemble.feedback` says."""
+        latest = self._core.first_id + self._core.number if self._core.number else -1
+        claims, are_many = self._desk.read(label, correct, id, source, latest)
+        receipts = tuple(self._take(claim) for claim in claims)
+        return receipts if are_many else receipts[0]
+
+    def _place(self, id: int) -> tuple[Outcome, str] | None:
+        """Return why an answer cannot be spoken of; None where it can."""
+        first, last = self._core.held_from, self._core.first_id + self._core.number
+        if first <= id <= last or self._wanted.holds(id):
+            return None
+        if self._core.first_id < id < first:
+            return Outcome.LATE, f"the latest {self._core.capacity} answers are kept"
+        if self._desk.lowest is not None and self._desk.lowest < id <= self._core.first_id:
+            return Outcome.LATE, "it is of before the latest start, and was not asked for"
+        return Outcome.UNKNOWN, "no answer of this committee has this id"
+
+    def _take(self, claim: Claim) -> FeedbackReceipt:
+        asked = self._wanted.peek(claim.id)
+        verdict = self._core.verdict(claim.id) if asked is None else asked.verdict
+        told = self._desk.take(claim, self._place(claim.id), verdict)
+        if isinstance(told, FeedbackReceipt):
+            return told
+        losses = self._losses(told, verdict)
+        text = self._learn(told, losses)
+        ids = self._core.ids(claim.id) if asked is None else asked.ids
+        self._wanted.answer(claim.id)
+        self._forward(told, ids, verdict)
+        return FeedbackReceipt(claim.id, Outcome.ACCEPTED, text)
+
+    def _losses(self, told: Told, verdict: int) -> npt.NDArray[np.float64] | None:
+        """Return what an answer has cost each member; None where that is not known."""
+        asked = self._wanted.peek(told.id)
+        if told.label is None:
+            if told.correct is not False or verdict < 0:
+                return None
+            if asked is not None:
+                return class_losses(1.0 - asked.probabilities, verdict)
+            return self._core.losses(told.id, verdict, wrong=True)
+        if asked is not None and isinstance(told.label, int):
+            return class_losses(asked.probabilities, told.label)
+        return self._core.losses(told.id, told.label)
+
+    def _learn(self, told: Told, losses: npt.NDArray[np.float64] | None) -> str:
+        """Have a label move the weights; return what became of it in words."""
+        if losses is None:
+            return "it says nothing of the members"
+        awake = np.array([not asleep for asleep in self._share.asleep])
+        known = losses[awake & np.isfinite(losses)]
+        if self._attendance.seats[0].member.classes is not None and (
+            not len(known) or known.min() > _NO_MEMBERS_OWN
+        ):
+            return "no member thinks it possible, so that it moves no weight"
+        is_trusted = told.is_authenticated or told.name == self._owner
+        self._share.update(losses, 1.0 if is_trusted else _UNAUTHENTICATED)
+        self.count += 1
+        self._attendance.label_came()
+        return "weights follow it" if is_trusted else "weights follow it a little: it has no key"
+
+    def _forward(self, told: Told, ids: Sequence[int], verdict: int) -> None:
+        """Give a label to the members' own feedback, each of its own answer."""
+        labels = self._core.labels(told.id)
+        for seat, id, label in zip(self._attendance.seats, ids, labels, strict=True):
+            if id < 0:
+                continue
+            said: dict[str, Any] = {"label": told.label}
+            if told.label is None:
+                if label != verdict:
+                    continue  # what it named may be right or wrong
+                said = {"correct": False}
+            model = seat.member.model
+            try:
+                source: FeedbackSource | str | None = None
+                if told.source is not None:
+                    source = model.feedback_source(told.name, self.secrets.get(told.name))
+                model.feedback(**said, id=id, source=source)
+            except (ModelClosedError, ValueError, RuntimeError):
+                logger().warning("%s did not take a label", seat.member.name, exc_info=True)
+
+    def wanted(self, limit: int) -> tuple[Question, ...]:
+        """Return the questions that would decide most."""
+        models = [seat.member.model for seat in self._attendance.seats]
+        return self._wanted.ask(limit, self._core, self._desk.answered, models, self._share)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of the questions."""
+        return self._wanted.memory_bytes
