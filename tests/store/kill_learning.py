@@ -9,23 +9,20 @@ as that generation was told to answer; and nothing that is limited has grown.
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 import importlib
 import os
 import random
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from tests.support import IMPORT_PATH, ROOT, in_memory
+from tests.store.kill_loop import kill_process, run
+from tests.support import IMPORT_PATH, ROOT
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path, load_digits
@@ -202,7 +199,7 @@ class KillLearning:
         """End the template."""
         if self._template is not None:
             if self._pid is not None:
-                _kill(self._pid)
+                kill_process(self._pid)
             self._template.communicate()
             self._template = None
 
@@ -229,7 +226,7 @@ class KillLearning:
             is_time = heard >= lines if not awaited else awaited == last or heard > _MOST_LINES
             if is_time and timer is None:
                 delay = self._rng.uniform(0, 0.1)
-                timer = threading.Timer(delay, _kill, (pid,))
+                timer = threading.Timer(delay, kill_process, (pid,))
                 timer.start()
         else:
             raise AssertionError("the template has ended")
@@ -271,30 +268,5 @@ class KillLearning:
         self._left = left
 
 
-def _kill(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):  # it has failed, and says so
-        os.kill(pid, signal.SIGKILL)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=300)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--template", nargs=2)
-    arguments = parser.parse_args()
-    if arguments.template:
-        template(*arguments.template)
-        return
-    begun = time.monotonic()
-    with tempfile.TemporaryDirectory(dir=in_memory()) as folder:
-        loop = KillLearning(Path(folder), arguments.seed)
-        try:
-            loop.kill(arguments.kills)
-        finally:
-            loop.close()
-    print(dict(loop.seen))
-    print(f"{loop.seen['kills']} kills in {time.monotonic() - begun:.0f} s, and all held")
-
-
 if __name__ == "__main__":
-    main()
+    run(KillLearning, template, 300, __doc__)

@@ -25,6 +25,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from tests.store.serving import KEY
@@ -233,7 +234,7 @@ class KillLoop:
                 self._heard[word](*rest)
             if heard == lines and timer is None:
                 delay = self._rng.uniform(0, 0.02 if lines else 0.15)
-                timer = threading.Timer(delay, _kill, (pid,))
+                timer = threading.Timer(delay, kill_process, (pid,))
                 timer.start()
         else:
             raise AssertionError("the template has ended")
@@ -306,14 +307,29 @@ class KillLoop:
         raise AssertionError(f"the process failed: {error}")
 
 
-def _kill(pid: int) -> None:
+def kill_process(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError):  # it has failed, and says so
         os.kill(pid, signal.SIGKILL)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=1000)
+class Killing(Protocol):
+    """Kills a process again and again; `seen` counts what it found."""
+
+    seen: Counter[str]
+
+    def kill(self, kills: int) -> None: ...
+    def close(self) -> None: ...
+
+
+def run(
+    make: Callable[[Path, int], Killing],
+    template: Callable[[str, str], None],
+    kills: int,
+    description: str | None,
+) -> None:
+    """Be a program that kills so often by default."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--kills", type=int, default=kills)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--template", nargs=2)
     arguments = parser.parse_args()
@@ -322,7 +338,7 @@ def main() -> None:
         return
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(dir=in_memory()) as folder:
-        loop = KillLoop(Path(folder), arguments.seed)
+        loop = make(Path(folder), arguments.seed)
         try:
             loop.kill(arguments.kills)
         finally:
@@ -332,4 +348,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(KillLoop, template, 1000, __doc__)
