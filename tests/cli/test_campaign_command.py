@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -74,7 +75,7 @@ def test_lines_page_and_text(data: str, tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_the_limits_decide_the_code(data: str, tmp_path: Path) -> None:
     limits = tmp_path / "limits.json"
-    limits.write_text(json.dumps({"flash_bytes_per_day": 0, "left_points": 0, "lost_points": 0}))
+    limits.write_text(json.dumps({"left_points": 0, "lost_points": 0}))
     out = tmp_path / "out.jsonl"
     # No model loses less than nothing for sure: then nothing can be said.
     assert run(data, "--limits", str(limits), "--json", str(out)) == 3
@@ -103,3 +104,19 @@ def test_wrong_arguments(
 ) -> None:
     assert run(data, *arguments) == 1
     assert message in capsys.readouterr().err
+
+
+def test_the_demo_draws_a_life(
+    data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = tmp_path / "life.svg"
+    model = str(digits_model_path())
+    told = ["demo", "--campaign", "--days", "2", "--picture", str(picture)]
+    assert main([*told, "--model", model]) == 1
+    assert "--model, --data: expected both or none" in capsys.readouterr().err
+    assert main([*told, "--model", model, "--data", data]) in (0, 1)
+    drawn = ElementTree.parse(picture).getroot()
+    texts = [text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    for text in ("selfheal-edge", "hourly restart", "1 random bit flips", "simulated days"):
+        assert text in texts
+    assert "drawn: " in capsys.readouterr().out

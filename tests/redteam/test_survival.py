@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from selfheal_edge.redteam.survival.attack import Attack, Attacker, Technique, T
 from selfheal_edge.redteam.survival.attacks.broken_sensor import BROKEN_SENSOR
 from selfheal_edge.redteam.survival.attacks.random_flips import RANDOM_FLIPS
 from selfheal_edge.redteam.survival.attacks.real_drift import REAL_DRIFT
+from selfheal_edge.redteam.survival.attacks.whatever_hurts import whatever_hurts
 from selfheal_edge.redteam.survival.contestant import NAMES, Answers, Told
 from selfheal_edge.redteam.survival.contestants import enter
 from selfheal_edge.redteam.survival.life import Lived, live, setup_of
@@ -177,3 +179,25 @@ def test_what_raises_is_told_and_the_others_live_on(
     assert ours.right[0] == 0 < ours.right[1]
     assert not other.failures
     assert isinstance(ours.told[0][1], Told)
+
+
+def test_who_tries_everything_goes_on_with_what_hurts(
+    world: World, baseline: she.Baseline, tmp_path: Path
+) -> None:
+    class Harmless(Attacker):
+        pass
+
+    class Blinds(Attacker):
+        def inputs(self, turn: Turn, raw: Any, labels: Any) -> Any:
+            del turn, labels
+            return np.zeros_like(raw)
+
+    gentle = dataclasses.replace(attack(Harmless), name="gentle")
+    chooser = whatever_hurts((gentle, dataclasses.replace(attack(Blinds), name="blinds")))
+    contestants, undo = enter(world, baseline, tmp_path, ("undefended",))
+    with undo:
+        found = live(world, Plan("choice", 3.0, (Phase(chooser, 0, 3.0),)), contestants)
+    course = found.courses["undefended"]
+    assert min(course.right[:4]) > 15
+    assert np.mean(np.array(course.right[8:]) < 10) > 0.5
+    assert set(course.notes[0]["wrong answers while it was tried"]) == {"gentle", "blinds"}

@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--plain", action="store_true", help="plain lines, as when the output is not a terminal"
     )
+    _add_demo_campaign(demo)
 
     inspect = commands.add_parser(
         "inspect",
@@ -76,6 +77,21 @@ def _parser() -> argparse.ArgumentParser:
     _add_redteam(commands, runtime)
     add_store_commands(commands)
     return parser
+
+
+def _add_demo_campaign(demo: Any) -> None:
+    demo.add_argument(
+        "--campaign",
+        action="store_true",
+        help="thirty simulated days of four devices under attack instead, drawn as a picture",
+    )
+    demo.add_argument("--model", help="with --campaign: a TFLite file in place of the digits'")
+    demo.add_argument("--data", metavar="X.npz", help="with --model: its samples x and labels y")
+    demo.add_argument(
+        "--picture", default="campaign.svg", metavar="OUT.svg", help="default: campaign.svg"
+    )
+    demo.add_argument("--days", type=float, default=30.0, metavar="N", help="default: 30")
+    demo.set_defaults(kind=None, predictions_per_day=2016, labels_per_day=64)
 
 
 def _add_redteam(commands: Any, runtime: argparse.ArgumentParser) -> None:
@@ -157,6 +173,10 @@ def _add_campaign_options(parser: Any) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     """Run a command on a model."""
     if arguments.command == "demo":
+        if arguments.campaign:
+            from selfheal_edge.cli.campaign_demo import run_campaign_demo  # noqa: PLC0415
+
+            return run_campaign_demo(arguments)
         from selfheal_edge.cli.demo import run_demo  # noqa: PLC0415 — --help stays quick
 
         return run_demo(arguments.runtime, arguments.seed, plain=arguments.plain)

@@ -23,18 +23,18 @@ DAYS: Final = 30.0
 _LEAST_DAYS: Final = 2.0
 NAMED: Final = ("standard", "combined", "alone")
 """All attacks and the combined campaign; that alone; the attacks alone."""
-_DEMO: Final[tuple[tuple[tuple[str, ...], float, float], ...]] = (
-    (("random bit flips",), 2, 1),
-    (("a broken sensor",), 5, 2),
-    (("power cuts",), 8.5, 0.25),
-    (("a real drift",), 10, 4),
-    (("square", "adversarial", "patch"), 16, 1),
-    (("poison", "liar", "feedback"), 19, 2),
-    (("searched",), 23, 0.5),
-    (("what hurt most",), 25, 3),
+_COMBINED: Final[tuple[tuple[str, float, float], ...]] = (
+    ("random bit flips", 2, 1),
+    ("a broken sensor", 4, 2),
+    ("power cuts", 7.5, 0.25),
+    ("a real drift", 9, 3),
+    ("square search", 14, 1),
+    ("targeted labels", 16.5, 2),
+    ("searched bit flips", 20, 0.5),
+    ("behind a real drift", 22, 1.5),
+    ("whatever hurt most", 25, 3),
 )
-"""The combined campaign of thirty days: parts of attacks' names, the first that is there; the first
-day and how many days."""
+"""The combined campaign of thirty days: a part of an attack's name, its first day, its days."""
 _FIELDS: Final = {"name", "days", "attacks", "phases"}
 _PHASE_FIELDS: Final = {"attack", "first_day", "days", "strength", "share"}
 
@@ -103,8 +103,8 @@ def _combined(fitting: Sequence[Attack], days: float) -> Plan:
     """Return the combined campaign of what applies, in as many days."""
     scale = days / DAYS
     phases = []
-    for parts, first, lasts in _DEMO:
-        found = next((a for part in parts for a in fitting if part in a.name.lower()), None)
+    for part, first, lasts in _COMBINED:
+        found = next((attack for attack in fitting if part in attack.name), None)
         if found is not None:
             phases.append(Phase(found, first * scale, lasts * scale))
     return Plan(COMBINED, days, phases)
