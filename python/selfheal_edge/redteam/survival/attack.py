@@ -12,7 +12,7 @@ import numpy.typing as npt
 from selfheal_edge.causes import Cause
 from selfheal_edge.redteam.scenarios.domain import KINDS, Domain, InputKind, Raw, Real
 from selfheal_edge.redteam.survival.contestant import OWNER, Answers, Contestant
-from selfheal_edge.redteam.survival.plain import ModelKind
+from selfheal_edge.redteam.survival.plain import ModelKind, PlainModel
 
 __all__ = [
     "MODEL_KINDS",
@@ -78,6 +78,8 @@ class Setup:
     """0 for a model without."""
     weights: npt.NDArray[np.int64]
     """Offsets of the bytes of the executing image that hold weights and biases."""
+    home: Callable[[], PlainModel]
+    """Opens that copy, on the runtime that the device has, to be damaged; the caller closes it."""
 
 
 @dataclass(slots=True)

@@ -20,6 +20,7 @@ from selfheal_edge.redteam.survival.contestant import (
     Costs,
     Told,
 )
+from selfheal_edge.redteam.survival.plain import PlainModel
 from selfheal_edge.redteam.survival.plan import Plan
 from selfheal_edge.redteam.survival.world import HOURS, Hour, World
 
@@ -178,6 +179,7 @@ def setup_of(
         lambda raw: _answered(world, raw),
         world.classes,
         world.weights,
+        lambda: PlainModel(world.model, world.runtime),
     )
 
 

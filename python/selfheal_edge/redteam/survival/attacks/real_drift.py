@@ -15,7 +15,7 @@ _DRIFTS: Final = (
     "weather, dirt, sudden",
     "weather, fog, sudden",
     "weather, brightness, sudden",
-    "acoustics, spectral tilt, sudden",
+    "acoustics, tilt, sudden",
     "acoustics, noise floor, sudden",
     "ageing, own offsets, sudden",
     "ageing, own gains, sudden",

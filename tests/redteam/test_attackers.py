@@ -1,0 +1,123 @@
+"""Each attacker does what it says: on a real device in a small world, for some hours."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import selfheal_edge as she
+from selfheal_edge.assets import digits_model_path, load_digits
+from selfheal_edge.redteam.survival.attack import Attack, Attacker, Setup, Turn
+from selfheal_edge.redteam.survival.attacks.registry import ATTACKS
+from selfheal_edge.redteam.survival.contestants import enter
+from selfheal_edge.redteam.survival.life import Course, live
+from selfheal_edge.redteam.survival.plan import Phase, Plan
+from selfheal_edge.redteam.survival.world import Life, World
+
+HOURS = 3
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    held = load_digits()
+    made = World(
+        digits_model_path(),
+        np.concatenate([held.calibration_inputs, held.heldout_inputs])[:900],
+        np.concatenate([held.calibration_labels, held.heldout_labels])[:900],
+        Life(predictions_per_day=24 * 24, labels_per_day=24),
+    )
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def baseline(world: World) -> she.Baseline:
+    return world.calibrate()
+
+
+class Watched(Attacker):
+    """An attacker, and whether it keeps to what is its own."""
+
+    changed = 0
+
+    def __init__(self, setup: Setup, attack: Attack) -> None:
+        super().__init__(setup)
+        self.attacker = attack.make(setup)
+        self.sent: list[bytes] = []
+
+    def condition(self, raw: Any, progress: float) -> Any:
+        """Pass it on."""
+        before = raw.copy()
+        found = self.attacker.condition(raw, progress)
+        assert np.array_equal(raw, before), "what it is given is not its own to change"
+        assert (found.shape, found.dtype) == (raw.shape, raw.dtype)
+        Watched.changed += int((found != raw).any())
+        return found
+
+    def inputs(self, turn: Turn, raw: Any, labels: Any) -> Any:
+        """Pass it on, and see that others' inputs stay."""
+        before = raw.copy()
+        found = self.attacker.inputs(turn, raw, labels)
+        assert np.array_equal(raw, before)
+        assert (found.shape, found.dtype) == (raw.shape, raw.dtype)
+        others = np.setdiff1d(np.arange(len(raw)), turn.owned)
+        assert np.array_equal(found[others], raw[others])
+        Watched.changed += int((found != raw).any())
+        self.sent += [row.tobytes() for row in found[turn.owned]]
+        turn.notes["asked twice"] = len(self.sent) - len(set(self.sent))
+        return found
+
+    def after(self, turn: Turn, answers: Any) -> None:
+        """Pass it on."""
+        self.attacker.after(turn, answers)
+
+    def ends(self, turn: Turn) -> None:
+        """Pass it on."""
+        self.attacker.ends(turn)
+
+
+def met(world: World, baseline: she.Baseline, folder: Path, attack: Attack) -> Course:
+    """Return what the guarded model went through in three hours of an attack."""
+    Watched.changed = 0
+    watched = dataclasses.replace(attack, make=lambda setup: Watched(setup, attack))
+    days = HOURS / 24
+    strength = 0.05 if "restarts a day" in attack.name else 1.0  # a start takes its time
+    plan = Plan("made", days, (Phase(watched, 0, days, strength),))
+    contestants, undo = enter(world, baseline, folder, ("defended",))
+    with undo:
+        return live(world, plan, contestants).courses["defended"]
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
+def test_an_attacker_does_what_it_says_and_keeps_to_what_is_its_own(
+    world: World, baseline: she.Baseline, tmp_path: Path, attack: Attack
+) -> None:
+    found = met(world, baseline, tmp_path, attack)
+    assert not found.failures
+    spent = found.spent[0]
+    acts = spent.flips + spent.labels + spent.restarts + spent.writes
+    assert Watched.changed or acts, "it does nothing"
+    if Watched.changed and not attack.name.startswith("a broken sensor"):
+        assert spent.queries or acts or attack.technique.id == "", "what it sends is counted"
+    if attack.name.startswith("square search"):
+        assert found.notes[0]["asked twice"] == 0
+    if "flips" in attack.name:
+        assert spent.flips >= HOURS
+        named = {told.cause for _, told in found.told if told.kind == "diagnosis"}
+        assert "weight_corruption" in named
+
+
+def test_techniques_are_named_as_mitre_atlas_does() -> None:
+    for attack in ATTACKS:
+        technique = attack.technique
+        if technique.id:
+            assert re.fullmatch(r"AML\.T\d{4}(\.\d{3})?", technique.id)
+            assert technique.name
+    assert len({attack.name for attack in ATTACKS}) == len(ATTACKS)
+    assert {a.knowledge for a in ATTACKS} == {"adaptive", "design", "black_box"}
