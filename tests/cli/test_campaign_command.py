@@ -120,3 +120,15 @@ def test_the_demo_draws_a_life(
     for text in ("selfheal-edge", "hourly restart", "1 random bit flips", "simulated days"):
         assert text in texts
     assert "drawn: " in capsys.readouterr().out
+
+
+def test_units_side_by_side_come_to_the_same(data: str, tmp_path: Path) -> None:
+    campaign = tmp_path / "two.json"
+    campaign.write_text(json.dumps({"attacks": ["power cuts", "random bit flips"]}))
+    found = []
+    for jobs in ("1", "2"):
+        out = tmp_path / f"{jobs}.jsonl"
+        assert run(data, "--campaign", str(campaign), "--jobs", jobs, "--json", str(out)) in (0, 3)
+        lines = sorted(lines_of(out)[:2], key=lambda line: str(line["attack"]))
+        found.append([(line["attack"], line["verdict"], line["over_time"]) for line in lines])
+    assert found[0] == found[1]

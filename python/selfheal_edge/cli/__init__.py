@@ -153,6 +153,10 @@ def _add_campaign_options(parser: Any) -> None:
     parser.add_argument(
         "--budget", type=float, metavar="SECONDS", help="begin no further unit after so long"
     )
+    parser.add_argument(
+        "--jobs", type=int, default=min(2, os.cpu_count() or 1), metavar="N",
+        help="units that run at a time, each in a process (default: 2, where there are two cores)",
+    )  # fmt: skip
     parser.add_argument("--resume", action="store_true", help="go on where the file of --json ends")
     parser.add_argument("--report", metavar="OUT.html", help="write the report as one HTML file")
     parser.add_argument(

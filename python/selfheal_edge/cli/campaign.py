@@ -70,7 +70,12 @@ def run_campaign_command(arguments: argparse.Namespace) -> int:
             _write_lines(arguments.json, records)
         with progress_bar(len(campaign.units) - len(records)) as bar:
             for record in run_campaign(
-                arena, campaign, done=records, budget=arguments.budget, told=bar
+                arena,
+                campaign,
+                done=records,
+                budget=arguments.budget,
+                jobs=arguments.jobs,
+                told=bar,
             ):
                 records.append(record)
                 if to_file:

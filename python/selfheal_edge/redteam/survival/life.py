@@ -121,7 +121,7 @@ def live(
     for number in range(plan.hours):
         progress(number, plan.hours)
         hour = world.hour(number)
-        right = world.right(world.golden.run(hour.raw), hour.truth)
+        right = world.undamaged(hour)
         undamaged.append(int(right.sum()))
         for runner in runners:
             runner.live(hour, right)

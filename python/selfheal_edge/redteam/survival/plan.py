@@ -10,8 +10,8 @@ from selfheal_edge.redteam.survival.world import HOURS
 
 __all__ = ["Phase", "Plan", "alone"]
 
-_QUIET_DAYS = 1.0
-"""Before an attack that is met alone, and after it."""
+_BEFORE, _AFTER = 0.5, 1.0
+"""Quiet days before an attack that is met alone, and after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class Plan:
 
 
 def alone(attack: Attack, *, days: float | None = None, strength: float = 1.0) -> Plan:
-    """Return the plan of one attack between a quiet day and another.
+    """Return the plan of one attack between a quiet half day and a quiet day.
 
     Parameters
     ----------
@@ -99,5 +99,5 @@ def alone(attack: Attack, *, days: float | None = None, strength: float = 1.0) -
         1: as it is meant.
     """
     lasts = attack.days if days is None else days
-    phase = Phase(attack, _QUIET_DAYS, lasts, strength)
-    return Plan(attack.name, 2 * _QUIET_DAYS + lasts, (phase,))
+    phase = Phase(attack, _BEFORE, lasts, strength)
+    return Plan(attack.name, _BEFORE + lasts + _AFTER, (phase,))

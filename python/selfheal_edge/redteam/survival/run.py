@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import statistics
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +28,7 @@ from selfheal_edge.redteam.survival.life import live
 from selfheal_edge.redteam.survival.limits import Limits
 from selfheal_edge.redteam.survival.plan import Plan
 from selfheal_edge.redteam.survival.record import COMBINED, Record, combined_record, record_of
-from selfheal_edge.redteam.survival.world import World
+from selfheal_edge.redteam.survival.world import Recipe, World
 from selfheal_edge.text import quoted
 from selfheal_edge.tflite.file.model_file import ModelFile
 
@@ -116,6 +120,7 @@ def run_campaign(
     *,
     done: Sequence[Record] = (),
     budget: float | None = None,
+    jobs: int = 1,
     told: Told = lambda *_: None,
 ) -> Iterator[Record]:
     """Yield the record of each unit as it is over.
@@ -128,18 +133,67 @@ def run_campaign(
         Records of an earlier run, which are not run again and not yielded.
     budget
         Seconds after which no further unit is begun; None: all are.
+    jobs
+        Units that run at a time: with 2 or more each in a process of its own, which imports the
+        caller's main module.
     told
-        Called with a unit's name, hours lived and hours in all.
+        Called with a unit's name, hours lived and hours in all; with several jobs, once it is over.
     """
     known = {record["attack"] for record in done}
-    began = time.perf_counter()
-    for plan in campaign.units:
-        if plan.name in known:
-            continue
-        if budget is not None and time.perf_counter() - began > budget:
+    plans = [plan for plan in campaign.units if plan.name not in known]
+    ends = math.inf if budget is None else time.perf_counter() + budget
+    if jobs < 2 or len(plans) < 2:
+        for plan in plans:
+            if time.perf_counter() > ends:
+                return
+            yield {**arena.run(plan, partial(told, plan.name)), "run": arena.identity}
+        return
+    # The longest first, or all wait for it at the end.
+    plans.sort(key=lambda plan: -plan.hours)
+    with tempfile.TemporaryDirectory(prefix="selfheal-redteam-") as folder:
+        path = Path(folder) / "baseline"
+        arena.baseline.save(path)
+        with ProcessPoolExecutor(
+            min(jobs, len(plans)),
+            get_context("spawn"),
+            _open,
+            (arena.world.recipe, str(path), arena.limits),
+        ) as pool:
+            yield from _side_by_side(pool, plans, arena.identity, jobs, ends, told)
+
+
+def _side_by_side(
+    pool: ProcessPoolExecutor,
+    plans: Sequence[Plan],
+    identity: Record,
+    jobs: int,
+    ends: float,
+    told: Told,
+) -> Iterator[Record]:
+    waiting = deque(plans)
+    running: dict[Future[Record], Plan] = {}
+    while waiting or running:
+        while waiting and len(running) < jobs and time.perf_counter() <= ends:
+            plan = waiting.popleft()
+            running[pool.submit(_run, plan)] = plan
+        if not running:
             return
-        record = arena.run(plan, partial(told, plan.name))
-        yield {**record, "run": arena.identity}
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            plan = running.pop(future)
+            told(plan.name, plan.hours, plan.hours)
+            yield {**future.result(), "run": identity}
+
+
+_ARENA: list[Arena] = []
+"""Of a process that runs units for another one."""
+
+
+def _open(recipe: Recipe, baseline: str, limits: Limits) -> None:
+    _ARENA[:] = [Arena(recipe.world(), Baseline.load(baseline), limits)]
+
+
+def _run(plan: Plan) -> Record:
+    return _ARENA[0].run(plan)
 
 
 def summary_of(

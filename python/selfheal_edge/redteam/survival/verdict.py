@@ -135,8 +135,13 @@ def _judge_losses(
         )
     after = losses["after"]
     if after.predictions and (left := after.exceeds(limits.left_points)) is not False:
-        text = f"{after.points:.1f} points are still lost when it is over"
-        found["broken" if left else "inconclusive"].append(text)
+        if left:
+            found["broken"].append(f"{after.points:.1f} points are still lost when it is over")
+        else:
+            found["inconclusive"].append(
+                f"too few predictions after it to say whether {limits.left_points:g} points are "
+                f"still lost ({after.low:.1f} to {after.high:.1f})"
+            )
 
 
 def _judge_heals(found: dict[Verdict, list[str]], heals: Mapping[str, Any], limits: Limits) -> None:

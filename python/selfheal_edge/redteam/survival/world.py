@@ -15,7 +15,7 @@ from selfheal_edge.redteam.survival.clock import DAY
 from selfheal_edge.redteam.survival.plain import ModelKind, PlainModel, Runtime, rows_for
 from selfheal_edge.tflite.session import ModelSource
 
-__all__ = ["HOURS", "LEAST_SAMPLES", "Hour", "Life", "World"]
+__all__ = ["HOURS", "LEAST_SAMPLES", "Hour", "Life", "Recipe", "World"]
 
 HOURS: Final = 24
 LEAST_SAMPLES: Final = 240
@@ -85,6 +85,22 @@ class Life:
         return DAY / HOURS / self.predictions_per_hour
 
 
+class Recipe(NamedTuple):
+    """What a world is made of: to make the same one in another process."""
+
+    model: ModelSource
+    x: npt.ArrayLike
+    y: npt.ArrayLike | None
+    life: Life
+    kind: InputKind | None
+    runtime: Runtime
+
+    def world(self) -> World:
+        """Make it; the caller closes it."""
+        model, x, y, life, kind, runtime = self
+        return World(model, x, y, life, kind=kind, runtime=runtime)
+
+
 class World:
     """Labelled samples of normal operation, made into a stream of days and nights; `close` it.
 
@@ -123,6 +139,7 @@ class World:
         runtime: Runtime = Runtime(),  # noqa: B008
     ) -> None:
         self.model, self.life, self.runtime = model, life, runtime
+        self.recipe = Recipe(model, x, y, life, kind, runtime)
         self.golden = PlainModel(model, runtime)
         """What the undamaged model says; asked beside the stream."""
         try:
@@ -147,6 +164,7 @@ class World:
             if self.kind != "classifier":
                 errors = self._errors(self.golden.run(self.calibration), self._calibration_truth)
                 self._tolerance = float(np.quantile(errors, _RIGHT))
+            self._undamaged: dict[int, npt.NDArray[np.bool_]] = {}
             self.night_depth = self._fit_night()
             self.weights = self.golden.weight_bytes()
             """Offsets in the executing image of the bytes that hold weights and biases."""
@@ -193,7 +211,7 @@ class World:
         rows = np.concatenate([rng.permutation(pool) for _ in range(-(-count // pool))])[:count]
         raw = self.served[rows]
         is_night = self.is_night(number)
-        real = vary(self.domain.real(raw), self.domain, rng)
+        real = self._varied(self.domain.real(raw), rng)
         raw = self._darkened(real) if is_night else self.domain.raw(real)
         return Hour(number, raw, self.served_truth[rows], rows, is_night)
 
@@ -211,7 +229,7 @@ class World:
         """Return the samples that judge repairs, as a condition has them, and their truth."""
         rng = np.random.default_rng([self.life.seed, 6])
         real = np.concatenate([self.domain.real(self.held)] * _JUDGED_TIMES)
-        real[len(self.held) :] = vary(real[len(self.held) :], self.domain, rng)
+        real[len(self.held) :] = self._varied(real[len(self.held) :], rng)
         raw = self._darkened(real) if is_night else self.domain.raw(real)
         return raw, np.concatenate([self.held_truth] * _JUDGED_TIMES)
 
@@ -222,9 +240,19 @@ class World:
         errors = self._errors(outputs, truth)
         return np.isfinite(errors) & (errors <= self._tolerance)
 
+    def undamaged(self, hour: Hour) -> npt.NDArray[np.bool_]:
+        """Return which of an hour's undisturbed inputs the undamaged model answers rightly."""
+        if hour.number not in self._undamaged:
+            self._undamaged[hour.number] = self.right(self.golden.run(hour.raw), hour.truth)
+        return self._undamaged[hour.number]
+
     def close(self) -> None:
         """Release the golden model."""
         self.golden.close()
+
+    def _varied(self, real: Real, rng: np.random.Generator) -> Real:
+        """Return slightly other samples: not of a regressor, whose target would be another."""
+        return real if self.kind == "regressor" else vary(real, self.domain, rng)
 
     def _darkened(self, real: Real) -> Raw:
         return self.domain.raw(self._night(real, self.night_depth))
