@@ -170,7 +170,7 @@ def course(stage: Stage, rng: np.random.Generator, *, wanted: bool) -> Course:
     for n in range(ROUNDS + 1):
         material = stage.material(told, stage.y[told], weights / max(weights.mean(), 1e-9)
                                   if len(weights) else None)  # fmt: skip
-        patch = propose(material, RECIPE).patch
+        patch = propose(material, RECIPE, OWNER).patch
         if trial.is_rejected:
             patch = None
         gains.append(stage.gain(patch))
@@ -234,7 +234,9 @@ def main_rows(task: Adapted, to: Bound, draws: int) -> list[Row]:
                 chosen[n, m] = course(stage, np.random.default_rng((draw, m)), wanted=True)
             if len(stage.y) > 256 and n < WANTED:
                 told = np.random.default_rng((draw, m, 1)).permutation(len(stage.y))[:256]
-                many[n, m] = stage.gain(propose(stage.material(told, stage.y[told]), RECIPE).patch)
+                many[n, m] = stage.gain(
+                    propose(stage.material(told, stage.y[told]), RECIPE, OWNER).patch
+                )
 
     def after(number: int, source: dict[tuple[int, int], Course]) -> Floats:
         return np.array(
@@ -331,7 +333,7 @@ def skewed_rows(task: Adapted, to: Bound, draws: int) -> list[Row]:
                     losses.append(loss)
                 for k in (0, 32, 64):
                     told = rng.permutation(half)[: min(k, half)]
-                    found = propose(stage.material(told, stage.y[told]), RECIPE)
+                    found = propose(stage.material(told, stage.y[told]), RECIPE, OWNER)
                     gain = stage.gain(found.patch)
                     gains.setdefault((is_clean, k), []).append(gain)
                     if is_clean:
@@ -404,7 +406,7 @@ def poison_rows(task: Adapted, to: Bound, draws: int) -> list[Row]:
 
 
 def _defended(material: Material) -> Patch | None:
-    return propose(material, RECIPE).patch
+    return propose(material, RECIPE, OWNER).patch
 
 
 def _undefended(material: Material) -> Patch | None:

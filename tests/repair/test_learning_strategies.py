@@ -262,10 +262,22 @@ def test_the_word_of_an_honest_source_that_is_no_owner_is_heard(
 def test_of_two_sources_the_one_that_lies_is_left_out(digits: Digits) -> None:
     """What the honest one says judges what the other has taught."""
     drifted, rest = offset_by(digits.x, 20), slice(256, None)
-    said = digits.y[:56].copy()
-    said[32:] = second_best(digits, drifted[32:56], said[32:])
-    told = labelled(drifted[:56], said, ("honest",) * 32 + ("liar",) * 24)
+    said = digits.y[:80].copy()
+    said[32:] = second_best(digits, drifted[32:80], said[32:])
+    told = labelled(drifted[:80], said, ("honest",) * 32 + ("liar",) * 48)
     found = propose(digits.material(drifted[:256], told), ALL)
     golden = digits.accuracy(drifted[rest], digits.y[rest])
     assert digits.accuracy(drifted[rest], digits.y[rest], found.patch) >= golden - 0.01
     assert any("is not taken: without liar's word" in text for text in found.evidence)
+
+
+def test_a_head_that_learns_a_drift_forgets_little_of_normal_operation(digits: Digits) -> None:
+    """What it has forgotten does harm until golden serves again, and refuses the repair."""
+    dark, rest = offset_by(digits.x, 80), slice(256, None)
+    told = labelled(dark[:64], digits.y[:64])
+    patch = RetrainHead().propose(digits.material(dark[:256], told), Patch())
+    assert isinstance(patch, Patch)
+    golden = digits.accuracy(dark[rest], digits.y[rest])
+    assert digits.accuracy(dark[rest], digits.y[rest], patch) >= golden + 0.15
+    usual = digits.accuracy(digits.x, digits.y)
+    assert digits.accuracy(digits.x, digits.y, patch) >= usual - 0.03

@@ -121,6 +121,17 @@ class LearningReference:
             )
 
     @property
+    def may_be_learned(self) -> npt.NDArray[np.bool_]:
+        """Which half of the held inputs a head may learn as they are, shape (n,).
+
+        The others judge it. Drawn once and for all: in calibration's order neighbours may be alike.
+        """
+        count = len(self.inputs)
+        found = np.zeros(count, bool)
+        found[np.random.default_rng(count).permutation(count)[: count // 2]] = True
+        return found
+
+    @property
     def classes(self) -> int:
         """How many classes there are; 1 for a model without any."""
         return len(self.priors)

@@ -86,7 +86,9 @@ def _right(material: Material, patch: Patch, said: Right) -> tuple[tuple[Right, 
     now = material.embeddings(material.window, patch.inputs)
     assert then is not None
     assert now is not None
-    carried = [_named(_carried(then, now), note) == reference.labels]
+    judges = ~reference.may_be_learned
+    moved = _carried(then, now)[judges]
+    carried = [_named(moved, note) == reference.labels[judges]]
     if material.carried is not None:
         inside = material.embeddings(material.carried, patch.inputs)
         assert inside is not None

@@ -193,18 +193,18 @@ class Proposer:
         Returns
         -------
         float, str
-            Accuracy that is lost on golden's held inputs, 0 to 1, and what it is made of.
+            Accuracy that is lost on those of golden's held inputs that no head learns, 0 to 1, and
+            what it is made of.
         """
         reference = self._reference
         if reference is None:
             return 1.0, "there are no held inputs"
-        bench = self._answering()
-        golden, changed = bench.answers(reference.inputs), bench.answers(reference.inputs, patch)
-        loss = float(np.mean(golden.labels == reference.labels)) - float(
-            np.mean(changed.labels == reference.labels)
-        )
+        bench, judges = self._answering(), ~reference.may_be_learned
+        inputs, labels = reference.inputs[judges], reference.labels[judges]
+        golden, changed = bench.answers(inputs), bench.answers(inputs, patch)
+        loss = float(np.mean(golden.labels == labels)) - float(np.mean(changed.labels == labels))
         share = mistaken(reference.inputs)
-        text = f"{loss:+.1%} of {len(reference.labels)} normal inputs, {share:.1%} of which it gets"
+        text = f"{loss:+.1%} of {len(labels)} normal inputs, {share:.1%} of which it gets"
         return max(0.0, loss) * share, text
 
     @property

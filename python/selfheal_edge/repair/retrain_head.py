@@ -1,4 +1,9 @@
-"""Train the last layer anew: on the labelled pool, and on inputs carried into the condition."""
+"""Train the last layer anew: on the labelled pool, and on inputs whose classes are known.
+
+Those are golden's held inputs, carried into the condition. Where none can be carried half of them
+are learned as they are, beside labels: what separates classes there does so here, and a head that
+has forgotten normal operation does harm until golden serves again.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +31,12 @@ _PULL_WITHOUT: Final = 3.0
 _MOST_PULL: Final = 10.0
 """How strongly it is held at most where there is more to learn from than the labels."""
 _LABEL_WEIGHT: Final = 3.0
+_REHEARSED: Final = 0.5
+"""Weight of held inputs as they are, together, as a share of that of all labels."""
 
 
 class _Task(NamedTuple):
-    """What a head is fitted to: what was carried into the condition, then labelled samples."""
+    """What a head is fitted to: inputs whose classes are known, then labelled samples."""
 
     inside: Floats
     """Embeddings, shape (n, dimensions)."""
@@ -89,11 +96,11 @@ class RetrainHead:
     def _task(self, material: Material, start: Patch, note: Note) -> _Task:
         classes = max(2, material.reference.classes)
         inside, targets, weights = [], [], []
-        carried = material.carried
+        carried, reference = material.carried, material.reference
         simulated = None if carried is None else material.embeddings(carried, start.inputs)
+        ratio = material.shares / reference.priors
         if simulated is not None:
-            taught = _shares(material.golden_on(material.reference.inputs).scores)
-            ratio = material.shares / material.reference.priors
+            taught = _shares(material.golden_on(reference.inputs).scores)
             inside.append(simulated)
             targets.append(taught)
             weights.append(taught @ ratio if len(ratio) == classes else np.ones(len(taught)))
@@ -101,13 +108,22 @@ class RetrainHead:
         if len(labels):
             found = material.embeddings(material.labelled.inputs, start.inputs)
             assert found is not None, "the window has embeddings"
-            inside.append(found)
-            targets.append(np.eye(classes)[labels])
-            weights.append(
+            believed = (
                 _LABEL_WEIGHT
                 * self._trust(found, labels, note)
                 * capped_weights(material.labelled.weights)
             )
+            if simulated is None and len(labels) >= _LEAST_LABELS and len(ratio) == classes:
+                rehearsed = material.embeddings(reference.inputs, start.inputs)
+                assert rehearsed is not None, "the window has embeddings"
+                known = reference.may_be_learned
+                even = ratio[reference.labels[known]]
+                inside.append(rehearsed[known])
+                targets.append(np.eye(classes)[reference.labels[known]])
+                weights.append(even * (_REHEARSED * believed.sum() / even.sum()))
+            inside.append(found)
+            targets.append(np.eye(classes)[labels])
+            weights.append(believed)
         if not inside:
             return _Task(np.empty((0, 0)), np.empty((0, classes)), np.empty(0), 0)
         return _Task(
