@@ -37,6 +37,7 @@ from selfheal_edge.learning.feedback import FeedbackReceipt
 from selfheal_edge.learning.pool import TrustedPool
 from selfheal_edge.learning.quarantine import Quarantine
 from selfheal_edge.learning.questions import Question
+from selfheal_edge.learning.revocation import Revocation
 from selfheal_edge.learning.sources import FeedbackSource
 from selfheal_edge.loop.assembly import Parts, assemble, correction_of, estimate_now
 from selfheal_edge.loop.incidents import FeedbackCame, FeedbackDue, WeightsRejected
@@ -527,6 +528,56 @@ class SelfHealingModel:
         with self._inference_lock:
             recent = labels.recent()
         return labels.ask(limit, recent, self._loop.parting(recent), self._loop.odd_since())
+
+    def revoke(
+        self,
+        source: FeedbackSource | str | None = None,
+        id: Any = None,
+    ) -> Revocation:
+        """Unlearn what a source has said, or what was learned from predictions.
+
+        Their samples leave the trusted pool, their labels all that counts them. Repairs that were
+        learned from them are taken out of service, saved states with the same weights are dropped,
+        and each repair is learned again from what is left of what it was learned from, the same to
+        the bit as if the rest had never been there; it begins a probation of its own. Where that
+        cannot be (too little is left, or the inputs are not held: `Policy.lesson_bytes`, and after
+        a restart `Policy.keep_inputs`) what serves in normal operation serves.
+
+        Parameters
+        ----------
+        source
+            A capability, or a name; ``"unauthenticated"`` for all without a key. Nothing that it
+            says counts from now on, until `feedback_source` makes it anew with another key.
+        id
+            Instead: `Prediction.id`, or many. No label of these counts from now on.
+
+        Returns
+        -------
+        Revocation
+            What became of it: true where there was anything to take back. A source that is not
+            known, one that was revoked before, and a prediction from which nothing was learned are
+            answers and no errors.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Unless exactly one of them is given; for what is no id.
+        ModelClosedError, ForkedProcessError
+            After `close`, and in a forked child.
+
+        Notes
+        -----
+        What revoked samples have pushed out of the pool does not come back. It takes as long as
+        learning does. A process that ends in the middle leaves what was before, or nothing that was
+        learned from what is revoked.
+        """
+        if (source is None) == (id is None):
+            raise TypeError("source, id: expected exactly one of them")
+        with self._maintenance_lock:
+            # What is seldom asked for is loaded then.
+            from selfheal_edge.loop.revoking import revoke  # noqa: PLC0415
+
+            return revoke(self._loop, source, id)
 
     @property
     def trusted_pool(self) -> TrustedPool:

@@ -151,6 +151,10 @@ class Policy:
         *What is learned from people.* Bytes of memory for samples that may be learned from, for
         suspects, and for questions that wait for an answer; of each at most 256 are held, and none
         where not one fits. 0: none.
+    lesson_bytes
+        Bytes of memory for the inputs that repairs in service were learned from: with them a
+        repair can be learned again without what was revoked (`SelfHealingModel.revoke`), without
+        them it is taken back. On disk they lie as `keep_inputs` says. 0: none.
     source_labels_per_hour
         Labels that one source with a key may give an hour, and at once.
     unauthenticated_labels_per_hour
@@ -209,6 +213,7 @@ class Policy:
     pool_bytes: int = 256 << 10
     quarantine_bytes: int = 128 << 10
     questions_bytes: int = 128 << 10
+    lesson_bytes: int = 256 << 10
     source_labels_per_hour: int = 512
     unauthenticated_labels_per_hour: int = 16
     trial_predictions: int | None = 10_000
@@ -225,6 +230,7 @@ class Policy:
             ("pool_bytes", 0),
             ("quarantine_bytes", 0),
             ("questions_bytes", 0),
+            ("lesson_bytes", 0),
             ("source_labels_per_hour", 0),
             ("unauthenticated_labels_per_hour", 0),
             ("max_events", 1),

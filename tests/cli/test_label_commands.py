@@ -189,6 +189,23 @@ def questions_of() -> list[Question]:
     ]
 
 
+def test_a_person_has_a_source_unlearned_beside_the_process_that_serves(
+    served: Served, run: Callable[..., tuple[int, Any]]
+) -> None:
+    source = ("--source", "operator", "--source-key", served.source_key)
+    assert run("labels", "answer", served.store, served.ids[50], "--right", *source)[0] == 0
+    served.held(lambda line: f"[{served.ids[50]}, " in line)
+    code, told = run("labels", "revoke", served.store, "--source", "operator")
+    assert code == 0
+    assert told["source"] == "operator"
+    served.held(lambda line: "revoke: source 'operator': " in line and "'operator']" not in line)
+    assert run("labels", "revoke", served.store, "--id", 1, 2)[1]["ids"] == [1, 2]
+    served.held(lambda line: "revoke: no prediction of this model has 2 ids" in line)
+    for wrong in ((), ("--source", "operator", "--id", 1)):
+        with pytest.raises(SystemExit):
+            run("labels", "revoke", served.store, *wrong)
+
+
 @pytest.mark.parametrize("key", [None, KEY])
 def test_files_hold_what_was_written_and_refuse_every_change(key: bytes | None) -> None:
     data = write_questions(MODEL, questions_of(), key)

@@ -214,7 +214,7 @@ def test_an_input_that_goes_is_in_no_byte_of_the_store(
     if how == "too old":
         now[0] += keeps + 1.0
     elif how == "forgotten":
-        assert model.trusted_pool.remove_source("operator") == 30
+        assert len(model.revoke("operator").samples) == 30
         now[0] += keeps / 10
     else:
         model.close()

@@ -30,7 +30,7 @@ def proposer(baseline: she.Baseline, session: Session, window: Array, told: Labe
         session=session,
         baseline=baseline,
         strategies=ModelRepairKit().learning,
-        inputs_since=lambda _ago: window,
+        inputs_since=lambda _ago: (np.arange(len(window)), window),
         labelled_since=lambda _ago: told,
         budget=RepairBudget(),
         seed=0,

@@ -23,7 +23,7 @@ from selfheal_edge.learning.labels_file import (
 from selfheal_edge.learning.questions import Question
 from selfheal_edge.learning.sources import FeedbackSource, SignedLabel
 from selfheal_edge.store.file_format import write_atomically
-from selfheal_edge.store.inbox import ASK, CONFIRM, LABELS, RELEASE, Inbox
+from selfheal_edge.store.inbox import ASK, CONFIRM, LABELS, RELEASE, REVOKE, Inbox
 from selfheal_edge.store.keys import read_key
 from selfheal_edge.text import shown
 
@@ -37,7 +37,13 @@ _SHOWN: Final = 200
 
 def run_labels(arguments: argparse.Namespace) -> int:
     """Run one of the commands; errors are the caller's."""
-    acts = {"ask": _ask, "answer": _answer, "export": _export, "import": _import}
+    acts = {
+        "ask": _ask,
+        "answer": _answer,
+        "export": _export,
+        "import": _import,
+        "revoke": _revoke,
+    }
     return acts[arguments.act](arguments)
 
 
@@ -191,6 +197,12 @@ def _import(arguments: argparse.Namespace) -> int:
         part = [one.to_dict() for one in answers[start : start + _EACH]]
         requests.append(_leave(arguments, LABELS, {"labels": part}))
     return _told(arguments, {"requests": requests, "answers": len(answers)})
+
+
+def _revoke(arguments: argparse.Namespace) -> int:
+    source, ids = arguments.source, arguments.id
+    what = {"source": source} if ids is None else {"ids": ids}
+    return _told(arguments, {"request": _leave(arguments, REVOKE, what), **what})
 
 
 def _told(arguments: argparse.Namespace, found: Mapping[str, Any]) -> int:

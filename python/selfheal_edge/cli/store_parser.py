@@ -196,6 +196,15 @@ def _labels(commands: Any, store: argparse.ArgumentParser) -> None:
         "import", parents=[store], help="have the device take signed answers in", epilog=_CODES
     )
     taken.add_argument("answers", metavar="PATH")
+    revoke = acts.add_parser(
+        "revoke",
+        parents=[store],
+        help="have the device unlearn what a source has said, or what predictions taught it",
+        epilog=_CODES,
+    )
+    what = revoke.add_mutually_exclusive_group(required=True)
+    what.add_argument("--source", metavar="NAME", help="of which nothing counts from now on")
+    what.add_argument("--id", type=_count, nargs="+", metavar="ID", help="of the predictions")
 
 
 def _quarantine(commands: Any, store: argparse.ArgumentParser) -> None:

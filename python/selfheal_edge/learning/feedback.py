@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 _MOST_ANSWERED: Final = 1024
+_MOST_REVOKED: Final = 1024
 
 
 class Outcome(str, Enum):
@@ -227,6 +228,7 @@ class FeedbackIntake:
         self._guard = guard
         self._answered: OrderedDict[int, tuple[str, ...]] = OrderedDict()
         self._distrusted: str | None = None
+        self._revoked: OrderedDict[int, None] = OrderedDict()
         self.lowest: int | None = None
         """The lowest id that any start gave, as far as that is known."""
         self.outcomes: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
@@ -277,7 +279,7 @@ class FeedbackIntake:
                     records.append(record)
             return tuple(receipts), tuple(records)
 
-    def _take(
+    def _take(  # noqa: PLR0911 — an answer each
         self,
         claim: Claim,
         source: KnownSource | None,
@@ -292,6 +294,9 @@ class FeedbackIntake:
             if source is None:
                 return nothing(Outcome.REFUSED, why)
             source.counter = claim.signed.counter  # whatever becomes of it, it is used up
+        if (source is not None and source.is_revoked) or claim.id in self._revoked:
+            what = "this prediction" if source is None or not source.is_revoked else source.name
+            return nothing(Outcome.REFUSED, f"{what} was revoked")
         now = self._clock()
         row = recent.row(claim.id)
         sample = self.questions.peek(claim.id)
@@ -396,6 +401,34 @@ class FeedbackIntake:
             for sample in samples:
                 self.quarantine.add(sample, reason, evidence, incident)
 
+    def revoke(self, source: str | None, ids: Collection[int]) -> tuple[int, ...]:
+        """Take out of the pool what a source has said, or these predictions; bar them from now on.
+
+        Returns
+        -------
+        tuple of int
+            The predictions whose samples are gone.
+        """
+        with self._guard():
+            if source is not None:
+                self.sources.revoke(source)
+            for id in ids:
+                self._revoked[id] = None
+                self._revoked.move_to_end(id)
+                self.questions.forget(id)
+            while len(self._revoked) > _MOST_REVOKED:
+                self._revoked.popitem(last=False)
+            gone, doubted = self.pool.revoke(source, ids)
+            for sample in doubted:
+                evidence = "it was believed on the word of what was revoked"
+                self.quarantine.add(sample, "label not believed", evidence)
+            return gone
+
+    @property
+    def revoked(self) -> frozenset[int]:
+        """The predictions that were revoked, the latest 1024 at most."""
+        return frozenset(self._revoked)
+
     def suspect(self, samples: Sequence[Sample], doubt: Doubt) -> None:
         """Unlearn what came of inputs that an incident makes suspect; put the latest aside."""
         with self._guard():
@@ -449,6 +482,7 @@ class FeedbackIntake:
             "lowest": self.lowest,
             "outcomes": {outcome.name: count for outcome, count in self.outcomes.items()},
             "asked": [self.questions.asked, self.questions.answered],
+            "revoked": list(self._revoked),
         }
 
     def go_on_with(self, fields: Mapping[str, Any]) -> None:
@@ -462,10 +496,11 @@ class FeedbackIntake:
         lowest = None if fields["lowest"] is None else int(fields["lowest"])
         outcomes = {one: int(fields["outcomes"].get(one.name, 0)) for one in Outcome}
         asked, got = (int(n) for n in fields["asked"])
+        revoked = OrderedDict.fromkeys(int(n) for n in fields.get("revoked", ()))
         self.sources.go_on_with(fields["sources"])
         if lowest is not None and self.lowest is not None:
             self.lowest = min(lowest, self.lowest)
-        self.outcomes = outcomes
+        self.outcomes, self._revoked = outcomes, revoked
         self.questions.asked, self.questions.answered = asked, got
 
     def answered_to_plain(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 
+from selfheal_edge.learning.lesson_inputs import LESSON_INPUTS
 from selfheal_edge.learning.quarantine import Quarantine, QuarantinedSample
 from selfheal_edge.learning.questions import Question, Questions
 from selfheal_edge.learning.samples import ALL, shape_of
@@ -33,7 +34,7 @@ CONFIRMED: Final = "labels.confirmed"
 POOL: Final = "labels.pool"
 QUARANTINE: Final = "labels.quarantine"
 QUESTIONS: Final = "labels.questions"
-NAMES: Final = (FACTS, ANSWERED, CONFIRMED, POOL, QUARANTINE, QUESTIONS)
+NAMES: Final = (FACTS, ANSWERED, CONFIRMED, POOL, QUARANTINE, QUESTIONS, LESSON_INPUTS)
 
 
 def kept_questions(rows: Mapping[str, bytes]) -> tuple[Question, ...]:

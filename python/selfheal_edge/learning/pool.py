@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final, NamedTuple
 
@@ -42,6 +42,8 @@ class Labelled(NamedTuple):
     sources: tuple[str, ...]
     ids: npt.NDArray[np.int64]
     """`Prediction.id` of each: shape (k,)."""
+    ages: npt.NDArray[np.float64] | None = None
+    """What is left of each weight for its age, 0 to 1: shape (k,); None where that is not known."""
 
     def __len__(self) -> int:
         """Return k."""
@@ -56,6 +58,7 @@ class Labelled(NamedTuple):
             self.weights[those],
             sources,
             self.ids[those],
+            None if self.ages is None else self.ages[those],
         )
 
 
@@ -140,11 +143,14 @@ class TrustedPool:
                 raise LookupError(f"id: expected one in the trusted pool, got {id}")
             return self.table.get(row)
 
-    def judge(self, sample: Sample) -> Admission:
-        """Say what a sample would weigh, and why not more."""
+    def judge(self, sample: Sample, by: Sequence[int] | None = None) -> Admission:
+        """Say what a sample would weigh, and why not more.
+
+        `by`: the rows that are looked at; None: all.
+        """
         if sample.label is None:  # a target has no class to be far from
             return Admission(1.0)
-        rows = self.table.used
+        rows: Iterable[int] = self.table.used.tolist() if by is None else by
         others = [
             row
             for row in rows
@@ -241,29 +247,81 @@ class TrustedPool:
         for row in self.table.with_digest(digest):
             self.table.clear(int(row))
 
-    def remove_source(self, name: str) -> int:
-        """Forget all that one source has said; return how much that was."""
-        with self._guard():
-            rows = [row for row in self.table.used if self.table.source_of(row) == name]
-            for row in rows:
-                self.table.clear(int(row))
-            return len(rows)
+    def revoke(
+        self, source: str | None, ids: Collection[int]
+    ) -> tuple[tuple[int, ...], tuple[Sample, ...]]:
+        """Forget what one source has said, and these predictions, and their part in the rest.
 
-    def labelled(self, owner: str | None = None) -> Labelled:
+        A sample is judged by labels of other sources nearby (`judge`). Those that were judged with
+        the help of what goes are judged anew, in the order in which they came.
+
+        Returns
+        -------
+        tuple of int
+            The predictions that were forgotten.
+        tuple of Sample
+            Those that are not believed any more, and went as well.
+        """
+        table = self.table
+        rows = [int(row) for row in table.used]
+        gone = {
+            row
+            for row in rows
+            if table.source_of(row) == source or int(table.rows["id"][row]) in ids
+        }
+        if not gone:
+            return (), ()
+        samples = {row: table.get(row) for row in rows}
+        before = {row: self.judge(samples[row], rows[:n]).weight for n, row in enumerate(rows)}
+        forgotten = [samples[row].id for row in sorted(gone)]
+        for row in gone:
+            table.clear(row)
+        stay: list[int] = []
+        doubted: list[Sample] = []
+        for row in (row for row in rows if row not in gone):
+            weight = self.judge(samples[row], stay).weight
+            if weight == before[row] or samples[row].weight != np.float32(before[row]):
+                weight = samples[row].weight  # a person stands for it, or what judged it is gone
+            if weight > 0.0:
+                table.rows["weight"][row] = weight
+                stay.append(row)
+            else:
+                doubted.append(samples[row])
+                table.clear(row)
+        return tuple(forgotten), tuple(doubted)
+
+    def labelled(
+        self,
+        owner: str | None = None,
+        *,
+        oldest: int = 0,
+        ages: Mapping[int, float] | None = None,
+    ) -> Labelled:
         """Return what there is to learn from, of a model with one input.
 
         Parameters
         ----------
         owner
             A source whose weight is not capped.
+        oldest
+            The least `Prediction.id`.
+        ages
+            Of which predictions, with what was left of the weight of each for its age; None: of
+            all, as old as they are.
         """
         with self._guard():
             self._expire()
             table = self.table
             used = [row for row in table.used if table.rows["has_input"][row]]
+            used = [row for row in used if table.rows["id"][row] >= oldest]
+            if ages is not None:
+                used = [row for row in used if int(table.rows["id"][row]) in ages]
             rows = table.rows[used]
-            age = np.maximum(0.0, self._clock() - rows["second"])
-            weights = np.clip(rows["weight"], 0.0, 1.0) * np.exp2(-age / _HALF_LIFE)
+            if ages is None:
+                left = np.exp2(-np.maximum(0.0, self._clock() - rows["second"]) / _HALF_LIFE)
+            else:
+                left = np.array([ages[int(id)] for id in rows["id"]], np.float64)
+            weights = np.clip(rows["weight"], 0.0, 1.0) * left
             sources = tuple(table.source_of(row) for row in used)
             ids = rows["id"].astype(np.int64)
             labels = rows["target"] if table.shape.target else rows["label"].astype(np.int64)
@@ -272,7 +330,7 @@ class TrustedPool:
             first = np.ascontiguousarray(rows["input"])[:, :nbytes]
             inputs = np.ascontiguousarray(first).view(dtype).reshape(len(rows), *shape)
         capped = capped_weights(weights, sources, owner)
-        return Labelled(inputs.copy(), labels.copy(), capped, sources, ids)
+        return Labelled(inputs.copy(), labels.copy(), capped, sources, ids, left)
 
 
 def capped_weights(

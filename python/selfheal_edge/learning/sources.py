@@ -260,6 +260,8 @@ class KnownSource:
     counter: int = 0
     source: FeedbackSource | None = field(default=None, repr=False)
     """The capability; None after a restart, until it is made again."""
+    is_revoked: bool = False
+    """Whether nothing that it says counts any more, until it has another key."""
 
 
 class SourceTable:
@@ -318,6 +320,9 @@ class SourceTable:
         """
         made = self.check(name, key)
         known = self._known.get(name)
+        if known is not None and known.is_revoked and known.mark != made.mark:
+            del self._known[name]
+            known = None
         if known is None:
             is_keyed = made.is_authenticated
             quota = Quota(self._per_hour) if is_keyed else self._shared
@@ -364,6 +369,25 @@ class SourceTable:
             return None, f"signed before what {signed.source!r} said last, or said twice"
         return known, ""
 
+    def revoke(self, name: str) -> bool | None:
+        """Take nothing from a source any more, until it is made anew with another key.
+
+        Returns
+        -------
+        bool or None
+            Whether it was not revoked before; None where no such source is known.
+        """
+        known = self._known.get(name)
+        if known is None:
+            return None
+        is_news, known.is_revoked = not known.is_revoked, True
+        return is_news
+
+    @property
+    def revoked(self) -> tuple[str, ...]:
+        """Those that were revoked."""
+        return tuple(name for name, known in self._known.items() if known.is_revoked)
+
     def quota(self, known: KnownSource | None) -> Quota:
         """Return whose labels are counted together."""
         return self._shared if known is None else known.quota
@@ -379,6 +403,7 @@ class SourceTable:
                     "authenticated": one.is_authenticated,
                     "tokens": one.quota.tokens,
                     "counter": one.counter,
+                    "revoked": one.is_revoked,
                 }
                 for one in self._known.values()
             ],
@@ -402,7 +427,10 @@ class SourceTable:
                 raise ValueError("sources: expected finite quotas and counters")
             quota = Quota(self._per_hour, tokens) if is_keyed else self._shared
             mark = bytes.fromhex(one["mark"])
-            found[name] = KnownSource(name, mark, is_keyed, quota, int(one["counter"]))
+            is_revoked = bool(one.get("revoked", False))
+            found[name] = KnownSource(
+                name, mark, is_keyed, quota, int(one["counter"]), is_revoked=is_revoked
+            )
         if not math.isfinite(left):
             raise ValueError("sources: expected finite quotas")
         self._shared.tokens = left

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from selfheal_edge.causes import Cause
 from selfheal_edge.diagnosis.symptoms import Diagnosis, Symptoms
 from selfheal_edge.integrity.weights import CorruptBlock
+from selfheal_edge.learning.lesson import Lesson
 from selfheal_edge.learning.patch import Patch
 from selfheal_edge.loop.incidents import Step
 from selfheal_edge.loop.state import Why
@@ -28,6 +29,7 @@ __all__ = [
     "FailOver",
     "Forget",
     "Keep",
+    "LearnAgain",
     "LearnRegime",
     "LookAtInputs",
     "NameCause",
@@ -102,6 +104,24 @@ class Adopt:
     condition: str
     """What it is for, known by its inputs since `since`."""
     since: int
+    lesson: Lesson | None = None
+    """What it was learned from."""
+
+
+@dataclass(frozen=True, slots=True)
+class LearnAgain:
+    """Learn a repair anew that was taken out of service, without what was revoked → `LearnedAgain`.
+
+    It serves where its condition lasts, else what serves goes on.
+    """
+
+    condition: str
+    diagnosis: Diagnosis
+    generation: int
+    """The one that it stands for."""
+    lesson: Lesson | None
+    """What is left of what that was learned from; None: that is not known."""
+    serves: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +253,7 @@ Action: TypeAlias = (
     | TryStrategy
     | Propose
     | Adopt
+    | LearnAgain
     | SwitchTo
     | Keep
     | Confirm

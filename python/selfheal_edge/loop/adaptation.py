@@ -37,12 +37,15 @@ from selfheal_edge.trial.betting import Evidence
 
 __all__ = [
     "adopted",
+    "begin_trial",
     "labels_came",
     "learn_more",
     "left",
     "may_learn",
     "propose",
     "proposed",
+    "put_off",
+    "refine_from",
     "refines_at",
     "restarted",
     "rolled_back",
@@ -104,6 +107,11 @@ def refines_at(state: LoopState) -> int | None:
     return None if serving is None else serving.refine_at
 
 
+def refine_from(prediction: int) -> int:
+    """Return the prediction at which what is learned at this one is learned anew."""
+    return prediction + _MORE_INPUTS
+
+
 def learn_more(state: LoopState) -> Decision:
     """Learn what is due: the repair that serves anew, or for a trouble whose wait is over."""
     refine_at = refines_at(state) if state.learned else None
@@ -152,7 +160,7 @@ def proposed(state: LoopState, found: heard.Proposed) -> Decision:
             EventKind.REPAIR, cause, found.evidence, strategy, outcome, details=found.details
         )
         if refined is None:  # more inputs may say more
-            state = _put_off(state, cause, first=_MORE_INPUTS)
+            state = put_off(state, cause, first=_MORE_INPUTS)
         if repair.why is Why.LABELS:
             state = replace(state, repair=None)
         return state, (record, do.Keep())  # a crash buys back neither time nor a try
@@ -166,10 +174,10 @@ def proposed(state: LoopState, found: heard.Proposed) -> Decision:
     )
     if refined is None:
         # Should it take the process down, the next one waits before it tries again.
-        state = _put_off(replace(state, named=state.named + 1), cause)
+        state = put_off(replace(state, named=state.named + 1), cause)
     condition = condition_name(state.named) if refined is None else refined.condition
     since = state.since if refined else repair.diagnosis.since or 0
-    adopt = do.Adopt(found.names, found.patch, condition, since)
+    adopt = do.Adopt(found.names, found.patch, condition, since, found.lesson)
     return state, (record, do.Keep(), adopt)
 
 
@@ -179,7 +187,7 @@ def _refused(state: LoopState, found: heard.Proposed, repair: Repair, cause: Cau
     if repair.why is Why.LABELS:
         state = replace(state, repair=None)
     if not (repair.why is Why.LABELS and state.in_service):
-        state = _put_off(state, cause, longer=False)
+        state = put_off(state, cause, longer=False)
     if not is_new:
         return state, ()
     outcome = f"not applied: {found.text}"
@@ -203,7 +211,7 @@ def _without(state: LoopState, gone: LearnedRepair) -> LoopState:
     return replace(state, learned=learned, condition=condition, leaving=leaving)
 
 
-def _put_off(
+def put_off(
     state: LoopState,
     cause: Cause,
     *,
@@ -250,7 +258,7 @@ def adopted(state: LoopState, found: heard.Adopted) -> Decision:
     if refined is not None:
         served = replace(refined, seen_last=number, harm=found.harm, look_every=found.look_every)
         if refined.is_confirmed:  # a trial of its own, against golden as well
-            state, error = _with_trial(state)
+            state, error = begin_trial(state)
             served = replace(
                 served, generations=(found.generation,), error=error, evidence=Evidence()
             )
@@ -262,7 +270,7 @@ def adopted(state: LoopState, found: heard.Adopted) -> Decision:
     else:
         state, actions = _with_room(state)
         waits = tuple(p for p in state.put_off if p.cause is not diagnosis.cause)
-        state, error = _with_trial(replace(state, put_off=waits))
+        state, error = begin_trial(replace(state, put_off=waits))
         served = LearnedRepair(
             condition_name(state.named),
             diagnosis,
@@ -291,7 +299,7 @@ def adopted(state: LoopState, found: heard.Adopted) -> Decision:
     return state, (record, do.ResetMonitor(), *actions, do.Keep())
 
 
-def _with_trial(state: LoopState) -> tuple[LoopState, float]:
+def begin_trial(state: LoopState) -> tuple[LoopState, float]:
     """Return what a new trial may err, taken from the year's allowance."""
     left = state.allowed
     error = min(_LARGEST_ERROR, left / 2)
@@ -412,7 +420,7 @@ def taken_back(
         details={"evidence": repair.evidence.to_dict()},
     )
     fewer = -_MORE_LABELS if kind is EventKind.REJECTED else 0
-    state = _put_off(state, cause, labels=fewer)
+    state = put_off(state, cause, labels=fewer)
     state = _failed(state, f"{repair.condition} for {cause.value}", reason)
     if last is not None:
         kept = replace(repair, generations=(last,), evidence=Evidence(), labels=0, refine_at=None)
@@ -460,7 +468,7 @@ def rolled_back(state: LoopState) -> Decision:
         return state, ()
     actions: list[Action] = []
     for repair in state.learned:
-        state = _put_off(state, repair.diagnosis.cause)
+        state = put_off(state, repair.diagnosis.cause)
         if repair.confirmed is not None and not repair.is_confirmed:
             state = replace(state, leaving=(*state.leaving, (repair.confirmed, None)))
             actions.append(do.Forget(repair.confirmed, None))

@@ -7,7 +7,10 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
 
 from selfheal_edge import _core
 from selfheal_edge.causes import Cause
@@ -191,6 +194,11 @@ def assemble(
         may_heal = core_heals_at_once(policy, kit)
         conditions = KnownConditions(baseline, extractor, inference_lock)
         proposer = None
+
+        def inputs_since(ago: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any]]:
+            with inference_lock:
+                return labels.inputs_since(ago)
+
         if budget is None:
             budget = RepairBudget(
                 policy.repairs_per_hour,
@@ -202,7 +210,7 @@ def assemble(
                 session=session,
                 baseline=baseline,
                 strategies=kit.learning,
-                inputs_since=conditions.inputs_since,
+                inputs_since=inputs_since,
                 labelled_since=labels.labelled_since,
                 budget=budget,
                 owner=policy.owner,

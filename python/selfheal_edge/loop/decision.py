@@ -28,7 +28,7 @@ from selfheal_edge.diagnosis.symptoms import Damage, Diagnosis, Symptoms
 from selfheal_edge.inference.incident import Incident
 from selfheal_edge.integrity.weights import CorruptBlock
 from selfheal_edge.loop import actions as do
-from selfheal_edge.loop import adaptation, passages
+from selfheal_edge.loop import adaptation, passages, unlearning
 from selfheal_edge.loop import incidents as heard
 from selfheal_edge.loop.actions import Action
 from selfheal_edge.loop.healed_bytes import HealedByte
@@ -137,6 +137,10 @@ def decide(state: LoopState, incident: AnyIncident) -> Decision:  # noqa: PLR091
             return _adopted(state, incident)
         case heard.Switched():
             return passages.switched(state, incident)
+        case heard.Revoked():
+            return unlearning.revoked(state, incident)
+        case heard.LearnedAgain():
+            return unlearning.learned_again(state, incident)
         case heard.Forgotten(generation):
             return passages.forgotten(state, generation), ()
         case heard.MonitorReset(sample):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
@@ -20,8 +21,11 @@ from selfheal_edge.inference.spare import Spare
 from selfheal_edge.integrity.guarded_image import GuardedImage
 from selfheal_edge.integrity.weights import CorruptBlock, Weights
 from selfheal_edge.learning.feedback import RecentAnswers
+from selfheal_edge.learning.lesson import Lesson
 from selfheal_edge.learning.patch import Patch
 from selfheal_edge.learning.questions import Parting
+from selfheal_edge.learning.revocation import Revocation
+from selfheal_edge.learning.sources import UNAUTHENTICATED
 from selfheal_edge.log import logger
 from selfheal_edge.loop import actions as do
 from selfheal_edge.loop import incidents as heard
@@ -229,6 +233,7 @@ class LoopExecutor:
             self._forget_without_repair(before)
             conditions, problem = self.conditions.names, self._lost
             self.handle(heard.Restarted(before, conditions, generations, problem))
+        self._end_revocations()
         if trial is not None:
             self.handle(heard.TrialBegan(trial))
 
@@ -462,8 +467,10 @@ class LoopExecutor:
                 case do.Propose(names, diagnosis, since):
                     ago = self._monitor.count - since
                     left.append(self._propose(names, diagnosis, ago))
-                case do.Adopt(names, patch, condition, since):
-                    left.append(self._adopt(names, patch, condition, since))
+                case do.Adopt(names, patch, condition, since, lesson):
+                    left.append(self._adopt(names, patch, condition, since, lesson))
+                case do.LearnAgain() as again:
+                    left.append(self._learn_again(again))
                 case do.SwitchTo(generation, condition):
                     left.append(self._switch_to(generation, condition))
                 case do.Keep():
@@ -537,7 +544,12 @@ class LoopExecutor:
         return self._proposer.propose(names, diagnosis, ago, self._keep_now)
 
     def _adopt(
-        self, names: tuple[str, ...], patch: Patch, condition: str, since: int
+        self,
+        names: tuple[str, ...],
+        patch: Patch,
+        condition: str,
+        since: int,
+        lesson: Lesson | None,
     ) -> AnyIncident:
         """Have what was learned serve; its condition is known by the inputs that it was made of."""
         ago, before = self._monitor.count - since, self.conditions.known(condition)
@@ -545,7 +557,7 @@ class LoopExecutor:
             text = "its condition cannot be told from others: too few inputs are held"
             return heard.Adopted(names, None, text)
         try:
-            adopted = self._adopt_for(names, patch, condition)
+            adopted = self._adopt_for(names, patch, condition, lesson)
         except BaseException:
             self.conditions.put_back(condition, before)
             raise
@@ -556,7 +568,111 @@ class LoopExecutor:
             self._patches[condition] = patch
         return adopted
 
-    def _adopt_for(self, names: tuple[str, ...], patch: Patch, condition: str) -> heard.Adopted:
+    def _learn_again(self, again: do.LearnAgain) -> heard.LearnedAgain:
+        """Learn a repair anew from what is left of its lesson, and have it proven.
+
+        Where its condition does not last, what serves goes on: predictions wait meanwhile.
+        """
+        told = again.condition, again.diagnosis
+        lesson, proposer, condition = again.lesson, self._proposer, again.condition
+        if lesson is None or lesson.inputs is None or proposer is None:
+            why = "what it was learned from is not known" if lesson is None else ""
+            why = why or "the inputs that it was learned from are not held any more"
+            return heard.LearnedAgain(*told, None, why, again.generation)
+        reason = self.repairs.no_room() or self.conditions.cannot_learn()
+        labelled = self.labels.labelled_of(lesson)
+        found = None if reason else proposer.learn_again(lesson, lesson.inputs, labelled)
+        if found is None or found.patch is None:
+            why = reason if found is None else found.text
+            return heard.LearnedAgain(*told, None, why, again.generation)
+        if not self.conditions.learn_from(condition, lesson.inputs):
+            why = "its condition cannot be told from others: too few inputs are left"
+            return heard.LearnedAgain(*told, None, why, again.generation)
+        monitor, before = self._monitor, self._weights.active
+        if isinstance(monitor, PerformanceMonitor):
+            with self._inference_lock:  # what it looked like while the other one served
+                monitor.forget(condition)
+        with nullcontext() if again.serves else self._inference_lock:
+            made = self._adopt_for(found.names, found.patch, condition, found.lesson)
+            if made.generation is not None and not again.serves:
+                self.repairs.switch_to(before)
+        if made.generation is not None:
+            self._patches[condition] = found.patch
+        return heard.LearnedAgain(
+            *told,
+            made.generation,
+            found.text if made.generation is not None else made.text,
+            again.generation,
+            again.serves,
+            made.harm,
+            made.look_every,
+        )
+
+    def revoke(self, what: str, source: str | None, ids: Collection[int]) -> Revocation:
+        """Unlearn what a source has said, or what was learned from predictions.
+
+        Called under the maintenance lock.
+
+        Parameters
+        ----------
+        what
+            The same for the journal.
+        source, ids
+            One of them.
+        """
+        tainted = self._tainted(source, ids)
+        samples, records = self.labels.revoke(source, ids)
+        before = set(self._weights.generations)
+        found = Revocation(source, tuple(ids), what, samples, len(records), tuple(sorted(tainted)))
+        self.handle(
+            heard.Revoked(
+                what,
+                source,
+                source != UNAUTHENTICATED,
+                tainted,
+                records,
+                {k: v for k, v in found.to_dict().items() if k not in ("learned_again", "text")},
+            )
+        )
+        self.labels.lesson_inputs.keep_only(self._needed())
+        again = set(self._weights.generations) - before
+        return replace(found, learned_again=tuple(sorted(again)))
+
+    def _tainted(
+        self, source: str | None, ids: Collection[int]
+    ) -> dict[int, tuple[str, Lesson | None]]:
+        """Return the generations that were learned from this, with what is left of each lesson."""
+        tainted: dict[int, tuple[str, Lesson | None]] = {}
+        for generation, lesson in self.repairs.lessons.items():
+            if lesson is None:
+                tainted[generation] = "what it was learned from is not known", None
+            elif lesson.holds(source, ids):
+                rest = lesson.without(source, ids)
+                inputs = self.labels.lesson_inputs.find(rest.window)
+                gone = len(lesson.ids) - len(rest.ids)
+                why = (
+                    f"learned from {gone} label(s) and {len(lesson.window) - len(rest.window)} "
+                    f"input(s) that are revoked, of {len(lesson.ids)} and {len(lesson.window)}"
+                )
+                tainted[generation] = why, replace(rest, inputs=inputs)
+        return tainted
+
+    def _end_revocations(self) -> None:
+        """Take out of service what the process before had revoked, had it not ended meanwhile."""
+        for name in self.labels.sources.revoked:
+            if any(x is not None and x.holds(name, ()) for x in self.repairs.lessons.values()):
+                self.revoke(f"source {name!r}, as it was before the start", name, ())
+        ids = self.labels.intake.revoked
+        if any(x is not None and x.holds(None, ids) for x in self.repairs.lessons.values()):
+            self.revoke("predictions, as they were before the start", None, ids)
+
+    def _needed(self) -> set[int]:
+        lessons = self.repairs.lessons.values()
+        return {id for lesson in lessons if lesson is not None for id in lesson.window.tolist()}
+
+    def _adopt_for(
+        self, names: tuple[str, ...], patch: Patch, condition: str, lesson: Lesson | None
+    ) -> heard.Adopted:
         try:
             others = sum(r.harm for r in self._state.learned if r.condition != condition)
             for look_every in LOOKS:
@@ -566,7 +682,11 @@ class LoopExecutor:
             else:
                 text = f"it would cost {harm:.1%} of accuracy in normal operation ({told})"
                 return heard.Adopted(names, None, text)
-            generation = self.repairs.adopt_patch(patch, on_trial=True, is_learned=True)
+            generation = self.repairs.adopt_patch(
+                patch, on_trial=True, is_learned=True, lesson=lesson
+            )
+            if lesson is not None:
+                self.labels.lesson_inputs.hold(lesson, self._needed())
         except (ModelClosedError, ForkedProcessError):
             raise
         except RUNTIME_FAILURES as error:

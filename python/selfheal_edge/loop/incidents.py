@@ -11,6 +11,7 @@ from selfheal_edge.diagnosis.symptoms import Diagnosis
 from selfheal_edge.inference.incident import Incident
 from selfheal_edge.integrity.weights import CorruptBlock
 from selfheal_edge.learning.feedback import FeedbackRecord
+from selfheal_edge.learning.lesson import Lesson
 from selfheal_edge.learning.patch import Patch
 from selfheal_edge.loop.learned_repair import LOOKS
 from selfheal_edge.loop.remembered import Remembered
@@ -37,6 +38,7 @@ __all__ = [
     "HealSet",
     "Interrupted",
     "KnownAnswersAsked",
+    "LearnedAgain",
     "Looked",
     "MarkedUntrusted",
     "MonitorReset",
@@ -48,6 +50,7 @@ __all__ = [
     "RegimeUnclear",
     "RepairAttempt",
     "Restarted",
+    "Revoked",
     "RolledBack",
     "RuntimeRebuilt",
     "SignalsRead",
@@ -258,6 +261,8 @@ class Proposed:
     details: Mapping[str, Any] | None = None
     is_refused: bool = False
     """Whether nothing was tried, since what was learned could not serve."""
+    lesson: Lesson | None = None
+    """What the patch was learned from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +297,38 @@ class Forgotten:
     """A generation that was learned is dropped."""
 
     generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """A source, or predictions, are not to be learned from, nor to have been."""
+
+    what: str
+    """The same for a person."""
+    source: str | None
+    is_authenticated: bool
+    """Whether the source has a key."""
+    tainted: Mapping[int, tuple[str, Lesson | None]]
+    """Generations that are held and were learned from it, or may have been: why, and what is left
+    of the lesson, with its inputs where they are held."""
+    judged: tuple[FeedbackRecord, ...] = ()
+    """Labels that go, as far as they are kept: trials are without them from now on."""
+    details: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedAgain:
+    """A repair was learned anew without what was revoked, as a generation of its own; or not."""
+
+    condition: str
+    diagnosis: Diagnosis
+    generation: int | None
+    text: str
+    gone: int
+    """The generation that it stands for, which is not held any more."""
+    serves: bool = False
+    harm: float = 0.0
+    look_every: int = LOOKS[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,6 +409,8 @@ AnyIncident: TypeAlias = (
     | Adopted
     | Switched
     | Forgotten
+    | Revoked
+    | LearnedAgain
     | RuntimeRebuilt
     | GoldenRenewed
     | NextStep

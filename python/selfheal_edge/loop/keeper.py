@@ -366,8 +366,7 @@ class Keeper:
 
     def keep_labels(self) -> None:
         """Have all rows of labels written that have changed; returns at once."""
-        if self._labels is not None and self.trial is None:
-            self.store.put_all(self._labels.rows(_STATE, is_last=True))
+        self._put_labels(is_last=True)
 
     def first_id(self) -> int:
         """Return where this start's prediction ids begin; none of them is ever given again.
@@ -459,8 +458,7 @@ class Keeper:
         if self._monitor_rows is not None and frozen.monitor is not None:
             kept = self._monitor_rows.rows(frozen.monitor(), whole=is_last)
             rows += [Row(_STATE, name, row) for name, row in kept.items()]
-        if self._labels is not None and self.trial is None:
-            rows += self._labels.rows(_STATE, is_last=is_last)
+        self._put_labels(is_last=is_last)
         if frozen.regimes is not None and self.trial is None:
             rows.append(Row(_STATE, _REGIMES, frozen.regimes.to_bytes()))
         rows += self._learned_rows(frozen.learned)
@@ -476,7 +474,12 @@ class Keeper:
 
     def keep_known(self, known: Remembered, learned: Mapping[str, bytes]) -> None:
         """Have what the loop knows, and what was learned, written with what is written next."""
+        self._put_labels()
         self.store.put_all([Row(_STATE, _LOOP, known.to_bytes()), *self._learned_rows(learned)])
+
+    def _put_labels(self, *, is_last: bool = False) -> None:
+        if self._labels is not None and self.trial is None:
+            self._labels.put(_STATE, self.store.put_all, is_last=is_last)
 
     def commit(self) -> None:
         """Write what waits, now; where that cannot be, as soon as there is room."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from selfheal_edge.errors import IntegrityError, StoreError
+from selfheal_edge.learning.lesson import Lesson
 from selfheal_edge.log import logger
 from selfheal_edge.monitoring.baseline import KnownAnswers
 from selfheal_edge.store.changes import Row
@@ -47,6 +48,8 @@ class Found:
     """Whether it is a repair's, for a condition."""
     answers: str | None
     """What tells its known answers where they were recorded; None: not known for this place."""
+    lesson: Lesson | None = None
+    """What it was learned from; None: from nothing, or that is not known."""
 
 
 class _Unsaved(NamedTuple):
@@ -128,7 +131,17 @@ class KeptGenerations:
         here = row.fields.get("fingerprint") == self._fingerprint
         told = str(row.fields.get("answers")) if here else None
         marks = bool(row.fields.get("pinned")), bool(row.fields.get("learned"))
-        return Found(row.number, row.identity, source, inputs, *marks, told)
+        return Found(row.number, row.identity, source, inputs, *marks, told, self._lesson(row))
+
+    def _lesson(self, row: StoredGeneration) -> Lesson | None:
+        fields = row.fields.get("lesson")
+        if fields is None:
+            return None
+        try:
+            return Lesson.from_plain(fields)
+        except IntegrityError as error:
+            self.problems.append(f"what generation {row.number} was learned from: {error}")
+            return None
 
     def _all(self) -> tuple[StoredGeneration, ...]:
         try:
@@ -157,19 +170,26 @@ class KeptGenerations:
             self._rows.save(0, self._copy.original.data, fields)
 
     def propose(
-        self, number: int, source: bytes, inputs: bytes = b"", *, is_learned: bool = False
+        self,
+        number: int,
+        source: bytes,
+        inputs: bytes = b"",
+        *,
+        is_learned: bool = False,
+        lesson: Lesson | None = None,
     ) -> bool:
         """Store weights that are about to act, as on trial: a crash from now on ends the trial.
 
         `inputs`: what corrects the inputs that go with them; empty for nothing. `is_learned`: they
-        are a repair's, which has a condition.
+        are a repair's, which has a condition. `lesson`: what they were learned from.
 
         Returns
         -------
         bool
             Whether they are safe; what the user asks for acts all the same.
         """
-        fields = {"state": _TRIAL, "wall": time.time(), "learned": is_learned}
+        fields: dict[str, Any] = {"state": _TRIAL, "wall": time.time(), "learned": is_learned}
+        fields.update(_lesson_field(lesson))
         return self._save(number, source, fields, inputs)
 
     def confirm(
@@ -204,9 +224,17 @@ class KeptGenerations:
             return row.identity
         return "" if unsaved is None else unsaved.identity
 
-    def add(self, number: int, source: bytes, answers: KnownAnswers, inputs: bytes = b"") -> None:
+    def add(
+        self,
+        number: int,
+        source: bytes,
+        answers: KnownAnswers,
+        inputs: bytes = b"",
+        *,
+        lesson: Lesson | None = None,
+    ) -> None:
         """Store weights that serve already."""
-        self._save(number, source, self._held(answers), inputs)
+        self._save(number, source, self._held(answers) | _lesson_field(lesson), inputs)
 
     def activate(self, number: int, *, at_once: bool = True) -> None:
         """Take note that this generation is to serve; before it does.
@@ -319,6 +347,10 @@ class KeptGenerations:
             self.problems.append(f"kept in memory alone: {error}")
             return False
         return True
+
+
+def _lesson_field(lesson: Lesson | None) -> dict[str, Any]:
+    return {} if lesson is None else {"lesson": lesson.to_plain()}
 
 
 def _active_row(number: int | None) -> tuple[Row, ...]:

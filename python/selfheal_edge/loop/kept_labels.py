@@ -19,6 +19,7 @@ from selfheal_edge.learning.kept_rows import (
     QUARANTINE,
     QUESTIONS,
 )
+from selfheal_edge.learning.lesson_inputs import LESSON_INPUTS
 from selfheal_edge.learning.samples import SampleTable
 from selfheal_edge.loop.label_desk import LabelDesk
 from selfheal_edge.policy import Policy
@@ -34,7 +35,7 @@ _ANY: Final = frozenset({-1})
 
 
 class KeptLabels:
-    """The rows of one model's labels; used by the thread of its store.
+    """The rows of one model's labels.
 
     Parameters
     ----------
@@ -67,7 +68,13 @@ class KeptLabels:
             POOL: desk.pool.table,
             QUARANTINE: desk.quarantine.table,
             QUESTIONS: desk.questions.table,
+            LESSON_INPUTS: desk.lesson_inputs.table,
         }
+
+    def put(self, area: str, put: Callable[[list[Row]], None], *, is_last: bool = False) -> None:
+        """Have the rows written that `rows` returns, before another thread makes newer ones."""
+        with self._desk.held():
+            put(self.rows(area, is_last=is_last))
 
     def rows(self, area: str, *, is_last: bool = False) -> list[Row]:
         """Return the rows to write now.
@@ -90,7 +97,7 @@ class KeptLabels:
             self._add_if_due(found, CONFIRMED, self._confirmed, now, is_last)
             for name, table in self._tables.items():
                 has_changed = table.changes != self._changes.get(name, 0)
-                is_due = is_last or now >= self._due.get(name, -np.inf)
+                is_due = is_last or self._desk.is_urgent or now >= self._due.get(name, -np.inf)
                 is_stale = now > self._expires.get(name, np.inf)
                 if (has_changed and is_due) or is_stale:
                     row = table.to_bytes(now, time.time(), oldest=self._oldest)
@@ -102,6 +109,7 @@ class KeptLabels:
                     self._changes[name] = table.changes
                     self._put_off(name, row, now)
                     self._expires[name] = self._next_expiry(table, now)
+            self._desk.is_urgent = False
         return [Row(area, name, row, name in wipes) for name, row in found.items()]
 
     def _next_expiry(self, table: SampleTable, now: float) -> float:

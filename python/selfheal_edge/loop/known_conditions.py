@@ -93,10 +93,14 @@ class KnownConditions:
 
         Of those since it began, which were `ago`, the latest 128 at most: it may have come slowly.
         """
+        return self.learn_from(name, self.inputs_since(min(ago, _OF_IT)))
+
+    def learn_from(self, name: str, inputs: npt.NDArray[Any]) -> bool:
+        """Know a condition by these raw inputs, the latest 128 of them; return likewise."""
         if self._home is None or self._profile is None:
             return False
         try:
-            numbers = self._numbers(self._profile, self.inputs_since(min(ago, _OF_IT)))
+            numbers = self._numbers(self._profile, inputs[-_OF_IT:])
             self._learned[name] = Condition.of(name, numbers)
         except ValueError:
             return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -28,11 +28,18 @@ from selfheal_edge.learning.feedback import (
     RecentAnswers,
 )
 from selfheal_edge.learning.labels import LabelSpace
+from selfheal_edge.learning.lesson import Lesson
+from selfheal_edge.learning.lesson_inputs import LessonInputs
 from selfheal_edge.learning.pool import Labelled, TrustedPool
 from selfheal_edge.learning.quarantine import Quarantine
 from selfheal_edge.learning.questions import Askable, Parting, Question, Questions
 from selfheal_edge.learning.samples import SampleShape
-from selfheal_edge.learning.sources import FeedbackSource, SignedLabel, SourceTable
+from selfheal_edge.learning.sources import (
+    UNAUTHENTICATED,
+    FeedbackSource,
+    SignedLabel,
+    SourceTable,
+)
 from selfheal_edge.loop.suspects import Judge, judge_for, suspect_all
 from selfheal_edge.monitoring.baseline import Baseline
 from selfheal_edge.monitoring.labelled import LabelledAnswers
@@ -45,7 +52,7 @@ from selfheal_edge.tflite.session import Session
 if TYPE_CHECKING:
     from selfheal_edge.store.keys import KeyArgument
 
-__all__ = ["LabelDesk"]
+__all__ = ["LabelDesk", "read_ids"]
 
 _TOLD: Final = 256
 _USUAL_ERRORS: Final = 0.05
@@ -145,6 +152,9 @@ class LabelDesk:
             self.sources, self.pool, self.quarantine, self.questions, clock=clock, guard=guard
         )
         self.intake.lowest = first_id
+        self.lesson_inputs = LessonInputs(shape, policy.lesson_bytes, clock=clock, guard=guard)
+        self.is_urgent = False
+        """Whether what was revoked waits to be written."""
         self._told: deque[Feedback] = deque(maxlen=_TOLD)
         self._since_look = 0
         self._latest_incident = "", 0
@@ -157,8 +167,8 @@ class LabelDesk:
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes of pool, quarantine and questions, used or not."""
-        parts = self.pool, self.quarantine, self.questions
+        """Bytes of pool, quarantine, questions and inputs of lessons, used or not."""
+        parts = self.pool, self.quarantine, self.questions, self.lesson_inputs
         return sum(part.memory_bytes for part in parts)
 
     def _random(self) -> np.random.Generator:
@@ -237,7 +247,7 @@ class LabelDesk:
         if label is None and correct is None:
             raise TypeError("label, correct: expected at least one of them, got neither")
         if _is_many(id):
-            ids = _read_ids(id)
+            ids = read_ids(id)
             labels: Sequence[Any] = [None] * len(ids)
             if label is not None:
                 labels = self.space.read_many(label, len(ids))
@@ -478,15 +488,59 @@ class LabelDesk:
         """Return what may be learned from, of so many latest predictions; None of a regressor."""
         if self.space.target is not None:
             return None
-        held = self.pool.labelled(self._owner)
-        rows = np.flatnonzero(held.ids >= self._first + self._number() - ago)
-        return Labelled(
-            held.inputs[rows],
-            held.labels[rows],
-            held.weights[rows],
-            tuple(held.sources[row] for row in rows),
-            held.ids[rows],
-        )
+        oldest = self._first + self._number() - ago
+        return self.pool.labelled(self._owner, oldest=oldest)
+
+    def labelled_of(self, lesson: Lesson) -> Labelled | None:
+        """Return the samples of a lesson that the pool still has, as old as they were then."""
+        if self.space.target is not None:
+            return None
+        ages = dict(zip(lesson.ids.tolist(), lesson.ages.tolist(), strict=True))
+        return self.pool.labelled(self._owner, ages=ages)
+
+    def inputs_since(self, ago: int) -> tuple[npt.NDArray[np.int64], Array]:
+        """Return ids and copies of the latest raw inputs, at most `ago` and 256, oldest first.
+
+        To be called under the inference lock.
+        """
+        kept = self._extractor.recent(min(ago, _LATEST)).inputs if ago > 0 else ()
+        inputs = kept[0] if kept else np.empty((0, 1))
+        last = self._first + self._number()
+        return np.arange(last - len(inputs) + 1, last + 1, dtype=np.int64), inputs
+
+    # ---------------------------------------------------------------- what is taken back
+
+    def revoke(
+        self, source: str | None, ids: Collection[int]
+    ) -> tuple[tuple[int, ...], tuple[FeedbackRecord, ...]]:
+        """Take labels of a source, or of predictions, out of all that is made of labels.
+
+        Returns
+        -------
+        tuple of int
+            Predictions whose samples are gone from the pool.
+        tuple of FeedbackRecord
+            Labels that are forgotten.
+        """
+        with self._lock.lock():
+            gone = self.intake.revoke(source, ids)
+            records = tuple(r for r in self._records if r.source == source or r.id in ids)
+            held = [r for r in self._records if r not in records]
+            self._records = deque(held, maxlen=_TOLD)
+            if records:  # what a diagnosis has heard is kept without its prediction
+                self._told = deque((one for one in self._told if one.source != source), _TOLD)
+                self.named_by = tuple(one for one in self.named_by if one.source != source)
+            self.is_urgent = True
+            return gone, records
+
+    def knows(self, source: str) -> bool:
+        """Whether a source was ever heard of, as far as that is kept."""
+        return source == UNAUTHENTICATED or source in self.sources.names
+
+    def may_know(self, id: int) -> bool:
+        """Whether a prediction of this model may have this id."""
+        lowest = self.intake.lowest
+        return id <= self._first + self._number() and (lowest is None or id > lowest)
 
     def spend(self, signed: SignedLabel) -> FeedbackSource:
         """Return who has signed; what was signed is used up then.
@@ -513,6 +567,10 @@ class LabelDesk:
 
     def go_on(self) -> None:
         """Make right what rows of the process before say, where some were lost."""
+        inputs = self.lesson_inputs.table
+        for row in inputs.used:
+            if not inputs.rows["has_input"][row]:
+                inputs.clear(row)
         table = self.pool.table
         for row in table.used:  # nothing is learned from what has no input, or is suspect
             if not table.rows["has_input"][row] or self.quarantine.holds(table.get(int(row))):
@@ -587,7 +645,16 @@ def _read_id(id: Any, argument: str = "id") -> int:
     return int(id)
 
 
-def _read_ids(ids: Any) -> list[int]:
+def read_ids(ids: Any) -> list[int]:
+    """Return ids, checked: of one, or of many in a list or an array.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument, what was expected and what came.
+    """
+    if not _is_many(ids):
+        return [_read_id(ids)]
     if isinstance(ids, np.ndarray) and (ids.ndim != 1 or ids.dtype.kind not in "iu"):
         raise TypeError(
             f"id: expected a vector of integers, got {ids.dtype} of shape {list(ids.shape)}"

@@ -10,9 +10,10 @@ from selfheal_edge.learning.feedback import FeedbackReceipt
 from selfheal_edge.learning.labels import label_from_plain
 from selfheal_edge.learning.quarantine import Quarantine
 from selfheal_edge.learning.questions import Question
+from selfheal_edge.learning.revocation import Revocation
 from selfheal_edge.learning.sources import SignedLabel
 from selfheal_edge.loop.label_desk import LabelDesk
-from selfheal_edge.store.inbox import ASK, CONFIRM, LABEL_KINDS, LABELS, RELEASE, Request
+from selfheal_edge.store.inbox import ASK, CONFIRM, LABEL_KINDS, LABELS, RELEASE, REVOKE, Request
 
 __all__ = ["LABEL_KINDS", "Asker", "serve_labels"]
 
@@ -27,6 +28,10 @@ class Asker(Protocol):
         self, label: Any = None, *, correct: Any = None, id: Any = None, source: Any = None
     ) -> FeedbackReceipt | tuple[FeedbackReceipt, ...]:
         """Take a label in."""
+        ...
+
+    def revoke(self, source: str | None = None, id: Any = None) -> Revocation:
+        """Unlearn."""
         ...
 
     def wanted_labels(self, limit: int = 16) -> tuple[Question, ...]:
@@ -57,6 +62,10 @@ def serve_labels(model: Asker, desk: LabelDesk, request: Request) -> str:
             case str(kind) if kind == CONFIRM:
                 model.quarantine.confirm(int(request.fields["id"]))
                 done = f"{int(request.fields['id'])} is what it is suspected of"
+            case str(kind) if kind == REVOKE:
+                name, ids = request.fields.get("source"), request.fields.get("ids")
+                who = None if name is None else str(name)
+                done = str(model.revoke(who, None if ids is None else list(ids)))
             case _:
                 done = "refused: expected a request on labels"
     except (ValueError, LookupError, TypeError, OverflowError) as error:

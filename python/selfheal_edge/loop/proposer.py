@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from selfheal_edge.diagnosis.symptoms import Diagnosis
 from selfheal_edge.errors import ForkedProcessError, ModelClosedError
 from selfheal_edge.learning.bench import Bench, BenchAnswers
 from selfheal_edge.learning.head import Head, find_head
+from selfheal_edge.learning.lesson import Lesson
 from selfheal_edge.learning.material import LEAST_WINDOW, Material
 from selfheal_edge.learning.patch import Patch
 from selfheal_edge.learning.pool import Labelled
@@ -32,6 +33,23 @@ from selfheal_edge.tflite.session import Session
 __all__ = ["Proposer"]
 
 Samples = npt.NDArray[Any]
+Ids = npt.NDArray[np.int64]
+_SEEDS: Final = 1 << 62
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Task:
+    """What is to be learned from, and for what."""
+
+    names: tuple[str, ...]
+    cause: Cause
+    kind: str
+    mix_moved: bool
+    seed: int
+    ids: Ids
+    """Of the inputs."""
+    window: Samples
+    labelled: Labelled | None
 
 
 class Proposer:
@@ -44,7 +62,7 @@ class Proposer:
     strategies
         Those that learn, by name.
     inputs_since
-        Returns copies of the latest raw inputs.
+        Returns ids and copies of the latest raw inputs, at most so many.
     labelled_since
         Returns what may be learned from, of so many latest predictions.
     budget
@@ -61,7 +79,7 @@ class Proposer:
         session: Session,
         baseline: Baseline,
         strategies: Mapping[str, LearningStrategy],
-        inputs_since: Callable[[int], Samples],
+        inputs_since: Callable[[int], tuple[Ids, Samples]],
         labelled_since: Callable[[int], Labelled | None],
         budget: RepairBudget,
         owner: str | None = None,
@@ -130,16 +148,58 @@ class Proposer:
         if self._reference is None:
             text = "calibration has kept nothing that a repair compares with"
             return Proposed(names, None, text, is_refused=True)
-        window = _finite(self._inputs_since(ago))
+        ids, window = _finite(*self._inputs_since(ago))
         if len(window) < LEAST_WINDOW:
             text = f"{len(window)} of at least {LEAST_WINDOW} inputs of the condition are held"
             return Proposed(names, None, text)
         if refused := self.budget.begin():
             return Proposed(names, None, refused)
         paid()
+        return self._learned(
+            lambda: _Task(
+                names,
+                diagnosis.cause,
+                diagnosis.kind,
+                _mix_moved(diagnosis),
+                int(self._rng.integers(_SEEDS)),
+                ids,
+                window,
+                self._labelled_since(ago),
+            ),
+            names,
+        )
+
+    def learn_again(self, lesson: Lesson, window: Samples, labelled: Labelled | None) -> Proposed:
+        """Have the same strategies learn from a lesson once more, in the same way.
+
+        Parameters
+        ----------
+        lesson
+            What is left of it.
+        window
+            Its inputs.
+        labelled
+            Its labelled samples that the pool still has, with the ages of then.
+
+        Returns
+        -------
+        Proposed
+            As `propose`; the budget pays for the time, and refuses nothing.
+        """
+        names = lesson.names
+        missing = sorted(set(names) - set(self.strategies))
+        if not names or missing or self._reference is None:
+            return Proposed(names, None, f"it cannot be learned again: no strategies {missing}")
+        if len(window) < LEAST_WINDOW:
+            text = f"{len(window)} of at least {LEAST_WINDOW} inputs of the condition are left"
+            return Proposed(names, None, text)
+        head = names, lesson.cause, lesson.kind, lesson.mix_moved, lesson.seed
+        return self._learned(lambda: _Task(*head, lesson.window, window, labelled), names)
+
+    def _learned(self, task: Callable[[], _Task], names: tuple[str, ...]) -> Proposed:
         started = time.thread_time()
         try:
-            return self._propose(names, diagnosis, window, ago)
+            return self._propose(task())
         except (ModelClosedError, ForkedProcessError):
             raise
         except Exception as error:
@@ -148,24 +208,35 @@ class Proposer:
         finally:
             self.budget.spend(time.thread_time() - started)
 
-    def _propose(
-        self, names: tuple[str, ...], diagnosis: Diagnosis, window: Samples, ago: int
-    ) -> Proposed:
+    def _propose(self, task: _Task) -> Proposed:
+        names = task.names
         reference, head = self._reference, self._head
         assert reference is not None, "it was asked for"
-        labelled = self._labelled_since(ago)
         material = Material(
             reference=reference,
             head=head if isinstance(head, Head) else None,
             bench=self._answering(),
-            window=window,
-            labelled=_nothing(window) if labelled is None else labelled,
-            mix_moved=_mix_moved(diagnosis),
-            cause=diagnosis.cause,
-            kind=diagnosis.kind,
-            rng=self._rng,
+            window=task.window,
+            labelled=_nothing(task.window) if task.labelled is None else task.labelled,
+            mix_moved=task.mix_moved,
+            cause=task.cause,
+            kind=task.kind,
+            rng=np.random.default_rng(task.seed),
         )
-        material = _answerable(material)
+        material, stay = _answerable(material)
+        told = material.labelled
+        lesson = Lesson(
+            names,
+            task.cause,
+            task.kind,
+            task.mix_moved,
+            task.seed,
+            task.ids[stay],
+            told.ids,
+            told.sources,
+            np.ones(len(told)) if told.ages is None else told.ages,
+            material.window,
+        )
         chosen = propose(material, [self.strategies[name] for name in names], self._owner)
         evidence = chosen.evidence
         if not isinstance(head, Head):
@@ -178,7 +249,7 @@ class Proposer:
             f"{chosen.patch.text}; {chosen.gain:+.1%} accuracy expected, from "
             f"{len(material.window)} inputs{labels}"
         )
-        return Proposed(chosen.names, chosen.patch, text, evidence, chosen.details)
+        return Proposed(chosen.names, chosen.patch, text, evidence, chosen.details, lesson=lesson)
 
     def harm(self, patch: Patch, mistaken: Callable[[Samples], float]) -> tuple[float, str]:
         """Return what a repair costs in normal operation, where it may serve by mistake alone.
@@ -229,29 +300,30 @@ class Proposer:
             self._bench.close()
 
 
-def _finite(rows: Samples) -> Samples:
+def _finite(ids: Ids, rows: Samples) -> tuple[Ids, Samples]:
     """Return the samples without those that hold NaN or infinity."""
     if rows.dtype.kind != "f":
-        return rows
-    found: Samples = rows[np.isfinite(rows).all(axis=tuple(range(1, rows.ndim)))]
-    return found
+        return ids, rows
+    stay = np.isfinite(rows).all(axis=tuple(range(1, rows.ndim)))
+    return ids[stay], rows[stay]
 
 
-def _answerable(material: Material) -> Material:
-    """Return it without the samples that the model makes no numbers of.
+def _answerable(material: Material) -> tuple[Material, npt.NDArray[np.bool_]]:
+    """Return it without the samples that the model makes no numbers of, and which inputs stay.
 
     An input that is finite may be so large that a float model's embedding is not.
     """
     window, labelled = material.window, material.labelled
     if window.dtype.kind != "f":
-        return material
+        return material, np.ones(len(window), bool)
     of_window = _is_number(material.golden_on(window))
     of_labelled = _is_number(material.golden_on(labelled.inputs))
     if of_window.all() and of_labelled.all():
-        return material
-    return replace(
+        return material, of_window
+    left = replace(
         material, window=window[of_window], labelled=labelled.only(of_labelled), _answers={}
     )
+    return left, of_window
 
 
 def _is_number(answers: BenchAnswers) -> npt.NDArray[np.bool_]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
+from functools import reduce
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -27,6 +29,7 @@ from selfheal_edge.inference.standby import Standby
 from selfheal_edge.integrity.guarded_image import GuardedImage
 from selfheal_edge.integrity.image_digests import ImageDigests
 from selfheal_edge.integrity.weights import GOLDEN, Weights
+from selfheal_edge.learning.lesson import Lesson
 from selfheal_edge.learning.patch import Patch, patched
 from selfheal_edge.log import logger
 from selfheal_edge.loop.beside import build_beside, differences
@@ -107,6 +110,7 @@ class RepairExecutor:
         self._known = {GOLDEN: known}  # by origin
         self.learned: frozenset[int] = frozenset()
         """Generations of the store that repairs were learned as."""
+        self._lessons: dict[int, Lesson | None] = {}  # by origin; None: not known
         self.attempts = RepairAttempts(self, self._known, session.answers)
         """Applies strategies to this, and has them proven."""
 
@@ -127,7 +131,7 @@ class RepairExecutor:
         self._journal.add(EventKind.SNAPSHOT, prediction, outcome=f"generation {taken}")
         if kept is not None:
             answers = self._known[self.weights.origin(taken)]
-            kept.add(taken, *self._stored(taken, answers))
+            kept.add(taken, *self._stored(taken, answers), lesson=self.lesson(taken))
             self.tell_problems(prediction)
         return taken
 
@@ -266,14 +270,23 @@ class RepairExecutor:
         """
         try:
             source = bytes(self.weights.images["source"].live)
-            return self._adopt(self._proposed(source, self._inputs_of(None)))
+            lesson = self.lesson(self.weights.active)  # part of it is in what was changed
+            proposed = self._proposed(source, self._inputs_of(None), lesson=lesson)
+            return self._adopt(proposed, lesson)
         except BaseException:
             self._return_to(self.weights.active)
             raise
 
     # ---------------------------------------------------------------- what was learned
 
-    def adopt_patch(self, patch: Patch, *, on_trial: bool = False, is_learned: bool = False) -> int:
+    def adopt_patch(
+        self,
+        patch: Patch,
+        *,
+        on_trial: bool = False,
+        is_learned: bool = False,
+        lesson: Lesson | None = None,
+    ) -> int:
         """Have golden with a patch serve, as a generation of its own.
 
         Parameters
@@ -286,6 +299,8 @@ class RepairExecutor:
         is_learned
             Whether it is for a condition: where the loop does not know that after a restart, it
             does not serve.
+        lesson
+            What it was learned from, to be kept with it.
 
         Returns
         -------
@@ -320,7 +335,7 @@ class RepairExecutor:
         )
         wanted |= beside.images
         inputs = wanted.get("input", b"").rstrip(b"\0")
-        number = self._proposed(wanted["source"], inputs, is_learned=is_learned)
+        number = self._proposed(wanted["source"], inputs, is_learned=is_learned, lesson=lesson)
         try:
             ready = Standby.built(self._session, number, wanted)
 
@@ -331,6 +346,8 @@ class RepairExecutor:
 
             generation = self._exchange(ready, change)
             self._note_known(generation, beside.answers)
+            if is_learned:
+                self._lessons[generation] = None if lesson is None else replace(lesson, inputs=None)
             self._require_proof("patch")
         except BaseException as error:
             self._undo(number, before)
@@ -601,11 +618,29 @@ class RepairExecutor:
         with contextlib.suppress(ValueError):
             self.weights.drop(number)
 
-    def _proposed(self, source: bytes, inputs: bytes, *, is_learned: bool = False) -> int:
+    def lesson(self, generation: int) -> Lesson | None:
+        """Return what a generation was learned from; None: from nothing, or that is not known."""
+        return self._lessons.get(self.weights.origin(generation))
+
+    @property
+    def lessons(self) -> dict[int, Lesson | None]:
+        """What each generation that is held was learned from; None where that is not known."""
+        weights = self.weights
+        origins = ((g, weights.origin(g)) for g in weights.generations)
+        return {g: self._lessons[origin] for g, origin in origins if origin in self._lessons}
+
+    def _proposed(
+        self,
+        source: bytes,
+        inputs: bytes,
+        *,
+        is_learned: bool = False,
+        lesson: Lesson | None = None,
+    ) -> int:
         """Have new weights stored before they act; return the least number that they may have."""
         number = self.next_number
         if self._kept is not None:
-            self._kept.propose(number, source, inputs, is_learned=is_learned)
+            self._kept.propose(number, source, inputs, is_learned=is_learned, lesson=lesson)
         return number
 
     @property
@@ -614,13 +649,15 @@ class RepairExecutor:
         before = 0 if self._kept is None else self._kept.latest
         return max(self.weights.next_generation, before + 1)
 
-    def _adopt(self, proposed: int) -> int:
+    def _adopt(self, proposed: int, lesson: Lesson | None = None) -> int:
         """Adopt what is live; `proposed` is what `_proposed` returned for it."""
         try:
             questions = self.known.inputs
             self.rebuild(self._renew)
             answers = record_known_answers(self._session, self.rebuild, questions)
             generation = self._take_changed(answers, proposed)
+            if lesson is not None:
+                self._lessons[generation] = lesson
         except Exception as error:
             if self._kept is not None:
                 self._rejected(self._kept.reject(proposed), f"{type(error).__name__}: {error}")
@@ -639,6 +676,8 @@ class RepairExecutor:
         held = {self.weights.origin(g) for g in self.weights.generations}
         for gone in self._known.keys() - held:
             del self._known[gone]
+        for gone in self._lessons.keys() - held:
+            del self._lessons[gone]
         self._known[generation] = answers
 
     # ---------------------------------------------------------------- what a store has kept
@@ -688,6 +727,8 @@ class RepairExecutor:
             weights.pin(found.number)
         if found.is_learned:
             self.learned |= {found.number}
+        if found.is_learned or found.lesson is not None:
+            self._lessons.setdefault(weights.origin(found.number), found.lesson)
 
     def _write_inputs(self, inputs: bytes) -> None:
         """Correct inputs in this way from now on; empty for none."""
@@ -876,8 +917,11 @@ class RepairExecutor:
     ) -> str:
         weights = self.weights
         is_mixture = not whole and weights.origin(generation) != weights.origin(weights.active)
+        lesson = self._joined_lesson(generation, weights.active) if is_mixture else None
         proposed = (
-            self._proposed(self._mixed(generation, ranges), self._inputs_of(weights.active))
+            self._proposed(
+                self._mixed(generation, ranges), self._inputs_of(weights.active), lesson=lesson
+            )
             if is_mixture
             else 0
         )
@@ -894,8 +938,12 @@ class RepairExecutor:
                 self.rebuild()  # scales, and what a runtime has copied, are the instance's own
         done = f"{report.rewritten} block(s) from generation {generation}"
         if is_mixture:  # modules of one, the rest of another: its answers were never recorded
-            return f"{done}; with the others it is generation {self._adopt(proposed)} now"
+            return f"{done}; with the others it is generation {self._adopt(proposed, lesson)} now"
         return f"{done}; {self._require_proof('to')}"
+
+    def _joined_lesson(self, *generations: int) -> Lesson | None:
+        found = [one for one in map(self.lesson, generations) if one is not None]
+        return reduce(Lesson.joined, found) if found else None
 
     def _mixed(self, generation: int, ranges: Mapping[str, Sequence[tuple[int, int]]]) -> bytes:
         """Return the source's bytes with ranges of another generation."""

@@ -31,6 +31,7 @@ __all__ = [
     "PRUNE",
     "RELEASE",
     "RESTORE",
+    "REVOKE",
     "Inbox",
     "Request",
 ]
@@ -43,7 +44,9 @@ RELEASE: Final = "release"
 """``{"signed": {...}}``: a suspect is to go, on the word of who signed."""
 CONFIRM: Final = "confirm"
 """``{"id": n}``: a suspect is what it is suspected of."""
-LABEL_KINDS: Final = frozenset({LABELS, ASK, RELEASE, CONFIRM})
+REVOKE: Final = "revoke"
+"""``{"source": name}`` or ``{"ids": [...]}``: what is to be unlearned."""
+LABEL_KINDS: Final = frozenset({LABELS, ASK, RELEASE, CONFIRM, REVOKE})
 RESTORE: Final = "restore"
 PRUNE: Final = "prune"
 

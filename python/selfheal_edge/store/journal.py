@@ -35,6 +35,7 @@ class EventKind(str, Enum):
     CONFIRMED = "confirmed"
     REJECTED = "rejected"
     REVERTED = "reverted"
+    REVOKED = "revoked"
     RECOVERED = "recovered"
     REGIME = "regime"
     REQUEST = "request"

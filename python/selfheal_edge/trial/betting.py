@@ -98,6 +98,21 @@ class Evidence:
         known[source] = Tally(was.new + new_right, was.old + old_right)
         return replace(evidence, tallies=tuple(known.items()))
 
+    def without_source(self, source: str) -> Evidence:
+        """Return the evidence without all that one source has said."""
+        known = {name for name, _ in self.tallies}
+        gone = source if source in known else OTHERS  # it may have been counted among those
+        return replace(self, tallies=tuple(t for t in self.tallies if t[0] != gone))
+
+    def without_label(self, source: str, *, new_right: bool, old_right: bool) -> Evidence:
+        """Return the evidence without one label that `with_label` has counted."""
+        known = dict(self.tallies)
+        was = known.get(source)
+        if was is None or new_right == old_right:
+            return self
+        known[source] = Tally(max(0, was.new - new_right), max(0, was.old - old_right))
+        return replace(self, tallies=tuple(known.items()))
+
     @property
     def total(self) -> Tally:
         """Decisive labels of all sources."""
