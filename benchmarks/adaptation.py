@@ -47,7 +47,7 @@ from selfheal_edge.learning.material import Material
 from selfheal_edge.learning.patch import Patch
 from selfheal_edge.learning.pool import Labelled
 from selfheal_edge.learning.reference import LearningReference
-from selfheal_edge.loop.adaptation import _LARGEST_ERROR as ERROR
+from selfheal_edge.loop.learning_pace import LARGEST_ERROR as ERROR
 from selfheal_edge.repair.new_priors import NewPriors
 from selfheal_edge.repair.proposing import propose
 from selfheal_edge.repair.protocol import LearningStrategy

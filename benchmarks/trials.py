@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness import Row, arguments, report
-from selfheal_edge.loop.adaptation import _LARGEST_ERROR as ERROR
+from selfheal_edge.loop.learning_pace import LARGEST_ERROR as ERROR
 from selfheal_edge.trial import betting
 from selfheal_edge.trial.betting import _REJECTS as REJECTS
 from selfheal_edge.trial.betting import Evidence, Tally, Verdict

@@ -302,7 +302,7 @@ class SourceTable:
         known = self._known.get(name)
         if known is None and len(self._known) >= _MOST_SOURCES:
             raise FeedbackSourceError(f"sources: expected at most {_MOST_SOURCES}")
-        if known is None or known.mark == made.mark:
+        if known is None or known.mark == made.mark or known.is_revoked:
             return made
         if known.is_authenticated or made.is_authenticated or known.source is not None:
             raise FeedbackSourceError(

@@ -29,6 +29,12 @@ from selfheal_edge.loop import incidents as heard
 from selfheal_edge.loop import passages
 from selfheal_edge.loop.actions import Action
 from selfheal_edge.loop.learned_repair import LearnedRepair, Putoff, condition_name
+from selfheal_edge.loop.learning_pace import (
+    ENOUGH_LABELS,
+    MORE_INPUTS,
+    begin_trial,
+    put_off,
+)
 from selfheal_edge.loop.passages import PAUSE, SAMPLES_TO_LEARN
 from selfheal_edge.loop.state import Learning, LoopState, Repair, Why
 from selfheal_edge.store.failures import Failure, with_failure
@@ -37,15 +43,12 @@ from selfheal_edge.trial.betting import Evidence
 
 __all__ = [
     "adopted",
-    "begin_trial",
     "labels_came",
     "learn_more",
     "left",
     "may_learn",
     "propose",
     "proposed",
-    "put_off",
-    "refine_from",
     "refines_at",
     "restarted",
     "rolled_back",
@@ -56,21 +59,16 @@ Decision: TypeAlias = tuple[LoopState, tuple[Action, ...]]
 UNAUTHENTICATED: Final = "(unauthenticated)"
 """All sources without a key are one: names can be made up."""
 
-_ENOUGH_LABELS: Final = 16
 _MORE_LABELS: Final = 32
 """So many more after labels have rejected a repair: who answers against what the device sees shall
 not have it learn anew at once, from the same answers."""
-_MORE_INPUTS: Final = 256
 _BY_LABELS: Final = frozenset({Cause.UNKNOWN})
 """Causes that say nothing of what would help, so that labels have to."""
 _ENOUGH_TO_REOPEN: Final = 32
 """For another probation after a confirmation: answers are flagged until its end."""
 _MOST_CONDITIONS: Final = 4
 _MOST_GENERATIONS: Final = 32
-_LARGEST_ERROR: Final = 0.005
 _FIRST_HOLD: Final = 32
-_FIRST_PAUSE: Final = 1024
-_LONGEST_PAUSE: Final = 64 * _FIRST_PAUSE
 
 
 # ---- 1. A proposal
@@ -87,11 +85,11 @@ def may_learn(state: LoopState, cause: Cause) -> str:
     if comes_back_at_once(state.returns):
         return FROZEN
     waits = next((p for p in state.put_off if p.cause is cause), None)
-    if cause in _BY_LABELS and (waits is None or waits.labels < _ENOUGH_LABELS):
-        return f"nothing says what helps, until {_ENOUGH_LABELS} labels have come"
-    if waits is not None and state.now.prediction < waits.until and waits.labels < _ENOUGH_LABELS:
+    if cause in _BY_LABELS and (waits is None or waits.labels < ENOUGH_LABELS):
+        return f"nothing says what helps, until {ENOUGH_LABELS} labels have come"
+    if waits is not None and state.now.prediction < waits.until and waits.labels < ENOUGH_LABELS:
         left = waits.until - state.now.prediction
-        more = _ENOUGH_LABELS - waits.labels
+        more = ENOUGH_LABELS - waits.labels
         return f"put off for {left} predictions, or until {more} more labels have come"
     return ""
 
@@ -105,11 +103,6 @@ def refines_at(state: LoopState) -> int | None:
     """Return the prediction at which the repair that serves is learned anew."""
     serving = state.in_service
     return None if serving is None else serving.refine_at
-
-
-def refine_from(prediction: int) -> int:
-    """Return the prediction at which what is learned at this one is learned anew."""
-    return prediction + _MORE_INPUTS
 
 
 def learn_more(state: LoopState) -> Decision:
@@ -160,7 +153,7 @@ def proposed(state: LoopState, found: heard.Proposed) -> Decision:
             EventKind.REPAIR, cause, found.evidence, strategy, outcome, details=found.details
         )
         if refined is None:  # more inputs may say more
-            state = put_off(state, cause, first=_MORE_INPUTS)
+            state = put_off(state, cause, first=MORE_INPUTS)
         if repair.why is Why.LABELS:
             state = replace(state, repair=None)
         return state, (record, do.Keep())  # a crash buys back neither time nor a try
@@ -209,24 +202,6 @@ def _without(state: LoopState, gone: LearnedRepair) -> LoopState:
     condition = "" if state.condition == gone.condition else state.condition
     leaving = (*state.leaving, (gone.generation, gone.condition))
     return replace(state, learned=learned, condition=condition, leaving=leaving)
-
-
-def put_off(
-    state: LoopState,
-    cause: Cause,
-    *,
-    longer: bool = True,
-    first: int = _FIRST_PAUSE,
-    labels: int = 0,
-) -> LoopState:
-    """Wait with this cause: twice as long as the time before, unless labels have ended that."""
-    was = next((p for p in state.put_off if p.cause is cause), None)
-    longer = longer and was is not None and was.labels < _ENOUGH_LABELS
-    pause = first if was is None else min((1 + longer) * was.pause, _LONGEST_PAUSE)
-    others = tuple(p for p in state.put_off if p.cause is not cause)
-    return replace(
-        state, put_off=(*others, Putoff(cause, state.now.prediction + pause, pause, labels))
-    )
 
 
 def _failed(state: LoopState, name: str, reason: str) -> LoopState:
@@ -278,7 +253,7 @@ def adopted(state: LoopState, found: heard.Adopted) -> Decision:
             error,
             harm=found.harm,
             look_every=found.look_every,
-            refine_at=state.now.prediction + _MORE_INPUTS,
+            refine_at=state.now.prediction + MORE_INPUTS,
             seen_last=number,
         )
     learning = Learning(state.now.sample, state.now.prediction + SAMPLES_TO_LEARN, served.condition)
@@ -299,14 +274,6 @@ def adopted(state: LoopState, found: heard.Adopted) -> Decision:
     return state, (record, do.ResetMonitor(), *actions, do.Keep())
 
 
-def begin_trial(state: LoopState) -> tuple[LoopState, float]:
-    """Return what a new trial may err, taken from the year's allowance."""
-    left = state.allowed
-    error = min(_LARGEST_ERROR, left / 2)
-    now = max(state.now.second, state.allowed_at)  # a clock that swings brings nothing back
-    return replace(state, allowance=left - error, allowed_at=now), error
-
-
 # ---- 3. Labels
 
 
@@ -316,7 +283,7 @@ def labels_came(state: LoopState, records: Sequence[FeedbackRecord]) -> Decision
     waiting = state.put_off
     cause = None if state.trouble is None else state.trouble.cause
     if cause in _BY_LABELS and all(p.cause is not cause for p in waiting):
-        waiting = (*waiting, Putoff(cause, 0, _MORE_INPUTS))
+        waiting = (*waiting, Putoff(cause, 0, MORE_INPUTS))
     waiting = tuple(replace(p, labels=p.labels + number) for p in waiting)
     state = replace(state, put_off=waiting)
     actions: tuple[Action, ...] = ()
@@ -329,7 +296,7 @@ def labels_came(state: LoopState, records: Sequence[FeedbackRecord]) -> Decision
         state, more = _try_again(state)
         return state, (*actions, *more)
     state = _with(state, replace(serving, labels=serving.labels + number))
-    enough = _ENOUGH_TO_REOPEN if serving.is_confirmed else _ENOUGH_LABELS
+    enough = _ENOUGH_TO_REOPEN if serving.is_confirmed else ENOUGH_LABELS
     if serving.labels + number >= enough and state.is_calm:
         state, more = _refine(state)
         actions = (*actions, *more)

@@ -19,8 +19,9 @@ from selfheal_edge.integrity.generations import GOLDEN
 from selfheal_edge.loop import actions as do
 from selfheal_edge.loop import incidents as heard
 from selfheal_edge.loop.actions import Action
-from selfheal_edge.loop.adaptation import UNAUTHENTICATED, begin_trial, put_off, refine_from
+from selfheal_edge.loop.adaptation import UNAUTHENTICATED
 from selfheal_edge.loop.learned_repair import LearnedRepair
+from selfheal_edge.loop.learning_pace import MORE_INPUTS, begin_trial, put_off
 from selfheal_edge.loop.passages import SAMPLES_TO_LEARN
 from selfheal_edge.loop.state import Learning, LoopState
 from selfheal_edge.store.journal import EventKind
@@ -144,7 +145,7 @@ def learned_again(state: LoopState, found: heard.LearnedAgain) -> Decision:
         Evidence(),
         harm=found.harm,
         look_every=found.look_every,
-        refine_at=refine_from(number) if found.serves else None,
+        refine_at=number + MORE_INPUTS if found.serves else None,
         seen_last=state.before + number,
     )
     state = replace(state, learned=(*state.learned, repair))
