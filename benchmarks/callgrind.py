@@ -46,7 +46,7 @@ RUNTIMES: Final = re.compile(r"\[[^\]]*(?:tflite|LiteRt)[^\]]*\]$")
 GROUPS: Final = (
     (
         "sweep",
-        r"HotPath::sweep|ImageGuard|WeightImage|Sweep|Scrubber|SealTable|SnapshotPool|Parity"
+        r"HotPath::sweep|ImageGuard|WeightImage|Sweep|SealTable|SnapshotPool|Parity"
         r"|crc32c|keyed_hash|KeptKey|[Ss]ip[Hh]ash|nh_(avx2|sse2|neon|portable)|long_hash|HashSchedule",
     ),
     (

@@ -218,7 +218,7 @@ def model_rows(name: str, quick: bool) -> list[harness.Row]:
     alone = _core.ImageGuard(image.image, None, image.parity, 1)
     for source, guard in (("copy", image.guard), ("parity", alone)):
         seconds = median_seconds(lambda g=guard: g.heal(here[0] // 512), damage, calls)  # type: ignore[misc]
-        assert not image.image.check(keyed=True)
+        assert not image.image.check()
         rows.append(
             harness.Row(
                 f"{name}: detection to healed, from {source}",
@@ -235,7 +235,7 @@ def model_rows(name: str, quick: bool) -> list[harness.Row]:
         )
     rows += restores(image, name, calls)
 
-    # All images, swept within 1 s at 20 predictions a second; and the keyed sweep beside it.
+    # All images, swept within 1 s at 20 predictions a second; and what stands behind them.
     total = session.source.nbytes + (live.nbytes if images else 0)
     whole = median_seconds(lambda: image.guard.step(1 << 40, 0), lambda: None, calls)
     keyed = median_seconds(lambda: image.guard.step(0, 1 << 40), lambda: None, max(20, calls // 10))
@@ -244,7 +244,7 @@ def model_rows(name: str, quick: bool) -> list[harness.Row]:
         harness.Row(
             f"{name}: CPU for a sweep of all images a second", share * 100, "%", 1.0, False
         ),
-        harness.Row(f"{name}: full keyed sweep of one image", keyed * 1e6, "us", None, False),
+        harness.Row(f"{name}: full sweep behind one image", keyed * 1e6, "us", None, False),
         harness.Row(
             f"{name}: memory per guarded byte, all",
             image.memory_bytes / image.nbytes,
@@ -296,7 +296,7 @@ def model_rows(name: str, quick: bool) -> list[harness.Row]:
 def large_rows(quick: bool) -> list[harness.Row]:
     """Sweep an image of 8 MiB with eight generations, and restore all of them.
 
-    A visit of the keyed sweep must not depend on how much there is, nor a restore on which
+    A visit of the sweep behind must not depend on how much there is, nor a restore on which
     generation it goes to. Every generation differs from golden in 256 blocks of its own.
     """
     rng = np.random.default_rng(5)
@@ -326,13 +326,13 @@ def large_rows(quick: bool) -> list[harness.Row]:
         lambda: guard.restore(0),
         calls,
     )
-    assert not image.check(keyed=True)
+    assert not image.check()
     label = "8 MiB, 8 generations"
     rows = [
-        harness.Row(f"{label}: full keyed sweep", eight * 1e3, "ms", None, False),
-        harness.Row(f"{label}: keyed sweep / with 1", eight / one, "ratio", 1.5, False),
+        harness.Row(f"{label}: full sweep behind", eight * 1e3, "ms", None, False),
+        harness.Row(f"{label}: sweep behind / with 1", eight / one, "ratio", 1.5, False),
         harness.Row(
-            f"{label}: one visit of it", eight / guard.keyed_blocks * 1e6, "us", 1.0, False
+            f"{label}: one visit of it", eight / guard.blocks_behind * 1e6, "us", 1.0, False
         ),
         harness.Row(f"{label}: restore golden", restores[0] * 1e3, "ms", None, False),
     ]

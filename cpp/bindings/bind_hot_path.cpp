@@ -198,12 +198,12 @@ void bind_hot_path(py::module_& m) {
                          py::object monitor, py::type measurement, Tensors inputs, Tensors outputs,
                          py::type prediction, py::type predictions, std::shared_ptr<Flag> trusted,
                          std::int64_t first_id, py::object handle, py::object ended,
-                         py::object clock, py::object shape, std::int64_t fast_bytes,
-                         std::int64_t keyed_bytes, double fast_seconds, double keyed_seconds,
+                         py::object clock, py::object shape, std::int64_t live_bytes,
+                         std::int64_t behind_bytes, double live_seconds, double behind_seconds,
                          bool heals) {
-            const HotPath::Pace pace{to_size("fast_bytes", fast_bytes),
-                                     to_size("keyed_bytes", keyed_bytes), fast_seconds,
-                                     keyed_seconds};
+            const HotPath::Pace pace{to_size("live_bytes", live_bytes),
+                                     to_size("behind_bytes", behind_bytes), live_seconds,
+                                     behind_seconds};
             return std::make_unique<HotCall>(HotCall::Parts{
                 std::move(inference_lock), std::move(signals), std::move(monitor),
                 std::move(measurement), std::move(inputs), std::move(outputs),
@@ -214,8 +214,8 @@ void bind_hot_path(py::module_& m) {
           kw_only(), arg("inference_lock").none(false), arg("signals"), arg("monitor"),
           arg("measurement"), arg("inputs"), arg("outputs"), arg("prediction"), arg("predictions"),
           arg("trusted").none(false), arg("first_id"), arg("handle"), arg("ended"), arg("clock"),
-          arg("shape"), arg("fast_bytes"), arg("keyed_bytes"), arg("fast_seconds"),
-          arg("keyed_seconds"), arg("heals"))
+          arg("shape"), arg("live_bytes"), arg("behind_bytes"), arg("live_seconds"),
+          arg("behind_seconds"), arg("heals"))
       .def("serve", &HotCall::serve, arg("rows"), kw_only(), arg("form"), arg("real"),
            arg("nonfinite"), arg("records"), "Serve n inferences from arrays of shape (n, *shape).")
       .def("again", &HotCall::again, "Inside handle: serve that inference anew.")
@@ -256,6 +256,17 @@ void bind_hot_path(py::module_& m) {
           "watched_on_record", [](const HotCall& self) { return self.path().is_watched_on_record; },
           [](HotCall& self, bool watched) { self.path().is_watched_on_record = watched; },
           "Handle every inference whose caller is told more than the answer.")
+      .def_property(
+          "timed", [](const HotCall& self) { return self.path().is_timed; },
+          [](HotCall& self, bool timed) { self.path().is_timed = timed; },
+          "Whether the parts of each inference are timed.")
+      .def_property_readonly(
+          "timing",
+          [](const HotCall& self) {
+            const HotPath::Timing& timing = self.path().timing();
+            return py::make_tuple(timing.model, timing.checking, timing.beside);
+          },
+          "Seconds of the model, of checking and of signals and monitor, in the last one timed.")
       .def_property(
           "suspecting", [](const HotCall& self) { return self.path().is_suspecting; },
           [](HotCall& self, bool suspecting) { self.path().is_suspecting = suspecting; },

@@ -54,7 +54,7 @@ std::shared_ptr<HeldGuard> make_guard(const std::shared_ptr<HeldImage>& image,
                                       std::uint64_t seed) {
   WeightImage& live = image->get();
   ImageGuard guard(live, pool ? &pool->pool : nullptr, parity ? &parity->parity : nullptr, seed);
-  std::vector<Finding> found(guard.keyed_blocks() + 1);
+  std::vector<Finding> found(guard.live_blocks() + guard.blocks_behind());
   return std::make_shared<HeldGuard>(
       HeldGuard{image, pool, parity, std::move(guard), std::move(found)});
 }
@@ -65,15 +65,15 @@ py::list listed(const HeldGuard& self, std::size_t count) {
   return list;
 }
 
-py::list step(HeldGuard& self, std::int64_t fast_bytes, std::int64_t keyed_bytes) {
+py::list step(HeldGuard& self, std::int64_t live_bytes, std::int64_t behind_bytes) {
   ImageGuard& guard = self.get();
-  return listed(self, guard.step(to_size("fast_bytes", fast_bytes),
-                                 to_size("keyed_bytes", keyed_bytes), self.found));
+  return listed(self, guard.step(to_size("live_bytes", live_bytes),
+                                 to_size("behind_bytes", behind_bytes), self.found));
 }
 
-py::list look(HeldGuard& self, std::int64_t fast_bytes) {
+py::list look(HeldGuard& self, std::int64_t live_bytes) {
   ImageGuard& guard = self.get();
-  return listed(self, guard.look(to_size("fast_bytes", fast_bytes), self.found));
+  return listed(self, guard.look(to_size("live_bytes", live_bytes), self.found));
 }
 
 py::list sweep(HeldGuard& self) {
@@ -163,17 +163,15 @@ void bind_image_guard(py::module_& m) {
           [](const py::object& self) {
             auto& parity = self.cast<HeldParity&>().parity;
             return py::make_tuple(writable(parity.stored_bytes(), self),
-                                  writable(parity.seals().crc_bytes(), self),
-                                  writable(parity.seals().keyed_bytes(), self));
+                                  writable(parity.seals().bytes(), self));
           },
-          "Parity, its checksums and its keyed hashes, writable: for tests that damage them.")
+          "Parity and its hashes, writable: for tests that damage them.")
       .def("memory_bytes", &of_parity<&Parity::memory_bytes>, "Bytes held, fixed at construction.");
 
   Class<Finding>(m, "Finding", "One damage, and what became of it.", py::is_final())
       .def_property_readonly("part", &part_name, "What was damaged.")
       .def_property_readonly("source", &source_name, "Where the right bytes came from.")
       .def_property_readonly("healed", &Finding::is_healed, "Whether it is right again.")
-      .def_property_readonly("by_key", &Finding::is_by_key, "Whether only the keyed hash told.")
       .def_property_readonly("block", &Finding::block, "Number of the block.")
       .def_property_readonly("wrong_bits", &Finding::wrong_bits, "Live bits that were wrong.")
       .def_property_readonly("flips", &flips, "(offset in the block, mask) of the first ones.")
@@ -186,20 +184,20 @@ void bind_image_guard(py::module_& m) {
                                                "Finds damage and heals it at once.")
       .def(constructor(&make_guard), arg("image").none(false), arg("pool") = nullptr,
            arg("parity") = nullptr, arg("seed") = 0)
-      .def("step", &step, arg("fast_bytes"), arg("keyed_bytes") = 0,
+      .def("step", &step, arg("live_bytes"), arg("behind_bytes") = 0,
            "Check the next slices; list what was damaged.")
-      .def("look", &look, arg("fast_bytes"),
-           "Check the next slice by checksum alone, and repair nothing; list what is damaged.")
+      .def("look", &look, arg("live_bytes"),
+           "Check the next slice, and repair nothing; list what is damaged.")
       .def("sweep", &sweep, "Check everything now; list what was damaged.")
       .def("heal", &heal, arg("block"), "Heal a block if it needs it.")
       .def("restore", &restore, arg("generation"), arg("offset") = 0, arg("nbytes") = nullptr,
            "Make bytes those of a generation.")
       .def("write", &write_bytes, arg("offset"), arg("data"), "Change bytes on purpose.")
-      .def_property_readonly("sweeps", &of_guard<&ImageGuard::sweeps>, "Fast sweeps completed.")
-      .def_property_readonly("fast_blocks", &of_guard<&ImageGuard::fast_blocks>,
-                             "Blocks in one fast sweep.")
-      .def_property_readonly("keyed_blocks", &of_guard<&ImageGuard::keyed_blocks>,
-                             "Blocks in one keyed sweep.")
+      .def_property_readonly("sweeps", &of_guard<&ImageGuard::sweeps>,
+                             "Sweeps of live bytes completed.")
+      .def_property_readonly("live_blocks", &of_guard<&ImageGuard::live_blocks>, "Live blocks.")
+      .def_property_readonly("blocks_behind", &of_guard<&ImageGuard::blocks_behind>,
+                             "Blocks in a sweep of what stands behind them.")
       .def(
           "memory_bytes",
           [](const HeldGuard& self) {

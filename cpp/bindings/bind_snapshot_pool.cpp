@@ -116,7 +116,7 @@ void bind_snapshot_pool(py::module_& m) {
           [](const py::object& self) {
             auto& pool = self.cast<HeldPool&>().pool;
             return py::make_tuple(writable(pool.stored_bytes(), self),
-                                  writable(pool.golden_seals().keyed_bytes(), self),
+                                  writable(pool.golden_seals().bytes(), self),
                                   writable(pool.list_bytes(), self));
           },
           "Stored bytes, golden's seals and lists, writable: for tests that damage them.")

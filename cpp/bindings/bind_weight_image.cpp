@@ -1,28 +1,19 @@
 #include "bindings.hpp"
 #include "held.hpp"
-#include "selfheal/guard/scrubber.hpp"
 
 namespace {
 
 using namespace selfheal;
 using namespace selfheal::python;
 
-using Images = std::shared_ptr<HeldImage>;
-
-struct HeldScrubber {
-  Images image;
-  Scrubber scrubber;
-  std::vector<std::uint32_t> found;
-};
-
 std::vector<std::uint32_t> check(HeldImage& self, std::int64_t first,
-                                 std::optional<std::int64_t> count, bool keyed) {
+                                 std::optional<std::int64_t> count) {
   const WeightImage& image = self.get();
   const BlockRange range = block_range(image, first, count);
   std::vector<std::uint32_t> corrupt(range.count);
   const auto buffer = self.buffer();
   const selfheal::python::ReleasedGil released;
-  corrupt.resize(image.check(range.first, range.count, corrupt, keyed));
+  corrupt.resize(image.check(range.first, range.count, corrupt));
   return corrupt;
 }
 
@@ -69,29 +60,16 @@ std::vector<RegionTuple> regions(HeldImage& self) {
   return list;
 }
 
-py::list step(HeldScrubber& self, std::int64_t budget_bytes) {
-  self.image->get();
-  const std::size_t budget = to_size("budget_bytes", budget_bytes);
-  const std::size_t count = self.scrubber.step(budget, self.found);
-  py::list corrupt;
-  for (std::size_t i = 0; i < count; ++i) corrupt.append(self.found[i]);
-  return corrupt;
-}
-
 template <auto kMember>
 auto of_image(HeldImage& self) {
   return (self.get().*kMember)();
 }
 
-template <auto kMember>
-auto of_scrubber(const HeldScrubber& self) {
-  return (self.scrubber.*kMember)();
-}
-
 }  // namespace
 
 void bind_weight_image(py::module_& m) {
-  Class<HeldImage, Images>(m, "WeightImage", "Live weights with the checksums they should have.")
+  Class<HeldImage, std::shared_ptr<HeldImage>>(m, "WeightImage",
+                                               "Live weights with the hashes they should have.")
       .def(constructor<py::handle, const std::vector<RegionTuple>&, std::int64_t,
                        const std::optional<py::bytes>&>(),
            arg("buffer"), arg("regions") = kNoItems, arg("block_bytes") = 512, arg("key") = nullptr)
@@ -99,7 +77,7 @@ void bind_weight_image(py::module_& m) {
       .def_property_readonly("block_bytes", &of_image<&WeightImage::block_bytes>, "Bytes a block.")
       .def_property_readonly("block_count", &of_image<&WeightImage::block_count>, "Blocks.")
       .def_property_readonly("regions", &regions, "(name, module, offset, nbytes) of each region.")
-      .def("check", &check, arg("first") = 0, arg("count") = nullptr, arg("keyed") = false,
+      .def("check", &check, arg("first") = 0, arg("count") = nullptr,
            "List the corrupt blocks of a range.")
       .def("block_regions", &block_regions, arg("block"), "Name the regions in a block.")
       .def("region_blocks", &region_blocks, arg("name"), "(first, count) of a region's blocks.")
@@ -109,32 +87,12 @@ void bind_weight_image(py::module_& m) {
           "table_memory",
           [](const py::object& self) {
             WeightImage& image = self.cast<HeldImage&>().get();
-            return py::make_tuple(writable(image.table().crc_bytes(), self),
-                                  writable(image.table().keyed_bytes(), self),
+            return py::make_tuple(writable(image.table().bytes(), self),
                                   writable(image.kept_key().copies(), self));
           },
-          "Checksums, keyed hashes and the key's copies, writable: for tests that damage them.")
+          "Hashes and the key's copies, writable: for tests that damage them.")
       .def("table_ok", &of_image<&WeightImage::table_ok>, "Whether table and key are undamaged.")
       .def("release", &HeldImage::release, "Drop the buffer; later calls raise ValueError.")
       .def_property_readonly("released", &HeldImage::is_released, "Whether release() was called.")
       .def("memory_bytes", &HeldImage::memory_bytes, "Bytes held, fixed at construction.");
-
-  Class<HeldScrubber>(m, "Scrubber", "Checks an image in slices, round and round.")
-      .def(constructor([](const Images& image, std::uint64_t seed, bool keyed) {
-             const WeightImage& live = image->get();
-             return HeldScrubber{image, Scrubber(live, seed, keyed),
-                                 std::vector<std::uint32_t>(live.block_count())};
-           }),
-           arg("image").none(false), arg("seed") = 0, arg("keyed") = false)
-      .def("step", &step, arg("budget_bytes"), "Check the next blocks; list the corrupt ones.")
-      .def_property_readonly("position", &of_scrubber<&Scrubber::position>, "Block to come next.")
-      .def_property_readonly("sweeps", &of_scrubber<&Scrubber::sweeps>, "Full sweeps completed.")
-      .def_property_readonly("corrupt_found", &of_scrubber<&Scrubber::corrupt_found>,
-                             "Corrupt blocks found so far.")
-      .def(
-          "memory_bytes",
-          [](const HeldScrubber& self) {
-            return self.scrubber.memory_bytes() + found_bytes(self.found);
-          },
-          "Bytes held, fixed at construction.");
 }

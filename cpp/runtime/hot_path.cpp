@@ -12,8 +12,8 @@ namespace selfheal::runtime {
 namespace {
 
 // The most of a round that one inference may have to wait for.
-constexpr double kMostFast = 1.0 / 8;
-constexpr double kMostKeyed = 1.0 / 64;
+constexpr double kMostLive = 1.0 / 8;
+constexpr double kMostBehind = 1.0 / 64;
 
 template <typename T>
 std::span<T> elements_of(void* data, std::size_t count) {
@@ -54,13 +54,21 @@ void dequantize_to(const Outside& outside, const std::byte* levels, std::byte* r
 
 }  // namespace
 
+namespace {
+
+double exact_seconds() noexcept {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+}  // namespace
+
 double coarse_seconds() noexcept {
 #ifdef CLOCK_MONOTONIC_COARSE
   timespec now{};
   clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
   return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
 #else
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  return exact_seconds();
 #endif
 }
 
@@ -71,8 +79,8 @@ HotPath::HotPath(SignalPass& signals, Monitor& monitor, std::vector<Outside> inp
       monitor_(monitor),
       inputs_(std::move(inputs)),
       outputs_(std::move(outputs)),
-      fast_(pace.fast_bytes, pace.fast_seconds, kMostFast),
-      keyed_(pace.keyed_bytes, pace.keyed_seconds, kMostKeyed),
+      live_(pace.live_bytes, pace.live_seconds, kMostLive),
+      behind_(pace.behind_bytes, pace.behind_seconds, kMostBehind),
       scratch_(inputs_.size()),
       in_(inputs_.size()),
       out_(outputs_.size()),
@@ -97,12 +105,12 @@ void HotPath::guard(std::vector<ImageGuard*> guards, FairLock* maintenance,
   // More than that in one slice end it early; the next one goes on there.
   constexpr std::size_t kMostFound = 64;
   std::size_t most = 1;
-  longest_fast_ = longest_keyed_ = 1;
+  longest_live_ = longest_behind_ = 1;
   for (const ImageGuard* one : guards) {
-    most = std::max(most, std::min(kMostFound, one->keyed_blocks() + 1));
+    most = std::max(most, std::min(kMostFound, one->live_blocks() + one->blocks_behind()));
     block_bytes_ = one->block_bytes();
     const std::uint64_t bytes = block_bytes_;
-    longest_keyed_ = std::max(longest_keyed_, one->keyed_blocks() * bytes);
+    longest_behind_ = std::max(longest_behind_, one->blocks_behind() * bytes);
   }
   found_.resize(most);
   damage_.resize(most * std::max<std::size_t>(1, guards.size()));
@@ -113,36 +121,37 @@ void HotPath::guard(std::vector<ImageGuard*> guards, FairLock* maintenance,
   executing_.resize(guards_.size(), executing_.empty());
   for (std::size_t i = 0; i < guards_.size(); ++i) {
     if (!executing_[i]) continue;
-    longest_fast_ =
-        std::max<std::uint64_t>(longest_fast_, guards_[i]->fast_blocks() * block_bytes_);
+    longest_live_ =
+        std::max<std::uint64_t>(longest_live_, guards_[i]->live_blocks() * block_bytes_);
   }
 }
 
 bool HotPath::sweep(double now) noexcept {
-  const bool is_fast_due = fast_.tick(now, block_bytes_);
-  const bool is_keyed_due = keyed_.tick(now, block_bytes_);
+  const bool is_live_due = live_.tick(now, block_bytes_);
+  const bool is_behind_due = behind_.tick(now, block_bytes_);
   is_left_out_ = false;
   verified_ = Verified::kNone;
   const bool verifies = verifying != Verified::kNone && !is_proven_;
-  if (!is_fast_due && !is_keyed_due && !verifies) return false;
+  if (!is_live_due && !is_behind_due && !verifies) return false;
   if (maintenance_ != nullptr && !maintenance_->try_enter()) {  // it stays due
     is_left_out_ = true;
     return false;
   }
   damages_ = 0;
-  for (std::size_t i = 0; i < guards_.size() && (is_fast_due || is_keyed_due); ++i) {
+  for (std::size_t i = 0; i < guards_.size() && (is_live_due || is_behind_due); ++i) {
     ImageGuard& one = *guards_[i];
     const std::uint64_t bytes = block_bytes_;
-    const std::uint64_t round = one.fast_blocks() * bytes;
-    std::uint64_t fast = fast_.due_by_time(round);
-    if (executing_[i]) fast = verifies ? 0 : fast_.due(round, longest_fast_);
-    const std::uint64_t keyed = keyed_.due(one.keyed_blocks() * bytes, longest_keyed_);
+    const std::uint64_t round = one.live_blocks() * bytes;
+    std::uint64_t live = live_.due_by_time(round);
+    if (executing_[i]) live = verifies ? 0 : live_.due(round, longest_live_);
+    const std::uint64_t behind = behind_.due(one.blocks_behind() * bytes, longest_behind_);
+    if (live == 0 && behind == 0) continue;
     const std::size_t count =
-        sweeping == Sweeping::kHeals ? one.step(fast, keyed, found_) : one.look(fast, found_);
+        sweeping == Sweeping::kHeals ? one.step(live, behind, found_) : one.look(live, found_);
     for (std::size_t k = 0; k < count; ++k) damage_[damages_++] = {i, found_[k]};
   }
-  fast_.done();
-  keyed_.done();
+  live_.done();
+  behind_.done();
   // Last, so that as little time as can be lies between the check and the run.
   if (verifies && damages_ == 0 && verify() == 0) verified_ = Verified::kBefore;
   if (maintenance_ != nullptr) maintenance_->leave();
@@ -176,7 +185,7 @@ bool HotPath::are_right() const noexcept {
   bool are_right = true;
   for (std::size_t i = 0; i < guards_.size() && are_right; ++i) {
     const WeightImage& image = guards_[i]->image();
-    are_right = !executing_[i] || image.check(0, image.block_count(), {}, true) == 0;
+    are_right = !executing_[i] || image.check(0, image.block_count(), {}) == 0;
   }
   if (maintenance_ != nullptr) maintenance_->leave();
   return are_right;
@@ -276,8 +285,10 @@ HotPath::Progress HotPath::serve(const Job& job, std::size_t first, std::size_t 
                                  const FairLock* lock, double until) noexcept {
   const bool is_foreign = monitor_.is_foreign();
   const bool is_around = verifying == Verified::kAround;
+  const auto seconds = [this] { return is_timed ? exact_seconds() : 0.0; };
   for (std::size_t index = first; index < end; ++index) {
     const double now = std::isnan(given) ? coarse_seconds() : given;
+    const double begun = seconds();
     if (is_around && tries_ == 0) save_state();
     if (!std::exchange(is_swept_, false) && sweep(now)) {
       // When it goes on, it goes on with the run; or it is verified that all is right now.
@@ -285,6 +296,7 @@ HotPath::Progress HotPath::serve(const Job& job, std::size_t first, std::size_t 
       return {index, kDamage};
     }
     if (is_around && tries_ != 0) restore_state();
+    const double checked = seconds();
     load(job, index);
     if (!run()) {
       is_swept_ = true;
@@ -296,17 +308,24 @@ HotPath::Progress HotPath::serve(const Job& job, std::size_t first, std::size_t 
       is_swept_ = ++tries_ > kMostTries;
       return {index, kDamage};
     }
+    const double run = seconds();
     monitor_.prefetch();
     measure(job, index);
+    const double measured = seconds();
     if (!store(job, index)) {
       is_swept_ = true;
       return {index, kRunFailed};
     }
+    const double stored = seconds();
     tries_ = 0;
     ++number_;
     signals_.keep();  // what is served anew is not another inference
     if (!job.records.empty()) job.records[index].number = number_;
     const Monitor::Verdict verdict = monitor_.update(result_, row_);
+    if (is_timed) [[unlikely]] {
+      timing_ = {run - checked + stored - measured, checked - begun,
+                 measured - run + seconds() - stored};
+    }
     std::uint32_t up = verdict == Monitor::Verdict::kAlarm ? kAlarm : 0U;
     if (verdict == Monitor::Verdict::kFailed) up |= kMonitorFailed;
     if (number_ >= due_number || now >= due_seconds) up |= kDue;

@@ -107,15 +107,15 @@ class HotPath {
     Finding finding;
   };
   struct Pace {
-    std::uint64_t fast_bytes = 0;
-    std::uint64_t keyed_bytes = 0;
-    double fast_seconds = 0.0;
-    double keyed_seconds = 0.0;
+    std::uint64_t live_bytes = 0;
+    std::uint64_t behind_bytes = 0;
+    double live_seconds = 0.0;
+    double behind_seconds = 0.0;
   };
   /// What a sweep does with what it finds.
   enum class Sweeping : std::uint8_t {
-    kHeals,  ///< repairs it at once, by checksum and by keyed hash
-    kLooks,  ///< only reports it, of live bytes alone and by checksum alone
+    kHeals,  ///< repairs it at once
+    kLooks,  ///< only reports it, of live bytes alone
   };
   /// Checks of everything that executes: none, or before each inference, or after it as well.
   /// An inference during which a byte was wrong is made again from the state before it; after
@@ -124,6 +124,12 @@ class HotPath {
   struct Progress {
     std::size_t next;  ///< the inference to go on with
     std::uint32_t up;  ///< of Attention; 0: all are done, another thread waits, or it is `until`
+  };
+  /// Seconds that the parts of one inference took.
+  struct Timing {
+    double model = 0.0;     ///< copying in, running, copying out
+    double checking = 0.0;  ///< sweeps and checks before it
+    double beside = 0.0;    ///< signals and monitor
   };
   static constexpr std::uint64_t kNever = std::numeric_limits<std::uint64_t>::max();
 
@@ -139,7 +145,7 @@ class HotPath {
   /// the longest one's, and the lock under which another thread may work on them: a sweep is left
   /// out while one does. Null: none does.
   /// executing: of each, whether answers come from its bytes; empty: all. Verifying looks at these,
-  /// and time alone paces the fast sweep of the others.
+  /// and time alone paces the sweep of the others.
   void guard(std::vector<ImageGuard*> guards, FairLock* maintenance,
              std::vector<bool> executing = {});
 
@@ -178,6 +184,8 @@ class HotPath {
   std::span<const Damage> damage() const noexcept { return {damage_.data(), damages_}; }
   const PassResult& result() const noexcept { return result_; }
   std::span<const double> row() const noexcept { return row_; }
+  /// Of the last inference that was timed.
+  const Timing& timing() const noexcept { return timing_; }
   /// Inferences served.
   std::uint64_t number() const noexcept { return number_; }
 
@@ -187,6 +195,7 @@ class HotPath {
   bool awaits_calm = false;           ///< kWatched once the monitor has settled
   bool is_watched_on_record = false;  ///< kWatched where the job keeps records
   bool is_suspecting = false;         ///< the latest input is suspect, or all that come are
+  bool is_timed = false;       ///< whether timing() is taken at each inference
   Sweeping sweeping;
   Verified verifying = Verified::kNone;  ///< what is checked at each inference
   bool is_all_watched =
@@ -209,8 +218,8 @@ class HotPath {
   Monitor& monitor_;
   std::vector<Outside> inputs_;
   std::vector<Outside> outputs_;
-  SweepPacer fast_;
-  SweepPacer keyed_;
+  SweepPacer live_;
+  SweepPacer behind_;
   Engine* engine_ = nullptr;
   int embedding_ = -1;
   bool is_proven_ = false;
@@ -218,8 +227,8 @@ class HotPath {
   const std::atomic<bool>* trusting_ = nullptr;
   std::vector<ImageGuard*> guards_;
   std::size_t block_bytes_ = 512;
-  std::uint64_t longest_fast_ = 1;  // bytes of the longest rounds
-  std::uint64_t longest_keyed_ = 1;
+  std::uint64_t longest_live_ = 1;  // bytes of the longest rounds
+  std::uint64_t longest_behind_ = 1;
   FairLock* maintenance_ = nullptr;
   std::vector<std::vector<std::byte>> scratch_;  // levels of one inference, per input
   std::vector<const void*> in_;
@@ -237,6 +246,7 @@ class HotPath {
   bool is_left_out_ = false;
   bool is_running_ = false;
   PassResult result_;
+  Timing timing_;
   std::uint64_t number_ = 0;
 };
 

@@ -96,11 +96,12 @@ TEST_CASE("the parity of an image beyond 17 MB keeps pace with the sweep") {
   for (std::size_t i = 0; i < parity.count(); ++i) {
     parity.stored_bytes()[i * image.block_bytes()] ^= std::byte{1};
   }
-  REQUIRE(guard.step(live.size(), 0, found) == parity.count());
+  REQUIRE(guard.step(0, std::uint64_t{guard.blocks_behind()} * image.block_bytes(), found) ==
+          parity.count());
   for (std::size_t i = 0; i < parity.count(); ++i) REQUIRE(found[i].is_healed());
 }
 
-TEST_CASE("a round of the keyed sweep may have more bytes than 32 bits count") {
+TEST_CASE("a round behind the live bytes may have more bytes than 32 bits count") {
   // Lists are cheap, and each of their pieces counts as a block.
   constexpr std::size_t kBlockBytes = 65536;
   constexpr std::size_t kPlaces = SnapshotPool::kMaxGenerations;
@@ -108,8 +109,8 @@ TEST_CASE("a round of the keyed sweep may have more bytes than 32 bits count") {
   WeightImage image(live, {}, kBlockBytes);
   SnapshotPool pool(image, 0, kPlaces);
   ImageGuard guard(image, &pool, nullptr, 1);
-  REQUIRE(std::uint64_t{guard.keyed_blocks()} * kBlockBytes > kTurn);
+  REQUIRE(std::uint64_t{guard.blocks_behind()} * kBlockBytes > kTurn);
   std::array<Finding, 8> found{};
   CHECK(guard.step(0, std::numeric_limits<std::uint64_t>::max(), found) == 0);
-  CHECK(guard.keyed_sweeps() == 1);
+  CHECK(guard.sweeps_behind() == 1);
 }

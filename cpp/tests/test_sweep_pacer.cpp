@@ -76,6 +76,18 @@ TEST_CASE("time is due once for every tick of the clock") {
   CHECK_FALSE(pacer.tick(1.25, kBlock));
 }
 
+TEST_CASE("the time of the shortest round is due, too") {
+  SweepPacer pacer(0, 10.0, 1.0);
+  pacer.tick(0.0, kBlock);
+  std::uint64_t due = 0;
+  for (int n = 1; n <= 2500; ++n) {
+    REQUIRE(pacer.tick(0.004 * n, kBlock));
+    due += pacer.due_by_time(kBlock);
+    pacer.done();
+  }
+  CHECK(due >= kBlock);
+}
+
 TEST_CASE("a clock that jumps back, or begins below zero") {
   SweepPacer pacer(0, 1.0, 1.0);
   CHECK_FALSE(pacer.tick(-100.0, kBlock));

@@ -2713,7 +2713,7 @@ def set_crc32c_backend(name: str) -> None:
     """
 
 class WeightImage(metaclass=_Pybind11Type):
-    """Watch live weights: the CRC-32C that every block should have.
+    """Watch live weights: the keyed hash that every block should have.
 
     Parameters
     ----------
@@ -2723,7 +2723,7 @@ class WeightImage(metaclass=_Pybind11Type):
     regions : sequence of (name, module, offset, nbytes)
         Tensors in it. Names are unique; regions may overlap and need not cover the image.
     block_bytes : int
-        A power of two from 64 to 65536. In 512 bytes no pattern of up to 5 flipped bits escapes.
+        A power of two from 64 to 65536.
     key : bytes, optional
         16 secret bytes for the keyed hash, from the operating system in production; zeros if None.
 
@@ -2736,8 +2736,7 @@ class WeightImage(metaclass=_Pybind11Type):
 
     Notes
     -----
-    Holds 24 bytes a block: checksum and keyed hash, both twice. Every byte is covered, those
-    between regions as well.
+    Holds 16 bytes a block: its hash, twice. Every byte is covered, those between regions as well.
     """
 
     def __init__(
@@ -2763,16 +2762,8 @@ class WeightImage(metaclass=_Pybind11Type):
     def regions(self) -> list[tuple[str, str, int, int]]:
         """(name, module, offset, nbytes) of each region."""
 
-    def check(
-        self,
-        first: SupportsIndex = 0,
-        count: SupportsIndex | None = None,
-        keyed: bool = False,
-    ) -> list[int]:
-        """List the corrupt ones among `count` blocks (None: all) from `first`, without the GIL.
-
-        With `keyed` by keyed hash as well, which flips chosen to keep the checksum do not pass.
-        """
+    def check(self, first: SupportsIndex = 0, count: SupportsIndex | None = None) -> list[int]:
+        """List the corrupt ones among `count` blocks (None: all) from `first`, without the GIL."""
 
     def block_regions(self, block: SupportsIndex) -> list[str]:
         """Name the regions that share bytes with a block."""
@@ -2789,16 +2780,14 @@ class WeightImage(metaclass=_Pybind11Type):
     def rebind(self, buffer: _Buffer) -> None:
         """Watch the same content at another place; RuntimeError if it is another content."""
 
-    def table_memory(
-        self,
-    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        """Give checksums, keyed hashes and copies of the key, writable: for tests."""
+    def table_memory(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        """Give hashes (all first ones, then all second ones) and the key, writable: for tests."""
 
     def table_ok(self) -> bool:
         """Whether both entries of every block, and all copies of the key, agree."""
 
     def release(self) -> None:
-        """Drop the buffer. Later calls, of scrubbers and pools as well, raise ValueError."""
+        """Drop the buffer. Later calls, of pools and guards as well, raise ValueError."""
 
     @property
     def released(self) -> bool:
@@ -2806,43 +2795,6 @@ class WeightImage(metaclass=_Pybind11Type):
 
     def memory_bytes(self) -> int:
         """Bytes held beyond the buffer, fixed at construction; 0 after `release`."""
-
-class Scrubber(metaclass=_Pybind11Type):
-    """Check an image in slices, round and round.
-
-    Parameters
-    ----------
-    image : WeightImage
-        What to check.
-    seed : int
-        The secret order, 0 to 2**64 - 1; take it from the operating system in production.
-    keyed : bool
-        Check by keyed hash as well as by checksum.
-    """
-
-    def __init__(
-        self, image: WeightImage, seed: SupportsIndex = 0, keyed: bool = False
-    ) -> None: ...
-    def step(self, budget_bytes: SupportsIndex) -> list[int]:
-        """Check the next ``max(1, budget_bytes // block_bytes)`` blocks; list the corrupt ones.
-
-        Never more than the whole image once. A full sweep takes ceil(blocks / blocks a step) steps.
-        """
-
-    @property
-    def position(self) -> int:
-        """Block that comes next."""
-
-    @property
-    def sweeps(self) -> int:
-        """Full sweeps completed."""
-
-    @property
-    def corrupt_found(self) -> int:
-        """Corrupt blocks found so far; one that stays corrupt counts once a sweep."""
-
-    def memory_bytes(self) -> int:
-        """Bytes held, fixed at construction."""
 
 @final
 class RestoreReport(structseq[Any], tuple[int, int, list[int]]):
@@ -3024,10 +2976,8 @@ class Parity(metaclass=_Pybind11Type):
     def count(self) -> int:
         """Parity blocks."""
 
-    def memory(
-        self,
-    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        """Give parity, its checksums and its keyed hashes, writable: for tests that damage them."""
+    def memory(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        """Give parity and its hashes, writable: for tests that damage them."""
 
     def memory_bytes(self) -> int:
         """Bytes held, fixed at construction."""
@@ -3048,10 +2998,6 @@ class Finding(metaclass=_Pybind11Type):
     @property
     def healed(self) -> bool:
         """Whether it is right again, and verified."""
-
-    @property
-    def by_key(self) -> bool:
-        """Whether the checksum held and only the keyed hash told."""
 
     @property
     def block(self) -> int:
@@ -3159,14 +3105,15 @@ class ImageGuard(metaclass=_Pybind11Type):
         parity: Parity | None = None,
         seed: SupportsIndex = 0,
     ) -> None: ...
-    def step(self, fast_bytes: SupportsIndex, keyed_bytes: SupportsIndex = 0) -> list[Finding]:
-        """Check the next slices of both sweeps, and heal; usually the list is empty.
+    def step(self, live_bytes: SupportsIndex, behind_bytes: SupportsIndex = 0) -> list[Finding]:
+        """Check the next slices of live bytes and of what stands behind them, and heal.
 
-        Budgets below a block add up over calls. At most one round a call.
+        Live bytes go in rows of 16 blocks; small budgets add up over calls. At most one round a
+        call. Usually the list is empty.
         """
 
-    def look(self, fast_bytes: SupportsIndex) -> list[Finding]:
-        """Check the next slice of the fast sweep, by checksum alone, and repair nothing."""
+    def look(self, live_bytes: SupportsIndex) -> list[Finding]:
+        """Check the next slice of live bytes, and repair nothing."""
 
     def sweep(self) -> list[Finding]:
         """Check everything now, and heal, without the GIL."""
@@ -3190,15 +3137,15 @@ class ImageGuard(metaclass=_Pybind11Type):
 
     @property
     def sweeps(self) -> int:
-        """Fast sweeps completed."""
+        """Sweeps of live bytes completed."""
 
     @property
-    def fast_blocks(self) -> int:
-        """Blocks in one fast sweep."""
+    def live_blocks(self) -> int:
+        """Live blocks."""
 
     @property
-    def keyed_blocks(self) -> int:
-        """Blocks in one keyed sweep."""
+    def blocks_behind(self) -> int:
+        """Blocks in a sweep of what stands behind them: parity, copies, lists and the key."""
 
     def memory_bytes(self) -> int:
         """Bytes held, fixed at construction."""
@@ -3529,12 +3476,13 @@ class HotPath(metaclass=_Pybind11Type):
     shape : callable
         Called with answers of any size (a list of arrays for each inference), a form and whether
         real numbers came in; returns what the user gets.
-    fast_bytes, keyed_bytes : int
-        What is swept of each image before each inference at least, gathered until it makes a block.
-    fast_seconds, keyed_seconds : float
+    live_bytes, behind_bytes : int
+        What is swept of each image, and of what stands behind it, before each inference at least,
+        gathered until it makes a block.
+    live_seconds, behind_seconds : float
         In which a sweep shall be complete where inferences are rare; 0: bytes alone count.
     heals : bool
-        Whether the sweep repairs what it finds; else it looks, by checksum alone.
+        Whether the sweep repairs what it finds; else it looks.
 
     Notes
     -----
@@ -3560,10 +3508,10 @@ class HotPath(metaclass=_Pybind11Type):
         ended: Callable[[], object],
         clock: Callable[[], float] | None,
         shape: Callable[[Any, Any, bool], object],
-        fast_bytes: SupportsIndex,
-        keyed_bytes: SupportsIndex,
-        fast_seconds: SupportsFloat,
-        keyed_seconds: SupportsFloat,
+        live_bytes: SupportsIndex,
+        behind_bytes: SupportsIndex,
+        live_seconds: SupportsFloat,
+        behind_seconds: SupportsFloat,
         heals: bool,
     ) -> None: ...
     def predict(self, x: object, out: object = None, /) -> Any:
@@ -3620,9 +3568,19 @@ class HotPath(metaclass=_Pybind11Type):
         """Sweep these images from now on, unless another thread has the lock.
 
         executing: of each, whether answers come from its bytes, so that `verifying` has to look at
-        it; all if empty; time alone paces the fast sweep of the others. all_watched: whether
+        it; all if empty; time alone paces the sweep of the others. all_watched: whether
         nothing executes from elsewhere; else no answer says that it is verified.
         """
+
+    @property
+    def timed(self) -> bool:
+        """Whether the parts of each inference are timed."""
+
+    @timed.setter
+    def timed(self, timed: bool) -> None: ...
+    @property
+    def timing(self) -> tuple[float, float, float]:
+        """Seconds of the model, of checking, of signals and monitor, in the last one timed."""
 
     @property
     def verifying(self) -> str | None:

@@ -48,29 +48,27 @@ class Policy:
 
     Parameters
     ----------
-    scrub_bytes_per_predict
-        *How often weights are checked.* Bytes of each image that are checked before each prediction
-        at least, however fast they come: a sweep takes at most image size / this many predictions.
-        Below a block (512 bytes) a block is checked every few predictions. 0 leaves checking to
-        `weights.scrub()` and `weights.idle()`.
     integrity_budget
-        A share instead of that number: of an inference's time, what checking may take at each
-        prediction, 0 to 1. Both are timed when the model is opened; where all bytes that execute
-        can be checked within the share, every answer comes from verified bytes, else as large a
-        slice is checked as fits: `health.detection_latency` says what it buys. What does not
-        execute is swept as time goes by (`sweep_seconds`). 0: nothing is checked for it. Aimed at,
-        not kept to: 0.02 took 0.02 to 0.035 beside 64 bytes' 0.006 (keyword spotting, person
-        detection).
+        *How often weights are checked.* What `predict` may take beyond the model alone, as a share
+        of the model's time, 0 to 1: signals, charts and checking. It is timed when the model is
+        opened, and what signals and charts leave is for checking: where all bytes that execute can
+        be checked within it, every answer comes from verified bytes, else as large a slice is
+        checked as fits. `health.detection_latency` says what it buys. What does not execute is
+        swept as time goes by (`sweep_seconds`). 0: nothing is checked at predictions.
+    scrub_bytes_per_predict
+        A number instead of that share: bytes of each image that are checked before each prediction
+        at least, however fast they come, so that a sweep takes at most image size / this many
+        predictions. They gather until they make a row of 8 KiB. 0 leaves checking to
+        `weights.scrub()` and `weights.idle()`. None: as `integrity_budget` says.
     sweep_seconds
-        Seconds in which a sweep shall be complete when predictions come seldom: as many bytes as
-        that takes are checked before each, at most an eighth of an image. None: only
-        `scrub_bytes_per_predict` counts.
+        Seconds in which a sweep shall be complete when predictions come seldom, and of what does
+        not execute: as many bytes as that takes are checked before each, at most an eighth of an
+        image. None: no such pace.
     keyed_bytes_per_predict
-        Bytes, as `scrub_bytes_per_predict`, for the slower sweep with the keyed hash, over the
-        weights and all that guards them. It finds flips chosen to keep their checksum.
+        Bytes, as `scrub_bytes_per_predict`, of what stands behind the weights: parity, copies,
+        their lists and the key of the hash.
     keyed_sweep_seconds
-        Seconds, as `sweep_seconds`, for the keyed sweep; at most a 64th of an image before a
-        prediction.
+        Seconds, as `sweep_seconds`, for a sweep of these; at most a 64th of it before a prediction.
     verify
         Which bytes are checked at each prediction. ``"budget"``: a slice, as the four above say.
         ``"before"``: every byte of the weights that execute, before each inference, whatever it
@@ -181,10 +179,10 @@ class Policy:
     'background'
     """
 
-    scrub_bytes_per_predict: int = 64
-    integrity_budget: float | None = None
+    integrity_budget: float = 0.02
+    scrub_bytes_per_predict: int | None = None
     sweep_seconds: float | None = 1.0
-    keyed_bytes_per_predict: int = 8
+    keyed_bytes_per_predict: int = 0
     keyed_sweep_seconds: float | None = 10.0
     verify: Verify = "budget"
     mode: Literal["inline", "background"] = "inline"
@@ -223,7 +221,6 @@ class Policy:
     def __post_init__(self) -> None:  # noqa: PLR0912 — one check a field
         """Check every field."""
         for name, least in (
-            ("scrub_bytes_per_predict", 0),
             ("keyed_bytes_per_predict", 0),
             ("parity_blocks", 0),
             ("diagnosis_inferences_per_minute", 0),
@@ -243,11 +240,14 @@ class Policy:
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"{name}: expected an integer of at least {least}, got {value!r}")
         share = self.integrity_budget
-        if share is not None and (
-            isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1
+        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:
+            raise ValueError(f"integrity_budget: expected a number from 0 to 1, got {share!r}")
+        scrub = self.scrub_bytes_per_predict
+        if scrub is not None and (
+            isinstance(scrub, bool) or not isinstance(scrub, int) or scrub < 0
         ):
             raise ValueError(
-                f"integrity_budget: expected a number from 0 to 1 or None, got {share!r}"
+                f"scrub_bytes_per_predict: expected an integer of at least 0 or None, got {scrub!r}"
             )
         for name in ("known_answers_every", "rebuild_after_predictions", "trial_predictions"):
             value = getattr(self, name)

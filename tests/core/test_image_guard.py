@@ -26,24 +26,24 @@ class GuardMachine(RuleBasedStateMachine):
         self.wanted = self.live.tobytes()
         self.held = self.guard.memory_bytes() + self.image.memory_bytes()
 
-    @rule(at=st.integers(0, NBYTES - 1), mask=st.integers(1, 255), keyed=st.booleans())
-    def flip_one_byte(self, at: int, mask: int, keyed: bool) -> None:
+    @rule(at=st.integers(0, NBYTES - 1), mask=st.integers(1, 255))
+    def flip_one_byte(self, at: int, mask: int) -> None:
         self.live[at] ^= mask
-        found = self.guard.step(0 if keyed else 1 << 20, 1 << 20 if keyed else 0)
+        found = self.guard.step(1 << 20)
         assert [(f.part, f.block, f.healed) for f in found] == [("live", at // BLOCK, True)]
         assert found[0].flips == [(at % BLOCK, mask)]
         assert found[0].wrong_bits == bin(mask).count("1")
 
-    @rule(table=st.integers(0, 2), at=st.integers(0, 10**6), bit=st.integers(0, 7))
+    @rule(table=st.integers(0, 1), at=st.integers(0, 10**6), bit=st.integers(0, 7))
     def flip_a_table(self, table: int, at: int, bit: int) -> None:
         memory = self.image.table_memory()[table]
         before = memory.copy()
         memory[at % memory.size] ^= np.uint8(1 << bit)
         found = self.guard.sweep()
-        assert [f.part for f in found] == ["key" if table == 2 else "table"]
+        assert [f.part for f in found] == ["key" if table == 1 else "table"]
         assert (memory == before).all()
 
-    @rule(table=st.integers(0, 2), at=st.integers(0, 10**6), bit=st.integers(0, 7))
+    @rule(table=st.integers(0, 1), at=st.integers(0, 10**6), bit=st.integers(0, 7))
     def flip_the_parity(self, table: int, at: int, bit: int) -> None:
         memory = self.parity.memory()[table]
         before = memory.copy()

@@ -187,10 +187,10 @@ class TestImages:
         pool = _core.SnapshotPool(image, 4)
         parity = _core.Parity(image)
         guard = _core.ImageGuard(image, pool, parity)
-        return image, [pool, parity, guard, _core.ImageSet([guard]), _core.Scrubber(image)]
+        return image, [pool, parity, guard, _core.ImageSet([guard])]
 
     def test_every_use_says_so(self) -> None:
-        image, (pool, _, guard, images, scrubber) = self.parts()
+        image, (pool, _, guard, images) = self.parts()
         image.release()
         image.release()
         for use in (
@@ -208,7 +208,6 @@ class TestImages:
             lambda: pool.renew_golden(bytes(4096)),
             lambda: images.restore(0, [(0, 0, 9)]),
             lambda: images.patch([(0, 0, b"x")]),
-            lambda: scrubber.step(ALL),
             lambda: image.rebind(bytearray(4096)),
             lambda: _core.ImageGuard(image),
         ):
@@ -224,7 +223,7 @@ class TestImages:
         def check() -> None:
             try:
                 while True:
-                    results.append(image.check(keyed=True))
+                    results.append(image.check())
             except ValueError:
                 pass
 
@@ -247,7 +246,6 @@ class TestTypes:
             lambda wrong: _core.SnapshotPool(wrong, 4),
             _core.Parity,
             _core.ImageGuard,
-            _core.Scrubber,
             lambda wrong: _core.ImageSet([wrong]),
             lambda wrong: _core.MonitorBank([wrong], 1e4),
             lambda wrong: _core.SignalMonitor(wrong, arl0=1e4),
@@ -265,7 +263,6 @@ class TestTypes:
             (lambda blank: _core.SnapshotPool(blank, 4), _core.WeightImage),
             (_core.Parity, _core.WeightImage),
             (_core.ImageGuard, _core.WeightImage),
-            (_core.Scrubber, _core.WeightImage),
             (lambda blank: _core.ImageSet([blank]), _core.ImageGuard),
             (lambda blank: _core.MonitorBank([blank], 1e4), _core.Reference),
             (lambda blank: _core.MonitorBank([[blank]], 1e4), _core.Reference),
@@ -279,7 +276,7 @@ class TestTypes:
             make(cls.__new__(cls))
 
     @pytest.mark.parametrize(
-        "make", [_core.Parity, _core.ImageGuard, _core.Scrubber, lambda x: _core.SnapshotPool(x, 4)]
+        "make", [_core.Parity, _core.ImageGuard, lambda x: _core.SnapshotPool(x, 4)]
     )
     def test_none(self, make: Callable[[Any], object]) -> None:
         with pytest.raises(TypeError):
@@ -333,10 +330,10 @@ class TestTypes:
             "ended": lambda: None,
             "clock": None,
             "shape": lambda *_: None,
-            "fast_bytes": 0,
-            "keyed_bytes": 0,
-            "fast_seconds": 0.0,
-            "keyed_seconds": 0.0,
+            "live_bytes": 0,
+            "behind_bytes": 0,
+            "live_seconds": 0.0,
+            "behind_seconds": 0.0,
             "heals": True,
         }
 

@@ -31,7 +31,7 @@ class TestPace:
     ) -> None:
         """However fast they come: no time passes here."""
         with self.opened(digits_baseline, Clock(), slow, scrub_bytes_per_predict=256) as model:
-            blocks = max(image.guard.fast_blocks for image in internals(model).images.values())
+            blocks = max(image.guard.live_blocks for image in internals(model).images.values())
             model.predict(stream(samples, 2 * blocks - 1))
             assert model.health.sweeps == 0
             model.predict(samples[0])

@@ -70,7 +70,7 @@ def single_bits(image: GuardedImage, live: Array, step: int) -> int:
 
 
 def random_flips(image: GuardedImage, live: Array, count: int, rng: np.random.Generator) -> None:
-    """Flip 1 to 5 random bits, `count` times, each found in one fast sweep and healed."""
+    """Flip 1 to 5 random bits, `count` times, each found in one sweep and healed."""
     golden = live.copy()
     for _ in range(count):
         bits = rng.choice(image.nbytes * 8, int(rng.integers(1, 6)), replace=False)
@@ -82,47 +82,6 @@ def random_flips(image: GuardedImage, live: Array, count: int, rng: np.random.Ge
         for b in bits:
             assert live[b // 8] == golden[b // 8]
     assert (live == golden).all()
-
-
-def chosen_flips(nbytes: int, rng: np.random.Generator) -> list[int]:
-    """Solve for bits of a block whose flips together keep its CRC-32C: Gauss over GF(2).
-
-    The checksum is affine, so flipping bits adds their columns; 33 columns of 32 bits depend.
-    """
-    zero = _core.crc32c(bytes(nbytes))
-    places = [int(b) for b in rng.choice(nbytes * 8, 40, replace=False)]
-    basis: dict[int, tuple[int, int]] = {}  # by leading bit: column, and which places made it
-    for n, b in enumerate(places):
-        block = bytearray(nbytes)
-        block[b // 8] = 1 << (b % 8)
-        column, made_of = _core.crc32c(block) ^ zero, 1 << n
-        while column:
-            lead = column.bit_length()
-            if lead not in basis:
-                basis[lead] = (column, made_of)
-                break
-            column, made_of = column ^ basis[lead][0], made_of ^ basis[lead][1]
-        else:
-            return [places[i] for i in range(len(places)) if made_of >> i & 1]
-    raise AssertionError("40 columns of 32 bits must depend on each other")
-
-
-def chosen(image: GuardedImage, live: Array, count: int, rng: np.random.Generator) -> None:
-    """Flips that keep the checksum: unseen by the fast sweep, found by one keyed sweep."""
-    golden = live.tobytes()
-    for _ in range(count):
-        block = int(rng.integers(image.image.block_count))
-        begin = block * 512
-        nbytes = min(512, image.nbytes - begin)
-        if nbytes < 16:
-            continue
-        for b in chosen_flips(nbytes, rng):
-            live[begin + b // 8] ^= np.uint8(1 << (b % 8))
-        assert image.guard.step(ROUND, 0) == []
-        found = image.guard.step(0, ROUND)
-        expect_one(found, [begin])
-        assert found[0].by_key
-        assert live.tobytes() == golden
 
 
 def bursts(image: GuardedImage, live: Array, rng: np.random.Generator) -> None:
@@ -142,14 +101,14 @@ def guards(image: GuardedImage, count: int, rng: np.random.Generator) -> None:
     """Flips in tables, key, parity and snapshots: found in one sweep and mended."""
     assert image.parity is not None
     assert image.pool is not None
-    fast = [*image.image.table_memory(), *image.parity.memory()]
     golden_bytes = image.image.block_count * 512
-    slow = [image.pool.memory()[0][:golden_bytes], image.pool.memory()[1]]
-    for memory in fast + slow:
+    golden = image.pool.memory()[0][:golden_bytes]
+    tables = [*image.image.table_memory(), *image.parity.memory(), image.pool.memory()[1]]
+    for memory in [golden, *tables]:
         before = memory.copy()
         for _ in range(count):
             at = int(rng.integers(memory.size))
-            if memory is slow[0] and at >= image.nbytes:
+            if memory is golden and at >= image.nbytes:
                 continue  # padding of the last block
             memory[at] ^= np.uint8(1 << int(rng.integers(8)))
             found = image.guard.step(ROUND, 0) + image.guard.step(0, ROUND)
@@ -177,7 +136,6 @@ class TestSample:
         rng = np.random.default_rng(5)
         single_bits(image, live, step=211)
         random_flips(image, live, 200, rng)
-        chosen(image, live, 20, rng)
         bursts(image, live, rng)
         guards(image, 12, rng)
 
@@ -294,7 +252,6 @@ class TestCampaign:
                 live = np.frombuffer(image.live, np.uint8)
                 share = 4546 // len(internals(model).images) + 1
                 random_flips(image, live, share, rng)
-                chosen(image, live, 50, rng)
                 bursts(image, live, rng)
                 guards(image, 20, rng)
             if stateful:

@@ -140,7 +140,7 @@ def test_damage_to_a_generations_copies_is_found_and_mended(
     before = arena[slot : slot + 64].copy()
     arena[slot + 5] ^= np.uint8(4)
     assert image.pool.verify(generation) == changed[:1]
-    model.predict(x)  # a keyed sweep
+    model.predict(x)  # a sweep behind live bytes, too
     assert image.pool.verify(generation) == []
     assert (arena[slot : slot + 64] == before).all()
     assert model.health.corrupt_blocks == 0
@@ -155,11 +155,11 @@ def test_damage_during_the_proof(
     weights, rng = internals(model), np.random.default_rng(2)
     real, flips = weights.check, [0]
 
-    def check(keyed: bool = True) -> tuple[CorruptBlock, ...]:
+    def check() -> tuple[CorruptBlock, ...]:
         if flips[0]:
             flips[0] -= 1
             flip(model, rng)
-        return real(keyed)
+        return real()
 
     monkeypatch.setattr(weights, "check", check)
     apply = Rollback.apply
@@ -353,7 +353,7 @@ def test_damage_that_stays_is_written_down_once(
     assert image.pool is not None
     image.pool.memory()[0][image.image.block_count * 512 + 5] ^= np.uint8(4)
     for x in digits.heldout_inputs[:50, np.newaxis]:
-        model.predict(x)  # a keyed sweep each
+        model.predict(x)  # a whole sweep each
     told = [str(e.outcome) for e in model.events if e.strategy == "mend_guard"]
     assert len(told) == 1
     assert "not healed: damage to the snapshot" in told[0]

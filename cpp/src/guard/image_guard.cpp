@@ -3,19 +3,22 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <utility>
 
 #include "selfheal/base/argument_error.hpp"
-#include "selfheal/base/crc32c.hpp"
 
 namespace selfheal {
 namespace {
 
 constexpr int kTries = 3;
+constexpr std::size_t kRow = WeightImage::kRow;
+// Deriving the key's schedule afresh takes 2 us: a fiftieth of what checking this takes.
+constexpr std::uint64_t kProvenBytes = std::uint64_t{4} << 20;
 
-// Items of the keyed sweep. In 64 bits: their number may be more than 32 hold.
-std::uint64_t keyed_items(const WeightImage& image, const SnapshotPool* pool,
-                          const Parity* parity) noexcept {
-  std::uint64_t items = image.block_count();
+// Items of the sweep behind: the key is one. In 64 bits: their number may be more than 32 hold.
+std::uint64_t items_behind(const WeightImage& image, const SnapshotPool* pool,
+                           const Parity* parity) noexcept {
+  std::uint64_t items = 1;
   if (parity != nullptr) items += parity->count();
   if (pool != nullptr) {
     items += std::uint64_t{image.block_count()} + pool->capacity_blocks() + pool->list_pieces();
@@ -29,10 +32,8 @@ ImageGuard::ImageGuard(WeightImage& image, SnapshotPool* pool, Parity* parity, s
     : image_(&image),
       pool_(pool),
       parity_(parity),
-      fast_{0, SweepOrder(image.block_count(), seed)},
-      parity_pace_{image.block_count(),
-                   SweepOrder(parity == nullptr ? 1 : parity->count(), seed + 1)},
-      keyed_{0, SweepOrder(keyed_items(image, pool, parity), ~seed)},
+      live_{SweepOrder((image.block_count() - 1) / kRow + 1, seed)},
+      behind_{SweepOrder(items_behind(image, pool, parity), ~seed)},
       scratch_(image.block_bytes()) {
   if (pool != nullptr && &pool->image() != &image) {
     refuse("pool", "one of the same image", "another one's");
@@ -42,74 +43,98 @@ ImageGuard::ImageGuard(WeightImage& image, SnapshotPool* pool, Parity* parity, s
   }
 }
 
-std::size_t ImageGuard::step(std::uint64_t fast_bytes, std::uint64_t keyed_bytes,
+std::size_t ImageGuard::step(std::uint64_t live_bytes, std::uint64_t behind_bytes,
                              std::span<Finding> found) noexcept {
-  std::size_t count = advance(fast_, fast_bytes, false, found);
-  if (parity_ != nullptr && count < found.size()) {
-    // In 64 bits: the product is larger than 32 hold from 17 MB on.
-    const std::uint64_t blocks = fast_.order.size();
-    const std::uint64_t bytes = std::min(fast_bytes, blocks * image_->block_bytes());
-    const std::uint64_t share = (bytes * parity_->count() + blocks - 1) / blocks;
-    count += advance(parity_pace_, share, false, found.subspan(count));
-  }
-  if (count == found.size()) return count;
-  return count + advance(keyed_, keyed_bytes, true, found.subspan(count));
+  const std::size_t count = sweep_live(live_bytes, true, found);
+  return count + sweep_behind(behind_bytes, found.subspan(count));
 }
 
-std::size_t ImageGuard::advance(Sweep& sweep, std::uint64_t budget, bool keyed,
-                                std::span<Finding> found) noexcept {
-  const std::size_t block_bytes = image_->block_bytes();
-  const std::uint64_t round = std::uint64_t{sweep.order.size()} * block_bytes;
-  sweep.credit += std::min(budget, round);
-  sweep.credit = std::min(sweep.credit, round);
+std::size_t ImageGuard::look(std::uint64_t live_bytes, std::span<Finding> found) noexcept {
+  return sweep_live(live_bytes, false, found);
+}
+
+void ImageGuard::add(Sweep& sweep, std::uint64_t budget, std::size_t blocks) const noexcept {
+  const std::uint64_t round = std::uint64_t{blocks} * image_->block_bytes();
+  sweep.credit = std::min(sweep.credit + std::min(budget, round), round);
+}
+
+std::size_t ImageGuard::sweep_live(std::uint64_t budget, bool heals,
+                                   std::span<Finding> found) noexcept {
+  const std::size_t blocks = image_->block_count();
+  add(live_, budget, blocks);
   std::size_t count = 0;
-  while (sweep.credit >= block_bytes && count < found.size()) {
+  while (count < found.size()) {
+    const std::size_t row = live_.order.at(live_.next) * kRow;
+    const std::size_t end = std::min(row + kRow, blocks);
+    const std::uint64_t bytes = std::uint64_t{end - row} * image_->block_bytes();
+    if (live_.credit < bytes) break;
+    if (within_ != 0 || !image_->is_row_sound(row, end - row)) {
+      count += visit_row(row + within_, end, heals, found.subspan(count));
+      if (within_ != 0) break;  // no room is left: the next step goes on in this row
+    }
+    live_.credit -= bytes;
+    live_.visited += end - row;
+    unproven_ += bytes;
+    if (++live_.next == live_.order.size()) live_.next = 0;
+  }
+  if (heals && unproven_ >= kProvenBytes && count < found.size() && visit_key(found[count])) {
+    ++count;
+  }
+  return count;
+}
+
+// Visits one by one what is in doubt, and leaves in within_ where it ended for want of room.
+std::size_t ImageGuard::visit_row(std::size_t first, std::size_t end, bool heals,
+                                  std::span<Finding> found) noexcept {
+  const std::size_t row = first - within_;
+  within_ = 0;
+  // Perhaps it is the schedule that is damaged: then all that it hashes is in doubt.
+  std::size_t count = heals && first == row && visit_key(found[0]) ? 1 : 0;
+  for (std::size_t block = first; block < end; ++block) {
+    if (count == found.size()) {
+      within_ = block - row;
+      break;
+    }
     found[count] = {};
-    if (visit(sweep.first + sweep.order.at(sweep.next), keyed, found[count])) ++count;
-    sweep.credit -= block_bytes;
-    ++sweep.visited;
-    if (++sweep.next == sweep.order.size()) {
-      sweep.next = 0;
-      if (count < found.size() && image_->mend_key()) {
-        found[count] = {};
-        found[count].part = DamagedPart::kKey;
-        found[count++].source = RepairSource::kContent;
-      }
+    if (heals) {
+      if (visit_live(block, found[count])) ++count;
+    } else if (!image_->check_block(block)) {
+      found[count++].block = static_cast<std::uint32_t>(block);
     }
   }
   return count;
 }
 
-std::size_t ImageGuard::look(std::uint64_t fast_bytes, std::span<Finding> found) noexcept {
+std::size_t ImageGuard::sweep_behind(std::uint64_t budget, std::span<Finding> found) noexcept {
   const std::size_t block_bytes = image_->block_bytes();
-  const std::uint64_t round = std::uint64_t{fast_.order.size()} * block_bytes;
-  fast_.credit = std::min(fast_.credit + std::min(fast_bytes, round), round);
+  add(behind_, budget, behind_.order.size());
   std::size_t count = 0;
-  while (fast_.credit >= block_bytes && count < found.size()) {
-    const std::size_t block = fast_.order.at(fast_.next);
-    if (!image_->check_block(block, false)) {
-      found[count] = {};
-      found[count++].block = static_cast<std::uint32_t>(block);
-    }
-    fast_.credit -= block_bytes;
-    ++fast_.visited;
-    if (++fast_.next == fast_.order.size()) fast_.next = 0;
+  while (behind_.credit >= block_bytes && count < found.size()) {
+    found[count] = {};
+    if (visit_behind(behind_.order.at(behind_.next), found[count])) ++count;
+    behind_.credit -= block_bytes;
+    ++behind_.visited;
+    if (++behind_.next == behind_.order.size()) behind_.next = 0;
   }
   return count;
 }
 
 std::size_t ImageGuard::verify(bool heals, std::span<Finding> found) noexcept {
   const std::size_t blocks = image_->block_count();
-  fast_.visited += blocks;
-  if (image_->check(0, blocks, {}, true) == 0) return 0;
+  live_.visited += blocks;
+  unproven_ += image_->nbytes();
   std::size_t count = 0;
-  for (std::size_t block = 0; block < blocks && count < found.size(); ++block) {
-    found[count] = {};
-    if (heals) {
-      if (visit_live(block, true, found[count])) ++count;
-    } else if (!image_->check_block(block, true)) {
-      found[count++].block = static_cast<std::uint32_t>(block);
+  if (image_->check(0, blocks, {}) != 0) {
+    for (std::size_t row = 0; row < blocks && count < found.size(); row += kRow) {
+      const std::size_t end = std::min(row + kRow, blocks);
+      if (image_->is_row_sound(row, end - row)) continue;
+      const std::size_t within = std::exchange(within_, 0);
+      count += visit_row(row, end, heals, found.subspan(count));
+      within_ = within;
     }
+  }
+  if (heals && unproven_ >= kProvenBytes && count < found.size() && visit_key(found[count])) {
+    ++count;
   }
   return count;
 }
@@ -122,37 +147,44 @@ std::size_t ImageGuard::sweep(std::span<Finding> found) noexcept {
     finding = {};
     return finding;
   };
-  if (image_->mend_key()) {
-    Finding& finding = next();
-    finding.part = DamagedPart::kKey;
-    finding.source = RepairSource::kContent;
-    ++count;
+  if (visit_key(next())) ++count;
+  for (std::size_t block = 0; block < image_->block_count(); ++block) {
+    if (visit_live(block, next())) ++count;
   }
-  for (std::size_t item = 0; item < keyed_.order.size(); ++item) {
-    if (visit(item, true, next())) ++count;
+  for (std::size_t item = 1; item < behind_.order.size(); ++item) {
+    if (visit_behind(item, next())) ++count;
   }
   return count;
 }
 
-bool ImageGuard::visit(std::size_t item, bool keyed, Finding& finding) noexcept {
-  const std::size_t blocks = image_->block_count();
-  if (item < blocks) return visit_live(item, keyed, finding);
-  item -= blocks;
+bool ImageGuard::visit_behind(std::size_t item, Finding& finding) noexcept {
+  if (item == 0) return visit_key(finding);
+  --item;
   const std::size_t parity_blocks = parity_ == nullptr ? 0 : parity_->count();
-  if (item < parity_blocks) return visit_parity(item, keyed, finding);
+  if (item < parity_blocks) return visit_parity(item, finding);
   item -= parity_blocks;
+  const std::size_t blocks = image_->block_count();
   if (item < blocks) return visit_golden(item, finding);
   item -= blocks;
   const std::size_t slots = pool_->capacity_blocks();
   return item < slots ? visit_slot(item, finding) : visit_list(item - slots, finding);
 }
 
-bool ImageGuard::heal(std::size_t block, Finding& finding) noexcept {
-  return block < image_->block_count() && visit_live(block, true, finding);
+bool ImageGuard::visit_key(Finding& finding) noexcept {
+  unproven_ = 0;
+  if (!image_->mend_key()) return false;
+  finding = {};
+  finding.part = DamagedPart::kKey;
+  finding.source = RepairSource::kContent;
+  return true;
 }
 
-bool ImageGuard::visit_live(std::size_t block, bool keyed, Finding& finding) noexcept {
-  BlockState state = image_->look(block, keyed);
+bool ImageGuard::heal(std::size_t block, Finding& finding) noexcept {
+  return block < image_->block_count() && visit_live(block, finding);
+}
+
+bool ImageGuard::visit_live(std::size_t block, Finding& finding) noexcept {
+  BlockState state = image_->look(block);
   if (state == BlockState::kSound) return false;
   finding.block = static_cast<std::uint32_t>(block);
   if (state == BlockState::kTableDamaged) {
@@ -163,8 +195,14 @@ bool ImageGuard::visit_live(std::size_t block, bool keyed, Finding& finding) noe
     }
     state = BlockState::kCorrupt;  // damaged since we looked
   }
+  if (pool_ != nullptr && pool_->is_golden(block, image_->block(block))) {
+    // Both entries are lost, and the content is not.
+    finding.part = DamagedPart::kTable;
+    image_->expect(block, pool_->stored_at(0, block).keyed);
+    finding.source = RepairSource::kContent;
+    return true;
+  }
   finding.part = DamagedPart::kLive;
-  finding.is_by_key = keyed && image_->look(block, false) == BlockState::kSound;
   for (int i = 0; i < kTries && !finding.is_healed(); ++i) {
     finding.source = rewrite(block, finding);
   }
@@ -184,16 +222,6 @@ RepairSource ImageGuard::rewrite(std::size_t block, Finding& finding) noexcept {
   }
   if (source == RepairSource::kNone && parity_ != nullptr && parity_->reconstruct(block, copy)) {
     source = RepairSource::kParity;
-  }
-  if (source == RepairSource::kNone && pool_ != nullptr) {
-    // No copy has the keyed hash: perhaps both entries for it are damaged. Golden's own seal and a
-    // checksum that has survived say what the block must be.
-    const auto authentic = pool_->authentic(block, image_->table());
-    if (!authentic.empty()) {
-      std::memcpy(copy.data(), authentic.data(), copy.size());
-      image_->expect(block, image_->seal_of(block, copy));
-      source = RepairSource::kSnapshot;
-    }
   }
   if (source == RepairSource::kNone) return source;
   if (finding.wrong_bits == 0) describe(live, copy, finding);
@@ -216,8 +244,8 @@ void ImageGuard::describe(std::span<const std::byte> wrong, std::span<const std:
   }
 }
 
-bool ImageGuard::visit_parity(std::size_t number, bool keyed, Finding& finding) noexcept {
-  const BlockState state = parity_->look(number, keyed);
+bool ImageGuard::visit_parity(std::size_t number, Finding& finding) noexcept {
+  const BlockState state = parity_->look(number);
   if (state == BlockState::kSound) return false;
   finding.part = DamagedPart::kParity;
   finding.block = static_cast<std::uint32_t>(number);
@@ -326,9 +354,7 @@ RestoreResult ImageGuard::put_back(Generation generation, std::size_t offset,
       if (!image_->write(i * size + from, part)) ++result.refused;
     } else {
       // The copy's hash is verified and the seal follows it; the bytes are not hashed once more.
-      if (!image_->table().admits(i, stored.keyed)) {
-        image_->expect(i, {crc32c(part), stored.keyed});
-      }
+      if (!image_->table().admits(i, stored.keyed)) image_->expect(i, stored.keyed);
       std::memcpy(live.data(), part.data(), part.size());
     }
   }

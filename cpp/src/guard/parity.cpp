@@ -9,7 +9,6 @@
 
 #include "guard/sizes.hpp"
 #include "selfheal/base/argument_error.hpp"
-#include "selfheal/base/crc32c.hpp"
 #include "selfheal/base/gf256.hpp"
 
 namespace selfheal {
@@ -106,7 +105,7 @@ void Parity::compute(std::size_t group, std::size_t row, std::span<std::byte> su
 bool Parity::encode(std::size_t group, const HashSchedule& schedule) noexcept {
   const auto is_sound = [&] {
     for (std::size_t i = 0; i < member_count(group); ++i) {
-      if (!image_->check_block(member(group, i), true)) return false;
+      if (!image_->check_block(member(group, i))) return false;
     }
     return true;
   };
@@ -115,7 +114,7 @@ bool Parity::encode(std::size_t group, const HashSchedule& schedule) noexcept {
   for (std::size_t row = 0; row < parity_blocks_; ++row) {
     const std::size_t number = row * groups_ + group;
     const auto sum = scratch(row);
-    seals_.put(number, {crc32c(sum), keyed_hash(schedule, tweak(number), sum)});
+    seals_.put(number, keyed_hash(schedule, tweak(number), sum));
     std::memcpy(parity(number).data(), sum.data(), sum.size());
   }
   return true;
@@ -124,8 +123,7 @@ bool Parity::encode(std::size_t group, const HashSchedule& schedule) noexcept {
 void Parity::invalidate(std::size_t group) noexcept {
   for (std::size_t row = 0; row < parity_blocks_; ++row) {
     const std::size_t number = row * groups_ + group;
-    const Seal seal = seals_.get(number);
-    seals_.put(number, {~seal.crc, ~seal.keyed});
+    seals_.put(number, ~seals_.get(number));
   }
 }
 
@@ -134,18 +132,13 @@ std::uint64_t Parity::hash_of(std::size_t number, std::span<const std::byte> byt
   return image_->kept_key().hash(tweak(number), bytes, is_admitted);
 }
 
-BlockState Parity::look(std::size_t number, bool keyed) const noexcept {
-  const auto bytes = parity(number);
-  const Seal seal = seals_.get(number);
-  const bool is_plain = crc32c(bytes) == seal.crc && seals_.agrees(number);
-  if (is_plain && !keyed) return BlockState::kSound;
-  if (!seals_.admits(number, hash_of(number, bytes))) return BlockState::kCorrupt;
-  return is_plain ? BlockState::kSound : BlockState::kTableDamaged;
+BlockState Parity::look(std::size_t number) const noexcept {
+  if (!seals_.admits(number, hash_of(number, parity(number)))) return BlockState::kCorrupt;
+  return seals_.agrees(number) ? BlockState::kSound : BlockState::kTableDamaged;
 }
 
 bool Parity::mend(std::size_t number) noexcept {
-  const BlockState state = look(number, true);
-  if (state == BlockState::kCorrupt) {
+  if (look(number) == BlockState::kCorrupt) {
     const auto sum = scratch(0);
     compute(number % groups_, number / groups_, sum);
     if (!seals_.admits(number, hash_of(number, sum))) {
@@ -153,20 +146,13 @@ bool Parity::mend(std::size_t number) noexcept {
     }
     std::memcpy(parity(number).data(), sum.data(), sum.size());
   }
-  const auto bytes = parity(number);
-  const Seal seal{crc32c(bytes), hash_of(number, bytes)};
-  if (!seals_.admits(number, seal.keyed)) return false;
-  seals_.put(number, seal);
+  const std::uint64_t hash = hash_of(number, parity(number));
+  if (!seals_.admits(number, hash)) return false;
+  seals_.put(number, hash);
   return true;
 }
 
 bool Parity::reconstruct(std::size_t block, std::span<std::byte> content) noexcept {
-  // By checksum first: that is fast and nearly always enough. What was chosen to keep its checksum
-  // spoils the result, which its keyed hash tells, and then everything is looked at by that.
-  return solve(block, content, false) || solve(block, content, true);
-}
-
-bool Parity::solve(std::size_t block, std::span<std::byte> content, bool keyed) noexcept {
   const std::size_t group = group_of(block);
   const std::size_t members = member_count(group);
   std::array<std::size_t, kMaxParityBlocks> lost{};
@@ -174,7 +160,7 @@ bool Parity::solve(std::size_t block, std::span<std::byte> content, bool keyed) 
   std::size_t wanted = 0;
   for (std::size_t i = 0; i < members; ++i) {
     const bool is_wanted = member(group, i) == block;
-    if (!is_wanted && image_->check_block(member(group, i), keyed)) continue;
+    if (!is_wanted && image_->check_block(member(group, i))) continue;
     if (lost_count == parity_blocks_) return false;
     if (is_wanted) wanted = lost_count;
     lost[lost_count++] = i;
@@ -183,7 +169,7 @@ bool Parity::solve(std::size_t block, std::span<std::byte> content, bool keyed) 
   std::size_t rows = 0;
   for (std::size_t row = 0; row < parity_blocks_ && rows < lost_count; ++row) {
     const std::size_t number = row * groups_ + group;
-    if (look(number, keyed) == BlockState::kCorrupt) continue;
+    if (look(number) == BlockState::kCorrupt) continue;
     for (std::size_t j = 0; j < lost_count; ++j) matrix[rows][j] = coefficient(row, lost[j]);
     const auto sum = scratch(rows);
     std::memcpy(sum.data(), parity(number).data(), sum.size());

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "selfheal/base/crc32c.hpp"
 #include "selfheal/guard/snapshot_pool.hpp"
 
 namespace selfheal {
@@ -22,11 +21,9 @@ std::span<const std::byte> SnapshotPool::find_genuine(std::size_t block) const n
   return {};
 }
 
-std::span<const std::byte> SnapshotPool::authentic(std::size_t block,
-                                                   const SealTable& seals) const noexcept {
+bool SnapshotPool::is_golden(std::size_t block, std::span<const std::byte> content) const noexcept {
   const StoredBlock golden = stored_at(0, block);
-  if (!golden.is_sound || !seals.has_crc(block, crc32c(golden.bytes))) return {};
-  return golden.bytes;
+  return golden.is_sound && std::equal(golden.bytes.begin(), golden.bytes.end(), content.begin());
 }
 
 bool SnapshotPool::mend_golden(std::size_t block, bool* changed) noexcept {
@@ -44,7 +41,7 @@ bool SnapshotPool::mend_golden(std::size_t block, bool* changed) noexcept {
   }
   if (*changed || !golden_seals_.agrees(block)) {
     *changed = true;
-    golden_seals_.put(block, {crc32c(bytes), golden_hash(block, bytes)});
+    golden_seals_.put(block, golden_hash(block, bytes));
   }
   return true;
 }
@@ -119,11 +116,12 @@ void SnapshotPool::mend_lists() noexcept {
 
 std::size_t SnapshotPool::renew_golden(std::span<const std::byte> bytes) noexcept {
   std::size_t count = 0;
+  const HashSchedule schedule = image_->kept_key().fresh();
   for (std::size_t i = 0; i < image_->block_count(); ++i) {
     if (stored_at(0, i).is_sound) continue;
     const auto copy = golden_bytes(i);
     std::memcpy(copy.data(), bytes.data() + i * image_->block_bytes(), copy.size());
-    golden_seals_.put(i, image_->seal_of(i, copy));
+    golden_seals_.put(i, keyed_hash(schedule, i, copy));
     ++count;
   }
   return count;

@@ -8,12 +8,11 @@
 
 #include "guard/sizes.hpp"
 #include "selfheal/base/argument_error.hpp"
-#include "selfheal/base/crc32c.hpp"
 
 namespace selfheal {
 namespace {
 
-constexpr std::size_t kRow = 32;  // blocks that are hashed together
+constexpr std::size_t kRow = WeightImage::kRow;
 
 // The first word tells nearly always if they differ, without a call.
 bool equal(std::span<const std::byte> a, std::span<const std::byte> b) noexcept {
@@ -86,9 +85,9 @@ SnapshotPool::SnapshotPool(WeightImage& image, std::uint64_t capacity_blocks,
   for (std::size_t i = 0; i < blocks; ++i) {
     if (!image.is_genuine(i, golden_block(i))) {
       throw std::runtime_error("image: expected undamaged bytes to copy as golden, got block " +
-                               std::to_string(i) + " with a wrong checksum");
+                               std::to_string(i) + " with a wrong hash");
     }
-    golden_seals_.put(i, image.seal_of(i, golden_block(i), schedule));
+    golden_seals_.put(i, keyed_hash(schedule, i, golden_block(i)));
   }
   recount();
 }
@@ -225,7 +224,7 @@ TakeResult SnapshotPool::take(Generation at_least, std::span<const ByteChange> c
   ChangedBlocks changed(changes);
   for (std::size_t i = 0; i < draft.size(); ++i) {
     draft[i] = kNone;
-    if (!image_->check_block(i, true)) return {SnapshotStatus::kCorrupt, 0};
+    if (!image_->check_block(i)) return {SnapshotStatus::kCorrupt, 0};
     std::span<const std::byte> content = image_->block(i);
     if (changed.touches(i * block_bytes, content.size())) {
       const auto copy = std::span(scratch_).first(content.size());
@@ -296,7 +295,7 @@ RestoreResult SnapshotPool::restore(Generation generation, std::size_t first, st
         continue;
       }
       if (!image_->table().admits(i, stored.keyed)) {
-        image_->expect(i, {crc32c(stored.bytes), stored.keyed});
+        image_->expect(i, stored.keyed);
       }
       const auto live = image_->block(i);
       if (equal(live, stored.bytes)) continue;

@@ -8,14 +8,12 @@
 #include <utility>
 
 #include "selfheal/base/argument_error.hpp"
-#include "selfheal/base/crc32c.hpp"
 
 namespace selfheal {
 namespace {
 
 constexpr std::size_t kSmallestBlock = 64;
 constexpr std::size_t kLargestBlock = 65536;
-constexpr std::size_t kRow = 32;  // blocks that are hashed together
 
 void check_regions(const std::vector<Region>& regions, std::size_t nbytes) {
   std::unordered_set<std::string> names;
@@ -56,29 +54,28 @@ WeightImage::WeightImage(std::span<std::byte> live, std::vector<Region> regions,
       scratch_(block_bytes_) {
   check_regions(regions_, live.size());
   const HashSchedule schedule = key_.fresh();
-  for (std::size_t i = 0; i < block_count(); ++i) seals_.put(i, seal_of(i, block(i), schedule));
+  for (std::size_t i = 0; i < block_count(); ++i) seals_.put(i, keyed_hash(schedule, i, block(i)));
 }
 
-BlockState WeightImage::look(std::size_t index, bool keyed) const noexcept {
-  const auto content = block(index);
-  const Seal seal = seals_.get(index);
-  const bool is_plain = crc32c(content) == seal.crc && seals_.agrees(index);
-  if (is_plain && !keyed) return BlockState::kSound;
+BlockState WeightImage::look(std::size_t index) const noexcept {
   const auto is_admitted = [&](std::uint64_t hash) { return seals_.admits(index, hash); };
-  if (!is_admitted(key_.hash(index, content, is_admitted))) return BlockState::kCorrupt;
-  return is_plain ? BlockState::kSound : BlockState::kTableDamaged;
+  if (!is_admitted(key_.hash(index, block(index), is_admitted))) return BlockState::kCorrupt;
+  return seals_.agrees(index) ? BlockState::kSound : BlockState::kTableDamaged;
 }
 
 std::size_t WeightImage::check(std::size_t first, std::size_t count,
-                               std::span<std::uint32_t> corrupt, bool keyed) const noexcept {
+                               std::span<std::uint32_t> corrupt) const noexcept {
   first = std::min(first, block_count());
   const std::size_t end = first + std::min(count, block_count() - first);
   std::size_t found = 0;
   for (std::size_t begin = first; begin < end; begin += kRow) {
     const std::size_t size = std::min(kRow, end - begin);
-    if (keyed && is_row_genuine(begin, size)) continue;
+    const auto is_admitted = [this](std::size_t i, std::uint64_t hash) {
+      return seals_.admits(i, hash);
+    };
+    if (is_row(begin, size, is_admitted)) continue;
     for (std::size_t i = begin; i < begin + size; ++i) {
-      if (check_block(i, keyed)) continue;
+      if (check_block(i)) continue;
       if (found < corrupt.size()) corrupt[found] = static_cast<std::uint32_t>(i);
       ++found;
     }
@@ -86,8 +83,15 @@ std::size_t WeightImage::check(std::size_t first, std::size_t count,
   return found;
 }
 
-// Whether `count` blocks have the keyed hashes they must have; false also where that is in doubt.
-bool WeightImage::is_row_genuine(std::size_t first, std::size_t count) const noexcept {
+bool WeightImage::is_row_sound(std::size_t first, std::size_t count) const noexcept {
+  return is_row(first, count,
+                [this](std::size_t i, std::uint64_t hash) { return seals_.confirms(i, hash); });
+}
+
+// Whether the keyed hashes of `count` blocks are all accepted, as the kept schedule gives them.
+template <typename Accepts>
+[[gnu::always_inline]] inline bool WeightImage::is_row(std::size_t first, std::size_t count,
+                                                       Accepts accepts) const noexcept {
   std::array<const std::byte*, kRow> blocks{};
   std::array<std::uint64_t, kRow> hashes{};
   const std::size_t whole = std::min(count, live_.size() / block_bytes_ - first);
@@ -96,20 +100,15 @@ bool WeightImage::is_row_genuine(std::size_t first, std::size_t count) const noe
   if (whole < count) {  // the image's last block is shorter
     hashes[whole] = keyed_hash(key_.raw_schedule(), first + whole, block(first + whole));
   }
-  bool are_genuine = true;
-  for (std::size_t i = 0; i < count; ++i) are_genuine &= seals_.admits(first + i, hashes[i]);
-  return are_genuine;
+  bool are_accepted = true;
+  for (std::size_t i = 0; i < count; ++i) are_accepted &= accepts(first + i, hashes[i]);
+  return are_accepted;
 }
 
 bool WeightImage::is_genuine(std::size_t index, std::span<const std::byte> content) const noexcept {
   const auto is_admitted = [&](std::uint64_t hash) { return seals_.admits(index, hash); };
   return content.size() == block(index).size() &&
          is_admitted(key_.hash(index, content, is_admitted));
-}
-
-Seal WeightImage::seal_of(std::size_t index, std::span<const std::byte> content,
-                          const HashSchedule& schedule) const noexcept {
-  return {crc32c(content), keyed_hash(schedule, index, content)};
 }
 
 bool WeightImage::mend(std::size_t index) noexcept {
@@ -120,7 +119,7 @@ bool WeightImage::mend(std::size_t index) noexcept {
   const auto is_admitted = [&](std::uint64_t hash) { return seals_.admits(index, hash); };
   const std::uint64_t keyed = key_.hash(index, copy, is_admitted);
   if (!is_admitted(keyed)) return false;
-  seals_.put(index, {crc32c(copy), keyed});
+  seals_.put(index, keyed);
   return true;
 }
 
@@ -135,7 +134,7 @@ bool WeightImage::write(std::size_t offset, std::span<const std::byte> bytes) no
     return i * block_bytes_ < offset || i * block_bytes_ + block(i).size() > end;
   };
   for (const std::size_t i : {first, last}) {
-    if (is_partial(i) && !check_block(i, true)) return false;
+    if (is_partial(i) && !check_block(i)) return false;
   }
   for (std::size_t i = first; i <= last; ++i) {
     const auto live = block(i);
@@ -145,7 +144,7 @@ bool WeightImage::write(std::size_t offset, std::span<const std::byte> bytes) no
     const std::size_t from = std::max(offset, i * block_bytes_);
     const std::size_t to = std::min(end, i * block_bytes_ + live.size());
     std::memcpy(copy.data() + (from - i * block_bytes_), bytes.data() + (from - offset), to - from);
-    seals_.put(i, seal_of(i, copy, schedule));
+    seals_.put(i, keyed_hash(schedule, i, copy));
     std::memcpy(live.data(), copy.data(), live.size());
   }
   return true;
@@ -155,7 +154,7 @@ bool WeightImage::rebind(std::span<std::byte> live) noexcept {
   if (live.size() != live_.size()) return false;
   const std::span<std::byte> old = live_;
   live_ = live;
-  if (check(0, block_count(), {}, true) == 0) return true;
+  if (check(0, block_count(), {}) == 0) return true;
   live_ = old;
   return false;
 }

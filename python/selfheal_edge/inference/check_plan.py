@@ -3,33 +3,56 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Final
-
-import numpy as np
+from typing import Final, TypeAlias
 
 from selfheal_edge.health import DetectionLatency
+from selfheal_edge.integrity.guarded_image import GuardedImage
 from selfheal_edge.integrity.weights import Weights
 from selfheal_edge.policy import Policy, Verify
 from selfheal_edge.tflite.coverage.table import Coverage
-from selfheal_edge.tflite.session import Session
 
-__all__ = ["CheckPlan", "plan_checks"]
+__all__ = ["CheckPlan", "Timing", "plan_checks"]
 
-_RUNS: Final = 5
-_SECONDS: Final = 1e-3  # for timing one thing; once is always timed
-_SLICE_BLOCKS: Final = 64
+_SECONDS: Final = 2e-3  # for timing one way; two rounds are always timed, after one to warm up
+_LEAST: Final = 2
+_MOST: Final = 64
+_BLOCK_BYTES: Final = 512
+_ROW_BYTES: Final = 16 * _BLOCK_BYTES  # that the core checks at once
+_RAW_CALLS: Final = 1e-6  # seconds by which the two kinds of calls may differ
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds that the parts of one inference took."""
+
+    model: float
+    """Copying in, running, copying out."""
+    checking: float
+    beside: float
+    """Signals and charts."""
+    call: float
+    """All of it, called from Python."""
+    raw: float
+    """The model alone, called from Python."""
+
+
+Probe: TypeAlias = Callable[[Sequence[GuardedImage], int | None], Callable[[], Timing]]
+"""Makes what serves one inference, leaves no trace of it, and times it: with all bytes of these
+images checked (None), or as many of the largest of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckPlan:
     """What is checked at each prediction."""
 
-    fast_bytes: int
+    live_bytes: int
     """Of the largest image that counts, at each prediction at least."""
+    is_swept: bool
+    """Whether live bytes are swept at predictions at all."""
     verifying: Verify
     """``"before"`` or ``"around"``: all that executes; ``"budget"``: a slice."""
     executing: frozenset[str]
@@ -39,12 +62,12 @@ class CheckPlan:
     latency: DetectionLatency
 
 
-def plan_checks(session: Session, weights: Weights, policy: Policy) -> CheckPlan:
+def plan_checks(weights: Weights, policy: Policy, probe: Probe) -> CheckPlan:
     """Settle what is checked at each prediction.
 
-    Where the policy leaves it to a budget, an inference and a check are timed here, some
-    milliseconds in all: as much is checked as the budget's share of an inference's time allows. A
-    recurrent model, which would remember it, is not timed: `scrub_bytes_per_predict` holds for it.
+    Where the policy leaves it to a budget, inferences are timed here on zeros, with all that
+    surrounds them and all bytes checked, some milliseconds in all: what the budget leaves beside
+    signals and charts is for checking.
     """
     table = weights.coverage
     images = weights.images
@@ -53,68 +76,61 @@ def plan_checks(session: Session, weights: Weights, policy: Policy) -> CheckPlan
     checked = [image for name, image in images.items() if name in executing]
     all_watched = table.worst is Coverage.EXECUTING
 
-    def plan(fast_bytes: int, verifying: Verify, inference: float | None) -> CheckPlan:
+    def plan(live_bytes: int, verifying: Verify, inference: float | None = None) -> CheckPlan:
         is_swept = executing
-        if verifying == "budget" and policy.integrity_budget is None:
+        if policy.scrub_bytes_per_predict is not None:
             is_swept = frozenset(images)  # a number of bytes is for each image
         predictions: int | None = 0
         if verifying == "budget":
-            size = max(image.nbytes for name, image in images.items() if name in is_swept)
-            predictions = math.ceil(size / fast_bytes) if fast_bytes else None
+            guards = (image.guard for name, image in images.items() if name in is_swept)
+            size = max(guard.live_blocks * _BLOCK_BYTES for guard in guards)
+            predictions = math.ceil(size / live_bytes) if live_bytes else None
         seconds = None if inference is None or predictions is None else predictions * inference
         return CheckPlan(
-            fast_bytes, verifying, is_swept, all_watched, DetectionLatency(predictions, seconds)
+            live_bytes,
+            policy.scrub_bytes_per_predict != 0 and policy.integrity_budget != 0,
+            verifying,
+            is_swept,
+            all_watched,
+            DetectionLatency(predictions, seconds),
         )
 
     if policy.verify != "budget":
-        return plan(policy.scrub_bytes_per_predict, policy.verify, None)
-    share = policy.integrity_budget
-    if share is None:
-        return plan(policy.scrub_bytes_per_predict, "budget", None)
-    if session.stateful or share == 0:
-        return plan(policy.scrub_bytes_per_predict if share else 0, "budget", None)
-    inputs = [np.zeros(spec.shape, spec.dtype) for spec in session.instance.inputs]
-    run = partial(session.instance.run, inputs)
-    inference = _shortest(run)
-    allowed = share * inference
-    if sum(_after(run, partial(i.image.check, keyed=True)) for i in checked) <= allowed:
-        return plan(0, "before", inference)
-    largest = max(checked, key=lambda i: i.nbytes)
-    blocks = min(largest.image.block_count, _SLICE_BLOCKS)
-    size = blocks * largest.image.block_bytes
-    seconds_a_byte = _after(run, partial(largest.guard.step, size)) / size
-    together = sum(image.nbytes for image in checked) / largest.nbytes
-    # Half of the share is for what time paces: images that do not execute, and what guards them.
-    fast_bytes = int(allowed / 2 / seconds_a_byte / together)
-    return plan(max(1, fast_bytes), "budget", inference)
+        return plan(0, policy.verify)
+    if policy.scrub_bytes_per_predict is not None:
+        return plan(policy.scrub_bytes_per_predict, "budget")
+    if policy.integrity_budget == 0:
+        return plan(0, "budget")
+    rows = _timed(probe(checked, None))
+    model = _usual(row.model for row in rows)
+    # Calling `predict` may cost less than raw calls do beyond the model, or more.
+    call = min(row.call - row.model - row.checking - row.beside for row in rows)
+    raw = min(row.raw - row.model for row in rows)
+    beside = _usual(row.beside for row in rows)
+    beside += max(-_RAW_CALLS, min(_RAW_CALLS, call - raw))
+    left = policy.integrity_budget * model - beside
+    checking = _usual(row.checking for row in rows)
+    if checking <= left:
+        return plan(0, "before", model)
+    largest = max(image.nbytes for image in checked)
+    # Rows here and there take longer than all of them in order: timed as they will be checked.
+    size = max(min(largest, _ROW_BYTES), int(largest * left / checking))
+    seconds = sorted(row.checking for row in _timed(probe(checked, size)))
+    mean = statistics.fmean(seconds[: -(len(seconds) // 8) or None])  # the last were interrupted
+    # Where signals and charts take all of it, a row is checked once in a while.
+    return plan(max(_BLOCK_BYTES, int(size * left / mean)), "budget", model)
 
 
-def _shortest(work: Callable[[], object]) -> float:
+def _usual(seconds: Iterable[float]) -> float:
+    """Return the lower quartile: what disturbs the machine only ever adds."""
+    ordered = sorted(seconds)
+    return ordered[len(ordered) // 4]
+
+
+def _timed(infer: Callable[[], Timing]) -> list[Timing]:
+    infer()
     end = time.perf_counter() + _SECONDS
-    shortest = math.inf
-    for _ in range(_RUNS):
-        start = time.perf_counter()
-        work()
-        now = time.perf_counter()
-        shortest = min(shortest, now - start)
-        if now >= end:
-            break
-    return shortest
-
-
-def _after(run: Callable[[], object], work: Callable[[], object]) -> float:
-    """Return what `work` takes right after an inference, which has had the caches for itself.
-
-    The median of a few: the best would be what it takes where all is at hand, as never in service.
-    """
-    end = time.perf_counter() + _SECONDS
-    times = []
-    for _ in range(_RUNS):
-        run()
-        start = time.perf_counter()
-        work()
-        now = time.perf_counter()
-        times.append(now - start)
-        if now >= end:
-            break
-    return sorted(times)[len(times) // 2]
+    rows: list[Timing] = []
+    while len(rows) < _LEAST or (len(rows) < _MOST and time.perf_counter() < end):
+        rows.append(infer())
+    return rows

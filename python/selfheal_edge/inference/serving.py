@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from typing import Any, Final, TypeAlias, TypeVar
 
 import numpy as np
@@ -13,11 +15,11 @@ import numpy as np
 from selfheal_edge import _core
 from selfheal_edge.concurrency.locks import ModelLock
 from selfheal_edge.health import Prediction, Predictions
-from selfheal_edge.inference.check_plan import plan_checks
+from selfheal_edge.inference.check_plan import Timing, plan_checks
 from selfheal_edge.inference.context import ContextLog, read_context
 from selfheal_edge.inference.generation_log import GenerationLog
 from selfheal_edge.inference.incident import Incident
-from selfheal_edge.integrity.guarded_image import describe_findings
+from selfheal_edge.integrity.guarded_image import GuardedImage, describe_findings
 from selfheal_edge.integrity.weights import GOLDEN, Weights
 from selfheal_edge.monitoring.monitor import Alarm, Monitor, PerformanceMonitor
 from selfheal_edge.monitoring.signals import Measurement, SignalExtractor
@@ -86,6 +88,8 @@ class Serving:
         The `Prediction.id` of an inference is this and its number.
     handle
         Called with what came up, under the inference lock.
+    probe
+        Makes an extractor and a monitor for `session`, to be timed with.
     """
 
     def __init__(
@@ -102,6 +106,7 @@ class Serving:
         at_once: bool,
         first_id: int,
         handle: Callable[[Incident], None],
+        probe: Callable[[], tuple[SignalExtractor, PerformanceMonitor]],
     ) -> None:
         self._weights = weights
         self._extractor = extractor
@@ -125,32 +130,23 @@ class Serving:
         self._inputs = [_tensor(spec) for spec in instance.inputs]
         self._outputs = [_tensor(spec) for spec in instance.outputs]
         self._specs = instance.outputs
+        self._first_id = first_id
         self.trusted = _core.Flag()
         """Whether answers of the model's own may be relied on from now on."""
-        self.checks = plan_checks(session, weights, policy)
+        with ExitStack() as undo:
+            self.checks = plan_checks(weights, policy, functools.partial(self._probe, probe, undo))
         """What is checked at each prediction."""
-        keyed = policy.keyed_bytes_per_predict
-        share = policy.integrity_budget
-        is_swept = (policy.scrub_bytes_per_predict if share is None else share) != 0
-        self.hot = _core.HotPath(
+        self.hot = self._path(
             inference_lock=inference_lock.core,
             signals=extractor.core,
             monitor=_heard_by(monitor),
-            measurement=Measurement,
-            inputs=self._inputs,
-            outputs=self._outputs,
-            prediction=Prediction,
-            predictions=Predictions,
-            trusted=self.trusted,
-            first_id=first_id,
             handle=_weakly(self._handle_hot),
             ended=_weakly(inference_lock.ended),
             clock=None if clock is None else _weakly(self._now),
-            shape=functools.partial(shape_outputs, self._specs),
-            fast_bytes=self.checks.fast_bytes,
-            keyed_bytes=keyed,
-            fast_seconds=(policy.sweep_seconds or 0.0) if is_swept else 0.0,
-            keyed_seconds=(policy.keyed_sweep_seconds or 0.0) if keyed else 0.0,
+            live_bytes=self.checks.live_bytes,
+            behind_bytes=policy.keyed_bytes_per_predict,
+            live_seconds=(policy.sweep_seconds or 0.0) if self.checks.is_swept else 0.0,
+            behind_seconds=policy.keyed_sweep_seconds or 0.0,
             heals=at_once,
         )
         """What `SelfHealingModel.predict` and `infer` try first."""
@@ -167,6 +163,75 @@ class Serving:
         self.guard()
         self.attach(instance)
 
+    def _path(self, **parts: Any) -> _core.HotPath:
+        return _core.HotPath(
+            measurement=Measurement,
+            inputs=self._inputs,
+            outputs=self._outputs,
+            prediction=Prediction,
+            predictions=Predictions,
+            trusted=self.trusted,
+            first_id=self._first_id,
+            shape=functools.partial(shape_outputs, self._specs),
+            **parts,
+        )
+
+    def _engine(self, instance: Instance, tap: int) -> _core.Engine:
+        if instance.engine is not None:
+            return instance.engine
+        return _core.PythonEngine(  # its tensors may move
+            run=instance.run,
+            tapped=instance.tapped,
+            inputs=self._inputs,
+            outputs=self._outputs,
+            taps=[_tensor(spec) for spec in instance.taps] if tap >= 0 else [],
+        )
+
+    def _probe(
+        self,
+        parts: Callable[[], tuple[SignalExtractor, PerformanceMonitor]],
+        undo: ExitStack,
+        checked: Sequence[GuardedImage],
+        live_bytes: int | None,
+    ) -> Callable[[], Timing]:
+        """Return what times an inference, on a hot path of its own; see `check_plan.Probe`."""
+        session, instance = self._session, self._session.instance
+        if session.stateful:  # what serves would remember it
+            instance = session.choice.build(session.source)
+            undo.callback(instance.close)
+        extractor, monitor = parts()
+        path = self._path(
+            inference_lock=_core.FairLock(),
+            signals=extractor.core,
+            monitor=monitor.core,
+            handle=lambda *_: (),
+            ended=lambda: None,
+            clock=None,
+            live_bytes=live_bytes or 0,
+            behind_bytes=0,
+            live_seconds=0.0,
+            behind_seconds=0.0,
+            heals=False,
+        )
+        path.attach(self._engine(instance, extractor.tap), extractor.tap)
+        undo.callback(path.attach, None)
+        undo.callback(path.guard, [])
+        path.guard([image.guard for image in checked])
+        path.verifying = "before" if live_bytes is None else None
+        path.timed = True
+        inputs = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in instance.inputs}
+        arrays = list(inputs.values())
+        x = inputs if len(arrays) > 1 else arrays[0]
+
+        def infer() -> Timing:
+            start = time.perf_counter()
+            path.predict(x)
+            answered = time.perf_counter()
+            instance.run(arrays)
+            return Timing(*path.timing, answered - start, time.perf_counter() - answered)
+
+        return infer
+
     def attach(self, instance: Instance, *, spare: bool = False) -> None:
         """Serve from this instance from now on; to be called under the lock.
 
@@ -174,16 +239,7 @@ class Serving:
         """
         self.on_spare = spare
         tap = self._extractor.tap
-        engine = instance.engine
-        if engine is None:  # its tensors may move
-            engine = _core.PythonEngine(
-                run=instance.run,
-                tapped=instance.tapped,
-                inputs=self._inputs,
-                outputs=self._outputs,
-                taps=[_tensor(spec) for spec in instance.taps] if tap >= 0 else [],
-            )
-        self.hot.attach(engine, tap, proven=spare)
+        self.hot.attach(self._engine(instance, tap), tap, proven=spare)
         self.hot.correct(None if spare else self._session.correction)
         self.note_generation()
 

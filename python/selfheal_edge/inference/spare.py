@@ -84,7 +84,7 @@ class Spare:
         if self._built is None:
             return False
         instance, images = self._built
-        if any(image.image.check(keyed=True) for image in images.values()):
+        if any(image.image.check() for image in images.values()):
             return False
         try:
             with UsualFloats():

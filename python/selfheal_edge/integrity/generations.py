@@ -119,7 +119,7 @@ class Generations:
         try:
             return store()
         except RuntimeError:
-            corrupt = sum(len(i.image.check(keyed=True)) for i in self._images.values())
+            corrupt = sum(len(i.image.check()) for i in self._images.values())
             if not corrupt:
                 raise
             raise IntegrityError(
@@ -255,7 +255,7 @@ class Generations:
                 except RuntimeError as error:
                     raise IntegrityError(f"weights: {error}") from None
             copy = bytes(image.live)  # first, and then checked: nothing damaged can be in it
-            if corrupt := image.image.check(keyed=True):
+            if corrupt := image.image.check():
                 raise IntegrityError(
                     f"weights: expected sound bytes to export, got {len(corrupt)} corrupt block(s)"
                 )

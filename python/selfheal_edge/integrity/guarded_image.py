@@ -53,8 +53,6 @@ class CorruptBlock:
     with what they should be."""
     wrong_bits: int = 0
     """All bits that are, or were, wrong; likewise."""
-    by_key: bool = False
-    """Whether the checksum held and only the keyed hash told: an attacker chose these bits."""
 
     @property
     def healed(self) -> bool:
@@ -137,7 +135,7 @@ class GuardedImage:
 
     @property
     def sweeps(self) -> int:
-        """Complete fast sweeps."""
+        """Complete sweeps of live bytes."""
         return self.guard.sweeps
 
     def describe(self, blocks: Sequence[int]) -> tuple[CorruptBlock, ...]:
@@ -164,7 +162,6 @@ class GuardedImage:
             source=source,
             flips=tuple((where.offset + at, mask) for at, mask in finding.flips),
             wrong_bits=finding.wrong_bits,
-            by_key=finding.by_key,
         )
 
     def compared(self, blocks: Sequence[CorruptBlock], generation: int) -> tuple[CorruptBlock, ...]:
@@ -186,14 +183,14 @@ class GuardedImage:
         flips = tuple((block.offset + int(n), int(wrong[n])) for n in places[:_MOST_FLIPS])
         return replace(block, flips=flips, wrong_bits=int(np.unpackbits(wrong).sum()))
 
-    def step(self, fast_bytes: int, keyed_bytes: int) -> tuple[CorruptBlock, ...]:
+    def step(self, live_bytes: int, behind_bytes: int) -> tuple[CorruptBlock, ...]:
         """Check the next slices and heal at once; return what was damaged, usually nothing."""
-        found = self.guard.step(fast_bytes, keyed_bytes)
+        found = self.guard.step(live_bytes, behind_bytes)
         return tuple(map(self.report, found)) if found else ()
 
-    def look(self, fast_bytes: int) -> tuple[CorruptBlock, ...]:
-        """Check the next slice by checksum alone, and repair nothing."""
-        return tuple(map(self.report, self.guard.look(fast_bytes)))
+    def look(self, live_bytes: int) -> tuple[CorruptBlock, ...]:
+        """Check the next slice of live bytes, and repair nothing."""
+        return tuple(map(self.report, self.guard.look(live_bytes)))
 
     def heal(self, blocks: Sequence[int]) -> tuple[CorruptBlock, ...]:
         """Heal the given blocks; return those that needed it."""

@@ -81,14 +81,14 @@ class Weights(Generations):
         return sum(image.nbytes for image in self._images.values())
 
     def step(
-        self, fast_bytes: int, keyed_bytes: int = 0, *, heal: bool = True
+        self, live_bytes: int, behind_bytes: int = 0, *, heal: bool = True
     ) -> tuple[CorruptBlock, ...]:
         """Check the next slice of every image; return what was damaged, usually nothing.
 
         Parameters
         ----------
-        fast_bytes, keyed_bytes
-            Budgets of the fast sweep and of the keyed one, for each image.
+        live_bytes, behind_bytes
+            Budgets of the sweep of live bytes and of the one behind them, for each image.
         heal
             Whether the core repairs at once what it finds; otherwise it is only reported.
         """
@@ -96,8 +96,8 @@ class Weights(Generations):
         with self._lock:
             for image in self._images.values():
                 if heal:
-                    found += image.step(fast_bytes, keyed_bytes)
-                elif seen := image.look(fast_bytes):
+                    found += image.step(live_bytes, behind_bytes)
+                elif seen := image.look(live_bytes):
                     found += image.compared(seen, self.active)
         return found
 
@@ -117,19 +117,12 @@ class Weights(Generations):
             left -= _IDLE_SLICE
         return found
 
-    def check(self, keyed: bool = True) -> tuple[CorruptBlock, ...]:
-        """Check every byte now; repair nothing.
-
-        Parameters
-        ----------
-        keyed
-            By keyed hash, which chosen flips do not pass; False by checksum alone, some two times
-            faster.
-        """
+    def check(self) -> tuple[CorruptBlock, ...]:
+        """Check every live byte now; repair nothing."""
         found: tuple[CorruptBlock, ...] = ()
         with self._lock:
             for image in self._images.values():
-                if blocks := image.image.check(keyed=keyed):
+                if blocks := image.image.check():
                     found += image.compared(image.describe(blocks), self.active)
         return found
 
@@ -155,7 +148,7 @@ class Weights(Generations):
         return found
 
     def scrub(self, heal: Heal | None) -> tuple[CorruptBlock, ...]:
-        """Check every byte now by keyed hash; have what is corrupt healed, or only report it."""
+        """Check every byte now; have what is corrupt healed, or only report it."""
         with self._lock:
             found = self.check()
             if heal is None:
@@ -171,7 +164,7 @@ class Weights(Generations):
         """Mend tables, parity and snapshots, unless live bytes resist: those are not ours here."""
         found: tuple[CorruptBlock, ...] = ()
         for image in self._images.values():
-            if not image.image.check(keyed=True):
+            if not image.image.check():
                 found += tuple(map(image.report, image.guard.sweep()))
         return found
 

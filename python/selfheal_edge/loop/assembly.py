@@ -242,6 +242,7 @@ def assemble(
                 clock=clock,
                 at_once=may_heal and policy.heal != "observe",
                 first_id=first_id,
+                probe=lambda: (_extractor(session, baseline), PerformanceMonitor(baseline)),
             ),
             labels=labels,
             examiner=Examiner(

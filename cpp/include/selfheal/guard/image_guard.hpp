@@ -44,7 +44,6 @@ struct Finding {
 
   DamagedPart part = DamagedPart::kLive;
   RepairSource source = RepairSource::kNone;
-  bool is_by_key = false;  ///< its checksum held: only the keyed hash told
   std::uint8_t flip_count = 0;
   std::uint32_t block = 0;
   std::uint32_t wrong_bytes = 0;  ///< known once healed, of live bytes only
@@ -56,14 +55,14 @@ struct Finding {
 
 /// Finds damage to an image and to all that protects it, and heals it at once.
 ///
-/// Two sweeps go round in secret orders, each under a byte budget: a fast one over live blocks by
-/// checksum (parity keeps pace with it, on top of the budget), and a slow one over these, parity,
-/// golden's and other generations' copies by keyed hash, and the generations' lists. Whatever is
+/// Two sweeps go round in secret orders, each under a byte budget: one over live bytes, in rows of
+/// blocks that are hashed together, and one over what stands behind them, block by block: parity,
+/// golden's and other generations' copies, their lists, and the key. Whatever is
 /// damaged is repaired before step() returns, from the first source that verifies by keyed hash: a
 /// stored copy (one block to read), else parity (a group to read). What was written is verified
 /// again; if it was damaged meanwhile it is written anew, three times at most.
 ///
-/// Every visit of a sweep takes one block's time, however large the image and however many its
+/// A visit of the sweep behind takes one block's time, however large the image and however many its
 /// generations; a restore checks the generation's list once.
 ///
 /// No allocation, no exception, no clock. Refers to the image, the pool and the parity, which must
@@ -76,15 +75,15 @@ class ImageGuard {
   /// std::invalid_argument for those of another image, and for more blocks than a sweep can order.
   ImageGuard(WeightImage& image, SnapshotPool* pool, Parity* parity, std::uint64_t seed);
 
-  /// Adds to both sweeps' budgets and checks as many whole blocks as they hold; what is left over
-  /// counts in the next step, so a budget below a block makes a slower sweep. At most one sweep a
-  /// call. Findings go to `found`; when it is full, the step ends (at once if it has no room),
-  /// and the next one goes on there. Returns how many there are.
-  std::size_t step(std::uint64_t fast_bytes, std::uint64_t keyed_bytes,
+  /// Adds to both sweeps' budgets and checks as many whole rows of live blocks, and as many blocks
+  /// behind them, as they hold; what is left over counts in the next step, so a small budget makes
+  /// a slower sweep. At most one sweep a call. Findings go to `found`; when it is full, the step
+  /// ends (at once if it has no room), and the next one goes on there. Returns how many there are.
+  std::size_t step(std::uint64_t live_bytes, std::uint64_t behind_bytes,
                    std::span<Finding> found) noexcept;
-  /// Goes on with the fast sweep likewise, over live blocks by checksum alone, and repairs nothing.
-  std::size_t look(std::uint64_t fast_bytes, std::span<Finding> found) noexcept;
-  /// Checks every live block now, by keyed hash, without touching the sweeps' positions. heals:
+  /// Goes on with the sweep of live bytes likewise, and repairs nothing.
+  std::size_t look(std::uint64_t live_bytes, std::span<Finding> found) noexcept;
+  /// Checks every live block now, without touching the sweeps' positions. heals:
   /// what is wrong is repaired at once, else it is only told. Returns how many findings there are,
   /// of which `found` has all: when that is full, it ends. Bytes a second: those of keyed_hashes().
   std::size_t verify(bool heals, std::span<Finding> found) noexcept;
@@ -109,12 +108,12 @@ class ImageGuard {
   /// touches in part are healed first.
   bool write(std::size_t offset, std::span<const std::byte> bytes) noexcept;
 
-  /// Times the fast sweep has been all round, and the keyed one.
-  std::uint64_t sweeps() const noexcept { return fast_.visited / fast_.order.size(); }
-  std::uint64_t keyed_sweeps() const noexcept { return keyed_.visited / keyed_.order.size(); }
-  /// Blocks in one round of the fast sweep, and of the keyed one.
-  std::size_t fast_blocks() const noexcept { return fast_.order.size(); }
-  std::size_t keyed_blocks() const noexcept { return keyed_.order.size(); }
+  /// Times the sweep of live bytes has been all round, and the one behind them.
+  std::uint64_t sweeps() const noexcept { return live_.visited / image_->block_count(); }
+  std::uint64_t sweeps_behind() const noexcept { return behind_.visited / behind_.order.size(); }
+  /// Blocks in one round of the sweep of live bytes, and of the one behind them.
+  std::size_t live_blocks() const noexcept { return image_->block_count(); }
+  std::size_t blocks_behind() const noexcept { return behind_.order.size(); }
   std::size_t block_bytes() const noexcept { return image_->block_bytes(); }
   const WeightImage& image() const noexcept { return *image_; }
   /// The pool, or null.
@@ -123,18 +122,21 @@ class ImageGuard {
 
  private:
   struct Sweep {
-    std::size_t first;  // item
-    SweepOrder order;
+    SweepOrder order;  // of rows, or of blocks
     std::size_t next = 0;
-    std::uint64_t credit = 0;  // bytes; a round of all copies may have more than 32 bits count
-    std::uint64_t visited = 0;
+    std::uint64_t credit = 0;   // bytes; a round of all copies may have more than 32 bits count
+    std::uint64_t visited = 0;  // blocks
   };
 
-  std::size_t advance(Sweep& sweep, std::uint64_t budget, bool keyed,
-                      std::span<Finding> found) noexcept;
-  bool visit(std::size_t item, bool keyed, Finding& finding) noexcept;
-  bool visit_live(std::size_t block, bool keyed, Finding& finding) noexcept;
-  bool visit_parity(std::size_t number, bool keyed, Finding& finding) noexcept;
+  void add(Sweep& sweep, std::uint64_t budget, std::size_t blocks) const noexcept;
+  std::size_t sweep_live(std::uint64_t budget, bool heals, std::span<Finding> found) noexcept;
+  std::size_t sweep_behind(std::uint64_t budget, std::span<Finding> found) noexcept;
+  std::size_t visit_row(std::size_t first, std::size_t end, bool heals,
+                        std::span<Finding> found) noexcept;
+  bool visit_live(std::size_t block, Finding& finding) noexcept;
+  bool visit_behind(std::size_t item, Finding& finding) noexcept;
+  bool visit_key(Finding& finding) noexcept;
+  bool visit_parity(std::size_t number, Finding& finding) noexcept;
   bool visit_golden(std::size_t block, Finding& finding) noexcept;
   bool visit_slot(std::size_t slot, Finding& finding) noexcept;
   bool visit_list(std::size_t piece, Finding& finding) noexcept;
@@ -157,9 +159,10 @@ class ImageGuard {
   WeightImage* image_;
   SnapshotPool* pool_;
   Parity* parity_;
-  Sweep fast_;
-  Sweep parity_pace_;  // of one item that is never visited where there is no parity
-  Sweep keyed_;
+  Sweep live_;
+  std::size_t within_ = 0;  // blocks of the next row that were visited
+  Sweep behind_;
+  std::uint64_t unproven_ = 0;      // bytes that were checked since the key was
   std::vector<std::byte> scratch_;  // one block
 };
 

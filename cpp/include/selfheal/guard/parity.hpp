@@ -23,9 +23,9 @@ namespace selfheal {
 /// What comes back is verified by the image's keyed hash before it is used. Parity blocks have
 /// seals of their own; a damaged one is computed again and verified by them.
 ///
-/// Bytes: parity_blocks / group_blocks of the image (1/16 by default), 24 and a block of scratch a
-/// parity block. Nothing allocates after construction. reconstruct reads one group. The image must
-/// outlive it. One object, one thread.
+/// Bytes: parity_blocks / group_blocks of the image (1/16 by default), 16 a parity block, and a
+/// block of scratch for each of a group. Nothing allocates after construction. reconstruct reads
+/// one group. The image must outlive it. One object, one thread.
 class Parity {
  public:
   static constexpr std::size_t kMaxParityBlocks = 16;
@@ -57,7 +57,7 @@ class Parity {
   void invalidate(std::size_t group) noexcept;
 
   /// Whether parity block `number` and its seals are sound.
-  BlockState look(std::size_t number, bool keyed = false) const noexcept;
+  BlockState look(std::size_t number) const noexcept;
   /// Mends parity block `number` or its seals. False if a data block of its group is corrupt.
   bool mend(std::size_t number) noexcept;
 
@@ -77,7 +77,6 @@ class Parity {
   std::span<std::byte> scratch(std::size_t row) noexcept;
   void compute(std::size_t group, std::size_t row, std::span<std::byte> sum) noexcept;
   std::uint64_t hash_of(std::size_t number, std::span<const std::byte> bytes) const noexcept;
-  bool solve(std::size_t block, std::span<std::byte> content, bool keyed) noexcept;
   std::uint64_t tweak(std::size_t number) const noexcept { return image_->block_count() + number; }
 
   const WeightImage* image_;

@@ -7,58 +7,43 @@
 
 namespace selfheal {
 
-/// What a block's content must have.
-struct Seal {
-  std::uint32_t crc = 0;    ///< CRC-32C: fast, finds accidents
-  std::uint64_t keyed = 0;  ///< keyed hash: slower, finds what was chosen
-
-  bool operator==(const Seal&) const = default;
-};
-
-/// The seals of a row of blocks, every one kept twice, so that a damaged table is not taken for
-/// damaged content, nor the other way round.
+/// The keyed hashes that a row of blocks must have, every one kept twice and far from its double,
+/// so that a damaged table is not taken for damaged content, nor the other way round.
 ///
 /// Which of two entries that differ is right needs no vote: the one that some content has as its
 /// keyed hash. Such a pair cannot be made up without the key, so content that admits() is genuine,
 /// and from it both entries can be written anew.
 ///
-/// Bytes: 24 a block. Nothing allocates after construction. One object, one thread.
+/// Bytes: 16 a block. Nothing allocates after construction. One object, one thread.
 class SealTable {
  public:
-  explicit SealTable(std::size_t blocks) : crc_(2 * blocks), keyed_(2 * blocks) {}
+  explicit SealTable(std::size_t blocks) : size_(blocks), hashes_(2 * blocks) {}
 
-  std::size_t size() const noexcept { return crc_.size() / 2; }
-  Seal get(std::size_t index) const noexcept { return {crc_[2 * index], keyed_[2 * index]}; }
-  void put(std::size_t index, Seal seal) noexcept {
-    crc_[2 * index] = crc_[2 * index + 1] = seal.crc;
-    keyed_[2 * index] = keyed_[2 * index + 1] = seal.keyed;
+  std::size_t size() const noexcept { return size_; }
+  std::uint64_t get(std::size_t index) const noexcept { return hashes_[index]; }
+  void put(std::size_t index, std::uint64_t hash) noexcept {
+    hashes_[index] = hashes_[size_ + index] = hash;
   }
 
   /// Whether both entries of a block are equal.
-  bool agrees(std::size_t index) const noexcept {
-    return crc_[2 * index] == crc_[2 * index + 1] && keyed_[2 * index] == keyed_[2 * index + 1];
-  }
+  bool agrees(std::size_t index) const noexcept { return hashes_[index] == hashes_[size_ + index]; }
   /// Whether content with this keyed hash is what the block must hold, by either entry.
-  bool admits(std::size_t index, std::uint64_t keyed) const noexcept {
-    return keyed_[2 * index] == keyed || keyed_[2 * index + 1] == keyed;
+  bool admits(std::size_t index, std::uint64_t hash) const noexcept {
+    return hashes_[index] == hash || hashes_[size_ + index] == hash;
+  }
+  /// Whether it is by both.
+  bool confirms(std::size_t index, std::uint64_t hash) const noexcept {
+    return hashes_[index] == hash && hashes_[size_ + index] == hash;
   }
 
-  /// Whether either entry of a block has this checksum.
-  bool has_crc(std::size_t index, std::uint32_t crc) const noexcept {
-    return crc_[2 * index] == crc || crc_[2 * index + 1] == crc;
-  }
+  std::size_t memory_bytes() const noexcept { return hashes_.capacity() * sizeof hashes_[0]; }
 
-  std::size_t memory_bytes() const noexcept {
-    return crc_.capacity() * sizeof crc_[0] + keyed_.capacity() * sizeof keyed_[0];
-  }
-
-  /// The entries themselves, for tests that damage them: per block 2 checksums, 2 keyed hashes.
-  std::span<std::byte> crc_bytes() noexcept { return std::as_writable_bytes(std::span(crc_)); }
-  std::span<std::byte> keyed_bytes() noexcept { return std::as_writable_bytes(std::span(keyed_)); }
+  /// The entries themselves, for tests that damage them: all first ones, then all second ones.
+  std::span<std::byte> bytes() noexcept { return std::as_writable_bytes(std::span(hashes_)); }
 
  private:
-  std::vector<std::uint32_t> crc_;
-  std::vector<std::uint64_t> keyed_;
+  std::size_t size_;
+  std::vector<std::uint64_t> hashes_;
 };
 
 }  // namespace selfheal

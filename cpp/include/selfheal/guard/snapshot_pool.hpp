@@ -65,7 +65,7 @@ struct StoredBlock {
 /// of bytes, however large the image and however many generations there are. Only a slot that is
 /// damaged asks the lists.
 ///
-/// Bytes: image + 24 a block, capacity_blocks * (block_bytes + 24), 8.25 a block and generation,
+/// Bytes: image + 16 a block, capacity_blocks * (block_bytes + 24), 8.25 a block and generation,
 /// and one block. take: one comparison of the image; restore: a keyed hash and a comparison a
 /// block. The image must outlive the pool. One object, one thread; who reads the live memory
 /// meanwhile (an inference) must be stopped by the caller.
@@ -109,9 +109,9 @@ class SnapshotPool {
   bool read(Generation generation, std::span<std::byte> bytes) noexcept;
   /// Any copy of `block` that is what the image expects there, verified; empty if none is.
   std::span<const std::byte> find_genuine(std::size_t block) const noexcept;
-  /// Golden's copy of `block`, if it is sound and has either checksum that `seals` keeps for the
-  /// block: the last word where both keyed entries of an image's table are lost. Empty otherwise.
-  std::span<const std::byte> authentic(std::size_t block, const SealTable& seals) const noexcept;
+  /// Whether golden's copy of `block` is sound by its own hash and equal to `content`, which is
+  /// then genuine: the last word where both entries of an image's table are lost.
+  bool is_golden(std::size_t block, std::span<const std::byte> content) const noexcept;
   /// Mends golden's copy of `block`, bytes or hashes, from live bytes that have its hash. False if
   /// it is damaged and cannot be mended; `changed` says if it was damaged.
   bool mend_golden(std::size_t block, bool* changed) noexcept;
@@ -135,7 +135,7 @@ class SnapshotPool {
   SnapshotStatus pin(Generation generation) noexcept;
   SnapshotStatus unpin(Generation generation) noexcept;
 
-  /// Writes the indices of blocks of `generation` whose stored copy fails its checksum to `damaged`
+  /// Writes the indices of blocks of `generation` whose stored copy fails its hash to `damaged`
   /// as far as it reaches; *count says how many there are.
   SnapshotStatus verify(Generation generation, std::span<std::uint32_t> damaged,
                         std::size_t* count) const noexcept;

@@ -45,9 +45,11 @@ class SweepPacer {
     }
     return owed + due_by_time(round_bytes);
   }
-  /// The same of a round that time alone paces.
+  /// The same of a round that time alone paces: a byte at least, so that a short one ends, too.
   std::uint64_t due_by_time(std::uint64_t round_bytes) const noexcept {
-    return static_cast<std::uint64_t>(share_ * static_cast<double>(round_bytes));
+    const double due = share_ * static_cast<double>(round_bytes);
+    const auto whole = static_cast<std::uint64_t>(due);
+    return whole + (static_cast<double>(whole) < due ? 1 : 0);
   }
   /// Takes note that what was due was swept.
   void done() noexcept {

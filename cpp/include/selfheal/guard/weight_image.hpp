@@ -34,8 +34,7 @@ enum class BlockState : std::uint8_t {
   kCorrupt,       ///< the content is not what it must be
 };
 
-/// A stretch of live memory that holds weights, with the CRC-32C and the keyed hash that every
-/// block must have.
+/// A stretch of live memory that holds weights, with the keyed hash that every block must have.
 ///
 /// The image is cut into blocks of block_bytes; the last may be shorter. Every byte is covered. The
 /// table is kept twice (seal_table.hpp) and its key three times. Nothing is ever taken for right
@@ -43,17 +42,17 @@ enum class BlockState : std::uint8_t {
 /// callers bring the content or the seal of a verified copy.
 ///
 /// The memory is borrowed: it must outlive this object and everything that refers to it. Checking
-/// costs what crc32c or keyed_hash cost; bytes held: 24 a block, one block, and the regions.
+/// costs what keyed_hashes() costs; bytes held: 16 a block, one block, and the regions.
 /// Nothing allocates after construction. One object, one thread; the memory may be read by others
 /// meanwhile, and if it is being written during a check, that check may report the block.
 class WeightImage {
  public:
   static constexpr std::size_t kDefaultBlockBytes = 512;
+  static constexpr std::size_t kRow = 16;  ///< blocks that are hashed together, in less time
 
   /// live: at least one byte. regions: names unique, each inside the image. block_bytes: a power of
-  /// two from 64 to 65536; 512 keeps every pattern of up to 5 flipped bits detectable. key: from
-  /// the operating system in production; without a secret key the keyed hash is a checksum like
-  /// others.
+  /// two from 64 to 65536. key: from the operating system in production; without a secret key the
+  /// keyed hash is a checksum like others.
   explicit WeightImage(std::span<std::byte> live, std::vector<Region> regions = {},
                        std::uint64_t block_bytes = kDefaultBlockBytes, HashKey key = {});
 
@@ -69,31 +68,24 @@ class WeightImage {
     return live_.subspan(begin, std::min(block_bytes_, live_.size() - begin));
   }
 
-  /// Looks at block `index`: by checksum, and with `keyed` by the keyed hash as well. Whatever
-  /// disagrees is settled by the keyed hash.
-  BlockState look(std::size_t index, bool keyed = false) const noexcept;
+  /// Looks at block `index`.
+  BlockState look(std::size_t index) const noexcept;
   /// Whether the content of block `index` is what it must be; a damaged table alone is no reason
   /// to say no.
-  bool check_block(std::size_t index, bool keyed = false) const noexcept {
-    return look(index, keyed) != BlockState::kCorrupt;
-  }
+  bool check_block(std::size_t index) const noexcept { return look(index) != BlockState::kCorrupt; }
+  /// Whether blocks first .. first + count, of which there are at most kRow, and both entries of
+  /// each are sound; false also where that is in doubt: look() at each settles it.
+  bool is_row_sound(std::size_t first, std::size_t count) const noexcept;
   /// Checks blocks first .. first + count, clipped to the image; writes the indices of corrupt ones
   /// to `corrupt` as far as it reaches and returns how many there are.
-  std::size_t check(std::size_t first, std::size_t count, std::span<std::uint32_t> corrupt,
-                    bool keyed = false) const noexcept;
+  std::size_t check(std::size_t first, std::size_t count,
+                    std::span<std::uint32_t> corrupt) const noexcept;
 
-  /// Whether `content`, from wherever it comes, is what block `index` must hold: by keyed hash.
+  /// Whether `content`, from wherever it comes, is what block `index` must hold.
   bool is_genuine(std::size_t index, std::span<const std::byte> content) const noexcept;
-  /// The seal that `content` would have as block `index`; schedule: kept_key().fresh(), made once
-  /// for many.
-  Seal seal_of(std::size_t index, std::span<const std::byte> content,
-               const HashSchedule& schedule) const noexcept;
-  Seal seal_of(std::size_t index, std::span<const std::byte> content) const noexcept {
-    return seal_of(index, content, key_.fresh());
-  }
-  /// Block `index` must hold from now on what has this seal; the live bytes stay. The seal comes
+  /// Block `index` must hold from now on what has this keyed hash; the live bytes stay. It comes
   /// from a verified copy, never from live bytes.
-  void expect(std::size_t index, Seal seal) noexcept { seals_.put(index, seal); }
+  void expect(std::size_t index, std::uint64_t hash) noexcept { seals_.put(index, hash); }
   /// Writes both entries of block `index` anew from its content; false, and nothing changes, unless
   /// that is genuine.
   bool mend(std::size_t index) noexcept;
@@ -125,7 +117,8 @@ class WeightImage {
   const KeptKey& kept_key() const noexcept { return key_; }
 
  private:
-  bool is_row_genuine(std::size_t first, std::size_t count) const noexcept;
+  template <typename Accepts>
+  bool is_row(std::size_t first, std::size_t count, Accepts accepts) const noexcept;
 
   std::span<std::byte> live_;
   std::vector<Region> regions_;
