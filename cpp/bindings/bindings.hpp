@@ -2,6 +2,7 @@
 
 #include "class.hpp"
 
+void bind_code_pages(py::module_& m);
 void bind_committee(py::module_& m);
 void bind_compiled_model(py::module_& m);
 void bind_crc32c(py::module_& m);

@@ -73,6 +73,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   bind_softmax_head(m);
   bind_fixed_share(m);
   bind_committee(m);
+  bind_code_pages(m);
   define_function(
       m, "keep_for_ever", [](py::object object) { (void)object.release(); }, arg("object"),
       "Never let go of an object.");

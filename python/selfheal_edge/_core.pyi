@@ -3150,6 +3150,55 @@ class ImageGuard(metaclass=_Pybind11Type):
     def memory_bytes(self) -> int:
         """Bytes held, fixed at construction."""
 
+class CodePages(metaclass=_Pybind11Type):
+    """Watch the read-only pages of loaded libraries, code and constants, by keyed hash.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Libraries with one of these in their path.
+    key : bytes
+        16 secret bytes for the hash.
+    seed : int
+        The secret order.
+
+    Notes
+    -----
+    In the first round pages are compared with the libraries' files as well, read around the page
+    cache where the file system allows that. Nothing is watched elsewhere than on Linux. Holds 16
+    bytes for each 4 KiB.
+    """
+
+    def __init__(self, names: Sequence[str], key: bytes, seed: SupportsIndex) -> None: ...
+    def step(self, nbytes: SupportsIndex) -> list[tuple[str, int, int, str, int]]:
+        """Check the next rows of 64 KiB, without the GIL; list damaged pages, each once.
+
+        (path of the library, offset in its file, address, nearest exported symbol, wrong bytes of
+        the page): of the first wrong byte, or of the page where no file tells.
+        """
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes watched."""
+
+    @property
+    def unproven_bytes(self) -> int:
+        """Bytes of these that no file proves: relocated by the library itself, or replaced."""
+
+    @property
+    def direct_bytes(self) -> int:
+        """Bytes compared with a file that was read around the page cache."""
+
+    @property
+    def sweeps(self) -> int:
+        """Complete rounds."""
+
+    def memory_bytes(self) -> int:
+        """Bytes held, fixed at construction."""
+
+def code_is_watchable() -> bool:
+    """Whether this system can say what code is mapped."""
+
 class RuntimeRefusedError(RuntimeError):
     """LiteRT cannot be used this way, here or with this model; the text is the reason."""
 
