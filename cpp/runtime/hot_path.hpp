@@ -195,7 +195,7 @@ class HotPath {
   bool awaits_calm = false;           ///< kWatched once the monitor has settled
   bool is_watched_on_record = false;  ///< kWatched where the job keeps records
   bool is_suspecting = false;         ///< the latest input is suspect, or all that come are
-  bool is_timed = false;       ///< whether timing() is taken at each inference
+  bool is_timed = false;              ///< whether timing() is taken at each inference
   Sweeping sweeping;
   Verified verifying = Verified::kNone;  ///< what is checked at each inference
   bool is_all_watched =
