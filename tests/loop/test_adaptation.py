@@ -684,6 +684,30 @@ def test_a_fifth_repair_that_cannot_serve_costs_no_other() -> None:
     assert len(world.state.learned) == 4
 
 
+def test_what_is_only_tried_has_nothing_forgotten_that_was_confirmed() -> None:
+    world = Field()
+    for k in range(4):
+        world.drift(f"condition {k}")
+        world.tell(13, 0)
+        world.drift("")
+    confirmed = {repair.condition for repair in world.state.learned}
+    assert len(confirmed) == 4
+    for k in range(3):  # who provokes repairs is answered by another one each time
+        world.drift(f"provoked {k}")
+        assert world.state.probation is not None
+        assert confirmed < {repair.condition for repair in world.state.learned}
+        world.tell(0, 13)
+        world.drift("")
+        world.prediction += 20_000
+    assert confirmed == {repair.condition for repair in world.state.learned}
+    # What labels do confirm takes the place of the one that was not seen for longest.
+    world.drift("another")
+    assert world.state.probation is not None
+    world.tell(13, 0)
+    assert len(world.state.learned) == 4
+    assert "repaired 1" not in {repair.condition for repair in world.state.learned}
+
+
 def test_what_takes_the_process_down_waits_afterwards() -> None:
     """Before weights are changed, the store has what they cost."""
     world = Field()

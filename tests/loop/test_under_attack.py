@@ -109,3 +109,62 @@ def test_suspects_stay_so_when_the_trouble_has_ended(baseline: she.Baseline) -> 
         told = model.feedback(correct=True, id=after.id, source=operator)
         assert isinstance(told, she.FeedbackReceipt)
         assert told.kept == "pool"
+
+
+class Clock:
+    """One that the attacker sets."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_clock_that_swings_buys_no_labels(baseline: she.Baseline) -> None:
+    clock = Clock()
+    policy = she.Policy(unauthenticated_labels_per_hour=4, source_labels_per_hour=8)
+    with opened(baseline, she.Cause.UNKNOWN, clock=clock, policy=policy) as model:
+        operator = model.feedback_source("operator", KEY)
+        found = model.infer(CLEAN[:120])
+        assert isinstance(found, she.Predictions)
+        taken = {"operator": 0, "somebody": 0}
+        for n, id in enumerate(found.ids.tolist()):
+            clock.now += -3600.0 if n % 2 else 3600.0
+            for name, source in (("operator", operator), ("somebody", "somebody")):
+                taken[name] += bool(model.feedback(correct=True, id=id, source=source))
+    assert taken == {"operator": 8, "somebody": 4}
+
+
+def test_alarms_wait_for_their_cause_once_diagnoses_have_used_up_their_time(
+    baseline: she.Baseline,
+) -> None:
+    clock = Clock()
+    with opened(baseline, she.Cause.UNKNOWN, clock=clock) as model:
+        examiner = parts_of(model).loop.examiner
+        model.predict(CLEAN[:100])
+        examiner.has_time()  # reads the clock
+        examiner.seconds_left = -0.1
+        model.predict(STRANGE[:400])
+        assert model.diagnosis is None
+        assert model.health.state == "untrusted"
+        outcomes = [e.outcome for e in model.events if str(e.kind) == "diagnosis"]
+        assert len(outcomes) == 1
+        assert outcomes[0] is not None
+        assert outcomes[0].startswith("put off: ")
+        clock.now += 60.0
+        model.predict(STRANGE[:300])
+        assert model.diagnosis is not None
+        assert examiner.seconds_left < 0.02 * 60.0
+
+
+def test_a_clock_that_swings_buys_no_diagnosis(baseline: she.Baseline) -> None:
+    clock = Clock()
+    with opened(baseline, she.Cause.UNKNOWN, clock=clock) as model:
+        examiner = parts_of(model).loop.examiner
+        assert examiner.has_time()
+        examiner.seconds_left = -1.0
+        for _ in range(50):
+            clock.now -= 40.0
+            assert not examiner.has_time()
+            clock.now += 40.0
+            assert not examiner.has_time()

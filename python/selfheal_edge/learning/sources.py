@@ -224,7 +224,8 @@ class FeedbackSource:
 class Quota:
     """So many labels an hour: a token bucket, whose clock may jump.
 
-    A clock that goes back adds nothing, one that leaps ahead no more than the bucket holds.
+    A clock that goes back adds nothing until it is where it was, one that leaps ahead no more than
+    the bucket holds: one that swings buys nothing.
     """
 
     per_hour: int
@@ -241,7 +242,7 @@ class Quota:
         if self.second is not None and now > self.second:
             gained = (now - self.second) * self.per_hour / _HOUR
             self.tokens = min(float(self.per_hour), self.tokens + gained)
-        if math.isfinite(now):
+        if math.isfinite(now) and (self.second is None or now > self.second):
             self.second = now
         if self.tokens < 1.0:
             return False

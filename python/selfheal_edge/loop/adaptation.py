@@ -189,12 +189,33 @@ def _refused(state: LoopState, found: heard.Proposed, repair: Repair, cause: Cau
 
 
 def _with_room(state: LoopState) -> Decision:
-    """Forget the condition that was not seen for longest, where there is no room for another."""
-    if len(state.learned) < _MOST_CONDITIONS:
+    """Forget what is on probation and was not seen for longest, where there is no other room.
+
+    What labels have confirmed makes no room for what is only tried: there is one place more for
+    that, or who provokes repairs would have those forgotten that are worth having.
+    """
+    tried = [r for r in state.learned if r.confirmed is None and r.condition != state.condition]
+    confirmed = sum(r.confirmed is not None for r in state.learned)
+    if len(state.learned) < max(_MOST_CONDITIONS, confirmed + 1) or not tried:
         return state, ()
-    idle = (r for r in state.learned if r.condition != state.condition)
-    oldest = min(idle, key=lambda r: (r.is_confirmed, r.seen_last))
-    return _without(state, oldest), (do.Forget(oldest.generation, oldest.condition),)
+    return _forgotten(state, min(tried, key=lambda r: r.seen_last))
+
+
+def _with_fewer(state: LoopState) -> Decision:
+    """Forget the confirmed repair that was not seen for longest, where there are too many."""
+    confirmed = [r for r in state.learned if r.confirmed is not None]
+    if len(confirmed) <= _MOST_CONDITIONS:
+        return state, ()
+    idle = [r for r in confirmed if r.condition != state.condition]
+    return _forgotten(state, min(idle, key=lambda r: r.seen_last))
+
+
+def _forgotten(state: LoopState, gone: LearnedRepair) -> Decision:
+    actions: tuple[Action, ...] = (do.Forget(gone.generation, gone.condition),)
+    if gone.confirmed is not None and not gone.is_confirmed:  # on a trial of its own
+        state = replace(state, leaving=(*state.leaving, (gone.confirmed, None)))
+        actions = (*actions, do.Forget(gone.confirmed, None))
+    return _without(state, gone), actions
 
 
 def _without(state: LoopState, gone: LearnedRepair) -> LoopState:
@@ -346,6 +367,8 @@ def _confirmed(state: LoopState, repair: LearnedRepair) -> Decision:
     if before is not None:
         actions = (*actions, do.Forget(before, None))
         state = replace(state, leaving=(*state.leaving, (before, None)))
+    state, more = _with_fewer(state)
+    actions = (*actions, *more)
     if state.condition != repair.condition or not state.is_calm:
         return state, actions
     state = replace(state, trust=replace(state.trust, is_marked=False))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Final
@@ -25,6 +27,10 @@ __all__ = ["Examiner"]
 
 _MINUTE: Final = 60.0
 _MOST: Final = 256
+_SHARE: Final = 0.02
+_MOST_SECONDS: Final = 10.0
+"""Of the clock's time, what diagnoses of alarms may take of one CPU, and what may be saved up:
+alarms are what an attacker can have as often as he likes."""
 
 
 class Examiner:
@@ -68,10 +74,30 @@ class Examiner:
         self._filled: float | None = None
         self.asked = 0
         """Extra inferences so far."""
+        self.seconds_left = _MOST_SECONDS
+        """CPU time that diagnoses of alarms may take now; one may leave a debt."""
+        self._paid: float | None = None
 
     @cached_property
     def _profile(self) -> Profile | None:
         return Profile.found(self._baseline.profile)
+
+    def has_time(self) -> bool:
+        """Whether there is CPU time left for another diagnosis of alarms."""
+        now = self._clock()
+        gained = _since(self._paid, now) * _SHARE
+        self.seconds_left = min(_MOST_SECONDS, self.seconds_left + gained)
+        self._paid = now if self._paid is None else max(self._paid, now)
+        return self.seconds_left > 0.0
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Return a context whose CPU time is taken off what is left."""
+        began = time.thread_time()
+        try:
+            yield
+        finally:
+            self.seconds_left -= time.thread_time() - began
 
     def examine(self, symptoms: Symptoms, *, asks: bool = True) -> Symptoms:
         """Add scores, inputs and answers since the onset.
@@ -131,10 +157,9 @@ class Examiner:
     def _ask(self, inputs: npt.NDArray[Any], /) -> Answers | None:
         """Ask the model, if the budget allows all of it."""
         now = self._clock()
-        since = 0.0 if self._filled is None else max(0.0, now - self._filled)  # it may jump back
-        gained = since * self._per_minute / _MINUTE
+        gained = _since(self._filled, now) * self._per_minute / _MINUTE
         self._tokens = min(float(self._per_minute), self._tokens + gained)
-        self._filled = now
+        self._filled = now if self._filled is None else max(self._filled, now)
         if self._tokens < len(inputs):
             return None
         self._tokens -= len(inputs)
@@ -152,6 +177,11 @@ class Examiner:
             return None
         self.asked += len(inputs)
         return self._read(np.stack(outputs), np.stack(inside) if inside else None)
+
+
+def _since(before: float | None, now: float) -> float:
+    """Return the seconds since a clock was read; of one that swings, the same ones count once."""
+    return 0.0 if before is None else max(0.0, now - before)
 
 
 def _quantization(spec: TensorSpec) -> tuple[float, int]:

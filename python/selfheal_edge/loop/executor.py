@@ -52,7 +52,7 @@ from selfheal_edge.monitoring.performance import Performance
 from selfheal_edge.monitoring.regimes import MATCH_SAMPLES
 from selfheal_edge.policy import Heal, Policy
 from selfheal_edge.repair import ModelRepairKit
-from selfheal_edge.store.journal import Journal
+from selfheal_edge.store.journal import EventKind, Journal
 from selfheal_edge.tflite.runtimes.protocol import RUNTIME_FAILURES, Instance
 from selfheal_edge.tflite.session import Session
 
@@ -64,6 +64,8 @@ __all__ = ["LoopExecutor", "ServingMaker"]
 
 _MOST_PUT_OFF: Final = 64
 _JUDGED_EVERY: Final = 256
+_PUT_OFF_FOR: Final = 256
+"""Predictions that alarms wait for where there is no time left to find their cause."""
 _TOLD_BY_LABELS: Final = frozenset({Cause.CONCEPT_DRIFT, Cause.POISONING})
 _EARLIER: Final = 16
 """Inputs before an alarm's onset, which is an estimate, that are looked at as well."""
@@ -173,6 +175,7 @@ class LoopExecutor:
         self.labels = labels
         """Takes feedback in, and asks for labels."""
         self._judged_trouble: Diagnosis | None = None
+        self._is_put_off = False
         self._compared_at = self._judged_at = 0  # predictions, as the monitor counts them
         self._state = LoopState.first(policy, has_spare=spare is not None, learners=kit.learning)
         self._second = 0.0
@@ -443,22 +446,29 @@ class LoopExecutor:
                     are_right = self.repairs.known_answers_right()
                     left.append(heard.KnownAnswersAsked(why, are_right))
                 case do.NameCause(symptoms):
-                    if symptoms.alarms:
-                        familiar = self._recognise(symptoms)
+                    if symptoms.alarms and not self.examiner.has_time():
+                        left += reversed(self._diagnosis_put_off(symptoms))
+                        continue
+                    with self.examiner.timed() if symptoms.alarms else nullcontext():
+                        familiar = self._recognise(symptoms) if symptoms.alarms else None
                         if familiar is not None:
                             left.append(familiar)
                             continue
-                        symptoms = self._examined(symptoms)
-                    diagnosis = diagnose_with(self._diagnoser, symptoms)
+                        if symptoms.alarms:
+                            symptoms = self._examined(symptoms)
+                        diagnosis = diagnose_with(self._diagnoser, symptoms)
+                    self._is_put_off = False
                     corrupt = self._weights.check() if symptoms.corrupt_blocks else ()
                     left.append(heard.CauseNamed(diagnosis, corrupt))
-                case do.AskFeedback():
-                    diagnosis = diagnose_with(
-                        self._diagnoser, self._examined(Symptoms(), asks=False)
-                    )
+                case do.AskFeedback() if self.examiner.has_time():
+                    with self.examiner.timed():
+                        examined = self._examined(Symptoms(), asks=False)
+                        diagnosis = diagnose_with(self._diagnoser, examined)
                     if diagnosis.cause in _TOLD_BY_LABELS:
                         self.labels.named()
                         left.append(heard.FeedbackNamed(diagnosis))
+                case do.AskFeedback():
+                    pass  # what labels say is looked at with the next ones
                 case do.TryStrategy(name, case):
                     left.append(self.repairs.attempts.attempt(self._strategies[name], case))
                     with self._inference_lock:  # that may have taken long
@@ -765,6 +775,15 @@ class LoopExecutor:
         told = self.labels.told
         found = replace(symptoms, context=context, feedback=told)
         return self.examiner.examine(found, asks=asks)
+
+    def _diagnosis_put_off(self, symptoms: Symptoms) -> tuple[do.Action | AnyIncident, ...]:
+        """Return that alarms wait; the journal is told once, until a diagnosis is made again."""
+        later = heard.RegimeUnclear(symptoms.alarms, _PUT_OFF_FOR)
+        if self._is_put_off:
+            return (later,)
+        self._is_put_off = True
+        outcome = "put off: diagnoses of alarms have used up their share of CPU time"
+        return do.Record(EventKind.DIAGNOSIS, outcome=outcome), later
 
     def odd_since(self) -> int | None:
         """Return the prediction from which on something was wrong; None where nothing is."""
