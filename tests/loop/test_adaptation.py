@@ -11,6 +11,7 @@ from tests.loop.test_decision import World, alarm, block, kinds, policy
 from tests.support import examples
 
 import selfheal_edge as she
+from selfheal_edge.diagnosis.resource_attack import comes_back_at_once
 from selfheal_edge.inference.incident import Incident
 from selfheal_edge.learning.feedback import FeedbackRecord
 from selfheal_edge.learning.patch import Patch
@@ -404,6 +405,28 @@ def test_nothing_is_learned_while_troubles_come_back_as_fast_as_they_are_healed(
     assert "frozen" in may_learn(world.state, she.Cause.COVARIATE_DRIFT)
     calm = replace(world.state, returns=(10, 2000, 3000, 40, 5000, 60))
     assert may_learn(calm, she.Cause.COVARIATE_DRIFT) == ""
+
+
+def test_passing_between_known_conditions_is_no_trouble_that_comes_back() -> None:
+    """Days and nights in a drift that lasts are not an attack on the healing."""
+    world = repaired()
+    world.tell(13, 0)
+    for _ in range(8):
+        world.drift("")
+        world.drift("night")
+    named = [r.cause for r in world.records if r.kind.value == "diagnosis"]
+    assert she.Cause.RESOURCE_ATTACK not in named
+    assert not comes_back_at_once(world.state.returns)
+    assert may_learn(world.state, she.Cause.COVARIATE_DRIFT) == ""
+
+
+def test_repairs_that_are_provoked_one_after_the_other_are_an_attack() -> None:
+    world = Field()
+    for number in range(8):
+        world.drift(f"provoked {number}")
+        world.drift("")
+    assert comes_back_at_once(world.state.returns)
+    assert "frozen" in may_learn(world.state, she.Cause.COVARIATE_DRIFT)
 
 
 def test_observing_changes_nothing() -> None:

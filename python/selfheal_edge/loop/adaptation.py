@@ -287,6 +287,7 @@ def adopted(state: LoopState, found: heard.Adopted) -> Decision:
         since=state.since if refined else diagnosis.since or 0,
         learning=learning,
         recovered_at=state.now.sample,
+        ended_at=state.now.sample,
         trust=replace(state.trust, is_marked=True),
         told="",
     )

@@ -319,9 +319,6 @@ def _alarmed(state: LoopState, alarms: tuple[Alarm, ...]) -> Decision:
     if state.is_calm:
         onset = min(a.onset for a in alarms)
         seen = state.now.sample - onset
-        if state.recovered_at:
-            gap = max(0, onset - state.recovered_at)
-            state = replace(state, returns=(*state.returns, gap)[-_RETURNS:])
         wait = max(0, _SAMPLES_FOR_DIAGNOSIS - seen)
         if state.learned:  # inputs may have come to a condition that is known: that shows sooner
             wait = 0
@@ -448,7 +445,8 @@ def _known_answers_asked(state: LoopState, why: Why, are_right: bool) -> Decisio
     if why is Why.DIAGNOSIS:
         alarms = state.pending
         state = replace(state, pending=(), repair=Repair(why, alarms=alarms))
-        symptoms = Symptoms(alarms, known_answers_right=are_right, returns=state.returns)
+        returns = _returns(state, alarms)
+        symptoms = Symptoms(alarms, known_answers_right=are_right, returns=returns)
         return state, (do.NameCause(symptoms),)
     if not are_right:  # either the weights are corrupt after all, or the runtime is at fault
         state = replace(state, repair=Repair(Why.RUNTIME_FAULT))
@@ -551,6 +549,18 @@ def _with_healed(
     return (*healed, *found)[-_HEALED:]
 
 
+def _returns(state: LoopState, alarms: tuple[Alarm, ...]) -> tuple[int, ...]:
+    """Return how soon the latest troubles came back, with the one that is being named.
+
+    One comes back where a trouble has ended since the last was named. That inputs pass from one
+    condition to another that is known is none, nor is what ends the service of a repair there.
+    """
+    if state.ended_at is None or state.condition or not alarms:
+        return state.returns
+    gap = max(0, min(alarm.onset for alarm in alarms) - state.ended_at)
+    return (*state.returns, gap)[-_RETURNS:]
+
+
 def _ask_for_a_cause(state: LoopState) -> Decision:
     """Begin the diagnosis of what is pending, if there is still something."""
     return state, (do.AskKnownAnswers(Why.DIAGNOSIS),) if state.pending else ()
@@ -574,6 +584,9 @@ def _cause_named(
             news = tuple(alarm for alarm in state.pending if alarm.signal not in told)
             pending = (*repair.alarms, *news)
             return replace(state, repair=None, pending=pending, diagnose_at=later), ()
+        returns = _returns(state, repair.alarms)
+        if returns is not state.returns:
+            state = replace(state, returns=returns, ended_at=None)
         # What is known is not forgotten for want of evidence.
         is_known = state.trouble is not None and (
             diagnosis.cause in (state.trouble.cause, Cause.UNKNOWN)
@@ -785,6 +798,7 @@ def _recovered(state: LoopState) -> Decision:
     )
     if trouble is None:
         return state, (do.ResetMonitor(),)
+    state = replace(state, ended_at=state.now.sample)
     return state, (do.ResetMonitor(), do.Record(EventKind.RECOVERED, trouble.cause))
 
 
@@ -842,6 +856,7 @@ def _normal_again(state: LoopState) -> Decision:
     )
     if trouble is None:
         return state, ()
+    state = replace(state, ended_at=state.now.sample)
     return state, (do.Record(EventKind.RECOVERED, trouble.cause),)
 
 

@@ -241,6 +241,9 @@ class LoopState:
     """The new model file on trial, if there is one."""
     returns: tuple[int, ...] = ()
     """Of the latest troubles, predictions from the end of one to the onset of the next."""
+    ended_at: int | None = None
+    """The sample at which a trouble has ended, by a repair or by itself, since which none was
+    named; None where none has."""
     healed: tuple[HealedByte, ...] = ()
     """The latest bytes that were wrong: what breaks there again is a failing cell, and a sweep
     finds the flips of one attack one after the other."""
