@@ -426,7 +426,14 @@ def taken_back(
         return state, (record, forget)
     trouble = state.trouble or repair.diagnosis
     trust = replace(state.trust, is_marked=True)
-    state = replace(state, learning=None, trouble=trouble, pending=(), trust=trust)
+    state = replace(
+        state,
+        learning=None,
+        trouble=trouble,  # it goes on
+        ended_at=None,
+        pending=(),
+        trust=trust,
+    )
     return state, (record, do.SwitchTo(state.home, ""), forget)
 
 
