@@ -9,6 +9,7 @@ import pytest
 from tests.learning.material_of import Digits, digits_of, labelled, offset_by
 from tests.support import RUNTIMES
 
+from selfheal_edge.causes import Cause
 from selfheal_edge.learning.material import Material, Note
 from selfheal_edge.learning.patch import InputMap, Patch
 from selfheal_edge.learning.selection import choose
@@ -100,3 +101,20 @@ def test_nothing_is_asked_twice(digits: Digits) -> None:
     asked = digits.bench.asked
     choose(material, candidates)
     assert digits.bench.asked == asked
+
+
+def test_where_no_cause_is_known_known_inputs_have_to_bear_a_candidate_out(
+    digits: Digits,
+) -> None:
+    """How sure its answers are may be the doing of an attacker, who crafts the window."""
+    drifted = offset_by(digits.x, 55)[:COUNT]
+    held = digits.reference.inputs
+    for carried, is_taken in ((offset_by(held, 55), True), (held, False), (None, False)):
+        material = digits.material(drifted, cause=Cause.UNKNOWN)
+        material.__dict__["carried"] = carried
+        right = brighter(material, -55)
+        found = choose(material, [("right", right)])
+        assert (found.patch is right) == is_taken
+    told = labelled(drifted[:48], digits.y[:48])
+    material = digits.material(drifted, told, cause=Cause.UNKNOWN)
+    assert choose(material, [("right", brighter(material, -55))]).patch is not None

@@ -65,6 +65,7 @@ class Field(World):
         self.truth, self.finds, self.has_generations = "", True, True
         self.switches = True
         self.proposals, self.look_every = 0, 16
+        self.refuses = ""
         super().__init__(rules, has_spare=False)
 
     def handle(self, incident: AnyIncident) -> None:
@@ -76,6 +77,8 @@ class Field(World):
             case do.Propose(names):
                 self.proposals += 1
                 assert names == LEARNERS
+                if self.refuses:
+                    return heard.Proposed(names, None, self.refuses, is_refused=True)
                 patch = Patch(((0, b"x"),)) if self.finds else None
                 return heard.Proposed(names, patch, "found" if patch else "nothing helps")
             case do.Adopt(names, _, condition):
@@ -260,17 +263,20 @@ def test_more_inputs_refine_it_once() -> None:
     assert world.held == {0, 2}
 
 
-def test_an_unknown_cause_is_learned_for_by_labels_alone() -> None:
+def test_an_unknown_cause_that_nothing_tells_of_waits_for_labels() -> None:
     world = Field()
+    world.refuses = "nothing says what helps"
     world.truth = "night"
     world.predict(3)
     world.predict(1, alarm("margin", world.prediction - 2))
     world.predict(600)
     assert world.state.trouble is not None
     assert world.state.trouble.cause is she.Cause.UNKNOWN
-    assert world.proposals == 0
+    assert world.proposals == 1
+    assert sum("nothing says what helps" in (e.outcome or "") for e in world.records) == 1
+    world.refuses = ""
     world.handle(heard.FeedbackCame((told(1),) * 15))
-    assert world.proposals == 0
+    assert world.proposals == 1
     world.handle(heard.FeedbackCame((told(1),)))
     assert world.state.probation is not None
 

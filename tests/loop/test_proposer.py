@@ -80,3 +80,28 @@ def test_what_is_too_little_is_not_paid_for(runtime: RuntimeName) -> None:
     finally:
         made.close()
         session.close()
+
+
+def test_for_an_unknown_cause_vectors_without_labels_are_not_paid_for(
+    runtime: RuntimeName,
+) -> None:
+    """No known input can be carried into the condition, so that nothing says what helps."""
+    baseline = she.calibrate(MODEL, CLEAN, runtime=runtime, seed=0)
+    session = Session(MODEL, runtime, "auto", 1, baseline.taps, baseline.made)
+    told = Labelled(
+        CLEAN[:7],
+        np.arange(7) % 6,
+        np.ones(7, np.float32),
+        ("operator",) * 7,
+        np.arange(7, dtype=np.int64),
+    )
+    made = proposer(baseline, session, (2.0 * CLEAN[:128] + 1.5).astype(np.float32), told)
+    try:
+        before = made.budget.left[0]
+        found = made.propose(tuple(made.strategies), Diagnosis(she.Cause.UNKNOWN, 0.3), 128)
+        assert found.is_refused
+        assert "7 of at least 8 labels" in found.text
+        assert made.budget.left[0] >= before
+    finally:
+        made.close()
+        session.close()

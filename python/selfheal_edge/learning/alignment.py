@@ -41,7 +41,6 @@ _SURE: Final = 0.01
 _PRIOR: Final = 2.0  # samples of the reference's mix that a mix of labels is pulled to
 _BINS: Final = 6
 _STEPS: Final = 300
-_LEAST_PLACES: Final = 4
 _LEAST_LABELS: Final = 8
 
 
@@ -222,10 +221,10 @@ def carried(reference: LearningReference, window: Array) -> Array | None:
     window's value of the same rank; of the others, mean and spread within a bin become those of
     the window's bin.
     """
+    if not reference.can_be_carried:
+        return None
     clean = reference.by_feature(reference.inputs)
     count, places, features = clean.shape
-    if features < 2 or places < _LEAST_PLACES or reference.is_shared:
-        return None
     now = reference.by_feature(window).reshape(-1, features)
     flat = clean.reshape(-1, features)
     key = int(reference.features.of_mix(reference.priors)[1].argmax())

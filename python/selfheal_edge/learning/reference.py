@@ -18,6 +18,7 @@ _MOST_HELD: Final = 256
 _LEAST_HELD: Final = 16
 _HELD_BYTES: Final = 96 << 10
 _MOST_NUMBERS: Final = 1 << 15
+_LEAST_PLACES: Final = 4
 _PULL: Final = 4.0  # samples that a class's moments are pulled to all classes' by
 _MOST: Final = 1e12
 _FLOOR: Final = 0.01
@@ -130,6 +131,16 @@ class LearningReference:
         found = np.zeros(count, bool)
         found[np.random.default_rng(count).permutation(count)[: count // 2]] = True
         return found
+
+    @property
+    def can_be_carried(self) -> bool:
+        """Whether inputs have places enough (moments, pixels) of two features or more.
+
+        Then held inputs can be carried into a condition: `learning.alignment.carried`.
+        """
+        features = self.features.mean.shape[1]
+        places = int(np.prod(self.inputs.shape[1:], dtype=np.int64)) // features
+        return features >= 2 and places >= _LEAST_PLACES and not self.is_shared
 
     @property
     def classes(self) -> int:

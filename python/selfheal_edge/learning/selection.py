@@ -24,6 +24,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from selfheal_edge.causes import Cause
 from selfheal_edge.learning.material import Material, Note
 from selfheal_edge.learning.patch import Patch
 from selfheal_edge.learning.training import log_softmax
@@ -49,6 +50,9 @@ _SIMULATED: Final = 0.2
 _ALONE: Final = _Doubt(0.06, 0.25)
 """Where none can be carried: a model can be led to be sure of what is wrong."""
 _WITH_SIMULATION: Final = _Doubt(0.02, 0.15)
+_BEYOND_DOUBT: Final = 0.1
+"""On carried inputs, where nothing else speaks. Crafted inputs move them little: by 2.5 points at
+most on tuning attacks; and what they gained told real gains within 5 points."""
 LEAST_GAIN: Final = 0.01
 _SURE: Final = 0.75
 ALIKE: Final = 0.005
@@ -88,12 +92,16 @@ def choose(material: Material, candidates: Sequence[tuple[str, Patch]]) -> Propo
     golden = _answers(material, material.golden)
     if golden is None:
         return Proposal(None, (), ("there is no head to compare with",), 0.0)
+    # Then how sure answers are may be an attacker's doing; labels, or known inputs, have to speak.
+    needs_proof = material.cause is Cause.UNKNOWN and not len(material.labelled)
     rows: list[tuple[float, float, str, Patch, str]] = []
     for name, patch in candidates:
         answers = _answers(material, patch)
         if answers is None:
             continue
         gain, sd, text = _judged(material, golden, answers)
+        if needs_proof and not _is_borne_out(golden, answers):
+            gain, text = 0.0, f"{text}, which known inputs do not bear out"
         rows.append((gain, sd, name, patch, f"{name}: {text}"))
     evidence = tuple(row[4] for row in rows)
     details = {row[2]: [round(row[0], 4), round(row[1], 4)] for row in rows}
@@ -144,6 +152,13 @@ def _simulated(material: Material, patch: Patch, note: Note) -> float | None:
     weights = (material.shares / reference.priors)[reference.labels]
     named = _logs(inside, note).argmax(axis=1)
     return float((named == reference.labels) @ weights / weights.sum())
+
+
+def _is_borne_out(golden: _Seen, other: _Seen) -> bool:
+    """Whether known inputs that were carried into the condition are named better beyond doubt."""
+    if golden.simulated is None or other.simulated is None:
+        return False
+    return other.simulated - golden.simulated >= _BEYOND_DOUBT
 
 
 def _logs(inside: Floats, note: Note) -> Floats:

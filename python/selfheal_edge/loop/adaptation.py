@@ -28,7 +28,7 @@ from selfheal_edge.loop import actions as do
 from selfheal_edge.loop import incidents as heard
 from selfheal_edge.loop import passages
 from selfheal_edge.loop.actions import Action
-from selfheal_edge.loop.learned_repair import LearnedRepair, Putoff, condition_name
+from selfheal_edge.loop.learned_repair import LearnedRepair, condition_name
 from selfheal_edge.loop.learning_pace import (
     ENOUGH_LABELS,
     MORE_INPUTS,
@@ -62,8 +62,6 @@ UNAUTHENTICATED: Final = "(unauthenticated)"
 _MORE_LABELS: Final = 32
 """So many more after labels have rejected a repair: who answers against what the device sees shall
 not have it learn anew at once, from the same answers."""
-_BY_LABELS: Final = frozenset({Cause.UNKNOWN})
-"""Causes that say nothing of what would help, so that labels have to."""
 _ENOUGH_TO_REOPEN: Final = 32
 """For another probation after a confirmation: answers are flagged until its end."""
 _MOST_CONDITIONS: Final = 4
@@ -85,8 +83,6 @@ def may_learn(state: LoopState, cause: Cause) -> str:
     if comes_back_at_once(state.returns):
         return FROZEN
     waits = next((p for p in state.put_off if p.cause is cause), None)
-    if cause in _BY_LABELS and (waits is None or waits.labels < ENOUGH_LABELS):
-        return f"nothing says what helps, until {ENOUGH_LABELS} labels have come"
     if waits is not None and state.now.prediction < waits.until and waits.labels < ENOUGH_LABELS:
         left = waits.until - state.now.prediction
         more = ENOUGH_LABELS - waits.labels
@@ -302,11 +298,7 @@ def adopted(state: LoopState, found: heard.Adopted) -> Decision:
 def labels_came(state: LoopState, records: Sequence[FeedbackRecord]) -> Decision:
     """Take labels into the trial; then into the repair, where there are enough of them."""
     number = sum(r.label is not None and r.weight > 0 for r in records)
-    waiting = state.put_off
-    cause = None if state.trouble is None else state.trouble.cause
-    if cause in _BY_LABELS and all(p.cause is not cause for p in waiting):
-        waiting = (*waiting, Putoff(cause, 0, MORE_INPUTS))
-    waiting = tuple(replace(p, labels=p.labels + number) for p in waiting)
+    waiting = tuple(replace(p, labels=p.labels + number) for p in state.put_off)
     state = replace(state, put_off=waiting)
     actions: tuple[Action, ...] = ()
     for repair in state.learned:

@@ -35,6 +35,8 @@ __all__ = ["Proposer"]
 Samples = npt.NDArray[Any]
 Ids = npt.NDArray[np.int64]
 _SEEDS: Final = 1 << 62
+_LEAST_LABELS: Final = 8
+"""For a cause that is not known, where no known input can be carried into the condition."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -152,6 +154,13 @@ class Proposer:
         if len(window) < LEAST_WINDOW:
             text = f"{len(window)} of at least {LEAST_WINDOW} inputs of the condition are held"
             return Proposed(names, None, text)
+        labelled = self._labelled_since(ago)
+        count = 0 if labelled is None else len(labelled)
+        if diagnosis.cause is Cause.UNKNOWN and count < _LEAST_LABELS:
+            if not self._reference.can_be_carried:
+                text = f"nothing says what helps: {count} of at least {_LEAST_LABELS} labels"
+                return Proposed(names, None, text, is_refused=True)
+            labelled = None
         if refused := self.budget.begin():
             return Proposed(names, None, refused)
         paid()
@@ -164,7 +173,7 @@ class Proposer:
                 int(self._rng.integers(_SEEDS)),
                 ids,
                 window,
-                self._labelled_since(ago),
+                labelled,
             ),
             names,
         )
