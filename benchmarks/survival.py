@@ -31,7 +31,7 @@ from selfheal_edge.assets import digits_model_path, load_digits
 from selfheal_edge.causes import Cause
 from selfheal_edge.redteam.scenarios.domain import Raw
 from selfheal_edge.redteam.scenarios.registry import SCENARIOS
-from selfheal_edge.redteam.survival.attack import NO_TECHNIQUE, Attack, Attacker, Setup
+from selfheal_edge.redteam.survival.attack import Attacker, Setup
 from selfheal_edge.redteam.survival.attacks.random_flips import RANDOM_FLIPS
 from selfheal_edge.redteam.survival.attacks.real_drift import REAL_DRIFT
 from selfheal_edge.redteam.survival.attacks.registry import attacks_for
@@ -39,7 +39,7 @@ from selfheal_edge.redteam.survival.campaign import campaign_of
 from selfheal_edge.redteam.survival.conditions import changed_enough
 from selfheal_edge.redteam.survival.contestant import NAMES
 from selfheal_edge.redteam.survival.contestants.defended import Defended
-from selfheal_edge.redteam.survival.life import Course, Lived, live
+from selfheal_edge.redteam.survival.life import Course, Lived, live, setup_of
 from selfheal_edge.redteam.survival.plan import Phase, Plan
 from selfheal_edge.redteam.survival.record import COMBINED, Record
 from selfheal_edge.redteam.survival.run import Arena, run_campaign, summary_of
@@ -188,7 +188,11 @@ def _area(record: Record, name: str) -> float:
 def owned_rows(name: str, arena: Arena, *, quick: bool) -> list[Row]:
     """Return what a day costs in which an attacker owns all inputs, or half of them."""
     world = arena.world
-    attacks = [a for a in attacks_for(world.domain.kind, world.kind) if sends_inputs(a)]
+    attacks = [
+        attack
+        for attack in attacks_for(world.domain.kind, world.kind)
+        if type(attack.make(setup_of(world))).inputs is not Attacker.inputs
+    ]
     attacks = attacks[:1] if quick else attacks
     rows = []
     shares, flash, slower = [], [], []
@@ -236,11 +240,6 @@ def owned_rows(name: str, arena: Arena, *, quick: bool) -> list[Row]:
     return rows
 
 
-def sends_inputs(attack: Attack) -> bool:
-    """Whether an attack is by inputs: one whose attacker replaces them."""
-    return attack.technique != NO_TECHNIQUE and attack.sends_inputs
-
-
 # ---- Nothing happens, and something does
 
 
@@ -253,8 +252,11 @@ def quiet_rows(name: str, life: Life, days: float) -> list[Row]:
         arena = Arena(world, world.calibrate())
         found, device = lived(arena, Plan("quiet", days, ()))
         told = course_of(found).told
-        needless = sum(t.kind in ("probation", "confirmed") or (
-            t.kind == "repair" and (t.outcome or "").startswith("healed")) for _, t in told)
+        needless = sum(
+            t.kind in ("probation", "confirmed")
+            or (t.kind == "repair" and (t.outcome or "").startswith("healed"))
+            for _, t in told
+        )
         named = sum(t.kind == "diagnosis" for _, t in told)
         trusted = sum(course_of(found).trusted) / device.predictions
         what = f"{name}, {days:g} quiet days, {device.predictions:,} predictions"
@@ -294,7 +296,8 @@ def drift_rows(name: str, arena: Arena, *, quick: bool) -> list[Row]:
         del n
     what = f"{name}, {len(names)} kinds of drift of two days"
     return [
-        Row(f"{what}: healed, half of the loss is back", 100 * healed / len(names), "%", 95.0, True),
+        Row(f"{what}: healed, half of the loss is back", 100 * healed / len(names), "%", 95.0,
+            True),
         Row(f"{what}: a repair serves", 100 * served / len(names), "%", None, True),
         Row(f"{what}: of the loss, back in the last 12 hours", 100 * back / max(lost, 1), "%", None,
             True),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,10 @@ from tests.support import ROOT, stream
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path, load_digits
 from selfheal_edge.monitoring.signals import Measurement
+from selfheal_edge.redteam.survival.contestants import enter
+from selfheal_edge.redteam.survival.life import live
+from selfheal_edge.redteam.survival.plan import Phase, Plan
+from selfheal_edge.redteam.survival.world import Life, World
 
 GUIDE = ROOT / "docs" / "extending.md"
 
@@ -103,3 +108,20 @@ def test_a_scenario(guide: dict[str, Any]) -> None:
     )  # fmt: skip
     assert [one.scenario.name for one in campaign.seen] == ["a fan"] * 3
     assert any(one.alarm_after is not None for one in campaign.seen)
+
+
+def test_an_attack(guide: dict[str, Any], tmp_path: Path) -> None:
+    digits = load_digits()
+    x = np.concatenate([digits.calibration_inputs, digits.heldout_inputs])
+    y = np.concatenate([digits.calibration_labels, digits.heldout_labels])
+    world = World(digits_model_path(), x, y, Life(predictions_per_day=240))
+    try:
+        made = guide["blinks"]
+        assert made.fits(world.domain.kind, world.kind) == ""
+        contestants, undo = enter(world, None, tmp_path, ("undefended",))
+        with undo:
+            found = live(world, Plan("one", 0.25, (Phase(made, 0.125, 0.125),)), contestants)
+        right = found.courses["undefended"].right
+        assert sum(right[3:]) < 0.8 * sum(right[:3])
+    finally:
+        world.close()

@@ -140,6 +140,8 @@ def test_named_campaigns_put_adaptive_attackers_first() -> None:
     standard = campaign_of("standard", "image", "classifier")
     assert standard.units[-1].name == COMBINED
     assert [p.name for p in standard.alone] == [a.name for a in attacks_for("image", "classifier")]
+    assert standard.combined is not None
+    assert len(standard.combined.phases) == 9
     short = campaign_of("combined", "image", "classifier", 6.0)
     assert [plan.name for plan in short.units] == [COMBINED]
     assert short.units[0].days == 6.0

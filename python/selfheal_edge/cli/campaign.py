@@ -24,7 +24,7 @@ from selfheal_edge.redteam.survival.limits import Limits
 from selfheal_edge.redteam.survival.page import page, worst_first
 from selfheal_edge.redteam.survival.plain import Runtime
 from selfheal_edge.redteam.survival.record import Record
-from selfheal_edge.redteam.survival.run import Arena, read_lines, run_campaign, summary_of
+from selfheal_edge.redteam.survival.run import Arena, hushed, read_lines, run_campaign, summary_of
 from selfheal_edge.redteam.survival.verdict import VERDICTS, exit_code
 from selfheal_edge.redteam.survival.world import Life, World
 
@@ -68,7 +68,7 @@ def run_campaign_command(arguments: argparse.Namespace) -> int:
         to_file = arguments.json not in (None, STDOUT)
         if to_file:
             _write_lines(arguments.json, records)
-        with progress_bar(len(campaign.units) - len(records)) as bar:
+        with hushed(), progress_bar(len(campaign.units) - len(records)) as bar:
             for record in run_campaign(
                 arena,
                 campaign,

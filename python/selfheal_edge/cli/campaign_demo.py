@@ -16,7 +16,7 @@ from selfheal_edge.cli.samples import read_samples
 from selfheal_edge.redteam.survival.campaign import campaign_of
 from selfheal_edge.redteam.survival.picture import life_picture
 from selfheal_edge.redteam.survival.record import Record
-from selfheal_edge.redteam.survival.run import Arena, run_campaign, summary_of
+from selfheal_edge.redteam.survival.run import Arena, hushed, run_campaign, summary_of
 from selfheal_edge.redteam.survival.verdict import exit_code
 
 __all__ = ["run_campaign_demo"]
@@ -43,7 +43,7 @@ def run_campaign_demo(arguments: argparse.Namespace) -> int:
     try:
         campaign = campaign_of("combined", world.domain.kind, world.kind, arguments.days)
         arena = Arena(world, world.calibrate())
-        with progress_bar(1) as bar:
+        with hushed(), progress_bar(1) as bar:
             records.extend(run_campaign(arena, campaign, told=bar))
         summary = summary_of(records, campaign, arena.limits, arena.identity)
     finally:

@@ -28,13 +28,13 @@ _COMBINED: Final[tuple[tuple[str, float, float], ...]] = (
     ("a broken sensor", 4, 2),
     ("power cuts", 7.5, 0.25),
     ("a real drift", 9, 3),
-    ("square search", 14, 1),
-    ("targeted labels", 16.5, 2),
+    ("square search led by refusals", 14, 1),
+    ("targeted labels, with a key", 16.5, 2),
     ("searched bit flips", 20, 0.5),
-    ("behind a real drift", 22, 1.5),
+    ("an attack behind a real drift", 22, 1.5),
     ("whatever hurt most", 25, 3),
 )
-"""The combined campaign of thirty days: a part of an attack's name, its first day, its days."""
+"""The combined campaign of thirty days: an attack's name, its first day, its days."""
 _FIELDS: Final = {"name", "days", "attacks", "phases"}
 _PHASE_FIELDS: Final = {"attack", "first_day", "days", "strength", "share"}
 
@@ -103,8 +103,9 @@ def _combined(fitting: Sequence[Attack], days: float) -> Plan:
     """Return the combined campaign of what applies, in as many days."""
     scale = days / DAYS
     phases = []
-    for part, first, lasts in _COMBINED:
-        found = next((attack for attack in fitting if part in attack.name), None)
+    by_name = {attack.name: attack for attack in fitting}
+    for name, first, lasts in _COMBINED:
+        found = by_name.get(name)
         if found is not None:
             phases.append(Phase(found, first * scale, lasts * scale))
     return Plan(COMBINED, days, phases)

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from multiprocessing import get_context
@@ -21,6 +22,7 @@ import numpy as np
 
 from selfheal_edge import Baseline
 from selfheal_edge.hashing import sha256
+from selfheal_edge.log import logger
 from selfheal_edge.redteam.survival.campaign import Campaign
 from selfheal_edge.redteam.survival.contestant import NAMES
 from selfheal_edge.redteam.survival.contestants import enter
@@ -32,7 +34,7 @@ from selfheal_edge.redteam.survival.world import Recipe, World
 from selfheal_edge.text import quoted
 from selfheal_edge.tflite.file.model_file import ModelFile
 
-__all__ = ["Arena", "read_lines", "run_campaign", "summary_of"]
+__all__ = ["Arena", "hushed", "read_lines", "run_campaign", "summary_of"]
 
 _HASH_DIGITS: Final = 16
 _MILESTONES: Final = ("detected_after", "named_after", "healed_after")
@@ -188,12 +190,25 @@ _ARENA: list[Arena] = []
 """Of a process that runs units for another one."""
 
 
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Keep the guarded model's log off the terminal: what is damaged here is damaged on purpose."""
+    log = logger()
+    before = log.level
+    log.setLevel("CRITICAL")
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+
+
 def _open(recipe: Recipe, baseline: str, limits: Limits) -> None:
     _ARENA[:] = [Arena(recipe.world(), Baseline.load(baseline), limits)]
 
 
 def _run(plan: Plan) -> Record:
-    return _ARENA[0].run(plan)
+    with hushed():
+        return _ARENA[0].run(plan)
 
 
 def summary_of(

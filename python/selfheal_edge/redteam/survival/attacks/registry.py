@@ -42,10 +42,20 @@ from selfheal_edge.redteam.survival.attacks.targeted_labels import TARGETED_LABE
 from selfheal_edge.redteam.survival.attacks.transfer import TRANSFER
 from selfheal_edge.redteam.survival.attacks.trigger import TRIGGER
 from selfheal_edge.redteam.survival.attacks.universal import UNIVERSAL
+from selfheal_edge.redteam.survival.attacks.whatever_hurts import whatever_hurts
 from selfheal_edge.redteam.survival.plain import ModelKind
 
 __all__ = ["ATTACKS", "attacks_for"]
 
+_ARSENAL: Final = (
+    SEARCHED_FLIPS,
+    SQUARE_SEARCH,
+    TARGETED_LABELS,
+    SKEWED_WINDOW,
+    REPLAYED_ERRORS,
+    STICKER,
+)
+"""What the one who goes on with the worst tries."""
 ATTACKS: Final[tuple[Attack, ...]] = (
     # who see every health report
     ABOVE_THRESHOLD,
@@ -56,6 +66,7 @@ ATTACKS: Final[tuple[Attack, ...]] = (
     SLEEPER,
     SLOW_DRIFT,
     SQUARE_SEARCH,
+    whatever_hurts(_ARSENAL),
     # who know how we are built
     ALTERNATING_DRIFT,
     CLEAN_LABELS,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -72,16 +73,12 @@ def whatever_hurts(arsenal: Sequence[Attack]) -> Attack:
     arsenal
         For classifiers: what a device's own answers show the harm of.
     """
-
-    def make(setup: Setup) -> Attacker:
-        return _Chooser(setup, arsenal)
-
     return Attack(
         "whatever hurt most",
         "adaptive",
         Technique("AML.T0031", "Erode AI Model Integrity"),
         f"tries {len(arsenal)} attacks for {_TRIED_FOR} hours each, then goes on with the worst",
-        make,
+        partial(_Chooser, arsenal=arsenal),
         frozenset(cause for attack in arsenal for cause in attack.causes),
         is_repairable=all(attack.is_repairable for attack in arsenal),
         models=("classifier",),

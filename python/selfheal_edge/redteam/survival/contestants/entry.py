@@ -18,7 +18,7 @@ __all__ = ["enter"]
 
 
 def enter(
-    world: World, baseline: Baseline, folder: Path, names: Sequence[str] = NAMES
+    world: World, baseline: Baseline | None, folder: Path, names: Sequence[str] = NAMES
 ) -> tuple[list[Contestant], ExitStack]:
     """Return the contestants, and what closes them.
 
@@ -27,16 +27,22 @@ def enter(
     world
         What they live in.
     baseline
-        Of the defended model.
+        Of the defended model and the naive one; None where neither of them is let in.
     folder
         Exists; each gets a folder of its own in it.
     names
         Which of them.
     """
+
+    def calibrated() -> Baseline:
+        if baseline is None:
+            raise ValueError("baseline: expected one, as World.calibrate returns it, got None")
+        return baseline
+
     makers: dict[str, Callable[[Path], Contestant]] = {
-        "defended": lambda place: Defended(world, baseline, place),
+        "defended": lambda place: Defended(world, calibrated(), place),
         "undefended": lambda place: Undefended(world, place),
-        "naive": lambda place: Naive(world, baseline, place),
+        "naive": lambda place: Naive(world, calibrated(), place),
         "operator": lambda place: Operator(world, place),
     }
     entered: list[Contestant] = []
