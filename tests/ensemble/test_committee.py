@@ -246,7 +246,7 @@ def test_what_cannot_answer_together_is_refused(
 
 def test_labels_of_answers_long_gone_and_of_none(opened: Open, parts: DigitsParts) -> None:
     committee = she.SelfHealingEnsemble(opened("cnn", "mlp"))
-    with pytest.raises(ValueError, match="expected an answer before the first feedback"):
+    with pytest.raises(ValueError, match="expected a prediction before the first feedback"):
         tell(committee, 3)
     first = ask(committee, parts.heldout[:1])
     for n in range(300):

@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from selfheal_edge.hashing import sha256
+from selfheal_edge.learning.claims import read_claims
 from selfheal_edge.learning.feedback import Claim, FeedbackReceipt, Outcome
 from selfheal_edge.learning.labels import Label, LabelSpace
 from selfheal_edge.learning.sources import (
     UNAUTHENTICATED,
     FeedbackSource,
     KnownSource,
-    SignedLabel,
     SourceTable,
 )
 from selfheal_edge.policy import Policy
@@ -26,8 +26,6 @@ from selfheal_edge.policy import Policy
 __all__ = ["Desk", "Told"]
 
 _MOST_ANSWERED: Final = 1024
-_MOST_IDS: Final = 4096
-_MOST_ID: Final = 1 << 63
 
 
 class Told:
@@ -89,14 +87,19 @@ class Desk:
         return frozenset(self._answered)
 
     def read(
-        self, label: Any, correct: Any, id: Any, source: FeedbackSource | str | None, latest: int
+        self,
+        label: Any,
+        correct: Any,
+        id: Any,
+        source: FeedbackSource | str | None,
+        latest: int | None,
     ) -> tuple[tuple[Claim, ...], bool]:
         """Read the arguments of `SelfHealingEnsemble.feedback`; return claims, and whether many.
 
         Parameters
         ----------
         latest
-            The latest answer's id; -1: there is none.
+            The latest answer's id; None: there is none.
 
         Raises
         ------
@@ -104,43 +107,7 @@ class Desk:
             Naming the argument, what was expected and what came.
         """
         self.sources.named(source)  # raises for what is none
-        if isinstance(label, SignedLabel):
-            label = [label]
-            is_many = False
-        else:
-            is_many = isinstance(id, (list, tuple)) or (isinstance(id, np.ndarray) and id.ndim > 0)
-            is_many = is_many or _are_signed(label)
-        if _are_signed(label):
-            if correct is not None or id is not None or source is not None:
-                raise TypeError("label: expected a signed label alone, got other arguments too")
-            return tuple(self._signed(one) for one in label), is_many
-        if label is None and correct is None:
-            raise TypeError("label, correct: expected at least one of them, got neither")
-        if not is_many:
-            if id is None and latest < 0:
-                raise ValueError("id: expected an answer before the first feedback, got none")
-            one = latest if id is None else _read_id(id)
-            said = None if label is None else self.space.read(label)
-            return (Claim(one, said, _read_correct(correct), source),), False
-        ids = [_read_id(one, f"id[{n}]") for n, one in enumerate(id)]
-        if len(ids) > _MOST_IDS:
-            raise ValueError(f"id: expected at most {_MOST_IDS} at once, got {len(ids)}")
-        labels: Sequence[Any] = [None] * len(ids)
-        if label is not None:
-            labels = self.space.read_many(label, len(ids))
-        rights = [correct] * len(ids) if correct is None or _is_bool(correct) else correct
-        if len(rights) != len(ids):
-            raise TypeError(f"correct: expected a bool for each of {len(ids)} ids")
-        return tuple(
-            Claim(one, said, _read_correct(right), source)
-            for one, said, right in zip(ids, labels, rights, strict=True)
-        ), True
-
-    def _signed(self, signed: SignedLabel) -> Claim:
-        said = None if signed.label is None else self.space.read(signed.label)
-        if said is None and signed.correct is None:
-            raise ValueError("signed label: expected a label, or right or wrong, got neither")
-        return Claim(signed.id, said, signed.correct, None, signed)
+        return read_claims(self.space, label, correct, id, source, latest)
 
     def take(
         self, claim: Claim, place: tuple[Outcome, str] | None, verdict: int
@@ -232,28 +199,3 @@ def class_losses(probabilities: npt.NDArray[np.float32], label: int) -> npt.NDAr
     c = 1.0 / (math.e - 1.0)
     told = probabilities[:, label].astype(np.float64)
     return np.asarray(np.clip(np.log((1.0 + c) / (told + c)), 0.0, 1.0))
-
-
-def _are_signed(label: Any) -> bool:
-    is_list = isinstance(label, (list, tuple)) and bool(label)
-    return is_list and all(isinstance(one, SignedLabel) for one in label)
-
-
-def _is_bool(value: object) -> bool:
-    return isinstance(value, (bool, np.bool_))
-
-
-def _read_id(id: Any, argument: str = "id") -> int:
-    if isinstance(id, np.ndarray) and id.ndim == 0:
-        id = id[()]
-    if isinstance(id, (bool, np.bool_)) or not isinstance(id, (int, np.integer)):
-        raise TypeError(f"{argument}: expected an answer's id, got {type(id).__name__}")
-    if not 0 <= int(id) < _MOST_ID:
-        raise ValueError(f"{argument}: expected an answer's id, got {int(id)}")
-    return int(id)
-
-
-def _read_correct(correct: Any) -> bool | None:
-    if correct is not None and not _is_bool(correct):
-        raise TypeError(f"correct: expected a bool, got {type(correct).__name__}")
-    return None if correct is None else bool(correct)

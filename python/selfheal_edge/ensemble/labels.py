@@ -94,7 +94,7 @@ class EnsembleLabels:
         self, label: Any, correct: Any, id: Any, source: Any
     ) -> FeedbackReceipt | tuple[FeedbackReceipt, ...]:
         """Take labels in, as `SelfHealingEnsemble.feedback` says."""
-        latest = self._core.first_id + self._core.number if self._core.number else -1
+        latest = self._core.first_id + self._core.number if self._core.number else None
         claims, are_many = self._desk.read(label, correct, id, source, latest)
         receipts = tuple(self._take(claim) for claim in claims)
         return receipts if are_many else receipts[0]

@@ -19,6 +19,7 @@ from selfheal_edge.diagnosis.symptoms import Diagnosis
 from selfheal_edge.errors import FeedbackSourceError
 from selfheal_edge.inference.serving import Serving
 from selfheal_edge.learning.admission import ClassPlaces
+from selfheal_edge.learning.claims import MOST_ID, read_claims
 from selfheal_edge.learning.feedback import (
     Claim,
     Doubt,
@@ -52,7 +53,7 @@ from selfheal_edge.tflite.session import Session
 if TYPE_CHECKING:
     from selfheal_edge.store.keys import KeyArgument
 
-__all__ = ["LabelDesk", "read_ids"]
+__all__ = ["LabelDesk"]
 
 _TOLD: Final = 256
 _USUAL_ERRORS: Final = 0.05
@@ -61,8 +62,6 @@ _LATEST: Final = 256
 _LEAST_ASKED_OF: Final = 32
 """Latest inputs, at least, of which some are asked for: an onset is an estimate."""
 _ONE_IN: Final = 128
-_MOST_IDS: Final = 65_536
-_MOST_ID: Final = 1 << 63
 
 
 @dataclass(slots=True, eq=False)
@@ -75,7 +74,7 @@ class _Suspicion:
     """The id of the first prediction that may be suspect."""
     seen: int
     """The id of the latest one that was judged in order to be put aside."""
-    last: int = _MOST_ID
+    last: int = MOST_ID
     """The id of the last one."""
     aside: int = 0
     """How many were put aside."""
@@ -238,35 +237,8 @@ class LabelDesk:
             Naming the argument, what was expected and what came; nothing has changed then.
         """
         self.sources.named(source)  # raises for what is none
-        if isinstance(label, SignedLabel):
-            if correct is not None or id is not None or source is not None:
-                raise TypeError("label: expected a signed label alone, got other arguments too")
-            return (self._signed(label),), False
-        if _is_signed_list(label):
-            return tuple(self._signed(one) for one in label), True
-        if label is None and correct is None:
-            raise TypeError("label, correct: expected at least one of them, got neither")
-        if _is_many(id):
-            ids = read_ids(id)
-            labels: Sequence[Any] = [None] * len(ids)
-            if label is not None:
-                labels = self.space.read_many(label, len(ids))
-            right = _read_correct(correct, len(ids))
-            return tuple(
-                Claim(one, said, is_right, source)
-                for one, said, is_right in zip(ids, labels, right, strict=True)
-            ), True
-        if id is None and not len(recent.ids):
-            raise ValueError("id: expected a prediction before the first feedback, got none")
-        one = int(recent.ids[-1]) if id is None else _read_id(id)
-        said = None if label is None else self.space.read(label)
-        return (Claim(one, said, _read_correct(correct, 1)[0], source),), False
-
-    def _signed(self, signed: SignedLabel) -> Claim:
-        said = None if signed.label is None else self.space.read(signed.label)
-        if said is None and signed.correct is None:
-            raise ValueError("signed label: expected a label, or right or wrong, got neither")
-        return Claim(signed.id, said, signed.correct, None, signed)
+        latest = int(recent.ids[-1]) if len(recent.ids) else None
+        return read_claims(self.space, label, correct, id, source, latest)
 
     def take(
         self, claims: Sequence[Claim], recent: RecentAnswers, odd_since: int | None = None
@@ -281,7 +253,7 @@ class LabelDesk:
             The number of the prediction from which on something is wrong with the inputs, so that
             labels that contradict say nothing of what inputs mean; None: nothing is.
         """
-        odd = _MOST_ID if odd_since is None else self._first + odd_since
+        odd = MOST_ID if odd_since is None else self._first + odd_since
         asked = frozenset(claim.id for claim in claims) if self._suspicions else frozenset()
         suspects = self._doubts(recent, asked) if asked else {}
         receipts, records = self.intake.take(claims, recent, suspects)
@@ -624,55 +596,6 @@ def _probabilities(outputs: Array, spec: TensorSpec, kind: str) -> npt.NDArray[n
         values = np.asarray(np.exp(values - values.max(axis=1, keepdims=True)), np.float32)
         values /= values.sum(axis=1, keepdims=True)
     return values
-
-
-def _is_many(id: Any) -> bool:
-    return isinstance(id, (list, tuple)) or (isinstance(id, np.ndarray) and id.ndim > 0)
-
-
-def _is_signed_list(label: Any) -> bool:
-    is_list = isinstance(label, (list, tuple)) and bool(label)
-    return is_list and all(isinstance(one, SignedLabel) for one in label)
-
-
-def _read_id(id: Any, argument: str = "id") -> int:
-    if isinstance(id, np.ndarray) and id.ndim == 0:
-        id = id[()]
-    if isinstance(id, (bool, np.bool_)) or not isinstance(id, (int, np.integer)):
-        raise TypeError(f"{argument}: expected a prediction's id, got {type(id).__name__}")
-    if not 0 <= int(id) < _MOST_ID:
-        raise ValueError(f"{argument}: expected a prediction's id, got {int(id)}")
-    return int(id)
-
-
-def read_ids(ids: Any) -> list[int]:
-    """Return ids, checked: of one, or of many in a list or an array.
-
-    Raises
-    ------
-    TypeError, ValueError
-        Naming the argument, what was expected and what came.
-    """
-    if not _is_many(ids):
-        return [_read_id(ids)]
-    if isinstance(ids, np.ndarray) and (ids.ndim != 1 or ids.dtype.kind not in "iu"):
-        raise TypeError(
-            f"id: expected a vector of integers, got {ids.dtype} of shape {list(ids.shape)}"
-        )
-    if len(ids) > _MOST_IDS:
-        raise ValueError(f"id: expected at most {_MOST_IDS} at once, got {len(ids)}")
-    return [_read_id(one, f"id[{n}]") for n, one in enumerate(ids)]
-
-
-def _read_correct(correct: Any, count: int) -> list[bool | None]:
-    if correct is None or isinstance(correct, (bool, np.bool_)):
-        one = None if correct is None else bool(correct)
-        return [one] * count
-    fits = _is_many(correct) and len(correct) == count
-    if fits and all(isinstance(one, (bool, np.bool_)) for one in correct):
-        return [bool(one) for one in correct]
-    got = f"{len(correct)} of them" if _is_many(correct) else type(correct).__name__
-    raise TypeError(f"correct: expected a bool, or one for each of {count} ids, got {got}")
 
 
 def _is_told(record: FeedbackRecord) -> bool:

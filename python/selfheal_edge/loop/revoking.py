@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from selfheal_edge.learning.claims import read_ids
 from selfheal_edge.learning.revocation import Revocation
 from selfheal_edge.learning.sources import UNAUTHENTICATED, FeedbackSource
 from selfheal_edge.loop.executor import LoopExecutor
-from selfheal_edge.loop.label_desk import read_ids
 from selfheal_edge.text import LIST, shown
 
 __all__ = ["revoke"]
