@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -116,7 +115,8 @@ def plan_checks(weights: Weights, policy: Policy, probe: Probe) -> CheckPlan:
     # Rows here and there take longer than all of them in order: timed as they will be checked.
     size = max(min(largest, _ROW_BYTES), int(largest * left / checking))
     seconds = sorted(row.checking for row in _timed(probe(checked, size)))
-    mean = statistics.fmean(seconds[: -(len(seconds) // 8) or None])  # the last were interrupted
+    calm = seconds[: -(len(seconds) // 8) or None]  # the last were interrupted
+    mean = sum(calm) / len(calm)
     # Where signals and charts take all of it, a row is checked once in a while.
     return plan(max(_BLOCK_BYTES, int(size * left / mean)), "budget", model)
 
