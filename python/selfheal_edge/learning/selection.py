@@ -12,7 +12,8 @@ Every candidate is compared with golden, pair by pair, on the same inputs:
 
 Both are put together as normal distributions are. The candidate with the largest expected gain is
 taken, a simpler one where the two are within half a point, and none whose gain is less than three
-quarters of its standard deviation: golden stays.
+quarters of its standard deviation (1.645 of them where only carried inputs and answers speak):
+golden stays.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class _Doubt(NamedTuple):
     least: float
     of_gain: float
     """What is added, as a share of the gain."""
+    sure: float
+    """Standard deviations that a gain has to have, where no label speaks."""
 
 
 # What evidence without labels was worth, on drifts that score nothing (docs/learning.md).
@@ -47,9 +50,11 @@ _SURER: Final = 0.52
 """Gain for each point by which answers to the window are surer, or their mix is nearer."""
 _SIMULATED: Final = 0.2
 """For each point gained on inputs that were carried into the condition."""
-_ALONE: Final = _Doubt(0.06, 0.25)
+_ALONE: Final = _Doubt(0.06, 0.25, 0.75)
 """Where none can be carried: a model can be led to be sure of what is wrong."""
-_WITH_SIMULATION: Final = _Doubt(0.02, 0.15)
+_WITH_SIMULATION: Final = _Doubt(0.02, 0.15, 1.645)
+"""Little of what is recovered is lost by being sure: of ten tuning drifts of clips 12.7 points of
+12.9 came back, and none of the 4 % of repairs that cost a point or more were left."""
 _BEYOND_DOUBT: Final = 0.1
 """On carried inputs, where nothing else speaks. Crafted inputs move them little: by 2.5 points at
 most on tuning attacks; and what they gained told real gains within 5 points."""
@@ -105,7 +110,10 @@ def choose(material: Material, candidates: Sequence[tuple[str, Patch]]) -> Propo
         rows.append((gain, sd, name, patch, f"{name}: {text}"))
     evidence = tuple(row[4] for row in rows)
     details = {row[2]: [round(row[0], 4), round(row[1], 4)] for row in rows}
-    fit = [row for row in rows if row[0] >= max(LEAST_GAIN, _SURE * row[1])]
+    sure = _SURE
+    if not len(material.labelled):
+        sure = (_ALONE if golden.simulated is None else _WITH_SIMULATION).sure
+    fit = [row for row in rows if row[0] >= max(LEAST_GAIN, sure * row[1])]
     if not fit:
         return Proposal(None, (), (*evidence, "golden stays"), 0.0, details)
     most = max(row[0] for row in fit)
