@@ -311,7 +311,9 @@ class SelfHealingModel:
         )
         self._loop = self._parts.loop
         self._serving = self._loop.serving
-        self._hot = self._serving.hot
+        self._hot: _core.HotPath | None = self._serving.hot
+        look: weakref.WeakMethod[Callable[[bool], None]] = weakref.WeakMethod(self._look_at_answers)
+        self._serving.second_changed = partial(_call, look)
         try:
             if keeper is not None:
                 keeper.begin(self._journal)
@@ -420,7 +422,11 @@ class SelfHealingModel:
         Oldest first; NaN for a prediction that came without.
         """
         with self._inference_lock:
-            return self._serving.context.latest(self._hot.number)
+            return self._serving.context.latest(self._serving.hot.number)
+
+    def _look_at_answers(self, is_on: bool) -> None:
+        """Have no answer given by the quick way while suspects are answered otherwise."""
+        self._hot = None if is_on else self._serving.hot
 
     def feedback_source(self, name: str, key: KeyArgument = None) -> FeedbackSource:
         """Make a source of feedback known, and return the capability to speak for it.
@@ -1003,6 +1009,11 @@ def _open_store(
     from selfheal_edge.loop.keeper import Keeper  # noqa: PLC0415
 
     return Keeper(path, key, counter, policy, drawn)
+
+
+def _call(method: weakref.WeakMethod[Callable[[bool], None]], is_on: bool) -> None:
+    if (bound := method()) is not None:
+        bound(is_on)
 
 
 def _first_id(seed: int | None) -> int:

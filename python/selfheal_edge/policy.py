@@ -14,6 +14,7 @@ __all__ = ["Heal", "Policy", "Verify"]
 
 Heal: TypeAlias = Literal["observe", "corruption", "all"]
 Verify: TypeAlias = Literal["budget", "before", "around"]
+UnderAttack: TypeAlias = Literal["mark", "vote", "abstain"]
 
 
 _MOST_PARITY: Final = 16
@@ -149,6 +150,15 @@ class Policy:
         *What is learned from people.* Bytes of memory for samples that may be learned from, for
         suspects, and for questions that wait for an answer; of each at most 256 are held, and none
         where not one fits. 0: none.
+    under_attack
+        What becomes of answers while an attack by crafted inputs lasts. ``"mark"``: they are given,
+        and not trusted. ``"vote"``: each is the mean over copies of the input, moved by one step
+        each way, within `diagnosis_inferences_per_minute`, half of which is kept for suspects; only
+        where that costs calibration's accuracy a point at most: the journal says so.
+        ``"abstain"``: suspects get no label. `predict` gives the same answers.
+    abstain_value
+        What each number of an answer is where the model abstains, in the answer's own units; None:
+        it stays what it was, and only `Prediction.label` says so.
     lesson_bytes
         Bytes of memory for the inputs that repairs in service were learned from: with them a
         repair can be learned again without what was revoked (`SelfHealingModel.revoke`), without
@@ -211,6 +221,8 @@ class Policy:
     pool_bytes: int = 256 << 10
     quarantine_bytes: int = 128 << 10
     questions_bytes: int = 128 << 10
+    under_attack: UnderAttack = "mark"
+    abstain_value: float | None = None
     lesson_bytes: int = 256 << 10
     source_labels_per_hour: int = 512
     unauthenticated_labels_per_hour: int = 16
@@ -266,10 +278,16 @@ class Policy:
             seconds = getattr(self, name)
             if seconds is not None and (isinstance(seconds, bool) or not seconds > 0):
                 raise ValueError(f"{name}: expected a number above 0 or None, got {seconds!r}")
-        if self.heal not in get_args(Heal):
-            raise ValueError(f"heal: expected one of {get_args(Heal)}, got {self.heal!r}")
-        if self.verify not in get_args(Verify):
-            raise ValueError(f"verify: expected one of {get_args(Verify)}, got {self.verify!r}")
+        for name, words in (
+            ("heal", get_args(Heal)),
+            ("verify", get_args(Verify)),
+            ("under_attack", get_args(UnderAttack)),
+        ):
+            if getattr(self, name) not in words:
+                raise ValueError(f"{name}: expected one of {words}, got {getattr(self, name)!r}")
+        value = self.abstain_value
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            raise TypeError(f"abstain_value: expected a number or None, got {value!r}")
         if self.owner is not None and (not isinstance(self.owner, str) or not self.owner):
             raise TypeError(f"owner: expected the name of a source or None, got {self.owner!r}")
         for name in ("repairs_per_hour", "repair_seconds_per_hour"):

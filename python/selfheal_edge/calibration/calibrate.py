@@ -28,8 +28,11 @@ from selfheal_edge.calibration.regimes import (
 from selfheal_edge.calibration.targets import expected_error, read_targets
 from selfheal_edge.calibration.temperature import fit_temperature
 from selfheal_edge.diagnosis.layout import Layout
+from selfheal_edge.diagnosis.moved_copies import COST, count_of, raw_copies
+from selfheal_edge.diagnosis.profile import Profile
+from selfheal_edge.diagnosis.window import Answers
 from selfheal_edge.errors import ModelFormatError
-from selfheal_edge.learning.reference import learn_reference
+from selfheal_edge.learning.reference import LearningReference, learn_reference
 from selfheal_edge.monitoring.baseline import Baseline, KnownAnswers
 from selfheal_edge.monitoring.correctness import CorrectnessModel, read_answers
 from selfheal_edge.monitoring.embedding import Embedding, find_embedding, find_inner, fit_classes
@@ -346,7 +349,22 @@ def _profile(
         has_truth=truth is not None and answers is not None,
         axis=_feature_axis(profile.layout, samples.shape[1:]),
     )
+    if answers is not None and not session.stateful and count_of(profile.layout):
+        cost = _cost_of_copies(profile, asker, reference)
+        profile = replace(profile, bounds={**profile.bounds, COST: cost})
     return {**profile.to_arrays(), **reference.to_arrays()}
+
+
+def _cost_of_copies(profile: Profile, asker: Asker, reference: LearningReference) -> float:
+    """Return the accuracy that answers from moved copies would cost on held inputs."""
+    inputs = reference.inputs
+    own = asker(inputs)
+    said = [asker(copy) for copy in raw_copies(profile, inputs)]
+    assert own is not None
+    mean = np.mean([one.outputs for one in said if one is not None], axis=0)
+    voted = Answers(np.asarray(mean, np.float32), None)
+    right = own.labels == reference.labels
+    return float(np.mean(right) - np.mean(voted.labels == reference.labels))
 
 
 def _real(spec: TensorSpec, raw: Sequence[Array]) -> npt.NDArray[np.float32]:

@@ -37,6 +37,7 @@ _FAILED: Final = _core.ATTENTION["run_failed"]
 _ALARM: Final = _core.ATTENTION["alarm"]
 
 Answer: TypeAlias = Array | dict[str, Array]
+SecondAnswers: TypeAlias = Callable[["Prediction | Predictions", Array], "Prediction | Predictions"]
 
 
 def _weakly(method: Callable[..., T]) -> Callable[..., T]:
@@ -152,6 +153,10 @@ class Serving:
         """What `SelfHealingModel.predict` and `infer` try first."""
         self.is_suspect: Callable[[], bool] | None = None
         """Says whether the latest input is suspect, while an incident lasts that makes some so."""
+        self.second: SecondAnswers | None = None
+        """Gives other answers to suspects while an attack lasts, if the policy says so."""
+        self.second_changed: Callable[[bool], None] = lambda _is_on: None
+        """Told whether answers have to be looked at from now on, before they are given."""
         self.context = ContextLog()
         """What the latest predictions came with."""
         self.generations = GenerationLog()
@@ -283,6 +288,8 @@ class Serving:
 
         Under the lock for each if other threads wait, or for all where the caller has it.
         """
+        if self.second is not None:
+            return self.infer(batch).output
         answer: Answer = self._served(batch, records=False)
         return self._real(answer) if self._wants_reals(batch) else answer
 
@@ -298,10 +305,27 @@ class Serving:
                     return self.infer(batch)
                 finally:
                     self.context.end(self.hot.number)
-        found: Prediction | Predictions = self._served(batch, records=True)
+        found: Prediction | Predictions
+        if self.second is not None:
+            return self._twice(batch, self.second)
+        found = self._served(batch, records=True)
         if self._wants_reals(batch):
             return dataclasses.replace(found, output=self._real(found.output))
         return found
+
+    def answer_with(self, second: SecondAnswers | None) -> None:
+        """Have suspects answered otherwise from now on, or no longer."""
+        self.second = second
+        self.second_changed(second is not None)
+
+    def _twice(self, batch: Batch, second: SecondAnswers) -> Prediction | Predictions:
+        """Serve under one lock, so that the latest inputs are these; then look again."""
+        with self._inference_lock:
+            found: Prediction | Predictions = self._served(batch, records=True)
+            if self._wants_reals(batch):
+                found = dataclasses.replace(found, output=self._real(found.output))
+            inputs = self._extractor.recent(batch.size).inputs
+            return second(found, inputs[0]) if len(inputs) == 1 else found
 
     def _served(self, batch: Batch, *, records: bool) -> Any:
         try:

@@ -28,6 +28,7 @@ from selfheal_edge.loop.kept_labels import KeptLabels
 from selfheal_edge.loop.known_conditions import KnownConditions
 from selfheal_edge.loop.label_desk import LabelDesk
 from selfheal_edge.loop.proposer import Proposer
+from selfheal_edge.loop.second_look import SecondLook
 from selfheal_edge.monitoring.baseline import Baseline
 from selfheal_edge.monitoring.estimate import estimate_performance
 from selfheal_edge.monitoring.monitor import Monitor, PerformanceMonitor
@@ -217,6 +218,26 @@ def assemble(
                 seed=seed,
             )
             undo.callback(proposer.close)
+        examiner = Examiner(
+            session=session,
+            baseline=baseline,
+            extractor=extractor,
+            monitor=monitor,
+            inference_lock=inference_lock,
+            per_minute=policy.diagnosis_inferences_per_minute,
+            clock=time.monotonic if clock is None else clock,
+        )
+        second_look = None
+        if policy.under_attack != "mark":
+            second_look = SecondLook(
+                policy.under_attack,
+                examiner.profile,
+                baseline.output_kind,
+                session.instance.outputs[0],
+                examiner.outputs_of,
+                value=policy.abstain_value,
+                is_stateful=session.stateful,
+            )
         loop = LoopExecutor(
             session=session,
             weights=weights,
@@ -245,15 +266,8 @@ def assemble(
                 probe=lambda: (_extractor(session, baseline), PerformanceMonitor(baseline)),
             ),
             labels=labels,
-            examiner=Examiner(
-                session=session,
-                baseline=baseline,
-                extractor=extractor,
-                monitor=monitor,
-                inference_lock=inference_lock,
-                per_minute=policy.diagnosis_inferences_per_minute,
-                clock=time.monotonic if clock is None else clock,
-            ),
+            examiner=examiner,
+            second_look=second_look,
             conditions=conditions,
             proposer=proposer,
             core_may_heal=may_heal,

@@ -79,7 +79,8 @@ class Examiner:
         self._paid: float | None = None
 
     @cached_property
-    def _profile(self) -> Profile | None:
+    def profile(self) -> Profile | None:
+        """What calibration learned for diagnoses; None where it learned nothing."""
         return Profile.found(self._baseline.profile)
 
     def has_time(self) -> bool:
@@ -123,7 +124,7 @@ class Examiner:
                 count=monitor.count,
                 repeats=monitor.repeats,
             )
-        profile = self._profile
+        profile = self.profile
         return (
             found
             if profile is None
@@ -154,13 +155,30 @@ class Examiner:
         spec = self._session.instance.outputs[0]
         return Answers.of(outputs, _quantization(spec), kind, inside)
 
+    def outputs_of(self, inputs: npt.NDArray[Any], reserve: float = 0.0) -> npt.NDArray[Any] | None:
+        """Return raw outputs, shape (n, elements), if the budget allows all of it; else None.
+
+        `reserve`: the share of a minute's budget that has to be left.
+        """
+        found = self._outputs(inputs, reserve)
+        return None if found is None else np.stack(found[0])
+
     def _ask(self, inputs: npt.NDArray[Any], /) -> Answers | None:
+        found = self._outputs(inputs)
+        if found is None:
+            return None
+        outputs, inside = found
+        return self._read(np.stack(outputs), np.stack(inside) if inside else None)
+
+    def _outputs(
+        self, inputs: npt.NDArray[Any], reserve: float = 0.0
+    ) -> tuple[list[npt.NDArray[Any]], list[npt.NDArray[Any]]] | None:
         """Ask the model, if the budget allows all of it."""
         now = self._clock()
         gained = _since(self._filled, now) * self._per_minute / _MINUTE
         self._tokens = min(float(self._per_minute), self._tokens + gained)
         self._filled = now if self._filled is None else max(self._filled, now)
-        if self._tokens < len(inputs):
+        if self._tokens < len(inputs) + reserve * self._per_minute:
             return None
         self._tokens -= len(inputs)
         outputs, inside = [], []
@@ -176,7 +194,7 @@ class Examiner:
             logger().warning("the model could not be asked for a diagnosis", exc_info=True)
             return None
         self.asked += len(inputs)
-        return self._read(np.stack(outputs), np.stack(inside) if inside else None)
+        return outputs, inside
 
 
 def _since(before: float | None, now: float) -> float:

@@ -39,6 +39,7 @@ from selfheal_edge.loop.learned_repair import LOOKS, MOST_HARM, is_condition
 from selfheal_edge.loop.proposer import Proposer
 from selfheal_edge.loop.remembered import LEARNED_ROWS, Frozen, Remembered
 from selfheal_edge.loop.repair_executor import RepairExecutor
+from selfheal_edge.loop.second_look import SecondLook
 from selfheal_edge.loop.state import LoopState, Moment
 from selfheal_edge.monitoring.baseline import KnownAnswers
 from selfheal_edge.monitoring.monitor import (
@@ -121,6 +122,8 @@ class LoopExecutor:
         Estimates how well the model does; called without a lock.
     labels
         Takes feedback in.
+    second_look
+        Gives other answers to suspects while an attack lasts; None: they are marked alone.
     """
 
     def __init__(
@@ -149,6 +152,7 @@ class LoopExecutor:
         proposer: Proposer | None = None,
         performance: Callable[[], Performance | None] = lambda: None,
         labels: LabelDesk,
+        second_look: SecondLook | None = None,
     ) -> None:
         self._session = session
         self._weights = weights
@@ -174,6 +178,7 @@ class LoopExecutor:
         self._performance = performance
         self.labels = labels
         """Takes feedback in, and asks for labels."""
+        self._second_look = second_look
         self._judged_trouble: Diagnosis | None = None
         self._is_put_off = False
         self._compared_at = self._judged_at = 0  # predictions, as the monitor counts them
@@ -399,6 +404,27 @@ class LoopExecutor:
                 self._judged_trouble = self._state.trouble
                 lock = self._inference_lock
                 self.labels.trouble_changed(self._judged_trouble, self.odd_since(), lock)
+                self._answer_suspects(self._judged_trouble)
+
+    def _answer_suspects(self, trouble: Diagnosis | None) -> None:
+        """Have suspects answered as the policy says while an attack lasts."""
+        second, serving = self._second_look, self.serving
+        is_attack = trouble is not None and trouble.cause is Cause.ADVERSARIAL_INPUT
+        if second is None or is_attack == (serving.second is not None):
+            return
+        if not is_attack:
+            serving.answer_with(None)
+            return
+        outcome = f"not applied: {second.refused}" if second.refused else str(second)
+        self._journal.add(
+            EventKind.REPAIR,
+            self._state.now.prediction,
+            cause=Cause.ADVERSARIAL_INPUT,
+            strategy=second.how,
+            outcome=outcome,
+        )
+        if not second.refused:
+            serving.answer_with(second.instead)
 
     def _follow(  # noqa: PLR0912, PLR0915 — a case each
         self, *incidents: AnyIncident, about: AnyIncident | None = None
