@@ -282,9 +282,11 @@ class Policy:
             ("heal", get_args(Heal)),
             ("verify", get_args(Verify)),
             ("under_attack", get_args(UnderAttack)),
+            ("mode", ("inline", "background")),
         ):
             if getattr(self, name) not in words:
-                raise ValueError(f"{name}: expected one of {words}, got {getattr(self, name)!r}")
+                got = getattr(self, name)
+                raise ValueError(f"{name}: expected one of {words}, got {got!r}")
         value = self.abstain_value
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
             raise TypeError(f"abstain_value: expected a number or None, got {value!r}")
@@ -295,8 +297,6 @@ class Policy:
             is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if not is_number or not 0 <= value < math.inf:
                 raise ValueError(f"{name}: expected a number of at least 0, got {value!r}")
-        if self.mode not in ("inline", "background"):
-            raise ValueError(f"mode: expected 'inline' or 'background', got {self.mode!r}")
         if self.keep_inputs is not False and (
             isinstance(self.keep_inputs, bool)
             or not isinstance(self.keep_inputs, (int, float))
