@@ -19,6 +19,7 @@ from selfheal_edge.inference.check_plan import Timing, plan_checks
 from selfheal_edge.inference.context import ContextLog, read_context
 from selfheal_edge.inference.generation_log import GenerationLog
 from selfheal_edge.inference.incident import Incident
+from selfheal_edge.inference.second_answers import Giver, with_others
 from selfheal_edge.integrity.guarded_image import GuardedImage, describe_findings
 from selfheal_edge.integrity.weights import GOLDEN, Weights
 from selfheal_edge.monitoring.monitor import Alarm, Monitor, PerformanceMonitor
@@ -37,7 +38,6 @@ _FAILED: Final = _core.ATTENTION["run_failed"]
 _ALARM: Final = _core.ATTENTION["alarm"]
 
 Answer: TypeAlias = Array | dict[str, Array]
-SecondAnswers: TypeAlias = Callable[["Prediction | Predictions", Array], "Prediction | Predictions"]
 
 
 def _weakly(method: Callable[..., T]) -> Callable[..., T]:
@@ -153,7 +153,7 @@ class Serving:
         """What `SelfHealingModel.predict` and `infer` try first."""
         self.is_suspect: Callable[[], bool] | None = None
         """Says whether the latest input is suspect, while an incident lasts that makes some so."""
-        self.second: SecondAnswers | None = None
+        self.second: Giver | None = None
         """Gives other answers to suspects while an attack lasts, if the policy says so."""
         self.second_changed: Callable[[bool], None] = lambda _is_on: None
         """Told whether answers have to be looked at from now on, before they are given."""
@@ -313,19 +313,19 @@ class Serving:
             return dataclasses.replace(found, output=self._real(found.output))
         return found
 
-    def answer_with(self, second: SecondAnswers | None) -> None:
+    def answer_with(self, second: Giver | None) -> None:
         """Have suspects answered otherwise from now on, or no longer."""
         self.second = second
         self.second_changed(second is not None)
 
-    def _twice(self, batch: Batch, second: SecondAnswers) -> Prediction | Predictions:
+    def _twice(self, batch: Batch, second: Giver) -> Prediction | Predictions:
         """Serve under one lock, so that the latest inputs are these; then look again."""
         with self._inference_lock:
             found: Prediction | Predictions = self._served(batch, records=True)
             if self._wants_reals(batch):
                 found = dataclasses.replace(found, output=self._real(found.output))
             inputs = self._extractor.recent(batch.size).inputs
-            return second(found, inputs[0]) if len(inputs) == 1 else found
+            return with_others(found, inputs[0], second) if len(inputs) == 1 else found
 
     def _served(self, batch: Batch, *, records: bool) -> Any:
         try:

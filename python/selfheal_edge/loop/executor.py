@@ -424,7 +424,7 @@ class LoopExecutor:
             outcome=outcome,
         )
         if not second.refused:
-            serving.answer_with(second.instead)
+            serving.answer_with(second.give)
 
     def _follow(  # noqa: PLR0912, PLR0915 — a case each
         self, *incidents: AnyIncident, about: AnyIncident | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy.typing as npt
 
 from selfheal_edge.diagnosis.moved_copies import COST, MOST_COST, count_of, raw_copies
 from selfheal_edge.diagnosis.profile import Profile
-from selfheal_edge.health import Prediction, Predictions
+from selfheal_edge.inference.second_answers import Given
 from selfheal_edge.monitoring.signals import OutputKind
 from selfheal_edge.tflite.runtimes.protocol import Array, TensorSpec
 
@@ -94,82 +93,35 @@ class SecondLook:
             f"costs {cost:.1%} of calibration's accuracy and {copies} inferences each"
         )
 
-    def instead(
-        self, found: Prediction | Predictions, inputs: npt.NDArray[Any]
-    ) -> Prediction | Predictions:
-        """Return the same with other answers.
+    def give(self, output: Array, inputs: npt.NDArray[Any], is_suspect: bool) -> Given | None:
+        """Return another answer to one input; None: it stays.
 
         Parameters
         ----------
-        found
+        output
             What the model says.
         inputs
-            Their raw inputs, shape (m, ...), of the last m of them.
+            The raw input, shape (1, ...).
+        is_suspect
+            Whether it is.
         """
-        if isinstance(found.output, dict):
-            return found
-        if isinstance(found, Prediction):
-            if not len(inputs):
-                return found
-            given = self._given(found.output[None], inputs[-1:], found.quarantined)
-            if given is None:
-                return found
-            output, labels, confidence = given
-            is_none = labels[0] < 0
-            return replace(
-                found,
-                output=output[0],
-                label=None if is_none else int(labels[0]),
-                confidence=None if is_none else float(confidence[0]),
-            )
-        behind = len(found) - len(inputs)
-        if found.labels is None or found.confidence is None:
-            return found
-        output, labels, confidence = (
-            found.output.copy(),
-            found.labels.copy(),
-            found.confidence.copy(),
-        )
-        shaped = output.reshape(len(found), -1)
-        for row in range(behind, len(found)):
-            given = self._given(
-                shaped[row : row + 1],
-                inputs[row - behind : row - behind + 1],
-                bool(found.quarantined[row]),
-            )
-            if given is not None:
-                shaped[row] = given[0].reshape(-1)
-                labels[row], confidence[row] = given[1][0], given[2][0]
-        return replace(found, output=output, labels=labels, confidence=confidence)
-
-    def _given(
-        self, output: Array, inputs: npt.NDArray[Any], is_suspect: bool
-    ) -> tuple[Array, npt.NDArray[np.int64], npt.NDArray[np.float64]] | None:
-        """Return another output, label and confidence for one input; None: they stay."""
-        none = np.array([-1], np.int64), np.array([np.nan])
         if self.how == "abstain":
             if not is_suspect:
                 return None
-            if self._value is None:
-                return output, *none
-            return np.full_like(output, self._value), *none
+            return Given(output if self._value is None else np.full_like(output, self._value))
         assert self._profile is not None
-        copies = raw_copies(self._profile, inputs)[:, 0]
-        asked = self._ask(copies, 0.0 if is_suspect else _RESERVE)
+        asked = self._ask(raw_copies(self._profile, inputs)[:, 0], 0.0 if is_suspect else _RESERVE)
         if asked is None:
             return None
         self.voted += 1
         mean = asked.astype(np.float64).mean(axis=0)
         spec = self._spec
         real = spec.scale * (mean - spec.zero_point) if spec.quantized else mean
+        said = real
         if output.dtype.kind in "iu":
             info = np.iinfo(output.dtype)
             said = np.clip(np.rint(mean), info.min, info.max)
-        else:
-            said = real
-        label, confidence = _read(real, self._kind)
-        shaped = said.astype(output.dtype).reshape(output.shape)
-        return shaped, np.array([label], np.int64), np.array([confidence])
+        return Given(said.astype(output.dtype).reshape(output.shape), *_read(real, self._kind))
 
 
 def _read(real: npt.NDArray[np.float64], kind: OutputKind | None) -> tuple[int, float]:
