@@ -46,7 +46,7 @@ from selfheal_edge.redteam.survival.run import Arena, run_campaign, summary_of
 from selfheal_edge.redteam.survival.world import HOURS, Life, World
 
 PARTS: Final = ("campaign", "owned", "quiet", "drifts")
-SEEDS: Final = 3
+TASKS: Final = ("digits", "KWS")
 OURS: Final = NAMES[0]
 LONG: Final = 86_400
 """Predictions a day of the long quiet life: one a second, 2.6 million in 30 days."""
@@ -279,7 +279,7 @@ def drift_rows(name: str, arena: Arena, *, quick: bool) -> list[Row]:
     ]  # fmt: skip
     names = names[:1] if quick else names
     healed = served = lost = back = harmful = confirmed = 0.0
-    for n, kind in enumerate(names):
+    for kind in names:
         attack = dataclasses.replace(REAL_DRIFT, name=kind, make=_drift(kind))
         plan = Plan(kind, 3.5, (Phase(attack, 0.5, 2.0),))
         found, _ = lived(arena, plan)
@@ -293,7 +293,6 @@ def drift_rows(name: str, arena: Arena, *, quick: bool) -> list[Row]:
         final = [j for j in course.judged if j.kind == "confirmed"]
         confirmed += len(final)
         harmful += sum(j.points < -1 for j in final)
-        del n
     what = f"{name}, {len(names)} kinds of drift of two days"
     return [
         Row(f"{what}: healed, half of the loss is back", 100 * healed / len(names), "%", 95.0,
@@ -322,6 +321,7 @@ def main() -> None:
     """Print the figures."""
     options = parser(__doc__)
     options.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    options.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
     options.add_argument("--long", action="store_true", help="2.6 million quiet predictions, too")
     options.add_argument("--seed", type=int, default=0)
     arguments = options.parse_args()
@@ -330,6 +330,8 @@ def main() -> None:
     life = Life(480 if quick else 2016, seed=arguments.seed)
     rows: list[Row] = []
     for name, world in worlds(life):
+        if name not in arguments.tasks:
+            continue
         arena = Arena(world, world.calibrate())
         if "campaign" in parts:
             rows += campaign_rows(name, arena, quick=quick)
@@ -340,7 +342,7 @@ def main() -> None:
         if quick:
             break
     if "quiet" in parts:
-        for name in sorted({row.name.split(",")[0].split(":")[0] for row in rows} or {"digits"}):
+        for name in TASKS[:1] if quick else arguments.tasks:
             rows += quiet_rows(name, life, 1.0 if quick else 30.0)
             if arguments.long:
                 rows += quiet_rows(name, dataclasses.replace(life, predictions_per_day=LONG), 30.0)

@@ -28,6 +28,7 @@ def record(**others: Any) -> dict[str, Any]:
         "accuracy": {n: {"during": 0.9} for n in ("defended", "undefended", "naive", "operator")},
         "cost": {"defended": {"cpu_share_added": 0.0, "flash_bytes_per_day": 0}},
         "failures": {},
+        "trusted": {"defended": {"share": 0.25}},
     }
     return {**made, **others}
 
@@ -75,7 +76,9 @@ def test_what_is_lost_decides(lost: Any, expected: str) -> None:
 
 def test_what_no_repair_brings_back_is_held_to_the_same_inputs() -> None:
     lost = losses(40.0, same=-5.0)
-    assert verdict(record(), lost, is_repairable=False) == "degraded"
+    found, why = judge(record(), lost, Limits(), is_repairable=False)
+    assert found == "degraded"
+    assert "25% of its answers are called trusted" in why[0]
     assert verdict(record(), losses(40.0, same=12.0), is_repairable=False) == "broken"
     assert verdict(record(), lost) == "broken"
 

@@ -95,7 +95,8 @@ def judge(
         Whether the damage is of the kind that a repair can take back.
     """
     found: dict[Verdict, list[str]] = {verdict: [] for verdict in VERDICTS}
-    _judge_losses(found, losses, limits, is_repairable=is_repairable)
+    trusted = record["trusted"]["defended"]["share"]
+    _judge_losses(found, losses, limits, trusted, is_repairable=is_repairable)
     _judge_heals(found, record["heals"]["defended"], limits)
     _judge_others(found, record, limits)
     cost = record["cost"]["defended"]
@@ -115,6 +116,7 @@ def _judge_losses(
     found: dict[Verdict, list[str]],
     losses: Mapping[str, Loss],
     limits: Limits,
+    trusted: float | None,
     *,
     is_repairable: bool,
 ) -> None:
@@ -132,6 +134,7 @@ def _judge_losses(
         found["degraded"].append(
             f"loses {losses['undamaged'].points:.1f} points against undisturbed inputs, which no "
             "repair brings back in full"
+            + ("" if trusted is None else f"; {trusted:.0%} of its answers are called trusted")
         )
     after = losses["after"]
     if after.predictions and (left := after.exceeds(limits.left_points)) is not False:
