@@ -201,3 +201,24 @@ def test_who_tries_everything_goes_on_with_what_hurts(
     assert min(course.right[:4]) > 15
     assert np.mean(np.array(course.right[8:]) < 10) > 0.5
     assert set(course.notes[0]["wrong answers while it was tried"]) == {"gentle", "blinds"}
+
+
+def test_a_power_cut_takes_no_more_than_the_latest_minute(
+    world: World, baseline: she.Baseline, tmp_path: Path
+) -> None:
+    """The store's timer follows real time: the hours of a simulation were never written."""
+
+    class Remembers(Attacker):
+        def after(self, turn: Turn, answers: Answers) -> None:
+            del answers
+            turn.notes.setdefault("alarms", []).append(turn.target.report()["alarms"])
+            if turn.step == turn.steps - 1:
+                turn.restart(clean=False)
+                turn.notes["alarms"].append(turn.target.report()["alarms"])
+
+    contestants, undo = enter(world, baseline, tmp_path, ("defended",))
+    with undo:
+        plan = Plan("cut", 1.0, (Phase(attack(Remembers), 0, 1.0),))
+        notes = live(world, plan, contestants).courses["defended"].notes[0]
+    assert notes["alarms"][-2] > 0
+    assert notes["alarms"][-1] == notes["alarms"][-2]
