@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selfheal_edge.causes import Cause
+from selfheal_edge.integrity.code_watch import CodeCoverage
 from selfheal_edge.integrity.protected_share import ProtectedShare
 from selfheal_edge.monitoring.monitor import Alarm
 from selfheal_edge.monitoring.performance import Performance, not_estimable
@@ -135,6 +136,8 @@ class Health:
     """Complete sweeps over all guarded bytes."""
     nonfinite: int
     """Input values that were NaN or infinite."""
+    code: CodeCoverage | None = None
+    """How the code that runs the model is swept; None where `Policy.code_budget` is 0."""
     failures: tuple[Failure, ...] = ()
     """What was tried on this device and did not hold, also before a restart."""
     store: StoreState | None = None
@@ -160,6 +163,7 @@ class Health:
             "coverage": self.coverage.to_dict(),
             "protected_share": asdict(self.protected_share),
             "detection_latency": asdict(self.detection_latency),
+            "code": None if self.code is None else asdict(self.code),
             "fingerprint": self.fingerprint.to_dict(),
             "failures": [failure.to_dict() for failure in self.failures],
             "store": None if self.store is None else self.store.to_dict(),

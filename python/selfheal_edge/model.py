@@ -32,6 +32,7 @@ from selfheal_edge.health import (
     Predictions,
 )
 from selfheal_edge.inference.incident import Incident
+from selfheal_edge.integrity.code_watch import CodeDamage, Listener, shared_watch
 from selfheal_edge.integrity.protected_share import ProtectedShare, measure_protected_share
 from selfheal_edge.learning.feedback import FeedbackReceipt
 from selfheal_edge.learning.pool import TrustedPool
@@ -39,8 +40,9 @@ from selfheal_edge.learning.quarantine import Quarantine
 from selfheal_edge.learning.questions import Question
 from selfheal_edge.learning.revocation import Revocation
 from selfheal_edge.learning.sources import FeedbackSource
+from selfheal_edge.log import logger
 from selfheal_edge.loop.assembly import Parts, assemble, correction_of, estimate_now
-from selfheal_edge.loop.incidents import FeedbackCame, FeedbackDue, WeightsRejected
+from selfheal_edge.loop.incidents import CodeDamaged, FeedbackCame, FeedbackDue, WeightsRejected
 from selfheal_edge.monitoring.baseline import Baseline
 from selfheal_edge.monitoring.monitor import MEMBERS_PART, Alarm, Monitor, PerformanceMonitor
 from selfheal_edge.monitoring.performance import Performance, not_estimable
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
 __all__ = ["SelfHealingModel", "parts_of"]
 
 _MOST_QUESTIONS = 256
+_EX_SOFTWARE = 70  # of sysexits.h
 
 
 class SelfHealingModel:
@@ -94,6 +97,8 @@ class SelfHealingModel:
     a prediction never waits for a repair      ``mode="background"``, ``hot_spare=True``
     damage is found sooner, or checking is     ``integrity_budget``, ``verify``, ``sweep_seconds``,
     cheaper                                    ``keyed_sweep_seconds``, ``keyed_bytes_per_predict``
+    damaged code ends the process, or is       ``on_code_damage``, ``code_budget``
+    not looked for
     damage that no checksum sees is bounded    ``known_answers_every``, ``rebuild_after_seconds``
     NaN in an input is served and counted      ``nonfinite="skip"``
     other repairs, or another order of them    ``responses``, ``default_response``
@@ -208,6 +213,7 @@ class SelfHealingModel:
         if not isinstance(baseline, Baseline):
             raise TypeError(f"baseline: expected a Baseline, got {type(baseline).__name__}")
         self._policy = Policy() if policy is None else policy
+        self._leave_code: weakref.finalize[[Listener], SelfHealingModel] | None = None
         if budget is not None and not isinstance(budget, RepairBudget):
             raise TypeError(f"budget: expected a RepairBudget or None, got {budget!r}")
         kit = ModelRepairKit() if repair_kit is None else repair_kit
@@ -334,6 +340,7 @@ class SelfHealingModel:
             keeper.follow(self._loop.freeze, self._serve_requests)
         if keeper is not None and keeper.baseline_is_new(self._baseline):
             keeper.keep_baseline(self._baseline)
+        self._listen_for_code()
         give_back()
 
     def predict(self, x: Tensors, out: Array | None = None) -> Array | dict[str, Array]:
@@ -861,6 +868,7 @@ class SelfHealingModel:
                 repairs=count.repairs,
                 failed_repairs=count.failed,
                 detection_latency=self._serving.checks.latency,
+                code=shared_watch().coverage if self._policy.code_budget else None,
                 sweeps=self._parts.weights.sweeps,
                 nonfinite=self._parts.monitor.nonfinite,
                 failures=loop.failures,
@@ -921,6 +929,8 @@ class SelfHealingModel:
         """Release everything; calling it again, or in a forked child, does nothing."""
         try:
             self._inference_lock.check_process()
+            if self._leave_code is not None:
+                self._leave_code()
             self._loop.dispatcher.close()
             with self._maintenance_lock, self._inference_lock:
                 self._count_protected(builds=False)  # what `health` can still tell afterwards
@@ -932,6 +942,25 @@ class SelfHealingModel:
             self._close_store()
         except (ModelClosedError, ForkedProcessError):
             return  # what a child holds is its parent's, and goes when the child ends
+
+    def _listen_for_code(self) -> None:
+        """Have code swept from now on, until the model is closed or forgotten."""
+        if not self._policy.code_budget:
+            return
+        listener = _code_listener(weakref.ref(self))
+        shared_watch().listen(listener, self._policy.code_budget)
+        self._leave_code = weakref.finalize(self, shared_watch().leave, listener)
+        self._leave_code.atexit = False
+
+    def _code_is_damaged(self, pages: tuple[CodeDamage, ...]) -> None:
+        """Trust no answer any more; called by the thread that sweeps code."""
+        with contextlib.suppress(ModelClosedError), self._maintenance_lock:
+            self._loop.handle(CodeDamaged(pages))
+            if self._policy.on_code_damage == "exit" and self._keeper is not None:
+                self._keeper.commit()
+        if self._policy.on_code_damage == "exit":
+            logger().critical("code is damaged: %s; the process ends", pages[0])
+            os._exit(_EX_SOFTWARE)
 
     def _serve_requests(self, requests: Sequence[Request], refused: Sequence[str]) -> None:
         """Do what other processes have asked for; called by the store's thread."""
@@ -988,6 +1017,16 @@ class SelfHealingModel:
     def __repr__(self) -> str:
         state: Any = "closed" if self._inference_lock.closed else self._session.fingerprint
         return f"<SelfHealingModel {self._session.model.sha256[:12]}, {state}>"
+
+
+def _code_listener(model: weakref.ref[SelfHealingModel]) -> Listener:
+    """Return what tells a model of damaged code, and does not keep it."""
+
+    def tell(pages: tuple[CodeDamage, ...]) -> None:
+        if (heard := model()) is not None:
+            heard._code_is_damaged(pages)  # noqa: SLF001 — ours
+
+    return tell
 
 
 def _require_signed(baseline: Baseline, policy: Policy) -> None:

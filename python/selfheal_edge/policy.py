@@ -86,6 +86,14 @@ class Policy:
         Predictions and seconds, whichever comes first, after which the runtime is built anew from
         verified bytes: damage in its own memory lasts no longer. Costs 0.3 to 2 ms for small
         models. None for both: never. A recurrent model keeps its state.
+    code_budget
+        Share of one CPU's time in which a thread sweeps the read-only pages of the runtime's and
+        our libraries, 0 to 1: `health.code`. 0: code is not checked.
+    on_code_damage
+        What to do where such a page is damaged; code is not put back in place. ``"report"``: the
+        journal names a runtime fault, page and symbol, and answers are untrusted from then on.
+        ``"exit"``: that, and the process ends with status 70 (EX_SOFTWARE), for a supervisor to
+        start it anew.
     mode
         *Which thread heals.* ``"inline"``: the thread whose call found the damage, before it
         answers. ``"background"``: a worker, while predictions go on. The calling thread restores
@@ -195,6 +203,8 @@ class Policy:
     keyed_bytes_per_predict: int = 0
     keyed_sweep_seconds: float | None = 10.0
     verify: Verify = "budget"
+    code_budget: float = 0.001
+    on_code_damage: Literal["report", "exit"] = "report"
     mode: Literal["inline", "background"] = "inline"
     hot_spare: bool = False
     standby: bool = True
@@ -230,7 +240,7 @@ class Policy:
     trial_seconds: float | None = None
     require_signed: bool = False
 
-    def __post_init__(self) -> None:  # noqa: PLR0912 — one check a field
+    def __post_init__(self) -> None:  # noqa: PLR0912, PLR0915 — one check a field
         """Check every field."""
         for name, least in (
             ("keyed_bytes_per_predict", 0),
@@ -251,9 +261,15 @@ class Policy:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"{name}: expected an integer of at least {least}, got {value!r}")
-        share = self.integrity_budget
-        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:
-            raise ValueError(f"integrity_budget: expected a number from 0 to 1, got {share!r}")
+        for name in ("integrity_budget", "code_budget"):
+            share = getattr(self, name)
+            is_number = isinstance(share, (int, float)) and not isinstance(share, bool)
+            if not is_number or not 0 <= share <= 1:
+                raise ValueError(f"{name}: expected a number from 0 to 1, got {share!r}")
+        if self.on_code_damage not in ("report", "exit"):
+            raise ValueError(
+                f"on_code_damage: expected 'report' or 'exit', got {self.on_code_damage!r}"
+            )
         scrub = self.scrub_bytes_per_predict
         if scrub is not None and (
             isinstance(scrub, bool) or not isinstance(scrub, int) or scrub < 0

@@ -6,12 +6,21 @@ import ctypes
 import mmap
 import os
 import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.support import IMPORT_PATH
 
+import selfheal_edge as she
 from selfheal_edge import _core
+from selfheal_edge.assets import DigitsData, digits_model_path
+from selfheal_edge.integrity import code_watch
+from selfheal_edge.integrity.code_watch import CodeDamage, CodeWatch
 
 pytestmark = pytest.mark.skipif(
     not _core.code_is_watchable(), reason="this system does not say what code is mapped"
@@ -99,3 +108,100 @@ def test_libraries_that_are_not_there_have_no_pages() -> None:
     assert pages.step(1 << 20) == []
     with pytest.raises(ValueError, match="key: expected 16 bytes, got 1"):
         _core.CodePages([], b"k", 5)
+
+
+@pytest.fixture
+def watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[CodeWatch, Path]]:
+    """A watch over a private library, in the place of the one that models share."""
+    path = loaded_copy(tmp_path)
+    one = CodeWatch([path.name])
+    monkeypatch.setattr(code_watch, "_SHARED", one)
+    yield one, path
+    one.stop()
+
+
+def wait_for(what: Callable[[], object], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_damaged_code_is_a_runtime_fault_and_no_answer_is_trusted_again(
+    watch: tuple[CodeWatch, Path], digits_baseline: she.Baseline, digits: DigitsData
+) -> None:
+    shared, path = watch
+    x = digits.heldout_inputs[:1]
+    policy = she.Policy(code_budget=1.0)
+    with she.SelfHealingModel(digits_model_path(), digits_baseline, policy=policy) as model:
+        wait_for(lambda: shared.coverage.sweeps >= 2)
+        code = model.health.code
+        assert code is not None
+        assert code.nbytes > 0
+        assert code.damage == ()
+        assert code.round_seconds is not None
+        assert model.infer(x).trusted
+        begin, offset = code_of(path)
+        flip(begin + 40, 0x10)
+        wait_for(lambda: "runtime_fault" in {event.cause for event in model.events})
+        assert not model.infer(x).trusted
+        assert model.health.state == "untrusted"
+        [event] = [event for event in model.events if event.cause == "runtime_fault"]
+        assert f"{path.name} at offset {offset + 40:#x}: 1 wrong byte(s)" in event.evidence[0]
+        model.rollback()  # what is damaged runs repairs as well: none ends it
+        assert not model.infer(x).trusted
+        with she.SelfHealingModel(digits_model_path(), digits_baseline, policy=policy) as later:
+            wait_for(lambda: not later.infer(x).trusted)  # told of what was found before
+    unwatched = she.Policy(code_budget=0)
+    with she.SelfHealingModel(digits_model_path(), digits_baseline, policy=unwatched) as model:
+        assert model.health.code is None
+        assert model.infer(x).trusted
+    wait_for(lambda: shared.thread is None)  # the last listener has left
+
+
+def test_the_sweep_ends_with_its_last_listener(watch: tuple[CodeWatch, Path]) -> None:
+    shared, _ = watch
+    told: list[tuple[CodeDamage, ...]] = []
+    tell = told.append
+    shared.listen(tell, 0.5)
+    wait_for(lambda: shared.coverage.sweeps >= 3)
+    shared.leave(tell)
+    wait_for(lambda: shared.thread is None)
+    assert told == []
+    assert shared.memory_bytes > 0
+    assert str(CodeWatch(["no such library"]).coverage) == "code is not checked"
+
+
+def test_the_process_ends_where_the_policy_says_so(
+    tmp_path: Path, digits_baseline: she.Baseline
+) -> None:
+    """By status 70, for a supervisor; the journal has it first."""
+    digits_baseline.save(tmp_path / "baseline")
+    code = f"""
+import time
+from pathlib import Path
+from tests.integrity.test_code_pages import code_of, flip, loaded_copy
+import selfheal_edge as she
+from selfheal_edge.assets import digits_model_path
+from selfheal_edge.integrity import code_watch
+path = loaded_copy(Path({str(tmp_path)!r}))
+code_watch._SHARED = code_watch.CodeWatch([path.name])
+baseline = she.Baseline.load({str(tmp_path / "baseline")!r})
+policy = she.Policy(code_budget=1.0, on_code_damage="exit")
+said = lambda event: print(event, flush=True)
+model = she.SelfHealingModel(digits_model_path(), baseline, policy=policy, on_event=said)
+while code_watch.shared_watch().coverage.sweeps < 1:
+    time.sleep(0.01)
+flip(code_of(path)[0] + 40, 0x10)
+time.sleep(60)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": IMPORT_PATH},
+    )
+    assert done.returncode == 70, done.stderr
+    assert "runtime_fault" in done.stdout

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Final
 
 from selfheal_edge.hashing import sha256
+from selfheal_edge.integrity.code_watch import LIBRARIES
 from selfheal_edge.log import logger
 from selfheal_edge.tflite.coverage.table import Coverage
 from selfheal_edge.tflite.memory.heap import allocated_bytes
 from selfheal_edge.tflite.memory.source_image import SourceImage
-from selfheal_edge.tflite.sandbox.packages import PACKAGES
 from selfheal_edge.tflite.session import Session
 
 __all__ = ["ProtectedShare", "measure_protected_share"]
-
-_LIBRARIES: Final = (*(package.module for package in PACKAGES.values()), "selfheal_edge")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +28,8 @@ class ProtectedShare:
     """Allocations of a fresh instance beside those: arena, kernels' state. Bounded by the rebuild.
     None where that cannot be known."""
     code: int | None
-    """Mapped pages of the runtime's and our libraries: never checked. None without /proc."""
+    """Mapped pages of the runtime's and our libraries: `Health.code` says how they are swept. None
+    without /proc."""
 
     @property
     def watched_share(self) -> float:
@@ -50,7 +48,7 @@ class ProtectedShare:
         return (
             f"{self.watched} bytes watched ({self.watched_share:.0%} of the data that decides); "
             f"{self.copied} copied and {heap} of heap, renewed by each rebuild; "
-            f"{code} of code, never checked"
+            f"{code} of code"
         )
 
 
@@ -64,7 +62,7 @@ def _code() -> int | None:
     total = 0
     for line in lines:
         fields = line.split(maxsplit=5)
-        if len(fields) == 6 and "w" not in fields[1] and any(n in fields[5] for n in _LIBRARIES):
+        if len(fields) == 6 and "w" not in fields[1] and any(n in fields[5] for n in LIBRARIES):
             begin, end = (int(part, 16) for part in fields[0].split("-"))
             total += end - begin
     return total

@@ -26,6 +26,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from selfheal_edge.causes import Cause
 from selfheal_edge.diagnosis.symptoms import Damage, Diagnosis, Symptoms
 from selfheal_edge.inference.incident import Incident
+from selfheal_edge.integrity.code_watch import CodeDamage
 from selfheal_edge.integrity.weights import CorruptBlock
 from selfheal_edge.loop import actions as do
 from selfheal_edge.loop import adaptation, passages, unlearning
@@ -93,6 +94,8 @@ def decide(state: LoopState, incident: AnyIncident) -> Decision:  # noqa: PLR091
             return _rolled_back(state)
         case heard.Accepted():
             return _accepted(state)
+        case heard.CodeDamaged(pages):
+            return _code_damaged(state, pages)
         case heard.MarkedUntrusted():
             return replace(state, trust=replace(state.trust, is_marked=True)), ()
         case heard.FeedbackDue():
@@ -214,7 +217,8 @@ def is_trusted(state: LoopState) -> bool:
     """Whether the model's own answers may be relied on: nothing is wrong, suspected or mended."""
     trust = state.trust
     is_suspected = trust.cleared != trust.suspicions
-    return not (trust.is_marked or is_suspected) and state.repair is None
+    is_doubted = trust.is_marked or is_suspected or trust.is_code_damaged
+    return not is_doubted and state.repair is None
 
 
 # ---- 1. What is reported
@@ -311,6 +315,19 @@ def _reported(state: LoopState, reported: Incident) -> Decision:
         state, more = _alarmed(state, alarms)
         actions = (*actions, *more)
     return state, (*actions, do.Proceed(Step.TROUBLE), do.Proceed(Step.SCHEDULE))
+
+
+def _code_damaged(state: LoopState, pages: tuple[CodeDamage, ...]) -> Decision:
+    """Trust no answer any more: what is damaged runs repairs and proofs as well."""
+    state = replace(state, trust=replace(state.trust, is_code_damaged=True))
+    record = do.Record(
+        EventKind.DIAGNOSIS,
+        Cause.RUNTIME_FAULT,
+        evidence=tuple(str(page) for page in pages),
+        outcome="code is damaged: answers are untrusted until the process is started anew",
+    )
+    # The spare runs the same code, and is trusted where it serves.
+    return state, (record, *((do.FailBack(),) if state.now.on_spare else ()))
 
 
 def _alarmed(state: LoopState, alarms: tuple[Alarm, ...]) -> Decision:

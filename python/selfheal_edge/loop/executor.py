@@ -219,7 +219,8 @@ class LoopExecutor:
     @property
     def is_trusted(self) -> bool:
         """Whether answers may be relied on: the model's own, or those of a proven spare."""
-        return is_trusted(self._state) or self.serving.on_spare
+        is_right = is_trusted(self._state) or self.serving.on_spare
+        return is_right and not self._state.trust.is_code_damaged
 
     def start(self, before: Remembered | None = None, trial: str | None = None) -> None:
         """Begin to count what is done every so often; go on with what was known before.

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 from selfheal_edge.diagnosis.symptoms import Diagnosis
 from selfheal_edge.inference.incident import Incident
+from selfheal_edge.integrity.code_watch import CodeDamage
 from selfheal_edge.integrity.weights import CorruptBlock
 from selfheal_edge.learning.feedback import FeedbackRecord
 from selfheal_edge.learning.lesson import Lesson
@@ -25,6 +26,7 @@ __all__ = [
     "Adopted",
     "AnyIncident",
     "CauseNamed",
+    "CodeDamaged",
     "ConditionKnown",
     "DamageFound",
     "Ended",
@@ -107,6 +109,13 @@ class DamageFound:
     """A sweep beside the inferences (`scrub`, `idle`) found damage."""
 
     blocks: tuple[CorruptBlock, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CodeDamaged:
+    """Pages of the code that runs the model are not what they were."""
+
+    pages: tuple[CodeDamage, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,6 +395,7 @@ AnyIncident: TypeAlias = (
     | Looked
     | DamageFound
     | RolledBack
+    | CodeDamaged
     | MarkedUntrusted
     | FeedbackCame
     | FeedbackDue

@@ -136,6 +136,8 @@ class Trust:
     """Incidents, ever, that a worker has to look at before answers are trusted again."""
     cleared: int = 0
     """How many of these have been looked at; what was wrong then is marked by now."""
+    is_code_damaged: bool = False
+    """Code that runs the model is damaged: nothing but a new process helps."""
 
 
 @dataclass(frozen=True, slots=True)
