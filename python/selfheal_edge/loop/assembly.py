@@ -75,6 +75,7 @@ class Parts:
                 rest.callback(self.spare.close)
             rest.callback(self.session.close)
             rest.callback(self.loop.repairs.forget_standby)
+            rest.callback(self.loop.repairs.release_retired)
             if self.proposer is not None:
                 rest.callback(self.proposer.close)
             rest.callback(self.weights.close)

@@ -633,6 +633,8 @@ def _cause_named(
     healed = tuple(b for b in repair.corrupt if (b.image, b.block) not in left)
     case = RepairCase((*corrupt, *healed))
     ladder = state.policy.response(diagnosis.cause)
+    if diagnosis.kind == "failing cell" and "rebuild" in ladder:  # healing it lasts no time
+        ladder = ("move", *ladder)
     repair = replace(repair, diagnosis=diagnosis, ladder=ladder, case=case, first_case=case)
     state, actions = _try_next(replace(state, repair=repair))
     return state, (*records, *actions)
@@ -725,6 +727,8 @@ def _strategy_tried(state: LoopState, tried: heard.RepairAttempt) -> Decision:
         outcome = tried.text
     elif tried.held:
         outcome, state = f"healed: {tried.text}; {tried.proof}", _counted(state, repairs=1)
+        if tried.name == "move":  # what was healed there says nothing of the new place
+            state = replace(state, healed=())
     else:
         outcome, state = f"not proven: {tried.proof}", _counted(state, failed=1)
     state = _counted(state, repeated=tried.repeats)

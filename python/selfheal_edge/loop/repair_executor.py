@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import reduce
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
@@ -50,6 +50,8 @@ if TYPE_CHECKING:  # it loads a database
     from selfheal_edge.store.inbox import Request
 
 __all__ = ["RepairExecutor"]
+
+_MOST_RETIRED: Final = 2  # models' worth of memory that has failed
 
 
 class RepairExecutor:
@@ -106,6 +108,8 @@ class RepairExecutor:
         self._rejected = rejected
         self._keeps_standby = keeps_standby
         self._standby: Standby | None = None
+        self.retired: list[Standby] = []
+        """What was moved from: memory that has failed."""
         self._digests = ImageDigests({name: image.live for name, image in weights.images.items()})
         self._known = {GOLDEN: known}  # by origin
         self.learned: frozenset[int] = frozenset()
@@ -522,6 +526,47 @@ class RepairExecutor:
         self._keep_built(idle)
         return generation
 
+    def move(self) -> str:
+        """Serve the active generation from fresh memory; the old is kept, so that nobody gets it.
+
+        Costs the memory of another model for each time, of which there are at most two.
+
+        Raises
+        ------
+        IntegrityError
+            When that was done too often, or damage keeps the bytes from being read.
+        """
+        weights, session = self.weights, self._session
+        if len(self.retired) == _MOST_RETIRED:
+            raise IntegrityError(
+                f"weights: expected memory that holds them, got failures in {_MOST_RETIRED + 1} "
+                "places: this is failing hardware"
+            )
+        active = weights.active
+        is_saved = active in weights.generations
+        saved = {n: weights.sound_bytes(n, active if is_saved else None) for n in weights.images}
+        ready = Standby.built(session, active, saved)
+        left = {name: image.live for name, image in weights.images.items()}
+        where = ", ".join(
+            f"{name} at {np.frombuffer(live, np.uint8).ctypes.data:#x}"
+            for name, live in left.items()
+        )
+        try:
+            with self._inference_lock:
+                weights.move(ready.images)
+                parts = session.exchange(ready.source, ready.instance, ready.correction)
+                self._serving.exchange(session.instance)
+        except BaseException:
+            ready.close()
+            raise
+        self.retired.append(Standby(active, *parts, left))
+        return where
+
+    def release_retired(self) -> None:
+        """Give back the memory that has failed."""
+        while self.retired:
+            self.retired.pop().close()
+
     def _keep_built(self, idle: Standby) -> None:
         """Keep an instance that does not serve any more, or the one that is kept already.
 
@@ -566,7 +611,8 @@ class RepairExecutor:
     @property
     def standby_bytes(self) -> int:
         """Bytes of the instance that is kept built."""
-        return 0 if self._standby is None else self._standby.memory_bytes
+        kept = [*self.retired, *(() if self._standby is None else (self._standby,))]
+        return sum(one.memory_bytes for one in kept)
 
     def _wanted(self, patch: Patch) -> dict[str, bytes]:
         """Return what the images shall be that do not come from the runtime."""

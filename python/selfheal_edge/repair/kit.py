@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from selfheal_edge.repair.mark_untrusted import MarkUntrusted
+from selfheal_edge.repair.move import Move
 from selfheal_edge.repair.new_priors import NewPriors
 from selfheal_edge.repair.protocol import LearningStrategy, Strategy
 from selfheal_edge.repair.realign import Realign
@@ -38,6 +39,7 @@ class ModelRepairKit:
             Rollback("module"),
             Rollback("model"),
             Rebuild(),
+            Move(),
             ReloadGolden(),
             MarkUntrusted(),
         )

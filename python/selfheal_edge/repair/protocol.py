@@ -47,6 +47,16 @@ class RepairTarget(Protocol):
         """Build the runtime's instance anew from the live source bytes, and swap it in."""
         ...
 
+    def move(self) -> str:
+        """Serve the active generation from fresh memory, and keep the old unused; say which it is.
+
+        Raises
+        ------
+        IntegrityError
+            When that was done too often: the memory fails in many places.
+        """
+        ...
+
     def reload(self) -> None:
         """Write the model file's verified bytes anew, build from them, and guard the result.
 
