@@ -448,10 +448,17 @@ TEST_CASE("a sweep behind and a rollback cost no more with eight generations tha
   const auto eight = fastest(sweep);
   CHECK(eight < 3 * one);
   const auto restore = [&](Generation generation) {
-    return fastest([&] { REQUIRE(guard.restore(generation, 0, kSize).refused == 0); });
+    const auto start = Clock::now();
+    REQUIRE(guard.restore(generation, 0, kSize).refused == 0);
+    return Clock::now() - start;
   };
   for (Generation generation = 1; generation <= 8; ++generation) {
-    const auto golden = restore(0);
-    CHECK(restore(generation) < 2 * golden);
+    auto golden = Clock::duration::max();
+    auto own = golden;
+    for (int i = 0; i < 15 || (i < 60 && own >= 2 * golden); ++i) {  // in turns, on a busy machine
+      golden = std::min(golden, restore(0));
+      own = std::min(own, restore(generation));
+    }
+    CHECK(own < 2 * golden);
   }
 }
