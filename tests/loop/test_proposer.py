@@ -25,7 +25,13 @@ CLEAN: Array = RNG.normal(size=(600, 1, 16)).astype(np.float32)
 DRIFT = Diagnosis(she.Cause.COVARIATE_DRIFT, 0.9)
 
 
-def proposer(baseline: she.Baseline, session: Session, window: Array, told: Labelled) -> Proposer:
+def proposer(
+    baseline: she.Baseline,
+    session: Session,
+    window: Array,
+    told: Labelled,
+    owner: str | None = None,
+) -> Proposer:
     return Proposer(
         session=session,
         baseline=baseline,
@@ -33,6 +39,7 @@ def proposer(baseline: she.Baseline, session: Session, window: Array, told: Labe
         inputs_since=lambda _ago: (np.arange(len(window)), window),
         labelled_since=lambda _ago: told,
         budget=RepairBudget(),
+        owner=owner,
         seed=0,
     )
 
@@ -102,6 +109,27 @@ def test_for_an_unknown_cause_vectors_without_labels_are_not_paid_for(
         assert found.is_refused
         assert "7 of at least 8 labels" in found.text
         assert made.budget.left[0] >= before
+    finally:
+        made.close()
+        session.close()
+
+
+@pytest.mark.parametrize("source", ["stranger", "operator"])
+def test_vectors_learn_from_the_word_of_the_owner_alone(runtime: RuntimeName, source: str) -> None:
+    """Known vectors are not carried into a condition: nothing but labels would judge labels."""
+    baseline = she.calibrate(MODEL, CLEAN, runtime=runtime, seed=0)
+    session = Session(MODEL, runtime, "auto", 1, baseline.taps, baseline.made)
+    window = (2.0 * CLEAN[:128] + 1.5).astype(np.float32)
+    with closing(Bench(session, baseline.output_kind, True)) as bench:
+        said = bench.answers(CLEAN[:64]).labels
+    told = Labelled(
+        window[:64], said, np.ones(64, np.float32), (source,) * 64, np.arange(64, dtype=np.int64)
+    )
+    made = proposer(baseline, session, window, told, owner="operator")
+    try:
+        found = made.propose(tuple(made.strategies), DRIFT, 128)
+        has_learned = found.patch is not None and "head trained on 64 labels" in found.text
+        assert has_learned == (source == "operator"), found
     finally:
         made.close()
         session.close()

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["LearningReference", "Moments", "learn_reference"]
+__all__ = ["LEAST_PLACES", "LearningReference", "Moments", "learn_reference"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -18,7 +18,8 @@ _MOST_HELD: Final = 256
 _LEAST_HELD: Final = 16
 _HELD_BYTES: Final = 96 << 10
 _MOST_NUMBERS: Final = 1 << 15
-_LEAST_PLACES: Final = 4
+LEAST_PLACES: Final = 4
+"""Of an input, for what is carried into a condition."""
 _PULL: Final = 4.0  # samples that a class's moments are pulled to all classes' by
 _MOST: Final = 1e12
 _FLOOR: Final = 0.01
@@ -139,8 +140,13 @@ class LearningReference:
         Then held inputs can be carried into a condition: `learning.alignment.carried`.
         """
         features = self.features.mean.shape[1]
-        places = int(np.prod(self.inputs.shape[1:], dtype=np.int64)) // features
-        return features >= 2 and places >= _LEAST_PLACES and not self.is_shared
+        return features >= 2 and self.places >= LEAST_PLACES and not self.is_shared
+
+    @property
+    def places(self) -> int:
+        """How many places an input has, as moments or pixels: elements of one feature."""
+        elements = int(np.prod(self.inputs.shape[1:], dtype=np.int64))
+        return elements // len(self.features.mean[0])
 
     @property
     def classes(self) -> int:

@@ -4,11 +4,12 @@ Who answers what the device asks can teach it what is false, and then all that t
 judged by is his as well: his labels, and how sure it has become of them. What he has no hand in:
 
 - golden's held inputs, carried into the condition, whose classes are known: their embeddings with
-  the window's moments, and the inputs themselves where they have places (`learning.alignment`);
+  the window's moments, and the inputs themselves where they have features (`learning.alignment`);
 - labels of other sources, the owner's among them.
 
-By these a candidate must gain a point over golden, and not lose half a point against what is
-proposed on the owner's word alone, or on nobody's.
+By these a candidate must gain over golden what they leave in doubt, and not lose half a point
+against what is proposed on the owner's word alone, or on nobody's. Nothing is carried into a
+condition of inputs without places (vectors of sensors): there its moments say little of it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ import numpy.typing as npt
 
 from selfheal_edge.learning.material import Material, Note
 from selfheal_edge.learning.patch import Patch
-from selfheal_edge.learning.selection import ALIKE, LEAST_GAIN
+from selfheal_edge.learning.reference import LEAST_PLACES
+from selfheal_edge.learning.selection import ALIKE
 from selfheal_edge.learning.training import log_softmax
 
 __all__ = ["Without", "without"]
@@ -47,7 +49,7 @@ class Without(NamedTuple):
     @property
     def holds(self) -> bool:
         """Whether it may serve."""
-        return self.over_golden >= LEAST_GAIN and self.over_plain >= -ALIKE
+        return self.over_golden >= _DOUBT and self.over_plain >= -ALIKE
 
     def __str__(self) -> str:
         return (
@@ -86,9 +88,11 @@ def _right(material: Material, patch: Patch, said: Right) -> tuple[tuple[Right, 
     now = material.embeddings(material.window, patch.inputs)
     assert then is not None
     assert now is not None
-    judges = ~reference.may_be_learned
-    moved = _carried(then, now)[judges]
-    carried = [_named(moved, note) == reference.labels[judges]]
+    carried = []
+    if reference.places >= LEAST_PLACES:
+        judges = ~reference.may_be_learned
+        moved = _carried(then, now)[judges]
+        carried.append(_named(moved, note) == reference.labels[judges])
     if material.carried is not None:
         inside = material.embeddings(material.carried, patch.inputs)
         assert inside is not None
@@ -121,7 +125,7 @@ def _gain(
 ) -> float:
     """Return how many more inputs one names rightly, by both kinds of evidence together."""
     apart = [a.astype(np.float64) - b for a, b in zip(one[0], other[0], strict=True)]
-    carried = float(np.mean([rows.mean() for rows in apart]))
+    carried = float(np.mean([rows.mean() for rows in apart])) if apart else 0.0
     weights = told.labelled.weights.astype(np.float64)
     total = float(weights.sum())
     if total <= 0.0:
@@ -130,5 +134,5 @@ def _gain(
     mean = float(paired @ weights) / total
     squares = float(np.square(weights) @ np.square(paired - mean))
     squares += 0.5 * float(np.square(weights).max())
-    precision, by_labels = 1.0 / _DOUBT**2, total**2 / squares
+    precision, by_labels = bool(apart) / _DOUBT**2, total**2 / squares
     return (carried * precision + mean * by_labels) / (precision + by_labels)
