@@ -320,7 +320,7 @@ def bench(session: nox.Session, runtime: str) -> None:
     """Every benchmark once; pass --quick for a check of function."""
     _install(session, runtime, "cli", "bench")
     scripts = ("guard", "detectors", "integrity", "bit_search", "store", "diagnosis")
-    for script in (*scripts, "head", "trials", "adaptation", "ensemble", "switching"):
+    for script in (*scripts, "head", "trials", "adaptation", "ensemble", "switching", "survival"):
         session.run("python", f"benchmarks/{script}.py", *session.posargs)
 
 
