@@ -713,6 +713,31 @@ def test_a_fifth_repair_that_cannot_serve_costs_no_other() -> None:
     assert len(world.state.learned) == 4
 
 
+def test_conditions_that_come_and_go_at_somebodys_will_get_little() -> None:
+    """An attacker imitates a known condition: its repair would serve the others' inputs."""
+    world = Field()
+    world.drift("night")
+    world.tell(13, 0)
+    night = world.active
+    world.truth = ""
+    world.predict(64)
+    assert world.active == 0
+    switches, before = 0, world.active
+    for turn in range(100):
+        world.truth = "" if turn % 2 else "night"
+        for _ in range(2):
+            world.predict(20)
+            switches += world.active != before
+            before = world.active
+    assert switches <= 8 * (1 + 100 * 40 // 1024)
+    # Where it is over, the second night heals as ever.
+    world.truth = ""
+    world.predict(1100)
+    world.truth = "night"
+    world.predict(64)
+    assert world.active == night
+
+
 def test_what_is_only_tried_has_nothing_forgotten_that_was_confirmed() -> None:
     world = Field()
     for k in range(4):

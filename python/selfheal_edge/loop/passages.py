@@ -31,6 +31,10 @@ Decision: TypeAlias = tuple[LoopState, tuple[Action, ...]]
 SAMPLES_TO_LEARN: Final = 128
 """Predictions from which the charts learn the level of a repair's condition."""
 
+_FLICKERS: Final = 8
+_FLICKERS_IN: Final = 1024
+"""So many passages within so many predictions are answered by as many without any."""
+
 PAUSE: Final = 4096
 """Predictions before inputs are looked at again, where what should serve could not, or may not."""
 
@@ -96,8 +100,11 @@ def switched(state: LoopState, found: heard.Switched) -> Decision:
             trust=replace(state.trust, is_marked=is_flagged),
         )
         return state, (do.ResetMonitor(),)
+    is_captured = not found.condition and _comes_and_goes(state)
     state = replace(
         state,
+        switched_at=(*state.switched_at, state.now.prediction)[-_FLICKERS:],
+        looked_at=state.now.prediction + _FLICKERS_IN if is_captured else state.looked_at,
         condition=found.condition,
         repair=None,
         trouble=None,
@@ -119,11 +126,23 @@ def switched(state: LoopState, found: heard.Switched) -> Decision:
     is_unproven = state.probation is not None
     state = replace(state, trust=replace(state.trust, is_marked=is_unproven))
     record = do.Record(
-        EventKind.REGIME, outcome=f"known: {found.condition or 'normal'}; {found.text}"
+        EventKind.REGIME,
+        outcome=f"known: {found.condition or 'normal'}; {found.text}"
+        + (f"; no other one is for {_FLICKERS_IN} predictions" if is_captured else ""),
     )
     if trouble is None:
         return state, (record, do.ResetMonitor())
     return state, (record, do.ResetMonitor(), do.Record(EventKind.RECOVERED, trouble.cause))
+
+
+def _comes_and_goes(state: LoopState) -> bool:
+    """Whether conditions come and go as no world has them, but one who imitates them.
+
+    Each passage takes time, and has some inputs answered by a repair that is not for them. What
+    serves in normal operation then does so for a while.
+    """
+    latest = state.switched_at
+    return len(latest) == _FLICKERS and state.now.prediction - latest[0] < _FLICKERS_IN
 
 
 def leave(state: LoopState) -> tuple[Action, ...]:

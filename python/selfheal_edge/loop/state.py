@@ -275,6 +275,8 @@ class LoopState:
     """The sample at which the condition that lasts began, as far as it is known."""
     named: int = 0
     """Conditions that were named so far."""
+    switched_at: tuple[int, ...] = ()
+    """The predictions of the latest passages from one condition to another."""
     looked_at: int = 0
     """The prediction at which inputs were looked at last, where any condition is known."""
 
