@@ -418,8 +418,9 @@ def test_passing_between_known_conditions_is_no_trouble_that_comes_back() -> Non
     world = repaired()
     world.tell(13, 0)
     for _ in range(8):
-        world.drift("")
-        world.drift("night")
+        for condition in ("", "night"):
+            world.prediction += 200
+            world.drift(condition)
     named = [r.cause for r in world.records if r.kind.value == "diagnosis"]
     assert she.Cause.RESOURCE_ATTACK not in named
     assert not comes_back_at_once(world.state.returns)
