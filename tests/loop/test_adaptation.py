@@ -417,10 +417,9 @@ def test_passing_between_known_conditions_is_no_trouble_that_comes_back() -> Non
     """Days and nights in a drift that lasts are not an attack on the healing."""
     world = repaired()
     world.tell(13, 0)
-    for _ in range(8):
-        for condition in ("", "night"):
-            world.prediction += 200
-            world.drift(condition)
+    for _ in range(3):
+        world.drift("")
+        world.drift("night")
     named = [r.cause for r in world.records if r.kind.value == "diagnosis"]
     assert she.Cause.RESOURCE_ATTACK not in named
     assert not comes_back_at_once(world.state.returns)
