@@ -168,3 +168,29 @@ def test_a_clock_that_swings_buys_no_diagnosis(baseline: she.Baseline) -> None:
             assert not examiner.has_time()
             clock.now += 40.0
             assert not examiner.has_time()
+
+
+def test_what_follows_an_acceptance_is_not_learned_where_it_is_something_else(
+    baseline: she.Baseline,
+) -> None:
+    night = (np.rint((CLEAN.astype(np.float64) + 128) * 0.7) - 128).astype(np.int8)
+    with opened(baseline, she.Cause.UNKNOWN) as model:
+        model.predict(CLEAN[:300])
+        model.predict(night[:200])
+        assert model.health.state == "untrusted"
+        model.accept()
+        found = model.infer(STRANGE[:300])  # the attacker has waited for this
+        assert isinstance(found, she.Predictions)
+        assert found.trusted.sum() <= 128
+        assert [regime.name for regime in model.regimes] == ["calibration"]
+        told = [event.outcome or "" for event in model.events if str(event.kind) == "regime"]
+        assert told[-1].startswith("not learned: what followed is another condition")
+        assert model.diagnosis is not None
+        # Accepted while no attack goes on, it is normal.
+        model.predict(CLEAN[:200])
+        model.predict(night[200:400])
+        model.accept()
+        after = model.infer(np.concatenate([night] * 2)[:400])
+        assert isinstance(after, she.Predictions)
+        assert after.trusted.all()
+        assert [regime.name for regime in model.regimes] == ["calibration", "regime 1"]

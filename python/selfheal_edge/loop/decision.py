@@ -54,6 +54,8 @@ Decision: TypeAlias = tuple[LoopState, tuple[Action, ...]]
 
 _SAMPLES_FOR_DIAGNOSIS: Final = 32
 """The shape of a shift does not show in fewer."""
+_SAMPLES_TO_JUDGE: Final = 64
+"""Of what follows, whether it is what was accepted."""
 _SAMPLES_TO_LEARN: Final = 256
 """Of an operating condition that was accepted."""
 SIGNALS_EVERY: Final = 128
@@ -123,8 +125,8 @@ def decide(state: LoopState, incident: AnyIncident) -> Decision:  # noqa: PLR091
         case heard.FoundHarmless(since, text):
             record = _regime(f"harmless: {text}")
             return state, (record, do.LearnRegime(since))
-        case heard.RegimeLearned(name):
-            return _regime_learned(state, name)
+        case heard.RegimeLearned(name, is_other):
+            return _not_learned(state) if is_other else _regime_learned(state, name)
         # Repairs that are learned.
         case heard.HealSet(heal):
             state = replace(state, heal=heal)
@@ -310,6 +312,8 @@ def _reported(state: LoopState, reported: Incident) -> Decision:
     # Alarms of before a recovery had waited for it: what was wrong then is known, and healed.
     alarms = tuple(a for a in reported.alarms if a.onset >= state.recovered_at)
     if state.learning is not None:  # its level is not known yet
+        if alarms:
+            state = replace(state, learning=_doubted(state.learning))
         alarms = tuple(a for a in alarms if a.signal in SENSOR_ALARMS)
     if alarms:
         state, more = _alarmed(state, alarms)
@@ -852,6 +856,20 @@ def _regime_learned(state: LoopState, name: str | None) -> Decision:
         return state, (record,)
     state, actions = _normal_again(state)
     return state, (record, *actions)
+
+
+def _doubted(learning: Learning) -> Learning:
+    """Return when to learn what was accepted once it alarms: as soon as that can be judged."""
+    if learning.name is not None or learning.is_doubted:
+        return learning
+    sooner = learning.until - _SAMPLES_TO_LEARN + _SAMPLES_TO_JUDGE
+    return replace(learning, until=sooner, is_doubted=True)
+
+
+def _not_learned(state: LoopState) -> Decision:
+    """Hear everything anew: what followed is not what the user has seen, and accepted."""
+    outcome = "not learned: what followed is another condition than the one that was accepted"
+    return state, (_regime(outcome), do.ResetMonitor())
 
 
 def _accepted(state: LoopState) -> Decision:

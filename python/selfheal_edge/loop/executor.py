@@ -50,7 +50,7 @@ from selfheal_edge.monitoring.monitor import (
     PerformanceMonitor,
 )
 from selfheal_edge.monitoring.performance import Performance
-from selfheal_edge.monitoring.regimes import MATCH_SAMPLES
+from selfheal_edge.monitoring.regimes import MATCH_SAMPLES, Regime
 from selfheal_edge.policy import Heal, Policy
 from selfheal_edge.repair import ModelRepairKit
 from selfheal_edge.store.journal import EventKind, Journal
@@ -181,6 +181,7 @@ class LoopExecutor:
         self._second_look = second_look
         self._judged_trouble: Diagnosis | None = None
         self._is_put_off = False
+        self._accepted: tuple[int, Regime] | None = None  # the sample, and what was seen before
         self._compared_at = self._judged_at = 0  # predictions, as the monitor counts them
         self._state = LoopState.first(policy, has_spare=spare is not None, learners=kit.learning)
         self._second = 0.0
@@ -323,6 +324,9 @@ class LoopExecutor:
         monitor = self._monitor
         if isinstance(monitor, PerformanceMonitor):
             with self._inference_lock:
+                count, since = monitor.count, self._wrong_since()
+                seen = monitor.seen(count - MATCH_SAMPLES if since is None else since)
+                self._accepted = None if seen is None else (count, seen)
                 monitor.accept()
         self.handle(heard.Accepted())
 
@@ -536,7 +540,9 @@ class LoopExecutor:
                     left.append(self._read_signals())
                 case do.LearnRegime(since, name):
                     with self._inference_lock:
-                        left.append(heard.RegimeLearned(self._learn(since, name)))
+                        is_other = self._is_other(since)
+                        learned = None if is_other else self._learn(since, name)
+                        left.append(heard.RegimeLearned(learned, is_other))
                 case do.ResetMonitor():
                     with self._inference_lock:
                         self._monitor.reset()
@@ -812,6 +818,14 @@ class LoopExecutor:
         outcome = "put off: diagnoses of alarms have used up their share of CPU time"
         return do.Record(EventKind.DIAGNOSIS, outcome=outcome), later
 
+    def _wrong_since(self) -> int | None:
+        """Return the sample from which on something was wrong, None where that is not known."""
+        onsets = [alarm.onset for alarm in self._state.pending]
+        trouble = self._state.trouble
+        if trouble is not None and trouble.since is not None:
+            onsets.append(trouble.since)
+        return min(onsets, default=None)
+
     def odd_since(self) -> int | None:
         """Return the prediction from which on something was wrong; None where nothing is."""
         state = self._state
@@ -930,6 +944,21 @@ class LoopExecutor:
         if performance is None or not performance.is_as_expected:
             return None
         return heard.FoundHarmless(since, str(performance))
+
+    def _is_other(self, since: int) -> bool:
+        """Whether what came since the user accepted is another condition than what was seen then.
+
+        An attacker who owns the inputs that follow would have them learned as normal.
+        """
+        monitor, accepted = self._monitor, self._accepted
+        if accepted is None or not isinstance(monitor, PerformanceMonitor):
+            return False
+        at, seen = accepted
+        if at != since or monitor.is_like(seen, since):
+            return False
+        current = monitor.regimes.current
+        monitor.enter(monitor.regimes.regime.name if current else "")  # not what was accepted
+        return True
 
     def _learn(self, since: int, name: str | None) -> str | None:
         if not isinstance(self._monitor, PerformanceMonitor):

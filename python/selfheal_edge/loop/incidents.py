@@ -240,6 +240,8 @@ class RegimeLearned:
 
     name: str | None
     """None where too little has come."""
+    is_other: bool = False
+    """Whether what came is not what was accepted: nothing was learned then."""
 
 
 @dataclass(frozen=True, slots=True)

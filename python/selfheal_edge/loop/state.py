@@ -187,6 +187,8 @@ class Learning:
     """The prediction at which it is learned."""
     name: str | None = None
     """What to call it; None numbers it."""
+    is_doubted: bool = False
+    """Whether it has alarmed since: it is judged sooner then."""
 
 
 @dataclass(frozen=True, slots=True)

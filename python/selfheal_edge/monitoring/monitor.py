@@ -22,6 +22,9 @@ __all__ = ["MEMBERS_PART", "SENSOR_ALARMS", "Alarm", "KeptMonitor", "Monitor", "
 
 _FLATS: Final = 8
 _LEAST_KNOWN: Final = 32
+_LEAST_SEEN: Final = 16
+_MOVES: Final = 4.0
+"""Times the distance of windows of one condition that it may have moved while it was learned."""
 _WITHOUT_CHART: Final = {
     "input_repeats": "inputs in a row equal the one before",
     "input_flat": "inputs in a row are flat",
@@ -438,6 +441,21 @@ class PerformanceMonitor:
         else:
             self._enter(self.regimes.entered(known, self.count).refined(scores))
         return self.regimes.regime
+
+    def seen(self, since: int) -> Regime | None:
+        """Return what was seen since a prediction, counted like `count`; None of fewer than 16."""
+        scores = self._since(since)
+        if len(scores) < _LEAST_SEEN:
+            return None
+        return Regime.of("seen", scores, self.regimes.limits)
+
+    def is_like(self, seen: Regime, since: int) -> bool:
+        """Whether what came since a prediction may be of the same condition as what was seen.
+
+        It may have gone on changing; but it is no other one.
+        """
+        now = self.seen(since)
+        return now is None or seen.distance(now) <= _MOVES * self.regimes.limit
 
     def enter(self, name: str) -> bool:
         """Have the charts follow a known regime; return whether it is known.
