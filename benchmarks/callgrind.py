@@ -47,7 +47,7 @@ GROUPS: Final = (
     (
         "sweep",
         r"HotPath::sweep|ImageGuard|WeightImage|Sweep|SealTable|SnapshotPool|Parity"
-        r"|crc32c|keyed_hash|KeptKey|[Ss]ip[Hh]ash|nh_(avx2|sse2|neon|portable)|long_hash|HashSchedule",
+        r"|keyed_hash|KeptKey|[Ss]ip[Hh]ash|nh_(avx2|sse2|neon|portable)|long_hash|HashSchedule",
     ),
     (
         "bank",
@@ -78,6 +78,7 @@ def serve(runtime: Runtime, model: str, baseline: str) -> None:
         scrub_bytes_per_predict=64,
         sweep_seconds=None,
         keyed_sweep_seconds=None,
+        code_budget=0,
     ) as guarded:
         for _ in range(ROUNDS):
             for x in case.inputs:
@@ -138,8 +139,7 @@ def count(case: Case, folder: Path) -> dict[str, int]:
 def paths_under_valgrind() -> dict[str, str]:
     """Return which vector paths the core takes where valgrind says what the CPU has."""
     code = (
-        "from selfheal_edge import _core as c;"
-        "print(c.signal_backends()[0], c.crc32c_backend(), c.keyed_hash_backend())"
+        "from selfheal_edge import _core as c;print(c.signal_backends()[0], c.keyed_hash_backend())"
     )
     said = subprocess.run(
         ["valgrind", "-q", "--tool=none", sys.executable, "-c", code],
@@ -147,7 +147,7 @@ def paths_under_valgrind() -> dict[str, str]:
         capture_output=True,
         text=True,
     ).stdout.split()
-    return dict(zip(("signals", "crc32c", "keyed_hash"), said, strict=True))
+    return dict(zip(("signals", "keyed_hash"), said, strict=True))
 
 
 def compare(label: str, counted: dict[str, int], kept: dict[str, int]) -> list[harness.Row]:

@@ -1,6 +1,6 @@
 """Attack a running model from a second thread, and count the wrong answers with and without us.
 
-    python examples/sceptic.py [--seconds 60] [--rate 50] [--slice 64] [--model kws.tflite]
+    python examples/sceptic.py [--seconds 60] [--rate 50] [--slice BYTES] [--model kws.tflite]
 
 Bits of the weights that execute are flipped at random times and places while the model serves. An
 answer is wrong when it differs from the undamaged model's in a single bit. Served four times:
@@ -163,6 +163,7 @@ def serve(path: Path, inputs: np.ndarray, options: argparse.Namespace, mode: Mod
         )
         if not guarded:
             return 0
+        print(f"    damage is found within {model.health.detection_latency}")
         unexplained = [row for row in wrong if not attack.any_within(row[0], row[2])]
         if mode == "around":
             unexplained = wrong
@@ -198,9 +199,9 @@ def main() -> int:
     parser.add_argument(
         "--slice",
         type=int,
-        default=64,
+        default=None,
         metavar="BYTES",
-        help="of each image that are checked before each answer (64)",
+        help="of each image that are checked before each answer (as the budget of 2 %% allows)",
     )
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()

@@ -23,14 +23,19 @@ def model(digits_baseline: she.Baseline) -> Iterator[she.SelfHealingModel]:
 
 
 def plan_for(
-    model: she.SelfHealingModel, *, all_us: float, beside_us: float = 0.0, row_us: float = 0.2
+    model: she.SelfHealingModel,
+    *,
+    all_us: float,
+    beside_us: float = 0.0,
+    row_us: float = 0.2,
+    call_us: float = 0.0,
 ) -> CheckPlan:
     """Plan for a model of 100 us, whose bytes take so long all together and row by row."""
 
     def probe(_: Sequence[GuardedImage], live_bytes: int | None) -> Callable[[], Timing]:
         checking = all_us if live_bytes is None else row_us * live_bytes / 8192
-        call = (100.0 + beside_us + checking + 1.0) * US
-        return lambda: Timing(100.0 * US, checking * US, beside_us * US, call, 101.0 * US)
+        call = (100.0 + beside_us + checking + call_us) * US
+        return lambda: Timing(100.0 * US, checking * US, beside_us * US, call)
 
     return plan_checks(internals(model), she.Policy(integrity_budget=0.02), probe)
 
@@ -48,6 +53,13 @@ def test_signals_and_charts_are_part_of_the_budget(model: she.SelfHealingModel) 
     assert plan.verifying == "budget"
     assert plan.latency.predictions
     assert plan.latency.seconds == pytest.approx(plan.latency.predictions * 100 * US)
+
+
+def test_raw_calls_from_python_cost_twice_what_calling_predict_does(
+    model: she.SelfHealingModel,
+) -> None:
+    plan = plan_for(model, all_us=1.2, beside_us=0.9, call_us=0.2)
+    assert plan.verifying == "before"
 
 
 def test_a_slice_takes_what_rows_take_and_not_a_share_of_the_whole(

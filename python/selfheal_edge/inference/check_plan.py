@@ -21,7 +21,6 @@ _LEAST: Final = 2
 _MOST: Final = 64
 _BLOCK_BYTES: Final = 512
 _ROW_BYTES: Final = 16 * _BLOCK_BYTES  # that the core checks at once
-_RAW_CALLS: Final = 1e-6  # seconds by which the two kinds of calls may differ
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +34,6 @@ class Timing:
     """Signals and charts."""
     call: float
     """All of it, called from Python."""
-    raw: float
-    """The model alone, called from Python."""
 
 
 Probe: TypeAlias = Callable[[Sequence[GuardedImage], int | None], Callable[[], Timing]]
@@ -64,9 +61,9 @@ class CheckPlan:
 def plan_checks(weights: Weights, policy: Policy, probe: Probe) -> CheckPlan:
     """Settle what is checked at each prediction.
 
-    Where the policy leaves it to a budget, inferences are timed here on zeros, with all that
-    surrounds them and all bytes checked, some milliseconds in all: what the budget leaves beside
-    signals and charts is for checking.
+    Where the policy leaves it to a budget, inferences are timed here on known questions, with all
+    that surrounds them and all bytes checked, some milliseconds in all: what the budget leaves
+    beside signals and charts is for checking.
     """
     table = weights.coverage
     images = weights.images
@@ -102,11 +99,10 @@ def plan_checks(weights: Weights, policy: Policy, probe: Probe) -> CheckPlan:
         return plan(0, "budget")
     rows = _timed(probe(checked, None))
     model = _usual(row.model for row in rows)
-    # Calling `predict` may cost less than raw calls do beyond the model, or more.
+    # Raw calls are three where `predict` is one, each with an array to look at: taken for twice its
+    # cost, they leave as much again to what surrounds the model.
     call = min(row.call - row.model - row.checking - row.beside for row in rows)
-    raw = min(row.raw - row.model for row in rows)
-    beside = _usual(row.beside for row in rows)
-    beside += max(-_RAW_CALLS, min(_RAW_CALLS, call - raw))
+    beside = _usual(row.beside for row in rows) - max(0.0, call)
     left = policy.integrity_budget * model - beside
     checking = _usual(row.checking for row in rows)
     if checking <= left:

@@ -264,7 +264,11 @@ def assemble(
                 clock=clock,
                 at_once=may_heal and policy.heal != "observe",
                 first_id=first_id,
-                probe=lambda: (_extractor(session, baseline), PerformanceMonitor(baseline)),
+                probe=lambda: (
+                    _extractor(session, baseline),
+                    PerformanceMonitor(baseline),
+                    baseline.known_answers.inputs,
+                ),
             ),
             labels=labels,
             examiner=examiner,
