@@ -192,6 +192,8 @@ def questions_of() -> list[Question]:
 def test_a_person_has_a_source_unlearned_beside_the_process_that_serves(
     served: Served, run: Callable[..., tuple[int, Any]]
 ) -> None:
+    asked = run("labels", "ask", served.store, "--limit", 1, "--wait", 60)[1]["questions"]
+    assert asked, "from now on the store says what it is of"
     source = ("--source", "operator", "--source-key", served.source_key)
     assert run("labels", "answer", served.store, served.ids[50], "--right", *source)[0] == 0
     served.held(lambda line: f"[{served.ids[50]}, " in line)
