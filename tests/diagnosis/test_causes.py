@@ -184,6 +184,23 @@ def test_without_a_budget_it_is_unknown(
     assert found.wanted
 
 
+def test_without_a_budget_no_broken_sensor_hides_an_attack(
+    baseline: she.Baseline, pool: Pool
+) -> None:
+    """A channel that moves a little may be an attack's: only the model's answers tell."""
+    changed = pool[0][128:320].astype(int)
+    changed[:, :, 4] += 45
+    after = np.clip(changed, -128, 127).astype(np.int8)
+    asked, _, _ = served(baseline, pool[0][:128], after)
+    assert asked is not None
+    assert asked.cause is Cause.SENSOR_FAULT
+    policy = she.Policy(diagnosis_inferences_per_minute=0)
+    found, _, _ = served(baseline, pool[0][:128], after, policy=policy)
+    assert found is not None
+    assert found.cause is Cause.UNKNOWN
+    assert "budget" in {fact.name for fact in found.evidence}
+
+
 def test_the_budget_holds(baseline: she.Baseline, pool: Pool) -> None:
     """However often diagnoses are made, the model is asked 128 extra questions a minute."""
     inputs = pool[0]

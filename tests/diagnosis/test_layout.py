@@ -112,6 +112,20 @@ class TestCarried:
         assert np.mean(np.abs(got - wanted) / scale) < 0.12
 
 
+@pytest.mark.parametrize(
+    ("mixed", "visible", "is_relabelled"),
+    [(1.2, 0.0, True), (1.2, 0.2, False), (5.0, 0.2, True), (5.0, 0.4, False), (0.9, 0.0, False)],
+)
+def test_drift_by_which_a_few_inputs_change_class_is_no_label_shift(
+    profile: Profile, mixed: float, visible: float, is_relabelled: bool
+) -> None:
+    """The mix has to move by more than inputs within their class."""
+    window = Window(profile, profile.inputs, None, np.empty((0, 0)), None)
+    limit = 1.2 * max(1.0, profile.bounds["mixed"])
+    window.__dict__.update(mixed=mixed * limit, visible=visible, newcomers=0.0)
+    assert window.is_relabelled is is_relabelled
+
+
 def test_a_profile_is_kept(profile: Profile) -> None:
     again = Profile.from_arrays(profile.to_arrays())
     for name, array in profile.to_arrays().items():

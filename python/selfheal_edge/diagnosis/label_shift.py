@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 
 from selfheal_edge.causes import Cause
@@ -18,29 +16,20 @@ from selfheal_edge.diagnosis.symptoms import (
 
 __all__ = ["label_shift"]
 
-_BEYOND: Final = 1.2
-_VISIBLE: Final = 0.35
-_NEWCOMERS: Final = 0.2
-
 
 def label_shift(symptoms: Symptoms) -> Verdict:
     """Compare predicted classes with the calibration's, and inputs with those of their class."""
     window = symptoms.window
     if window is None or window.answers is None:
         return None
-    ratio = window.mixed / (_BEYOND * max(1.0, window.profile.bounds["mixed"]))
+    ratio = window.mix_ratio
     if ratio < 1:
         return RuledOut(Cause.LABEL_SHIFT, "classes come as often as in calibration")
-    if window.visible > _VISIBLE:
+    if not window.is_same_by_class:
         return RuledOut(
             Cause.LABEL_SHIFT,
-            f"inputs of each class have moved as well, by {window.visible:.2f} spreads",
-        )
-    if window.newcomers > _NEWCOMERS + window.visible / 2:
-        return RuledOut(
-            Cause.LABEL_SHIFT,
-            f"inputs of the class that came more often do not look like it: "
-            f"{window.newcomers:.2f} spreads away",
+            f"inputs of each class have moved as well, by {window.visible:.2f} spreads, those of "
+            f"the class that came more often by {window.newcomers:.2f}",
         )
     priors, errors = window.new_priors
     grown = int(np.argmax(priors - window.profile.priors))

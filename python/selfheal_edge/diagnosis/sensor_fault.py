@@ -68,7 +68,7 @@ def _broken(window: Window) -> Verdict:  # noqa: PLR0911 — a fault each
         text = f"{window.repeated:.0%} of inputs equal the one before: the sensor stutters"
         return _found("stuck", "repeated", window.repeated, text)
     is_still = window.still_cells > _STILL or window.stopped < _STOPPED
-    if is_still and (window.still_cells >= _ALL_STILL or window.crafted < 1):
+    if is_still and (window.still_cells >= _ALL_STILL or not window.may_be_crafted):
         text = (
             f"{window.still_cells:.0%} of the input's elements have stopped to vary; the others "
             f"have {window.stopped:.0%} of their usual spread"
@@ -82,7 +82,7 @@ def _broken(window: Window) -> Verdict:  # noqa: PLR0911 — a fault each
     # asked, once there is enough to ask about, and last, since that has a budget.
     is_plain = window.moved_most > _PLAIN and window.alone > _ALONE_UNDER_ATTACK
     is_plain = is_plain and not window.is_quiet
-    if is_alone and (is_plain or (window.inferences >= _ENOUGH and window.crafted < 1)):
+    if is_alone and (is_plain or (window.inferences >= _ENOUGH and not window.may_be_crafted)):
         return _one_channel(window)
     low, high = window.lost
     lost = max(low - bound["lost low"], high - bound["lost high"])
@@ -95,7 +95,7 @@ def _broken(window: Window) -> Verdict:  # noqa: PLR0911 — a fault each
     extreme = max(at_low - bound["low"], at_high - bound["high"])
     is_settled = window.inferences >= _ENOUGH and window.sudden > _SUDDEN  # light fades slowly
     is_extreme = extreme > _EXTREME and window.roughened < _ROUGHENED
-    if is_extreme and is_settled and window.crafted < 1:
+    if is_extreme and is_settled and not window.may_be_crafted:
         kind = "clipped" if window.body < 0.5 else "saturated"
         text = (
             f"{np.exp(max(at_low, at_high)):.1f} times as many values as usual stand at the "

@@ -36,6 +36,12 @@ _SWAP_CANDIDATES: Final = 6
 _SWAPPED: Final = 0.2
 _ROUNDS: Final = 30
 _PRIOR: Final = 8.0
+_MIXED: Final = 1.2
+_VISIBLE: Final = 0.35
+_NEWCOMERS: Final = 0.2
+_UNSEEN: Final = 0.06
+_CROSSING: Final = 0.1
+"""Spreads by which inputs of each class move while the mix moves by its limit."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -339,11 +345,27 @@ class Window:
         was = self.profile.moments + floor
         return float(np.median(np.log(rough / was[:, 2]) - np.log(spread / was[:, 1])))
 
-    @cached_property
+    @property
+    def mix_ratio(self) -> float:
+        """How far the mix of predicted classes has moved, in parts of the limit."""
+        return self.mixed / (_MIXED * max(1.0, self.profile.bounds["mixed"]))
+
+    @property
+    def is_same_by_class(self) -> bool:
+        """Whether inputs look like those of the class that they are named.
+
+        The little by which they may have moved could not move the mix as far: where inputs drift,
+        a few cross over to another class.
+        """
+        is_near = self.visible <= _VISIBLE
+        is_known = self.newcomers <= _NEWCOMERS + self.visible / 2
+        by_drift = max(0.0, self.visible - _UNSEEN) / _CROSSING
+        return is_near and is_known and self.mix_ratio >= 1 + by_drift
+
+    @property
     def is_relabelled(self) -> bool:
         """Whether another mix of classes explains what the elements show."""
-        is_mixed = self.mixed > 1.2 * max(1.0, self.profile.bounds["mixed"])
-        return is_mixed and self.visible < 0.35 and self.newcomers < 0.2 + self.visible / 2
+        return self.mix_ratio >= 1 and self.is_same_by_class
 
     @cached_property
     def extremes(self) -> tuple[float, float]:
@@ -594,6 +616,12 @@ class Window:
         unexplained = max(0.0, self.unexplained) / (max(0.0, bound["unexplained"]) + 0.25)
         astray = self.astray / (1.2 * max(bound["astray"], 0.03) + 0.01)
         return max(float(max(np.sqrt(harm * unexplained), astray)) / _CRAFTED, self.asked)
+
+    @property
+    def may_be_crafted(self) -> bool:
+        """Whether inputs look crafted, or the model could not be asked, so that they may be."""
+        is_open = self.answers is not None and self.probe is not None and self.simulated is None
+        return is_open or self.crafted >= 1
 
     @cached_property
     def control(self) -> float:
