@@ -125,10 +125,15 @@ class CodeWatch:
             self._is_stale = True
             self._wake.set()
             if self.thread is None:
-                self.thread = threading.Thread(
+                thread = threading.Thread(
                     target=self._sweep, name="selfheal-edge code", daemon=True
                 )
-                self.thread.start()
+                try:
+                    thread.start()
+                except RuntimeError as error:  # the next model that is opened asks again
+                    logger().warning("code is not checked: %s", error)
+                else:
+                    self.thread = thread
 
     def leave(self, listener: Listener) -> None:
         """Tell it no more; the thread ends with the last one."""
