@@ -97,8 +97,11 @@ class Device:
         """
         self.run(CLEAN, 100)
         self.run(BLURRED, 100)
-        while self.state.probation is None:
+        for _ in range(20):
+            if self.state.probation is not None:
+                break
             self.run(BLURRED, 32)
+        assert self.state.probation is not None
         latest = list(self.truth)[-60:]
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("selfheal_edge.loop.adaptation.ENOUGH_LABELS", 1 << 20)
@@ -106,8 +109,11 @@ class Device:
             if is_told:
                 self.say("mallory", latest[48:], turned=1)
             first = self.state.probation.generation
-            while self.generation == first:
+            for _ in range(40):
+                if self.generation != first:
+                    break
                 self.run(BLURRED, 16)
+            assert self.generation != first
 
     def confirmed(self) -> None:
         for _ in range(20):
@@ -151,12 +157,12 @@ def device(store: Path | None = None, **rules: Any) -> Iterator[Device]:
 
 
 def test_what_is_revoked_was_never_there_bit_for_bit() -> None:
-    """A thief has the owner's key. The same device that has never heard him is compared with."""
-    with device(owner="mallory") as never:
+    """The same device that has never heard him is compared with."""
+    with device() as never:
         never.learned_from_both(is_told=False)
         expected = never.bytes_of(never.generation)
         pool = never.words
-    with device(owner="mallory") as field:
+    with device() as field:
         field.learned_from_both()
         served, words = field.generation, field.words
         assert words["mallory"]
