@@ -102,7 +102,7 @@ def condition(model: she.SelfHealingModel) -> dict[str, Any]:
     """Return all that predictions leave behind."""
     monitor = parts_of(model).monitor
     health = dataclasses.asdict(model.health)
-    for place in ("protected_share", "fingerprint", "coverage", "budget"):
+    for place in ("protected_share", "fingerprint", "coverage", "budget", "code"):
         health.pop(place)
     return {
         "events": told(model),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from tests.support import (
     RUNTIMES,
@@ -26,6 +26,9 @@ from selfheal_edge.model import parts_of
 from selfheal_edge.tflite.coverage.table import Coverage
 
 pytestmark = pytest.mark.skipif("litert" not in RUNTIMES, reason="LiteRT is not installed")
+
+
+_BROKEN: set[int] = set()
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +56,8 @@ def test_any_byte(packed: she.SelfHealingModel, offset: int, mask: int) -> None:
     """Each is found, named and restored in place, without rebuilding the runtime."""
     instance = parts_of(packed).session.instance
     offset %= len(bytes_of(packed))
+    assume(offset not in _BROKEN)  # what breaks again at the same place is a failing cell
+    _BROKEN.add(offset)
     flip(packed, offset, mask, "packed")
     (block,) = packed.weights.scrub()
     assert block.image == "packed"
@@ -124,7 +129,8 @@ def test_the_sweep_finds_it(digits_baseline: she.Baseline, samples: Array) -> No
             pytest.skip(model.health.coverage.reason)
         size = model.weights.images["packed"].nbytes
         flip(model, size // 3, 64, "packed")
-        for n in range(-(-size // 1024) + 1):  # whole rows are checked
+        row = 8192  # whole rows of blocks are checked, the last one as if it were full
+        for n in range(-(-size // row) * row // 1024 + 1):
             model.predict(samples[n])
         assert model.health.corrupt_blocks >= 1
         assert model.weights.scrub(repair=False) == ()

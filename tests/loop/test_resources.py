@@ -24,7 +24,12 @@ pytestmark = pytest.mark.skipif(
 
 
 def open_files() -> int:
-    return len(os.listdir("/proc/self/fd"))
+    """Return the least of some looks: what sweeps code reads files beside this."""
+    counts = []
+    for _ in range(5):
+        counts.append(len(os.listdir("/proc/self/fd")))
+        time.sleep(0.02)
+    return min(counts)
 
 
 def mapped() -> int:

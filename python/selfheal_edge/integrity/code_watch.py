@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final, TypeAlias
 
 from selfheal_edge import _core
@@ -43,7 +42,7 @@ class CodeDamage:
     def __str__(self) -> str:
         wrong = f"{self.wrong_bytes} wrong byte(s)" if self.wrong_bytes else "changed"
         where = f", after {self.symbol}" if self.symbol else ""
-        return f"page of {Path(self.path).name} at offset {self.offset:#x}: {wrong}{where}"
+        return f"page of {os.path.basename(self.path)} at offset {self.offset:#x}: {wrong}{where}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +230,8 @@ class CodeWatch:
 def _libraries(names: Sequence[str]) -> frozenset[str]:
     """Return the paths of mapped libraries."""
     try:
-        lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
+        with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
+            lines = maps.read().splitlines()
     except OSError:
         return frozenset()
     fields = (line.split(maxsplit=5) for line in lines)

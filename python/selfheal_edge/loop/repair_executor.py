@@ -527,7 +527,7 @@ class RepairExecutor:
         return generation
 
     def move(self) -> str:
-        """Serve the active generation from fresh memory; the old is kept, so that nobody gets it.
+        """Serve the active generation from fresh memory; the old is kept, for no other use.
 
         Costs the memory of another model for each time, of which there are at most two.
 
@@ -548,8 +548,7 @@ class RepairExecutor:
         ready = Standby.built(session, active, saved)
         left = {name: image.live for name, image in weights.images.items()}
         where = ", ".join(
-            f"{name} at {np.frombuffer(live, np.uint8).ctypes.data:#x}"
-            for name, live in left.items()
+            f"{name} ({memoryview(live).nbytes} bytes)" for name, live in left.items()
         )
         try:
             with self._inference_lock:

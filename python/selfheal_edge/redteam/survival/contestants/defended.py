@@ -26,6 +26,7 @@ from selfheal_edge.tflite.file.model_file import ModelFile
 __all__ = ["Defended"]
 
 _KEY: Final = bytes(range(32, 64))
+_BYTES: Final = 16_384
 _EVENTS: Final = 4096
 
 
@@ -54,7 +55,8 @@ class Defended:
         self.told: list[Told] = []
         self.predictions = 0
         self._baseline = baseline
-        self._policy = Policy() if policy is None else policy
+        # As many bytes on every machine: what a budget buys is timed, and runs would differ.
+        self._policy = Policy(scrub_bytes_per_predict=_BYTES) if policy is None else policy
         if self._policy.owner is None:
             self._policy = dataclasses.replace(self._policy, owner=OWNER, max_events=_EVENTS)
         self._cpu = 0.0
