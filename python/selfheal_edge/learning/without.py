@@ -8,7 +8,7 @@ judged by is his as well: his labels, and how sure it has become of them. What h
 - labels of other sources, the owner's among them.
 
 By these a candidate must gain over golden what they leave in doubt, and not lose half a point
-against what is proposed on the owner's word alone, or on nobody's. Nothing is carried into a
+against what is proposed on the owner's word alone, or without labels. Nothing is carried into a
 condition of inputs without places (vectors of sensors): there its moments say little of it.
 """
 

@@ -21,7 +21,7 @@ def propose(
 
     What was learned from labels of others than the owner has to hold without the word of any one
     of them (`learning.without`). If it does not, the source that it hangs on most is left out, and
-    so on: without any, it is what is proposed on the owner's word, or on nobody's.
+    so on: without any, it is what is proposed on the owner's word, or without labels.
 
     Parameters
     ----------

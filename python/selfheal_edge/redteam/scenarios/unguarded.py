@@ -7,6 +7,7 @@ from types import TracebackType
 import numpy as np
 
 from selfheal_edge.redteam.scenarios.domain import Domain, InputKind, Raw, Real
+from selfheal_edge.redteam.scenarios.raw_rows import rows_for
 from selfheal_edge.tflite.runtimes.select import KernelsArgument, RuntimeArgument
 from selfheal_edge.tflite.session import ModelSource, Session
 
@@ -64,25 +65,7 @@ class Unguarded:
         ValueError
             Where shape or dtype fit neither the input nor what can be quantised for it.
         """
-        spec, given = self._input, np.asarray(inputs)
-        shape = spec.shape[1:] if spec.shape[:1] == (1,) else spec.shape
-        if given.ndim == 0 or given[:1].size != int(np.prod(spec.shape)):
-            raise ValueError(
-                f"inputs: expected samples of shape {list(shape)}, got an array of shape "
-                f"{list(given.shape)}"
-            )
-        rows = given.reshape(len(given), *shape)
-        if rows.dtype.kind == "f" and not np.isfinite(rows).all():
-            raise ValueError("inputs: expected finite numbers")
-        if spec.quantized and rows.dtype.kind == "f":
-            info = np.iinfo(spec.dtype)
-            levels = np.rint(rows / spec.scale) + spec.zero_point
-            return np.asarray(np.clip(levels, info.min, info.max)).astype(spec.dtype)
-        if rows.dtype.kind == "f" and spec.dtype.kind == "f":
-            return rows.astype(spec.dtype)
-        if rows.dtype != spec.dtype:
-            raise ValueError(f"inputs: expected {spec.dtype.name}, got {rows.dtype.name}")
-        return rows
+        return rows_for(self._input, inputs, "inputs")
 
     def __call__(self, inputs: Raw) -> Real:
         """Return probabilities of raw inputs, float64, shape (n, classes)."""

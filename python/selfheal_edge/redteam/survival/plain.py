@@ -15,7 +15,7 @@ from selfheal_edge.tflite.runtimes.protocol import TensorSpec
 from selfheal_edge.tflite.runtimes.select import KernelsArgument, RuntimeArgument
 from selfheal_edge.tflite.session import ModelSource, Session
 
-__all__ = ["Classes", "ModelKind", "Output", "PlainModel", "Runtime", "model_kind", "rows_for"]
+__all__ = ["Classes", "ModelKind", "Output", "PlainModel", "Runtime", "model_kind"]
 
 Classes: TypeAlias = npt.NDArray[np.int64]
 ModelKind: TypeAlias = Literal["classifier", "autoencoder", "regressor"]
@@ -78,34 +78,6 @@ def model_kind(session: Session) -> ModelKind:
         return "classifier"
     sizes = [int(np.prod(spec.shape)) for spec in (instance.inputs[0], instance.outputs[0])]
     return "autoencoder" if sizes[0] == sizes[1] > 1 else "regressor"
-
-
-def rows_for(spec: TensorSpec, inputs: Raw) -> Raw:
-    """Return samples as a model takes them, shape (n, *sample), quantised if need be.
-
-    Raises
-    ------
-    ValueError
-        Where shape or dtype fit neither the input nor what can be quantised for it.
-    """
-    given = np.asarray(inputs)
-    shape = spec.shape[1:] if spec.shape[:1] == (1,) else spec.shape
-    if given.ndim == 0 or given[:1].size != int(np.prod(spec.shape)):
-        raise ValueError(
-            f"x: expected samples of shape {list(shape)}, got an array of shape {list(given.shape)}"
-        )
-    rows = given.reshape(len(given), *shape)
-    if rows.dtype.kind == "f" and not np.isfinite(rows).all():
-        raise ValueError("x: expected finite numbers")
-    if spec.quantized and rows.dtype.kind == "f":
-        info = np.iinfo(spec.dtype)
-        levels = np.rint(rows / spec.scale) + spec.zero_point
-        return np.asarray(np.clip(levels, info.min, info.max)).astype(spec.dtype)
-    if rows.dtype.kind == "f" and spec.dtype.kind == "f":
-        return rows.astype(spec.dtype)
-    if rows.dtype != spec.dtype:
-        raise ValueError(f"x: expected {spec.dtype.name}, got {rows.dtype.name}")
-    return rows
 
 
 class PlainModel:

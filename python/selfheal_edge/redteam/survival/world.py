@@ -11,8 +11,9 @@ import numpy.typing as npt
 from selfheal_edge import Baseline, calibrate
 from selfheal_edge.redteam.scenarios.domain import Domain, InputKind, Raw, Real
 from selfheal_edge.redteam.scenarios.gentle import vary
+from selfheal_edge.redteam.scenarios.raw_rows import rows_for
 from selfheal_edge.redteam.survival.clock import DAY
-from selfheal_edge.redteam.survival.plain import ModelKind, PlainModel, Runtime, rows_for
+from selfheal_edge.redteam.survival.plain import ModelKind, PlainModel, Runtime
 from selfheal_edge.tflite.session import ModelSource
 
 __all__ = ["HOURS", "LEAST_SAMPLES", "Hour", "Life", "Recipe", "World"]
@@ -143,7 +144,7 @@ class World:
         self.golden = PlainModel(model, runtime)
         """What the undamaged model says; asked beside the stream."""
         try:
-            raw = rows_for(self.golden.input, np.asarray(x))
+            raw = rows_for(self.golden.input, np.asarray(x), "x")
             if len(raw) < LEAST_SAMPLES:
                 raise ValueError(f"x: expected {LEAST_SAMPLES} samples or more, got {len(raw)}")
             truth = self._truth(raw, y)

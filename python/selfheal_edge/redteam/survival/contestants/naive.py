@@ -33,7 +33,7 @@ _RATE: Final = 1.0
 class Naive(Undefended):
     """Retrains its last layer at every alarm, on the latest 256 inputs.
 
-    Labels are those that were told, whoever told them, and its own answers where none was. No
+    Labels are those that were told, by any source, and its own answers where none was. No
     hold-out, no trial, no way back. A model whose last layer cannot be trained only alarms.
     """
 
