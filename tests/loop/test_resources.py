@@ -24,7 +24,11 @@ pytestmark = pytest.mark.skipif(
 
 
 def open_files() -> int:
-    """Return the least of some looks: what sweeps code reads files beside this."""
+    """Return the least of some looks: what sweeps code reads files beside this.
+
+    Garbage of tests that ran before goes first, or it would go while a test counts.
+    """
+    gc.collect()
     counts = []
     for _ in range(5):
         counts.append(len(os.listdir("/proc/self/fd")))
@@ -52,7 +56,6 @@ def test_open_and_close(digits_baseline: she.Baseline, samples: Array, cycles: i
         gc.collect()
 
     use(digits_baseline, samples, 30)
-    gc.collect()
     files, maps = open_files(), mapped()
     assert stays_flat(use_and_collect, 20 * cycles)  # a model that leaks leaves 33 KiB and more
     assert open_files() == files
@@ -64,7 +67,6 @@ def test_forgotten_models(
     digits_baseline: she.Baseline, samples: Array, mode: Literal["inline", "background"]
 ) -> None:
     """Without close: the garbage collector finds all of it, a worker that has nothing to do too."""
-    gc.collect()
     files, threads = open_files(), threading.active_count()
     policy = she.Policy(mode=mode, scrub_bytes_per_predict=1 << 20)
     for _ in range(5):  # one that is kept shows in an exact count
@@ -96,7 +98,6 @@ def test_failed_openings(digits_baseline: she.Baseline, tmp_path: Path) -> None:
             she.SelfHealingModel(other, digits_baseline)
         with pytest.raises(TypeError):
             she.SelfHealingModel(digits_model_path(), elsewhere, clock=broken)
-    gc.collect()
     assert open_files() == files
     assert mapped() == 0
 
