@@ -24,6 +24,7 @@ from selfheal_edge.loop.incidents import AnyIncident
 from selfheal_edge.loop.remembered import Remembered
 from selfheal_edge.loop.state import LoopState
 from selfheal_edge.policy import Heal
+from selfheal_edge.repair.certificate import Certificate
 
 LEARNERS = ("realign", "retrain_head")
 RESPONSES = {
@@ -66,6 +67,7 @@ class Field(World):
         self.switches = True
         self.proposals, self.look_every = 0, 16
         self.refuses = ""
+        self.certificate: Certificate | None = None
         super().__init__(rules, has_spare=False)
 
     def handle(self, incident: AnyIncident) -> None:
@@ -80,7 +82,8 @@ class Field(World):
                 if self.refuses:
                     return heard.Proposed(names, None, self.refuses, is_refused=True)
                 patch = Patch(((0, b"x"),)) if self.finds else None
-                return heard.Proposed(names, patch, "found" if patch else "nothing helps")
+                text = "found" if patch else "nothing helps"
+                return heard.Proposed(names, patch, text, certificate=self.certificate)
             case do.Adopt(names, _, condition):
                 assert self.state.heal == "all"
                 if not self.has_generations:
@@ -185,6 +188,22 @@ def test_labels_confirm_it() -> None:
     assert world.state.in_service is not None
     assert is_trusted(world.state)
     assert kinds(world)[-2:] == ["confirmed", "recovered"]
+
+
+def test_a_confirmation_says_how_many_labels_cannot_change_it() -> None:
+    world = Field()
+    world.certificate = Certificate(300, 9, 64, (0.9, 0.8, 0.7, 0.6, 0.5), 0.25, 0.75)
+    world.drift("night")
+    world.certificate = None
+    repair = world.state.in_service
+    assert repair is not None
+    row = Remembered.of(world.state, world.prediction).to_bytes()
+    assert Remembered.from_bytes(row).learned[0].certificate == repair.certificate
+    world.tell(13, 0)
+    event = next(e for e in world.records if e.kind is she.EventKind.CONFIRMED)
+    assert event.details is not None
+    assert event.details["certificate"]["labels"] == [0.9, 0.8, 0.7, 0.6, 0.5]
+    assert "whatever any one source says: 25%" in event.evidence[0]
 
 
 def test_one_source_that_is_no_owner_confirms_nothing() -> None:

@@ -154,6 +154,11 @@ def test_a_drift_is_learned_asked_about_and_confirmed(runtime: RuntimeName) -> N
             "recovered",
         ]
         assert field.run(DIM, 200) > 0.3, "golden was right of every fifth"
+        event = next(e for e in field.model.events if e.kind is she.EventKind.CONFIRMED)
+        said = event.to_dict()["details"]["certificate"]
+        assert said["told"] >= 8
+        assert said["labels"][0] >= said["labels"][1] > 0.2
+        assert "a vote of 9 heads bears out" in event.evidence[0]
         # The clean stream comes back: golden serves, bit for bit, without a trial.
         assert field.run(CLEAN, 150) > 0.9
         assert field.model.weights.active == 0

@@ -66,7 +66,7 @@ class Material:
     """Within the cause: "gain", "offset", "channel" ...; empty where it is not told."""
     rng: np.random.Generator
     _notes: dict[int, tuple[Patch, Note]] = field(default_factory=dict, repr=False)
-    _answers: dict[tuple[int, int], tuple[InputMap | None, Array, BenchAnswers]] = field(
+    _answers: dict[tuple[int, bytes], tuple[Array, BenchAnswers]] = field(
         default_factory=dict, repr=False
     )
 
@@ -89,8 +89,11 @@ class Material:
 
     def of_sources(self, names: Collection[str]) -> Material:
         """Return it with the labels of these sources alone; answers that are known are shared."""
-        said = np.array([name in names for name in self.labelled.sources], bool)
-        found = replace(self, labelled=self.labelled.only(said))
+        return self.told(np.array([name in names for name in self.labelled.sources], bool))
+
+    def told(self, those: npt.NDArray[np.bool_]) -> Material:
+        """Return it with these labels alone: shape (k,)."""
+        found = replace(self, labelled=self.labelled.only(those))
         for shared in ("golden", "carried"):  # they are the same without a label
             if shared in self.__dict__:
                 found.__dict__[shared] = self.__dict__[shared]
@@ -118,13 +121,13 @@ class Material:
 
         Its embeddings are those of every patch with the same correction: the head comes after them.
         """
-        key = id(inputs), id(correction)
+        key = id(inputs), b"" if correction is None else correction.to_bytes()
         found = self._answers.get(key)
-        if found is None:  # both are kept, so that nothing else gets their ids
+        if found is None:  # inputs are kept, so that nothing else gets their id
             patch = None if correction is None else Patch(inputs=correction)
-            found = correction, inputs, self.bench.answers(inputs, patch)
+            found = inputs, self.bench.answers(inputs, patch)
             self._answers[key] = found
-        return found[2]
+        return found[1]
 
     @cached_property
     def can_correct_inputs(self) -> bool:

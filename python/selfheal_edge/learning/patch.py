@@ -44,6 +44,10 @@ class InputMap:
                 f"gain, offset: expected equal lengths, got {self.gain.size} and {self.offset.size}"
             )
 
+    def to_bytes(self) -> bytes:
+        """Return what tells it from others."""
+        return bytes([self.axis]) + self.gain.tobytes() + self.offset.tobytes()
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Patch:

@@ -17,7 +17,8 @@ from selfheal_edge.tflite.runtimes.protocol import Array
 __all__ = ["Labelled", "TrustedPool"]
 
 _DAY: Final = 86_400.0
-_HALF_LIFE: Final = 10 * _DAY
+HALF_LIFE: Final = 10 * _DAY
+"""Seconds in which the weight of a sample halves."""
 _OLDEST: Final = 40 * _DAY
 _UNAUTHENTICATED_ROWS: Final = 8
 """One row in so many may come without a key."""
@@ -318,7 +319,7 @@ class TrustedPool:
                 used = [row for row in used if int(table.rows["id"][row]) in ages]
             rows = table.rows[used]
             if ages is None:
-                left = np.exp2(-np.maximum(0.0, self._clock() - rows["second"]) / _HALF_LIFE)
+                left = np.exp2(-np.maximum(0.0, self._clock() - rows["second"]) / HALF_LIFE)
             else:
                 left = np.array([ages[int(id)] for id in rows["id"]], np.float64)
             weights = np.clip(rows["weight"], 0.0, 1.0) * left

@@ -77,6 +77,8 @@ class Proposal:
     """Expected gain in accuracy over golden; 0 for golden."""
     details: dict[str, Any] = field(default_factory=dict)
     """Plain data, for the journal."""
+    sources: frozenset[str] | None = None
+    """Of the labels that it was learned from; None: of all of them."""
 
 
 def choose(material: Material, candidates: Sequence[tuple[str, Patch]]) -> Proposal:

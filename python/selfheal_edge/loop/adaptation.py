@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from selfheal_edge.causes import Cause
 from selfheal_edge.diagnosis.resource_attack import comes_back_at_once
@@ -166,6 +166,7 @@ def proposed(state: LoopState, found: heard.Proposed) -> Decision:
         state = put_off(replace(state, named=state.named + 1), cause)
     condition = condition_name(state.named) if refined is None else refined.condition
     since = state.since if refined else repair.diagnosis.since or 0
+    state = replace(state, repair=replace(repair, certificate=found.certificate))
     adopt = do.Adopt(found.names, found.patch, condition, since, found.lesson)
     return state, (record, do.Keep(), adopt)
 
@@ -248,7 +249,13 @@ def adopted(state: LoopState, found: heard.Adopted) -> Decision:
     number = state.before + state.now.prediction
     actions: tuple[Action, ...] = ()
     if refined is not None:
-        served = replace(refined, seen_last=number, harm=found.harm, look_every=found.look_every)
+        served = replace(
+            refined,
+            seen_last=number,
+            harm=found.harm,
+            look_every=found.look_every,
+            certificate=repair.certificate,
+        )
         if refined.is_confirmed:  # a trial of its own, against golden as well
             state, error = begin_trial(state)
             served = replace(
@@ -272,6 +279,7 @@ def adopted(state: LoopState, found: heard.Adopted) -> Decision:
             look_every=found.look_every,
             refine_at=state.now.prediction + MORE_INPUTS,
             seen_last=number,
+            certificate=repair.certificate,
         )
     learning = Learning(state.now.sample, state.now.prediction + SAMPLES_TO_LEARN, served.condition)
     state = replace(
@@ -349,12 +357,16 @@ def _confirmed(state: LoopState, repair: LearnedRepair) -> Decision:
     before = repair.confirmed
     settled = replace(repair, confirmed=repair.generation, labels=0, refine_at=None)
     state = _with(state, settled)
-    cause = repair.diagnosis.cause
+    cause, certificate = repair.diagnosis.cause, repair.certificate
+    details: dict[str, Any] = {"evidence": repair.evidence.to_dict()}
+    if certificate is not None:
+        details["certificate"] = certificate.to_dict()
     record = do.Record(
         EventKind.CONFIRMED,
         cause,
+        () if certificate is None else (str(certificate),),
         outcome=f"{repair.condition}: {repair.evidence}",
-        details={"evidence": repair.evidence.to_dict()},
+        details=details,
     )
     actions: tuple[Action, ...] = (do.Confirm(repair.generation), record)
     if before is not None:

@@ -19,6 +19,7 @@ from selfheal_edge.loop.remembered import Remembered
 from selfheal_edge.loop.state import Why
 from selfheal_edge.monitoring.monitor import Alarm
 from selfheal_edge.policy import Heal
+from selfheal_edge.repair.certificate import Certificate
 from selfheal_edge.trial.proof import RepairAttempt
 
 __all__ = [
@@ -274,6 +275,8 @@ class Proposed:
     """Whether nothing was tried, since what was learned could not serve."""
     lesson: Lesson | None = None
     """What the patch was learned from."""
+    certificate: Certificate | None = None
+    """How many labels cannot change its answers; None where no label has taught it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from typing import Final
 
 from selfheal_edge.causes import Cause
 from selfheal_edge.diagnosis.symptoms import Diagnosis
+from selfheal_edge.repair.certificate import Certificate
 from selfheal_edge.trial.betting import Evidence
 
 __all__ = [
@@ -72,6 +73,8 @@ class LearnedRepair:
     """The prediction at which it is learned anew from more inputs; None: it was."""
     seen_last: int = 0
     """The prediction at which its condition was entered last, counted since the store was made."""
+    certificate: Certificate | None = None
+    """How many labels cannot change its answers; None where it was not learned from labels."""
 
     @property
     def is_confirmed(self) -> bool:

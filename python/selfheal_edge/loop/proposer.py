@@ -26,6 +26,7 @@ from selfheal_edge.log import logger
 from selfheal_edge.loop.incidents import Proposed
 from selfheal_edge.monitoring.baseline import Baseline
 from selfheal_edge.repair.budget import RepairBudget
+from selfheal_edge.repair.certificate import certify
 from selfheal_edge.repair.proposing import propose
 from selfheal_edge.repair.protocol import LearningStrategy
 from selfheal_edge.tflite.session import Session
@@ -258,7 +259,18 @@ class Proposer:
             f"{chosen.patch.text}; {chosen.gain:+.1%} accuracy expected, from "
             f"{len(material.window)} inputs{labels}"
         )
-        return Proposed(chosen.names, chosen.patch, text, evidence, chosen.details, lesson=lesson)
+        heard = material if chosen.sources is None else material.of_sources(chosen.sources)
+        made_by = [self.strategies[name] for name in chosen.names]
+        certificate = certify(heard, made_by, chosen.patch)
+        return Proposed(
+            chosen.names,
+            chosen.patch,
+            text,
+            evidence,
+            chosen.details,
+            lesson=lesson,
+            certificate=certificate,
+        )
 
     def harm(self, patch: Patch, mistaken: Callable[[Samples], float]) -> tuple[float, str]:
         """Return what a repair costs in normal operation, where it may serve by mistake alone.

@@ -14,6 +14,7 @@ from selfheal_edge.loop.learned_repair import ALLOWANCE, LOOKS, LearnedRepair, P
 from selfheal_edge.loop.state import Counters, LoopState
 from selfheal_edge.monitoring.monitor import Alarm
 from selfheal_edge.monitoring.regimes import RegimeTable
+from selfheal_edge.repair.certificate import Certificate
 from selfheal_edge.store.failures import Failure, failures_from
 from selfheal_edge.trial.betting import Evidence
 
@@ -181,6 +182,7 @@ def _fields_of(repair: LearnedRepair) -> dict[str, Any]:
         "confirmed": repair.confirmed,
         "labels": repair.labels,
         "seen_last": repair.seen_last,
+        "certificate": None if repair.certificate is None else repair.certificate.to_dict(),
     }
 
 
@@ -188,6 +190,7 @@ def _learned(fields: Mapping[str, Any]) -> LearnedRepair:
     generations = tuple(map(int, fields["generations"]))
     if not generations or min(generations) < 1:
         raise ValueError(f"generations: expected numbers of at least 1, got {generations}")
+    certificate = fields.get("certificate")
     return LearnedRepair(
         str(fields["condition"]),
         Diagnosis.from_dict(fields["diagnosis"]),
@@ -199,6 +202,7 @@ def _learned(fields: Mapping[str, Any]) -> LearnedRepair:
         confirmed=None if fields["confirmed"] is None else int(fields["confirmed"]),
         labels=int(fields["labels"]),
         seen_last=int(fields["seen_last"]),
+        certificate=None if certificate is None else Certificate.from_dict(certificate),
     )
 
 

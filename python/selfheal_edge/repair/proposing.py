@@ -48,12 +48,13 @@ def propose(
         beside = heard.golden if plain.patch is None else plain.patch
         fares = [without(heard, source, found.patch, beside) for source in kept]
         if all(one.holds for one in fares):
-            return replace(found, evidence=(*told, *found.evidence, *map(str, fares)))
+            evidence = (*told, *found.evidence, *map(str, fares))
+            return replace(found, evidence=evidence, sources=frozenset(trusted.union(kept)))
         worst = min(fares, key=lambda one: one.over_golden)
         told = (*told, f"{'+'.join(found.names)} is not taken: {worst}")
         kept.remove(worst.source)
     assert plain is not None, "there was a source"
-    return replace(plain, evidence=(*told, *plain.evidence))
+    return replace(plain, evidence=(*told, *plain.evidence), sources=frozenset(trusted))
 
 
 def _best(material: Material, strategies: Sequence[LearningStrategy]) -> Proposal:
