@@ -112,9 +112,10 @@ class FileReader {
 
   bool is_open() const noexcept { return fd_ >= 0 && buffer_ != nullptr; }
   bool is_direct() const noexcept { return is_direct_; }
+  /// Whether it is open, and the file that is mapped: another may have taken its name since.
   bool is_file(std::uint64_t inode) const noexcept {
     struct stat about {};
-    return ::fstat(fd_, &about) == 0 && about.st_ino == inode;
+    return is_open() && inode != 0 && ::fstat(fd_, &about) == 0 && about.st_ino == inode;
   }
   /// `nbytes` from `offset`, at most 64 KiB; less at the end of the file, none if it fails.
   std::span<const std::byte> read(std::uint64_t offset, std::size_t nbytes) noexcept {
@@ -172,16 +173,19 @@ CodePages::CodePages(const std::vector<std::string>& names, HashKey key, std::ui
   Search search{&names, {}};
   ::dl_iterate_phdr(&look_at, &search);
   for (const Found& one : search.found) {
-    const FileReader file(one.path);
-    const bool is_provable =
-        !one.has_text_relocations && file.is_open() && file.is_file(mapped_inode(one.bytes.data()));
+    // Runtimes open libraries to try them, and close them: what is read here has to stay.
+    void* const library = ::dlopen(one.path.c_str(), RTLD_LAZY | RTLD_NOLOAD);
+    if (library == nullptr) continue;  // it is closed again
+    std::shared_ptr<void> held(library, [](void* opened) { (void)::dlclose(opened); });
+    std::uint64_t inode = one.has_text_relocations ? 0 : mapped_inode(one.bytes.data());
+    if (!FileReader(one.path).is_file(inode)) inode = 0;
     auto image = std::make_unique<WeightImage>(one.bytes, std::vector<Region>{}, kPage, key);
     auto guard = std::make_unique<ImageGuard>(*image, nullptr, nullptr, seed + segments_.size());
     const std::size_t pages = image->block_count();
-    segments_.push_back({one.path, one.offset, is_provable, std::move(image), std::move(guard),
-                         std::vector<bool>(pages)});
+    segments_.push_back({std::move(held), one.path, one.offset, inode, std::move(image),
+                         std::move(guard), std::vector<bool>(pages)});
     nbytes_ += one.bytes.size();
-    if (!is_provable) unproven_bytes_ += one.bytes.size();
+    if (inode == 0) unproven_bytes_ += one.bytes.size();
   }
 #else
   (void)names;
@@ -198,7 +202,7 @@ std::vector<CodePages::Damage> CodePages::step(std::size_t nbytes) {
     Segment& segment = segments_[next_];
     const std::size_t pages = segment.image->block_count();
     const std::size_t count = std::min(kRow, pages - within_);
-    if (sweeps_ == 0 && segment.is_provable) compare(segment, within_, count, found);
+    if (sweeps_ == 0 && segment.inode != 0) compare(segment, within_, count, found);
     const std::size_t damaged = segment.guard->look(count * kPage, found_);
     for (std::size_t i = 0; i < damaged; ++i) report(segment, found_[i].block, found);
     within_ += count;
@@ -218,8 +222,8 @@ void CodePages::compare(Segment& segment, std::size_t first, std::size_t count,
   const std::size_t begin = first * kPage;
   const std::size_t size = std::min(count * kPage, segment.image->nbytes() - begin);
   FileReader file(segment.path);
-  const auto right =
-      file.is_open() ? file.read(segment.offset + begin, size) : std::span<const std::byte>{};
+  const auto right = file.is_file(segment.inode) ? file.read(segment.offset + begin, size)
+                                                 : std::span<const std::byte>{};
   if (right.size() != size) {
     unproven_bytes_ += size;
     return;
@@ -245,10 +249,8 @@ void CodePages::report(Segment& segment, std::size_t page, std::vector<Damage>& 
   const auto live = segment.image->block(page);
   std::size_t first = 0;
   std::uint32_t wrong = 0;
-  if (segment.is_provable) {
-    FileReader file(segment.path);
-    const auto right = file.is_open() ? file.read(segment.offset + page * kPage, live.size())
-                                      : std::span<const std::byte>{};
+  if (FileReader file(segment.path); file.is_file(segment.inode)) {
+    const auto right = file.read(segment.offset + page * kPage, live.size());
     for (std::size_t i = 0; i < right.size(); ++i) {
       if (live[i] == right[i]) continue;
       if (wrong++ == 0) first = i;

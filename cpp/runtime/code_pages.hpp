@@ -17,9 +17,9 @@ namespace selfheal::runtime {
 /// What is mapped when this is made is hashed, and in the first round compared with the libraries'
 /// files, which are read around the page cache where the file system allows that. Pages that a
 /// library relocates itself (DT_TEXTREL), and those of a file that was replaced since, cannot be
-/// proven by it: they are watched as they were found. From then on every round compares hashes, in
-/// rows of 64 KiB in a secret order. Nothing is put back: what runs code cannot be exchanged under
-/// it, and a page of a file comes back with the process.
+/// proven by it: they are watched as they were found. A library that is watched stays loaded. From
+/// then on every round compares hashes, in rows of 64 KiB in a secret order. Nothing is put back:
+/// what runs code cannot be exchanged under it, and a page of a file comes back with the process.
 ///
 /// Segments that may be written, relocated constants (RELRO) among them, are not watched. Elsewhere
 /// than on Linux there is nothing to watch. Bytes: 16 for each 4 KiB. Reading a page that was never
@@ -58,9 +58,10 @@ class CodePages {
  private:
   /// A read-only segment of a library.
   struct Segment {
+    std::shared_ptr<void> library;  // keeps it loaded
     std::string path;
     std::uint64_t offset;  // in the file
-    bool is_provable;
+    std::uint64_t inode;   // of the file that is mapped; 0 where no file proves the pages
     std::unique_ptr<WeightImage> image;
     std::unique_ptr<ImageGuard> guard;
     std::vector<bool> is_reported;  // pages

@@ -929,8 +929,8 @@ class SelfHealingModel:
         """Release everything; calling it again, or in a forked child, does nothing."""
         try:
             self._inference_lock.check_process()
-            if self._leave_code is not None:
-                self._leave_code()
+            if self._leave_code is not None and (left := self._leave_code.detach()) is not None:
+                shared_watch().leave(*left[2])
             self._loop.dispatcher.close()
             with self._maintenance_lock, self._inference_lock:
                 self._count_protected(builds=False)  # what `health` can still tell afterwards
@@ -949,16 +949,24 @@ class SelfHealingModel:
             return
         listener = _code_listener(weakref.ref(self))
         shared_watch().listen(listener, self._policy.code_budget)
-        self._leave_code = weakref.finalize(self, shared_watch().leave, listener)
+        self._leave_code = weakref.finalize(self, shared_watch().forget, listener)
         self._leave_code.atexit = False
 
     def _code_is_damaged(self, pages: tuple[CodeDamage, ...]) -> None:
         """Trust no answer any more; called by the thread that sweeps code."""
-        with contextlib.suppress(ModelClosedError), self._maintenance_lock:
-            self._loop.handle(CodeDamaged(pages))
-            if self._policy.on_code_damage == "exit" and self._keeper is not None:
-                self._keeper.commit()
-        if self._policy.on_code_damage == "exit":
+        is_end = self._policy.on_code_damage == "exit"
+        try:
+            with self._maintenance_lock:
+                self._loop.handle(CodeDamaged(pages))
+                if is_end and self._keeper is not None:
+                    self._keeper.commit()
+        except ModelClosedError:
+            return  # it gives no answers any more
+        except BaseException:  # a callback may end its thread: the process ends all the same
+            if not is_end:
+                raise
+            logger().exception("damaged code could not be told of in full")
+        if is_end:
             logger().critical("code is damaged: %s; the process ends", pages[0])
             os._exit(_EX_SOFTWARE)
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import gc
+import logging
 import mmap
 import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,12 +33,18 @@ KEY = bytes(range(16))
 PROTECT_ALL = mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
 
 
-def loaded_copy(folder: Path) -> Path:
-    """Load a private copy of some small extension module; nothing ever runs in it."""
+def private_copy(folder: Path) -> Path:
+    """Copy some small extension module."""
     files = Path(np.__file__).parent.rglob("*.so")
     small = min((f for f in files if f.stat().st_size > 1 << 15), key=lambda f: f.stat().st_size)
     copy = folder / f"private_{os.getpid()}_{folder.name}.so"
     shutil.copyfile(small, copy)
+    return copy
+
+
+def loaded_copy(folder: Path) -> Path:
+    """Load a private copy of one; nothing ever runs in it."""
+    copy = private_copy(folder)
     ctypes.CDLL(str(copy))
     return copy
 
@@ -100,6 +110,50 @@ def test_a_file_that_was_replaced_proves_nothing_and_accuses_nothing(tmp_path: P
     pages = _core.CodePages([path.name], KEY, 5)
     assert pages.unproven_bytes == pages.nbytes > 0
     assert sweep(pages) == []
+
+
+def test_a_file_that_is_replaced_in_the_first_round_accuses_nothing(tmp_path: Path) -> None:
+    """As an upgrade does while a model serves."""
+    path = loaded_copy(tmp_path)
+    pages = _core.CodePages([path.name], KEY, 5)
+    assert pages.unproven_bytes == 0
+    other = tmp_path / "other"
+    other.write_bytes(bytes(path.stat().st_size))
+    other.replace(path)
+    assert sweep(pages) == []
+    assert pages.unproven_bytes == pages.nbytes > 0
+    begin, _ = code_of(Path(f"{path} (deleted)"))
+    flip(begin + 40, 0x10)
+    [(_, _, _, _, wrong)] = sweep(pages)
+    assert wrong == 0, "no file tells"
+
+
+def test_a_library_that_is_closed_stays_as_long_as_it_is_watched(tmp_path: Path) -> None:
+    """Runtimes open libraries to try them, and close them: read then, it was a segmentation fault.
+
+    In a process of its own, which must not die of it.
+    """
+    path = private_copy(tmp_path)
+    code = f"""
+import _ctypes, ctypes
+from selfheal_edge import _core
+def is_loaded():
+    return {str(path)!r} in open("/proc/self/maps").read()
+_ctypes.dlclose(ctypes.CDLL({str(path)!r})._handle)
+assert not is_loaded(), "it cannot be closed"
+handle = ctypes.CDLL({str(path)!r})._handle
+pages = _core.CodePages([{path.name!r}], bytes(16), 5)
+_ctypes.dlclose(handle)
+while pages.sweeps < 2:
+    assert pages.step(1 << 20) == []
+assert is_loaded()
+del pages
+assert not is_loaded()
+"""
+    done = run_alone(code)
+    if "it cannot be closed" in done.stderr:
+        pytest.skip("this system keeps such a library for ever")
+    assert done.returncode == 0, done.stderr
 
 
 def test_libraries_that_are_not_there_have_no_pages() -> None:
@@ -172,13 +226,97 @@ def test_the_sweep_ends_with_its_last_listener(watch: tuple[CodeWatch, Path]) ->
     assert str(CodeWatch(["no such library"]).coverage) == "code is not checked"
 
 
-def test_the_process_ends_where_the_policy_says_so(
-    tmp_path: Path, digits_baseline: she.Baseline
+def test_a_model_that_is_forgotten_leaves_wherever_the_collector_finds_it() -> None:
+    """Also in the thread that has the watch's own lock."""
+    watch = CodeWatch(["no such library"])
+
+    class Model:
+        def __init__(self) -> None:
+            self.itself = self
+            weakref.finalize(self, watch.forget, print).atexit = False
+
+    class Tell:
+        def __call__(self, _pages: tuple[CodeDamage, ...]) -> None:
+            raise AssertionError
+
+        def __hash__(self) -> int:  # asked for under the lock
+            gc.collect()
+            return 1
+
+    tell = Tell()
+    Model()
+    listening = threading.Thread(target=watch.listen, args=(tell, 1.0), daemon=True)
+    listening.start()
+    listening.join(60)
+    assert not listening.is_alive()
+    watch.forget(tell)
+    wait_for(lambda: watch.thread is None)
+
+
+def test_what_a_listener_raises_stops_neither_the_sweep_nor_the_others(
+    watch: tuple[CodeWatch, Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """By status 70, for a supervisor; the journal has it first."""
+    shared, path = watch
+    told: list[tuple[CodeDamage, ...]] = []
+
+    def leaves(pages: tuple[CodeDamage, ...]) -> None:
+        raise SystemExit(str(pages[0]))
+
+    shared.listen(leaves, 1.0)
+    shared.listen(told.append, 1.0)
+    wait_for(lambda: shared.coverage.sweeps >= 1)
+    flip(code_of(path)[0] + 40, 0x10)
+    wait_for(lambda: told)
+    before = shared.coverage.sweeps
+    wait_for(lambda: shared.coverage.sweeps > before)
+    assert "a listener to damaged code" in caplog.text
+
+
+def test_pages_that_cannot_be_read_are_told_of_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(_names: object) -> frozenset[str]:
+        raise MemoryError
+
+    monkeypatch.setattr(code_watch, "_libraries", fails)
+    watch = CodeWatch(["no such library"])
+    with caplog.at_level(logging.ERROR):
+        watch.listen(print, 1.0)
+        wait_for(lambda: caplog.records)
+        time.sleep(0.2)
+        assert len(caplog.records) == 1
+    watch.stop()
+
+
+def test_a_forked_child_begins_anew(watch: tuple[CodeWatch, Path]) -> None:
+    """What a thread of the parent was about to change is not gone on with."""
+    shared, _ = watch
+    shared.listen(print, 1.0)
+    wait_for(lambda: shared.coverage.sweeps)
+    shared.stop()
+    shared.forget_thread()
+    assert shared.coverage.nbytes == 0
+
+
+def run_alone(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": IMPORT_PATH},
+    )
+
+
+@pytest.mark.parametrize("said", ["print(event, flush=True)", "sys.exit()"])
+def test_the_process_ends_where_the_policy_says_so(
+    tmp_path: Path, digits_baseline: she.Baseline, said: str
+) -> None:
+    """By status 70, for a supervisor, whatever the user's callback raises; the journal has it."""
     digits_baseline.save(tmp_path / "baseline")
     code = f"""
-import time
+import sys, time
 from pathlib import Path
 from tests.integrity.test_code_pages import code_of, flip, loaded_copy
 import selfheal_edge as she
@@ -188,20 +326,15 @@ path = loaded_copy(Path({str(tmp_path)!r}))
 code_watch._SHARED = code_watch.CodeWatch([path.name])
 baseline = she.Baseline.load({str(tmp_path / "baseline")!r})
 policy = she.Policy(code_budget=1.0, on_code_damage="exit")
-said = lambda event: print(event, flush=True)
+def said(event):
+    if "runtime_fault" in str(event):
+        {said}
 model = she.SelfHealingModel(digits_model_path(), baseline, policy=policy, on_event=said)
 while code_watch.shared_watch().coverage.sweeps < 1:
     time.sleep(0.01)
 flip(code_of(path)[0] + 40, 0x10)
 time.sleep(60)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-        env={**os.environ, "PYTHONPATH": IMPORT_PATH},
-    )
+    done = run_alone(code)
     assert done.returncode == 70, done.stderr
-    assert "runtime_fault" in done.stdout
+    assert ("runtime_fault" in done.stdout) == said.startswith("print")

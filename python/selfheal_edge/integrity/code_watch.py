@@ -6,6 +6,7 @@ import atexit
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
@@ -100,6 +101,7 @@ class CodeWatch:
     _wake: threading.Event = field(default_factory=threading.Event)
     thread: threading.Thread | None = None
     _listeners: dict[Listener, _Listening] = field(default_factory=dict)
+    _forgotten: deque[Listener] = field(default_factory=deque)
     _pages: _core.CodePages | None = None
     _mapped: frozenset[str] = frozenset()
     _is_stale: bool = False
@@ -140,6 +142,13 @@ class CodeWatch:
             self._listeners.pop(listener, None)
             self._wake.set()
 
+    def forget(self, listener: Listener) -> None:
+        """Tell it no more, by and by; takes no lock.
+
+        For the collector of garbage, which may call it in a thread that has the lock.
+        """
+        self._forgotten.append(listener)
+
     @property
     def coverage(self) -> CodeCoverage:
         """What is watched, and what was found."""
@@ -170,22 +179,27 @@ class CodeWatch:
             thread.join()
 
     def forget_thread(self) -> None:
-        """Begin anew in a forked child, which has no thread."""
+        """Begin anew in a forked child, which has no thread: one was perhaps at these pages."""
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self.thread = None
         self._listeners = {}
+        self._forgotten.clear()
+        self._pages, self._mapped, self._round_seconds = None, frozenset(), None
 
     def _sweep(self) -> None:
         used = time.thread_time()
         begun, sweeps = time.monotonic(), 0
         while True:
             with self._lock:
+                while self._forgotten:
+                    self._listeners.pop(self._forgotten.popleft(), None)
                 if not self._listeners:
                     self.thread = None
                     return
                 budget = max(one.budget for one in self._listeners.values())
                 self._wake.clear()
+            is_able = True
             try:
                 pages = self._current_pages()
                 found = pages.step(_SLICE if pages.sweeps else _FIRST_SLICE)
@@ -195,11 +209,12 @@ class CodeWatch:
                     self._round_seconds = now - begun if pages.sweeps > 1 else None
                     begun, sweeps = now, pages.sweeps
                 self._tell()
-            except Exception:  # a listener's own, or no memory: the sweep goes on
-                logger().exception("sweeping code")
+            except Exception:  # no memory, say: another time there may be some
+                logger().exception("code could not be swept")
+                is_able = False
             now_used = time.thread_time()
             least, most = _PAUSES
-            pause = min(most, max(least, (now_used - used) / budget))
+            pause = min(most, max(least, (now_used - used) / budget)) if is_able else most
             used = now_used
             self._wake.wait(pause)
 
@@ -224,7 +239,10 @@ class CodeWatch:
         for listener, one in due:
             new = self._damage[one.told :]
             one.told = count
-            listener(new)
+            try:
+                listener(new)
+            except BaseException:  # SystemExit of a user's callback, too: others are told as well
+                logger().exception("a listener to damaged code failed")
 
 
 def _libraries(names: Sequence[str]) -> frozenset[str]:
