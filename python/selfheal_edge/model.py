@@ -653,7 +653,8 @@ class SelfHealingModel:
         """Write the model to a TFLite file that any runtime opens, and that answers alike.
 
         As `weights.export`: with one of `weights.generations`, or as it serves now. Where that
-        corrects the input, a small JSON file beside it has the correction; its path is returned.
+        corrects the input, so does the graph that is written; where no graph can, a small JSON file
+        beside it has the correction, and its path is returned.
         """
         return self._weights.export(path, generation)
 

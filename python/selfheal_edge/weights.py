@@ -12,7 +12,7 @@ from typing import Protocol
 from selfheal_edge.integrity.guarded_image import CorruptBlock, GuardedImage
 from selfheal_edge.integrity.weights import Heal, Weights
 from selfheal_edge.store.file_format import write_atomically
-from selfheal_edge.tflite.correction_file import correction_json, correction_path
+from selfheal_edge.tflite.correction_file import correction_path, with_correction
 from selfheal_edge.tflite.coverage.table import CoverageTable
 from selfheal_edge.tflite.file.rewrite import ModelCopy
 from selfheal_edge.tflite.format.records import Region
@@ -218,9 +218,10 @@ class ModelWeights:
         Returns
         -------
         str or None
-            Path of a file beside it, where this generation corrects the input: no graph can round
-            as the correction does, so it is not part of the model. `read_correction` of
-            `selfheal_edge.tflite.correction_file` reads it. None where inputs go in as they come.
+            Path of a file beside it, where this generation corrects the input and the graph does
+            not allow it to be a part of the model: an input of more than four axes, or one that is
+            an output as well. `read_correction` of `selfheal_edge.tflite.correction_file` reads
+            it. None where inputs go in as they come.
 
         Raises
         ------
@@ -239,7 +240,7 @@ def write_model(path: str | os.PathLike[str], file: bytes, inputs: bytes) -> str
     What lies beside names the model by its hash, and is written first: a crash in between leaves an
     old model and what says that it belongs to another one.
     """
-    beside, content = correction_path(path), correction_json(file, inputs)
+    beside, (file, content) = correction_path(path), with_correction(file, inputs)
     if content is not None:
         write_atomically(beside, content)
     write_atomically(path, file)

@@ -9,6 +9,7 @@ from selfheal_edge.cli.screen import is_silent, print_facts, print_rows, write_j
 from selfheal_edge.text import shown
 from selfheal_edge.tflite.correction_file import Correction, read_correction
 from selfheal_edge.tflite.file.difference import TensorDifference, compare_models
+from selfheal_edge.tflite.file.input_folding import Folded, unfolded
 from selfheal_edge.tflite.file.model_file import ModelFile
 
 __all__ = ["run_diff"]
@@ -19,13 +20,15 @@ _LAYER_WIDTH: Final = 48
 def run_diff(arguments: argparse.Namespace) -> int:
     """Print what differs; errors are the caller's."""
     golden, other = (ModelFile.from_path(p) for p in (arguments.golden, arguments.healed))
-    found = compare_models(golden, other)
-    correction = read_correction(arguments.healed)
+    inside = None if unfolded(golden) else unfolded(other)
+    plain = other if inside is None else ModelFile.from_bytes(inside.file)
+    found = compare_models(golden, plain)
+    corrected = _input(golden, read_correction(arguments.healed) if inside is None else inside)
     content = {
         "golden": {"path": arguments.golden, "sha256": golden.sha256},
         "healed": {"path": arguments.healed, "sha256": other.sha256},
         "tensors": [difference.to_dict() for difference in found],
-        "input": None if correction is None else _input(correction),
+        "input": corrected,
     }
     write_json(content, arguments.json)
     if is_silent(arguments.json):
@@ -35,12 +38,12 @@ def run_diff(arguments: argparse.Namespace) -> int:
     else:
         head = ("changed", "of", "largest", "RMS", "RMS before", "scales", "layer")
         print_rows(head, [_row(difference) for difference in found])
-    if correction is not None:
-        facts = _input(correction)
+    if corrected is not None:
+        where = "the file beside it" if inside is None else "its graph"
         print_facts(
             [
-                ("input", f"{facts['features']} feature(s) corrected, by the file beside it"),
-                ("axis", facts["axis"]),
+                ("input", f"{corrected['features']} feature(s) corrected, by {where}"),
+                ("axis", corrected["axis"]),
             ]
         )
     return 0
@@ -63,9 +66,16 @@ def _row(difference: TensorDifference) -> tuple[object, ...]:
     )
 
 
-def _input(correction: Correction) -> dict[str, Any]:
+def _input(golden: ModelFile, found: Correction | Folded | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    if isinstance(found, Folded):
+        features, is_inside = found.features, True
+    else:
+        features, is_inside = found.table.features(found.axis), False
     return {
-        "name": correction.input,
-        "axis": correction.axis,
-        "features": correction.table.features(correction.axis),
+        "name": golden.inputs[0].name,
+        "axis": found.axis,
+        "features": features,
+        "in_graph": is_inside,
     }

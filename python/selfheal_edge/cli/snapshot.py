@@ -15,6 +15,7 @@ from selfheal_edge.store.changes import Changes, Row
 from selfheal_edge.store.generations import ACTIVE, StoredGeneration, StoredGenerations
 from selfheal_edge.store.inbox import PRUNE, RESTORE
 from selfheal_edge.text import LIST, shown
+from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.weights import write_model
 
 __all__ = ["run_snapshot"]
@@ -159,16 +160,18 @@ def _export(arguments: argparse.Namespace) -> int:
         row = _one(generations, arguments.generation)
         data, inputs = generations.read(arguments.generation)
     beside = write_model(arguments.output, data, inputs)
+    written = ModelFile.from_path(arguments.output)
+    nbytes, digest = len(written.data), written.sha256
     content = {
         "generation": row.number,
         "path": arguments.output,
-        "nbytes": row.nbytes,
-        "sha256": row.digest,
+        "nbytes": nbytes,
+        "sha256": digest,
         "input": beside,
     }
     write_json(content, arguments.json)
     if not is_silent(arguments.json):
-        facts = [("written", arguments.output), ("bytes", row.nbytes), ("sha256", row.digest)]
+        facts = [("written", arguments.output), ("bytes", nbytes), ("sha256", digest)]
         if beside is not None:
             facts.append(("its input", f"is corrected first, by {beside}"))
         print_facts(facts)

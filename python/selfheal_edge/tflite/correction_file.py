@@ -1,10 +1,11 @@
-"""The correction of a model's input as a file beside the model, for those who run it without us.
+"""The correction of a model's input in an exported file, for those who run it without us.
 
-A correction cannot be folded into a graph so that every runtime rounds alike, so an exported model
-that has one comes with a small JSON file: ``healed.tflite`` with ``healed.tflite.input.json``.
-`read_correction` reads it; a program without this package reads the JSON: for each feature along
-``axis`` of one sample, ``levels`` has what each of the 256 levels becomes, from the least on, or
-``gain`` and ``offset`` what a float32 value is multiplied with and then moved by.
+Where the graph allows it, the correction becomes a part of it (`fold_input`), and the file is all
+there is. Where not, a small JSON file lies beside it: ``healed.tflite`` with
+``healed.tflite.input.json``. `read_correction` reads it; a program without this package reads the
+JSON: for each feature along ``axis`` of one sample, ``levels`` has what each of the 256 levels
+becomes, from the least on, or ``gain`` and ``offset`` what a float32 value is multiplied with and
+then moved by.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ import numpy as np
 
 from selfheal_edge.errors import IntegrityError, ModelFormatError
 from selfheal_edge.hashing import sha256
+from selfheal_edge.tflite.file.input_folding import fold_input
 from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.input_table import HEADER_BYTES, InputTable
 from selfheal_edge.tflite.runtimes.protocol import Array, TensorSpec
 
-__all__ = ["Correction", "correction_json", "correction_path", "read_correction"]
+__all__ = ["Correction", "correction_path", "read_correction", "with_correction"]
 
 _FORMAT: Final = "selfheal-edge input correction"
 _VERSION: Final = 1
@@ -73,8 +75,8 @@ def _table(model: ModelFile) -> tuple[str, InputTable]:
     return tensor.name, InputTable(spec)
 
 
-def correction_json(file: bytes, inputs: bytes) -> bytes | None:
-    """Return the file that goes beside a model; None where inputs go in as they come.
+def with_correction(file: bytes, inputs: bytes) -> tuple[bytes, bytes | None]:
+    """Return a model that corrects its input, and the file that goes beside it, if one is needed.
 
     Parameters
     ----------
@@ -84,7 +86,7 @@ def correction_json(file: bytes, inputs: bytes) -> bytes | None:
         The correction as the hot path reads it; empty for none.
     """
     if not inputs or not inputs[0]:
-        return None
+        return file, None
     name, table = _table(ModelFile.from_bytes(file))
     axis = inputs[0] - 1
     features = table.features(axis)
@@ -92,11 +94,14 @@ def correction_json(file: bytes, inputs: bytes) -> bytes | None:
     content = inputs[HEADER_BYTES : HEADER_BYTES + room].ljust(room, b"\0")
     how: dict[str, Any]
     if table.dtype.kind == "f":
-        gain, offset = np.frombuffer(content, "<f4").reshape(2, features)
-        how = {"gain": gain.tolist(), "offset": offset.tolist()}
+        levels: Array = np.frombuffer(content, "<f4").reshape(2, features)
+        how = {"gain": levels[0].tolist(), "offset": levels[1].tolist()}
     else:
         by_byte = np.frombuffer(content, table.dtype).reshape(features, -1)
-        how = {"levels": by_byte[:, _bytes_by_level(table.dtype)].tolist()}
+        levels = by_byte[:, _bytes_by_level(table.dtype)]
+        how = {"levels": levels.tolist()}
+    if (folded := fold_input(file, axis, levels)) is not None:
+        return folded, None
     text = {
         "format": _FORMAT,
         "version": _VERSION,
@@ -107,7 +112,7 @@ def correction_json(file: bytes, inputs: bytes) -> bytes | None:
         "axis": axis,
         **how,
     }
-    return json.dumps(text).encode()
+    return file, json.dumps(text).encode()
 
 
 def _bytes_by_level(dtype: np.dtype[Any]) -> Array:
@@ -127,7 +132,8 @@ def read_correction(model: str | os.PathLike[str]) -> Correction | None:
     Returns
     -------
     Correction or None
-        None where nothing lies beside it: its inputs go in as they come.
+        None where nothing lies beside it: its inputs go in as they come, and its graph corrects
+        them where that was possible.
 
     Raises
     ------
