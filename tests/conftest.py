@@ -21,6 +21,7 @@ from tests.support import RUNTIMES, SHARED, Array, in_memory
 import selfheal_edge as she
 from selfheal_edge.assets import DigitsData, digits_model_path, load_digits
 from selfheal_edge.tflite.runtimes.protocol import RuntimeName
+from selfheal_edge.tflite.sandbox.sharing import sharing_helpers
 
 STARTED = time.monotonic()
 
@@ -48,6 +49,13 @@ def pytest_terminal_summary(
         terminalreporter.write_line(
             f"fast tier: {seconds:.0f} s; its budget is {FAST_TIER_BUDGET_S} s on two cores"
         )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm_helpers() -> Iterator[None]:
+    """One process tries all unknown files of a run, rather than one for each file."""
+    with sharing_helpers():
+        yield
 
 
 @pytest.fixture(params=["litert", "tflite_runtime"])

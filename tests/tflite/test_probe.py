@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -26,9 +27,18 @@ from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.runtimes.protocol import RuntimeName
 from selfheal_edge.tflite.sandbox import probe as probe_module
 from selfheal_edge.tflite.sandbox.probe import Prober, known_hashes, mark_known, probe
+from selfheal_edge.tflite.sandbox.sharing import helpers, sharing_helpers
 
 PACKAGE = str(Path(probe_module.__file__).resolve().parents[2])
 pytestmark = pytest.mark.skipif(not RUNTIMES, reason="no TFLite runtime is installed")
+
+
+@pytest.fixture(autouse=True)
+def helpers_of_its_own() -> Iterator[None]:
+    """What begins and ends with a prober here is not what the whole run shares."""
+    token = helpers.set(None)
+    yield
+    helpers.reset(token)
 
 
 def _loop_model() -> bytes:
@@ -215,8 +225,8 @@ def test_closing_leaves_no_process_and_no_descriptor(runtime: Any) -> None:
     prober = Prober(runtime)
     before = set(os.listdir("/proc/self/fd"))
     prober.probe(builder.dense_model().file())
-    assert prober._helper is not None
-    pid = prober._helper.pid
+    pid = prober.pid
+    assert pid is not None
     prober.close()
     prober.close()
     assert not Path(f"/proc/{pid}").exists()
@@ -229,12 +239,24 @@ def test_a_killed_helper_is_replaced(runtime: Any) -> None:
     data = builder.dense_model().file()
     with Prober(runtime) as prober:
         assert prober.probe(data).ok
-        assert prober._helper is not None
-        os.kill(prober._helper.pid, signal.SIGKILL)
-        prober._helper.wait()
-        with pytest.raises(ProbeError):
-            prober.probe(data)
+        assert prober.pid is not None
+        os.kill(prober.pid, signal.SIGKILL)
+        assert _wait_dead(prober.pid)
         assert prober.probe(data).ok
+
+
+def test_one_helper_tries_all_of_a_scope(runtime: Any) -> None:
+    data = builder.dense_model().file()
+    with sharing_helpers():
+        pids = []
+        for kernels in ("default", "builtin"):
+            with Prober(runtime, kernels=kernels) as prober, sharing_helpers():
+                assert prober.probe(data).ok
+                pids.append(prober.pid)
+        assert None not in pids
+        assert len(set(pids)) == 1
+        assert _alive(pids[0])
+    assert not Path(f"/proc/{pids[0]}").exists()
 
 
 def test_a_fork_may_not_use_it(runtime: Any) -> None:
@@ -264,9 +286,9 @@ def test_the_helper_and_its_candidate_die_with_their_parent(runtime: str, tmp_pa
         import threading
         prober = Prober(runtime, timeout_s=60)
         threading.Thread(target=prober.probe, args=(data,), daemon=True).start()
-        while prober._channel is None: pass
+        while prober.pid is None: pass
         import time; time.sleep(1.0)
-        print(prober._helper.pid, flush=True)
+        print(prober.pid, flush=True)
         sys.stdin.read()
     """
     parent = subprocess.Popen(

@@ -26,6 +26,7 @@ from selfheal_edge.tflite.memory.source_image import SourceImage
 from selfheal_edge.tflite.runtimes.protocol import Array, Instance, TensorSpec
 from selfheal_edge.tflite.runtimes.select import Choice, KernelsArgument, RuntimeArgument, choose
 from selfheal_edge.tflite.sandbox.policy import ProbePolicy
+from selfheal_edge.tflite.sandbox.sharing import sharing_helpers
 from selfheal_edge.tflite.signatures import SignatureNames
 
 __all__ = ["Fingerprint", "ModelSource", "Session"]
@@ -130,7 +131,7 @@ class Session:
         self.copy = copy
         self.source = SourceImage(copy.model.data)
         try:
-            with UsualFloats():
+            with UsualFloats(), sharing_helpers():
                 self.choice, self.instance = choose(
                     copy, self.source, runtime, kernels, num_threads, probe
                 )

@@ -35,6 +35,7 @@ from selfheal_edge.tflite.sandbox.interpreter import ADVICE, child_environment, 
 from selfheal_edge.tflite.sandbox.known import KernelsName, is_known, known_hashes, mark_known
 from selfheal_edge.tflite.sandbox.packages import PACKAGES, RuntimeName
 from selfheal_edge.tflite.sandbox.policy import MEMORY_BYTES, MOST_SECONDS, TIMEOUT_S, ProbePolicy
+from selfheal_edge.tflite.sandbox.sharing import helpers, sharing_helpers
 
 __all__ = [
     "ProbeResult",
@@ -100,19 +101,23 @@ def probe(
 
     Notes
     -----
-    About 0.2 s, nearly all of it Python's start and the runtime's import; `Prober` pays that once.
+    About 0.2 s, nearly all of it Python's start and the runtime's import; within `sharing_helpers`
+    that is paid once.
     """
     digest = sha256(data).hex()
     if is_known(digest, runtime, kernels, num_threads):
         return
-    with Prober(
-        runtime,
-        kernels=kernels,
-        num_threads=num_threads,
-        timeout_s=policy.seconds,
-        memory_bytes=policy.memory_bytes,
-        python=policy.python,
-    ) as prober:
+    with (
+        sharing_helpers(),
+        Prober(
+            runtime,
+            kernels=kernels,
+            num_threads=num_threads,
+            timeout_s=policy.seconds,
+            memory_bytes=policy.memory_bytes,
+            python=policy.python,
+        ) as prober,
+    ):
         result = prober.probe(data)
     if not result.ok:
         kind = ProbeLimitError if result.at_limit else ModelFormatError
@@ -121,11 +126,12 @@ def probe(
 
 
 class Prober:
-    """A warm helper process that tries one model after the other.
+    """Tries one model after the other in a warm helper process.
 
     The helper imports the runtime once and forks for each candidate. It starts with the first
     `probe`, ends with `close` (or the `with` block), and ends by itself when this process does.
-    Threads may share a prober; trials then run one after the other.
+    Within `sharing_helpers` it is the scope's, and ends with that. Threads may share a prober;
+    trials then run one after the other.
 
     Parameters
     ----------
@@ -166,18 +172,17 @@ class Prober:
             raise ValueError(
                 f"timeout_s: expected more than 0 and at most {MOST_SECONDS}, got {timeout_s}"
             )
-        self._runtime = runtime
+        self._module = f"{PACKAGES[runtime].module}.interpreter"
         self._python = python
+        self._helper: _Helper | None = None
+        self._lock = threading.Lock()
         self._request = {
             "kernels": kernels,
             "num_threads": int(num_threads),
             "timeout_s": float(timeout_s),
             "memory_bytes": int(memory_bytes),
         }
-        self._lock = threading.Lock()
         self._pid = os.getpid()
-        self._helper: subprocess.Popen[bytes] | None = None
-        self._channel: socket.socket | None = None
         self._closed = False
 
     def __enter__(self) -> Prober:
@@ -190,11 +195,17 @@ class Prober:
         with contextlib.suppress(Exception):
             self.close()
 
+    @property
+    def pid(self) -> int | None:
+        """The helper's process number; None while there is none."""
+        return None if self._helper is None else self._helper.pid
+
     def close(self) -> None:
-        """End the helper; safe to call twice."""
+        """End the helper, if it is this one's alone; safe to call twice."""
         with self._lock:
             self._closed = True
-            self._stop()
+            if self._helper is not None and not self._helper.is_shared:
+                self._helper.close()
 
     def probe(
         self, data: bytes, shapes: Mapping[int, Sequence[int]] = MappingProxyType({})
@@ -219,14 +230,50 @@ class Prober:
         """
         if os.getpid() != self._pid:
             raise ForkedProcessError("Prober: belongs to the process that made it, not to a fork")
+        request = {**self._request, "shapes": [[i, list(s)] for i, s in shapes.items()]}
         with self._lock:
             if self._closed:
                 raise ProbeError("Prober: is closed")
-            request = {**self._request, "shapes": [[i, list(s)] for i, s in shapes.items()]}
-            answer = self._ask(data, request)
+            if self._helper is None:
+                self._helper = _helper_of(self._module, find_interpreter(self._python))
+            answer = self._helper.ask(data, request)
         return _result(answer, request)
 
+
+class _Helper:
+    """The process that imports one runtime and forks for each candidate."""
+
+    def __init__(self, module: str, python: str, *, is_shared: bool) -> None:
+        self.is_shared = is_shared
+        self._lock = threading.Lock()
+        self._module = module
+        self._python = python
+        self._pid = os.getpid()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._channel: socket.socket | None = None
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):
+            self._stop()
+
+    @property
+    def pid(self) -> int | None:
+        """The process's number; None while there is none."""
+        return None if self._process is None else self._process.pid
+
+    def close(self) -> None:
+        """End the process; safe to call twice."""
+        with self._lock:
+            self._stop()
+
+    def ask(self, data: bytes, request: dict[str, Any]) -> dict[str, Any]:
+        """Return what the process says of a candidate; one after the other."""
+        with self._lock:
+            return self._ask(data, request)
+
     def _ask(self, data: bytes, request: dict[str, Any]) -> dict[str, Any]:
+        if self._process is not None and self._process.poll() is not None:
+            self._stop()  # it was killed between two trials
         try:
             channel = self._channel or self._start()
             fd = _memory_file(data)
@@ -245,13 +292,13 @@ class Prober:
             raise
 
     def _start(self) -> socket.socket:
-        python = find_interpreter(self._python)
+        python = self._python
         ours, theirs = socket.socketpair()
         try:
             # With stdin or stdout closed, new descriptors land on 0 to 2, which the child replaces.
             inherited = fcntl.fcntl(theirs.fileno(), fcntl.F_DUPFD_CLOEXEC, 3)
             try:
-                self._helper = subprocess.Popen(  # noqa: S603 — our own script
+                self._process = subprocess.Popen(  # noqa: S603 — our own script
                     [python, "-I", "-S", os.fspath(_CHILD), str(inherited)],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
@@ -266,12 +313,12 @@ class Prober:
             finally:
                 os.close(inherited)
                 theirs.close()
-            module = f"{PACKAGES[self._runtime].module}.interpreter"
-            setup = {"module": module, "sys_path": [os.path.abspath(p) for p in sys.path]}
+            setup = {"module": self._module, "sys_path": [os.path.abspath(p) for p in sys.path]}
             answer = _first_answer(ours, setup, python)
             if "unavailable" in answer:
+                why = answer["unavailable"]
                 raise RuntimeUnavailableError(
-                    f"runtime: expected {module} to be importable, got {answer['unavailable']}"
+                    f"runtime: expected {self._module} to be importable, got {why}"
                 )
         except BaseException:
             ours.close()
@@ -280,19 +327,31 @@ class Prober:
         return ours
 
     def _stop(self) -> None:
-        channel, helper = self._channel, self._helper
-        self._channel = self._helper = None
+        channel, process = self._channel, self._process
+        self._channel = self._process = None
         if channel is not None:
             channel.close()
-        if helper is None or os.getpid() != self._pid:
+        if process is None or os.getpid() != self._pid:
             return
         if channel is None:
-            helper.kill()
+            process.kill()
         try:
-            helper.wait(_GRACE_S)
+            process.wait(_GRACE_S)
         except subprocess.TimeoutExpired:
-            helper.kill()
-            helper.wait()
+            process.kill()
+            process.wait()
+
+
+def _helper_of(module: str, python: str) -> _Helper:
+    """Return a helper: that of the scope, where one like it is shared, or one of its own."""
+    shared = helpers.get()
+    if shared is None:
+        return _Helper(module, python, is_shared=False)
+    kind = (os.getpid(), module, python, tuple(sys.path))
+    if kind not in shared:
+        shared[kind] = _Helper(module, python, is_shared=True)
+    helper: _Helper = shared[kind]
+    return helper
 
 
 def _first_answer(channel: socket.socket, setup: dict[str, Any], python: str) -> dict[str, Any]:
