@@ -5,17 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Hashable, Iterator
 from contextvars import ContextVar
-from typing import Final, Protocol
+from typing import Any, Final
 
 __all__ = ["helpers", "sharing_helpers"]
 
 
-class _Closable(Protocol):
-    def close(self) -> None:
-        """End it."""
-
-
-helpers: Final[ContextVar[dict[Hashable, _Closable] | None]] = ContextVar("helpers", default=None)
+helpers: Final[ContextVar[dict[Hashable, Any] | None]] = ContextVar("helpers", default=None)
 """Helpers by kind, within `sharing_helpers`; None outside."""
 
 
@@ -28,7 +23,7 @@ def sharing_helpers() -> Iterator[None]:
     if helpers.get() is not None:
         yield
         return
-    begun: dict[Hashable, _Closable] = {}
+    begun: dict[Hashable, Any] = {}
     token = helpers.set(begun)
     try:
         yield
