@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import functools
+from pathlib import Path
 
 import pytest
+from tests import warm
 
+import selfheal_edge as she
+from selfheal_edge.assets import digits_model_path, load_digits
 from selfheal_edge.tflite.runtimes.protocol import RuntimeName
 from selfheal_edge.tflite.runtimes.select import KernelsArgument
 
@@ -19,7 +22,7 @@ from selfheal_edge.assets import digits_model_path, load_digits
 runtime, kernels, mode, count = *sys.argv[1:4], int(sys.argv[4])
 digits = load_digits()
 options = {"runtime": runtime, "kernels": kernels}
-baseline = she.calibrate(digits_model_path(), digits.calibration_inputs[:100], **options)
+baseline = she.Baseline.load(sys.argv[5])
 policy = she.Policy(mode=mode, rebuild_after_seconds=0.02)
 model = she.SelfHealingModel(digits_model_path(), baseline, policy=policy, **options)
 
@@ -34,14 +37,25 @@ sys.exit(3)
 """
 
 
+@functools.cache
+def calibrated(runtime: RuntimeName, kernels: KernelsArgument) -> she.Baseline:
+    inputs = load_digits().calibration_inputs[:100]
+    return she.calibrate(digits_model_path(), inputs, runtime=runtime, kernels=kernels)
+
+
 @pytest.mark.parametrize("times", [1, pytest.param(10, marks=pytest.mark.long)])
 @pytest.mark.parametrize("count", [1, 20])
 @pytest.mark.parametrize("mode", ["inline", "background"])
 @pytest.mark.parametrize("kernels", ["default", "builtin"])
 def test_daemon_threads_are_predicting(
-    runtime: RuntimeName, kernels: KernelsArgument, mode: str, count: int, times: int
+    runtime: RuntimeName,
+    kernels: KernelsArgument,
+    mode: str,
+    count: int,
+    times: int,
+    tmp_path: Path,
 ) -> None:
+    calibrated(runtime, kernels).save(tmp_path / "baseline")
     for _ in range(times):
-        command = [sys.executable, "-c", PROGRAM, runtime, kernels, mode, str(count)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        done = warm.run(PROGRAM, runtime, kernels, mode, count, tmp_path / "baseline", timeout=120)
         assert (done.returncode, done.stderr) == (3, "")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.support import ROOT, RUNTIMES
+from tests import warm
+from tests.support import RUNTIMES
+
+import selfheal_edge as she
 
 LITERT_BUILDS = pytest.mark.skipif(
     "litert" not in RUNTIMES,
@@ -17,14 +19,14 @@ LITERT_BUILDS = pytest.mark.skipif(
 
 BEGIN = """
 import os, resource, sys, threading, logging
-import numpy as np
+import numpy as np, numpy.random
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path, load_digits
 from selfheal_edge.redteam import inject
 logging.disable(logging.CRITICAL)
 digits = load_digits()
 x = digits.heldout_inputs[:, np.newaxis]
-baseline = she.calibrate(digits_model_path(), digits.calibration_inputs)
+baseline = she.Baseline.load(sys.argv[1])
 def opened(**changes):
     changes = {"scrub_bytes_per_predict": 1 << 30, "rediagnose_after": 8, **changes}
     return she.SelfHealingModel(digits_model_path(), baseline, policy=she.Policy(**changes), seed=1)
@@ -48,19 +50,21 @@ def restored(model, expected):
 """
 
 
-def run(code: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", BEGIN + textwrap.dedent(code)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+Run = Callable[[str], None]
 
 
-def test_no_thread_for_the_worker() -> None:
+@pytest.fixture
+def run(digits_baseline: she.Baseline, tmp_path: Path) -> Run:
+    digits_baseline.save(tmp_path / "baseline")
+
+    def ends_well(code: str) -> None:
+        done = warm.run(BEGIN + textwrap.dedent(code), tmp_path / "baseline")
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    return ends_well
+
+
+def test_no_thread_for_the_worker(run: Run) -> None:
     """The kernel refuses the thread: predictions go on, and what was found waits for one."""
     run("""
     import _thread
@@ -91,7 +95,7 @@ def test_no_thread_for_the_worker() -> None:
     """)
 
 
-def test_no_thread_and_a_caller_waits() -> None:
+def test_no_thread_and_a_caller_waits(run: Run) -> None:
     """A thread that waits for the healing does it, where no other can be had."""
     run("""
     with opened(mode="background") as model:
@@ -109,7 +113,7 @@ def test_no_thread_and_a_caller_waits() -> None:
     """)
 
 
-def test_no_thread_for_the_store(tmp_path: Path) -> None:
+def test_no_thread_for_the_store(run: Run, tmp_path: Path) -> None:
     """A model opens without the store's thread; what waits is written when one can be had."""
     run(f"""
     def stored():
@@ -141,7 +145,7 @@ def test_no_thread_for_the_store(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["inline", "background"])
 @pytest.mark.parametrize("hot_spare", [False, True])
-def test_no_descriptor(mode: str, hot_spare: bool) -> None:
+def test_no_descriptor(run: Run, mode: str, hot_spare: bool) -> None:
     """Nothing can be opened, so nothing can be built: what needs no building is healed."""
     run(f"""
     with opened(mode="{mode}", hot_spare={hot_spare}, known_answers_every=20,
@@ -165,7 +169,7 @@ def test_no_descriptor(mode: str, hot_spare: bool) -> None:
 
 @LITERT_BUILDS
 @pytest.mark.parametrize("mode", ["inline", "background"])
-def test_no_memory_to_build(mode: str) -> None:
+def test_no_memory_to_build(run: Run, mode: str) -> None:
     run(f"""
     with opened(mode="{mode}", known_answers_every=20, rebuild_after_predictions=30) as model:
         expected = model.predict(x[:50])
@@ -191,7 +195,7 @@ def test_no_memory_to_build(mode: str) -> None:
 @LITERT_BUILDS
 @pytest.mark.parametrize("mode", ["inline", "background"])
 @pytest.mark.parametrize("room", [0, 4096])
-def test_no_room_for_a_file(mode: str, room: int) -> None:
+def test_no_room_for_a_file(run: Run, mode: str, room: int) -> None:
     """No file can be written in full, in memory neither: nothing at all, or its beginning alone."""
     run(f"""
     with opened(mode="{mode}", known_answers_every=20, rebuild_after_predictions=30) as model:
@@ -220,7 +224,7 @@ def test_no_room_for_a_file(mode: str, room: int) -> None:
 
 
 @LITERT_BUILDS
-def test_a_model_opens_where_files_are_small() -> None:
+def test_a_model_opens_where_files_are_small(run: Run) -> None:
     """LiteRT aborts the process where its packed weights cannot be written to the end."""
     run("""
     refuse(resource.RLIMIT_FSIZE, digits_model_path().stat().st_size + 64)
@@ -248,7 +252,7 @@ else:
 
 
 @pytest.mark.parametrize("mode", ["inline", "background"])
-def test_no_process(mode: str) -> None:
+def test_no_process(run: Run, mode: str) -> None:
     """Neither a process nor a thread can be had: what needs none is healed."""
     run(
         f"""
@@ -268,7 +272,7 @@ def test_no_process(mode: str) -> None:
     )
 
 
-def test_no_process_to_try_a_file_in() -> None:
+def test_no_process_to_try_a_file_in(run: Run) -> None:
     """The trial of an unknown file is refused with a reason, and not held against the file."""
     run(
         """

@@ -1,6 +1,6 @@
 """A process that serves with a store and tells what it has been told: for the tests that kill it.
 
-Run as a script it starts one serving child after the other, kills each at a random moment, and
+Run as a program it starts one serving child after the other, kills each at a random moment, and
 holds the next one to what the one before has told.
 """
 
@@ -16,9 +16,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path, load_digits
 from selfheal_edge.hashing import sha256
+from selfheal_edge.learning.head import Head, find_head, head_changes
+from selfheal_edge.learning.patch import InputMap, Patch
 from selfheal_edge.model import parts_of
 from selfheal_edge.store import store as store_module
 from selfheal_edge.store.database import Database
@@ -35,6 +39,19 @@ def hurry() -> None:
     for name, seconds in (("_BATCH_SECONDS", 0.01), ("_STATE_SECONDS", 0.03)):
         assert hasattr(store_module, name)
         setattr(store_module, name, seconds)
+
+
+def patch_of(model: she.SelfHealingModel, seed: int = 0) -> Patch:
+    """Change the last layer, with scales of its own, and correct the input."""
+    session = parts_of(model).session
+    head = find_head(session.copy.model)
+    assert isinstance(head, Head)
+    rng = np.random.default_rng(seed)
+    weights = head.weights * rng.uniform(0.5, 1.5, head.weights.shape)
+    gain = rng.uniform(0.7, 1.4, 1).astype(np.float32)
+    return Patch(
+        head_changes(head, weights, head.bias), InputMap(2, gain, np.full(1, 0.05, np.float32))
+    )
 
 
 def live_digest(model: she.SelfHealingModel) -> str:
@@ -222,7 +239,8 @@ def stream(path: str, baseline_path: str) -> None:
             print(found.commits, flush=True)
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """Do what the arguments of the program say."""
     if sys.argv[3] == "stream":
         stream(*sys.argv[1:3])
     else:

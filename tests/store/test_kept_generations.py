@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -14,14 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.store.serving import KEY, Open
-from tests.support import IMPORT_PATH, ROOT, Array, answers, internals, same
+from tests import warm
+from tests.store.serving import KEY, Open, patch_of
+from tests.support import Array, answers, internals, same
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path, load_digits
 from selfheal_edge.cli import main
-from selfheal_edge.learning.head import Head, find_head, head_changes
-from selfheal_edge.learning.patch import InputMap, Patch
+from selfheal_edge.learning.patch import Patch
 from selfheal_edge.loop.repair_executor import RepairExecutor
 from selfheal_edge.model import parts_of
 from selfheal_edge.store.database import Database
@@ -150,22 +147,7 @@ def test_a_kill_during_a_trial_reverts_it_and_after_it_does_not(
     opened: Open, baseline: she.Baseline, kernels: str, tmp_path: Path, step: str
 ) -> None:
     baseline.save(tmp_path / "baseline")
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            KILLED,
-            str(tmp_path / "store"),
-            str(tmp_path / "baseline"),
-            kernels,
-            step,
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": IMPORT_PATH},
-        timeout=300,
-    )
+    done = warm.run(KILLED, tmp_path / "store", tmp_path / "baseline", kernels, step)
     assert done.returncode == -signal.SIGKILL, done.stderr
     model = opened()
     reverted = [e for e in model.events if e.kind is EventKind.REVERTED]
@@ -182,19 +164,6 @@ def test_a_kill_during_a_trial_reverts_it_and_after_it_does_not(
     again = opened()
     assert again.health.failures == failures
     assert not [e for e in again.events if e.kind is EventKind.REVERTED]
-
-
-def patch_of(model: she.SelfHealingModel, seed: int = 0) -> Patch:
-    """Change the last layer, with scales of its own, and correct the input."""
-    session = parts_of(model).session
-    head = find_head(session.copy.model)
-    assert isinstance(head, Head)
-    rng = np.random.default_rng(seed)
-    weights = head.weights * rng.uniform(0.5, 1.5, head.weights.shape)
-    gain = rng.uniform(0.7, 1.4, 1).astype(np.float32)
-    return Patch(
-        head_changes(head, weights, head.bias), InputMap(2, gain, np.full(1, 0.05, np.float32))
-    )
 
 
 def test_a_patch_comes_back_with_its_correction(opened: Open, tmp_path: Path) -> None:
@@ -261,7 +230,7 @@ import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path
 from selfheal_edge.model import parts_of
 from selfheal_edge.store.generations import StoredGenerations
-from tests.store.test_kept_generations import patch_of
+from tests.store.serving import patch_of
 model = she.SelfHealingModel(digits_model_path(), she.Baseline.load(sys.argv[2]), store=sys.argv[1],
                              key=b"a key of the test", kernels=sys.argv[3])
 repairs, left = parts_of(model).loop.repairs, int(sys.argv[4])
@@ -294,16 +263,7 @@ def test_a_kill_at_any_step_of_a_patch_gives_old_or_new(
     if kernels == "auto":  # the odd ones there, the even ones here
         left = min(left + 1, 9)
     baseline.save(tmp_path / "baseline")
-    command = [sys.executable, "-c", PATCHED, str(tmp_path / "store"), str(tmp_path / "baseline")]
-    done = subprocess.run(
-        [*command, kernels, str(left)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), IMPORT_PATH])},
-        timeout=300,
-    )
+    done = warm.run(PATCHED, tmp_path / "store", tmp_path / "baseline", kernels, left)
     assert done.returncode == -signal.SIGKILL, done.stderr
     with she.SelfHealingModel(digits_model_path(), baseline, kernels=kernels) as other:  # type: ignore[arg-type]
         golden = answers(other, X)

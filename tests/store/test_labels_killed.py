@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
+from tests import warm
 from tests.store.serving import KEY
-from tests.support import IMPORT_PATH
 
 import selfheal_edge as she
-from selfheal_edge.assets import digits_model_path, load_digits
+from selfheal_edge.assets import DigitsData, digits_model_path
 from selfheal_edge.learning.feedback import FeedbackReceipt, Outcome
 from selfheal_edge.learning.sources import FeedbackSource
 
@@ -49,27 +47,20 @@ while True:
 def serve_until_killed(path: Path, baseline: Path, seconds: float) -> list[str]:
     """Return the lines that were promised before the kill."""
     text = SERVE.replace("SOURCE_KEY", repr(SOURCE_KEY)).replace("=KEY", f"={KEY!r}")
-    process = subprocess.Popen(
-        [sys.executable, "-c", text.replace("=POLICY", f"={POLICY}"), str(path), str(baseline)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={"PYTHONPATH": IMPORT_PATH, "PATH": "/usr/bin:/bin"},
-    )
-    assert process.stdout is not None
-    first = process.stdout.readline()
-    assert first, process.communicate()[1]
-    time.sleep(seconds)
-    process.kill()
-    rest, _ = process.communicate()
+    text = text.replace("=POLICY", f"={POLICY}")
+    with warm.start(text, path, baseline) as process:
+        first = process.stdout.readline()
+        assert first, process.errors()
+        time.sleep(seconds)
+        process.kill()
+        rest = process.stdout.read()
     return [first, *rest.splitlines(keepends=True)]
 
 
-def test_what_was_committed_of_labels_survives_kills(tmp_path: Path) -> None:
-    digits = load_digits()
-    made = she.calibrate(
-        digits_model_path(), digits.calibration_inputs, digits.calibration_labels, seed=1
-    )
+def test_what_was_committed_of_labels_survives_kills(
+    tmp_path: Path, digits: DigitsData, digits_baseline: she.Baseline
+) -> None:
+    made = digits_baseline
     made.save(tmp_path / "baseline")
     rng = random.Random(0)
     taken = 0

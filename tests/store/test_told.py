@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from tests import warm
 from tests.store import serving
-from tests.support import IMPORT_PATH, ROOT
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path, load_digits
 from selfheal_edge.model import parts_of
 from selfheal_edge.monitoring.monitor import PerformanceMonitor
-
-PATHS = os.pathsep.join([IMPORT_PATH, str(ROOT)])
 
 
 @pytest.fixture(scope="module")
@@ -25,24 +19,12 @@ def baseline() -> she.Baseline:
     return she.calibrate(digits_model_path(), load_digits().calibration_inputs)
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, serving.__file__, *arguments]
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": PATHS}
+SERVE = "from tests.store import serving; serving.run()"
 
 
 def killed(folder: Path, baseline: she.Baseline, kills: int) -> str:
     baseline.save(folder / "baseline")
-    done = subprocess.run(
-        command(str(folder / "store"), str(folder / "baseline"), str(kills), "1"),
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment(),
-        timeout=60 + 60 * kills,
-    )
+    done = warm.run(SERVE, folder / "store", folder / "baseline", kills, 1, timeout=60 + 60 * kills)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -63,18 +45,10 @@ def test_after_a_kill_the_charts_are_those_of_a_commit(
     baseline.save(tmp_path / "baseline")
     expected = PerformanceMonitor(baseline)
     for _ in range(3):
-        child = subprocess.Popen(
-            command(str(tmp_path / "store"), str(tmp_path / "baseline"), "stream"),
-            stdout=subprocess.PIPE,
-            env=environment(),
-        )
-        assert child.stdout is not None
-        first = last = int(child.stdout.readline())
-        while last < first + 3:
-            last = int(child.stdout.readline())
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        child.stdout.close()
+        with warm.start(SERVE, tmp_path / "store", tmp_path / "baseline", "stream") as child:
+            first = last = int(child.stdout.readline())
+            while last < first + 3:
+                last = int(child.stdout.readline())
         with she.SelfHealingModel(
             digits_model_path(), baseline, store=tmp_path / "store", key=serving.KEY
         ) as model:
