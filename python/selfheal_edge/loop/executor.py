@@ -723,7 +723,11 @@ class LoopExecutor:
                 if harm + others <= MOST_HARM:
                     break
             else:
-                text = f"it would cost {harm:.1%} of accuracy in normal operation ({told})"
+                kept = f", and the repairs that are kept cost {others:.1%}" if others else ""
+                text = (
+                    f"it would cost {harm:.1%} of accuracy in normal operation ({told}){kept}: "
+                    f"more than {MOST_HARM:.0%} in all"
+                )
                 return heard.Adopted(names, None, text)
             generation = self.repairs.adopt_patch(
                 patch, on_trial=True, is_learned=True, lesson=lesson
