@@ -3,7 +3,7 @@
 Python's start and the imports take longer than most of what such a program is to show. A program
 begins as in ``python -c PROGRAM ARGUMENTS``, and ends as that does: by its end, by `sys.exit`, by
 an exception that nothing catches, or killed. What needs options of Python, an environment from the
-first instruction, standard input, or a process that has imported nothing, starts Python itself.
+first instruction, or a process that has imported nothing, starts Python itself.
 """
 
 from __future__ import annotations
@@ -37,12 +37,17 @@ class Started:
     ----------
     pid
         Of the program's process.
+    stdin
+        What it reads.
     stdout
         What it prints, as it comes.
     """
 
-    def __init__(self, pid: int, stdout: IO[str], stderr: IO[str], ends: IO[str]) -> None:
+    def __init__(
+        self, pid: int, stdin: IO[str], stdout: IO[str], stderr: IO[str], ends: IO[str]
+    ) -> None:
         self.pid = pid
+        self.stdin = stdin
         self.stdout = stdout
         self._stderr = stderr
         self._ends = ends
@@ -56,6 +61,8 @@ class Started:
         self.wait()
         for file in (self.stdout, self._stderr, self._ends):
             file.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.stdin.close()
 
     def kill(self) -> None:
         """Kill it as the kernel does: at once. Nothing happens where it has ended."""
@@ -78,7 +85,7 @@ class Started:
 
 
 def start(program: str, *arguments: object, env: Mapping[str, str] | None = None) -> Started:
-    """Start a program whose standard output is a pipe; `env` is added to the environment."""
+    """Start a program that is spoken with by pipes; `env` is added to the environment."""
     reading, writing = os.pipe()
     with open(writing, "wb") as out:
         return _begin(program, arguments, env, out, open(reading, encoding="utf-8"))
@@ -109,18 +116,21 @@ def _begin(
 ) -> Started:
     stderr = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 — closed by `Started`
     reading, writing = os.pipe()
+    heard, said = os.pipe()
     request = {
         "program": program,
         "arguments": [str(argument) for argument in arguments],
         "environment": {**os.environ, **(env or {})},
     }
     try:
-        _server().ask(json.dumps(request).encode(), [out.fileno(), stderr.fileno(), writing])
+        files = [heard, out.fileno(), stderr.fileno(), writing]
+        _server().ask(json.dumps(request).encode(), files)
     finally:
         os.close(writing)
-    ends = open(reading, buffering=1, encoding="utf-8")  # noqa: SIM115 — closed by `Started`
-    # Unbuffered as far as `select` is concerned: the number comes first, and alone.
-    return Started(int(_line(reading)), shown, stderr, ends)
+        os.close(heard)
+    pid = int(_line(reading))
+    stdin = open(said, "w", buffering=1, encoding="utf-8")  # noqa: SIM115 — closed by `Started`
+    return Started(pid, stdin, shown, stderr, open(reading, encoding="utf-8"))
 
 
 def _line(descriptor: int) -> bytes:
@@ -168,21 +178,20 @@ def _server() -> _Server:
 def _serve(channel: socket.socket) -> dict[str, Any]:
     """Fork for every request; return, in the process that is forked for it, the request."""
     while True:
-        message, descriptors, _, _ = socket.recv_fds(channel, _MOST, 3)
+        message, descriptors, _, _ = socket.recv_fds(channel, _MOST, 4)
         if not message:
             sys.exit()
         if os.fork() == 0:  # it waits for the program, and tells how that has ended
             channel.close()
-            out, err, told = descriptors
+            *standard, told = descriptors
             if (pid := os.fork()) == 0:
-                os.close(told)
-                os.dup2(out, 1)
-                os.dup2(err, 2)
-                os.closerange(3, max(out, err) + 1)
+                for n, descriptor in enumerate(standard):
+                    os.dup2(descriptor, n)
+                os.closerange(3, max(descriptors) + 1)
                 request: dict[str, Any] = json.loads(message)
                 return request
-            os.close(out)
-            os.close(err)
+            for descriptor in standard:
+                os.close(descriptor)
             os.write(told, b"%d\n" % pid)
             _, status = os.waitpid(pid, 0)
             os.write(told, b"%d\n" % os.waitstatus_to_exitcode(status))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tempfile
 import time
 import zlib
@@ -14,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.support import IMPORT_PATH, in_memory
+from tests import warm
+from tests.support import in_memory
 
 import selfheal_edge as she
-from selfheal_edge.assets import digits_model_path, load_digits
+from selfheal_edge.assets import load_digits
 from selfheal_edge.cli import main
 from selfheal_edge.cli.picture import save_input
 from selfheal_edge.errors import IntegrityError
@@ -37,6 +36,8 @@ SERVE = """
 import sys
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path, load_digits
+from selfheal_edge.store import store
+store._BATCH_SECONDS = 0.05  # what comes from other processes is looked at as often
 path, baseline = sys.argv[1:]
 policy = she.Policy(keep_inputs=3600.0)
 with she.SelfHealingModel(
@@ -57,51 +58,39 @@ with she.SelfHealingModel(
 class Served:
     """A process that serves, its store, and what it says."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, baseline: she.Baseline) -> None:
         self.store = folder / "store"
         self.key = folder / "key"
         self.key.write_bytes(KEY)
         self.source_key = folder / "source.key"
         self.source_key.write_bytes(SOURCE_KEY)
-        x, y = DIGITS.calibration_inputs, DIGITS.calibration_labels
-        made = she.calibrate(digits_model_path(), x, y, seed=1)
-        made.save(folder / "baseline")
+        baseline.save(folder / "baseline")
         text = SERVE.replace("SOURCE_KEY", repr(SOURCE_KEY)).replace("=KEY", f"={KEY!r}")
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", text, str(self.store), str(folder / "baseline")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={"PYTHONPATH": IMPORT_PATH, "PATH": "/usr/bin:/bin"},
-        )
-        assert self.process.stdout is not None
+        self.process = warm.start(text, self.store, folder / "baseline")
         words = self.process.stdout.readline().split()
         assert words[:1] == ["serving"]
         self.ids = [int(word) for word in words[1:]]
 
     def held(self, wanted: Callable[[str], bool]) -> str:
         """Return what the process says, once it says what is wanted."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
         until = time.monotonic() + 90
         while True:
             self.process.stdin.write("?\n")
-            self.process.stdin.flush()
             line = self.process.stdout.readline()
             if wanted(line):
                 return line
             assert time.monotonic() < until, line
-            time.sleep(0.2)
+            time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[Served]:
+def served(digits_baseline: she.Baseline) -> Iterator[Served]:
     with tempfile.TemporaryDirectory(prefix="selfheal-labels-", dir=in_memory()) as folder:
-        one = Served(Path(folder))
-        try:
+        one = Served(Path(folder), digits_baseline)
+        with one.process:
             yield one
-        finally:
-            one.process.communicate(timeout=60)  # the end of its input ends it
+            one.process.stdin.close()  # the end of its input ends it
+            assert one.process.wait() == 0, one.process.errors()
 
 
 @pytest.fixture

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.store.serving import KEY, Open
+from tests.store.serving import KEY, Open, hurry
 from tests.support import in_memory
 
 import selfheal_edge as she
+from selfheal_edge.store import store as store_module
 
 
 @pytest.fixture
@@ -23,6 +24,14 @@ def tmp_path() -> Iterator[Path]:
     """
     with tempfile.TemporaryDirectory(prefix="selfheal-store-", dir=in_memory()) as folder:
         yield Path(folder)
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the stores of a test write and collect many times a second."""
+    for name in ("_BATCH_SECONDS", "_STATE_SECONDS"):
+        monkeypatch.setattr(store_module, name, getattr(store_module, name))
+    hurry()
 
 
 @pytest.fixture

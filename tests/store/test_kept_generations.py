@@ -342,6 +342,7 @@ def wait_for(model: she.SelfHealingModel, count: int) -> list[she.Event]:
         time.sleep(0.05)
 
 
+@pytest.mark.usefixtures("hurried")
 def test_requests_of_other_processes_are_served(opened: Open, tmp_path: Path) -> None:
     told: list[she.Event] = []
     model = opened(on_event=told.append)

@@ -15,14 +15,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.store.serving import KEY, Open, hurry
+from tests.store.serving import KEY, Open
 from tests.support import IMPORT_PATH, ROOT, Array, answers, infer_one, internals, same
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path, load_digits
 from selfheal_edge.errors import StoreError
 from selfheal_edge.model import parts_of
-from selfheal_edge.store import store as store_module
 from selfheal_edge.store.changes import Changes
 from selfheal_edge.store.database import Database
 from selfheal_edge.store.journal import Event
@@ -38,10 +37,8 @@ def baseline() -> she.Baseline:
 
 
 @pytest.fixture
-def opened(open_model: Open, baseline: she.Baseline, monkeypatch: pytest.MonkeyPatch) -> Open:
-    for name in ("_BATCH_SECONDS", "_STATE_SECONDS"):
-        monkeypatch.setattr(store_module, name, getattr(store_module, name))
-    hurry()
+def opened(open_model: Open, baseline: she.Baseline, hurried: None) -> Open:
+    del hurried
     return lambda path, **how: open_model(digits_model_path(), baseline, store=path, **how)
 
 

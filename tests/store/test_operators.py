@@ -9,26 +9,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.store.serving import KEY, Open, hurry
+from tests.store.serving import KEY, Open
 from tests.support import Array, answers, infer_one, internals, same
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path, load_digits
 from selfheal_edge.cli import main
 from selfheal_edge.model import parts_of
-from selfheal_edge.store import store as store_module
 
 DIGITS = load_digits()
 X: Array = DIGITS.heldout_inputs[:20, np.newaxis]
 
 
 @pytest.fixture
-def opened(
-    open_model: Open, digits_baseline: she.Baseline, monkeypatch: pytest.MonkeyPatch
-) -> Open:
-    for name in ("_BATCH_SECONDS", "_STATE_SECONDS"):
-        monkeypatch.setattr(store_module, name, getattr(store_module, name))
-    hurry()
+def opened(open_model: Open, digits_baseline: she.Baseline, hurried: None) -> Open:
+    del hurried
     return partial(open_model, digits_model_path(), digits_baseline)
 
 
