@@ -285,6 +285,24 @@ def test_a_label_without_a_key_moves_little(opened: Open, parts: DigitsParts) ->
     assert committee.weights["cnn"] / committee.weights["mlp"] > odds
 
 
+def test_members_hear_a_source_without_a_key(
+    opened: Open, parts: DigitsParts, caplog: pytest.LogCaptureFixture
+) -> None:
+    models = opened("cnn", "twin", "mlp")
+    with she.SelfHealingEnsemble({name: models[name] for name in ("cnn", "twin")}) as committee:
+        kiosk = committee.feedback_source("kiosk")
+        committee.replace("twin", models["mlp"])
+        for n in range(3):
+            answer = ask(committee, parts.heldout[n : n + 1])
+            assert tell(committee, int(parts.heldout_labels[n]), id=answer.id, source=kiosk)
+        assert [len(models[name].trusted_pool) for name in ("cnn", "mlp")] == [3, 3]
+        models["cnn"].revoke("kiosk")
+        answer = ask(committee, parts.heldout[3:4])
+        assert tell(committee, int(parts.heldout_labels[3]), id=answer.id, source=kiosk)
+        assert len(models["cnn"].trusted_pool) == 0, "a member that has revoked it hears it no more"
+    assert not caplog.records
+
+
 def test_signed_labels(opened: Open, parts: DigitsParts) -> None:
     committee = she.SelfHealingEnsemble(opened("cnn", "mlp"))
     source = committee.feedback_source("desk", KEY)

@@ -101,6 +101,28 @@ def test_a_person_releases_and_confirms(model: she.SelfHealingModel) -> None:
     assert model.quarantine.show(second.id).is_confirmed
 
 
+def test_what_is_revoked_releases_nothing_and_is_not_released(model: she.SelfHealingModel) -> None:
+    x = DIGITS.heldout_inputs
+    for one in x[:20]:
+        ask(model, one)
+    for n in range(60):
+        ask(model, np.full_like(x[0], n % 2))
+    first, second = model.quarantine.list()[:2]
+    thief = model.feedback_source("thief", KEY)
+    operator = model.feedback_source("operator", b"operator's " + KEY)
+    model.revoke("thief")
+    with pytest.raises(
+        FeedbackSourceError, match=r"expected one that was not revoked, got .*thief"
+    ):
+        model.quarantine.release(first.id, source=thief, label=7)
+    model.revoke(id=second.id)
+    with pytest.raises(ValueError, match=f"expected one that was not revoked, got {second.id}"):
+        model.quarantine.release(second.id, source=operator, label=7)
+    assert {first.id, second.id} <= {one.id for one in model.quarantine.list()}
+    assert len(model.trusted_pool) == 0
+    assert "in the trusted pool" in model.quarantine.release(first.id, source=operator, label=7)
+
+
 def test_what_a_liar_has_said_is_put_aside_and_the_others_stay(baseline: she.Baseline) -> None:
     with she.SelfHealingModel(digits_model_path(), baseline, runtime=RUNTIMES[0], seed=3) as model:
         sources = [model.feedback_source(f"source {n}", KEY + b"%d" % n) for n in range(4)]

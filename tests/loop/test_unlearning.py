@@ -18,6 +18,7 @@ from tests.support import RUNTIMES, Array, infer_one, internals, kinds
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path, load_digits
 from selfheal_edge.causes import Cause
+from selfheal_edge.diagnosis.feedback import Feedback
 from selfheal_edge.diagnosis.symptoms import Diagnosis
 from selfheal_edge.learning.lesson import Lesson
 from selfheal_edge.learning.revocation import Revocation
@@ -322,6 +323,39 @@ def test_a_trial_is_without_them() -> None:
     owned = replace(state, policy=she.Policy(owner="operator"))
     after, _ = decide(owned, Revoked("mallory", "mallory", is_authenticated=True, tainted={}))
     assert after.learned[0].is_confirmed
+
+
+def test_a_diagnosis_and_a_trial_forget_a_source_without_a_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Trials count all that have none as one; a diagnosis remembers longer than labels are kept."""
+    with device() as field:
+        loop = parts_of(field.model).loop
+        field.model.feedback_source("kiosk")
+        said = Feedback("kiosk", 3, 4, False, None)
+        loop.labels.named_by = (said, replace(said, source="operator"))
+        told: list[Any] = []
+        monkeypatch.setattr(loop, "handle", told.append)
+        field.model.revoke("kiosk")
+        field.model.revoke("mallory")
+        assert [one.is_authenticated for one in told] == [False, True]
+        assert [one.source for one in loop.labels.named_by] == ["operator"]
+
+
+def test_what_is_made_of_the_same_lessons_again_and_again_can_be_stored() -> None:
+    ids = np.arange(256)
+    one = Lesson(
+        ("a",), Cause.COVARIATE_DRIFT, "", False, 1, ids, ids, ("x",) * 256, np.full(256, 0.5)
+    )
+    other = replace(one, ids=ids + 200, sources=("y",) * 256)
+    both = one
+    for _ in range(20):
+        both = both.joined(other).joined(one)
+    assert (len(both.ids), len(both.sources), len(both.ages)) == (512, 512, 512)
+    assert both.window.tolist() == list(range(256))
+    found = Lesson.from_plain(both.to_plain())
+    assert [found.holds(source, ()) for source in "xyz"] == [True, True, False]
+    assert found.without("x", ()).sources == ("y",) * 256
 
 
 def test_cut_off_at_any_commit_it_is_old_or_new(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -67,6 +68,10 @@ class EnsembleLabels:
         """Labels that moved weights."""
         self.secrets: Final[dict[str, KeyArgument]] = {}
         """Keys of the sources that were made since the start."""
+        self._of_members: WeakKeyDictionary[SelfHealingModel, dict[str, FeedbackSource]] = (
+            WeakKeyDictionary()
+        )
+        """What members have made of these sources: without a key it is the object that counts."""
         self._desk = desk
         self._share = share
         self._core = core
@@ -82,13 +87,19 @@ class EnsembleLabels:
         made = self._desk.sources.add(name, key)
         self.secrets[name] = key
         for one in open_ones:
-            one.feedback_source(name, key)
+            self._introduce(one, name)
         return made
 
     def introduce(self, model: SelfHealingModel) -> None:
         """Make the sources known to a model that comes, or raise and change nothing here."""
-        for name, key in self.secrets.items():
-            model.feedback_source(name, key)
+        for name in self.secrets:
+            self._introduce(model, name)
+
+    def _introduce(self, model: SelfHealingModel, name: str) -> FeedbackSource:
+        known = self._of_members.setdefault(model, {})
+        if name not in known:
+            known[name] = model.feedback_source(name, self.secrets.get(name))
+        return known[name]
 
     def feedback(
         self, label: Any, correct: Any, id: Any, source: Any
@@ -167,7 +178,7 @@ class EnsembleLabels:
             try:
                 source: FeedbackSource | str | None = None
                 if told.source is not None:
-                    source = model.feedback_source(told.name, self.secrets.get(told.name))
+                    source = self._introduce(model, told.name)
                 model.feedback(**said, id=id, source=source)
             except (ModelClosedError, ValueError, RuntimeError):
                 logger().warning("%s did not take a label", seat.member.name, exc_info=True)

@@ -449,7 +449,9 @@ class FeedbackIntake:
         Raises
         ------
         FeedbackSourceError, TypeError
-            For the source: a person has a capability.
+            For the source: a person has a capability, which was not revoked.
+        ValueError
+            For a prediction that was revoked.
         """
         with self._guard():
             if not isinstance(source, FeedbackSource):
@@ -463,6 +465,12 @@ class FeedbackIntake:
                 raise FeedbackSourceError(
                     f"source: expected one with a key to release a suspect, got {source!r}"
                 )
+            if known.is_revoked:
+                raise FeedbackSourceError(
+                    f"source: expected one that was not revoked, got {source!r}"
+                )
+            if sample.id in self._revoked:
+                raise ValueError(f"id: expected one that was not revoked, got {sample.id}")
             now = self._clock()
             if sample.label is None and sample.target is None:
                 self.questions.ask_again(replace(sample, second=now, source=""))

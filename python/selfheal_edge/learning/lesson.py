@@ -66,14 +66,17 @@ class Lesson:
         )
 
     def joined(self, other: Lesson) -> Lesson:
-        """Return whose word is in what is made of both; it cannot be learned again."""
+        """Return whose word is in what is made of both, each once; it cannot be learned again."""
+        known = set(zip(self.ids.tolist(), self.sources, strict=True))
+        said = list(zip(other.ids.tolist(), other.sources, strict=True))
+        is_new = np.array([one not in known for one in said], bool)
         return replace(
             self,
             names=(),
             window=np.union1d(self.window, other.window),
-            ids=np.concatenate([self.ids, other.ids]),
-            sources=(*self.sources, *other.sources),
-            ages=np.concatenate([self.ages, other.ages]),
+            ids=np.concatenate([self.ids, other.ids[is_new]]),
+            sources=(*self.sources, *(source for id, source in said if (id, source) not in known)),
+            ages=np.concatenate([self.ages, other.ages[is_new]]),
             inputs=None,
         )
 

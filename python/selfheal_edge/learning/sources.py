@@ -384,6 +384,10 @@ class SourceTable:
         is_news, known.is_revoked = not known.is_revoked, True
         return is_news
 
+    def is_keyed(self, name: str) -> bool:
+        """Whether a source of this name is known that has a key."""
+        return name in self._known and self._known[name].is_authenticated
+
     @property
     def revoked(self) -> tuple[str, ...]:
         """Those that were revoked."""

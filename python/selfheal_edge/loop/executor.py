@@ -25,7 +25,6 @@ from selfheal_edge.learning.lesson import Lesson
 from selfheal_edge.learning.patch import Patch
 from selfheal_edge.learning.questions import Parting
 from selfheal_edge.learning.revocation import Revocation
-from selfheal_edge.learning.sources import UNAUTHENTICATED
 from selfheal_edge.log import logger
 from selfheal_edge.loop import actions as do
 from selfheal_edge.loop import incidents as heard
@@ -671,7 +670,7 @@ class LoopExecutor:
             heard.Revoked(
                 what,
                 source,
-                source != UNAUTHENTICATED,
+                source is not None and self.labels.sources.is_keyed(source),
                 tainted,
                 records,
                 {k: v for k, v in found.to_dict().items() if k not in ("learned_again", "text")},

@@ -499,7 +499,7 @@ class LabelDesk:
             records = tuple(r for r in self._records if r.source == source or r.id in ids)
             held = [r for r in self._records if r not in records]
             self._records = deque(held, maxlen=_TOLD)
-            if records:  # what a diagnosis has heard is kept without its prediction
+            if source is not None:  # what a diagnosis has heard is kept without its prediction
                 self._told = deque((one for one in self._told if one.source != source), _TOLD)
                 self.named_by = tuple(one for one in self.named_by if one.source != source)
             self.is_urgent = True
