@@ -55,6 +55,7 @@ class Digits:
             seed=1,
             embedding=None if embedding else False,
         )
+        self.baseline = baseline
         self.session = Session(digits_model_path(), runtime, taps=baseline.taps)
         reference = LearningReference.from_arrays(baseline.profile)
         assert reference is not None

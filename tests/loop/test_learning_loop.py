@@ -24,6 +24,7 @@ from selfheal_edge.loop.learned_repair import LearnedRepair
 from selfheal_edge.loop.state import LoopState
 from selfheal_edge.model import parts_of
 from selfheal_edge.monitoring.conditions import Condition, conditions_to_bytes
+from selfheal_edge.monitoring.monitor import PerformanceMonitor
 from selfheal_edge.store.changes import Changes, Row
 from selfheal_edge.store.database import Database
 from selfheal_edge.store.generations import ACTIVE, StoredGeneration
@@ -169,6 +170,49 @@ def test_a_drift_is_learned_asked_about_and_confirmed(runtime: RuntimeName) -> N
         assert field.model.weights.active == repair.generation
         assert kinds(field.model).count("probation") == asked
         assert field.model.health.state is she.HealthState.HEALTHY
+
+
+def test_no_copy_of_what_was_learned_judges_it(runtime: RuntimeName) -> None:
+    """A device that sees a few scenes again and again would confirm what it knows by heart."""
+    scenes, times = 24, 12
+    steps = np.random.default_rng(2).integers(-2, 3, (times, *DIM[:scenes].shape))
+    seen = np.clip(DIM[:scenes] + steps, -128, 127).astype(np.int8).reshape(-1, *DIM.shape[1:])
+    with device(runtime) as field:
+        field.run(CLEAN, 100)
+        told: set[int] = set()
+        decided: list[int] = []
+        for turn in range(8):
+            scene: dict[int, int] = {}
+            for at in field.rng.integers(0, len(seen), 300 if turn == 0 else 64):
+                found = infer_one(field.model, seen[at][None])
+                assert found.id is not None
+                scene[found.id] = int(at) % scenes
+            for asked in field.model.wanted_labels(32):
+                if asked.id in scene:
+                    which = scene[asked.id]
+                    if asked.asked.is_decisive:
+                        decided.append(which)
+                        assert which not in told, "its label is learned, or has judged"
+                    field.model.feedback(int(TRUTH[which]), id=asked.id, source=field.operator)
+                    told.add(which)
+        assert len(told) > 16
+        assert any(field.learned)
+        assert len(decided) == len(set(decided))
+
+
+def test_what_calibration_knows_is_served_by_golden_whatever_passages_say(
+    runtime: RuntimeName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A repair that goes on there would be taught by normal inputs, and judged by them."""
+    with device(runtime) as field:
+        field.confirmed()
+        field.run(DIM, 150)  # its charts have learned the condition's level
+        conditions, monitor = type(parts_of(field.model).loop.conditions), PerformanceMonitor
+        monkeypatch.setattr(conditions, "passage", lambda *_: (None, False))
+        monkeypatch.setattr(monitor, "recognise", lambda self, _: self.regimes.regimes[0])
+        field.run(CLEAN, 100)
+        assert any("known: " in str(e.outcome) for e in field.model.events if e.kind == "regime")
+        assert field.model.weights.active == 0
 
 
 def test_what_is_refused_leaves_no_condition_behind(

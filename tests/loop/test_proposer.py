@@ -6,16 +6,19 @@ from contextlib import closing
 
 import numpy as np
 import pytest
+from tests.learning.material_of import digits_of, labelled
 from tests.operator_models import last_layer
 from tests.support import Array
 
 import selfheal_edge as she
 from selfheal_edge.diagnosis.symptoms import Diagnosis
 from selfheal_edge.learning.bench import Bench
+from selfheal_edge.learning.patch import Patch
 from selfheal_edge.learning.pool import Labelled
 from selfheal_edge.loop.proposer import Proposer
 from selfheal_edge.repair import ModelRepairKit
 from selfheal_edge.repair.budget import RepairBudget
+from selfheal_edge.repair.retrain_head import RetrainHead
 from selfheal_edge.tflite.runtimes.protocol import RuntimeName
 from selfheal_edge.tflite.session import Session
 
@@ -133,3 +136,26 @@ def test_vectors_learn_from_the_word_of_the_owner_alone(runtime: RuntimeName, so
     finally:
         made.close()
         session.close()
+
+
+def test_what_few_held_inputs_cannot_say_is_counted_as_harm(runtime: RuntimeName) -> None:
+    """As many lost as won on a few inputs: that may be a loss of some points on all others."""
+    told = labelled(CLEAN[:0], np.empty(0, np.int64))
+    with digits_of(runtime) as digits:
+        made = proposer(digits.baseline, digits.session, digits.x[:64], told)
+        try:
+            material = digits.material(digits.x[:64], labelled(digits.x[:64], digits.y[:64] // 2))
+            patch = RetrainHead(is_guarded=False).propose(material, material.golden)
+            assert not isinstance(patch, str)
+            reference = digits.reference
+            judges = ~reference.may_be_learned
+            inputs, labels = reference.inputs[judges], reference.labels[judges]
+            golden = digits.bench.answers(inputs).labels == labels
+            changed = digits.bench.answers(inputs, patch).labels == labels
+            loss, parted = float(golden.mean() - changed.mean()), int((golden != changed).sum())
+            _, most, text = made.harm(patch, lambda _: 1.0)
+            assert parted > 0
+            assert most >= loss + parted**0.5 / len(labels), text
+            assert made.harm(Patch(), lambda _: 1.0)[:2] == (0.0, 0.0)
+        finally:
+            made.close()

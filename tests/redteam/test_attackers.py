@@ -69,6 +69,9 @@ class Watched(Attacker):
         others = np.setdiff1d(np.arange(len(raw)), turn.owned)
         assert np.array_equal(found[others], raw[others])
         Watched.changed += int((found != raw).any())
+        if type(self.attacker).shown is not Attacker.shown:
+            shown = self.attacker.shown(raw[turn.owned])
+            assert np.array_equal(found[turn.owned], shown), "repairs are judged by what is seen"
         self.sent += [row.tobytes() for row in found[turn.owned]]
         turn.notes["asked twice"] = len(self.sent) - len(set(self.sent))
         return found

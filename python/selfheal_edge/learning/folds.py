@@ -17,6 +17,7 @@ def groups_of(
     sources: npt.NDArray[Any] | None = None,
     seconds: npt.NDArray[Any] | None = None,
     together_s: float = 60.0,
+    contents: Integers | None = None,
 ) -> Integers:
     """Return the group of each sample: those that say little more than one of them.
 
@@ -31,6 +32,8 @@ def groups_of(
         same stretch of time belong together.
     together_s
         How long a stretch is.
+    contents
+        Which samples are of one content (`contents.leaders`), if known: these belong together.
 
     Returns
     -------
@@ -42,6 +45,8 @@ def groups_of(
     keys = []
     if rows.size:
         keys.append(np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1))
+    if contents is not None:
+        keys.append(np.unique(contents, return_inverse=True)[1].reshape(-1))
     if seconds is not None:
         stretch = np.floor(np.asarray(seconds, np.float64) / together_s)
         who = np.zeros(k) if sources is None else np.asarray(sources, np.float64)

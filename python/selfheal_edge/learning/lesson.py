@@ -43,6 +43,8 @@ class Lesson:
     """What was left of the weight of each for its age, 0 to 1: shape (k,)."""
     inputs: npt.NDArray[Any] | None = field(default=None, repr=False)
     """Those of the window, raw; None of one that was stored."""
+    contents: npt.NDArray[np.float32] | None = field(default=None, repr=False)
+    """Golden's embeddings of the labelled samples, shape (k, dimensions); likewise."""
 
     def holds(self, source: str | None, ids: Collection[int]) -> bool:
         """Whether a label of this source, or one of these predictions, is in it."""
@@ -63,6 +65,7 @@ class Lesson:
             sources=tuple(s for s, stays in zip(self.sources, labels, strict=True) if stays),
             ages=self.ages[labels],
             inputs=None if self.inputs is None else self.inputs[inputs],
+            contents=None if self.contents is None else self.contents[labels],
         )
 
     def joined(self, other: Lesson) -> Lesson:
@@ -78,6 +81,7 @@ class Lesson:
             sources=(*self.sources, *(source for id, source in said if (id, source) not in known)),
             ages=np.concatenate([self.ages, other.ages[is_new]]),
             inputs=None,
+            contents=None,
         )
 
     def to_plain(self) -> dict[str, Any]:

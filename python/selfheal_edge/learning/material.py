@@ -13,6 +13,7 @@ import numpy.typing as npt
 from selfheal_edge.causes import Cause
 from selfheal_edge.learning.alignment import carried, class_shares
 from selfheal_edge.learning.bench import Bench, BenchAnswers
+from selfheal_edge.learning.contents import leaders, usual_reach
 from selfheal_edge.learning.guard import credibility
 from selfheal_edge.learning.head import Head
 from selfheal_edge.learning.patch import InputMap, Patch
@@ -165,6 +166,15 @@ class Material:
         if inside is not None and moments is not None:
             places = inside / np.sqrt(moments.variance_within)
         return credibility(np.nan_to_num(seen.scores), labels, places)
+
+    @cached_property
+    def contents(self) -> npt.NDArray[np.int64]:
+        """Which labelled samples are of one content, by golden's embeddings: shape (k,)."""
+        rows = self.embeddings(self.labelled.inputs) if len(self.labelled) else None
+        known = None if rows is None else self.embeddings(self.reference.inputs)
+        if rows is None or known is None:
+            return np.arange(len(self.labelled), dtype=np.int64)
+        return leaders(rows, usual_reach(known))
 
     @property
     def knows_mix(self) -> bool:

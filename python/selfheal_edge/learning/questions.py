@@ -45,6 +45,9 @@ class Parting(NamedTuple):
     """Shape (n,)."""
     generation: int
     """The candidate's."""
+    may_judge: npt.NDArray[np.bool_] | None = None
+    """Which inputs are of a content that the candidate has not learned, and that no question of
+    its trial was about: shape (n,). None: all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +242,7 @@ class Questions:
         for stratum, rows in ((name, of_first), ("any", any_of_all)):
             for n in rows.tolist():
                 classes = _classes_of(found, n)
+                judges = parting is not None and _may_judge(parting, n)
                 self.table.put(
                     self._place(),
                     Sample(
@@ -252,8 +256,8 @@ class Questions:
                     ),
                     stratum=_STRATA.index(stratum),
                     probability=chances[n],
-                    golden=_NONE if parting is None else int(parting.golden[n]),
-                    candidate=_NONE if parting is None else int(parting.candidate[n]),
+                    golden=int(parting.golden[n]) if parting and judges else _NONE,
+                    candidate=int(parting.candidate[n]) if parting and judges else _NONE,
                     about=about,
                     second_class=classes[1] if len(classes) > 1 else _NONE,
                 )
@@ -265,6 +269,8 @@ class Questions:
         """Return the inputs that most is to be asked of, what share of the questions, and why."""
         if parting is not None:
             parts = np.asarray(parting.golden != parting.candidate)
+            if parting.may_judge is not None:
+                parts &= parting.may_judge
             return order[parts[order]], _PARTING_SHARE, "parting"
         if found.probabilities is None or len(order) < 1 / _SMALL:
             return order[:0], 0.0, "small margin"
@@ -273,6 +279,17 @@ class Questions:
         small = np.sort(np.argsort(margins, kind="stable")[: max(1, int(len(order) * _SMALL))])
         # What the diagnosis hangs on is how often labels contradict, and that needs any inputs.
         return order[small], 0.5 if self.wanted else _MARGIN_SHARE, "small margin"
+
+    def judging(self, generations: Collection[int]) -> dict[int, Array]:
+        """Return the inputs of questions that decide on one of these generations, by id."""
+        with self._guard():
+            rows, found = self.table.rows, {}
+            for row in self.table.used:
+                if int(rows["about"][row]) in generations and self.how_asked(row).is_decisive:
+                    inputs = self.table.get(row).inputs
+                    if inputs is not None:
+                        found[int(rows["id"][row])] = inputs[0]
+            return found
 
     def _place(self) -> int:
         """Return a row: a free one, the oldest that was answered, or the oldest."""
@@ -366,6 +383,10 @@ class Questions:
     def facts(self) -> dict[str, Any]:
         """Return counts, as plain data."""
         return {"waiting": len(self), "asked": self.asked, "answered": self.answered}
+
+
+def _may_judge(parting: Parting, n: int) -> bool:
+    return parting.may_judge is None or bool(parting.may_judge[n])
 
 
 def _classes_of(found: Askable, n: int) -> tuple[int, ...]:

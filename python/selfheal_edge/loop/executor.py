@@ -35,7 +35,7 @@ from selfheal_edge.loop.incidents import AnyIncident
 from selfheal_edge.loop.known_conditions import KnownConditions
 from selfheal_edge.loop.label_desk import LabelDesk
 from selfheal_edge.loop.learned_repair import LOOKS, MOST_HARM, is_condition
-from selfheal_edge.loop.proposer import Proposer
+from selfheal_edge.loop.proposer import Harm, Proposer
 from selfheal_edge.loop.remembered import LEARNED_ROWS, Frozen, Remembered
 from selfheal_edge.loop.repair_executor import RepairExecutor
 from selfheal_edge.loop.second_look import SecondLook
@@ -718,14 +718,14 @@ class LoopExecutor:
         try:
             others = sum(r.harm for r in self._state.learned if r.condition != condition)
             for look_every in LOOKS:
-                harm, told = self._harm(patch, condition, look_every)
-                if harm + others <= MOST_HARM:
+                harm = self._harm(patch, condition, look_every)
+                if max(harm.expected + others, harm.most) <= MOST_HARM:
                     break
             else:
                 kept = f", and the repairs that are kept cost {others:.1%}" if others else ""
                 text = (
-                    f"it would cost {harm:.1%} of accuracy in normal operation ({told}){kept}: "
-                    f"more than {MOST_HARM:.0%} in all"
+                    f"it would cost {harm.expected:.1%} of accuracy in normal operation, "
+                    f"{harm.most:.1%} at most ({harm.text}){kept}: more than {MOST_HARM:.0%} in all"
                 )
                 return heard.Adopted(names, None, text)
             generation = self.repairs.adopt_patch(
@@ -738,9 +738,9 @@ class LoopExecutor:
         except RUNTIME_FAILURES as error:
             logger().warning("what was learned cannot serve", exc_info=True)
             return heard.Adopted(names, None, f"{type(error).__name__}: {error}")
-        return heard.Adopted(names, generation, patch.text, harm, look_every)
+        return heard.Adopted(names, generation, patch.text, harm.expected, look_every)
 
-    def _harm(self, patch: Patch, condition: str, look_every: int) -> tuple[float, str]:
+    def _harm(self, patch: Patch, condition: str, look_every: int) -> Harm:
         proposer = self._proposer
         assert proposer is not None, "it has made the patch"
         known = self.conditions
@@ -803,7 +803,10 @@ class LoopExecutor:
             return None
         count = max(0, min(ago, recent.with_input))
         inputs = recent.inputs[0][len(recent.inputs[0]) - count :]
-        return self._proposer.parting(inputs, patch, repair.generation)
+        lesson = self.repairs.lessons.get(repair.generation)
+        asked = self.labels.questions.judging(repair.generations)
+        learned = None if lesson is None else lesson.contents
+        return self._proposer.parting(inputs, patch, repair.generation, learned, asked)
 
     def _examined(self, symptoms: Symptoms, *, asks: bool = True) -> Symptoms:
         with self._inference_lock:
@@ -867,8 +870,8 @@ class LoopExecutor:
             return passed
         with self._inference_lock:
             known = monitor.recognise(onset)
-            if known is not None:
-                return self._regime(known.name)
+            if known is not None and (found := self._regime(monitor, known.name)) is not None:
+                return found
             wait = onset + MATCH_SAMPLES - monitor.count
             if wait > 0 and monitor.resembles(onset):
                 return heard.RegimeUnclear(alarms, wait)
@@ -912,8 +915,9 @@ class LoopExecutor:
                 and trouble.cause in _MAY_BE_REGIMES
                 and self._is_time_to_recognise(monitor.count)
                 and (known := monitor.recognise(monitor.count - MATCH_SAMPLES)) is not None
+                and (found := self._regime(monitor, known.name)) is not None
             ):
-                return self._regime(known.name)
+                return found
         return self._judge_drift() or heard.SignalsRead(False)
 
     def _is_time_to_recognise(self, count: int) -> bool:
@@ -923,11 +927,21 @@ class LoopExecutor:
         self._compared_at = count
         return True
 
-    def _regime(self, name: str) -> AnyIncident:
-        """Return that a regime was recognised, which is a repair's condition or none."""
-        learned = {repair.condition for repair in self._state.learned}
-        if name in learned and name != self._state.condition:
+    def _regime(self, monitor: PerformanceMonitor, name: str) -> AnyIncident | None:
+        """Return that a regime was recognised, and what serves there; None where that may not be.
+
+        In one that calibration was told of it is what serves in normal operation: a repair that
+        goes on there would be taught by normal inputs, and judged by them.
+        """
+        state = self._state
+        learned = {repair.condition for repair in state.learned}
+        if name in learned and name != state.condition:
+            if state.now.prediction < state.looked_at:  # passages are held off
+                monitor.enter(state.condition)
+                return None
             return heard.ConditionKnown(name)
+        if state.condition and self.conditions.is_calibrated(name):
+            return heard.ConditionKnown("")
         return heard.RegimeKnown(name)
 
     def _judge_drift(self) -> heard.FoundHarmless | None:

@@ -20,6 +20,7 @@ from selfheal_edge.monitoring.conditions import (
     conditions_from_bytes,
     conditions_to_bytes,
 )
+from selfheal_edge.monitoring.regimes import HOME
 from selfheal_edge.monitoring.signals import SignalExtractor
 
 __all__ = ["KnownConditions"]
@@ -81,6 +82,11 @@ class KnownConditions:
         scale, zero_point = profile.quantization.tolist()
         numbers = channel_numbers(profile.layout, profile.layout.read(raw, scale, zero_point))
         return np.asarray(numbers.reshape(len(raw), -1), np.float64)
+
+    def is_calibrated(self, regime: str) -> bool:
+        """Whether calibration was told of an operating condition of this name."""
+        told = self._baseline.regimes
+        return regime in ({HOME} if told is None else {one.name for one in told.regimes})
 
     def cannot_learn(self) -> str:
         """Return why no condition can be known, or an empty text."""

@@ -148,12 +148,13 @@ def _chosen(
 ) -> tuple[float, npt.NDArray[np.int64]]:
     """Return the pull that does best on labels it has not learned, and the answers to those.
 
-    The strongest one within a standard error of the best is taken. Equal inputs are held out
-    together: a copy in training would make any head look good.
+    The strongest one within a standard error of the best is taken. Inputs of one content are held
+    out together: a copy in training would make any head look good.
     """
     labelled, k = material.labelled, task.labelled
     folds = np.full(len(task.inside), -1, np.int64)
-    folds[-k:] = folds_of(groups_of(labelled.inputs.reshape(k, -1)), labelled.labels, _FOLDS)
+    groups = groups_of(labelled.inputs.reshape(k, -1), contents=material.contents)
+    folds[-k:] = folds_of(groups, labelled.labels, _FOLDS)
     # Only labelled samples are held out, and all of them are judged: a weight of 0 would not be.
     weights = task.weights.copy()
     weights[-k:] = np.maximum(weights[-k:], 1e-9)

@@ -193,6 +193,14 @@ class Attacker:
         del turn, labels
         return raw
 
+    def shown(self, raw: Raw) -> Raw:
+        """Return any inputs as the device saw those that are his in the latest hour.
+
+        A repair is judged in the condition in which it was learned, or confirmed: of one who makes
+        a drift and can end it, that is this one. What it costs afterwards is in the accuracy.
+        """
+        return raw
+
     def after(self, turn: Turn, answers: Answers) -> None:
         """Do what is to be done once the hour's answers were given."""
 

@@ -310,12 +310,15 @@ class _Runner:
             self._judge(hour, active, kind)
 
     def _judge(self, hour: Hour, active: Sequence[_Siege], kind: str) -> None:
-        """Compare what serves now with the undamaged model, in the condition of this hour."""
+        """Compare what serves now with the undamaged model, on what is seen in this hour."""
         if self._contestant.serves() == "golden":
             return
         raw, truth = self._world.judges(is_night=hour.is_night)
         for siege in active:
             raw = siege.attacker.condition(raw, siege.progress(hour.number))
+            his = round(siege.setup.share * len(raw))
+            if his and type(siege.attacker).shown is not Attacker.shown:
+                raw = np.concatenate([siege.attacker.shown(raw[:his]), raw[his:]])
         if self._world.kind == "autoencoder":
             truth = raw
         golden = self._world.right(self._world.golden.run(raw), truth).mean()

@@ -20,15 +20,21 @@ _LARGEST: Final = 0.5
 
 
 class _Alternating(Attacker):
+    _size = 0.0
+
     def inputs(self, turn: Turn, raw: Raw, labels: npt.NDArray[Any]) -> Raw:
         """Shift four inputs up, four down, and so on; further each hour."""
         del labels
+        self._size = _LARGEST * self.setup.strength * (turn.step + 1) / turn.steps
+        return replaced(turn, raw, self.shown(raw[turn.owned]))
+
+    def shown(self, raw: Raw) -> Raw:
+        """Return them shifted as far as in the latest hour."""
         domain = self.setup.domain
-        real = domain.real(raw[turn.owned])
-        size = _LARGEST * self.setup.strength * (turn.step + 1) / turn.steps
+        real = domain.real(raw)
         side = np.where(np.arange(len(real)) // _BLOCK % 2, -1.0, 1.0)
-        moved = real + side.reshape(-1, *[1] * (real.ndim - 1)) * size * domain.unit
-        return replaced(turn, raw, domain.raw(domain.inside(moved)))
+        moved = real + side.reshape(-1, *[1] * (real.ndim - 1)) * self._size * domain.unit
+        return domain.raw(domain.inside(moved))
 
 
 ALTERNATING_DRIFT: Final = Attack(

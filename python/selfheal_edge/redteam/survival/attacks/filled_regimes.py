@@ -22,18 +22,24 @@ class _Fills(Attacker):
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
         self._sides: dict[int, npt.NDArray[np.float64]] = {}
+        self._number = 0
 
     def inputs(self, turn: Turn, raw: Raw, labels: npt.NDArray[Any]) -> Raw:
         """Shift all inputs by a pattern that is another one every four hours."""
         del labels
-        domain, number = self.setup.domain, turn.step // _HOURS
-        real = domain.real(raw[turn.owned])
+        number = turn.step // _HOURS
         if number not in self._sides:
+            real = self.setup.domain.real(raw[turn.owned])
             self._sides[number] = self.setup.rng.choice((-1.0, 1.0), real.shape[1:])
-        size = _SIZE * self.setup.strength * domain.unit
-        moved = domain.inside(real + size * self._sides[number])
+        self._number = number
         turn.notes["conditions shown"] = number + 1
-        return replaced(turn, raw, domain.raw(moved))
+        return replaced(turn, raw, self.shown(raw[turn.owned]))
+
+    def shown(self, raw: Raw) -> Raw:
+        """Return them with the latest pattern."""
+        domain = self.setup.domain
+        size = _SIZE * self.setup.strength * domain.unit
+        return domain.raw(domain.inside(domain.real(raw) + size * self._sides[self._number]))
 
 
 FILLED_REGIMES: Final = Attack(

@@ -20,22 +20,24 @@ class _Mimic(Attacker):
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
         self._change = drifted_enough(setup)
-        self._is_on = True
+        self._is_on = self._was_on = True
 
     def inputs(self, turn: Turn, raw: Raw, labels: npt.NDArray[Any]) -> Raw:
         """Drift, until something was learned from it."""
         del labels
-        if not self._is_on:
-            return raw
-        return replaced(turn, raw, np.asarray(self._change(raw[turn.owned])))
+        self._was_on = self._is_on
+        return replaced(turn, raw, self.shown(raw[turn.owned])) if self._is_on else raw
+
+    def shown(self, raw: Raw) -> Raw:
+        """Return what drifted, if it did."""
+        return np.asarray(self._change(raw)) if self._was_on else raw
 
     def after(self, turn: Turn, answers: Answers) -> None:
         """Stop when a repair serves; begin anew when what was before serves again."""
         del answers
         report = turn.report()
-        was_on = self._is_on
         self._is_on = not (report.get("generation", 0) or report.get("on_probation", False))
-        if was_on and not self._is_on:
+        if self._was_on and not self._is_on:
             turn.notes["repairs provoked"] = turn.notes.get("repairs provoked", 0) + 1
 
 

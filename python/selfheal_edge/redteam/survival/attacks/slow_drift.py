@@ -21,14 +21,19 @@ class _Slow(Attacker):
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
         self._change = drifted_enough(setup)
-        self._part = self._step = _FIRST * setup.strength
+        self._part = self._step = self._now = _FIRST * setup.strength
         self._alarms = 0
         self._sees = True
 
     def inputs(self, turn: Turn, raw: Raw, labels: npt.NDArray[Any]) -> Raw:
         """Change all inputs by a part of what would cost accuracy."""
         del labels
-        return replaced(turn, raw, self._change(raw[turn.owned], self._part))
+        self._now = self._part
+        return replaced(turn, raw, self.shown(raw[turn.owned]))
+
+    def shown(self, raw: Raw) -> Raw:
+        """Return them changed as far as in the latest hour."""
+        return self._change(raw, self._now)
 
     def after(self, turn: Turn, answers: Answers) -> None:
         """Go on while nothing alarms; go back, and on in smaller steps, where something does."""

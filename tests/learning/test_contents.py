@@ -1,0 +1,81 @@
+"""What is learned and what judges are kept apart by content."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.learning.material_of import digits_of, labelled
+from tests.learning.test_pool import parts, recent_of
+from tests.support import Array
+
+from selfheal_edge.learning.contents import leaders, usual_reach
+from selfheal_edge.learning.questions import Askable, Parting
+from selfheal_edge.repair.retrain_head import RetrainHead
+from selfheal_edge.tflite.runtimes.protocol import RuntimeName
+
+
+def copies(inputs: Array, rng: np.random.Generator) -> Array:
+    """Return inputs of which each element is another by a step or two."""
+    steps = rng.integers(-2, 3, inputs.shape)
+    found: Array = np.clip(inputs.astype(np.int16) + steps, -128, 127).astype(np.int8)
+    return found
+
+
+def test_copies_of_what_is_learned_do_not_judge_a_head(runtime: RuntimeName) -> None:
+    """Labels that are drawn by lot cannot be told: only copies of inputs can be remembered."""
+    rng = np.random.default_rng(0)
+    with digits_of(runtime) as digits:
+        once, lot = digits.x[:40], rng.integers(0, 10, 40)
+        inputs = np.concatenate([once, *(copies(once, rng) for _ in range(3))])
+        material = digits.material(digits.x[100:228], labelled(inputs, np.tile(lot, 4)))
+        made = RetrainHead(is_guarded=False).propose(material, material.golden)
+        assert not isinstance(made, str)
+        note = material.noted(made)
+        assert note is not None
+        assert note.out_of_fold is not None
+        right = float((note.out_of_fold == np.tile(lot, 4)).mean())
+        assert right < 0.3, "a tenth is right by chance"
+        # Other inputs are not taken for copies.
+        assert len(np.unique(material.contents)) >= 36
+
+
+def test_a_content_is_its_first_row_and_what_lies_near() -> None:
+    rng = np.random.default_rng(1)
+    known = rng.normal(size=(200, 8)).astype(np.float32)
+    reach = usual_reach(known)
+    fresh = rng.normal(size=(20, 8)).astype(np.float32)
+    rows = np.concatenate([fresh, fresh + np.float32(0.01), known[:5] + np.float32(0.01)])
+    found = leaders(rows, reach, known)
+    assert (found[40:] == -1).all()
+    assert np.array_equal(found[20:40], np.where(found[:20] < 0, -1, found[:20]))
+    assert (found[:20] >= 0).mean() > 0.8
+    assert len(leaders(rows[:0], reach, known)) == 0
+
+
+@given(st.integers(0, 999), st.integers(0, 40), st.floats(0.0, 4.0))
+def test_leaders_lead_themselves(seed: int, count: int, reach: float) -> None:
+    rows = np.random.default_rng(seed).normal(size=(count, 3)).astype(np.float32)
+    found = leaders(rows, reach)
+    assert (found <= np.arange(count)).all()
+    assert np.array_equal(found[found], found)
+
+
+def test_what_may_not_judge_decides_nothing() -> None:
+    recent = recent_of(32)
+    golden = recent.predicted
+    may_judge = np.arange(32) % 2 == 0
+    found = Askable(
+        recent.ids, recent.inputs, recent.probabilities, recent.embeddings, golden,
+        recent.generations,
+    )  # fmt: skip
+    decisive = 0
+    for seed in range(40):
+        questions = parts(rows=40, seed=seed).questions
+        asked = questions.ask(12, found, parting=Parting(golden, golden + 1, 5, may_judge))
+        told = {one.id for one in asked if one.asked.is_decisive}
+        assert told <= set(recent.ids[may_judge].tolist())
+        assert set(questions.judging((5,))) == told
+        assert all(one.asked.generation == 5 for one in asked)
+        decisive += len(told)
+    assert decisive > 200
