@@ -267,7 +267,7 @@ class Table:
         The schema and the table's name in it.
     """
 
-    __slots__ = ("data", "fields", "name", "pos", "schema")
+    __slots__ = ("_inside", "data", "fields", "name", "pos", "schema")
 
     def __init__(self, data: bytes, pos: int, schema: Schema, name: str) -> None:
         self.data = data
@@ -275,11 +275,13 @@ class Table:
         self.schema = schema
         self.name = name
         self.fields = schema.fields(name)
+        self._inside: tuple[int, ...] | None = None  # offsets by the fields' ids, once read
 
     def _scalar(self, code: str, pos: int) -> Any:
-        if not 0 <= pos <= len(self.data) - _SCALARS[code].size:
+        form = _SCALARS[code]
+        if not 0 <= pos <= len(self.data) - form.size:
             raise ModelFormatError(f"{self.name}: offset {pos} is outside the file")
-        return _SCALARS[code].unpack_from(self.data, pos)[0]
+        return form.unpack_from(self.data, pos)[0]
 
     def vtable_entry(self, field: str) -> int | None:
         """Return the offset in the file of the field's two-byte vtable entry, or None."""
@@ -287,10 +289,20 @@ class Table:
         entry = 4 + 2 * self.fields[field].id
         return vtable + entry if entry < self._scalar("u2", vtable) else None
 
+    def _read_vtable(self) -> tuple[int, ...]:
+        vtable = self.pos - self._scalar("i4", self.pos)
+        count = max(0, (self._scalar("u2", vtable) - 3) // 2)
+        if vtable + 4 + 2 * count > len(self.data):
+            raise ModelFormatError(f"{self.name}: offset {vtable} is outside the file")
+        return struct.unpack_from(f"<{count}H", self.data, vtable + 4)
+
     def position(self, field: str) -> int | None:
         """Return the offset in the file of the field's inline value, or None where absent."""
-        entry = self.vtable_entry(field)
-        offset = 0 if entry is None else self._scalar("u2", entry)
+        inside = self._inside
+        if inside is None:
+            inside = self._inside = self._read_vtable()
+        number = self.fields[field].id
+        offset = inside[number] if number < len(inside) else 0
         return self.pos + offset if offset else None
 
     def _target(self, field: str) -> int | None:
