@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from tests import support
 from tests.support import RUNTIMES, SHARED, Array, in_memory
 
 import selfheal_edge as she
@@ -83,11 +84,9 @@ def samples(digits: DigitsData) -> Array:
 
 
 @pytest.fixture(scope="session")
-def digits_baseline(digits: DigitsData) -> she.Baseline:
+def digits_baseline() -> she.Baseline:
     """A baseline of the demo model on the fastest runtime here."""
-    return she.calibrate(
-        digits_model_path(), digits.calibration_inputs, digits.calibration_labels, seed=1
-    )
+    return support.digits_baseline()
 
 
 @pytest.fixture(scope="module")

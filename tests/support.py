@@ -17,6 +17,7 @@ import numpy.typing as npt
 from hypothesis import settings
 
 import selfheal_edge as she
+from selfheal_edge.assets import digits_model_path, load_digits
 from selfheal_edge.integrity.weights import Weights
 from selfheal_edge.model import parts_of
 from selfheal_edge.repair import RepairCase, RepairOutcome, RepairTarget
@@ -50,6 +51,15 @@ MODELS: Final = (
     "vww_mobilenet_int8",
     "wakeword_streaming_int8",
 )
+
+
+@functools.cache
+def digits_baseline() -> she.Baseline:
+    """Return a baseline of the demo's model on the fastest runtime here, calibrated once."""
+    digits = load_digits()
+    return she.calibrate(
+        digits_model_path(), digits.calibration_inputs, digits.calibration_labels, seed=1
+    )
 
 
 def examples(count: int, **others: Any) -> settings:

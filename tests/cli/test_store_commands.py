@@ -39,8 +39,8 @@ Run = Callable[..., "tuple[int, str, str]"]
 
 
 @pytest.fixture(scope="module")
-def baseline() -> she.Baseline:
-    return she.calibrate(digits_model_path(), DIGITS.calibration_inputs, DIGITS.calibration_labels)
+def baseline(digits_baseline: she.Baseline) -> she.Baseline:
+    return digits_baseline
 
 
 @pytest.fixture(scope="module")

@@ -117,9 +117,8 @@ def guards(image: GuardedImage, count: int, rng: np.random.Generator) -> None:
 
 
 @pytest.fixture(scope="module")
-def small(digits: DigitsData) -> Iterator[she.SelfHealingModel]:
-    baseline = she.calibrate(digits_model_path(), digits.calibration_inputs, seed=1)
-    with she.SelfHealingModel(digits_model_path(), baseline) as model:
+def small(digits_baseline: she.Baseline) -> Iterator[she.SelfHealingModel]:
+    with she.SelfHealingModel(digits_model_path(), digits_baseline) as model:
         yield model
 
 

@@ -26,9 +26,8 @@ def digits() -> DigitsData:
 
 
 @pytest.fixture(scope="module")
-def baseline(digits: DigitsData) -> she.Baseline:
-    x, y = digits.calibration_inputs, digits.calibration_labels
-    return she.calibrate(digits_model_path(), x, y, runtime=RUNTIMES[0], seed=1)
+def baseline(digits_baseline: she.Baseline) -> she.Baseline:
+    return digits_baseline
 
 
 class Clock:

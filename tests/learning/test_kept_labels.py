@@ -32,9 +32,8 @@ def digits() -> DigitsData:
 
 
 @pytest.fixture(scope="module")
-def baseline() -> she.Baseline:
-    x, y = DIGITS.calibration_inputs, DIGITS.calibration_labels
-    return she.calibrate(digits_model_path(), x, y, runtime=RUNTIMES[0], seed=1)
+def baseline(digits_baseline: she.Baseline) -> she.Baseline:
+    return digits_baseline
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from tests.support import RUNTIMES, Array, infer_one
+from tests.support import RUNTIMES, Array, digits_baseline, infer_one
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path, load_digits
@@ -27,14 +27,8 @@ CLEAN: Array = DIGITS.heldout_inputs[:100]
 TRUTH: npt.NDArray[np.int64] = DIGITS.heldout_labels[:100].astype(np.int64)
 
 
-@functools.cache
-def baseline() -> she.Baseline:
-    x, y = DIGITS.calibration_inputs, DIGITS.calibration_labels
-    return she.calibrate(digits_model_path(), x, y, runtime=RUNTIMES[0], seed=1)
-
-
 def profile() -> Profile:
-    found = Profile.found(baseline().profile)
+    found = Profile.found(digits_baseline().profile)
     assert found is not None
     return found
 
@@ -60,7 +54,11 @@ def attacked(**rules: Any) -> she.SelfHealingModel:
     """Return a model that has named the attack which it is under."""
     rules = {"diagnosis_inferences_per_minute": 1 << 20, "heal": "corruption", **rules}
     model = she.SelfHealingModel(
-        digits_model_path(), baseline(), policy=she.Policy(**rules), runtime=RUNTIMES[0], seed=1
+        digits_model_path(),
+        digits_baseline(),
+        policy=she.Policy(**rules),
+        runtime=RUNTIMES[0],
+        seed=1,
     )
     bad, _ = crafted()
     rng = np.random.default_rng(0)
@@ -145,7 +143,7 @@ def test_why_there_are_no_votes(changes: dict[str, Any], why: str) -> None:
         bounds = {k: v for k, v in found.bounds.items() if k != COST}
         cost = changes["cost"]
         found = replace(found, bounds=bounds if cost is None else {**bounds, COST: cost})
-    with she.SelfHealingModel(digits_model_path(), baseline(), runtime=RUNTIMES[0]) as model:
+    with she.SelfHealingModel(digits_model_path(), digits_baseline(), runtime=RUNTIMES[0]) as model:
         look = SecondLook(
             "vote",
             found,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from tests.support import RUNTIMES, Array, infer_one, internals, kinds
+from tests.support import RUNTIMES, Array, digits_baseline, infer_one, internals, kinds
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path, load_digits
@@ -43,19 +42,13 @@ KEYS = {name: f"{name}'s key, 32 bytes and more".encode() for name in ("operator
 STORE_KEY = b"a key of the test"
 
 
-@functools.cache
-def baseline() -> she.Baseline:
-    x, y = DIGITS.calibration_inputs, DIGITS.calibration_labels
-    return she.calibrate(digits_model_path(), x, y, runtime=RUNTIMES[0], seed=1)
-
-
 class Device:
     """A model that sees digits out of focus, an honest operator, and another one."""
 
     def __init__(self, store: Path | None = None, **rules: Any) -> None:
         self.model = she.SelfHealingModel(
             digits_model_path(),
-            baseline(),
+            digits_baseline(),
             policy=she.Policy(**{"owner": "operator", "keep_inputs": 3600.0, **rules}),
             runtime=RUNTIMES[0],
             store=store,

@@ -27,7 +27,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from tests.support import RUNTIMES, Array, in_memory, internals, resident_kib
+from tests.support import RUNTIMES, Array, digits_baseline, in_memory, internals, resident_kib
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path, load_digits
@@ -72,18 +72,12 @@ LEARNING: Final = 1 << 20
 
 
 @functools.cache
-def baseline() -> she.Baseline:
-    x, y = DIGITS.calibration_inputs, DIGITS.calibration_labels
-    return she.calibrate(digits_model_path(), x, y, runtime=RUNTIMES[0], seed=1)
-
-
-@functools.cache
 def golden() -> dict[str, tuple[Array, npt.NDArray[np.int64]]]:
     """What golden answers in each condition: bits, and classes."""
     found = {}
     rules = she.Policy(heal="observe")
     with she.SelfHealingModel(
-        digits_model_path(), baseline(), policy=rules, runtime=RUNTIMES[0], seed=1
+        digits_model_path(), digits_baseline(), policy=rules, runtime=RUNTIMES[0], seed=1
     ) as model:
         for name, inputs in CONDITIONS.items():
             answers = model.predict(inputs)
@@ -130,7 +124,7 @@ class WholeLoop(RuleBasedStateMachine):
     def open(self) -> None:
         self.model = she.SelfHealingModel(
             digits_model_path(),
-            baseline(),
+            digits_baseline(),
             store=self.path,
             key=KEY,
             policy=self.policy,

@@ -24,10 +24,8 @@ from selfheal_edge.tflite.runtimes.protocol import TensorSpec
 
 
 @pytest.fixture(scope="module")
-def labelled(digits: DigitsData) -> she.Baseline:
-    return she.calibrate(
-        digits_model_path(), digits.calibration_inputs, digits.calibration_labels, seed=0
-    )
+def labelled(digits_baseline: she.Baseline) -> she.Baseline:
+    return digits_baseline
 
 
 def barred(inputs: Array, rows: int = 4) -> Array:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 from tests.store.kill_loop import kill_process, run
-from tests.support import IMPORT_PATH, ROOT
+from tests.support import IMPORT_PATH, ROOT, digits_baseline
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path, load_digits
@@ -145,9 +145,7 @@ class KillLearning:
         self._folder = folder
         self._rng = random.Random(seed)
         self._fresh_every = fresh_every
-        baseline = she.calibrate(
-            digits_model_path(), _DIGITS.calibration_inputs, _DIGITS.calibration_labels, seed=1
-        )
+        baseline = digits_baseline()
         baseline.save(folder / "baseline")
         with she.SelfHealingModel(digits_model_path(), baseline, policy=POLICY) as model:
             self._golden = fingerprint(model)

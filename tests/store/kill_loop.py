@@ -29,7 +29,7 @@ from typing import Protocol
 
 import numpy as np
 from tests.store.serving import KEY
-from tests.support import IMPORT_PATH, ROOT, in_memory
+from tests.support import IMPORT_PATH, ROOT, digits_baseline, in_memory
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path, load_digits
@@ -156,10 +156,7 @@ class KillLoop:
     def __init__(self, folder: Path, seed: int) -> None:
         self._path = folder / "store"
         self._rng = random.Random(seed)
-        digits = load_digits()
-        baseline = she.calibrate(
-            digits_model_path(), digits.calibration_inputs, digits.calibration_labels
-        )
+        baseline = digits_baseline()
         baseline.save(folder / "baseline")
         self._answers = self._learn_answers(baseline)
         self._promised = Promised()

@@ -32,8 +32,8 @@ X: Array = DIGITS.heldout_inputs[:20, np.newaxis]
 
 
 @pytest.fixture(scope="module")
-def baseline() -> she.Baseline:
-    return she.calibrate(digits_model_path(), DIGITS.calibration_inputs)
+def baseline(digits_baseline: she.Baseline) -> she.Baseline:
+    return digits_baseline
 
 
 @pytest.fixture

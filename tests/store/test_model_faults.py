@@ -48,11 +48,8 @@ class Made:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    folder = tmp_path_factory.mktemp("made")
-    baseline = she.calibrate(
-        digits_model_path(), DIGITS.calibration_inputs, DIGITS.calibration_labels
-    )
+def made(tmp_path_factory: pytest.TempPathFactory, digits_baseline: she.Baseline) -> Made:
+    folder, baseline = tmp_path_factory.mktemp("made"), digits_baseline
     with opened(folder / "store", baseline) as model:
         golden = answers(model)
         adopt(model, 2)

@@ -9,14 +9,14 @@ from tests import warm
 from tests.store import serving
 
 import selfheal_edge as she
-from selfheal_edge.assets import digits_model_path, load_digits
+from selfheal_edge.assets import digits_model_path
 from selfheal_edge.model import parts_of
 from selfheal_edge.monitoring.monitor import PerformanceMonitor
 
 
 @pytest.fixture(scope="module")
-def baseline() -> she.Baseline:
-    return she.calibrate(digits_model_path(), load_digits().calibration_inputs)
+def baseline(digits_baseline: she.Baseline) -> she.Baseline:
+    return digits_baseline
 
 
 SERVE = "from tests.store import serving; serving.run()"
