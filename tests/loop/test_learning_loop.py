@@ -9,6 +9,7 @@ import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +214,28 @@ def test_what_calibration_knows_is_served_by_golden_whatever_passages_say(
         field.run(CLEAN, 100)
         assert any("known: " in str(e.outcome) for e in field.model.events if e.kind == "regime")
         assert field.model.weights.active == 0
+
+
+def test_while_passages_are_held_off_no_way_leads_to_a_repair(
+    runtime: RuntimeName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Conditions that come and go eight times in a thousand predictions are an attacker's."""
+    with device(runtime) as field:
+        repair = field.confirmed()
+        field.run(DIM, 150)
+        assert field.run(CLEAN, 150) > 0.9
+        assert field.model.weights.active == 0
+        loop = parts_of(field.model).loop
+        held = replace(loop.state, looked_at=loop.state.now.prediction + 4096)
+        monkeypatch.setattr(loop, "_state", held)
+        names = [r.name for r in field.model.regimes]
+        at = names.index(repair.condition)
+        monkeypatch.setattr(
+            PerformanceMonitor, "recognise", lambda self, _: self.regimes.regimes[at]
+        )
+        field.run(DIM, 60)
+        assert field.model.health.alarms > 0
+        assert field.model.weights.active != repair.generation
 
 
 def test_what_is_refused_leaves_no_condition_behind(
