@@ -13,6 +13,7 @@ import pytest
 
 from selfheal_edge.assets import digits_model_path, load_digits
 from selfheal_edge.cli import main
+from selfheal_edge.redteam.survival.campaign import campaign_of
 from selfheal_edge.redteam.survival.contestant import NAMES
 
 QUICK = ("--predictions-per-day", "480", "--campaign", "random bit flips")
@@ -69,7 +70,7 @@ def test_lines_page_and_text(data: str, tmp_path: Path, capsys: pytest.CaptureFi
     assert "against the older run" in capsys.readouterr().out
 
     # A run of another seed is no run to go on with.
-    assert run(data, "--json", str(out), "--resume", "--seed", "1") == 1
+    assert run(data, "--json", str(out), "--resume", "--seed", "1") == 2
     assert "seed 0 and not 1" in capsys.readouterr().err
 
 
@@ -84,7 +85,7 @@ def test_the_limits_decide_the_code(data: str, tmp_path: Path) -> None:
 
 def test_no_time_no_unit(data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out.jsonl"
-    assert run(data, "--budget", "-1", "--json", str(out)) == 0
+    assert run(data, "--budget", "-1", "--json", str(out)) == 3, "nothing can be said"
     assert lines_of(out)[0]["summary"]["not_run"] == ["random bit flips"]
     assert "not run, the time was up: random bit flips" in capsys.readouterr().out
 
@@ -96,14 +97,51 @@ def test_no_time_no_unit(data: str, tmp_path: Path, capsys: pytest.CaptureFixtur
         (("--resume",), "--resume: expected the file"),
         (("--limits", "none.json"), "none.json"),
         (("--predictions-per-day", "3"), "predictions_per_day: expected 24 or more"),
-        (("--days", "0"), "--days: expected 2 or more"),
+        (("--days", "0"), "--days: expected 2 to 10000, got 0"),
+        (("--days", "nan"), "--days: expected 2 to 10000, got nan"),
+        (("--days", "inf"), "--days: expected 2 to 10000, got inf"),
+        (("--seed", "-1"), "seed: expected an integer of at least 0, got -1"),
+        (("--report", "no/such/folder/out.html"), "--report: no such folder"),
+        (("--json", "no/such/folder/out.jsonl"), "--json: no such folder"),
     ],
 )
 def test_wrong_arguments(
     data: str, arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(data, *arguments) == 1
+    assert run(data, *arguments) == 2, "1 is for a model that broke"
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"attacks": "a real drift"}, "attacks: expected 'all' or a list, got 'a real drift'"),
+        ({"attacks": 7}, "attacks: expected 'all' or a list, got 7"),
+        ({"attacks": [["power cuts"]]}, r"attacks: expected names .* got \['power cuts'\]"),
+        (
+            {"attacks": ["power cuts", "power cuts"]},
+            "attacks: expected each once, got .*'power cuts'",
+        ),
+        ({"phases": [{"attack": {}}]}, r"phases: expected an attack .* got \{\}"),
+        (
+            {"phases": [{"attack": "power cuts"}], "days": float("nan")},
+            "days: expected a number from 1 to 10000",
+        ),
+        (
+            {"phases": [{"attack": "power cuts"}], "days": float("inf")},
+            "days: expected a number from 1 to 10000",
+        ),
+        (
+            {"phases": [{"attack": "power cuts"}], "days": -3},
+            "days: expected a number from 1 to 10000, got -3",
+        ),
+    ],
+)
+def test_a_campaign_file_that_is_none(content: object, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=message):
+        campaign_of(str(path), "image", "classifier")
 
 
 def test_the_demo_draws_a_life(
@@ -114,6 +152,11 @@ def test_the_demo_draws_a_life(
     told = ["demo", "--campaign", "--days", "2", "--picture", str(picture)]
     assert main([*told, "--model", model]) == 1
     assert "--model, --data: expected both or none" in capsys.readouterr().err
+    assert main(["demo", "--model", model, "--data", data]) == 1
+    assert "--model: expected with --campaign" in capsys.readouterr().err
+    nowhere = ["--picture", "no/such/folder/life.svg"]
+    assert main(["demo", "--campaign", *nowhere]) == 1
+    assert "--picture: no such folder" in capsys.readouterr().err
     assert main([*told, "--model", model, "--data", data]) in (0, 1)
     drawn = ElementTree.parse(picture).getroot()
     texts = [text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")]

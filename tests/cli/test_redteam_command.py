@@ -71,7 +71,7 @@ def test_what_cannot_be_read_is_said(
     archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def message(path: Path, *more: str) -> str:
-        assert run("--data", str(path), *more) == 1
+        assert run("--data", str(path), *more) == 2
         shown = capsys.readouterr()
         assert shown.out == ""
         return shown.err
@@ -125,5 +125,5 @@ def test_floats_and_vectors_and_json_alone(
     assert content["kind"] == "vector"
     assert {s["cause"] for s in content["streams"]} == {None, *ROWS[1:]}
     wrong = ["redteam", model, "--data", str(path), "--scenarios", "--kind", "spectrogram"]
-    assert main(wrong) == 1
+    assert main(wrong) == 2
     assert "kind: spectrogram does not fit" in capsys.readouterr().err

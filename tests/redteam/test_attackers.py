@@ -13,11 +13,15 @@ import pytest
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path, load_digits
-from selfheal_edge.redteam.survival.attack import Attack, Attacker, Setup, Turn
+from selfheal_edge.redteam.survival import conditions
+from selfheal_edge.redteam.survival.attack import Attack, Attacker, Setup, Spent, Turn
 from selfheal_edge.redteam.survival.attacks.registry import ATTACKS
+from selfheal_edge.redteam.survival.attacks.skewed_window import SKEWED_WINDOW
 from selfheal_edge.redteam.survival.contestants import enter
-from selfheal_edge.redteam.survival.life import Course, live
+from selfheal_edge.redteam.survival.life import Course, live, setup_of
+from selfheal_edge.redteam.survival.limits import Limits
 from selfheal_edge.redteam.survival.plan import Phase, Plan
+from selfheal_edge.redteam.survival.run import Arena
 from selfheal_edge.redteam.survival.world import Life, World
 
 HOURS = 3
@@ -124,3 +128,57 @@ def test_techniques_are_named_as_mitre_atlas_does() -> None:
             assert technique.name
     assert len({attack.name for attack in ATTACKS}) == len(ATTACKS)
     assert {a.knowledge for a in ATTACKS} == {"adaptive", "design", "black_box"}
+
+
+def test_a_window_of_one_class_keeps_every_input_of_its_class(world: World) -> None:
+    """What the owner says of it is true then."""
+    setup = setup_of(world)
+    hour = world.hour(12)
+    attacker = SKEWED_WINDOW.make(setup)
+    owned = np.arange(1, len(hour.raw))
+    target: Any = None
+    turn = Turn(12, 0, 1, setup, target, "design", Spent(), owned)
+    sent = attacker.inputs(turn, hour.raw, hour.truth)
+    most = np.bincount(setup.pool_labels).argmax()
+    for label in set(hour.truth[owned].tolist()) - {most}:
+        rows = owned[hour.truth[owned] == label]
+        np.testing.assert_array_equal(sent[rows], hour.raw[np.full(len(rows), rows[0])])
+
+
+def test_a_change_that_costs_too_little_is_taken_where_it_costs_most(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Fades:
+        """Costs five points in the middle of its strengths, and nothing at their ends."""
+
+        name, strengths = "made", (1.0, 1.0)
+
+        def fits(self, domain: object) -> bool:
+            return domain is world.domain
+
+        def change(self, real: Any, setting: Any) -> Any:
+            return np.where(0.4 < setting.strength < 0.8, 0.5, 0.0) + 0 * real
+
+    def ask(raw: Any) -> Any:
+        is_hit = world.domain.real(raw).reshape(len(raw), -1).max(axis=1) > 0.25
+        named = np.where(is_hit & (np.arange(len(raw)) % 20 == 0), -1, 0)
+        labels = pool_labels[np.random.default_rng(0).permutation(len(pool_labels))[: len(raw)]]
+        return np.eye(world.classes)[(labels + named) % world.classes]
+
+    pool_labels = world.served_truth
+    monkeypatch.setattr(conditions, "SCENARIOS", (Fades(),))
+    setup = dataclasses.replace(setup_of(world), ask=ask)
+    assert 0.4 < conditions.changed_enough(setup, ["made"]).strength < 0.8
+
+
+def test_what_another_run_would_judge_otherwise_is_another_run(
+    world: World, baseline: she.Baseline
+) -> None:
+    identity = Arena(world, baseline).identity
+    assert Arena(world, baseline, Limits(lost_points=3.0)).identity != identity
+    held = load_digits()
+    x = np.concatenate([held.calibration_inputs, held.heldout_inputs])[:900]
+    y = np.concatenate([held.calibration_labels, held.heldout_labels])[:900]
+    other = World(digits_model_path(), x, 9 - y.astype(int), world.life)
+    assert Arena(other, baseline).identity != identity
+    other.close()

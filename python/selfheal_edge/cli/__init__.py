@@ -103,9 +103,10 @@ def _add_redteam(commands: Any, runtime: argparse.ArgumentParser) -> None:
             "Have the guarded model, a bare one, one that heals naively and one that an operator "
             "restarts live simulated days of drifts, faults and attacks, and print what each of "
             "them survives. Exit code: 0 where the guarded one survived or degraded within limits, "
-            "1 where it broke, 3 where nothing broke and the events were too few to say. With "
-            "--scenarios: calibrate on half of the samples, let streams meet a sensor fault, a "
-            "drift, a shift of labels or an attack, and print what the diagnosis named."
+            "1 where it broke, 2 for wrong arguments, 3 where nothing broke and events were too "
+            "few to say. With --scenarios: calibrate on half of the samples, let streams meet a "
+            "sensor fault, a drift, a shift of labels or an attack, and print what the diagnosis "
+            "named."
         ),
     )
     redteam.add_argument("model", help="a TFLite file with one input")
@@ -181,6 +182,9 @@ def _run(arguments: argparse.Namespace) -> int:
             from selfheal_edge.cli.campaign_demo import run_campaign_demo  # noqa: PLC0415
 
             return run_campaign_demo(arguments)
+        if arguments.model is not None or arguments.data is not None:
+            option = "--data" if arguments.model is None else "--model"
+            raise ValueError(f"{option}: expected with --campaign")
         from selfheal_edge.cli.demo import run_demo  # noqa: PLC0415 — --help stays quick
 
         return run_demo(arguments.runtime, arguments.seed, plain=arguments.plain)
@@ -221,6 +225,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"selfheal-edge: {shown(error, MESSAGE)}", file=sys.stderr)
         is_damage = isinstance(error, (IntegrityError, StoreError))
         is_damage = is_damage and not isinstance(error, StoreVersionError)
+        if arguments.command == "redteam":
+            return 2  # 1 says that the model broke
         return 1 if is_damage or not is_of_store else 2
     except KeyboardInterrupt:
         return 130

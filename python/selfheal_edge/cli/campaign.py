@@ -11,12 +11,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from selfheal_edge.cli.samples import read_samples
+from selfheal_edge.cli.samples import check_folder, read_samples
 from selfheal_edge.cli.screen import STDOUT, is_silent, print_facts, print_rows
 from selfheal_edge.redteam.survival.campaign import campaign_of
 from selfheal_edge.redteam.survival.contestant import NAMES
@@ -33,18 +33,6 @@ __all__ = ["open_world", "progress_bar", "run_campaign_command"]
 _SHORT: Final = {"adaptive": "adaptive", "design": "design", "black_box": "black box"}
 
 
-class Bar(Protocol):
-    """Shows how far a campaign is."""
-
-    def __call__(self, name: str, done: int, total: int) -> None:
-        """Show that so many hours of a unit were lived."""
-        ...
-
-    def next(self, name: str) -> None:
-        """Show that the next unit begins."""
-        ...
-
-
 def open_world(
     model: Any, x: npt.NDArray[Any], y: npt.NDArray[Any] | None, arguments: argparse.Namespace
 ) -> World:
@@ -57,6 +45,8 @@ def open_world(
 
 def run_campaign_command(arguments: argparse.Namespace) -> int:
     """Run a campaign; return 0, 1 where something broke, 3 where nothing can be said."""
+    check_folder("--report", arguments.report)
+    check_folder("--json", None if arguments.json == STDOUT else arguments.json)
     limits = Limits() if arguments.limits is None else Limits.read(arguments.limits)
     older = None if arguments.against is None else read_lines(arguments.against)
     x, y = read_samples(arguments.data)
@@ -68,7 +58,9 @@ def run_campaign_command(arguments: argparse.Namespace) -> int:
         to_file = arguments.json not in (None, STDOUT)
         if to_file:
             _write_lines(arguments.json, records)
-        with hushed(), progress_bar(len(campaign.units) - len(records)) as bar:
+        known = {record["attack"] for record in records}
+        left = sum(plan.name not in known for plan in campaign.units)
+        with hushed(), progress_bar(left) as bar:
             for record in run_campaign(
                 arena,
                 campaign,
@@ -223,9 +215,6 @@ class _PlainBar:
             self._name, self._number = name, self._number + 1
             print(f"unit {self._number} of {self._total}: {name}", file=sys.stderr, flush=True)
         del done, total
-
-    def next(self, name: str) -> None:
-        """Nothing: the first hour says so."""
 
 
 @contextmanager

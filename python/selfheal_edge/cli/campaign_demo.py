@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from selfheal_edge.assets import digits_model_path, load_digits
 from selfheal_edge.cli.campaign import open_world, print_report, progress_bar
-from selfheal_edge.cli.samples import read_samples
+from selfheal_edge.cli.samples import check_folder, read_samples
 from selfheal_edge.redteam.survival.campaign import campaign_of
 from selfheal_edge.redteam.survival.picture import life_picture
 from selfheal_edge.redteam.survival.record import Record
@@ -37,6 +37,7 @@ def _samples(arguments: argparse.Namespace) -> tuple[Any, npt.NDArray[Any], npt.
 def run_campaign_demo(arguments: argparse.Namespace) -> int:
     """Run the combined campaign and draw it; return 1 only if the guarded model broke."""
     began = time.perf_counter()
+    check_folder("--picture", arguments.picture)
     model, x, y = _samples(arguments)
     world = open_world(model, x, y, arguments)
     records: list[Record] = []

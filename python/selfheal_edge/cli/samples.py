@@ -12,9 +12,21 @@ import numpy.typing as npt
 
 from selfheal_edge.text import MESSAGE, quoted, shown
 
-__all__ = ["read_samples"]
+__all__ = ["check_folder", "read_samples"]
 
 _BROKEN: Final = (zipfile.BadZipFile, zlib.error)
+
+
+def check_folder(option: str, path: str | None) -> None:
+    """Refuse a file to be written at the end, in minutes or hours, whose folder is not there.
+
+    Raises
+    ------
+    FileNotFoundError
+        Naming the option.
+    """
+    if path is not None and not Path(path).parent.is_dir():
+        raise FileNotFoundError(f"{option}: no such folder: {quoted(str(Path(path).parent))}")
 
 
 def read_samples(path: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:

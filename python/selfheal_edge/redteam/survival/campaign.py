@@ -21,6 +21,7 @@ __all__ = ["DAYS", "NAMED", "Campaign", "campaign_of"]
 DAYS: Final = 30.0
 """Of the combined campaign."""
 _LEAST_DAYS: Final = 2.0
+_MOST_DAYS: Final = 10_000.0
 NAMED: Final = ("standard", "combined", "alone")
 """All attacks and the combined campaign; that alone; the attacks alone."""
 _COMBINED: Final[tuple[tuple[str, float, float], ...]] = (
@@ -67,15 +68,15 @@ def campaign_of(what: str, kind: InputKind, model: ModelKind, days: float = DAYS
     kind, model
         Of the inputs and of the model: what does not apply is left out, and said.
     days
-        Of the combined campaign, 2 or more.
+        Of the combined campaign, 2 to 10,000.
 
     Raises
     ------
     ValueError, FileNotFoundError
         Naming what was expected and what came.
     """
-    if days < _LEAST_DAYS:
-        raise ValueError(f"--days: expected {_LEAST_DAYS:g} or more, got {days:g}")
+    if not _LEAST_DAYS <= days <= _MOST_DAYS:
+        raise ValueError(f"--days: expected {_LEAST_DAYS:g} to {_MOST_DAYS:g}, got {days:g}")
     fitting = attacks_for(kind, model)
     left_out = {a.name: why for a in ATTACKS if (why := a.fits(kind, model))}
     if what.endswith(".json") or "/" in what:
@@ -127,9 +128,13 @@ def _from_file(path: str, fitting: Sequence[Attack], left_out: dict[str, str]) -
     wanted = content.get("attacks", [])
     if wanted == "all":
         wanted = [a.name for a in fitting]
-    for name in wanted if isinstance(wanted, list) else [wanted]:
-        if name not in by_name:
+    if not isinstance(wanted, list):
+        raise ValueError(f"attacks: expected 'all' or a list, got {wanted!r}")
+    for name in wanted:
+        if not isinstance(name, str) or name not in by_name:
             raise ValueError(f"attacks: expected names of {', '.join(by_name)}; got {name!r}")
+    if len(set(wanted)) < len(wanted):
+        raise ValueError(f"attacks: expected each once, got {wanted!r}")
     plans = [alone(by_name[name]) for name in wanted if name not in left_out]
     rows = content.get("phases", [])
     if not isinstance(rows, list):
@@ -138,8 +143,9 @@ def _from_file(path: str, fitting: Sequence[Attack], left_out: dict[str, str]) -
     phases = sorted((p for p in phases if p.attack.name not in left_out),
                     key=lambda phase: phase.first_hour)  # fmt: skip
     days = content.get("days", DAYS)
-    if isinstance(days, bool) or not isinstance(days, (int, float)):
-        raise ValueError(f"days: expected a number, got {days!r}")
+    is_number = isinstance(days, (int, float)) and not isinstance(days, bool)
+    if not is_number or not 1 <= days <= _MOST_DAYS:
+        raise ValueError(f"days: expected a number from 1 to {_MOST_DAYS:g}, got {days!r}")
     combined = Plan(COMBINED, float(days), phases) if phases else None
     if combined is None and not plans:
         raise ValueError("--campaign: expected attacks or phases, got none that applies")
@@ -151,15 +157,15 @@ def _phase(row: Any, by_name: dict[str, Attack]) -> Phase:
         raise ValueError(
             f"phases: expected objects with {', '.join(sorted(_PHASE_FIELDS))}, got {row!r}"
         )
-    if row["attack"] not in by_name:
+    if not isinstance(row["attack"], str) or row["attack"] not in by_name:
         raise ValueError(
             f"phases: expected an attack among {', '.join(by_name)}; got {row['attack']!r}"
         )
     numbers = {}
     attack = by_name[row["attack"]]
     for name, default, least, most in (
-        ("first_day", 1.0, 0.0, 10_000.0),
-        ("days", attack.days, 0.0, 10_000.0),
+        ("first_day", 1.0, 0.0, _MOST_DAYS),
+        ("days", attack.days, 0.0, _MOST_DAYS),
         ("strength", 1.0, 0.0, 1_000.0),
         ("share", attack.share, 0.0, 1.0),
     ):

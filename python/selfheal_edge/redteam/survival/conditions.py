@@ -79,7 +79,7 @@ def changed_enough(setup: Setup, names: Sequence[str]) -> Change:
     rows = np.random.default_rng(0).permutation(len(setup.pool))[:200]
     raw, labels = setup.pool[rows], setup.pool_labels[rows]
     usual = float((setup.ask(raw).argmax(axis=1) == labels).mean())
-    worst: tuple[float, Change] | None = None
+    worst: tuple[float, float, Change] | None = None
     for scenario in found:
         least, most = scenario.strengths
         change = Change(setup, scenario, most)
@@ -87,11 +87,12 @@ def changed_enough(setup: Setup, names: Sequence[str]) -> Change:
             change.strength = float(strength)
             lost = usual - float((setup.ask(change(raw)).argmax(axis=1) == labels).mean())
             if worst is None or lost > worst[0]:
-                worst = lost, change
+                worst = lost, change.strength, change
             if lost >= _COSTS:
                 break
         if worst is not None and worst[0] >= _COSTS:
             break
     assert worst is not None
-    worst[1].strength *= setup.strength
-    return worst[1]
+    _, strength, change = worst
+    change.strength = strength * setup.strength
+    return change

@@ -53,12 +53,15 @@ class Arena:
     def identity(self) -> dict[str, Any]:
         """Return what has to be the same for two runs to be of one kind."""
         world = self.world
-        data = sha256(np.ascontiguousarray(world.calibration).tobytes())
+        parts = (world.calibration, world.served, world.served_truth, world.held, world.held_truth)
+        data = sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts))
         return {
             "model": sha256(ModelFile.of(world.model).data).hex()[:_HASH_DIGITS],
             "data": data.hex()[:_HASH_DIGITS],
+            "kind": world.domain.kind,
             **asdict(world.life),
             "place": str(self.baseline.fingerprint),
+            **asdict(self.limits),
         }
 
     def run(self, plan: Plan, told: Callable[[int, int], None] = lambda *_: None) -> Record:

@@ -180,6 +180,11 @@ def _judge_others(
 
 
 def exit_code(verdicts: Sequence[str]) -> int:
-    """Return 1 if anything broke, 3 if nothing did and something is inconclusive, else 0."""
+    """Return 1 if anything broke, 3 if nothing did and something is inconclusive, else 0.
+
+    Without a verdict nothing can be said: 3.
+    """
+    if not verdicts:
+        return EXIT_CODES["inconclusive"]
     codes = {EXIT_CODES[verdict] for verdict in verdicts}
     return 1 if 1 in codes else 3 if 3 in codes else 0

@@ -74,6 +74,8 @@ class Life:
             )
         if self.labels_per_day < 0:
             raise ValueError(f"labels_per_day: expected 0 or more, got {self.labels_per_day}")
+        if not isinstance(self.seed, int) or self.seed < 0:
+            raise ValueError(f"seed: expected an integer of at least 0, got {self.seed!r}")
 
     @property
     def predictions_per_hour(self) -> int:

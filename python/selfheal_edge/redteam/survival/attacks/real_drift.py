@@ -38,7 +38,7 @@ REAL_DRIFT: Final = Attack(
     "a real drift",
     "black_box",
     NO_TECHNIQUE,
-    "inputs drift within six hours and stay so for a day",
+    "inputs drift within a quarter of the time, and stay so",
     _Drift,
     frozenset({Cause.COVARIATE_DRIFT, Cause.SENSOR_FAULT}),
     is_repairable=False,

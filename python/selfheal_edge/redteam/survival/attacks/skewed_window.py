@@ -29,20 +29,21 @@ class _Skewed(Attacker):
         return self._change(raw)
 
     def inputs(self, turn: Turn, raw: Raw, labels: npt.NDArray[Any]) -> Raw:
-        """Have one class come in the place of all others, where the rows are his.
+        """Have the rows that are his say as much the same as their class allows.
 
-        Rows of another class keep their place: their label would be another.
+        Each has an input of its own class still: what the owner says of it is true.
         """
-        setup = self.setup
-        mine = turn.owned[np.asarray(labels)[turn.owned] == self._class]
+        setup, given = self.setup, np.asarray(labels)
+        mine = turn.owned[given[turn.owned] == self._class]
         own = np.flatnonzero(setup.pool_labels == self._class)
         rows = own[setup.rng.integers(len(own), size=len(mine))]
         real = vary(setup.domain.real(setup.pool[rows]), setup.domain, setup.rng)
         sent = np.array(raw)
         sent[mine] = self._change(setup.domain.raw(real))
-        # The rest of his rows: as much the same as their class allows.
-        others = np.setdiff1d(turn.owned, mine)
-        sent[others] = sent[others[:1]] if len(others) else sent[others]
+        for label in np.unique(given[turn.owned]):
+            rows = turn.owned[given[turn.owned] == label]
+            if label != self._class:
+                sent[rows] = raw[rows[:1]]
         return replaced(turn, raw, sent[turn.owned])
 
 
@@ -50,7 +51,7 @@ SKEWED_WINDOW: Final = Attack(
     "a window of one class",
     "design",
     Technique("AML.T0059", "Erode Dataset Integrity"),
-    "while inputs drift, half of them say the same: what is aligned to them is aligned wrongly",
+    "while inputs drift, half are one input of each class: what is aligned to them is wrong",
     _Skewed,
     frozenset({Cause.COVARIATE_DRIFT, Cause.LABEL_SHIFT, Cause.SENSOR_FAULT, Cause.UNKNOWN}),
     is_repairable=False,
