@@ -26,5 +26,6 @@ void bind_side_by_side(py::module_& m);
 void bind_signals(py::module_& m);
 void bind_snapshot_pool(py::module_& m);
 void bind_softmax_head(py::module_& m);
+void bind_float_graph(py::module_& m);
 void bind_fair_lock(py::module_& m);
 void bind_weight_image(py::module_& m);

@@ -71,6 +71,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   bind_inference_monitor(m);
   bind_hot_path(m);
   bind_softmax_head(m);
+  bind_float_graph(m);
   bind_fixed_share(m);
   bind_committee(m);
   bind_code_pages(m);

@@ -1935,6 +1935,108 @@ class LabelReference(metaclass=_Pybind11Type):
         """Return the same reference; errors as of every class with a state."""
 
 @final
+class FloatGraph(metaclass=_Pybind11Type):
+    """A float shadow of a quantised classifier, forward and backward.
+
+    A layer with weights W has a gain and a bias for each output channel, z = gain * (W x) + bias,
+    clipped to what its output can hold. Gains and biases are learned, weights where a layer says
+    so; the last layer's outputs are logits.
+
+    Parameters
+    ----------
+    layers : ndarray of uint32, shape (n, 16)
+        Kind (0 convolution or dense, 1 depthwise, 2 sum, 3 average pool, 4 maximum pool), whether
+        weights are learned, number of the input (0: the graph's, n + 1: layer n's output), second
+        input of a sum, height, width and channels of input and output, height and width of kernel
+        and stride, zeros above and left.
+    limits : ndarray of float32, shape (n, 2)
+        Least and greatest value of each output.
+    weights, biases : ndarray of float32
+        Of the layers that have some, one after the other: output channels x kernel x input
+        channels (depthwise: kernel x channels).
+    max_bytes : int
+        What it may hold; more is refused.
+
+    Raises
+    ------
+    ValueError
+        When layers do not fit together, a number is not finite, or it takes more than `max_bytes`.
+
+    Notes
+    -----
+    Adam (Kingma and Ba, 2015), each number with a rate of its own, on the weighted mean of
+    cross-entropies. Deterministic. Nothing allocates after construction but what is returned. The
+    GIL is released in `logits` and `step`. One object, one thread.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from selfheal_edge._core import FloatGraph
+    >>> dense = np.array([[0, 1, 0, 0, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1, 0, 0]], np.uint32)
+    >>> far, none = np.array([[-3e38, 3e38]], np.float32), np.zeros(2, np.float32)
+    >>> graph = FloatGraph(dense, far, none, none, max_bytes=1 << 16)
+    >>> x, sure = np.array([[-1], [1]], np.float32), np.eye(2, dtype=np.float32)
+    >>> losses = [graph.step(x, sure, np.ones(2, np.float32), 0.1) for _ in range(20)]
+    >>> round(losses[0], 3), losses[-1] < 0.1
+    (0.693, True)
+    """
+
+    def __init__(
+        self,
+        layers: npt.NDArray[np.uint32],
+        limits: npt.NDArray[np.float32],
+        weights: npt.NDArray[np.float32],
+        biases: npt.NDArray[np.float32],
+        *,
+        max_bytes: SupportsIndex,
+    ) -> None: ...
+    def logits(self, inputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return logits of samples, shape (n, classes)."""
+
+    def step(
+        self,
+        inputs: npt.NDArray[np.float32],
+        targets: npt.NDArray[np.float32],
+        sample_weights: npt.NDArray[np.float32],
+        rate: SupportsFloat,
+    ) -> float:
+        """Take one step of Adam; returns the loss before it.
+
+        Parameters
+        ----------
+        inputs, targets
+            Shape (n, numbers) and (n, classes): distributions.
+        sample_weights
+            Shape (n,), from 0 on.
+        rate
+            Of all rates.
+        """
+
+    def set_parameters(self, values: npt.NDArray[np.float32]) -> None:
+        """Set what is learned, and begin anew with Adam's moments; a gain is at least 0.05."""
+
+    def set_rates(self, rates: npt.NDArray[np.float32]) -> None:
+        """Set how far each number may go in one step of rate 1; ones at first."""
+
+    @property
+    def parameters(self) -> npt.NDArray[np.float32]:
+        """Of each layer gains, biases and, where it learns them, weights."""
+
+    @property
+    def gradient(self) -> npt.NDArray[np.float32]:
+        """That of the latest step, before it."""
+
+    @property
+    def inputs(self) -> int:
+        """Numbers of a sample."""
+
+    @property
+    def classes(self) -> int:
+        """Logits of a sample."""
+
+    def memory_bytes(self) -> int:
+        """Return the bytes held, fixed at construction."""
+
 class SoftmaxHead(metaclass=_Pybind11Type):
     """Learn how a classifier's last layer should change, from few samples.
 

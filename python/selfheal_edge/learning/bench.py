@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from selfheal_edge.errors import ModelClosedError
-from selfheal_edge.learning.patch import Patch, patched
+from selfheal_edge.learning.patch import InputMap, Patch, patched
 from selfheal_edge.monitoring.signals import OutputKind
 from selfheal_edge.tflite.arrays import dequantize
+from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.float_environment import UsualFloats
 from selfheal_edge.tflite.input_table import InputTable
 from selfheal_edge.tflite.memory.source_image import SourceImage
@@ -123,7 +124,7 @@ class Bench:
         rows = self._rows(inputs)
         changes = () if patch is None else patch.changes
         if patch is not None and patch.inputs is not None:
-            rows = self._corrected(rows, patch)
+            rows = self._corrected(rows, patch.inputs)
         with self._lock, UsualFloats():
             if self._is_closed:
                 raise ModelClosedError("bench: expected an open one, got one that was closed")
@@ -144,6 +145,16 @@ class Bench:
             embeddings = np.asarray(dequantize(inside, tap), np.float32)
             embeddings = embeddings.reshape(len(rows), math.prod(tap.shape))
         return BenchAnswers(outputs, scores, labels, embeddings)
+
+    @property
+    def model(self) -> ModelFile:
+        """The file that golden is built from."""
+        return self._copy.model
+
+    def corrected(self, inputs: Array, correction: InputMap | None) -> Array:
+        """Return inputs as a patch has them corrected: raw, shape (n, *input)."""
+        rows = self._rows(inputs)
+        return rows if correction is None else self._corrected(rows, correction)
 
     @property
     def memory_bytes(self) -> int:
@@ -168,9 +179,7 @@ class Bench:
             raise ValueError(f"inputs: expected shape (n, *{spec.shape}), got {inputs.shape}")
         return np.ascontiguousarray(inputs).reshape(len(inputs), *spec.shape)
 
-    def _corrected(self, rows: Array, patch: Patch) -> Array:
-        correction = patch.inputs
-        assert correction is not None
+    def _corrected(self, rows: Array, correction: InputMap) -> Array:
         if self._table is None:
             raise ValueError(
                 "patch.inputs: expected None for an input that is neither int8, uint8 nor float32, "

@@ -26,7 +26,16 @@ import numpy.typing as npt
 from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.format.records import HeadInfo, TensorInfo
 
-__all__ = ["Head", "Stored", "capped", "distance", "find_head", "head_changes", "into_range"]
+__all__ = [
+    "Head",
+    "Stored",
+    "capped",
+    "distance",
+    "find_head",
+    "head_changes",
+    "into_range",
+    "why_not_alone",
+]
 
 Floats = npt.NDArray[np.float64]
 
@@ -181,9 +190,9 @@ def _why_not(model: ModelFile, found: HeadInfo) -> str:
         )
     if bias is not None and (not bias.is_constant or bias.dtype not in types):
         return f"the last layer's bias is no constant of {' or '.join(types)}"
-    reasons = [_why_not_softmax(model, found), _why_not_alone(model, weights)]
+    reasons = [_why_not_softmax(model, found), why_not_alone(model, weights)]
     if bias is not None:
-        reasons.append(_why_not_alone(model, bias))
+        reasons.append(why_not_alone(model, bias))
     if weights.dtype != "float32":
         reasons.append(_why_not_weights(weights))
     if embedding.dtype != "float32":
@@ -206,8 +215,8 @@ def _why_not_softmax(model: ModelFile, found: HeadInfo) -> str:
     return ""
 
 
-def _why_not_alone(model: ModelFile, part: TensorInfo) -> str:
-    """Return why a constant cannot be written without touching anything else."""
+def why_not_alone(model: ModelFile, part: TensorInfo) -> str:
+    """Return why a constant cannot be written without touching anything else; empty: it can."""
     if part.is_sparse:
         return f"{part.name!r} is sparse"
     region = next(r for r in model.regions if r.offset == part.offset)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final
@@ -33,6 +33,7 @@ _UNSURE: Final = 0.15
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
+Changes = tuple[tuple[int, bytes], ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,6 +47,11 @@ class Note:
     out_of_fold: npt.NDArray[np.int64] | None = None
     """What it answers to each labelled input when it has not learned that label, shape (k,); None
     where it has learned no label."""
+    inner: tuple[tuple[int, bytes], ...] = ()
+    """What it changes before the head, as in `Patch.changes`."""
+    refit: Callable[[npt.NDArray[np.int64]], tuple[tuple[Floats, Floats], ...]] | None = None
+    """Returns heads, as weights and biases, that have not learned the labels of each fold: of a
+    fold of each label, from 0 on. None where no label was learned."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +73,7 @@ class Material:
     """Within the cause: "gain", "offset", "channel" ...; empty where it is not told."""
     rng: np.random.Generator
     _notes: dict[int, tuple[Patch, Note]] = field(default_factory=dict, repr=False)
-    _answers: dict[tuple[int, bytes], tuple[Array, BenchAnswers]] = field(
+    _answers: dict[tuple[int, bytes, Changes], tuple[Array, BenchAnswers]] = field(
         default_factory=dict, repr=False
     )
 
@@ -117,15 +123,18 @@ class Material:
             return None
         return Note(self.head.weights, self.head.bias)
 
-    def golden_on(self, inputs: Array, correction: InputMap | None = None) -> BenchAnswers:
+    def golden_on(
+        self, inputs: Array, correction: InputMap | None = None, inner: Changes = ()
+    ) -> BenchAnswers:
         """Return what golden answers to inputs that were corrected, asked once for each array.
 
-        Its embeddings are those of every patch with the same correction: the head comes after them.
+        Its embeddings are those of every patch with the same correction and inner layers: the head
+        comes after them.
         """
-        key = id(inputs), b"" if correction is None else correction.to_bytes()
+        key = id(inputs), b"" if correction is None else correction.to_bytes(), inner
         found = self._answers.get(key)
         if found is None:  # inputs are kept, so that nothing else gets their id
-            patch = None if correction is None else Patch(inputs=correction)
+            patch = Patch(inner, correction) if inner or correction is not None else None
             found = inputs, self.bench.answers(inputs, patch)
             self._answers[key] = found
         return found[1]
@@ -139,9 +148,11 @@ class Material:
             and shape[self.reference.axis] <= MOST_FEATURES
         )
 
-    def embeddings(self, inputs: Array, correction: InputMap | None = None) -> Floats | None:
+    def embeddings(
+        self, inputs: Array, correction: InputMap | None = None, inner: Changes = ()
+    ) -> Floats | None:
         """Return embeddings in real units, shape (n, dimensions); None where there are none."""
-        found = self.golden_on(inputs, correction).embeddings
+        found = self.golden_on(inputs, correction, inner).embeddings
         return None if found is None else found.astype(np.float64)
 
     @cached_property

@@ -137,7 +137,7 @@ def _answers(material: Material, patch: Patch) -> _Seen | None:
     note = material.noted(patch)
     if note is None:
         return None
-    inside = material.embeddings(material.window, patch.inputs)
+    inside = material.embeddings(material.window, patch.inputs, note.inner)
     if inside is None:
         return None
     chances = np.exp(_logs(inside, note))
@@ -146,7 +146,7 @@ def _answers(material: Material, patch: Patch) -> _Seen | None:
         return _Seen(chances, note.out_of_fold, simulated)
     if not len(material.labelled):
         return _Seen(chances, np.empty(0, np.int64), simulated)
-    labelled = material.embeddings(material.labelled.inputs, patch.inputs)
+    labelled = material.embeddings(material.labelled.inputs, patch.inputs, note.inner)
     assert labelled is not None
     return _Seen(chances, _logs(labelled, note).argmax(axis=1), simulated)
 
@@ -156,7 +156,7 @@ def _simulated(material: Material, patch: Patch, note: Note) -> float | None:
     carried, reference = material.carried, material.reference
     if carried is None or len(material.shares) != max(2, reference.classes):
         return None
-    inside = material.embeddings(carried, patch.inputs)
+    inside = material.embeddings(carried, patch.inputs, note.inner)
     if inside is None:
         return None
     weights = (material.shares / reference.priors)[reference.labels]

@@ -84,8 +84,8 @@ def _right(material: Material, patch: Patch, said: Right) -> tuple[tuple[Right, 
     """Return which carried inputs, of one kind and the other, and which labels are met."""
     reference, note = material.reference, material.noted(patch)
     assert note is not None, "what has no head is no candidate"
-    then = material.embeddings(reference.inputs)
-    now = material.embeddings(material.window, patch.inputs)
+    then = material.embeddings(reference.inputs, None, note.inner)
+    now = material.embeddings(material.window, patch.inputs, note.inner)
     assert then is not None
     assert now is not None
     carried = []
@@ -94,7 +94,7 @@ def _right(material: Material, patch: Patch, said: Right) -> tuple[tuple[Right, 
         moved = _carried(then, now)[judges]
         carried.append(_named(moved, note) == reference.labels[judges])
     if material.carried is not None:
-        inside = material.embeddings(material.carried, patch.inputs)
+        inside = material.embeddings(material.carried, patch.inputs, note.inner)
         assert inside is not None
         carried.append(_named(inside, note) == reference.labels)
     labels = material.labelled
@@ -102,7 +102,7 @@ def _right(material: Material, patch: Patch, said: Right) -> tuple[tuple[Right, 
         return tuple(carried), np.empty(0, bool)
     named = note.out_of_fold
     if named is None or len(named) != len(labels):
-        inside = material.embeddings(labels.inputs, patch.inputs)
+        inside = material.embeddings(labels.inputs, patch.inputs, note.inner)
         assert inside is not None
         named = _named(inside, note)
     return tuple(carried), (named == labels.labels)[said]

@@ -201,8 +201,8 @@ def named(
         made = strategy.propose(part, patch)
         patch = patch if isinstance(made, str) else made
     note = part.noted(patch)
-    inside = part.embeddings(part.window, patch.inputs)
     assert note is not None, "there is a last layer"
+    inside = part.embeddings(part.window, patch.inputs, note.inner)
     assert inside is not None, "it has inputs"
     logits = inside @ note.weights.T + note.bias
     if logits.shape[1] == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -59,7 +60,8 @@ class NewPriors:
         bias = note.bias + _log_ratio(shares, reference.priors, len(note.bias))
         fold = _refold(material, start, note, bias)
         text = f"{start.text}, priors of the new mix" if start.text else "priors of the new mix"
-        return write_head(material, head, note.weights, bias, start.inputs, text, fold)
+        made = replace(note, bias=bias, out_of_fold=fold)
+        return write_head(material, head, made, start.inputs, text)
 
 
 def _log_ratio(shares: Floats, priors: Floats, rows: int) -> Floats:
@@ -82,7 +84,7 @@ def _refold(
         return note.out_of_fold
     if not len(material.labelled):
         return None
-    inside = material.embeddings(material.labelled.inputs, start.inputs)
+    inside = material.embeddings(material.labelled.inputs, start.inputs, note.inner)
     if inside is None:
         return None
     logits = inside @ note.weights.T + bias

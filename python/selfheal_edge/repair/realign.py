@@ -109,4 +109,4 @@ def _with_embedding(
     gain, offset = align_embedding(material.reference, inside, material.shares, part)
     weights, bias = folded(note.weights, note.bias, gain, offset)
     text = "embedding aligned" if correction is None else "inputs and embedding aligned"
-    return write_head(material, head, weights, bias, correction, text)
+    return write_head(material, head, Note(weights, bias), correction, text)

@@ -89,9 +89,18 @@ class RetrainHead:
             pull, answers = _chosen(trainer, task, material)
         found = trainer.fit(task.targets, task.weights, pull)
         text = f"head trained on {k} labels (pull {pull:g})" if k else "head trained without labels"
-        return write_head(
-            material, head, found.weights, found.bias, start.inputs, after(start, text), answers
-        )
+
+        def refit(folds: npt.NDArray[np.int64]) -> tuple[tuple[Floats, Floats], ...]:
+            heads = []
+            for fold in range(int(folds.max()) + 1):
+                weights = task.weights.copy()
+                weights[-k:][folds == fold] = 0.0
+                one = trainer.fit(task.targets, weights, pull)
+                heads.append((one.weights, one.bias))
+            return tuple(heads)
+
+        made = Note(found.weights, found.bias, answers, refit=refit if k else None)
+        return write_head(material, head, made, start.inputs, after(start, text))
 
     def _task(self, material: Material, start: Patch, note: Note) -> _Task:
         classes = max(2, material.reference.classes)
