@@ -932,6 +932,8 @@ class SelfHealingModel:
             self._inference_lock.check_process()
             if self._leave_code is not None and (left := self._leave_code.detach()) is not None:
                 shared_watch().leave(*left[2])
+            if self._parts.proposer is not None:
+                self._parts.proposer.stop()  # what the worker learns may take seconds
             self._loop.dispatcher.close()
             with self._maintenance_lock, self._inference_lock:
                 self._count_protected(builds=False)  # what `health` can still tell afterwards

@@ -97,7 +97,7 @@ class Bench:
         self._table = InputTable.of(instance.inputs)
         self._built: OrderedDict[tuple[tuple[int, bytes], ...], _Built] = OrderedDict()
         self._lock = allocate_lock()
-        self._is_closed = False
+        self._is_closed = self._is_stopped = False
         self.asked = 0
         """Inferences so far."""
 
@@ -145,6 +145,21 @@ class Bench:
             embeddings = np.asarray(dequantize(inside, tap), np.float32)
             embeddings = embeddings.reshape(len(rows), math.prod(tap.shape))
         return BenchAnswers(outputs, scores, labels, embeddings)
+
+    def stop(self) -> None:
+        """Have what is being learned beside it end at its next step; any thread may call it."""
+        self._is_stopped = True
+
+    def go_on(self) -> None:
+        """Say that learning may take another step.
+
+        Raises
+        ------
+        ModelClosedError
+            After `stop`, and after `close`.
+        """
+        if self._is_stopped or self._is_closed:
+            raise ModelClosedError("bench: expected a model that stays open, got one that closes")
 
     @property
     def model(self) -> ModelFile:

@@ -76,6 +76,8 @@ class Shadow:
     output, of weights their root mean square; 0 of what cannot be written."""
     layers: tuple[_Written, ...]
     """Those with weights; the last one is the head."""
+    products: int
+    """Of an output's place and a weight, of one sample forward."""
     model: ModelFile
 
     def real(self, raw: npt.NDArray[Any]) -> Floats:
@@ -94,7 +96,9 @@ class Shadow:
         found[head.at + 2 * c :] = np.asarray(weights, np.float32).reshape(-1)
         return found
 
-    def head_of(self, parameters: Floats) -> tuple[npt.NDArray[np.float64], ...]:
+    def head_of(
+        self, parameters: Floats
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return weights and biases of the last layer."""
         head = self.layers[-1]
         c = head.channels
@@ -209,7 +213,7 @@ class _Builder:
         self.biases: list[Floats] = []
         self.layers: list[_Written] = []
         self.rates: list[Floats] = []
-        self.at = 0
+        self.at = self.products = 0
 
     def build(self) -> Shadow:
         graph = self.model.subgraphs[0]
@@ -234,6 +238,7 @@ class _Builder:
             made.parameters,
             rates,
             tuple(self.layers),
+            self.products,
             self.model,
         )
 
@@ -388,6 +393,7 @@ class _Builder:
             is_dense=is_dense,
             is_last=is_last,
         )
+        self.products += self.rows[-1][7] * self.rows[-1][8] * rows.size
         low, high = self.limits[-1]
         wide = float(np.abs(b).max(initial=0.0)) if high - low > 1e6 else (high - low) / _OF_RANGE
         gains = np.full(channels, float(has_gains and not why_not and not is_last))

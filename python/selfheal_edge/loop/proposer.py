@@ -381,6 +381,11 @@ class Proposer:
         """Bytes of the instances beside the stream."""
         return 0 if self._bench is None else self._bench.memory_bytes
 
+    def stop(self) -> None:
+        """Have a proposal that is being learned end soon, unfinished: the model closes."""
+        if self._bench is not None:
+            self._bench.stop()
+
     def close(self) -> None:
         """Release them."""
         if self._bench is not None:

@@ -11,6 +11,7 @@ from selfheal_edge.repair.new_priors import NewPriors
 from selfheal_edge.repair.protocol import LearningStrategy, Strategy
 from selfheal_edge.repair.realign import Realign
 from selfheal_edge.repair.rebuild import Rebuild
+from selfheal_edge.repair.refine import Refine
 from selfheal_edge.repair.reload import ReloadGolden
 from selfheal_edge.repair.retrain_head import RetrainHead
 from selfheal_edge.repair.rollback import Rollback
@@ -47,6 +48,7 @@ class ModelRepairKit:
             SensorCorrection(),
             Realign(),
             RetrainHead(),
+            Refine(),
             NewPriors(),
         )
         self._strategies = {strategy.name: strategy for strategy in ours}
