@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
-from collections.abc import Callable, Collection
+import time
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,12 +53,14 @@ from selfheal_edge.repair.new_priors import NewPriors
 from selfheal_edge.repair.proposing import propose
 from selfheal_edge.repair.protocol import LearningStrategy
 from selfheal_edge.repair.realign import Realign
+from selfheal_edge.repair.refine import Refine
 from selfheal_edge.repair.retrain_head import RetrainHead
 from selfheal_edge.trial.betting import Evidence
 
 ROUND: Final = 16
 ROUNDS: Final = 4
 RECIPE: Final[tuple[LearningStrategy, ...]] = (Realign(), RetrainHead(), NewPriors())
+REFINED: Final[tuple[LearningStrategy, ...]] = (Realign(), RetrainHead(), Refine(), NewPriors())
 UNDEFENDED: Final = RetrainHead(is_guarded=False)
 OWNER: Final = "owner"
 WANTED: Final = 5
@@ -163,14 +166,23 @@ class Course:
     """Accuracy that the file's types cost."""
 
 
-def course(stage: Stage, rng: np.random.Generator, *, wanted: bool) -> Course:
-    """Return gains after each round; labels at random, or where golden and the candidate part."""
+def course(
+    stage: Stage,
+    rng: np.random.Generator,
+    *,
+    wanted: bool,
+    last: Sequence[LearningStrategy] = RECIPE,
+) -> Course:
+    """Return gains after each round; labels at random, or where golden and the candidate part.
+
+    `last` are the strategies that learn from all labels: refinement takes seconds.
+    """
     told, weights = np.empty(0, np.intp), np.empty(0)
     trial, gains, less = Trial(), [], 0.0
     for n in range(ROUNDS + 1):
         material = stage.material(told, stage.y[told], weights / max(weights.mean(), 1e-9)
                                   if len(weights) else None)  # fmt: skip
-        patch = propose(material, RECIPE, OWNER).patch
+        patch = propose(material, last if n == ROUNDS else RECIPE, OWNER).patch
         if trial.is_rejected:
             patch = None
         gains.append(stage.gain(patch))
@@ -310,6 +322,34 @@ def main_rows(task: Adapted, to: Bound, draws: int) -> list[Row]:
     return rows
 
 
+def refined_rows(task: Adapted, to: Bound, draws: int) -> list[Row]:
+    """Return rows of refined inner layers: without labels, and with 64 that were asked for."""
+    clean_right = to.bench.answers(task.x).labels == task.y
+    kinds = "0 labels, refined", "0 labels, head", "64 wanted labels, refined", "64 wanted, head"
+    gains = np.zeros((len(kinds), draws, len(task.conditions)))
+    losses, seconds = np.zeros(gains.shape[1:]), []
+    for n, (draw, clean, found) in enumerate(stages(task, to, draws)):
+        for m, stage in enumerate(found):
+            losses[n, m] = loss_of(stage, clean, clean_right)
+            nothing = stage.material(np.empty(0, np.intp), stage.y[:0])
+            started = time.thread_time()
+            plain = propose(nothing, RECIPE, OWNER).patch
+            between = time.thread_time()
+            refined = propose(nothing, REFINED, OWNER).patch
+            seconds.append(time.thread_time() - between - (between - started))
+            gains[:2, n, m] = stage.gain(refined), stage.gain(plain)
+            for kind, last in ((2, REFINED), (3, RECIPE)):
+                rng = np.random.default_rng((draw, m))
+                gains[kind, n, m] = course(stage, rng, wanted=True, last=last).gains[-1]
+        print(task.name, n, gains[:, n].sum(1) / losses[n].sum(), file=sys.stderr, flush=True)
+    rows: list[Row] = []
+    for kind, name in enumerate(kinds):
+        target = (0.55, None, 0.7, None)[kind]
+        rows += share_rows(f"{task.name}, {name}", gains[kind], losses, target)
+    rows.append(Row(f"{task.name}: CPU of a refinement", float(np.mean(seconds)), "s", 5.0, False))
+    return rows
+
+
 def skewed_rows(task: Adapted, to: Bound, draws: int) -> list[Row]:
     """Return rows of streams of few classes, with and without drift."""
     rows = []
@@ -437,6 +477,7 @@ _TASKS: Final[dict[str, Callable[[], Adapted]]] = {
 _PARTS: Final = {
     "main": main_rows,
     "skewed": skewed_rows,
+    "refined": refined_rows,
     "poison": poison_rows,
     "loop": adaptation_loop.rows_of,
     "liar": adaptation_liar.rows_of,
@@ -448,6 +489,7 @@ _JOBS: Final = (
     ("sensors", "main", 0.4),
     ("digits", "main", 0.2),
     ("digits", "skewed", 0.2),
+    ("KWS", "refined", 0.2),
     ("KWS", "loop", 0.6),
     ("sensors", "loop", 0.6),
     ("digits", "loop", 0.4),

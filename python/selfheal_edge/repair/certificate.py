@@ -21,7 +21,7 @@ import numpy.typing as npt
 from selfheal_edge.learning.material import Material
 from selfheal_edge.learning.patch import Patch
 from selfheal_edge.learning.pool import HALF_LIFE, Labelled
-from selfheal_edge.repair.protocol import LearningStrategy
+from selfheal_edge.repair.protocol import LearningStrategy, is_costly
 
 __all__ = ["HEADS", "Certificate", "certify", "named", "partitions", "standing", "vote"]
 
@@ -96,7 +96,7 @@ def certify(
     material
         What it was learned from.
     strategies
-        Those that made it.
+        Those that made it; those that take seconds are left out of the vote.
     patch
         The repair.
 
@@ -115,6 +115,7 @@ def certify(
         return None
     served = material.bench.answers(material.window, patch).labels
     found = []
+    strategies = [strategy for strategy in strategies if not is_costly(strategy)]
     nothing = named(material, strategies, np.zeros(len(labelled), bool))
     for partition in partitions(labelled):
         winners, radii = vote(material, strategies, partition, nothing)

@@ -57,10 +57,18 @@ class NewPriors:
             shares = estimated_mix(np.nan_to_num(scores), reference.priors)
         if 0.5 * float(np.abs(shares - reference.priors).sum()) < _LEAST_MOVED:
             return "the mix of classes is as in calibration"
-        bias = note.bias + _log_ratio(shares, reference.priors, len(note.bias))
+        moved = _log_ratio(shares, reference.priors, len(note.bias))
+        bias, refit = note.bias + moved, note.refit
+
+        def refit_and_moved(folds: npt.NDArray[np.int64]) -> tuple[tuple[Floats, Floats], ...]:
+            assert refit is not None, "else it is not asked"
+            return tuple((rows, offsets + moved) for rows, offsets in refit(folds))
+
         fold = _refold(material, start, note, bias)
         text = f"{start.text}, priors of the new mix" if start.text else "priors of the new mix"
-        made = replace(note, bias=bias, out_of_fold=fold)
+        made = replace(
+            note, bias=bias, out_of_fold=fold, refit=None if refit is None else refit_and_moved
+        )
         return write_head(material, head, made, start.inputs, text)
 
 

@@ -9,7 +9,7 @@ from selfheal_edge.learning.material import Material
 from selfheal_edge.learning.patch import Patch
 from selfheal_edge.learning.selection import Proposal, choose
 from selfheal_edge.learning.without import without
-from selfheal_edge.repair.protocol import LearningStrategy
+from selfheal_edge.repair.protocol import LearningStrategy, is_costly
 
 __all__ = ["propose"]
 
@@ -61,8 +61,10 @@ def _best(material: Material, strategies: Sequence[LearningStrategy]) -> Proposa
     """Return the best of what strategies make, each upon what those before it made.
 
     Every stage is a candidate. What begins at golden without the first of them is one as well:
-    alignment is wrong where inputs have not moved.
+    alignment is wrong where inputs have not moved. What takes seconds builds on the best of all.
     """
+    costly = [strategy for strategy in strategies if is_costly(strategy)]
+    strategies = [strategy for strategy in strategies if not is_costly(strategy)]
     candidates: list[tuple[str, Patch]] = []
     refused: dict[str, str] = {}
     for first in range(min(2, len(strategies))):
@@ -78,6 +80,15 @@ def _best(material: Material, strategies: Sequence[LearningStrategy]) -> Proposa
                 candidates.append((names, patch))
     candidates.sort(key=lambda found: found[0].count("+"))
     found = choose(material, candidates)
+    for strategy in costly:
+        if found.patch is None:
+            break
+        made = strategy.propose(material, found.patch)
+        if isinstance(made, str):
+            refused[strategy.name] = made
+            continue
+        candidates.append(("+".join((*found.names, strategy.name)), made))
+        found = choose(material, candidates)
     reasons = tuple(f"{name}: {why}" for name, why in refused.items())
     return Proposal(
         found.patch, found.names, (*reasons, *found.evidence), found.gain, found.details

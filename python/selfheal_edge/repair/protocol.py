@@ -9,7 +9,14 @@ from selfheal_edge.integrity.weights import CorruptBlock, Weights
 from selfheal_edge.learning.material import Material
 from selfheal_edge.learning.patch import Patch
 
-__all__ = ["LearningStrategy", "RepairCase", "RepairOutcome", "RepairTarget", "Strategy"]
+__all__ = [
+    "LearningStrategy",
+    "RepairCase",
+    "RepairOutcome",
+    "RepairTarget",
+    "Strategy",
+    "is_costly",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,3 +122,8 @@ class LearningStrategy(Protocol):
             What strategies before this one have made; golden's, that changes nothing, at first.
         """
         ...
+
+
+def is_costly(strategy: LearningStrategy) -> bool:
+    """Return whether one takes seconds, so that it is asked once and last (`is_costly = True`)."""
+    return bool(getattr(strategy, "is_costly", False))

@@ -66,6 +66,7 @@ class Refine:
 
     name = "refine"
     learns: Final = True
+    is_costly: Final = True
 
     def propose(self, material: Material, start: Patch) -> Patch | str:
         """Refine what a head was trained for."""
