@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -44,6 +44,7 @@ from adaptation_data import (
 )
 from harness import Row, parser, report
 from selfheal_edge.causes import Cause
+from selfheal_edge.learning.lesson import Lesson
 from selfheal_edge.learning.material import Material
 from selfheal_edge.learning.patch import Patch
 from selfheal_edge.learning.pool import Labelled
@@ -445,6 +446,38 @@ def poison_rows(task: Adapted, to: Bound, draws: int) -> list[Row]:
     return rows
 
 
+def revoked_rows(task: Adapted, to: Bound, draws: int) -> list[Row]:
+    """Return what is lost against never having heard 20 bad labels of 64: before and after.
+
+    They are the owner's, with a stolen key, so that nothing but a revocation undoes them. What is
+    left of the lesson (their inputs go, too) is learned again, as the device does it.
+    """
+    lost: dict[str, list[float]] = {"found late": [], "revoked": []}
+    for draw, _, found in stages(task, to, draws):
+        for m, stage in enumerate(found):
+            rng = np.random.default_rng((draw, m, 4))
+            told = rng.permutation(len(stage.y))[:64]
+            said, bad = stage.y[told].copy(), rng.permutation(64)[:20]
+            said[bad] = rng.integers(stage.reference.classes)
+            honest = np.setdiff1d(np.arange(64), bad)
+            never = stage.gain(_defended(stage.material(told[honest], stage.y[told[honest]])))
+            poisoned = stage.material(told, said)
+            names, count = tuple(s.name for s in RECIPE), len(stage.y)
+            lesson = Lesson(names, poisoned.cause, "", False, 0, np.arange(count), told,
+                            (OWNER,) * 64, np.ones(64), stage.inputs)  # fmt: skip
+            rest = lesson.without(None, told[bad].tolist())
+            assert rest.inputs is not None
+            again = replace(poisoned, window=rest.inputs, _answers={}, _notes={},
+                            labelled=poisoned.labelled.only(np.isin(told, rest.ids)))  # fmt: skip
+            lost["found late"].append(never - stage.gain(_defended(poisoned)))
+            lost["revoked"].append(never - stage.gain(_defended(again)))
+    return [
+        Row(f"{task.name}, poison, 20 of 64 aimed: {kind}", 100 * float(np.mean(rows)), "points",
+            0.5 if kind == "revoked" else None, False)
+        for kind, rows in lost.items()
+    ]  # fmt: skip
+
+
 def _defended(material: Material) -> Patch | None:
     return propose(material, RECIPE, OWNER).patch
 
@@ -479,6 +512,7 @@ _PARTS: Final = {
     "skewed": skewed_rows,
     "refined": refined_rows,
     "poison": poison_rows,
+    "revoked": revoked_rows,
     "loop": adaptation_loop.rows_of,
     "liar": adaptation_liar.rows_of,
 }
@@ -490,6 +524,8 @@ _JOBS: Final = (
     ("digits", "main", 0.2),
     ("digits", "skewed", 0.2),
     ("KWS", "refined", 0.2),
+    ("KWS", "revoked", 0.2),
+    ("digits", "revoked", 0.1),
     ("KWS", "loop", 0.6),
     ("sensors", "loop", 0.6),
     ("digits", "loop", 0.4),

@@ -20,6 +20,7 @@ from tests.support import Array, infer_one, internals, kinds
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path, load_digits
+from selfheal_edge.causes import Cause
 from selfheal_edge.errors import ModelClosedError, StoreError
 from selfheal_edge.loop.learned_repair import LearnedRepair
 from selfheal_edge.loop.state import LoopState
@@ -236,6 +237,19 @@ def test_while_passages_are_held_off_no_way_leads_to_a_repair(
         field.run(DIM, 60)
         assert field.model.health.alarms > 0
         assert field.model.weights.active != repair.generation
+
+
+def test_inner_layers_are_refined_where_a_policy_names_it(runtime: RuntimeName) -> None:
+    names = ("realign", "retrain_head", "refine", "mark_untrusted")
+    responses = dict.fromkeys((Cause.COVARIATE_DRIFT, Cause.UNKNOWN, Cause.SENSOR_FAULT), names)
+    with device(runtime, rules={"responses": responses}) as field:
+        before = field.live
+        field.confirmed()
+        asked = [e for e in field.model.events if e.kind is she.EventKind.REPAIR]
+        assert any("refine" in str(e.details) or "refine:" in str(e.evidence) for e in asked)
+        assert field.run(DIM, 128) > 0.3, "golden was right of every fifth"
+        field.run(CLEAN, 150)
+        assert field.live == before
 
 
 def test_what_is_refused_leaves_no_condition_behind(
