@@ -17,9 +17,11 @@ from tests.store.serving import KEY, Open
 from tests.support import IMPORT_PATH, infer_one
 
 import selfheal_edge as she
+from selfheal_edge import _core
 from selfheal_edge.assets import digits_model_path, load_digits
 from selfheal_edge.errors import StoreError, StoreVersionError
 from selfheal_edge.model import parts_of
+from selfheal_edge.monitoring.monitor import PerformanceMonitor
 from selfheal_edge.store.changes import Changes, Row
 from selfheal_edge.store.database import SCHEMA_VERSION, Database
 from selfheal_edge.store.journal import Event, EventKind
@@ -115,6 +117,23 @@ def test_ids_are_never_given_twice(opened: Open) -> None:
         model.close()
     assert len(ids) == 12
     assert sorted(ids) == [i for i in sorted(ids) if i >= min(ids)]
+
+
+def test_a_start_that_goes_on_solves_no_thresholds(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are in the state: solving them takes several times as long as all the rest."""
+    opened().close()
+    solved: list[she.Baseline] = []
+    solve = PerformanceMonitor._solved
+
+    def counted(baseline: she.Baseline, latch: bool) -> _core.InferenceMonitor:
+        solved.append(baseline)
+        return solve(baseline, latch)
+
+    monkeypatch.setattr(PerformanceMonitor, "_solved", staticmethod(counted))
+    assert opened().health.state == "healthy"
+    assert solved == []
 
 
 def test_a_trouble_that_goes_on_is_known_after_a_restart(opened: Open) -> None:

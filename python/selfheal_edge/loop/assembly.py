@@ -266,7 +266,7 @@ def assemble(
                 first_id=first_id,
                 probe=lambda: (
                     _extractor(session, baseline),
-                    PerformanceMonitor(baseline),
+                    _copied(monitor, baseline),
                     baseline.known_answers.inputs,
                 ),
             ),
@@ -310,6 +310,13 @@ def estimate_now(
     tap = instance.taps[0] if instance.taps else None
     told = labels.labelled(len(recent))
     return estimate_performance(baseline, recent, scores, instance.outputs, tap, told)
+
+
+def _copied(monitor: Monitor, baseline: Baseline) -> PerformanceMonitor:
+    """Return a monitor as ours, to time with; solving thresholds anew takes longer than a start."""
+    if isinstance(monitor, PerformanceMonitor):
+        return PerformanceMonitor.from_state(baseline, monitor.state())
+    return PerformanceMonitor(baseline)
 
 
 def core_heals_at_once(policy: Policy, kit: ModelRepairKit) -> bool:
