@@ -319,6 +319,10 @@ void bind_committee(py::module_& m) {
             return self.core().was_parted(self.number_of(id));
           },
           arg("id"), "Whether members that were awake parted; False where it is not kept.")
+      .def(
+          "importance",
+          [](HeldCommittee& self, bool has_parted) { return self.core().importance(has_parted); },
+          arg("has_parted"), "Take note of a label; what it counts for, 0 to 1.")
       .def("take_alarm", &HeldCommittee::take_alarm,
            "Whether members parted too often since this was asked last.")
       .def_property_readonly(

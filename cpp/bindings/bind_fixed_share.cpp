@@ -36,15 +36,25 @@ py::array require_losses(const FixedShare& self, py::handle object) {
   return array;
 }
 
-void take_round(FixedShare& self, py::handle losses, double influence) {
-  const py::array array = require_losses(self, losses);
+py::array require_round(const FixedShare& self, py::handle losses, double influence) {
+  py::array array = require_losses(self, losses);
   for (const double loss : as_span<double>(array)) {
     if (!(loss >= 0.0 && loss <= 1.0) && loss == loss) {
       refuse("losses", "numbers from 0 to 1, or NaN for a member without", loss);
     }
   }
   if (!(influence >= 0.0 && influence <= 1.0)) refuse("influence", "0 to 1", influence);
-  self.update(as_span<double>(array), influence);
+  return array;
+}
+
+void take_round(FixedShare& self, py::handle losses, double influence) {
+  self.update(as_span<double>(require_round(self, losses, influence)), influence);
+}
+
+void hear_round(FixedShare& self, py::handle losses, double influence, double importance) {
+  const py::array array = require_round(self, losses, influence);
+  if (!(importance >= 0.0 && importance <= 1.0)) refuse("importance", "0 to 1", importance);
+  self.hear(as_span<double>(array), influence, importance);
 }
 
 py::array_t<double> to_numbers(std::span<const double> values) {
@@ -68,6 +78,8 @@ void bind_fixed_share(py::module_& m) {
           arg("floor") = 0.01)
       .def("update", &take_round, arg("losses"), arg("influence") = 1.0,
            "Take a round: a loss a member, from 0 to 1, NaN for none.")
+      .def("hear", &hear_round, arg("losses"), arg("influence") = 1.0, arg("importance") = 1.0,
+           "Take a round of a source that may err or lie.")
       .def(
           "prove",
           [](FixedShare& self, std::int64_t member) { self.prove(to_member(self, member)); },

@@ -3865,6 +3865,19 @@ class FixedShare(metaclass=_Pybind11Type):
         A label may weigh less than one: `influence`, 0 to 1. ValueError for other numbers.
         """
 
+    def hear(
+        self,
+        losses: npt.NDArray[np.float64],
+        influence: SupportsFloat = 1.0,
+        importance: SupportsFloat = 1.0,
+    ) -> None:
+        """Take a round of a source that may err or lie.
+
+        A weight follows it as far as 0.04 from what learned rounds say; further where one member's
+        losses exceed another's by more than a fifth of false labels can make it seem. `importance`,
+        0 to 1: how often such a round is among all, against among those that are heard.
+        """
+
     def prove(self, member: SupportsIndex) -> None:
         """Let a member that returns do so by one round: it is known to be right without a label."""
 
@@ -4028,6 +4041,12 @@ class Committee(metaclass=_Pybind11Type):
 
     def watch_nothing(self) -> None:
         """Count partings without a chart."""
+
+    def importance(self, has_parted: bool) -> float:
+        """Take note of a label of an answer; return what it counts for, 0 to 1.
+
+        That is how often members part in the latest answers, against in those of labels.
+        """
 
     def take_alarm(self) -> bool:
         """Return whether members parted too often since this was asked last."""

@@ -122,6 +122,21 @@ def test_labels_move_weights_to_who_is_right(opened: Open, parts: DigitsParts) -
     assert models["mlp"].trusted_pool.list()
 
 
+def test_an_answer_that_is_no_number_is_a_wrong_one(opened: Open, parts: DigitsParts) -> None:
+    committee = she.SelfHealingEnsemble(opened("cnn", "mlp", policy=BLIND))
+    models = committee.models
+    she.redteam.inject(models["mlp"]).flip_bits(2000, seed=0)
+    source = committee.feedback_source("operator", KEY)
+    for n in range(20):
+        answer = ask(committee, parts.heldout[n : n + 1])
+        if np.isnan(np.asarray(committee.kept(answer.id))[1]).any():
+            break
+    before = committee.weights["mlp"]
+    assert before > 0.0
+    assert tell(committee, int(parts.heldout_labels[n]), id=answer.id, source=source)
+    assert committee.weights["mlp"] < before
+
+
 def test_who_is_known_to_be_damaged_sleeps_before_any_answer(
     opened: Open, parts: DigitsParts
 ) -> None:

@@ -14,6 +14,8 @@ namespace {
 constexpr double kSmoothing = 1.0 / (std::numbers::e - 1.0);
 constexpr double kFloor = 1e-6;
 constexpr double kTimes = 4.0;
+constexpr double kPartingPace = 1.0 / 16.0;
+constexpr double kFewPartings = 1.0 / 64.0;
 
 std::size_t bytes_of(Committee::Number number) noexcept {
   return number == Committee::Number::kFloat32 ? 4 : number == Committee::Number::kInt16 ? 2 : 1;
@@ -94,6 +96,7 @@ bool Committee::count(bool is_parted) noexcept {
   const bool goes_on = was_parted_;
   was_parted_ = is_parted;
   partings_ += is_parted ? 1U : 0U;
+  parting_ += kPartingPace * ((is_parted ? 1.0 : 0.0) - parting_);
   if (chart_.limit == 0) return false;
   if (is_parted) {
     level_ += goes_on ? chart_.stay : chart_.begin;
@@ -103,6 +106,11 @@ bool Committee::count(bool is_parted) noexcept {
   if (level_ <= chart_.limit) return false;
   level_ = 0;
   return true;
+}
+
+double Committee::importance(bool has_parted) noexcept {
+  told_parting_ += kPartingPace * ((has_parted ? 1.0 : 0.0) - told_parting_);
+  return std::min(1.0, (parting_ + kFewPartings) / (told_parting_ + kFewPartings));
 }
 
 void Committee::read(std::size_t member, const Answer& answer, float* out) const noexcept {
@@ -256,6 +264,11 @@ const float* Committee::values(const Row& row, std::size_t member) const noexcep
   return &kept_[(place(row.number) * members_ + member) * width_];
 }
 
+/// What a member without probabilities has lost: all, where its answer was no number.
+double Committee::loss_of_none(const Row& row, std::size_t member) noexcept {
+  return row.ids[member] >= 0 ? 1.0 : std::numeric_limits<double>::quiet_NaN();
+}
+
 double Committee::class_loss(double probability) noexcept {
   return std::clamp(std::log((1.0 + kSmoothing) / (probability + kSmoothing)), 0.0, 1.0);
 }
@@ -266,8 +279,8 @@ bool Committee::losses_of_class(std::uint64_t number, std::size_t label,
   if (row == nullptr || label >= width_ || losses.size() != members_) return false;
   for (std::size_t i = 0; i < members_; ++i) {
     const float* const from = values(*row, i);
-    losses[i] = from == nullptr ? std::numeric_limits<double>::quiet_NaN()
-                                : class_loss(static_cast<double>(from[label]));
+    losses[i] =
+        from == nullptr ? loss_of_none(*row, i) : class_loss(static_cast<double>(from[label]));
   }
   return true;
 }
@@ -278,7 +291,7 @@ bool Committee::losses_of_wrong(std::uint64_t number, std::size_t answered,
   if (row == nullptr || answered >= width_ || losses.size() != members_) return false;
   for (std::size_t i = 0; i < members_; ++i) {
     const float* const from = values(*row, i);
-    losses[i] = from == nullptr ? std::numeric_limits<double>::quiet_NaN()
+    losses[i] = from == nullptr ? loss_of_none(*row, i)
                                 : class_loss(1.0 - static_cast<double>(from[answered]));
   }
   return true;
@@ -291,7 +304,7 @@ bool Committee::losses_of_values(std::uint64_t number, std::span<const float> ta
   for (std::size_t i = 0; i < members_; ++i) {
     const float* const from = values(*row, i);
     if (from == nullptr) {
-      losses[i] = std::numeric_limits<double>::quiet_NaN();
+      losses[i] = loss_of_none(*row, i);
       continue;
     }
     double sum = 0.0;

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "exact_math.hpp"
+#include "fixed_share_limits.hpp"
 #include "selfheal/base/argument_error.hpp"
 
 namespace selfheal {
@@ -13,13 +14,16 @@ namespace {
 
 using detail::exact_exp;
 using detail::exact_log;
+using detail::kLargestRate;
+using detail::kMostExcess;
+using detail::kMostLearning;
 
-constexpr StateTag kTag = state_tag("FXSH");
-constexpr std::uint16_t kVersion = 1;
 constexpr double kRateShare = 1.0 / 1024.0;
 constexpr double kPastPace = 1.0 / 256.0;
-constexpr double kMostLearning = 4.0;
-constexpr double kLargestRate = 0.5;
+constexpr double kReach = 0.04;       // of a weight, by labels that may be false
+constexpr double kFalseLabels = 0.4;  // twice the share of them, a fifth
+constexpr double kPatience = 2.0;     // losses of whole labels that may come by chance together
+constexpr double kSteepness = 8.0;    // above it: in a third of a label a weight is gone
 
 }  // namespace
 
@@ -43,9 +47,10 @@ FixedShare::FixedShare(std::size_t members, double learning_rate, std::span<cons
   std::copy(rates.begin(), rates.end(), rates_.begin());
   const double even = 1.0 / static_cast<double>(members);
   for (std::size_t k = 0; k < rate_count_; ++k) {
-    log_rates_[k] = -exact_log(static_cast<double>(rate_count_));
-    for (std::size_t i = 0; i < members_; ++i) logs_[k][i] = exact_log(even);
+    learned_.log_rates[k] = -exact_log(static_cast<double>(rate_count_));
+    for (std::size_t i = 0; i < members_; ++i) learned_.logs[k][i] = exact_log(even);
   }
+  heard_ = learned_;
   for (std::size_t i = 0; i < members_; ++i) parts_[i].past = even;
   publish();
 }
@@ -56,47 +61,64 @@ std::size_t FixedShare::awake() const noexcept {
   return count;
 }
 
-/// Moves the weights of members that return towards what they had before; returns how much went.
-double FixedShare::pull_back(Row& linear, double strength) const noexcept {
-  double moved = 0.0;
+/// Moves the weights of members that return towards what they had before.
+void FixedShare::pull_back(Row& linear, double strength) const noexcept {
   for (std::size_t i = 0; i < members_; ++i) {
     const Part& part = parts_[i];
     if (part.is_asleep || part.returning == 0 || !(linear[i] < part.past)) continue;
     const double next = linear[i] + strength * (part.past - linear[i]);
     const double others = (1.0 - next) / (1.0 - linear[i]);
-    moved += next - linear[i];
     for (std::size_t j = 0; j < members_; ++j) {
       if (!parts_[j].is_asleep && j != i) linear[j] *= others;
     }
     linear[i] = next;
   }
-  return moved;
+}
+
+void FixedShare::pull_back(Mixture& mixture, double strength) noexcept {
+  const auto returns = [](const Part& part) { return !part.is_asleep && part.returning > 0; };
+  if (std::none_of(parts_.begin(), parts_.begin() + static_cast<std::ptrdiff_t>(members_), returns))
+    return;
+  for (std::size_t k = 0; k < rate_count_; ++k) {
+    Row linear{};
+    for (std::size_t i = 0; i < members_; ++i) {
+      if (!parts_[i].is_asleep) linear[i] = exact_exp(mixture.logs[k][i]);
+    }
+    pull_back(linear, strength);
+    store(mixture, k, linear);
+  }
 }
 
 /// Stores the weights of those that are awake under one rate.
-void FixedShare::store(std::size_t rate, const Row& linear) noexcept {
+void FixedShare::store(Mixture& mixture, std::size_t rate, const Row& linear) noexcept {
   double sum = 0.0;
   for (std::size_t i = 0; i < members_; ++i) sum += parts_[i].is_asleep ? 0.0 : linear[i];
   for (std::size_t i = 0; i < members_; ++i) {
-    if (!parts_[i].is_asleep) logs_[rate][i] = exact_log(linear[i] / sum);
+    if (!parts_[i].is_asleep) mixture.logs[rate][i] = exact_log(linear[i] / sum);
   }
 }
 
-void FixedShare::update(std::span<const double> losses, double influence) noexcept {
-  if (losses.size() != members_ || !(influence > 0.0 && influence <= 1.0)) return;
-  std::size_t reporting = 0;
-  std::array<bool, kMostMembers> reports{};
+/// Says which members have a loss; fewer than two where the round changes nothing.
+FixedShare::Round FixedShare::read(std::span<const double> losses,
+                                   double influence) const noexcept {
+  Round round;
+  if (losses.size() != members_ || !(influence > 0.0 && influence <= 1.0)) return round;
   for (std::size_t i = 0; i < members_; ++i) {
     if (parts_[i].is_asleep || std::isnan(losses[i])) continue;
-    if (!(losses[i] >= 0.0 && losses[i] <= 1.0)) return;
-    reports[i] = true;
-    ++reporting;
+    if (!(losses[i] >= 0.0 && losses[i] <= 1.0)) return {};
+    round.reports[i] = true;
+    ++round.count;
   }
-  if (reporting < 2) return;
+  return round;
+}
+
+/// Has a mixture follow a round; returns -(its loss) * the pace.
+double FixedShare::follow(Mixture& mixture, std::span<const double> losses, const Round& round,
+                          double influence) noexcept {
   const double pace = learning_rate_ * influence;
   Row kept{};  // what is left of each member's weight
   for (std::size_t i = 0; i < members_; ++i) {
-    kept[i] = reports[i] ? exact_exp(-pace * losses[i]) : 1.0;
+    kept[i] = round.reports[i] ? exact_exp(-pace * losses[i]) : 1.0;
   }
   const double even = 1.0 / static_cast<double>(awake());
   std::array<double, kMostRates> gains{};
@@ -108,8 +130,8 @@ void FixedShare::update(std::span<const double> losses, double influence) noexce
     double after = 0.0;
     for (std::size_t i = 0; i < members_; ++i) {
       if (parts_[i].is_asleep) continue;
-      linear[i] = exact_exp(logs_[k][i]);
-      if (!reports[i]) continue;
+      linear[i] = exact_exp(mixture.logs[k][i]);
+      if (!round.reports[i]) continue;
       before += linear[i];
       linear[i] *= kept[i];
       after += linear[i];
@@ -118,24 +140,47 @@ void FixedShare::update(std::span<const double> losses, double influence) noexce
     const double rate = rates_[k] * influence;
     for (std::size_t i = 0; i < members_; ++i) {
       if (parts_[i].is_asleep) continue;
-      if (reports[i]) linear[i] *= scale;
+      if (round.reports[i]) linear[i] *= scale;
       linear[i] = (1.0 - rate) * linear[i] + rate * even;
     }
     pull_back(linear, kReturn * influence);
-    store(k, linear);
+    store(mixture, k, linear);
     gains[k] = exact_log(after / before);
-    const double of_rate = exact_exp(log_rates_[k]);
+    const double of_rate = exact_exp(mixture.log_rates[k]);
     mixed_before += of_rate;
     mixed_after += of_rate * (after / before);
   }
-  const double gain = exact_log(mixed_after / mixed_before);  // -(loss of the mixture) * pace
-  mixture_loss_ -= gain / learning_rate_;
+  const double gain = exact_log(mixed_after / mixed_before);
   for (std::size_t k = 0; k < rate_count_; ++k) {
-    const double next = exact_exp(log_rates_[k] + gains[k] - gain);
-    log_rates_[k] =
+    const double next = exact_exp(mixture.log_rates[k] + gains[k] - gain);
+    mixture.log_rates[k] =
         exact_log((1.0 - kRateShare) * next + kRateShare / static_cast<double>(rate_count_));
   }
+  return gain;
+}
+
+/// Sums what a member's losses exceed another's by, beyond what false labels may have done.
+void FixedShare::doubt(std::span<const double> losses, const Round& round, double influence,
+                       double importance) noexcept {
+  for (std::size_t i = 0; i < members_; ++i) {
+    for (std::size_t j = 0; j < members_; ++j) {
+      if (i == j || !round.reports[i] || !round.reports[j]) continue;
+      const double more = importance * (losses[i] - losses[j]) - kFalseLabels;
+      excess_[i][j] = std::clamp(excess_[i][j] + influence * more, 0.0, kMostExcess);
+    }
+  }
+}
+
+void FixedShare::forget_doubts(std::size_t member) noexcept {
+  excess_[member].fill(0.0);
+  for (Row& row : excess_) row[member] = 0.0;
+}
+
+/// Keeps what members weigh in the long run, and has those that return go on or give up.
+void FixedShare::end_round(std::span<const double> losses, const Round& round, double influence,
+                           double gain) noexcept {
   publish();
+  const double pace = learning_rate_ * influence;
   for (std::size_t i = 0; i < members_; ++i) {
     Part& part = parts_[i];
     if (part.is_asleep) continue;
@@ -144,49 +189,78 @@ void FixedShare::update(std::span<const double> losses, double influence) noexce
       continue;
     }
     --part.returning;
-    if (reports[i]) part.excess = std::max(0.0, part.excess + pace * losses[i] + gain);
+    if (round.reports[i]) part.excess = std::max(0.0, part.excess + pace * losses[i] + gain);
     if (part.excess > kDoubt) part.returning = 0;
   }
   ++rounds_;
 }
 
+void FixedShare::update(std::span<const double> losses, double influence) noexcept {
+  const Round round = read(losses, influence);
+  if (round.count < 2) return;
+  doubt(losses, round, influence, 0.0);  // a label that is true allays doubts, whatever it says
+  follow(learned_, losses, round, influence);
+  const double gain = follow(heard_, losses, round, influence);
+  mixture_loss_ -= gain / learning_rate_;
+  end_round(losses, round, influence, gain);
+}
+
+void FixedShare::hear(std::span<const double> losses, double influence,
+                      double importance) noexcept {
+  const Round round = read(losses, influence);
+  if (round.count < 2 || !(importance >= 0.0 && importance <= 1.0)) return;
+  doubt(losses, round, influence, importance);
+  pull_back(learned_, kReturn * influence);
+  const double gain = follow(heard_, losses, round, influence);
+  mixture_loss_ -= gain / learning_rate_;
+  end_round(losses, round, influence, gain);
+}
+
 void FixedShare::prove(std::size_t member) noexcept {
   if (member >= members_ || parts_[member].is_asleep || parts_[member].returning == 0) return;
-  for (std::size_t k = 0; k < rate_count_; ++k) {
-    Row linear{};
-    for (std::size_t i = 0; i < members_; ++i) {
-      if (!parts_[i].is_asleep) linear[i] = exact_exp(logs_[k][i]);
+  const Part& part = parts_[member];
+  for (Mixture* const mixture : {&learned_, &heard_}) {
+    for (std::size_t k = 0; k < rate_count_; ++k) {
+      Row linear{};
+      for (std::size_t i = 0; i < members_; ++i) {
+        if (!parts_[i].is_asleep) linear[i] = exact_exp(mixture->logs[k][i]);
+      }
+      // Its own return alone.
+      if (linear[member] < part.past) {
+        const double next = linear[member] + kReturn * (part.past - linear[member]);
+        const double others = (1.0 - next) / (1.0 - linear[member]);
+        for (std::size_t j = 0; j < members_; ++j) linear[j] *= others;
+        linear[member] = next;
+      }
+      store(*mixture, k, linear);
     }
-    // Its own return alone.
-    const Part& part = parts_[member];
-    if (linear[member] < part.past) {
-      const double next = linear[member] + kReturn * (part.past - linear[member]);
-      const double others = (1.0 - next) / (1.0 - linear[member]);
-      for (std::size_t j = 0; j < members_; ++j) linear[j] *= others;
-      linear[member] = next;
-    }
-    store(k, linear);
   }
   --parts_[member].returning;
   publish();
 }
 
 /// Sets one member's weight, of those awake, under every rate; the others keep their proportions.
-void FixedShare::pin(std::size_t member, double weight) noexcept {
+void FixedShare::pin(Mixture& mixture, std::size_t member, double weight) noexcept {
   for (std::size_t k = 0; k < rate_count_; ++k) {
     Row linear{};
     double others = 0.0;
     for (std::size_t i = 0; i < members_; ++i) {
       if (parts_[i].is_asleep || i == member) continue;
-      linear[i] = exact_exp(logs_[k][i]);
+      linear[i] = exact_exp(mixture.logs[k][i]);
       others += linear[i];
     }
     if (others > 0.0) {
       for (std::size_t i = 0; i < members_; ++i) linear[i] *= (1.0 - weight) / others;
     }
     linear[member] = weight;
-    store(k, linear);
+    store(mixture, k, linear);
   }
+}
+
+void FixedShare::pin(std::size_t member, double weight) noexcept {
+  pin(learned_, member, weight);
+  pin(heard_, member, weight);
+  forget_doubts(member);
 }
 
 bool FixedShare::set_asleep(std::span<const bool> asleep) noexcept {
@@ -201,15 +275,17 @@ bool FixedShare::set_asleep(std::span<const bool> asleep) noexcept {
       part.returning = 0;
       part.excess = 0.0;
       part.is_asleep = true;
+      forget_doubts(i);
     }
   }
-  const std::size_t before = awake();
-  for (std::size_t k = 0; k < rate_count_ && before > 0; ++k) {
-    Row linear{};
-    for (std::size_t i = 0; i < members_; ++i) {
-      if (!parts_[i].is_asleep) linear[i] = exact_exp(logs_[k][i]);
+  for (Mixture* const mixture : {&learned_, &heard_}) {
+    for (std::size_t k = 0; k < rate_count_ && awake() > 0; ++k) {
+      Row linear{};
+      for (std::size_t i = 0; i < members_; ++i) {
+        if (!parts_[i].is_asleep) linear[i] = exact_exp(mixture->logs[k][i]);
+      }
+      store(*mixture, k, linear);
     }
-    store(k, linear);
   }
   for (std::size_t i = 0; i < members_; ++i) {
     if (!wakes[i]) continue;
@@ -232,8 +308,17 @@ bool FixedShare::set_asleep(std::span<const bool> asleep) noexcept {
 
 void FixedShare::restore(std::size_t member) noexcept {
   if (member >= members_ || parts_[member].is_asleep) return;
+  const Row& doubts = excess_[member];
+  if (awake() > 1 && *std::max_element(doubts.begin(), doubts.end()) > kPatience) {
+    // From where doubts have brought it.
+    const double least = std::max(floor_, kSmallestRate);
+    const double most = 1.0 - least * static_cast<double>(awake() - 1);
+    pin(learned_, member, std::clamp(weights_[member], least, most));
+  }
+  forget_doubts(member);
   parts_[member].returning = kReturnRounds;
   parts_[member].excess = 0.0;
+  publish();
 }
 
 void FixedShare::set_cap(std::size_t member, double most) noexcept {
@@ -252,68 +337,22 @@ void FixedShare::set_weight(std::size_t member, double weight) noexcept {
   publish();
 }
 
-FixedShare FixedShare::seated(std::span<const int> places) const {
-  FixedShare made(places.size(), learning_rate_, {rates_.data(), rate_count_}, floor_);
-  std::array<bool, kMostMembers> taken{};
-  for (const int place : places) {
-    if (place == -1) continue;
-    const auto old = static_cast<std::size_t>(place);
-    if (place < -1 || old >= members_ || taken[old]) {
-      refuse("places", "members of now, none twice, or -1", place);
-    }
-    taken[old] = true;
-  }
-  made.mixture_loss_ = mixture_loss_;
-  made.rounds_ = rounds_;
-  made.log_rates_ = log_rates_;
-  for (std::size_t i = 0; i < places.size(); ++i) {
-    if (places[i] != -1) made.parts_[i] = parts_[static_cast<std::size_t>(places[i])];
-  }
-  if (made.awake() == 0) {
-    for (Part& part : made.parts_) part.is_asleep = false;
-  }
-  const double even = 1.0 / static_cast<double>(made.awake());
-  for (std::size_t k = 0; k < rate_count_; ++k) {
-    Row linear{};
-    double kept = 0.0;  // weight of those that stay
-    double room = 1.0;  // what newcomers leave them
-    for (std::size_t i = 0; i < places.size(); ++i) {
-      if (made.parts_[i].is_asleep) continue;
-      if (places[i] == -1) {
-        room -= even;
-        continue;
-      }
-      const auto old = static_cast<std::size_t>(places[i]);
-      linear[i] = parts_[old].is_asleep ? std::max(parts_[old].past, kSmallestRate)
-                                        : exact_exp(logs_[k][old]);
-      kept += linear[i];
-    }
-    for (std::size_t i = 0; i < places.size(); ++i) {
-      linear[i] = places[i] == -1 ? even : linear[i] * std::max(room, kSmallestRate) / kept;
-    }
-    made.store(k, linear);
-  }
-  made.publish();
-  return made;
-}
-
-FixedShare::Row FixedShare::mixed() const noexcept {
+FixedShare::Row FixedShare::mixed(const Mixture& mixture) const noexcept {
   Row found{};
   for (std::size_t k = 0; k < rate_count_; ++k) {
-    const double of_rate = exact_exp(log_rates_[k]);
+    const double of_rate = exact_exp(mixture.log_rates[k]);
     for (std::size_t i = 0; i < members_; ++i) {
-      if (!parts_[i].is_asleep) found[i] += of_rate * exact_exp(logs_[k][i]);
+      if (!parts_[i].is_asleep) found[i] += of_rate * exact_exp(mixture.logs[k][i]);
     }
   }
   return found;
 }
 
-/// Finds the weights between floors and caps: members at a bound keep it, the others share what is
-/// left in proportion. Each pass settles a member or ends.
-void FixedShare::publish() noexcept {
-  ++version_;
-  const Row raw = mixed();
-  std::array<bool, kMostMembers> settled{};
+/// Finds weights between bounds: members at a bound keep it, the others share what is left in
+/// proportion. Each pass settles a member or ends.
+FixedShare::Row FixedShare::settled(const Row& raw, const Row& least,
+                                    const Row& most) const noexcept {
+  std::array<bool, kMostMembers> is_settled{};
   Row found{};
   double left = 1.0;
   double free = 0.0;
@@ -323,37 +362,33 @@ void FixedShare::publish() noexcept {
     free += raw[i];
     ++open;
   }
-  double caps = 0.0;
-  for (std::size_t i = 0; i < members_; ++i) caps += parts_[i].is_asleep ? 0.0 : parts_[i].cap;
-  // Caps that leave a part of 1 to no member hold in proportion.
-  const double wider = caps < 1.0 ? 1.0 / caps : 1.0;
   while (open > 0) {
     const double scale = left / free;
     double lacking = 0.0;
     double beyond = 0.0;
     for (std::size_t i = 0; i < members_; ++i) {
-      if (parts_[i].is_asleep || settled[i]) continue;
-      lacking += std::max(0.0, floor_ - raw[i] * scale);
-      beyond += std::max(0.0, raw[i] * scale - parts_[i].cap * wider);
+      if (parts_[i].is_asleep || is_settled[i]) continue;
+      lacking += std::max(0.0, least[i] - raw[i] * scale);
+      beyond += std::max(0.0, raw[i] * scale - most[i]);
     }
-    const bool at_floor = lacking >= beyond;
+    const bool at_least = lacking >= beyond;
     bool any = false;
     double taken = 0.0;
     double weight = 0.0;
     for (std::size_t i = 0; i < members_; ++i) {
-      if (parts_[i].is_asleep || settled[i]) continue;
+      if (parts_[i].is_asleep || is_settled[i]) continue;
       const double at = raw[i] * scale;
-      const double bound = at_floor ? floor_ : parts_[i].cap * wider;
-      if (at_floor ? !(at < bound) : !(at > bound)) continue;
+      const double bound = at_least ? least[i] : most[i];
+      if (at_least ? !(at < bound) : !(at > bound)) continue;
       found[i] = bound;
-      settled[i] = any = true;
+      is_settled[i] = any = true;
       taken += bound;
       weight += raw[i];
       --open;
     }
     if (!any) {
       for (std::size_t i = 0; i < members_; ++i) {
-        if (!parts_[i].is_asleep && !settled[i]) found[i] = raw[i] * scale;
+        if (!parts_[i].is_asleep && !is_settled[i]) found[i] = raw[i] * scale;
       }
       break;
     }
@@ -363,13 +398,38 @@ void FixedShare::publish() noexcept {
   }
   double sum = 0.0;
   for (std::size_t i = 0; i < members_; ++i) sum += found[i];
-  for (std::size_t i = 0; i < members_; ++i) weights_[i] = found[i] / sum;
+  for (std::size_t i = 0; i < members_; ++i) found[i] /= sum;
+  return found;
+}
+
+void FixedShare::publish() noexcept {
+  ++version_;
+  double caps = 0.0;
+  for (std::size_t i = 0; i < members_; ++i) caps += parts_[i].is_asleep ? 0.0 : parts_[i].cap;
+  // Caps that leave a part of 1 to no member hold in proportion.
+  const double wider = caps < 1.0 ? 1.0 / caps : 1.0;
+  Row least{};
+  Row most{};
+  Row sure = mixed(learned_);
+  for (std::size_t i = 0; i < members_; ++i) {
+    least[i] = floor_;
+    most[i] = parts_[i].cap * wider;
+    const Row& doubts = excess_[i];
+    const double worst = *std::max_element(doubts.begin(), doubts.end());
+    if (worst > kPatience) sure[i] *= exact_exp(kSteepness * (kPatience - worst));
+  }
+  sure = settled(sure, least, most);
+  for (std::size_t i = 0; i < members_; ++i) {
+    least[i] = std::max(least[i], sure[i] - kReach);
+    most[i] = std::min(most[i], sure[i] + kReach);
+  }
+  weights_ = settled(mixed(heard_), least, most);
 }
 
 std::array<double, FixedShare::kMostRates> FixedShare::rate_weights() const noexcept {
   std::array<double, kMostRates> found{};
   double sum = 0.0;
-  for (std::size_t k = 0; k < rate_count_; ++k) sum += found[k] = exact_exp(log_rates_[k]);
+  for (std::size_t k = 0; k < rate_count_; ++k) sum += found[k] = exact_exp(heard_.log_rates[k]);
   for (std::size_t k = 0; k < rate_count_; ++k) found[k] /= sum;
   return found;
 }
@@ -389,77 +449,6 @@ double FixedShare::bound(std::uint64_t rounds, std::uint64_t switches) const noe
   const double rates =
       exact_log(static_cast<double>(rate_count_)) - t * exact_log(1.0 - kRateShare);
   return (least + (rate_count_ > 1 ? rates : 0.0)) / learning_rate_;
-}
-
-std::vector<std::byte> FixedShare::state() const {
-  StateWriter writer(kTag, kVersion);
-  writer.u32(static_cast<std::uint32_t>(members_));
-  writer.u32(static_cast<std::uint32_t>(rate_count_));
-  writer.f64(learning_rate_);
-  writer.f64(floor_);
-  writer.f64(mixture_loss_);
-  writer.u64(rounds_);
-  for (std::size_t k = 0; k < rate_count_; ++k) {
-    writer.f64(rates_[k]);
-    writer.f64(log_rates_[k]);
-    for (std::size_t i = 0; i < members_; ++i) writer.f64(logs_[k][i]);
-  }
-  for (std::size_t i = 0; i < members_; ++i) {
-    writer.f64(parts_[i].past);
-    writer.f64(parts_[i].excess);
-    writer.f64(parts_[i].cap);
-    writer.u32(parts_[i].returning);
-    writer.u8(parts_[i].is_asleep ? 1 : 0);
-  }
-  return std::move(writer).finish();
-}
-
-FixedShare FixedShare::from_state(std::span<const std::byte> blob) {
-  StateReader reader(blob, kTag, kVersion);
-  const std::uint32_t members = reader.u32();
-  const std::uint32_t rates = reader.u32();
-  StateReader::require(members >= 1 && members <= kMostMembers && rates >= 1 && rates <= kMostRates,
-                       "members or rates");
-  FixedShare made;
-  made.members_ = members;
-  made.rate_count_ = rates;
-  made.learning_rate_ = reader.f64();
-  made.floor_ = reader.f64();
-  made.mixture_loss_ = reader.f64();
-  made.rounds_ = reader.u64();
-  StateReader::require(
-      made.learning_rate_ > 0.0 && made.learning_rate_ <= kMostLearning && made.floor_ >= 0.0 &&
-          made.floor_ <= 0.5 / static_cast<double>(members) && std::isfinite(made.mixture_loss_),
-      "rates");
-  for (std::size_t k = 0; k < rates; ++k) {
-    made.rates_[k] = reader.f64();
-    made.log_rates_[k] = reader.f64();
-    StateReader::require(made.rates_[k] >= kSmallestRate && made.rates_[k] <= kLargestRate &&
-                             made.log_rates_[k] <= 1e-9 && made.log_rates_[k] >= -709.0,
-                         "rates");
-    for (std::size_t i = 0; i < members; ++i) {
-      made.logs_[k][i] = reader.f64();
-      StateReader::require(made.logs_[k][i] <= 1e-9 && made.logs_[k][i] >= -709.0, "weights");
-    }
-  }
-  for (std::size_t i = 0; i < members; ++i) {
-    Part& part = made.parts_[i];
-    part.past = reader.f64();
-    part.excess = reader.f64();
-    part.cap = reader.f64();
-    part.returning = reader.u32();
-    const std::uint8_t asleep = reader.u8();
-    part.is_asleep = asleep == 1;
-    StateReader::require(part.past >= 0.0 && part.past <= 1.0 && part.excess >= 0.0 &&
-                             std::isfinite(part.excess) && part.cap > 0.0 && part.cap <= 1.0 &&
-                             part.cap >= made.floor_ && part.returning <= kReturnRounds &&
-                             asleep <= 1,
-                         "members");
-  }
-  reader.finish();
-  StateReader::require(made.awake() > 0, "members");
-  made.publish();
-  return made;
 }
 
 }  // namespace selfheal

@@ -188,14 +188,23 @@ class Desk:
         self.sources, self.lowest = sources, lowest
 
 
-def class_losses(probabilities: npt.NDArray[np.float32], label: int) -> npt.NDArray[np.float64]:
+def class_losses(
+    probabilities: npt.NDArray[np.float32], label: int, ids: Sequence[int]
+) -> npt.NDArray[np.float64]:
     """Return the loss of each member for a class: as the core's, of answers kept elsewhere.
 
     Parameters
     ----------
     probabilities
-        Shape (members, classes); NaN for a member without an answer.
+        Shape (members, classes); NaN for a member without an answer, or with one that is no number.
+    label
+        The class.
+    ids
+        Each member's own id of its answer, -1 for one without: it has no loss. What is no number
+        is wrong.
     """
     c = 1.0 / (math.e - 1.0)
     told = probabilities[:, label].astype(np.float64)
-    return np.asarray(np.clip(np.log((1.0 + c) / (told + c)), 0.0, 1.0))
+    found = np.asarray(np.clip(np.log((1.0 + c) / (told + c)), 0.0, 1.0))
+    found[np.isnan(found) & (np.array(ids) >= 0)] = 1.0
+    return found

@@ -141,10 +141,10 @@ class EnsembleLabels:
             if told.correct is not False or verdict < 0:
                 return None
             if asked is not None:
-                return class_losses(1.0 - asked.probabilities, verdict)
+                return class_losses(1.0 - asked.probabilities, verdict, asked.ids)
             return self._core.losses(told.id, verdict, wrong=True)
         if asked is not None and isinstance(told.label, int):
-            return class_losses(asked.probabilities, told.label)
+            return class_losses(asked.probabilities, told.label, asked.ids)
         return self._core.losses(told.id, told.label)
 
     def _learn(self, told: Told, losses: npt.NDArray[np.float64] | None) -> str:
@@ -157,11 +157,21 @@ class EnsembleLabels:
             not len(known) or known.min() > _NO_MEMBERS_OWN
         ):
             return "no member thinks it possible, so that it moves no weight"
-        is_trusted = told.is_authenticated or told.name == self._owner
-        self._share.update(losses, 1.0 if is_trusted else _UNAUTHENTICATED)
+        asked = self._wanted.peek(told.id)
+        parted = self._core.parted(told.id) if asked is None else asked.has_parted
+        importance = self._core.importance(parted)
+        if told.name == self._owner:
+            self._share.update(losses)
+            text = "weights follow it"
+        elif told.is_authenticated:
+            self._share.hear(losses, importance=importance)
+            text = "weights follow it, as far as it may be false"
+        else:
+            self._share.hear(losses, _UNAUTHENTICATED, importance)
+            text = "weights follow it a little: it has no key"
         self.count += 1
         self._attendance.label_came()
-        return "weights follow it" if is_trusted else "weights follow it a little: it has no key"
+        return text
 
     def _forward(self, told: Told, ids: Sequence[int], verdict: int) -> None:
         """Give a label to the members' own feedback, each of its own answer."""

@@ -32,6 +32,7 @@ class Asked:
     probabilities: npt.NDArray[np.float32]
     """Shape (members, classes)."""
     verdict: int
+    has_parted: bool
 
 
 class Wanted:
@@ -131,7 +132,7 @@ class Wanted:
         kept = core.kept(id)
         if kept is None or id in self._asked:
             return
-        self._asked[id] = Asked(core.ids(id), kept, core.verdict(id))
+        self._asked[id] = Asked(core.ids(id), kept, core.verdict(id), core.parted(id))
         while len(self._asked) > _MOST:
             self._asked.popitem(last=False)
 

@@ -77,10 +77,13 @@ class ClassPlaces:
             return float("nan")
         if not 0 <= label < len(self._table):
             return float("nan")
-        away = (self._table - embedding.reshape(1, -1)) * self._root
-        distances = np.sqrt(np.square(away).sum(axis=1)) * self._scales
-        nearest = float(np.nanmin(distances))
-        return float(distances[label]) / max(nearest, _TINY)
+        with np.errstate(over="ignore", invalid="ignore"):  # of a damaged model
+            away = (self._table - embedding.reshape(1, -1)) * self._root
+            distances = np.sqrt(np.square(away).sum(axis=1)) * self._scales
+        found = distances[np.isfinite(distances)]  # a class may have no place
+        if not len(found):
+            return float("nan")
+        return float(distances[label]) / max(float(found.min()), _TINY)
 
     def judge(
         self,

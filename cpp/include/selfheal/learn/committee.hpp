@@ -110,6 +110,10 @@ class Committee {
   std::size_t capacity() const noexcept { return capacity_; }
   bool has_classes() const noexcept { return has_classes_; }
   std::uint64_t partings() const noexcept { return partings_; }
+  /// Takes note of a label; returns what it counts for, 0 to 1: how often members part in the
+  /// latest answers (some 16), against how often in the latest ones that labels came of. So labels
+  /// of chosen answers do not make partings more than they are.
+  double importance(bool has_parted) noexcept;
   const CountChart& chart() const noexcept { return chart_; }
   std::size_t memory_bytes() const noexcept;
 
@@ -132,6 +136,7 @@ class Committee {
   std::int64_t mix(std::span<const double> weights, const Row& row, const float* rows,
                    std::uint32_t of, std::span<float> out) const noexcept;
   const Row* find(std::uint64_t number) const noexcept;
+  static double loss_of_none(const Row& row, std::size_t member) noexcept;
   const float* values(const Row& row, std::size_t member) const noexcept;
 
   std::size_t members_;
@@ -142,6 +147,8 @@ class Committee {
   double reach_ = 1.0;
   std::uint64_t number_ = 0;
   std::uint64_t partings_ = 0;
+  double parting_ = 0.0;       // share in the latest answers
+  double told_parting_ = 0.0;  // in those that labels came of
   CountChart chart_{};
   std::uint32_t level_ = 0;
   bool was_parted_ = false;

@@ -37,11 +37,20 @@ namespace selfheal {
 /// losses exceed those of the mixture by kDoubt. What it had is the larger of its weight as it fell
 /// asleep and of its mean weight over some 256 rounds before.
 ///
+/// False labels: what a source may say that can err, or lie, is heard (hear()) and not learned
+/// (update()). There are two mixtures, one of the learned rounds and one of all. Weights follow the
+/// second by 0.04 from what the first says, and no further: labels may be lies. Further they go
+/// where lies of one in five cannot be the reason. A lie moves the difference of two members'
+/// losses by at most 2, so a fifth of them by 2/5 a round. For each pair a CUSUM (Page 1954) sums
+/// what exceeds that, up to 3; a member of which one of its sums is above 2 loses weight by e^-8
+/// for each unit more. A source may choose of what it speaks: `importance` says how often such a
+/// round is among all, against among those that are heard.
+///
 /// What weights() says is the mixture's weight, not below `floor` and not above a member's cap.
 /// Where caps would leave less than 1 in all, they hold in proportion.
 ///
 /// exp and log are our own, so that a state goes on bit for bit on every machine. One update of 3
-/// members and 5 rates takes some 1.5 us. Bytes: memory_bytes(), fixed at construction; nothing
+/// members and 5 rates takes some 3 us. Bytes: memory_bytes(), fixed at construction; nothing
 /// allocates later. One object, one thread.
 class FixedShare {
  public:
@@ -61,6 +70,9 @@ class FixedShare {
   /// sleepers do not count. A loss that is neither changes nothing, and neither does a round in
   /// which fewer than two members have one.
   void update(std::span<const double> losses, double influence = 1.0) noexcept;
+  /// Takes a round of a source that may err or lie. importance: 0 to 1.
+  void hear(std::span<const double> losses, double influence = 1.0,
+            double importance = 1.0) noexcept;
   /// Lets a member that returns do so by one round: it is known to be right, without a label.
   void prove(std::size_t member) noexcept;
 
@@ -93,7 +105,7 @@ class FixedShare {
   /// Switching rates, and what each of them weighs by now.
   std::span<const double> rates() const noexcept { return {rates_.data(), rate_count_}; }
   std::array<double, kMostRates> rate_weights() const noexcept;
-  /// Loss of the mixture so far: the sum of -log sum w e^(-h l), over h.
+  /// Loss of the mixture of all rounds so far: the sum of -log sum w e^(-h l), over h.
   double mixture_loss() const noexcept { return mixture_loss_; }
 
   /// Another number whenever weights() may have changed.
@@ -116,13 +128,33 @@ class FixedShare {
     bool is_asleep = false;
   };
   using Row = std::array<double, kMostMembers>;
+  /// One mixture.
+  struct Mixture {
+    std::array<double, kMostRates> log_rates{};  // what each rate weighs
+    std::array<Row, kMostRates> logs{};          // of each member's weight, by rate
+  };
+  struct Round {
+    std::array<bool, kMostMembers> reports{};
+    std::size_t count = 0;
+  };
 
   FixedShare() = default;
   std::size_t awake() const noexcept;
-  double pull_back(Row& linear, double strength) const noexcept;
+  Round read(std::span<const double> losses, double influence) const noexcept;
+  double follow(Mixture& mixture, std::span<const double> losses, const Round& round,
+                double influence) noexcept;
+  void pull_back(Row& linear, double strength) const noexcept;
+  void pull_back(Mixture& mixture, double strength) noexcept;
+  void doubt(std::span<const double> losses, const Round& round, double influence,
+             double importance) noexcept;
+  void forget_doubts(std::size_t member) noexcept;
+  void end_round(std::span<const double> losses, const Round& round, double influence,
+                 double gain) noexcept;
+  void pin(Mixture& mixture, std::size_t member, double weight) noexcept;
   void pin(std::size_t member, double weight) noexcept;
-  void store(std::size_t rate, const Row& linear) noexcept;
-  Row mixed() const noexcept;
+  void store(Mixture& mixture, std::size_t rate, const Row& linear) noexcept;
+  Row mixed(const Mixture& mixture) const noexcept;
+  Row settled(const Row& raw, const Row& least, const Row& most) const noexcept;
   void publish() noexcept;
 
   std::size_t members_ = 0;
@@ -133,8 +165,9 @@ class FixedShare {
   std::uint64_t rounds_ = 0;
   std::uint64_t version_ = 0;
   std::array<double, kMostRates> rates_{};
-  std::array<double, kMostRates> log_rates_{};  // what each rate weighs
-  std::array<Row, kMostRates> logs_{};          // of each member's weight, by rate
+  Mixture learned_{};
+  Mixture heard_{};                         // what was learned as well
+  std::array<Row, kMostMembers> excess_{};  // of the first one's losses over the second's
   std::array<Part, kMostMembers> parts_{};
   Row weights_{};
 };
