@@ -150,6 +150,10 @@ def test_a_drift_is_learned_asked_about_and_confirmed(runtime: RuntimeName) -> N
         repair = field.confirmed()
         assert field.model.health.state is she.HealthState.HEALTHY
         assert field.model.weights.active == repair.generation > 0
+        lessons = parts_of(field.model).loop.repairs.lessons.values()
+        assert all(lesson is None or lesson.contents is None for lesson in lessons), (
+            "no trial is on"
+        )
         assert [k for k in kinds(field.model) if k in ("probation", "confirmed", "recovered")][
             -2:
         ] == [

@@ -369,6 +369,10 @@ class RepairExecutor:
     def confirm(self, generation: int) -> None:
         """Take note that a generation on trial has held: it serves, also after a restart."""
         self.weights.pin(generation)  # what a user prunes is not what a condition waits for
+        origin = self.weights.origin(generation)
+        lesson = self._lessons.get(origin)
+        if lesson is not None:  # no trial is left that its contents would have to be kept out of
+            self._lessons[origin] = replace(lesson, contents=None)
         if self._kept is not None:
             answers = self._known[self.weights.origin(generation)]
             serves = self.weights.active == generation
