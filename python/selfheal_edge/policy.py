@@ -165,8 +165,9 @@ class Policy:
         where that costs calibration's accuracy a point at most: the journal says so.
         ``"abstain"``: suspects get no label. `predict` gives the same answers.
     abstain_value
-        What each number of an answer is where the model abstains, in the answer's own units; None:
-        it stays what it was, and only `Prediction.label` says so.
+        What each number of an answer is where the model abstains, in the answer's own units, or the
+        nearest that it can hold; None, and NaN for integers: it stays what it was, and only
+        `Prediction.label` says so.
     lesson_bytes
         Bytes of memory for the inputs that repairs in service were learned from: with them a
         repair can be learned again without what was revoked (`SelfHealingModel.revoke`), without

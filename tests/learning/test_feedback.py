@@ -211,6 +211,9 @@ def test_a_signed_label_holds_for_one_model_one_answer_and_one_time(
     ids = [ask(model, x).id for x in digits.heldout_inputs[:4]]
     labels = digits.heldout_labels[:4].tolist()
     elsewhere = FeedbackSource("desk", KEY, model=baseline.model_sha256)
+    for wrong in (3.7, "7", None, True):
+        with pytest.raises(TypeError, match="id: expected a prediction's id, got"):
+            elsewhere.sign(wrong, 1)  # type: ignore[arg-type]
     signed = [elsewhere.sign(i, label) for i, label in zip(ids, labels, strict=True)]
     assert model.feedback(signed[1])
     for refused, why in (

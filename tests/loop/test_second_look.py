@@ -21,6 +21,7 @@ from selfheal_edge.model import parts_of
 from selfheal_edge.redteam.scenarios.domain import Domain
 from selfheal_edge.redteam.scenarios.registry import SCENARIOS
 from selfheal_edge.redteam.scenarios.unguarded import Unguarded
+from selfheal_edge.tflite.runtimes.protocol import TensorSpec
 
 DIGITS = load_digits()
 CLEAN: Array = DIGITS.heldout_inputs[:100]
@@ -116,6 +117,31 @@ def test_who_abstains_names_no_class() -> None:
             assert (one.confidence is None) == one.quarantined
         assert all(not np.any(np.asarray(one.output)) for one in suspects)
         assert any(np.any(np.asarray(one.output)) for one in found if not one.quarantined)
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "said"),
+    [
+        (300, np.int8, [127, 127]),
+        (-1e9, np.int8, [-128, -128]),
+        (float("inf"), np.uint8, [255, 255]),
+        (0.6, np.int8, [1, 1]),
+        (float("nan"), np.int8, [3, 4]),
+        (float("nan"), np.float32, [np.nan, np.nan]),
+        (1e300, np.float32, [np.inf, np.inf]),
+    ],
+)
+def test_what_an_answer_cannot_hold_stands_in_no_answers_way(
+    value: float, dtype: Any, said: list[float]
+) -> None:
+    """It raised, or wrapped round, while the attack lasted."""
+    own = np.array([[3, 4]], dtype)
+    spec = TensorSpec("out", (1, 2), own.dtype, 1.0, 0)
+    look = SecondLook("abstain", None, None, spec, lambda *_: None, value=value)
+    given = look.give(own, own, is_suspect=True)
+    assert given is not None
+    assert given.output.dtype == dtype
+    np.testing.assert_array_equal(given.output, [said])
 
 
 def test_a_budget_of_nothing_leaves_answers_as_they_are() -> None:

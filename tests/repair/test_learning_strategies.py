@@ -13,8 +13,12 @@ from tests.support import RUNTIMES
 
 from selfheal_edge.causes import Cause
 from selfheal_edge.learning.head import distance
+from selfheal_edge.learning.material import Material
 from selfheal_edge.learning.patch import Patch
+from selfheal_edge.learning.selection import Proposal
+from selfheal_edge.learning.without import Without
 from selfheal_edge.learning.writing import MOST_DISTANCE
+from selfheal_edge.repair import proposing
 from selfheal_edge.repair.kit import ModelRepairKit
 from selfheal_edge.repair.new_priors import NewPriors
 from selfheal_edge.repair.proposing import propose
@@ -269,6 +273,25 @@ def test_of_two_sources_the_one_that_lies_is_left_out(digits: Digits) -> None:
     golden = digits.accuracy(drifted[rest], digits.y[rest])
     assert digits.accuracy(drifted[rest], digits.y[rest], found.patch) >= golden - 0.01
     assert any("is not taken: without liar's word" in text for text in found.evidence)
+
+
+def test_no_source_is_left_out_without_whose_word_a_candidate_holds(
+    digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two that hardly hold over golden, the one whose absence costs too much beside it goes."""
+    fares = {"a": Without("a", 0.06, -0.1), "b": Without("b", 0.051, 0.0)}
+    heard: list[list[str]] = []
+
+    def best(material: Material, strategies: object) -> Proposal:
+        del strategies
+        heard.append(sorted(set(material.labelled.sources)))
+        return Proposal(Patch(), ("made",), (), 0.1)
+
+    monkeypatch.setattr(proposing, "_best", best)
+    monkeypatch.setattr(proposing, "without", lambda _m, source, _f, _p: fares[source])
+    told = labelled(digits.x[:8], digits.y[:8], ("a", "b") * 4)
+    proposing.propose(digits.material(digits.x[:64], told), ALL)
+    assert heard == [["a", "b"], [], ["b"]]
 
 
 def test_a_head_that_learns_a_drift_forgets_little_of_normal_operation(digits: Digits) -> None:

@@ -1,4 +1,4 @@
-"""Inputs whose label the device asks for, before anybody knows the answer."""
+"""Inputs whose label the device asks for, before the answer is known."""
 
 from __future__ import annotations
 

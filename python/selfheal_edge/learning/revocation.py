@@ -1,4 +1,4 @@
-"""What came of it that a source, or predictions, are not to be learned from, nor to have been."""
+"""What became of a revocation: of a source's word, or of predictions that taught something."""
 
 from __future__ import annotations
 

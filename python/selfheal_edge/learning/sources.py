@@ -1,7 +1,7 @@
 """Who may say what of an answer: sources of feedback, their signatures and their quotas.
 
 A source is a capability, not a name: an object made from a key, or handed over inside the process.
-A name that anybody can type is no source; all that comes under such names shares the smallest
+A name that any caller can type is no source; all that comes under such names shares the smallest
 quota.
 """
 
@@ -192,7 +192,9 @@ class FeedbackSource:
             raise TypeError("label, correct: expected at least one of them, got neither")
         if correct is not None and not isinstance(correct, bool):
             raise TypeError(f"correct: expected a bool, got {type(correct).__name__}")
-        if isinstance(id, bool) or not 0 <= id < 1 << 63:
+        if isinstance(id, bool) or not hasattr(id, "__index__"):
+            raise TypeError(f"id: expected a prediction's id, got {type(id).__name__}")
+        if not 0 <= id < 1 << 63:
             raise ValueError(f"id: expected a prediction's, got {id!r}")
         self._counter = max(self._counter + 1, time.time_ns())
         signed = SignedLabel(self.name, int(id), label, correct, self._counter, b"")

@@ -44,7 +44,7 @@ class Without(NamedTuple):
     over_golden: float
     """Expected gain in accuracy."""
     over_plain: float
-    """Over what serves without the word of anybody but the owner."""
+    """Over what serves on the owner's word alone, or without labels."""
 
     @property
     def holds(self) -> bool:
@@ -70,7 +70,7 @@ def without(material: Material, source: str, found: Patch, plain: Patch) -> With
     found
         The candidate; its note has what it answers to labels that it has not learned.
     plain
-        What serves without the word of anybody but the owner; golden's patch for golden.
+        What serves on the owner's word alone, or without labels; golden's patch for golden.
     """
     others = material.of_sources({name for name in material.labelled.sources if name != source})
     said = np.array([name != source for name in material.labelled.sources], bool)

@@ -315,7 +315,7 @@ class Forgotten:
 
 @dataclass(frozen=True, slots=True)
 class Revoked:
-    """A source, or predictions, are not to be learned from, nor to have been."""
+    """The user has revoked a source, or predictions: what they taught is to be unlearned."""
 
     what: str
     """The same for a person."""

@@ -613,7 +613,7 @@ class RepairExecutor:
 
     @property
     def standby_bytes(self) -> int:
-        """Bytes of the instance that is kept built."""
+        """Bytes of the instance that is kept built, and of the memory that has failed."""
         kept = [*self.retired, *(() if self._standby is None else (self._standby,))]
         return sum(one.memory_bytes for one in kept)
 

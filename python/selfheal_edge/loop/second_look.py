@@ -40,7 +40,8 @@ class SecondLook:
         Asks the model about raw inputs, within a budget of which a share is to be left: outputs of
         shape (n, elements), or None.
     value
-        What each number of an answer is where the model abstains; None: it stays what it was.
+        What each number of an answer is where the model abstains, or the nearest that the answer
+        can hold; None, and NaN for integers: it stays what it was.
     is_stateful
         Whether an extra inference would move a recurrent model's state on.
     """
@@ -108,7 +109,7 @@ class SecondLook:
         if self.how == "abstain":
             if not is_suspect:
                 return None
-            return Given(output if self._value is None else np.full_like(output, self._value))
+            return Given(output if self._value is None else _filled(output, self._value))
         assert self._profile is not None
         asked = self._ask(raw_copies(self._profile, inputs)[:, 0], 0.0 if is_suspect else _RESERVE)
         if asked is None:
@@ -122,6 +123,17 @@ class SecondLook:
             info = np.iinfo(output.dtype)
             said = np.clip(np.rint(mean), info.min, info.max)
         return Given(said.astype(output.dtype).reshape(output.shape), *_read(real, self._kind))
+
+
+def _filled(output: Array, value: float) -> Array:
+    """Return an answer of which each number is this, or the nearest that it can hold."""
+    if output.dtype.kind in "iu":
+        if np.isnan(value):
+            return output
+        info = np.iinfo(output.dtype)
+        value = int(np.clip(np.rint(value), info.min, info.max))
+    with np.errstate(over="ignore"):
+        return np.full_like(output, value)
 
 
 def _read(real: npt.NDArray[np.float64], kind: OutputKind | None) -> tuple[int, float]:

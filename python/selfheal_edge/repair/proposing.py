@@ -20,8 +20,9 @@ def propose(
     """Return what is to serve, golden if nothing better.
 
     What was learned from labels of others than the owner has to hold without the word of any one
-    of them (`learning.without`). If it does not, the source that it hangs on most is left out, and
-    so on: without any, it is what is proposed on the owner's word, or without labels.
+    of them (`learning.without`). If it does not, of those sources without whose word it does not
+    hold the one that it hangs on most is left out, and so on: without any, it is what is proposed
+    on the owner's word, or without labels.
 
     Parameters
     ----------
@@ -50,7 +51,7 @@ def propose(
         if all(one.holds for one in fares):
             evidence = (*told, *found.evidence, *map(str, fares))
             return replace(found, evidence=evidence, sources=frozenset(trusted.union(kept)))
-        worst = min(fares, key=lambda one: one.over_golden)
+        worst = min((o for o in fares if not o.holds), key=lambda one: one.over_golden)
         told = (*told, f"{'+'.join(found.names)} is not taken: {worst}")
         kept.remove(worst.source)
     assert plain is not None, "there was a source"

@@ -114,7 +114,7 @@ class Turn:
         return self.target.memory(image)
 
     def flip(self, offset: int, bit: int, image: str = "executing") -> bool:
-        """Flip one bit; return whether there is such memory. Anybody may: radiation does."""
+        """Flip one bit; return whether there is such memory. Any attacker may: radiation does."""
         live = self.target.memory(image)
         if live is None:
             return False
@@ -235,8 +235,6 @@ class Attack:
         It lasts so long at its default size.
     share
         Of the inputs that are the attacker's, by default.
-    needs_head
-        Whether it applies only to models whose last layer can be learned.
     """
 
     name: str

@@ -33,7 +33,8 @@ class Limits:
     harmful_share
         Of confirmed repairs, that may be harmful. More: broken.
     false_heals
-        Repairs while nothing was wrong, in 30 days. More: degraded.
+        Repairs while nothing was wrong, in one unit: in 30 days of the combined campaign. More:
+        degraded.
     cpu_share
         Of the device's CPU time that healing may take: what the defended model takes beyond its
         own quiet day. More: degraded.

@@ -40,7 +40,7 @@ HIDDEN_IN_DRIFT: Final = Attack(
     "an attack behind a real drift",
     "design",
     Technique("AML.T0015", "Evade AI Model"),
-    "inputs drift for everybody; among them come crafted ones that drift as well",
+    "all inputs drift; among them come crafted ones that drift as well",
     _Hidden,
     frozenset({Cause.COVARIATE_DRIFT, Cause.ADVERSARIAL_INPUT, Cause.SENSOR_FAULT}),
     is_repairable=False,

@@ -58,7 +58,7 @@ IMITATED_REGIME: Final = Attack(
     "a known condition imitated",
     "adaptive",
     Technique("AML.T0074", "Masquerading"),
-    "after a real drift was healed, runs of drifted inputs have its repair serve everybody",
+    "after a real drift was healed, runs of drifted inputs have its repair serve all others",
     _Imitator,
     frozenset(),
     is_repairable=False,

@@ -1,4 +1,4 @@
-"""Labels at random, under names that anybody can type."""
+"""Labels at random, under names that any caller can type."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class _Random(Attacker):
         rng, count = self.setup.rng, round(_AN_HOUR * self.setup.strength)
         for row in rng.permutation(len(answers.ids))[:count].tolist():
             label = int(rng.integers(self.setup.classes))
-            turn.say(label, int(answers.ids[row]), f"somebody {rng.integers(10**9)}")
+            turn.say(label, int(answers.ids[row]), f"name {rng.integers(10**9)}")
 
 
 RANDOM_LABELS: Final = Attack(
