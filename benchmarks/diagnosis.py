@@ -10,6 +10,7 @@ is printed first.
 from __future__ import annotations
 
 import math
+import pickle
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -229,9 +230,14 @@ def picture(path: Path, matrices: dict[str, Matrix]) -> None:
 
 
 def beside(
-    name: Name, parts: Sequence[str], cases: int, seed: int, folder: Path | None
+    name: Name,
+    parts: Sequence[str],
+    cases: int,
+    seed: int,
+    folder: Path | None,
+    told: list[tuple[str, str]],
 ) -> list[harness.Row]:
-    """Return the figures of the other parts."""
+    """Return the figures of the other parts, and add what was true and named to `told`."""
     rows: list[harness.Row] = []
     if "mixed" in parts:
         rows += diagnosis_mixed.rows_of(name, max(3, cases // 30), INTERVAL, seed)
@@ -245,12 +251,50 @@ def beside(
             for attack, share in few.items()
         ]  # fmt: skip
     if "weights" in parts:
-        rows += diagnosis_weights.rows_of(name, max(3, cases // 4), seed)
+        rows += diagnosis_weights.rows_of(name, max(3, cases // 4), seed, told)
     if "resource" in parts:
-        rows += diagnosis_resource.rows_of(name, max(2, cases // 20), INTERVAL, seed)
+        rows += diagnosis_resource.rows_of(name, max(2, cases // 20), INTERVAL, seed, told)
     if "feedback" in parts:
-        rows += diagnosis_feedback.rows_of(name, max(4, cases // 3), seed)
+        rows += diagnosis_feedback.rows_of(name, max(4, cases // 3), seed, told)
     return rows
+
+
+def f1_of_all(matrix: Matrix, told: Sequence[tuple[str, str]]) -> float:
+    """Return the macro-F1 over all causes: of streams, and of what was told beside them.
+
+    Each true cause weighs as much, however many cases it has.
+    """
+    shares: dict[str, Counter[str]] = {}
+    for n, truth in enumerate(ROWS):
+        counted = zip(COLUMNS, matrix.counts[n].tolist(), strict=True)
+        shares[truth] = Counter({column: int(count) for column, count in counted})
+    for truth, named in told:
+        shares.setdefault(truth, Counter())[named] += 1
+    by_truth = {t: {c: n / max(1, sum(found.values())) for c, n in found.items()}
+                for t, found in shares.items() if sum(found.values())}  # fmt: skip
+    scores = [
+        2 * found.get(truth, 0.0)
+        / (1 + sum(other.get(truth, 0.0) for other in by_truth.values()))
+        for truth, found in by_truth.items()
+    ]  # fmt: skip
+    return float(np.mean(scores))
+
+
+def kept_or_run(
+    name: Name, part: Part, cases: int, seed: int, folder: Path | None, kept: Path | None
+) -> list[Observed]:
+    """Return what was observed of a task, from a folder where it was written before."""
+    path = None if kept is None else kept / f"{name}-{part}-{cases}-{seed}.pickle"
+    scenarios = {s.name: s for s in data.scenarios_of(name, part)}
+    if path is not None and path.exists():
+        with path.open("rb") as file:
+            return [one._replace(scenario=scenarios[who]) for who, one in pickle.load(file)]
+    seen = run(name, part, cases, seed, folder)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows = [(one.scenario.name, one._replace(scenario=None)) for one in seen]  # type: ignore[arg-type]
+        path.write_bytes(pickle.dumps(rows))
+    return seen
 
 
 def main() -> None:
@@ -261,10 +305,13 @@ def main() -> None:
         "--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure"
     )
     parser.add_argument(
-        "--scenarios", dest="part", choices=("tuning", "measured"), default="measured"
+        "--scenarios", dest="part", choices=("tuning", "measured", "held_out"), default="measured"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cache", type=Path, metavar="DIR", help="keep attacked pools here")
+    parser.add_argument(
+        "--observed", type=Path, metavar="DIR", help="keep what was observed of streams here"
+    )
     parser.add_argument("--picture", type=Path, metavar="PNG", help="draw the matrices")
     parser.add_argument("--verbose", action="store_true", help="say what each scenario was named")
     options = parser.parse_args()
@@ -272,20 +319,28 @@ def main() -> None:
     rows: list[harness.Row] = []
     everything: list[Observed] = []
     matrices: dict[str, Matrix] = {}
+    told: list[tuple[str, str]] = []
     tasks = options.tasks[:1] if options.quick else options.tasks
     for name in data.available(cast("list[Name]", tasks)):
         if "streams" in options.parts:
-            seen = run(name, options.part, cases, options.seed, options.cache)
+            seen = kept_or_run(
+                name, options.part, cases, options.seed, options.cache, options.observed
+            )
             everything += seen
             rows += rows_of(name, seen)
             matrices[name] = confusion([o for o in seen if not is_hard_attack(o)], JUDGED_AT)
             if options.verbose:
                 print(f"{name}, {JUDGED_AT} after the onset:\n{by_scenario(seen)}\n", flush=True)
-        rows += beside(name, options.parts, cases, options.seed, options.cache)
+        rows += beside(name, options.parts, cases, options.seed, options.cache, told)
     if len(matrices) > 1:
         rows += rows_of("all", everything)
         main_part = [o for o in everything if not is_hard_attack(o)]
         matrices["all"] = confusion(main_part, JUDGED_AT)
+    if told and matrices:
+        whole = confusion([o for o in everything if not is_hard_attack(o)], JUDGED_AT)
+        rows.append(
+            harness.Row("all: macro-F1 over all causes", f1_of_all(whole, told), "", 0.9, True)
+        )
     for title, matrix in matrices.items():
         print(f"{title}, {JUDGED_AT} predictions after the onset:\n{matrix.text()}\n")
     if options.picture is not None and matrices:

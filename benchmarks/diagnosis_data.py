@@ -8,6 +8,7 @@ is paid once: attacked pools are kept in a folder, under the digest of all they 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
 import sys
 import warnings
@@ -15,7 +16,8 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from types import FunctionType
+from typing import Final, Literal, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -46,15 +48,25 @@ LOW_SHARES: Final = (0.2, 0.05)
 Labels = npt.NDArray[np.int64]
 
 
-def _sources() -> bytes:
-    """Return the digest of all generators: other ones, other streams."""
-    total = hashlib.sha256()
-    for path in sorted(Path(scenarios.__file__).parent.glob("*.py")):
-        total.update(path.read_bytes())
-    return total.digest()
+SHARED_SOURCES: Final = (
+    "attack_square",
+    "domain",
+    "filters",
+    "scenario",
+    "search",
+    "streams",
+    "twin",
+    "unguarded",
+)
+"""What all attacks are made with, beside the file of their own."""
 
 
-SOURCES: Final = _sources()
+def sources_of(scenario: Scenario) -> bytes:
+    """Return the digest of what an attack is made by: another one, other samples."""
+    folder = Path(scenarios.__file__).parent
+    own = Path(str(inspect.getfile(cast("FunctionType", scenario.change))))
+    files = [own, *(folder / f"{name}.py" for name in SHARED_SOURCES)]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).digest()
 
 
 class Task(NamedTuple):
@@ -258,7 +270,7 @@ def attacked_pool(
     """Attack the pool, or read how it was attacked before."""
     path = None
     if folder is not None:
-        made_from = hashlib.sha256(SOURCES + task.model + task.pool_x.tobytes())
+        made_from = hashlib.sha256(sources_of(scenario) + task.model + task.pool_x.tobytes())
         made_from.update(f"{scenario.name}/{level}/{seed}".encode())
         path = folder / f"{made_from.hexdigest()[:24]}.npz"
         if path.exists():
@@ -293,7 +305,7 @@ def streams(
     name
         The task.
     part
-        "tuning" or "measured".
+        "tuning", "measured" or "held_out".
     per_scenario
         Streams of each, or a function of the scenario.
     seed

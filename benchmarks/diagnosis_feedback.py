@@ -66,8 +66,13 @@ def named(
     return None
 
 
-def rows_of(name: Name, count: int, seed: int) -> list[harness.Row]:
-    """Judge `count` records of each scenario of the measured part."""
+def rows_of(
+    name: Name, count: int, seed: int, told_all: list[tuple[str, str]]
+) -> list[harness.Row]:
+    """Judge `count` records of each scenario of the measured part.
+
+    Adds true and named cause of each record that can be told to `told_all`.
+    """
     task = data.load(name)
     answers = answered(task)
     baseline = she.calibrate(task.model, task.calibration_x, task.calibration_y, seed=seed)
@@ -96,6 +101,9 @@ def rows_of(name: Name, count: int, seed: int) -> list[harness.Row]:
         if scenario.kind not in ("errors alone", "collusion", "rare"):
             group = HONEST if scenario.cause is None else scenario.cause.value
             right.setdefault(group, []).extend(good)
+            if scenario.cause is not None:
+                truth = scenario.cause.value
+                told_all += [(truth, "healthy" if c is None else c.value) for c in causes]
     for group, good in right.items():
         rows.append(
             harness.Row(f"{name}: feedback, {group}", 100 * float(np.mean(good)), "%", 90, True)

@@ -63,8 +63,13 @@ def _names(
     return [event.cause for event in heard if event.kind == "diagnosis"]
 
 
-def rows_of(name: Name, count: int, interval: float, seed: int) -> list[harness.Row]:
-    """Let `count` attackers and as many changing worlds go on for some troubles each."""
+def rows_of(
+    name: Name, count: int, interval: float, seed: int, told_all: list[tuple[str, str]]
+) -> list[harness.Row]:
+    """Let `count` attackers and as many changing worlds go on for some troubles each.
+
+    Adds true and named cause of each attacker to `told_all`: another than his where he has none.
+    """
     task = data.load(name)
     baseline = she.calibrate(
         task.model, task.calibration_x, seed=seed, false_alarm_interval=interval
@@ -76,6 +81,9 @@ def rows_of(name: Name, count: int, interval: float, seed: int) -> list[harness.
             in _names(task, baseline, gaps, np.random.default_rng([seed, n, gaps[0]]))
             for n in range(count)
         ]
+        if more:
+            attack = Cause.RESOURCE_ATTACK.value
+            told_all += [(attack, attack if one else Cause.UNKNOWN.value) for one in found]
         rows.append(
             harness.Row(
                 f"{name}: troubles come back {what}: named resource attack",

@@ -71,8 +71,13 @@ def hits_of(task: data.Task, count: int, seed: int) -> tuple[str, dict[str, list
     return ("source" if packed is None else "packed"), found
 
 
-def rows_of(name: Name, count: int, seed: int) -> list[harness.Row]:
-    """Damage a model in each way `count` times, and return how often it was named."""
+def rows_of(
+    name: Name, count: int, seed: int, told_all: list[tuple[str, str]]
+) -> list[harness.Row]:
+    """Damage a model in each way `count` times, and return how often it was named.
+
+    Adds true and named cause of each case to `told_all`.
+    """
     task = data.load(name)
     baseline = she.calibrate(task.model, task.calibration_x, seed=seed)
     image, cases = hits_of(task, count, seed)
@@ -101,6 +106,8 @@ def rows_of(name: Name, count: int, seed: int) -> list[harness.Row]:
                     model.weights.scrub()
             causes = [e.cause for e in heard if e.kind == "diagnosis"]
             named.append(Cause.WEIGHT_CORRUPTION in causes)
+            first = causes[0].value if causes else "healthy"
+            told_all.append((Cause.WEIGHT_CORRUPTION.value, first))
             # Of what is found piece by piece, the latest diagnosis that tells a kind.
             told = [one.kind for one in recorder.said if one.kind]
             kinds.setdefault(kind, []).append(bool(told) and told[-1] == kind)

@@ -2,7 +2,8 @@
 
 Plain NumPy functions on raw inputs, so that they run on any model: images, spectrograms and sensor
 vectors. A file holds one family of generators, `registry` lists them. Each family belongs to one of
-two parts: "tuning" may be looked at while a diagnoser is built, "measured" only measures it.
+three parts: "tuning" may be looked at while a diagnoser is built; "measured" measures it and tells
+what to work on; "held_out" is scored when all rules stand.
 """
 
 from selfheal_edge.redteam.scenarios.domain import Domain, kind_of

@@ -12,13 +12,17 @@ from selfheal_edge.redteam.scenarios.attack_sign import ATTACK_SIGN
 from selfheal_edge.redteam.scenarios.attack_square import ATTACK_SQUARE
 from selfheal_edge.redteam.scenarios.attack_transfer import ATTACK_TRANSFER
 from selfheal_edge.redteam.scenarios.attack_universal import ATTACK_UNIVERSAL
+from selfheal_edge.redteam.scenarios.attack_waves import ATTACK_WAVES
 from selfheal_edge.redteam.scenarios.domain import Domain
 from selfheal_edge.redteam.scenarios.drift_acoustics import DRIFT_ACOUSTICS
 from selfheal_edge.redteam.scenarios.drift_ageing import DRIFT_AGEING
+from selfheal_edge.redteam.scenarios.drift_everyday import DRIFT_EVERYDAY
 from selfheal_edge.redteam.scenarios.drift_plain import DRIFT_PLAIN
 from selfheal_edge.redteam.scenarios.drift_weather import DRIFT_WEATHER
 from selfheal_edge.redteam.scenarios.healthy import HEALTHY
 from selfheal_edge.redteam.scenarios.healthy_again import HEALTHY_AGAIN
+from selfheal_edge.redteam.scenarios.held_out_attacks import HELD_OUT_ATTACKS
+from selfheal_edge.redteam.scenarios.held_out_benign import HELD_OUT_BENIGN
 from selfheal_edge.redteam.scenarios.label_mix import LABEL_MIX
 from selfheal_edge.redteam.scenarios.label_one_class import LABEL_ONE_CLASS
 from selfheal_edge.redteam.scenarios.scenario import Part, Scenario
@@ -32,8 +36,10 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
     *HEALTHY,
     *SENSOR_TEXTBOOK,
     *DRIFT_PLAIN,
+    *DRIFT_EVERYDAY,
     *LABEL_ONE_CLASS,
     *ATTACK_BOUNDARY,
+    *ATTACK_WAVES,
     # measured
     *HEALTHY_AGAIN,
     *SENSOR_WORN,
@@ -48,6 +54,9 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
     *ATTACK_UNIVERSAL,
     *ATTACK_QUESTIONS,
     *ATTACK_ADAPTIVE,
+    # held_out
+    *HELD_OUT_BENIGN,
+    *HELD_OUT_ATTACKS,
 )
 """All of them."""
 

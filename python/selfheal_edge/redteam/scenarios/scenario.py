@@ -16,7 +16,7 @@ __all__ = ["Ask", "Change", "Pace", "Part", "Scenario", "Setting"]
 
 Ask: TypeAlias = Callable[[Raw], Real]
 """Raw inputs, shape (n, *sample), to probabilities, shape (n, classes): the model, unguarded."""
-Part: TypeAlias = Literal["tuning", "measured"]
+Part: TypeAlias = Literal["tuning", "measured", "held_out"]
 Pace: TypeAlias = Literal["sudden", "gradual", "recurring"]
 
 _PERIOD = 96
@@ -78,7 +78,8 @@ class Scenario:
     family : str
         What makes it; families belong to one part.
     part : str
-        "tuning" may be looked at while a diagnoser is built; "measured" only measures.
+        "tuning" may be looked at while a diagnoser is built; "measured" only measures, and was read
+        between rounds; "held_out" was scored when all rules stood.
     change : Change
         Makes it.
     strengths : tuple of float
