@@ -164,6 +164,8 @@ def main() -> None:
     options = arguments()
     seconds = 0.1 if options.quick else options.seconds
     chosen = options.models or (("ad_autoencoder_int8",) if options.soak else EVERY)
+    if options.quick and options.models is None:
+        chosen = (MODELS[0], OTHERS[0], OTHERS[-1])  # one of each: int8, float, made here
     found = available_runtimes() if options.runtime is None else (options.runtime,)
     rows: list[harness.Row] = []
     for case in (Case(runtime, model) for runtime in found for model in chosen):

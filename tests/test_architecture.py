@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -125,9 +126,15 @@ def imports(tree: ast.AST) -> set[str]:
     return {n for n in found if n.split(".")[0] == "selfheal_edge"}
 
 
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@functools.cache
 def parts_imported(path: Path) -> set[str]:
     """Return the other parts of the package that a module imports."""
-    names = imports(ast.parse(path.read_text(encoding="utf-8")))
+    names = imports(parsed(path))
     parts = {[*name.split("."), "__init__"][1] for name in names}
     return parts - {part_of(path)}
 
@@ -146,7 +153,7 @@ def test_imports_follow_the_arrows(path: Path) -> None:
 @pytest.mark.parametrize("path", sorted((PACKAGE / "tflite").rglob("*.py")), ids=name_of)
 def test_imports_follow_the_arrows_inside_tflite(path: Path) -> None:
     mine = path.relative_to(PACKAGE / "tflite").with_suffix("").parts[0]
-    names = (n.split(".") for n in imports(ast.parse(path.read_text(encoding="utf-8"))))
+    names = (n.split(".") for n in imports(parsed(path)))
     parts = {n[2] for n in names if n[1:2] == ["tflite"]} - {mine}
     assert mine == "__init__" or parts <= INSIDE_TFLITE[mine], f"no arrow leads from {mine} there"
 
@@ -179,7 +186,7 @@ def test_tests_mirror_the_package() -> None:
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_python_modules(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    assert ast.get_docstring(ast.parse(text)), "no docstring"
+    assert ast.get_docstring(parsed(path)), "no docstring"
     assert "\t" not in text
     name = str(path.relative_to(PACKAGE))
     if name in GENERATED | LISTS or path.name == "__init__.py":

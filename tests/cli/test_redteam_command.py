@@ -58,7 +58,7 @@ def test_the_same_seed_names_the_same() -> None:
     def named(seed: int) -> list[tuple[Any, ...]]:
         campaign = run_scenarios(
             digits_model_path(), digits.heldout_inputs, digits.heldout_labels,
-            scenarios=chosen, cases=2, seed=seed,
+            scenarios=chosen, cases=1, seed=seed,
         )  # fmt: skip
         return [(o.strength, o.flipped, o.alarm_after, o.verdicts) for o in campaign.seen]
 

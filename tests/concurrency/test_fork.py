@@ -8,13 +8,12 @@ import operator
 import os
 import select
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
 
 import pytest
+from tests import warm
 from tests.loop.test_bad_input import CALLS, Call
 from tests.support import Array, answers, bytes_of, pristine, same
 
@@ -144,7 +143,8 @@ def test_the_error_is_one_of_ours() -> None:
 
 
 ENDS_BY_ITSELF = """
-import os, sys, time
+import os, sys, time, warnings
+warnings.simplefilter("ignore")  # Python's own, of a fork beside threads
 import numpy as np
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path, load_digits
@@ -172,11 +172,5 @@ model.close()
 @pytest.mark.parametrize("kernels", ["default", "builtin"])
 def test_a_child_that_ends_by_itself(kernels: str) -> None:
     """A runtime's destructor waits for its threads, which a forked child has not."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", ENDS_BY_ITSELF, kernels],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+    done = warm.run(ENDS_BY_ITSELF, kernels)
     assert done.returncode == 0, done.stderr
