@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import gc
 import importlib
 import importlib.util
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +26,7 @@ from selfheal_edge.repair import RepairCase, RepairOutcome, RepairTarget
 from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.runtimes.protocol import KernelsChoice, RuntimeName, TensorSpec
 from selfheal_edge.tflite.runtimes.select import available_runtimes
+from selfheal_edge.tflite.sandbox.probe import Prober
 from selfheal_edge.tflite.session import Session
 
 Array = npt.NDArray[Any]
@@ -79,6 +82,29 @@ def in_memory(room: int = 32 << 20) -> str | None:
         return None
     there = os.statvfs(folder)
     return folder if there.f_bavail * there.f_frsize >= room else None
+
+
+def open_files() -> int:
+    """Return how many descriptors this process has open, as a test may count on it.
+
+    Garbage of tests that ran before goes first, or it would go while a test counts; the helper that
+    tries unknown files is there, or it would come meanwhile; and the least of some looks is taken,
+    since what sweeps code reads files beside this.
+    """
+    _start_helpers()
+    gc.collect()
+    counts = []
+    for _ in range(5):
+        counts.append(len(os.listdir("/proc/self/fd")))
+        time.sleep(0.02)
+    return min(counts)
+
+
+@functools.cache
+def _start_helpers() -> None:
+    for runtime in RUNTIMES:
+        with Prober(runtime) as prober:
+            prober.probe(digits_model_path().read_bytes())
 
 
 def resident_kib() -> int:

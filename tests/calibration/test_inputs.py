@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import tracemalloc
 import weakref
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.support import MODULES, Array, Raw, infer_one
+from tests.support import MODULES, Array, Raw, infer_one, open_files
 from tests.tflite.builder import Builder, Graph
 
 import selfheal_edge as she
@@ -298,7 +297,7 @@ class TestIterables:
             she.calibrate(digits_model_path(), iter(digits.calibration_inputs[:49, None]))
 
     def test_what_a_generator_raises_is_raised(self, digits: DigitsData) -> None:
-        before = len(os.listdir("/proc/self/fd"))
+        before = open_files()
 
         def broken() -> Iterator[Array]:
             yield digits.calibration_inputs[:1]
@@ -306,7 +305,7 @@ class TestIterables:
 
         with pytest.raises(ConnectionError, match="the camera is gone"):
             she.calibrate(digits_model_path(), broken())
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert open_files() == before
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int16"])

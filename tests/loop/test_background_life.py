@@ -14,7 +14,7 @@ from tests.concurrency.test_threads import together
 from tests.inference.test_bit_exact import opened as opened_public
 from tests.inference.test_hot_path import damage
 from tests.loop.test_background import SOON, Held, held_up, opened, policy
-from tests.support import Array, DoNothing, answers, kinds, random_batch, same
+from tests.support import Array, DoNothing, answers, kinds, open_files, random_batch, same
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path
@@ -108,7 +108,7 @@ class TestSpare:
         path = shared_models / "mnist_lstm_int8.tflite"
         with opened_public(path, runtime) as model:
             baseline = model.baseline
-        before = len(os.listdir("/proc/self/fd"))
+        before = open_files()
         for mode in ("inline", "background"):
             with pytest.raises(ValueError, match=r"policy\.hot_spare: expected False"):
                 she.SelfHealingModel(
@@ -117,7 +117,7 @@ class TestSpare:
                     runtime=runtime,
                     policy=she.Policy(mode=mode, hot_spare=True),
                 )
-        assert len(os.listdir("/proc/self/fd")) == before, "nothing stays open"
+        assert open_files() == before, "nothing stays open"
 
     def test_a_recurrent_model_heals_in_the_background(
         self, shared_models: Path, runtime: RuntimeName

@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from tests.support import open_files
 from tests.tflite.support import RUNTIMES
 
 from selfheal_edge.assets import digits_model_path
@@ -52,13 +53,13 @@ def test_no_proc(monkeypatch: pytest.MonkeyPatch, in_memory: bool) -> None:
     if not in_memory:
         monkeypatch.setattr(os, "memfd_create", refuse)
     monkeypatch.setattr(source_image, "descriptor_path", lambda _: None)
-    before, descriptors = names(), len(os.listdir("/proc/self/fd"))
+    before, descriptors = names(), open_files()
     image = SourceImage(b"some bytes")
     assert Path(image.path).read_bytes() == b"some bytes"
     assert os.stat(image.path).st_mode & 0o777 == 0o600
     image.close()
     assert names() == before
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert open_files() == descriptors
 
 
 def test_no_other_user_can_open_what_has_a_name() -> None:
