@@ -152,6 +152,53 @@ def test_repetition_as_in_the_calibration_is_no_alarm(kind: str) -> None:
         assert kept >= 18, (kind, size)
 
 
+def runs_drawn(
+    rng: np.random.Generator, count: int, share: float, draw: Callable[[Any, int], Any]
+) -> Flags:
+    """Runs of drawn lengths after pauses by chance."""
+    runs = int(share * count) + 50
+    lengths = np.maximum(1, np.asarray(draw(rng, runs)).astype(np.int64))
+    starts = np.cumsum(rng.geometric(share, runs) + lengths) - lengths
+    is_in = starts < count
+    edges = np.zeros(count + 1, np.int64)
+    np.add.at(edges, starts[is_in], 1)
+    np.add.at(edges, np.minimum(starts + lengths, count)[is_in], -1)
+    return np.asarray(np.cumsum(edges[:count]) > 0)
+
+
+# No constant was chosen by these.
+UNSEEN: dict[str, tuple[float, Callable[[Any, int], Any]]] = {
+    "weibull": (0.05, lambda rng, n: 4 * rng.weibull(0.5, n) + 1),
+    "lognormal": (0.03, lambda rng, n: rng.lognormal(1.0, 1.5, n) + 1),
+    "power": (0.05, lambda rng, n: 2 * rng.pareto(2.0, n) + 1),
+    "one in a hundred is long": (
+        0.1,
+        lambda rng, n: np.where(
+            rng.random(n) < 0.01, rng.geometric(0.02, n), rng.geometric(0.6, n)
+        ),
+    ),
+    "up to sixty": (0.02, lambda rng, n: rng.integers(1, 60, n)),
+    "gamma": (0.05, lambda rng, n: rng.gamma(0.3, 30, n) + 1),
+}
+
+
+@pytest.mark.parametrize("kind", UNSEEN)
+def test_small_calibrations_tell_a_stuck_sensor_and_no_pause(kind: str) -> None:
+    rng = np.random.default_rng(48)
+    stream = runs_drawn(rng, 1_000_000, *UNSEEN[kind])
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], stream.astype(np.int8), [0]))))
+    lengths = np.sort(edges[1::2] - edges[::2])
+    for size in (200, 400, 1000):
+        limits = []
+        for start in rng.integers(0, len(stream) - size, 40).tolist():
+            limits.append(run_limit(stream[start : start + size], INTERVAL))
+        told = np.array(limits)[np.array(limits) > 0]
+        assert len(told) >= 24, size  # the others: one run is more than a quarter of it
+        assert told.max() <= 10_000, size
+        alarms = len(lengths) - np.searchsorted(lengths, told)
+        assert np.mean(alarms * INTERVAL <= len(stream)) >= 0.9, size
+
+
 def test_a_stuck_sensor_is_found_all_the_same() -> None:
     """After a time that fits the sensor: soon where nothing repeats."""
     rng = np.random.default_rng(42)
@@ -263,8 +310,11 @@ class TestModel:
         assert again.left_out == baseline.left_out
         twice = np.repeat(digits.calibration_inputs[:100], 3, axis=0)
         few = she.calibrate(digits_model_path(), twice, seed=1)
-        assert few.limits.max_repeats == 0
-        assert "300 are too few to tell for how long: 400 may do" in few.left_out["input_repeats"]
+        assert few.limits.max_repeats == 3334  # few samples: a stuck sensor is told late, but told
+        once = np.repeat(digits.calibration_inputs[:2], 100, axis=0)
+        stuck = she.calibrate(digits_model_path(), once, seed=1)
+        assert stuck.limits.max_repeats == 0
+        assert "too long for 200 samples to say how long" in stuck.left_out["input_repeats"]
         assert again.limits == baseline.limits
         assert len(labels) == 60
 

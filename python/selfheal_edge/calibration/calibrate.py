@@ -42,7 +42,6 @@ from selfheal_edge.monitoring.sensor_limits import (
     SensorLimits,
     flat_limit,
     run_limit,
-    samples_needed,
 )
 from selfheal_edge.monitoring.signals import OutputKind, SignalExtractor
 from selfheal_edge.store.file_format import is_storable
@@ -64,6 +63,10 @@ _KNOWN_ANSWERS: Final = 4
 _PROFILED: Final = 2
 _LEAST_LABELS: Final = 50  # independent ones, as LabelReference has it
 _LEAST_CHANGES: Final = 10  # likewise
+_NO_LIMIT: Final = (
+    "equal {what} come in runs too long for {count} samples to say how long: a calibration of more "
+    "than four times the longest may do"
+)
 _LABELLED: Final = 1  # a stream of random numbers of its own
 _ALARMS: Final = ("input_flat", "input_repeats", "output_frozen", SMALL_MARGINS, "label_mix")
 """What can be left out beside signals."""
@@ -223,15 +226,6 @@ def _label_mix(
     return None
 
 
-def _why_no_limit(what: str, flags: npt.NDArray[np.bool_]) -> str:
-    if flags.size < samples_needed(flags):
-        return (
-            f"equal {what} follow each other, and {flags.size} are too few to tell for how long: "
-            f"{samples_needed(flags)} may do"
-        )
-    return f"equal {what} in long runs are normal in this calibration"
-
-
 def _limits(
     observed: _Observed, signals: Mapping[str, npt.NDArray[np.float64]], interval: float
 ) -> tuple[SensorLimits, dict[str, str]]:
@@ -239,12 +233,12 @@ def _limits(
     left_out = {}
     repeats = run_limit(observed.repeats, interval)
     if repeats == 0:
-        left_out["input_repeats"] = _why_no_limit("inputs", observed.repeats)
+        left_out["input_repeats"] = _NO_LIMIT.format(what="inputs", count=observed.repeats.size)
     # An input that repeats has the same answer: it says nothing of the model.
     answers = observed.same_answer[~observed.repeats]
     frozen = run_limit(answers, interval)
     if frozen == 0:
-        left_out["output_frozen"] = _why_no_limit("answers", answers)
+        left_out["output_frozen"] = _NO_LIMIT.format(what="answers", count=answers.size)
     spreads = {}
     for name, column in signals.items():
         if not name.startswith("input_std"):

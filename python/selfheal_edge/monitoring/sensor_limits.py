@@ -10,17 +10,16 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["SensorLimits", "flat_limit", "run_limit", "samples_needed"]
+__all__ = ["SensorLimits", "flat_limit", "run_limit"]
 
 _LEAST_RUN: Final = 8
 _FLAT_SHARE: Final = 0.25
 _RARER: Final = 10.0  # than the charts' false alarms, so that these add little to them
 _FEWEST: Final = 5  # excesses that the shape of a tail is read from, where there are as many
 _FEWEST_RUNS: Final = 3  # that its mean is read from
-_FEWEST_SAMPLES: Final = 1000  # from which runs that hang together are extrapolated
-_FEWEST_BY_CHANCE: Final = 400  # and those that may be chance
+_FEWEST_BY_CHANCE: Final = 400  # samples from which repetitions are taken for chance
 _LEAST_LONG: Final = 150.0
-_TRUST: Final = 1e6
+_TRUST: Final = 1e6  # samples times limit, where runs hang together
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +92,9 @@ def run_limit(flags: npt.NDArray[np.bool_], interval: float) -> int:
     tail, exponential or heavier, is read above every length that at least three runs exceed; the
     longest of what follows is the limit, and at least twice the longest run that was
     seen. Where that is longer than `interval`, or more than a quarter of calibration is one run,
-    repetition says nothing. Nor does it below `samples_needed`: too few runs tell no tail. Of n
-    samples that repeat twice in a row the limit is at least 150, or 1e6 / n where that is less:
-    rare long runs may be missing, and a tail may be a power's.
+    repetition says nothing. Of n samples that repeat twice in a row the limit is at least 1e6 / n,
+    since rare long runs may be missing, and a tail may be a power's: a sensor that is stuck is
+    found the later, the less of it was seen. Where chance explains what repeats, 150 will do.
     """
     samples = len(flags)
     padded = np.concatenate(([False], flags, [False])).astype(np.int8)
@@ -104,11 +103,12 @@ def run_limit(flags: npt.NDArray[np.bool_], interval: float) -> int:
     if runs.size == 0:
         return _LEAST_RUN
     longest = float(runs.max())
-    if longest > samples / 4.0 or samples < samples_needed(flags):
+    if longest > samples / 4.0:
         return 0
     limit = max(float(_LEAST_RUN), 2.0 * longest)
     if longest > 1.0:
-        limit = max(limit, min(_LEAST_LONG, _TRUST / samples))
+        least = _TRUST / samples
+        limit = max(limit, least if _hangs_together(flags) else min(_LEAST_LONG, least))
     fewest = min(_FEWEST_RUNS, runs.size)
     for threshold in np.unique(np.concatenate(([0.0], runs))):
         above = runs[runs > threshold] - threshold
@@ -118,19 +118,17 @@ def run_limit(flags: npt.NDArray[np.bool_], interval: float) -> int:
     return math.ceil(limit) if limit <= interval else 0
 
 
-def samples_needed(flags: npt.NDArray[np.bool_]) -> int:
-    """Return how many samples it takes to tell how long runs like those of `flags` may get.
+def _hangs_together(flags: npt.NDArray[np.bool_]) -> bool:
+    """Return whether a repetition follows another one more often than chance has it.
 
-    More where a repetition follows another one more often than chance has it: by half a standard
-    deviation, since what hangs together shows it late. None where none follows another.
+    By half a standard deviation, since what hangs together shows it late; fewer than 400 samples
+    tell nothing of it.
     """
     followed = float(np.count_nonzero(flags[:-1]))
     both = np.count_nonzero(flags[1:] & flags[:-1])
-    if not both:
-        return 0
     share = float(flags.mean())
     by_chance = followed * share + 0.5 * math.sqrt(followed * share * (1.0 - share))
-    return _FEWEST_SAMPLES if both > by_chance else _FEWEST_BY_CHANCE
+    return len(flags) < _FEWEST_BY_CHANCE or both > by_chance
 
 
 def flat_limit(spreads: npt.NDArray[np.float64], interval: float) -> float | None:
