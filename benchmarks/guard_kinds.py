@@ -45,6 +45,9 @@ MADE: dict[str, Callable[[], bytes]] = {
     "open batch, dense": lambda: made_models.open_batch("dense"),
     "open batch, convolutional": lambda: made_models.open_batch("convolutional"),
     "open batch, branches": lambda: made_models.open_batch("branches"),
+    "open batch, dense, 28x28": lambda: made_models.open_batch("dense", side=28),
+    "open batch, convolutional, 28x28": lambda: made_models.open_batch("convolutional", side=28),
+    "open batch, branches, 28x28": lambda: made_models.open_batch("branches", side=28),
     "resource variables": made_models.accumulating,
     "shape follows from values": lambda: test_short_way.doubled_tail(4),
 }

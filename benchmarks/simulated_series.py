@@ -26,6 +26,8 @@ class Calm(NamedTuple):
     scale: float
     """What a change of one unit is: about a standard deviation at one place of all periods."""
     periods: tuple[int, ...] = ()
+    seldom: tuple[int, ...] = ()
+    """When something comes that comes at a constant, low rate."""
 
 
 class Series(NamedTuple):
@@ -36,6 +38,7 @@ class Series(NamedTuple):
     windows: list[tuple[int, int]]
     periods: tuple[int, ...]
     calibration: int
+    seldom: tuple[int, ...] = ()
 
 
 class Kind(NamedTuple):
@@ -381,6 +384,7 @@ def calm_series(family: dict[str, Kind], seed: int, share: float) -> list[Series
             [],
             calm.periods,
             int(share * kind.length),
+            calm.seldom,
         )
         for name, kind in family.items()
         for i in range(kind.how_many)

@@ -297,8 +297,8 @@ class _Open(_Floats):
         return result
 
 
-def open_batch(kind: str, *, is_folded: bool = False, seed: int = 0) -> bytes:
-    """Return a Keras-like classifier or generator of 8x8 images whose batch is left open.
+def open_batch(kind: str, *, is_folded: bool = False, side: int = 8, seed: int = 0) -> bytes:
+    """Return a Keras-like classifier or generator of small images whose batch is left open.
 
     Parameters
     ----------
@@ -308,11 +308,13 @@ def open_batch(kind: str, *, is_folded: bool = False, seed: int = 0) -> bytes:
         transposed convolution, whose shape is an operand.
     is_folded
         Whether constants stand where the converter leaves arithmetic on shapes: the same model.
+    side
+        Of the images of a classifier; convolutions are as many times as wide as for 8.
     """
     builder = Builder()
     graph = _Open(builder.graph(), np.random.default_rng(seed), is_folded=is_folded)
     model = graph.graph
-    x = graph.tensor(8, 8, 2)
+    x = graph.tensor(side, side, 2)
     if kind == "upsampling":
         y = graph.convolution(x, 4)
         twice = graph.constant([16, 16], "int32")
@@ -337,10 +339,10 @@ def open_batch(kind: str, *, is_folded: bool = False, seed: int = 0) -> bytes:
             flat, size = graph.flatten(x)
             flat, size = graph.wide(flat, size, 64, activation=1), 64
         elif kind == "convolutional":
-            hidden = graph.convolution(graph.convolution(x, 8), 8, depthwise=True)
+            hidden = graph.convolution(graph.convolution(x, side), side, depthwise=True)
             flat, size = graph.flatten(hidden)
         else:
-            parts = [graph.flatten(graph.convolution(x, width)) for width in (4, 8)]
+            parts = [graph.flatten(graph.convolution(x, width)) for width in (side // 2, side)]
             parts = [(graph.wide(y, n, 16, activation=1), 16) for y, n in parts]
             flat, size = graph.tensor(32), 32
             options = ("ConcatenationOptions", {"axis": 1})

@@ -251,6 +251,13 @@ void bind_monitor_bank(py::module_& m) {
           [](const SignalMonitor& self) { return self.bank().reference(0).preparation().wander(); },
           "How far the level may stray from the calibration's, in standard deviations.")
       .def_property_readonly(
+          "spread_wander",
+          [](const SignalMonitor& self) {
+            return self.bank().reference(0).preparation().spread_wander();
+          },
+          "Standard deviation of the spread of long stretches, as a share of it; 0: none stood "
+          "out.")
+      .def_property_readonly(
           "trend",
           [](const SignalMonitor& self) { return self.bank().reference(0).preparation().trend(); },
           "Share of that wander which a straight line explains.")

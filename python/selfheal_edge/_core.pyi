@@ -2581,6 +2581,10 @@ class SignalMonitor(metaclass=_Pybind11Type):
         """How far the level may stray from the calibration's, in standard deviations."""
 
     @property
+    def spread_wander(self) -> float:
+        """Standard deviation of the spread of long stretches, as a share of it; 0: none."""
+
+    @property
     def trend(self) -> float:
         """Share of that wander which a straight line explains."""
 

@@ -150,6 +150,7 @@ def test_a_period_that_was_not_named_is_told() -> None:
         ("memory", None),
         ("wander", "level wanders by"),
         ("trend", "level follows a trend"),
+        ("loud at times", "spread wanders by"),
         ("short", "samples are too few for a memory of"),
     ],
 )
@@ -170,6 +171,7 @@ def test_the_promise_says_what_breaks_it(kind: str, broken: str | None) -> None:
         "memory": memory(0.5),
         "wander": noise + 0.2 * walk,
         "trend": noise + np.arange(2000) / 300,
+        "loud at times": noise * np.where(np.arange(2000) // 250 % 2 == 1, 2.0, 1.0),
         "short": memory(0.985),
     }[kind]
     with warnings.catch_warnings():
@@ -228,6 +230,32 @@ def test_a_level_that_hardly_wanders_promises_nothing() -> None:
         for seed in range(40)
     ]
     assert sum(calm) >= 36  # one in forty is told that its level may wander
+
+
+def test_a_spread_with_a_memory_promises_nothing_and_is_watched_with_care() -> None:
+    """Returns of GARCH(0.08, 0.87): loud times that a calibration of constant spread has not."""
+    cases, samples = 40, 600
+    noise = np.random.default_rng(33).normal(size=(2600, cases))
+    streams = np.empty_like(noise)
+    variance = np.ones(cases)
+    for i, e in enumerate(noise):
+        streams[i] = e * np.sqrt(variance)
+        variance = 0.05 + 0.08 * streams[i] ** 2 + 0.87 * variance
+    said = told_alarms = 0
+    for normal, more in zip(streams[:samples].T, streams[samples:].T, strict=True):
+        detector = she.DriftDetector(normal, false_alarm_interval=1e4)
+        kept = detector.promise.kept
+        said += kept
+        told_alarms += 0 if kept else len(detector.update_many(np.ascontiguousarray(more)))
+    assert said <= 0.5 * cases
+    assert told_alarms <= 1.5 * (cases - said) * 2000 / 1e4
+    constant = [
+        she.DriftDetector(
+            np.random.default_rng((34, seed)).standard_t(3, size=600), false_alarm_interval=1e4
+        )
+        for seed in range(60)
+    ]
+    assert sum(detector.spread_wander > 0 for detector in constant) <= 2  # one in a thousand
 
 
 def test_what_wanders_is_still_watched_for_a_large_change() -> None:

@@ -137,16 +137,29 @@ struct Solved {
   double certain;
 };
 
-// One side of one CUSUM. `samples` is what calibration had; infinite if it knew. `wander`: how far
-// the level may rise for long.
-Solved solve_cusum(std::vector<Step> steps, const Preparation::Dependence& dependence,
-                   double samples, double wander, double log_arl0) {
+// How far level and spread may go from the calibration's for long.
+struct Wandering {
+  double level;
+  double spread;
+
+  bool is_any() const noexcept { return level > 0.0 || spread > 0.0; }
+  double moved(double score) const noexcept { return score * (1.0 + spread) + level; }
+};
+
+// One side of one CUSUM. `samples` is what calibration had; infinite if it knew.
+Solved solve_cusum(const std::vector<Step>& scores, double k,
+                   const Preparation::Dependence& dependence, double samples,
+                   const Wandering& wandering, double log_arl0) {
+  std::vector<Step> steps = scores;
+  for (Step& step : steps) step.value -= k;
   const double calm_theta = lundberg(steps);
   if (calm_theta == 0.0) return {kInfinity, kInfinity};
   double certain = 0.0;
-  if (wander > 0.0) {
-    certain = solve_cusum(steps, dependence, samples, 0.0, log_arl0).certain;
-    for (Step& step : steps) step.value += wander;
+  if (wandering.is_any()) {
+    certain = solve_cusum(scores, k, dependence, samples, {0.0, 0.0}, log_arl0).certain;
+    for (std::size_t i = 0; i < steps.size(); ++i) {
+      steps[i].value = wandering.moved(scores[i].value) - k;
+    }
   }
   const double theta = lundberg(steps);
   if (theta == 0.0) return {kInfinity, certain};
@@ -166,7 +179,7 @@ Solved solve_cusum(std::vector<Step> steps, const Preparation::Dependence& depen
   const double dependent = lundberg(
       steps, [&](double at) { return dependence.excess * (at / calm_theta) * (at / calm_theta); });
   if (!(dependent > kSmallestDependent * theta)) {
-    return {kInfinity, wander > 0.0 ? certain : kInfinity};
+    return {kInfinity, wandering.is_any() ? certain : kInfinity};
   }
   // With r what memory leaves of theta, the inputs' variance over long spans is 1 / r: the mean's
   // error moves the exponent by sqrt(r) of what it would without memory, that of the memory by r^2.
@@ -190,7 +203,7 @@ Solved solve_cusum(std::vector<Step> steps, const Preparation::Dependence& depen
     return solve_stair(tilted(steps, theta, exponent), from, log_arl0);
   };
   double h = solve(dependent);
-  if (!(wander > 0.0)) certain = stair(h, dependent);
+  if (!wandering.is_any()) certain = stair(h, dependent);
   double pessimistic = dependent;
   for (int i = 0; i < 6; ++i) {
     const double allowance = allowance_for((h + overshoot) * deviation);
@@ -285,11 +298,13 @@ std::uint32_t rise_of(double p, double p1) noexcept {
 }
 
 TailChart solve_tail(const std::vector<Step>& scores, const FarCut& far,
-                     const Preparation::FarSamples& in_a_row, double samples, double wander,
-                     bool keep, double log_arl0) {
+                     const Preparation::FarSamples& in_a_row, double samples,
+                     const Wandering& wandering, bool keep, double log_arl0) {
   if (!std::isfinite(far.cut)) return kNoTail;
   double beyond = 0.0;  // of a level that has wandered towards the cut
-  for (const Step& score : scores) beyond += score.value > far.cut - wander ? score.weight : 0.0;
+  for (const Step& score : scores) {
+    beyond += wandering.moved(score.value) > far.cut ? score.weight : 0.0;
+  }
   double p = beyond;
   double again = 0.0;
   double sd = 0.0;
@@ -342,6 +357,7 @@ bool is_settled(const Preparation& learned, double samples) noexcept {
 BankThresholds solve(const Preparation& learned, double samples, double more, double arl0,
                      bool keep_far) {
   const double log_arl0 = std::log(arl0) + std::log(static_cast<double>(BankCharts::kCharts));
+  const Wandering wandering{learned.wander(), learned.spread_wander()};
   BankThresholds solved;
   for (std::size_t side = 0; side < BankCharts::kSides; ++side) {
     std::vector<Step> scores;
@@ -351,23 +367,21 @@ BankThresholds solve(const Preparation& learned, double samples, double more, do
     }
     if (side == 1) std::reverse(scores.begin(), scores.end());
     for (std::size_t k = 0; k < BankCharts::kAllowances; ++k) {
-      std::vector<Step> steps = scores;
-      for (Step& step : steps) step.value -= BankCharts::kAllowance[k];
-      const Solved one = solve_cusum(std::move(steps), learned.dependence(side, k), samples,
-                                     learned.wander(), log_arl0);
+      const Solved one = solve_cusum(scores, BankCharts::kAllowance[k], learned.dependence(side, k),
+                                     samples, wandering, log_arl0);
       solved.cusum[side][k] = one.h;
       solved.certain[side][k] = one.certain;
     }
     const Preparation::FarSamples far{more * learned.far(side).followed,
                                       more * learned.far(side).by_far};
     FarCut cut = far_cut(learned, side, samples);
-    const bool keeps_far = keep_far && !is_settled(learned, samples);
-    if (keeps_far && learned.phi() == 0.0 && scores.size() > 1) {
+    const bool has_no_level = keep_far && !is_settled(learned, samples);
+    const bool keeps_far = has_no_level || (keep_far && wandering.spread > 0.0);
+    if (has_no_level && learned.phi() == 0.0 && scores.size() > 1) {
       // A level that wanders comes back to where it was: far is what it never passed.
       cut.cut = std::max(cut.cut, 0.5 * (scores.back().value + scores[scores.size() - 2].value));
     }
-    solved.tail[side] =
-        solve_tail(scores, cut, far, samples, learned.wander(), keeps_far, log_arl0);
+    solved.tail[side] = solve_tail(scores, cut, far, samples, wandering, keeps_far, log_arl0);
   }
   return solved;
 }

@@ -56,9 +56,10 @@ double autocorrelation(const std::vector<double>& values, std::size_t lag) {
   return spread.variance > 0.0 && pairs > 0.0 ? products / pairs / spread.variance : 0.0;
 }
 
-// The inputs are white where a memory is all that there is, so no correction for one is needed.
-double unsteadiness_of(const std::vector<double>& inputs) {
-  std::vector<double> held = inputs;
+// How far what is summed strays (Kwiatkowski and others 1992). The inputs are white where a memory
+// is all that there is, so no correction for one is needed.
+double unsteadiness_of(const std::vector<double>& values) {
+  std::vector<double> held = values;
   std::erase_if(held, [](double e) { return std::isnan(e); });
   const auto n = static_cast<double>(held.size());
   const Spread spread = held.empty() ? Spread{0.0, 0.0} : spread_of(held);
@@ -70,6 +71,59 @@ double unsteadiness_of(const std::vector<double>& inputs) {
     squares += sum * sum;
   }
   return squares / (n * n * spread.variance);
+}
+
+struct Wander {
+  double sd = 0.0;     // of the means of long stretches, more of a trend
+  double trend = 0.0;  // the part of that which a straight line explains
+  double unsteadiness = 0.0;
+};
+
+// Means of eight, sixteen and more parts, up to `finest`: of independent values with this variance
+// their squares, in units of their standard error, are chi-squared; the limits, and that of the
+// sums, are passed once in a thousand calibrations.
+Wander wander_of(const std::vector<double>& values, double value_variance, std::size_t finest) {
+  struct Parts {
+    std::size_t count;
+    double limit;
+  };
+  Wander found;
+  found.unsteadiness = unsteadiness_of(values);
+  const bool strays = found.unsteadiness > kUnsteady;
+  constexpr std::array<Parts, 3> kParts{{{8, 24.32 / 7.0}, {16, 37.70 / 15.0}, {32, 61.10 / 31.0}}};
+  for (const Parts& parts : kParts) {
+    if (parts.count > finest) continue;
+    std::vector<double> means;
+    double held = 0.0;
+    for (std::size_t part = 0; part < parts.count; ++part) {
+      double sum = 0.0;
+      double count = 0.0;
+      const std::size_t end = (part + 1) * values.size() / parts.count;
+      for (std::size_t i = part * values.size() / parts.count; i < end; ++i) {
+        if (std::isnan(values[i])) continue;
+        sum += values[i];
+        count += 1.0;
+      }
+      if (count > 0.0) means.push_back(sum / count);
+      held += count;
+    }
+    if (means.size() < parts.count) continue;
+    const auto m = static_cast<double>(means.size());
+    const double expected = value_variance * m / held;
+    const Spread spread = spread_of(means);
+    const double variance = spread.variance * m / (m - 1.0);
+    if (!(variance > (strays ? 1.0 : parts.limit) * expected)) continue;
+    double products = 0.0;
+    for (std::size_t i = 0; i < means.size(); ++i) {
+      products += (static_cast<double>(i) - 0.5 * (m - 1.0)) * (means[i] - spread.mean);
+    }
+    const double along = (m * m - 1.0) / 12.0;  // variance of the places
+    const double explained = products * products / (m * m * along * spread.variance);
+    const double farther = explained > kTrend ? kTrendGoesOn : 1.0;
+    found.sd = std::max(found.sd, farther * std::sqrt(variance - expected));
+    if (parts.count == 8) found.trend = explained;
+  }
+  return found;
 }
 
 }  // namespace
@@ -124,48 +178,23 @@ void Preparation::measure_far(const std::vector<double>& inputs, std::uint64_t c
   }
 }
 
-// Means of eight and of sixteen parts: with independent inputs their squares, in units of their
-// standard error, are chi-squared; the limits, and that of the sums, are passed once in a thousand
-// calibrations.
+// The spread is the mean distance from the calibration's level: its own spread is told by the
+// distances themselves, of whatever distribution, where they are independent. No chart takes a
+// short memory of the spread out, so parts may be finer; one standard deviation of it is allowed
+// for.
 void Preparation::measure_wander(const std::vector<double>& inputs) {
-  struct Parts {
-    std::size_t count;
-    double limit;
-  };
-  unsteadiness_ = unsteadiness_of(inputs);
-  const bool strays = unsteadiness_ > kUnsteady;
-  constexpr std::array<Parts, 2> kParts{{{8, 24.32 / 7.0}, {16, 37.70 / 15.0}}};
-  for (const Parts& parts : kParts) {
-    std::vector<double> means;
-    double held = 0.0;
-    for (std::size_t part = 0; part < parts.count; ++part) {
-      double sum = 0.0;
-      double count = 0.0;
-      const std::size_t end = (part + 1) * inputs.size() / parts.count;
-      for (std::size_t i = part * inputs.size() / parts.count; i < end; ++i) {
-        if (std::isnan(inputs[i])) continue;
-        sum += inputs[i];
-        count += 1.0;
-      }
-      if (count > 0.0) means.push_back(sum / count);
-      held += count;
-    }
-    if (means.size() < parts.count) continue;
-    const auto m = static_cast<double>(means.size());
-    const double expected = m / held;
-    const Spread spread = spread_of(means);
-    const double variance = spread.variance * m / (m - 1.0);
-    if (!(variance > (strays ? 1.0 : parts.limit) * expected)) continue;
-    double products = 0.0;
-    for (std::size_t i = 0; i < means.size(); ++i) {
-      products += (static_cast<double>(i) - 0.5 * (m - 1.0)) * (means[i] - spread.mean);
-    }
-    const double along = (m * m - 1.0) / 12.0;  // variance of the places
-    const double explained = products * products / (m * m * along * spread.variance);
-    const double farther = explained > kTrend ? kTrendGoesOn : 1.0;
-    wander_ = std::max(wander_, kWanderQuantile * farther * std::sqrt(variance - expected));
-    if (parts.count == 8) trend_ = explained;
-  }
+  const Wander level = wander_of(inputs, 1.0, 16);
+  wander_ = kWanderQuantile * level.sd;
+  trend_ = level.trend;
+  unsteadiness_ = level.unsteadiness;
+  std::vector<double> distances;
+  distances.reserve(inputs.size());
+  for (const double e : inputs) distances.push_back(std::fabs(e));
+  std::vector<double> held = distances;
+  std::erase_if(held, [](double e) { return std::isnan(e); });
+  if (held.empty()) return;
+  const Spread of = spread_of(held);
+  if (of.mean > 0.0) spread_wander_ = wander_of(distances, of.variance, 32).sd / of.mean;
 }
 
 void Preparation::measure_dependence(const std::vector<double>& inputs) {
@@ -294,6 +323,7 @@ void Preparation::write(StateWriter& writer) const {
   writer.f64(wander_);
   writer.f64(trend_);
   writer.f64(unsteadiness_);
+  writer.f64(spread_wander_);
 }
 
 Preparation Preparation::read(StateReader& reader, std::uint16_t version) {
@@ -339,6 +369,10 @@ Preparation Preparation::read(StateReader& reader, std::uint16_t version) {
   held.unsteadiness_ = reader.f64();
   StateReader::require(held.unsteadiness_ >= 0.0 && std::isfinite(held.unsteadiness_),
                        "an unsteadiness out of range");
+  if (version < 4) return held;
+  held.spread_wander_ = reader.f64();
+  StateReader::require(held.spread_wander_ >= 0.0 && std::isfinite(held.spread_wander_),
+                       "a wander out of range");
   return held;
 }
 

@@ -15,7 +15,7 @@ namespace {
 
 constexpr StateTag kTag = state_tag("REFR");
 // 1 knew nothing of far samples in a row, 2 nothing of steadiness.
-constexpr std::uint16_t kVersion = 3;
+constexpr std::uint16_t kVersion = 4;
 
 struct Knot {
   double value;

@@ -106,6 +106,15 @@ def promise_of(monitor: _core.SignalMonitor, price: float) -> Promise:
                 "Calibrate for longer: it is too little to tell from chance.",
             )
         )
+    if monitor.spread_wander > 0:
+        found.append(
+            (
+                f"spread wanders by {100 * monitor.spread_wander:.2g} % from one part of the "
+                "calibration to the next",
+                "Calibrate over quiet and loud times alike, or keep a reference for each "
+                "(MonitorBank.regime).",
+            )
+        )
     if monitor.unnamed_period:
         found.append(
             (

@@ -40,8 +40,9 @@ bool is_left_out(const BankThresholds& thresholds, std::size_t chart) noexcept;
 /// products of (exp(theta v) - 1) of two, neighbours and further apart (bunching.hpp), count as
 /// growth. With s the standard deviation that this means for the log run length, the thresholds
 /// take theta 0.5 + 0.33 s standard deviations lower. Where the level wanders, all steps are taken
-/// as that much higher. A chart that calibration cannot support (theta would fall below a quarter,
-/// or a hundredth by memory) is left out: its threshold is infinite.
+/// as that much higher; where the spread does, all scores as that much farther out. A chart that
+/// calibration cannot support (theta would fall below a quarter, or a hundredth by memory) is left
+/// out: its threshold is infinite.
 ///
 /// The count of far samples needs no formula for their distribution: they are a two-state chain, of
 /// which how often a row of them begins and how often it goes on are bounded by what was seen

@@ -21,7 +21,8 @@ namespace selfheal {
 /// of it. Standardised to mean 0 and variance 1, the variance including autocorrelations at lags 2
 /// to 10 that stand out of the noise. The result's distribution is kept as up to 256 levels with
 /// shares; beside it what is known of its memory: neighbours and spans that belong together, far
-/// samples in a row, and a level that wanders from one tenth of the calibration to the next.
+/// samples in a row, and a level or a spread that wanders from one part of the calibration to the
+/// next.
 ///
 /// Immutable after construction: any number of threads. 4 KiB inside the object.
 class Preparation {
@@ -75,6 +76,9 @@ class Preparation {
   /// the chart's input, beyond what independent inputs would do: an upper limit; 0 if nothing stood
   /// out.
   double wander() const noexcept { return wander_; }
+  /// The standard deviation of the spread of long stretches beyond what independent inputs would
+  /// do, as a share of the calibration's spread; 0 if nothing stood out.
+  double spread_wander() const noexcept { return spread_wander_; }
   /// The part of the calibration's variance that a straight line through its levels explains, where
   /// the level wanders; 0 elsewhere. Close to 1: a trend.
   double trend() const noexcept { return trend_; }
@@ -106,6 +110,7 @@ class Preparation {
   double offset_ = 0.0;
   double scale_ = 1.0;
   double wander_ = 0.0;
+  double spread_wander_ = 0.0;
   double trend_ = 0.0;
   double unsteadiness_ = 0.0;
   bool is_exact_ = false;
