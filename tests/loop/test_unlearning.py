@@ -431,3 +431,26 @@ def test_what_an_older_release_has_learned_is_taken_back(tmp_path: Path) -> None
         assert found.taken_back == (repair.generation,)
         assert not field.state.learned
         assert any("is not known" in str(e.outcome) for e in field.model.events)
+
+
+def test_a_saved_state_whose_lesson_a_later_release_wrote_is_taken_back(tmp_path: Path) -> None:
+    """That it was not learned from what is revoked cannot be said."""
+    with device(tmp_path / "store") as field:
+        image = internals(field.model).images["source"]
+        region = next(r for r in image.regions.values() if r.kind == "weights")
+        old = np.frombuffer(image.live, np.uint8)[region.offset : region.offset + 4].copy()
+        image.guard.write(region.offset, bytes(old ^ np.uint8(1)))
+        repairs = parts_of(field.model).loop.repairs
+        saved = repairs.adopt()
+        kept = repairs._kept  # noqa: SLF001
+        assert kept is not None
+        rows = kept._rows  # noqa: SLF001
+        row = rows.find(saved)
+        assert row is not None
+        rows.mark(saved, {**row.fields, "lesson": {"version": 2}})
+    with device(tmp_path / "store") as field:
+        assert field.lessons == {saved: None}
+        assert field.generation == saved
+        assert field.model.revoke("operator").taken_back == (saved,)
+        assert field.generation == 0
+        assert saved not in field.model.weights.generations

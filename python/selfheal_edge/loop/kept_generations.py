@@ -50,6 +50,8 @@ class Found:
     """What tells its known answers where they were recorded; None: not known for this place."""
     lesson: Lesson | None = None
     """What it was learned from; None: from nothing, or that is not known."""
+    was_taught: bool = False
+    """Whether it was learned from something, though that may not be readable here."""
 
 
 class _Unsaved(NamedTuple):
@@ -131,7 +133,8 @@ class KeptGenerations:
         here = row.fields.get("fingerprint") == self._fingerprint
         told = str(row.fields.get("answers")) if here else None
         marks = bool(row.fields.get("pinned")), bool(row.fields.get("learned"))
-        return Found(row.number, row.identity, source, inputs, *marks, told, self._lesson(row))
+        lesson, was_taught = self._lesson(row), marks[1] or row.fields.get("lesson") is not None
+        return Found(row.number, row.identity, source, inputs, *marks, told, lesson, was_taught)
 
     def _lesson(self, row: StoredGeneration) -> Lesson | None:
         fields = row.fields.get("lesson")

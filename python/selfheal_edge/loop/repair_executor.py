@@ -776,8 +776,9 @@ class RepairExecutor:
             weights.pin(found.number)
         if found.is_learned:
             self.learned |= {found.number}
-        if found.is_learned or found.lesson is not None:
-            self._lessons.setdefault(weights.origin(found.number), found.lesson)
+        origin = weights.origin(found.number)
+        if found.was_taught and origin != GOLDEN:
+            self._lessons.setdefault(origin, found.lesson)
 
     def _write_inputs(self, inputs: bytes) -> None:
         """Correct inputs in this way from now on; empty for none."""
