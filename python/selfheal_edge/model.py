@@ -288,6 +288,8 @@ class SelfHealingModel:
         try:
             if keeper is not None:
                 baseline = keeper.recognise(baseline, self._session)
+            look: weakref.WeakMethod[Callable[[bool], None]]
+            look = weakref.WeakMethod(self._look_at_answers)
             self._parts = assemble(
                 self._session,
                 baseline,
@@ -301,6 +303,7 @@ class SelfHealingModel:
                 maintenance_lock=self._maintenance_lock,
                 clock=clock,
                 first_id=_first_id(seed),
+                second_changed=partial(_call, look),
                 keeper=keeper,
                 seed=seed,
             )
@@ -318,8 +321,6 @@ class SelfHealingModel:
         self._loop = self._parts.loop
         self._serving = self._loop.serving
         self._hot: _core.HotPath | None = self._serving.hot
-        look: weakref.WeakMethod[Callable[[bool], None]] = weakref.WeakMethod(self._look_at_answers)
-        self._serving.second_changed = partial(_call, look)
         try:
             if keeper is not None:
                 keeper.begin(self._journal)

@@ -89,6 +89,8 @@ class Serving:
         Whether the core shall repair what its sweep finds; otherwise it only looks.
     first_id
         The `Prediction.id` of an inference is this and its number.
+    second_changed
+        Called with whether answers have to be looked at from now on, before they are given.
     handle
         Called with what came up, under the inference lock.
     probe
@@ -108,6 +110,7 @@ class Serving:
         clock: Callable[[], float] | None,
         at_once: bool,
         first_id: int,
+        second_changed: Callable[[bool], None],
         handle: Callable[[Incident], None],
         probe: Callable[[], ProbeParts],
     ) -> None:
@@ -157,8 +160,7 @@ class Serving:
         """Says whether the latest input is suspect, while an incident lasts that makes some so."""
         self.second: Giver | None = None
         """Gives other answers to suspects while an attack lasts, if the policy says so."""
-        self.second_changed: Callable[[bool], None] = lambda _is_on: None
-        """Told whether answers have to be looked at from now on, before they are given."""
+        self._second_changed = second_changed
         self.context = ContextLog()
         """What the latest predictions came with."""
         self.generations = GenerationLog()
@@ -319,7 +321,7 @@ class Serving:
     def answer_with(self, second: Giver | None) -> None:
         """Have suspects answered otherwise from now on, or no longer."""
         self.second = second
-        self.second_changed(second is not None)
+        self._second_changed(second is not None)
 
     def _twice(self, batch: Batch, second: Giver) -> Prediction | Predictions:
         """Serve under one lock, so that the latest inputs are these; then look again."""

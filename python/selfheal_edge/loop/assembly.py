@@ -133,6 +133,7 @@ def assemble(
     maintenance_lock: ModelLock,
     clock: Callable[[], float] | None,
     first_id: int,
+    second_changed: Callable[[bool], None],
     keeper: Keeper | None = None,
     seed: int | None = None,
 ) -> Parts:
@@ -150,6 +151,8 @@ def assemble(
         object where the call that notices damage heals it.
     first_id
         Of predictions.
+    second_changed
+        Told whether answers have to be looked at from now on, before they are given.
     keeper
         What outlives the process, if anything does.
     seed
@@ -264,6 +267,7 @@ def assemble(
                 clock=clock,
                 at_once=may_heal and policy.heal != "observe",
                 first_id=first_id,
+                second_changed=second_changed,
                 probe=lambda: (
                     _extractor(session, baseline),
                     _copied(monitor, baseline),
