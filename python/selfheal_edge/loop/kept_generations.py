@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from selfheal_edge.errors import IntegrityError, StoreError
@@ -32,8 +31,7 @@ _TRIAL: Final = "trial"
 _HELD: Final = "held"
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A generation that the store holds."""
 
     number: int

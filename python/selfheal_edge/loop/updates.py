@@ -8,8 +8,7 @@ is there as it was.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from selfheal_edge.errors import (
     BaselineFormatError,
@@ -38,8 +37,7 @@ _ACTIVE: Final = ("model", "active")
 _TRIES: Final = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen:
+class Chosen(NamedTuple):
     """What is to serve."""
 
     model: ModelFile
@@ -141,7 +139,7 @@ class Updates:
             self._begin(model.sha256, baseline)
         except StoreError as error:
             told.append(f"the model file {model.sha256[:16]} cannot be tried now: {error}")
-            return replace(old, told=tuple(told))
+            return old._replace(told=tuple(told))
         return Chosen(
             model,
             baseline,

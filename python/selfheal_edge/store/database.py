@@ -26,8 +26,7 @@ import sqlite3
 import sys
 import weakref
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from selfheal_edge import _core
 from selfheal_edge.errors import IntegrityError, StoreError, StoreVersionError
@@ -67,8 +66,7 @@ _SCHEMA: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One record of the journal."""
 
     seq: int
@@ -77,8 +75,7 @@ class Record:
     """Of this record and all before it."""
 
 
-@dataclass(frozen=True, slots=True)
-class JournalState:
+class JournalState(NamedTuple):
     """Where the journal begins and ends."""
 
     first: int
@@ -93,8 +90,7 @@ class JournalState:
     """Bytes of all bodies that are kept."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Root:
+class _Root(NamedTuple):
     commit: int
     anchor: int
     areas: dict[str, tuple[int, int]]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from selfheal_edge.errors import IntegrityError
 from selfheal_edge.hashing import sha256
@@ -24,8 +23,7 @@ _LENGTH: Final = 4
 _MOST_DIGITS: Final = 20
 
 
-@dataclass(frozen=True, slots=True)
-class StoredGeneration:
+class StoredGeneration(NamedTuple):
     """What the store says of one generation."""
 
     number: int
@@ -219,7 +217,7 @@ class StoredGenerations:
         found = self.find(number)
         if found is None:
             raise ValueError(f"generation: expected one that the store holds, got {number}")
-        changed = replace(found, fields=fields)
+        changed = found._replace(fields=fields)
         self._store.commit(Changes(rows=[Row(AREA, str(number), changed.encode()), *also]))
 
     def load(self, number: int) -> bytes:

@@ -16,8 +16,7 @@ import os
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from selfheal_edge.errors import IntegrityError
 from selfheal_edge.store.file_format import write_atomically
@@ -56,8 +55,7 @@ _MOST_REMEMBERED: Final = 1024
 _NAME: Final = re.compile(r"[0-9]{20}-[0-9a-f]{16}\.request\Z")
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """One request."""
 
     id: str
