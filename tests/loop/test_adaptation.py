@@ -181,23 +181,6 @@ def test_a_drift_is_repaired_on_probation() -> None:
     assert not is_trusted(world.state)
 
 
-def test_an_alarm_that_cannot_be_named_leaves_a_probation_to_labels() -> None:
-    """As evening comes within a drift, or contradictions are told: that is for the trial."""
-    world = repaired()
-    generation = world.active
-    world.predict(130)  # the condition is learned
-    world.truth = "night, in the evening"
-    world.predict(1, alarm("margin", world.prediction - 2))
-    world.predict(40)
-    assert kinds(world)[-1] == "diagnosis"
-    assert world.active == generation
-    assert world.state.probation is not None
-    assert not is_trusted(world.state)
-    world.tell(13, 0)
-    assert world.state.in_service is not None
-    assert world.state.in_service.is_confirmed
-
-
 def test_labels_confirm_it() -> None:
     world = repaired()
     world.tell(13, 0)

@@ -6,9 +6,8 @@
     condition is learned. Answers stay flagged.
 3.  Labels that the device has asked for, where golden and the repair part, confirm or reject it
     (`labels_came`); other labels train it further.
-4.  A rejection, or an alarm that no known condition explains and whose cause has a name, takes it
-    back (`taken_back`): to what serves in normal operation, golden or what the user has put there
-    (`LoopState.home`).
+4.  A rejection, or an alarm that no known condition explains, takes it back (`taken_back`): to
+    what serves in normal operation, golden or what the user has put there (`LoopState.home`).
 
 It belongs to its condition; `loop.passages` has that.
 

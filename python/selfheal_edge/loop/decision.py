@@ -628,10 +628,6 @@ def _cause_named(
     if diagnosis.cause is Cause.RESOURCE_ATTACK:
         outcome = f"{adaptation.FROZEN}; damage is restored, and signals are watched, as before"
         records = (record, do.Record(EventKind.REPAIR, diagnosis.cause, outcome=outcome))
-    if diagnosis.cause is Cause.UNKNOWN and state.probation is not None and not repair.corrupt:
-        # Labels decide on it, and its answers are flagged: taken back at each alarm that cannot be
-        # named, as evening comes within a drift, it would never be proven.
-        return replace(state, repair=None, pending=()), records
     if state.condition and diagnosis.cause not in INTEGRITY and not repair.corrupt:
         # No known condition explains it: the charts of normal operation shall say what it is.
         state = replace(state, repair=None, pending=())
