@@ -198,6 +198,34 @@ class TestHostileWindows:
             assert np.isfinite(getattr(window, name)).all(), name
 
 
+def test_near_inputs_with_other_answers_leave_an_attack_possible(profile: Profile) -> None:
+    """However sure the answers are: an attacker asks among others' inputs."""
+    natural = np.concatenate([profile.inputs] * 3)[:96]
+    sure = np.eye(10, dtype=np.float32)[np.arange(96) % 10]
+    inside = np.resize(profile.neighbours, (96, profile.neighbours.shape[1]))
+
+    def window(pairs: int) -> Window:
+        raw = natural.copy()
+        for n in range(pairs):
+            raw[40 + 2 * n + 1] = raw[40 + 2 * n]
+            raw[40 + 2 * n + 1].flat[30] ^= 1
+        answers = Answers(sure, np.asarray(inside, np.float32))
+        scores = np.zeros((96, profile.class_scores.shape[1]))
+        return Window(
+            profile,
+            raw,
+            answers,
+            scores,
+            lambda asked: Answers(
+                sure[np.arange(len(asked)) % 10], np.asarray(inside[: len(asked)], np.float32)
+            ),
+        )
+
+    assert window(1).across < window(3).across
+    before, after = window(0).crafted, window(3).crafted
+    assert before < 0.75 <= after < 1
+
+
 def test_a_window_that_cannot_be_looked_at(profile: Profile) -> None:
     """A fault of the questions costs their answer, not the prediction."""
     broken = Window(profile, np.empty((0, 3), np.int8), None, np.empty((0, 0)), None)

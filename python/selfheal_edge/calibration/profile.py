@@ -182,6 +182,7 @@ _HEALTHY_MEASURES: Final[dict[str, Callable[[Window], float]]] = {
     "lost low": lambda w: w.lost[0],
     "lost high": lambda w: w.lost[1],
     "near": lambda w: w.near,
+    "across": lambda w: float(w.across),
     "repeated": lambda w: w.repeated,
     "newcomers": lambda w: w.newcomers,
 }

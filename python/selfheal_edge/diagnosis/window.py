@@ -29,6 +29,11 @@ _SEED: Final = 1
 _NEIGHBOURS: Final = 5
 _CRAFTED: Final = 1.4
 _NEAR_SHARE: Final = 0.3
+_NEARER: Final = 0.75
+_PAIRS: Final = 2
+"""Near inputs with different answers from which an attacker may be asking: one may be chance."""
+_IN_DOUBT: Final = 0.8
+"""Parts of the limit: not ruled out, and not named."""
 _STOPPED: Final = 0.35
 _QUIET: Final = 0.3
 _WAVERING: Final = 0.08
@@ -310,16 +315,39 @@ class Window:
         return abs(offset) / float(self.profile.moments[:, 1].mean() + _TINY)
 
     @cached_property
-    def near(self) -> float:
-        """The share of inputs nearer to an earlier one than calibration inputs ever are."""
+    def _neighbours(self) -> tuple[Floats, npt.NDArray[np.intp]]:
+        """Distance to the nearest of 64 earlier inputs, where that is not equal, and its row."""
         flat = self.x.reshape(self.size, -1)
         if self.profile.cell_sd.size:
             flat = flat / (self.profile.cell_sd + 0.05 * self.profile.cell_sd.mean() + _TINY)
-        count = 0
+        far = np.full(self.size, np.inf, np.float32)
+        rows = np.zeros(self.size, np.intp)
         for n in range(1, self.size):
-            away = np.sqrt(np.mean(np.square(flat[max(0, n - 64) : n] - flat[n]), axis=1))
-            count += bool(0 < away.min() < 0.75 * self.profile.nearest)
-        return count / max(1, self.size - 1)
+            first = max(0, n - 64)
+            away = np.sqrt(np.mean(np.square(flat[first:n] - flat[n]), axis=1))
+            nearest = int(away.argmin())
+            if away[nearest] > 0:
+                far[n], rows[n] = away[nearest], first + nearest
+        return far, rows
+
+    @property
+    def near(self) -> float:
+        """The share of inputs nearer to an earlier one than calibration inputs ever are."""
+        far, _ = self._neighbours
+        return int(np.sum(far < _NEARER * self.profile.nearest)) / max(1, self.size - 1)
+
+    @property
+    def across(self) -> int:
+        """How many inputs have such a neighbour, and another answer than it got.
+
+        Less contrast brings all inputs nearer: the distance is seen in parts of what is left of it.
+        """
+        latest = self._latest
+        if latest is None:
+            return 0
+        far, rows = self._neighbours
+        is_near = far < _NEARER * self.profile.nearest * min(1.0, self.stopped)
+        return int(np.sum(is_near & (latest.labels != latest.labels[rows])))
 
     @cached_property
     def body(self) -> float:
@@ -615,7 +643,15 @@ class Window:
         harm = max(0.0, self.harm) / (max(0.0, bound["harm"]) + 0.2)
         unexplained = max(0.0, self.unexplained) / (max(0.0, bound["unexplained"]) + 0.25)
         astray = self.astray / (1.2 * max(bound["astray"], 0.03) + 0.01)
-        return max(float(max(np.sqrt(harm * unexplained), astray)) / _CRAFTED, self.asked)
+        asks = max(self.asked, self._perhaps_asked)
+        return max(float(max(np.sqrt(harm * unexplained), astray)) / _CRAFTED, asks)
+
+    @property
+    def _perhaps_asked(self) -> float:
+        """A doubt where inputs that hardly differ have got different answers, however sure."""
+        bound = self.profile.bounds
+        is_known = "across" in bound  # not of earlier releases
+        return _IN_DOUBT if is_known and self.across >= max(_PAIRS, bound["across"]) else 0.0
 
     @property
     def may_be_crafted(self) -> bool:
