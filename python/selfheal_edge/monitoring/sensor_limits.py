@@ -128,7 +128,7 @@ def _hangs_together(flags: npt.NDArray[np.bool_]) -> bool:
     both = np.count_nonzero(flags[1:] & flags[:-1])
     share = float(flags.mean())
     by_chance = followed * share + 0.5 * math.sqrt(followed * share * (1.0 - share))
-    return len(flags) < _FEWEST_BY_CHANCE or both > by_chance
+    return len(flags) < _FEWEST_BY_CHANCE or bool(both > by_chance)
 
 
 def flat_limit(spreads: npt.NDArray[np.float64], interval: float) -> float | None:
