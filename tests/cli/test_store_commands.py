@@ -219,6 +219,11 @@ def test_verify_tells_number_and_head(store: Path, run: Run) -> None:
     _, out, _ = run("journal", "verify", store, "--json")
     content = json.loads(out)
     assert (content["verified"], content["seq"], content["head"]) == (True, seq, head)
+    version = sqlite3.sqlite_version
+    is_faulty = tuple(map(int, version.split("."))) < (3, 51, 3)
+    told = {"version": version, "wal_reset_fault": is_faulty, "connections": 1}
+    assert content["sqlite"] == told
+    assert version in run("journal", "verify", store)[1]
 
 
 DAMAGE = {

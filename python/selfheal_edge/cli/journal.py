@@ -14,7 +14,7 @@ from typing import Any
 from selfheal_edge.cli.screen import is_silent, moment, print_facts, print_rows, write_json
 from selfheal_edge.cli.store_file import reading
 from selfheal_edge.errors import IntegrityError
-from selfheal_edge.store.database import Database, Record
+from selfheal_edge.store.database import Database, Record, sqlite_facts
 from selfheal_edge.store.file_format import write_atomically
 from selfheal_edge.store.journal import Event
 from selfheal_edge.text import LIST, shown
@@ -127,6 +127,7 @@ def _verify(arguments: argparse.Namespace) -> int:
         "next": state.next,
         "seq": state.next - 1,
         "head": state.head.hex(),
+        "sqlite": sqlite_facts(),
     }
     write_json(content, arguments.json)
     if wrong is not None:
@@ -142,9 +143,19 @@ def _verify(arguments: argparse.Namespace) -> int:
             ("records", records),
             ("head", f"{state.next - 1}:{state.head.hex()}"),
             ("told", compared),
+            ("SQLite", _sqlite()),
         ]
     )
     return 0
+
+
+def _sqlite() -> str:
+    found = sqlite_facts()
+    if not found["wal_reset_fault"]:
+        return str(found["version"])
+    return (
+        f"{found['version']}, in which a log may be lost that two connections write: ours has one"
+    )
 
 
 def _export(arguments: argparse.Namespace) -> int:
