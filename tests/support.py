@@ -20,6 +20,7 @@ from hypothesis import settings
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path, load_digits
+from selfheal_edge.integrity.guarded_image import GuardedImage
 from selfheal_edge.integrity.weights import Weights
 from selfheal_edge.model import parts_of
 from selfheal_edge.repair import RepairCase, RepairOutcome, RepairTarget
@@ -204,6 +205,17 @@ def same(left: list[Array], right: list[Array]) -> bool:
 def internals(model: she.SelfHealingModel) -> Weights:
     """Return what stands behind `model.weights`: images with their guards, pools and parity."""
     return parts_of(model).weights
+
+
+def stored_copy(image: GuardedImage, generation: int, block: int) -> Array:
+    """Return where a generation's copy of a block lies in the pool, writable."""
+    assert image.pool is not None
+    size = image.image.block_bytes
+    wanted = np.frombuffer(image.pool.read(generation), np.uint8)[block * size :][:size]
+    rows: Array = image.pool.memory()[0].reshape(-1, size)
+    place = int(np.flatnonzero((rows[:, : wanted.size] == wanted).all(axis=1))[0])
+    copy: Array = rows[place]
+    return copy
 
 
 def litert_library() -> Path:

@@ -36,6 +36,8 @@ py::object source_name(const Finding& finding) {
       return py::str("parity");
     case RepairSource::kLive:
       return py::str("live");
+    case RepairSource::kOutside:
+      return py::str("file");
   }
   return py::none();
 }
@@ -54,7 +56,9 @@ std::shared_ptr<HeldGuard> make_guard(const std::shared_ptr<HeldImage>& image,
                                       std::uint64_t seed) {
   WeightImage& live = image->get();
   ImageGuard guard(live, pool ? &pool->pool : nullptr, parity ? &parity->parity : nullptr, seed);
-  std::vector<Finding> found(guard.live_blocks() + guard.blocks_behind());
+  // More than that in one slice end it early; the next one goes on there.
+  constexpr std::size_t kMostFound = 64;
+  std::vector<Finding> found(std::min(guard.live_blocks() + guard.blocks_behind(), kMostFound));
   return std::make_shared<HeldGuard>(
       HeldGuard{image, pool, parity, std::move(guard), std::move(found)});
 }
@@ -78,22 +82,46 @@ py::list look(HeldGuard& self, std::int64_t live_bytes) {
 
 py::list sweep(HeldGuard& self) {
   ImageGuard& guard = self.get();
-  std::size_t count = 0;
   const auto buffer = self.image->buffer();
-  {
-    const selfheal::python::ReleasedGil released;
-    count = guard.sweep(self.found);
-  }
-  return listed(self, count);
+  py::list list;
+  std::size_t next = 0;
+  do {
+    std::size_t count = 0;
+    {
+      const selfheal::python::ReleasedGil released;
+      count = guard.sweep(next, self.found);
+    }
+    for (std::size_t i = 0; i < count; ++i) list.append(self.found[i]);
+  } while (next != 0);
+  return list;
+}
+
+std::size_t checked_block(HeldGuard& self, std::int64_t block) {
+  const std::size_t index = to_size("block", block);
+  const std::size_t blocks = self.image->get().block_count();
+  if (index >= blocks) refuse("block", "below block_count = " + std::to_string(blocks), index);
+  return index;
 }
 
 std::optional<Finding> heal(HeldGuard& self, std::int64_t block) {
   ImageGuard& guard = self.get();
-  const std::size_t index = to_size("block", block);
-  const std::size_t blocks = self.image->get().block_count();
-  if (index >= blocks) refuse("block", "below block_count = " + std::to_string(blocks), index);
   Finding finding;
-  if (!guard.heal(index, finding)) return std::nullopt;
+  if (!guard.heal(checked_block(self, block), finding)) return std::nullopt;
+  return finding;
+}
+
+std::optional<Finding> heal_from(HeldGuard& self, std::int64_t block, py::handle data) {
+  ImageGuard& guard = self.get();
+  const std::size_t index = checked_block(self, block);
+  const HeldBuffer buffer(data, "data", false);
+  const std::size_t nbytes = self.image->get().nbytes();
+  if (buffer.bytes().size() != nbytes) {
+    refuse("data", std::to_string(nbytes) + " bytes, as the image", buffer.bytes().size());
+  }
+  Finding finding;
+  const std::size_t begin = index * guard.block_bytes();
+  const std::size_t size = std::min(guard.block_bytes(), nbytes - begin);
+  if (!guard.heal_from(index, buffer.bytes().subspan(begin, size), finding)) return std::nullopt;
   return finding;
 }
 
@@ -190,6 +218,8 @@ void bind_image_guard(py::module_& m) {
            "Check the next slice, and repair nothing; list what is damaged.")
       .def("sweep", &sweep, "Check everything now; list what was damaged.")
       .def("heal", &heal, arg("block"), "Heal a block if it needs it.")
+      .def("heal_from", &heal_from, arg("block"), arg("data"),
+           "Heal a block, if need be from an image's bytes as they are elsewhere.")
       .def("restore", &restore, arg("generation"), arg("offset") = 0, arg("nbytes") = nullptr,
            "Make bytes those of a generation.")
       .def("write", &write_bytes, arg("offset"), arg("data"), "Change bytes on purpose.")

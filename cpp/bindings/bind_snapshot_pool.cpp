@@ -81,14 +81,18 @@ void bind_snapshot_pool(py::module_& m) {
   Class<HeldPool, std::shared_ptr<HeldPool>>(m, "SnapshotPool",
                                              "Saved states of an image in one fixed arena.")
       .def(constructor([](const std::shared_ptr<HeldImage>& image, std::int64_t capacity,
-                          std::int64_t generations) {
+                          std::int64_t generations, bool copies_golden) {
              WeightImage& live = image->get();
-             return HeldPool{image,
-                             SnapshotPool(live, to_size("capacity_blocks", capacity),
-                                          to_size("max_generations", generations, 1)),
-                             std::vector<std::uint32_t>(live.block_count())};
+             return HeldPool{
+                 image,
+                 SnapshotPool(live, to_size("capacity_blocks", capacity),
+                              to_size("max_generations", generations, 1), copies_golden),
+                 std::vector<std::uint32_t>(live.block_count())};
            }),
-           arg("image").none(false), arg("capacity_blocks"), arg("max_generations") = 16)
+           arg("image").none(false), arg("capacity_blocks"), arg("max_generations") = 16,
+           arg("copies_golden") = true)
+      .def_property_readonly("copies_golden", &of_pool<&SnapshotPool::copies_golden>,
+                             "Whether golden has a full copy.")
       .def("take", &take, arg("at_least") = 0,
            "Store the live bytes as a new generation; return its number.")
       .def("renew_golden", &renew_golden, arg("data"),

@@ -2924,7 +2924,8 @@ class SnapshotPool(metaclass=_Pybind11Type):
     """Save states of an image in one arena of fixed size.
 
     Generation 0 is golden: a full copy made at construction, never written again. Others store the
-    blocks that differ from it, and share those that an older generation has.
+    blocks that differ from it, and share those that an older generation has. Without a copy,
+    golden's blocks are the live ones, until they are about to be changed on purpose.
 
     Parameters
     ----------
@@ -2934,6 +2935,8 @@ class SnapshotPool(metaclass=_Pybind11Type):
         Blocks that all generations but golden share; 0 keeps golden only.
     max_generations : int
         Golden included, 1 to 4096.
+    copies_golden : bool
+        Whether golden has a full copy.
 
     Raises
     ------
@@ -2953,7 +2956,12 @@ class SnapshotPool(metaclass=_Pybind11Type):
         image: WeightImage,
         capacity_blocks: SupportsIndex,
         max_generations: SupportsIndex = 16,
+        copies_golden: bool = True,
     ) -> None: ...
+    @property
+    def copies_golden(self) -> bool:
+        """Whether golden has a full copy."""
+
     def take(self, at_least: SupportsIndex = 0) -> int:
         """Store the live bytes as a new generation and give its number, never used before.
 
@@ -3098,7 +3106,7 @@ class Finding(metaclass=_Pybind11Type):
         """What was damaged."""
 
     @property
-    def source(self) -> Literal["content", "snapshot", "parity", "live"] | None:
+    def source(self) -> Literal["content", "snapshot", "parity", "live", "file"] | None:
         """Where the right bytes came from; None: it is still damaged."""
 
     @property
@@ -3226,6 +3234,12 @@ class ImageGuard(metaclass=_Pybind11Type):
 
     def heal(self, block: SupportsIndex) -> Finding | None:
         """Heal a block; None if it was sound."""
+
+    def heal_from(self, block: SupportsIndex, data: _Buffer) -> Finding | None:
+        """Heal a block, where nothing here brings it back from `data`: an image's bytes elsewhere.
+
+        None if it was sound, or if what `data` has there is not genuine either.
+        """
 
     def restore(
         self,

@@ -342,6 +342,7 @@ class SelfHealingModel:
         if keeper is not None and keeper.baseline_is_new(self._baseline):
             keeper.keep_baseline(self._baseline)
         self._listen_for_code()
+        self._session.copy.let_go()
         give_back()
 
     def predict(self, x: Tensors, out: Array | None = None) -> Array | dict[str, Array]:
@@ -906,7 +907,7 @@ class SelfHealingModel:
     def memory_report(self) -> dict[str, int]:
         """Return the bytes that the guard holds beside the runtime's own, by what for."""
         report = {
-            "model file": len(self._session.model.data),
+            "model file": self._session.copy.held_bytes,
             **{f"{name} image": i.nbytes for name, i in self._parts.weights.images.items()},
             "checksums and snapshots": self._parts.weights.memory_bytes,
             "references, charts and history": self._parts.monitor.memory_bytes,

@@ -107,9 +107,9 @@ class Policy:
         serves in normal operation. A switch between them exchanges pointers then. Costs the memory
         of another model from there on (`memory_report`); without it a switch builds an instance.
     snapshots
-        *What repairs are made from.* Keep golden and later generations in memory: the size of each
-        image once, and a quarter of it for generations. Without them only parity repairs, and there
-        is no rollback.
+        *What repairs are made from.* Keep golden and later generations in memory: the size of what
+        executes once, and a sixteenth of each image for generations. Without them only parity and
+        the model's file repair, and there is no rollback.
     parity_blocks
         Parity blocks for every 16 blocks of 512 bytes, 0 to 16: costs that many sixteenths of the
         memory and repairs that many damaged blocks among each 16 where no copy verifies. 0: none.

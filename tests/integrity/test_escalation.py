@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +11,7 @@ from tests.support import Array, answers, executing, flip, internals, run_by, sa
 
 import selfheal_edge as she
 from selfheal_edge.assets import DigitsData, digits_model_path
+from selfheal_edge.errors import IntegrityError
 from selfheal_edge.integrity.guarded_image import GuardedImage
 from selfheal_edge.model import parts_of
 
@@ -47,7 +47,10 @@ def lose_copies(image: GuardedImage, block: int) -> None:
     """Damage golden's copy of a block, and all parity."""
     assert image.pool is not None
     assert image.parity is not None
-    image.pool.memory()[0][block * BLOCK + 1] ^= np.uint8(1)
+    if image.pool.copies_golden:
+        image.pool.memory()[0][block * BLOCK + 1] ^= np.uint8(1)
+    if image.name == "source":  # or the file's bytes would prove themselves
+        forget(image, block)
     image.parity.memory()[0][:] ^= np.uint8(1)
 
 
@@ -59,9 +62,15 @@ def block_inside_a_region(image: GuardedImage) -> int:
 
 
 def flip_in_file(model: she.SelfHealingModel) -> None:
-    """Flip a bit of the file's bytes in memory, from which a reload would build."""
-    data = np.frombuffer(parts_of(model).session.copy.model.data, np.uint8)
-    ctypes.c_ubyte.from_address(data.ctypes.data).value ^= 1
+    """Have a bit of the file read wrong, from which a reload would build; or right again."""
+    file = parts_of(model).session.copy.original
+    whole = file.read_again()
+    try:
+        assert file.data == whole
+    except IntegrityError:
+        file.let_go(file.read_again)
+    else:
+        file.let_go(lambda: bytes([whole[0] ^ 1]) + whole[1:])
 
 
 def damage_for(step: str, model: she.SelfHealingModel) -> None:
@@ -76,6 +85,8 @@ def damage_for(step: str, model: she.SelfHealingModel) -> None:
         flip(model, block * BLOCK, image=image.name)
         forget(image, block)
     elif step == "rollback_model":
+        if source.pool is not None and not source.pool.copies_golden:
+            pytest.skip("golden has no copy of the source: the file's bytes come next")
         block = next(
             b for b in range(source.image.block_count) if not source.describe([b])[0].modules
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -13,9 +13,8 @@ import pytest
 from tests.support import MODELS, SHARED, Array, answers, internals, named, random_batch, same
 
 import selfheal_edge as she
-from selfheal_edge import _core
 from selfheal_edge.assets import DigitsData, digits_model_path
-from selfheal_edge.integrity.guarded_image import GuardedImage
+from selfheal_edge.integrity.guarded_image import CorruptBlock, GuardedImage
 from selfheal_edge.model import parts_of
 from selfheal_edge.tflite.runtimes.protocol import RuntimeName
 from selfheal_edge.tflite.session import Session
@@ -41,7 +40,7 @@ def executing_image(model: she.SelfHealingModel) -> tuple[GuardedImage, Array]:
     return image, np.frombuffer(image.live, np.uint8)
 
 
-def expect_one(found: list[_core.Finding], offsets: list[int]) -> None:
+def expect_one(found: Sequence[CorruptBlock], offsets: list[int]) -> None:
     """Check that exactly these bytes' blocks were found in live memory, and healed."""
     assert sorted(f.block for f in found) == sorted({o // 512 for o in offsets})
     assert all(f.part == "live" and f.healed for f in found)
@@ -58,7 +57,7 @@ def single_bits(image: GuardedImage, live: Array, step: int) -> int:
         places = list(range(first, bits, stride))
         for b in places:
             live[b // 8] ^= np.uint8(1 << (b % 8))
-        found = image.guard.step(ROUND, 0)
+        found = image.step(ROUND, 0)
         expect_one(found, [b // 8 for b in places])
         if len({b // 8 // 512 for b in places}) == len(places):
             assert sum(f.wrong_bits for f in found) == len(places)
@@ -76,7 +75,7 @@ def random_flips(image: GuardedImage, live: Array, count: int, rng: np.random.Ge
         bits = rng.choice(image.nbytes * 8, int(rng.integers(1, 6)), replace=False)
         for b in bits:
             live[b // 8] ^= np.uint8(1 << (b % 8))
-        found = image.guard.step(ROUND, 0)
+        found = image.step(ROUND, 0)
         expect_one(found, [int(b) // 8 for b in bits])
         assert sum(f.wrong_bits for f in found) == len(bits)
         for b in bits:
@@ -92,7 +91,7 @@ def bursts(image: GuardedImage, live: Array, rng: np.random.Generator) -> None:
         first = int(rng.integers(blocks - size + 1))
         part = live[first * 512 : (first + size) * 512]
         part ^= rng.integers(1, 256, part.size, dtype=np.uint8)
-        found = image.guard.step(ROUND, 0)
+        found = image.step(ROUND, 0)
         expect_one(found, list(range(first * 512, min((first + size) * 512, image.nbytes), 512)))
         assert live.tobytes() == golden
 
@@ -104,7 +103,8 @@ def guards(image: GuardedImage, count: int, rng: np.random.Generator) -> None:
     golden_bytes = image.image.block_count * 512
     golden = image.pool.memory()[0][:golden_bytes]
     tables = [*image.image.table_memory(), *image.parity.memory(), image.pool.memory()[1]]
-    for memory in [golden, *tables]:
+    stored = [golden] if image.pool.copies_golden else []
+    for memory in [*stored, *tables]:
         before = memory.copy()
         for _ in range(count):
             at = int(rng.integers(memory.size))

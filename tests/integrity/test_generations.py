@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 import pytest
-from tests.support import SHARED, Array, answers, internals, same
+from tests.support import SHARED, Array, answers, internals, same, stored_copy
 
 import selfheal_edge as she
 from selfheal_edge.assets import DigitsData, digits_model_path
@@ -135,14 +135,13 @@ def test_damage_to_a_generations_copies_is_found_and_mended(
     assert image.pool is not None
     changed = image.pool.changed_blocks(generation)
     assert changed
-    arena = image.pool.memory()[0]
-    slot = image.image.block_count * image.image.block_bytes
-    before = arena[slot : slot + 64].copy()
-    arena[slot + 5] ^= np.uint8(4)
+    stored = stored_copy(image, generation, changed[0])
+    before = stored.copy()
+    stored[5] ^= np.uint8(4)
     assert image.pool.verify(generation) == changed[:1]
     model.predict(x)  # a sweep behind live bytes, too
     assert image.pool.verify(generation) == []
-    assert (arena[slot : slot + 64] == before).all()
+    assert (stored == before).all()
     assert model.health.corrupt_blocks == 0
 
 
@@ -231,7 +230,8 @@ def test_a_rollback_to_a_damaged_generation_changes_nothing(
     model.rollback()
     image = internals(model).images[name]
     assert image.pool is not None
-    image.pool.memory()[0][image.image.block_count * 512 + 5] ^= np.uint8(4)
+    changed = image.pool.changed_blocks(generation)
+    stored_copy(image, generation, changed[0])[5] ^= np.uint8(4)
     with pytest.raises(IntegrityError, match=r"1 damaged block.* nothing was changed"):
         model.rollback(to=generation)
     assert live_of(model) == content
@@ -331,7 +331,7 @@ def test_golden_is_made_anew_from_the_file(model: she.SelfHealingModel, digits: 
         for image in weights:
             assert image.pool is not None
             block = image.pool.changed_blocks(generation)[0]
-            image.pool.memory()[0][block * 512 + 5] ^= np.uint8(4)
+            stored_copy(image, 0, block)[5] ^= np.uint8(4)
         if by_sweep:
             before = model.health.guard_repairs
             model.predict(x[0])
@@ -351,7 +351,8 @@ def test_damage_that_stays_is_written_down_once(
     model.rollback()
     image = internals(model).images["source"]
     assert image.pool is not None
-    image.pool.memory()[0][image.image.block_count * 512 + 5] ^= np.uint8(4)
+    changed = image.pool.changed_blocks(generation)
+    stored_copy(image, generation, changed[0])[5] ^= np.uint8(4)
     for x in digits.heldout_inputs[:50, np.newaxis]:
         model.predict(x)  # a whole sweep each
     told = [str(e.outcome) for e in model.events if e.strategy == "mend_guard"]

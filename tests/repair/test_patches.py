@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.operator_models import image_model, sequence_model
-from tests.support import Array, Raw, answers, examples, internals, run_by, same
+from tests.support import Array, Raw, answers, examples, internals, run_by, same, stored_copy
 
 import selfheal_edge as she
 from selfheal_edge import _core
@@ -290,7 +290,7 @@ def test_golden_copies_are_made_anew_beside_a_patch(model: she.SelfHealingModel)
     for image in internals(model).images.values():
         assert image.pool is not None
         block = image.pool.changed_blocks(generation)[0]
-        image.pool.memory()[0][block * 512 + 5] ^= np.uint8(4)
+        stored_copy(image, 0, block)[5] ^= np.uint8(4)
     model.rollback()
     assert live_of(model) == content
     assert same([predicted(model, x)], [golden])

@@ -72,6 +72,18 @@ void GenerationLists::append(Generation generation, const KeptKey& key) noexcept
   ++count_;
 }
 
+bool GenerationLists::set(std::size_t place, std::size_t block, std::uint32_t slot,
+                          const KeptKey& key) noexcept {
+  const std::size_t chunk = block / kChunk;
+  bool is_changed = false;
+  // Damage around the entry must not get a hash of its own.
+  if (!mend(place, chunk, key, &is_changed)) return false;
+  for (const std::size_t which : {0U, 1U}) copy(place, which)[block] = slot;
+  const auto bytes = std::as_bytes(chunk_of(place, 0, chunk));
+  hashes(place, chunk).fill(keyed_hash(key.fresh(), tweak(at(place), chunk), bytes));
+  return true;
+}
+
 void GenerationLists::remove(std::size_t place) noexcept {
   for (std::size_t next = place + 1; next < count_; ++next) {
     entries_[next - 2] = entries_[next - 1];

@@ -140,21 +140,33 @@ std::size_t ImageGuard::verify(bool heals, std::span<Finding> found) noexcept {
 }
 
 std::size_t ImageGuard::sweep(std::span<Finding> found) noexcept {
+  const std::size_t items = image_->block_count() + behind_.order.size();
   std::size_t count = 0;
   Finding spare;
-  const auto next = [&]() -> Finding& {
+  for (std::size_t item = 0; item < items; ++item) {
     Finding& finding = count < found.size() ? found[count] : spare;
-    finding = {};
-    return finding;
-  };
-  if (visit_key(next())) ++count;
-  for (std::size_t block = 0; block < image_->block_count(); ++block) {
-    if (visit_live(block, next())) ++count;
-  }
-  for (std::size_t item = 1; item < behind_.order.size(); ++item) {
-    if (visit_behind(item, next())) ++count;
+    if (visit(item, finding)) ++count;
   }
   return count;
+}
+
+std::size_t ImageGuard::sweep(std::size_t& next, std::span<Finding> found) noexcept {
+  const std::size_t items = image_->block_count() + behind_.order.size();
+  std::size_t count = 0;
+  for (; next < items; ++next) {
+    if (count == found.size()) return count;
+    if (visit(next, found[count])) ++count;
+  }
+  next = 0;
+  return count;
+}
+
+// Of everything: the key first, then what is live, then the rest of what stands behind it.
+bool ImageGuard::visit(std::size_t item, Finding& finding) noexcept {
+  finding = {};
+  const std::size_t blocks = image_->block_count();
+  if (item == 0) return visit_key(finding);
+  return item <= blocks ? visit_live(item - 1, finding) : visit_behind(item - blocks, finding);
 }
 
 bool ImageGuard::visit_behind(std::size_t item, Finding& finding) noexcept {
@@ -181,6 +193,20 @@ bool ImageGuard::visit_key(Finding& finding) noexcept {
 
 bool ImageGuard::heal(std::size_t block, Finding& finding) noexcept {
   return block < image_->block_count() && visit_live(block, finding);
+}
+
+bool ImageGuard::heal_from(std::size_t block, std::span<const std::byte> content,
+                           Finding& finding) noexcept {
+  if (!heal(block, finding) || finding.is_healed()) return finding.is_healed();
+  const auto live = image_->block(block);
+  if (content.size() != live.size()) return false;
+  const auto copy = std::span(scratch_).first(live.size());
+  std::memcpy(copy.data(), content.data(), copy.size());
+  if (!image_->is_genuine(block, copy)) return false;
+  describe(live, copy, finding);
+  std::memcpy(live.data(), copy.data(), live.size());
+  if (image_->mend(block)) finding.source = RepairSource::kOutside;
+  return finding.is_healed();
 }
 
 bool ImageGuard::visit_live(std::size_t block, Finding& finding) noexcept {
@@ -348,6 +374,8 @@ RestoreResult ImageGuard::put_back(Generation generation, std::size_t offset,
       ++result.refused;
       continue;
     }
+    // What golden shares with the image is there already, and expected.
+    if (stored.bytes.data() == live.data()) continue;
     const auto part = stored.bytes.subspan(from, to - from);
     if (std::memcmp(live.data() + from, part.data(), part.size()) != 0) ++result.rewritten;
     if (part.size() != live.size()) {
@@ -371,6 +399,7 @@ bool ImageGuard::write(std::size_t offset, std::span<const std::byte> bytes) noe
     Finding ignored;
     heal(i, ignored);
   }
+  if (pool_ != nullptr && !pool_->keep_golden(offset, bytes)) return false;
   if (!image_->write(offset, bytes)) return false;
   follow(first, last);
   return true;

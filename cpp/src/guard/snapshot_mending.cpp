@@ -9,16 +9,22 @@ namespace selfheal {
 
 std::span<const std::byte> SnapshotPool::find_genuine(std::size_t block) const noexcept {
   const auto golden = golden_block(block);
-  if (image_->is_genuine(block, golden)) return golden;
-  // Lists as they are: what they lead to is verified.
-  for (std::size_t place = 1; place < lists_.count(); ++place) {
-    for (const std::uint32_t slot : {lists_.list(place)[block], lists_.second(place)[block]}) {
-      if (slot >= slots_.size()) continue;
-      const auto bytes = slot_bytes(slot, block);
-      if (image_->is_genuine(block, bytes)) return bytes;
-    }
+  if (golden.data() != image_->block(block).data() && image_->is_genuine(block, golden)) {
+    return golden;
   }
-  return {};
+  // Lists as they are: what they lead to is verified.
+  const auto find_in = [&](const GenerationLists& lists) -> std::span<const std::byte> {
+    for (std::size_t place = 1; place < lists.count(); ++place) {
+      for (const std::uint32_t slot : {lists.list(place)[block], lists.second(place)[block]}) {
+        if (slot >= slots_.size()) continue;
+        const auto bytes = slot_bytes(slot, block);
+        if (image_->is_genuine(block, bytes)) return bytes;
+      }
+    }
+    return {};
+  };
+  const auto found = find_in(lists_);
+  return found.empty() ? find_in(golden_list_) : found;
 }
 
 bool SnapshotPool::is_golden(std::size_t block, std::span<const std::byte> content) const noexcept {
@@ -26,12 +32,35 @@ bool SnapshotPool::is_golden(std::size_t block, std::span<const std::byte> conte
   return golden.is_sound && std::equal(golden.bytes.begin(), golden.bytes.end(), content.begin());
 }
 
+// What golden shares is swept as live bytes; here it is held to golden's seals, which are those
+// that the image expects there.
+bool SnapshotPool::mend_shared(std::size_t block, bool* changed) noexcept {
+  const std::uint64_t keyed = golden_hash(block, image_->block(block));
+  const bool is_right = golden_seals_.admits(block, keyed);
+  if (is_right ? golden_seals_.agrees(block) : !image_->check_block(block)) return true;
+  *changed = true;
+  const auto admits = [&](std::uint64_t hash) { return image_->table().admits(block, hash); };
+  const std::uint64_t hash = image_->kept_key().hash(block, image_->block(block), admits);
+  if (!admits(hash)) return false;
+  golden_seals_.put(block, hash);
+  return true;
+}
+
 bool SnapshotPool::mend_golden(std::size_t block, bool* changed) noexcept {
-  const auto bytes = golden_bytes(block);
+  *changed = false;
+  // The list first: a damaged one leads to another block's slot, which is not to be written.
+  if (!copies_golden() &&
+      !golden_list_.mend(1, block / GenerationLists::kChunk, image_->kept_key(), changed)) {
+    return false;
+  }
+  const std::uint32_t slot = golden_slot(block);
+  if (!copies_golden() && slot == kNone) return mend_shared(block, changed);
+  const auto bytes =
+      slot == kNone ? arena().subspan(block * image_->block_bytes(), image_->block(block).size())
+                    : slot_bytes(slot, block);
   const auto admits = [&](std::span<const std::byte> content) {
     return golden_seals_.admits(block, golden_hash(block, content));
   };
-  *changed = false;
   if (!admits(bytes)) {
     *changed = true;
     const auto live = image_->block(block);
@@ -39,7 +68,7 @@ bool SnapshotPool::mend_golden(std::size_t block, bool* changed) noexcept {
     std::memcpy(bytes.data(), live.data(), bytes.size());
     if (!admits(bytes)) return false;
   }
-  if (*changed || !golden_seals_.agrees(block)) {
+  if (!golden_seals_.agrees(block) || *changed) {
     *changed = true;
     golden_seals_.put(block, golden_hash(block, bytes));
   }
@@ -58,15 +87,17 @@ bool SnapshotPool::claim(std::size_t slot, std::size_t block) noexcept {
 // The block that the lists have in a slot, or kNone. is_known: whether all lists could be asked.
 std::uint32_t SnapshotPool::owner_of(std::size_t slot, bool* is_known) const noexcept {
   *is_known = true;
-  for (std::size_t place = 1; place < lists_.count(); ++place) {
-    const auto list = lists_.list(place);
-    const auto at = std::find(list.begin(), list.end(), static_cast<std::uint32_t>(slot));
-    const auto block = static_cast<std::size_t>(at - list.begin());
-    if (at != list.end() && lists_.is_sound(place, block, image_->kept_key())) {
-      return static_cast<std::uint32_t>(block);
-    }
-    for (std::size_t i = 0; i < list.size(); i += GenerationLists::kChunk) {
-      *is_known = *is_known && lists_.is_sound(place, i, image_->kept_key());
+  for (const GenerationLists* lists : {&lists_, &golden_list_}) {
+    for (std::size_t place = 1; place < lists->count(); ++place) {
+      const auto list = lists->list(place);
+      const auto at = std::find(list.begin(), list.end(), static_cast<std::uint32_t>(slot));
+      const auto block = static_cast<std::size_t>(at - list.begin());
+      if (at != list.end() && lists->is_sound(place, block, image_->kept_key())) {
+        return static_cast<std::uint32_t>(block);
+      }
+      for (std::size_t i = 0; i < list.size(); i += GenerationLists::kChunk) {
+        *is_known = *is_known && lists->is_sound(place, i, image_->kept_key());
+      }
     }
   }
   return kNone;
@@ -95,6 +126,10 @@ bool SnapshotPool::mend_slot(std::size_t index, std::size_t* block, bool* change
   *changed = true;
   *block = owner;
   if (claim(index, owner)) return true;
+  if (golden_slot(owner) == index) {  // golden's own visit mends it, or says that it cannot
+    *changed = false;
+    return true;
+  }
   // Not whether the image expects these bytes: that may be another generation's block.
   const auto live = image_->block(owner);
   if (!slot_admits(index, slot_hash(index, owner, live))) return false;
@@ -105,6 +140,10 @@ bool SnapshotPool::mend_slot(std::size_t index, std::size_t* block, bool* change
 
 bool SnapshotPool::mend_list(std::size_t index, std::size_t* place, bool* changed) noexcept {
   *place = 1 + index / lists_.chunks();
+  if (*place == lists_.places()) {  // golden's own
+    *place = 0;
+    return golden_list_.mend(1, index % lists_.chunks(), image_->kept_key(), changed);
+  }
   return lists_.mend(*place, index % lists_.chunks(), image_->kept_key(), changed);
 }
 
@@ -112,6 +151,7 @@ void SnapshotPool::mend_lists() noexcept {
   for (std::size_t place = 1; place < lists_.count(); ++place) {
     lists_.mend(place, image_->kept_key());
   }
+  if (!copies_golden()) golden_list_.mend(1, image_->kept_key());
 }
 
 std::size_t SnapshotPool::renew_golden(std::span<const std::byte> bytes) noexcept {
@@ -119,9 +159,18 @@ std::size_t SnapshotPool::renew_golden(std::span<const std::byte> bytes) noexcep
   const HashSchedule schedule = image_->kept_key().fresh();
   for (std::size_t i = 0; i < image_->block_count(); ++i) {
     if (stored_at(0, i).is_sound) continue;
-    const auto copy = golden_bytes(i);
+    const std::uint32_t slot = golden_slot(i);
+    if (slot == kNone && !copies_golden()) continue;
+    const auto copy = slot == kNone
+                          ? arena().subspan(i * image_->block_bytes(), image_->block(i).size())
+                          : slot_bytes(slot, i);
     std::memcpy(copy.data(), bytes.data() + i * image_->block_bytes(), copy.size());
-    golden_seals_.put(i, keyed_hash(schedule, i, copy));
+    const std::uint64_t keyed = keyed_hash(schedule, i, copy);
+    golden_seals_.put(i, keyed);
+    if (slot != kNone) {
+      const auto number = static_cast<std::uint32_t>(i);
+      slots_[slot] = {{keyed, keyed}, {number, number}};
+    }
     ++count;
   }
   return count;

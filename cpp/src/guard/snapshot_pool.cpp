@@ -13,6 +13,8 @@ namespace selfheal {
 namespace {
 
 constexpr std::size_t kRow = WeightImage::kRow;
+// Golden's own list needs a number, and no generation has this one.
+constexpr Generation kGoldenName = ~Generation{0};
 
 // The first word tells nearly always if they differ, without a call.
 bool equal(std::span<const std::byte> a, std::span<const std::byte> b) noexcept {
@@ -66,9 +68,11 @@ class ChangedBlocks {
 }  // namespace
 
 SnapshotPool::SnapshotPool(WeightImage& image, std::uint64_t capacity_blocks,
-                           std::uint64_t max_generations)
+                           std::uint64_t max_generations, bool copies_golden)
     : image_(&image),
       lists_(image.block_count(), checked_places(max_generations)),
+      golden_list_(image.block_count(), copies_golden ? 1 : 2),
+      golden_blocks_(copies_golden ? image.block_count() : 0),
       golden_seals_(image.block_count()),
       scratch_(image.block_bytes()) {
   const std::size_t blocks = image.block_count();
@@ -76,35 +80,36 @@ SnapshotPool::SnapshotPool(WeightImage& image, std::uint64_t capacity_blocks,
     refuse("capacity_blocks", "an integer from 0 to 2147483647", capacity_blocks);
   }
   const auto capacity = static_cast<std::size_t>(capacity_blocks);
-  arena_.resize(detail::product("capacity_blocks", blocks + capacity, image.block_bytes()) /
+  arena_.resize(detail::product("capacity_blocks", golden_blocks_ + capacity, image.block_bytes()) /
                 sizeof(Line));
   slots_.resize(capacity);
   is_used_.resize(capacity);
-  std::memcpy(arena_.data(), image.live().data(), image.nbytes());
+  if (copies_golden) {
+    std::memcpy(arena_.data(), image.live().data(), image.nbytes());
+  } else {
+    golden_list_.append(kGoldenName, image.kept_key());
+  }
   const HashSchedule schedule = image.kept_key().fresh();
   for (std::size_t i = 0; i < blocks; ++i) {
-    if (!image.is_genuine(i, golden_block(i))) {
+    const std::uint64_t keyed = keyed_hash(schedule, i, golden_block(i));
+    if (!image.table().admits(i, keyed)) {
       throw std::runtime_error("image: expected undamaged bytes to copy as golden, got block " +
                                std::to_string(i) + " with a wrong hash");
     }
-    golden_seals_.put(i, keyed_hash(schedule, i, golden_block(i)));
+    golden_seals_.put(i, keyed);
   }
   recount();
 }
 
 std::span<std::byte> SnapshotPool::slot_bytes(std::size_t slot, std::size_t block) noexcept {
-  return arena().subspan((image_->block_count() + slot) * image_->block_bytes(),
+  return arena().subspan((golden_blocks_ + slot) * image_->block_bytes(),
                          image_->block(block).size());
 }
 
 std::span<const std::byte> SnapshotPool::slot_bytes(std::size_t slot,
                                                     std::size_t block) const noexcept {
-  return arena().subspan((image_->block_count() + slot) * image_->block_bytes(),
+  return arena().subspan((golden_blocks_ + slot) * image_->block_bytes(),
                          image_->block(block).size());
-}
-
-std::span<std::byte> SnapshotPool::golden_bytes(std::size_t block) noexcept {
-  return arena().subspan(block * image_->block_bytes(), image_->block(block).size());
 }
 
 std::uint64_t SnapshotPool::slot_hash(std::size_t slot, std::size_t block,
@@ -139,7 +144,6 @@ void SnapshotPool::stored_row(std::size_t place, std::size_t first,
   const std::span<const std::uint32_t> list =
       place == 0 ? std::span<const std::uint32_t>{} : lists_.list(place);
   const auto slot_of = [&](std::size_t i) { return place == 0 ? kNone : list[first + i]; };
-  const std::byte* const golden = arena().data() + first * size;
   std::array<const std::byte*, kRow> bytes{};
   std::array<std::uint64_t, kRow> hashes{};
   const std::size_t whole = std::min(row.size(), image_->nbytes() / size - first);
@@ -147,7 +151,8 @@ void SnapshotPool::stored_row(std::size_t place, std::size_t first,
   for (; count < whole; ++count) {
     const std::uint32_t slot = slot_of(count);
     if (slot != kNone && slot >= slots_.size()) break;
-    bytes[count] = slot == kNone ? golden + count * size : slot_bytes(slot, first + count).data();
+    bytes[count] =
+        (slot == kNone ? golden_block(first + count) : slot_bytes(slot, first + count)).data();
   }
   keyed_hashes(image_->kept_key().raw_schedule(), first, std::span(bytes).first(count), size,
                hashes);
@@ -170,6 +175,7 @@ StoredBlock SnapshotPool::stored_block(Generation generation, std::size_t block)
 std::size_t SnapshotPool::mended_place(Generation generation) noexcept {
   const std::size_t place = lists_.find(generation);
   if (place == lists_.count()) return place;
+  if (!copies_golden() && !golden_list_.mend(1, image_->kept_key())) return lists_.count();
   const bool is_whole = lists_.mend(place, image_->kept_key());
   return is_whole && lists_.at(place) == generation ? place : lists_.count();
 }
@@ -226,6 +232,11 @@ TakeResult SnapshotPool::take(Generation at_least, std::span<const ByteChange> c
     draft[i] = kNone;
     if (!image_->check_block(i)) return {SnapshotStatus::kCorrupt, 0};
     std::span<const std::byte> content = image_->block(i);
+    const bool is_shared = !copies_golden() && golden_slot(i) == kNone;
+    // A block that golden shares and that is another one now: it was written past this pool.
+    if (is_shared && !golden_seals_.admits(i, golden_hash(i, content))) {
+      return {SnapshotStatus::kCorrupt, 0};
+    }
     if (changed.touches(i * block_bytes, content.size())) {
       const auto copy = std::span(scratch_).first(content.size());
       std::memcpy(copy.data(), content.data(), copy.size());
@@ -236,18 +247,19 @@ TakeResult SnapshotPool::take(Generation at_least, std::span<const ByteChange> c
     draft[i] = find_shared(i, keyed_hash(schedule, i, content), content);
     if (draft[i] != kNone) continue;
     draft[i] = kNew;
-    ++needed;
+    needed += is_shared ? 2 : 1;
   }
   if (needed > free_count_) return {SnapshotStatus::kArenaFull, 0};
   ChangedBlocks again(changes);
   std::uint32_t slot = 0;
   for (std::size_t i = 0; i < draft.size(); ++i) {
     if (draft[i] != kNew) continue;
+    const bool is_kept = copies_golden() || golden_slot(i) != kNone || copy_golden(i);
     slot = next_free(slot);
     const auto copy = slot_bytes(slot, i);
     std::memcpy(copy.data(), image_->block(i).data(), copy.size());
-    if (!image_->is_genuine(i, copy)) {  // damaged since it was looked at
-      recount();
+    if (!is_kept || !image_->is_genuine(i, copy)) {  // damaged since it was looked at
+      release_golden();
       return {SnapshotStatus::kCorrupt, 0};
     }
     if (again.touches(i * block_bytes, copy.size())) again.apply(i * block_bytes, copy);
@@ -322,11 +334,13 @@ std::uint32_t SnapshotPool::next_free(std::size_t from) const noexcept {
 // themselves may be damaged.
 void SnapshotPool::recount() noexcept {
   std::fill(is_used_.begin(), is_used_.end(), false);
-  for (std::size_t place = 1; place < lists_.count(); ++place) {
-    for (const std::uint32_t slot : lists_.list(place)) {
+  const auto use = [this](std::span<const std::uint32_t> list) {
+    for (const std::uint32_t slot : list) {
       if (slot < slots_.size()) is_used_[slot] = true;
     }
-  }
+  };
+  for (std::size_t place = 1; place < lists_.count(); ++place) use(lists_.list(place));
+  if (!copies_golden()) use(golden_list_.list(1));
   free_count_ = 0;
   for (std::size_t i = 0; i < slots_.size(); ++i) {
     if (is_used_[i]) continue;
@@ -342,8 +356,58 @@ SnapshotStatus SnapshotPool::drop(Generation generation) noexcept {
   if (lists_.is_pinned(place)) return SnapshotStatus::kPinned;
   mend_lists();
   lists_.remove(place);
-  recount();
+  release_golden();
   return SnapshotStatus::kOk;
+}
+
+// Copies golden's block out of the live one that it shares. There has to be a free slot.
+bool SnapshotPool::copy_golden(std::size_t block) noexcept {
+  const std::uint32_t slot = next_free(0);
+  const auto copy = slot_bytes(slot, block);
+  std::memcpy(copy.data(), image_->block(block).data(), copy.size());
+  const std::uint64_t keyed = golden_hash(block, copy);
+  if (!golden_seals_.admits(block, keyed)) return false;
+  const auto number = static_cast<std::uint32_t>(block);
+  slots_[slot] = {{keyed, keyed}, {number, number}};
+  if (!golden_list_.set(1, block, slot, image_->kept_key())) return false;
+  is_used_[slot] = true;
+  --free_count_;
+  return true;
+}
+
+bool SnapshotPool::keep_golden(std::size_t offset, std::span<const std::byte> bytes) noexcept {
+  if (copies_golden()) return true;
+  const std::size_t size = image_->block_bytes();
+  recount();
+  for (std::size_t at = 0; at < bytes.size();) {
+    const std::size_t block = (offset + at) / size;
+    const std::size_t within = (offset + at) % size;
+    const std::size_t count = std::min(size - within, bytes.size() - at);
+    const auto live = image_->block(block).subspan(within, count);
+    if (golden_slot(block) == kNone && !equal(live, bytes.subspan(at, count)) &&
+        (free_count_ == 0 || !copy_golden(block))) {
+      release_golden();
+      return false;
+    }
+    at += count;
+  }
+  return true;
+}
+
+// Forgets golden's copies of blocks that it shares with the live ones again, where no generation
+// differs; and counts anew what is free.
+void SnapshotPool::release_golden() noexcept {
+  for (std::size_t i = 0; !copies_golden() && i < image_->block_count(); ++i) {
+    if (golden_slot(i) == kNone || !image_->check_block(i) ||
+        !golden_seals_.admits(i, image_->table().get(i))) {
+      continue;
+    }
+    const auto differs = [&](std::size_t place) { return lists_.list(place)[i] != kNone; };
+    bool is_needed = false;
+    for (std::size_t place = 1; place < lists_.count(); ++place) is_needed |= differs(place);
+    if (!is_needed) golden_list_.set(1, i, kNone, image_->kept_key());
+  }
+  recount();
 }
 
 SnapshotStatus SnapshotPool::pin(Generation generation) noexcept {
@@ -409,7 +473,8 @@ bool SnapshotPool::is_pinned(Generation generation) const noexcept {
 }
 
 std::size_t SnapshotPool::memory_bytes() const noexcept {
-  return sizeof *this - sizeof lists_ + lists_.memory_bytes() + arena_.capacity() * sizeof(Line) +
+  return sizeof *this - sizeof lists_ - sizeof golden_list_ + lists_.memory_bytes() +
+         golden_list_.memory_bytes() + arena_.capacity() * sizeof(Line) +
          golden_seals_.memory_bytes() + slots_.capacity() * sizeof(Slot) + scratch_.capacity() +
          is_used_.capacity() / 8;
 }

@@ -78,9 +78,12 @@ def plan_checks(weights: Weights, policy: Policy, probe: Probe) -> CheckPlan:
             is_swept = frozenset(images)  # a number of bytes is for each image
         predictions: int | None = 0
         if verifying == "budget":
-            guards = (image.guard for name, image in images.items() if name in is_swept)
-            size = max(guard.live_blocks * _BLOCK_BYTES for guard in guards)
-            predictions = math.ceil(size / live_bytes) if live_bytes else None
+            block = next(iter(images.values())).image.block_bytes
+            swept = (image.guard for name, image in images.items() if name in is_swept)
+            size = max(guard.live_blocks * block for guard in swept)
+            # Less than a block a prediction gathers until it is one: that is how late a round is.
+            late = max(0, block - live_bytes)
+            predictions = math.ceil((size + late) / live_bytes) if live_bytes else None
         seconds = None if inference is None or predictions is None else predictions * inference
         return CheckPlan(
             live_bytes,

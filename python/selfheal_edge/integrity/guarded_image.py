@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from selfheal_edge import _core
+from selfheal_edge.errors import IntegrityError, ModelFormatError
+from selfheal_edge.log import logger
 from selfheal_edge.tflite.format.records import Region
 from selfheal_edge.tflite.runtimes.protocol import Instance
 
@@ -25,7 +27,10 @@ __all__ = [
 ]
 
 _MOST_FLIPS: Final = 16
-_ARENA_SHARE = 4  # generations share blocks worth a quarter of the image
+_ARENA_SHARE = 16  # generations share blocks worth a sixteenth of the image
+_BLOCK_BYTES: Final = 512
+_MOST_BLOCKS: Final = 2048  # larger images have larger blocks: tables and lists stay small
+_LARGEST_BLOCK: Final = 8192
 _LEARNED: Final = 2  # a confirmed generation and one on trial
 _TABLE_BYTES: Final = 64 * 1024  # of input tables, beside the two that there is always room for
 
@@ -83,7 +88,11 @@ class GuardOptions:
     parity_group: int = 16
     learned_bytes: int = 0
     """What of an image a learned generation may differ in: there is room for two of them, beside
-    the quarter of the image that all generations share."""
+    the sixteenth of the image that all generations share."""
+    block_bytes: int = _BLOCK_BYTES
+    """Bytes of a block: a power of two."""
+    copies_golden: bool = True
+    """Whether golden has a copy of its own, or shares the live blocks that nothing has changed."""
 
 
 def _seed() -> int:
@@ -103,6 +112,9 @@ class GuardedImage:
         What lies where in it.
     options
         What stands behind it.
+    elsewhere
+        Reads the bytes of golden from where they lie outside of memory, for blocks that nothing in
+        memory brings back; None: nowhere. It may raise IntegrityError, ModelFormatError or OSError.
 
     Notes
     -----
@@ -110,7 +122,12 @@ class GuardedImage:
     """
 
     def __init__(
-        self, name: str, live: memoryview, regions: Sequence[Region], options: GuardOptions
+        self,
+        name: str,
+        live: memoryview,
+        regions: Sequence[Region],
+        options: GuardOptions,
+        elsewhere: Callable[[], bytes] | None = None,
     ) -> None:
         self.name = name
         self.live = live
@@ -118,11 +135,16 @@ class GuardedImage:
         """Bytes watched: all of the image."""
         self.regions = {region.name: region for region in regions}
         table = [(r.name, ",".join(r.modules), r.offset, r.nbytes) for r in regions if r.nbytes]
-        self.image = _core.WeightImage(live, table, key=os.urandom(16))
-        learned = -(-options.learned_bytes // self.image.block_bytes)
-        capacity = max(16, self.image.block_count // _ARENA_SHARE + _LEARNED * learned)
+        self._elsewhere = elsewhere
+        size = options.block_bytes
+        self.image = _core.WeightImage(live, table, block_bytes=size, key=os.urandom(16))
+        learned = -(-options.learned_bytes // size)
+        states = _LEARNED if options.copies_golden else _LEARNED + 1  # and golden's own
+        capacity = max(16, self.image.block_count // _ARENA_SHARE + states * learned)
         self.pool = (
-            _core.SnapshotPool(self.image, capacity, options.max_generations + 1)
+            _core.SnapshotPool(
+                self.image, capacity, options.max_generations + 1, options.copies_golden
+            )
             if options.snapshots
             else None
         )
@@ -186,7 +208,7 @@ class GuardedImage:
     def step(self, live_bytes: int, behind_bytes: int) -> tuple[CorruptBlock, ...]:
         """Check the next slices and heal at once; return what was damaged, usually nothing."""
         found = self.guard.step(live_bytes, behind_bytes)
-        return tuple(map(self.report, found)) if found else ()
+        return self._from_elsewhere(found) if found else ()
 
     def look(self, live_bytes: int) -> tuple[CorruptBlock, ...]:
         """Check the next slice of live bytes, and repair nothing."""
@@ -195,7 +217,24 @@ class GuardedImage:
     def heal(self, blocks: Sequence[int]) -> tuple[CorruptBlock, ...]:
         """Heal the given blocks; return those that needed it."""
         found = (self.guard.heal(block) for block in blocks)
-        return tuple(self.report(finding) for finding in found if finding is not None)
+        return self._from_elsewhere([finding for finding in found if finding is not None])
+
+    def sweep(self) -> tuple[CorruptBlock, ...]:
+        """Check every byte, also of what stands behind, and heal; return what was damaged."""
+        return self._from_elsewhere(self.guard.sweep())
+
+    def _from_elsewhere(self, found: list[_core.Finding]) -> tuple[CorruptBlock, ...]:
+        """Heal from outside of memory what nothing in it has brought back; the core proves it."""
+        lost = [f.block for f in found if f.part == "live" and not f.healed]
+        if lost and self._elsewhere is not None:
+            try:
+                data = self._elsewhere()
+            except (IntegrityError, ModelFormatError, OSError) as error:
+                logger().warning("%s: the file's bytes cannot be had: %s", self.name, error)
+            else:
+                healed = {b: f for b in lost if (f := self.guard.heal_from(b, data)) is not None}
+                found = [healed.get(f.block, f) if f.part == "live" else f for f in found]
+        return tuple(map(self.report, found))
 
     def ranges_of(self, modules: Collection[str] | None) -> list[tuple[int, int]]:
         """Return (offset, nbytes) of some modules, to the byte; of everything when None."""
@@ -241,6 +280,14 @@ class GuardedImage:
             self.live.release()
 
 
+def _block_bytes(nbytes: int) -> int:
+    """Return the bytes of a block, so that an image has some thousands of them at most."""
+    size = _BLOCK_BYTES
+    while size < _LARGEST_BLOCK and nbytes > size * _MOST_BLOCKS:
+        size *= 2
+    return size
+
+
 def describe_findings(
     images: Sequence[GuardedImage], findings: Iterable[tuple[int, _core.Finding]]
 ) -> tuple[CorruptBlock, ...]:
@@ -254,12 +301,19 @@ def guard_instance(
     instance: Instance,
     options: GuardOptions,
     correction: _core.InputCorrection | None = None,
+    elsewhere: Callable[[], bytes] | None = None,
 ) -> dict[str, GuardedImage]:
     """Guard the bytes that an instance was built from, and its own, as they are now, by name.
 
     And the correction of its input, if there is one, of which no two generations share anything.
+    Where other images execute, the source has no copy of golden: parity brings it back, or the file
+    (`elsewhere`).
     """
-    images = {"source": GuardedImage("source", source, regions, options)}
+    largest = max(source.nbytes, *(live.nbytes for live in instance.images.values()), 1)
+    options = replace(options, block_bytes=_block_bytes(largest))
+    has_copy = not (instance.images and options.parity_blocks)
+    lean = replace(options, copies_golden=has_copy)
+    images = {"source": GuardedImage("source", source, regions, lean, elsewhere)}
     for name, live in instance.images.items():
         images[name] = GuardedImage(name, live, instance.image_regions[name], options)
     if correction is not None:

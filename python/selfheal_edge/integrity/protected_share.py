@@ -107,10 +107,12 @@ def _heap(session: Session) -> int | None:
     parses damage may end the process), and while there is no memory, descriptor or room for a file.
     """
     file = session.copy.model
-    if allocated_bytes() is None or sha256(file.data).hex() != file.sha256:
+    if allocated_bytes() is None:
         return None
     try:
-        source = SourceImage(file.data)  # the running instance's may be damaged just now
+        if sha256(data := file.data).hex() != file.sha256:
+            return None
+        source = SourceImage(data)  # the running instance's may be damaged just now
         try:
             before = allocated_bytes()
             fresh = session.choice.build(source)

@@ -134,7 +134,7 @@ class Weights(Generations):
         found: tuple[CorruptBlock, ...] = ()
         with self._lock:
             for image in self._images.values():
-                found += tuple(map(image.report, image.guard.sweep()))
+                found += image.sweep()
         return found
 
     def heal_blocks(self, corrupt: Sequence[CorruptBlock]) -> tuple[CorruptBlock, ...]:
@@ -165,7 +165,7 @@ class Weights(Generations):
         found: tuple[CorruptBlock, ...] = ()
         for image in self._images.values():
             if not image.image.check():
-                found += tuple(map(image.report, image.guard.sweep()))
+                found += image.sweep()
         return found
 
     def follow(self, images: Mapping[str, memoryview]) -> None:

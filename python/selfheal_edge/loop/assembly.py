@@ -168,7 +168,15 @@ def assemble(
 
     def guarded(instance: Instance) -> dict[str, GuardedImage]:
         regions = session.copy.model.regions
-        return guard_instance(session.source.view, regions, instance, options, session.correction)
+        copy = session.copy
+        return guard_instance(
+            session.source.view,
+            regions,
+            instance,
+            options,
+            session.correction,
+            lambda: copy.model.data,
+        )
 
     with ExitStack() as undo:
         weights = Weights(

@@ -151,7 +151,8 @@ class LabelDesk:
             self.sources, self.pool, self.quarantine, self.questions, clock=clock, guard=guard
         )
         self.intake.lowest = first_id
-        self.lesson_inputs = LessonInputs(shape, policy.lesson_bytes, clock=clock, guard=guard)
+        lesson_bytes = policy.lesson_bytes if policy.snapshots else 0  # nothing is learned without
+        self.lesson_inputs = LessonInputs(shape, lesson_bytes, clock=clock, guard=guard)
         self.is_urgent = False
         """Whether what was revoked waits to be written."""
         self._told: deque[Feedback] = deque(maxlen=_TOLD)

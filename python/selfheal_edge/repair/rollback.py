@@ -76,11 +76,14 @@ def _heal_blocks(weights: Weights, case: RepairCase) -> str | None:
         if any(block.source is None for block in done):
             return None
     from_parity = sum(block.source == "parity" for block in done)
+    from_file = sum(block.source == "file" for block in done)
     bits = sum(block.wrong_bits for block in done)
     parts = []
-    if len(done) > from_parity:
-        count = len(done) - from_parity
+    count = len(done) - from_parity - from_file
+    if count:
         parts.append(f"{count} block(s) restored from generation {weights.active}")
     if from_parity:
         parts.append(f"{from_parity} block(s) restored from parity")
+    if from_file:
+        parts.append(f"{from_file} block(s) restored from the file")
     return ", ".join(parts or ["no block was corrupt any more"]) + f" ({bits} wrong bits)"

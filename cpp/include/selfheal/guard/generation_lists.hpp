@@ -57,6 +57,9 @@ class GenerationLists {
   std::span<std::uint32_t> draft() noexcept { return copy(count_, 0); }
   /// Makes the draft the list of `generation`, which is not held yet.
   void append(Generation generation, const KeptKey& key) noexcept;
+  /// Changes one entry of the list at place 1 .. count() - 1. False, and nothing changes, where the
+  /// chunk around it is lost.
+  bool set(std::size_t place, std::size_t block, std::uint32_t slot, const KeptKey& key) noexcept;
   /// Forgets the generation at place 1 .. count() - 1.
   void remove(std::size_t place) noexcept;
 

@@ -30,6 +30,7 @@ enum class RepairSource : std::uint8_t {
   kSnapshot,  ///< a stored copy
   kParity,    ///< the rest of its group
   kLive,      ///< the live bytes
+  kOutside,   ///< what the caller brought, and the keyed hash has proven
 };
 
 /// Bits of one byte that were wrong.
@@ -90,8 +91,15 @@ class ImageGuard {
   /// The whole of both sweeps now, without touching their positions. Returns how many findings
   /// there are, of which `found` has the first ones; all are healed where that is possible.
   std::size_t sweep(std::span<Finding> found) noexcept;
+  /// A part of it: goes on at `next`, 0 at first, until all is swept (`next` is 0 again) or
+  /// `found`, which has room, is full.
+  std::size_t sweep(std::size_t& next, std::span<Finding> found) noexcept;
   /// Heals block `block` if it needs it; false if it was sound, or if the image has no such block.
   bool heal(std::size_t block, Finding& finding) noexcept;
+
+  /// As heal(), and where nothing here verifies, from `content`: the block's bytes as the caller
+  /// has them from elsewhere, which are written only if they are genuine. Whether it is healed now.
+  bool heal_from(std::size_t block, std::span<const std::byte> content, Finding& finding) noexcept;
 
   /// Makes bytes offset .. offset + nbytes (clipped to the image) those of a generation, to the
   /// byte, and the image and the parity expect them. Corrupt blocks that it touches are healed
@@ -134,6 +142,7 @@ class ImageGuard {
   std::size_t visit_row(std::size_t first, std::size_t end, bool heals,
                         std::span<Finding> found) noexcept;
   bool visit_live(std::size_t block, Finding& finding) noexcept;
+  bool visit(std::size_t item, Finding& finding) noexcept;
   bool visit_behind(std::size_t item, Finding& finding) noexcept;
   bool visit_key(Finding& finding) noexcept;
   bool visit_parity(std::size_t number, Finding& finding) noexcept;

@@ -54,6 +54,11 @@ struct StoredBlock {
 /// other generation stores only the blocks that differ from golden, and shares those that an older
 /// generation has stored already.
 ///
+/// Without a full copy (`copies_golden` false) golden's blocks are the live ones, held to golden's
+/// seals, but for those in which another generation differs, or that are about to be changed on
+/// purpose: these are copied into the arena first. That saves the image's size, and damaged live
+/// blocks come back from parity or from outside alone.
+///
 /// Every stored block has a keyed hash, kept twice, and the number of its block, kept twice;
 /// generation_lists.hpp says how the lists are kept. All are verified before any byte is written to
 /// the live image: a damaged snapshot heals nothing, but it cannot harm either. Which slots are in
@@ -65,20 +70,22 @@ struct StoredBlock {
 /// of bytes, however large the image and however many generations there are. Only a slot that is
 /// damaged asks the lists.
 ///
-/// Bytes: image + 16 a block, capacity_blocks * (block_bytes + 24), 8.25 a block and generation,
-/// and one block. take: one comparison of the image; restore: a keyed hash and a comparison a
-/// block. The image must outlive the pool. One object, one thread; who reads the live memory
-/// meanwhile (an inference) must be stopped by the caller.
+/// Bytes: image + 16 a block (without a copy of golden: 24.25 a block), capacity_blocks *
+/// (block_bytes + 24), 8.25 a block and generation, and one block. take: one comparison of the
+/// image; restore: a keyed hash and a comparison a block. The image must outlive the pool. One
+/// object, one thread; who reads the live memory meanwhile (an inference) must be stopped by the
+/// caller.
 class SnapshotPool {
  public:
   static constexpr std::size_t kMaxGenerations = 4096;
 
-  /// capacity_blocks: blocks that all generations but golden share; 0 keeps golden only.
-  /// max_generations: golden included, 1 to 4096.
+  /// capacity_blocks: blocks that all generations but golden share, and golden's own where it has
+  /// no full copy; 0 keeps golden only. max_generations: golden included, 1 to 4096.
   /// Throws std::invalid_argument, and std::runtime_error if the live bytes do not have the image's
   /// checksums: what is damaged must not become golden.
   SnapshotPool(WeightImage& image, std::uint64_t capacity_blocks,
-               std::uint64_t max_generations = 16);
+               std::uint64_t max_generations = 16, bool copies_golden = true);
+  bool copies_golden() const noexcept { return golden_list_.places() == 1; }
 
   /// Stores the live bytes as a new generation, wholly or not at all. Its number is
   /// next_generation() or, where that is larger, `at_least`: so that pools of several images, of
@@ -123,11 +130,18 @@ class SnapshotPool {
   /// says of which one.
   bool mend_list(std::size_t index, std::size_t* place, bool* changed) noexcept;
   /// Pieces of lists, of as many generations as fit.
-  std::size_t list_pieces() const noexcept { return (lists_.places() - 1) * lists_.chunks(); }
+  std::size_t list_pieces() const noexcept {
+    return (lists_.places() - 1 + golden_list_.places() - 1) * lists_.chunks();
+  }
   /// Mends all lists, as far as that is possible.
   void mend_lists() noexcept;
+  /// Keeps golden's blocks from being lost when `bytes` is written at `offset` on purpose. False,
+  /// and nothing is to be written, where one is damaged or the arena is full. Nothing to do where
+  /// golden has a full copy.
+  bool keep_golden(std::size_t offset, std::span<const std::byte> bytes) noexcept;
   /// Writes golden's damaged copies, and their hashes, anew from `bytes`: the whole image as it was
-  /// when the pool was made, which the caller has verified. Returns how many were written.
+  /// when the pool was made, which the caller has verified. Returns how many were written; live
+  /// blocks that golden shares are not (ImageGuard::heal_from).
   std::size_t renew_golden(std::span<const std::byte> bytes) noexcept;
 
   SnapshotStatus drop(Generation generation) noexcept;
@@ -159,6 +173,7 @@ class SnapshotPool {
   std::span<std::byte> slot_records() noexcept { return std::as_writable_bytes(std::span(slots_)); }
   /// The generations' lists of blocks and golden's seals, likewise.
   std::span<std::byte> list_bytes() noexcept { return lists_.bytes(); }
+  std::span<std::byte> golden_list_bytes() noexcept { return golden_list_.bytes(); }
   GenerationLists& lists() noexcept { return lists_; }
   SealTable& golden_seals() noexcept { return golden_seals_; }
   const WeightImage& image() const noexcept { return *image_; }
@@ -171,12 +186,24 @@ class SnapshotPool {
     std::array<std::uint32_t, 2> block{kNone, kNone};  // whose copy it is, twice; none: free
   };
 
+  // Golden's bytes: its copy, or the live block that it shares.
   std::span<const std::byte> golden_block(std::size_t block) const noexcept {
+    const std::uint32_t slot = golden_slot(block);
+    if (slot != kNone) return slot_bytes(slot, block);
+    if (!copies_golden()) return image_->block(block);
     return arena().subspan(block * image_->block_bytes(), image_->block(block).size());
+  }
+  // Where golden's block lies in the slots; kNone where it has a full copy, or shares the live one.
+  std::uint32_t golden_slot(std::size_t block) const noexcept {
+    if (copies_golden()) return kNone;
+    const std::uint32_t slot = golden_list_.list(1)[block];
+    return slot < slots_.size() ? slot : kNone;
   }
   std::span<std::byte> slot_bytes(std::size_t slot, std::size_t block) noexcept;
   std::span<const std::byte> slot_bytes(std::size_t slot, std::size_t block) const noexcept;
-  std::span<std::byte> golden_bytes(std::size_t block) noexcept;
+  bool copy_golden(std::size_t block) noexcept;
+  bool mend_shared(std::size_t block, bool* changed) noexcept;
+  void release_golden() noexcept;
   void stored_row(std::size_t place, std::size_t first, std::span<StoredBlock> row) const noexcept;
   bool slot_admits(std::size_t slot, std::uint64_t keyed) const noexcept {
     return slots_[slot].keyed[0] == keyed || slots_[slot].keyed[1] == keyed;
@@ -201,7 +228,9 @@ class SnapshotPool {
 
   WeightImage* image_;
   GenerationLists lists_;
-  std::vector<Line> arena_;  // golden, padded to whole blocks, then the slots
+  GenerationLists golden_list_;  // its own slots, at place 1; no place where it has a full copy
+  std::size_t golden_blocks_;    // of its full copy, at the front of the arena
+  std::vector<Line> arena_;      // golden, padded to whole blocks, then the slots
   SealTable golden_seals_;
   std::vector<Slot> slots_;
   std::vector<std::byte> scratch_;  // one block

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from selfheal_edge.errors import ModelFormatError
+from selfheal_edge.errors import IntegrityError, ModelFormatError
 from selfheal_edge.hashing import sha256
 from selfheal_edge.text import quoted
 from selfheal_edge.tflite.file.detections import DetectionOutputs, find_detections
@@ -38,7 +38,8 @@ class ModelFile:
     """A TFLite file that has been read once, validated, and mapped.
 
     Make one with `from_path` or `from_bytes`; nothing in it changes afterwards. It holds the
-    file's bytes (`data`) and the records made from them. Threads may share it.
+    file's bytes (`data`), until it is told to `let_go` of them, and the records made from them.
+    Threads may share it.
 
     Examples
     --------
@@ -50,8 +51,12 @@ class ModelFile:
     """
 
     def __init__(self, data: bytes, decoded: DecodedModel) -> None:
-        self._data = data
+        self._data: bytes | None = data
+        self._nbytes = len(data)
+        self._again: Callable[[], bytes] | None = None
         self._decoded = decoded
+        self.path: str | None = None
+        """Where it was read from, as an absolute path; None where its bytes were given."""
 
     @classmethod
     def from_path(cls, path: str | os.PathLike[str]) -> ModelFile:
@@ -71,7 +76,9 @@ class ModelFile:
         OSError
             When it cannot be read.
         """
-        return cls.from_bytes(_read(path), source=os.fspath(path))
+        file = cls.from_bytes(_read(path), source=os.fspath(path))
+        file.path = os.path.abspath(os.fspath(path))
+        return file
 
     @classmethod
     def of(cls, model: str | os.PathLike[str] | bytes | bytearray | memoryview) -> ModelFile:
@@ -140,13 +147,49 @@ class ModelFile:
 
     @property
     def data(self) -> bytes:
-        """The file's bytes."""
-        return self._data
+        """The file's bytes.
+
+        Raises
+        ------
+        IntegrityError, OSError
+            Where they are not held any more (`let_go`), and cannot be had again.
+        """
+        if self._data is not None:
+            return self._data
+        assert self._again is not None
+        data = self._again()
+        if sha256(data).hex() != self.sha256:
+            raise IntegrityError(
+                "model: expected the bytes that the model was opened with, got others: the file "
+                "was changed since, or damaged"
+            )
+        return data
+
+    def let_go(self, again: Callable[[], bytes]) -> None:
+        """Hold the bytes no longer: `again` returns them, and they are held to their SHA-256."""
+        _ = self.sha256
+        self._again, self._data = again, None
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the file that are held in memory: all of them, or none."""
+        return 0 if self._data is None else len(self._data)
+
+    def read_again(self) -> bytes:
+        """Read the file at `path` once more; what it holds now is not looked at.
+
+        Raises
+        ------
+        OSError, ModelFormatError
+            When it cannot be read, or is no regular file any more.
+        """
+        assert self.path is not None
+        return _read(self.path)
 
     @property
     def nbytes(self) -> int:
         """Size of the file in bytes."""
-        return len(self._data)
+        return self._nbytes
 
     @cached_property
     def keeps_resources(self) -> bool:
@@ -161,7 +204,7 @@ class ModelFile:
     @cached_property
     def sha256(self) -> str:
         """SHA-256 of the file, in hexadecimal."""
-        return sha256(self._data).hex()
+        return sha256(self.data).hex()
 
     @property
     def version(self) -> int:
@@ -225,7 +268,7 @@ class ModelFile:
     @cached_property
     def regions(self) -> tuple[Region, ...]:
         """A partition of the file: one region per distinct constant, and the graph in between."""
-        return file_regions(self._decoded, len(self._data))
+        return file_regions(self._decoded, self._nbytes)
 
     @cached_property
     def _head(self) -> HeadInfo | str:
@@ -260,7 +303,7 @@ class ModelFile:
             dtype = np.dtype(tensor.dtype).newbyteorder("<")
         except TypeError:
             raise ValueError(f"tensor: {tensor.dtype} has no NumPy dtype") from None
-        flat = np.frombuffer(self._data, dtype, tensor.size, tensor.offset)
+        flat = np.frombuffer(self.data, dtype, tensor.size, tensor.offset)
         return flat.reshape(tensor.shape)
 
 

@@ -13,10 +13,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from selfheal_edge.errors import IntegrityError, ModelFormatError
 from selfheal_edge.text import quoted
@@ -33,7 +35,7 @@ _U32: Final = struct.Struct("<I")
 _I32: Final = struct.Struct("<i")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class ModelCopy:
     """A model as it is built, and how its outputs relate to the user's."""
 
@@ -55,14 +57,38 @@ class ModelCopy:
         """Return `model` as its own copy, without taps."""
         return cls(model, model, len(model.outputs), ())
 
+    def let_go(self) -> None:
+        """Hold neither file in memory where the user's can be read again from its path.
+
+        Where only its bytes were given, these stay, and our copy of them goes. `data` of either
+        reads the file and takes milliseconds from then on; where the file is gone, or another,
+        ours is gone as well.
+        """
+        original, built = self.original, self.model
+        _ = self._difference  # of both
+        if original.path is not None:
+            original.let_go(original.read_again)
+        if built is not original:
+            built.let_go(lambda: self.source_with(original.data))
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of both files that are held in memory."""
+        files = {id(file): file for file in (self.original, self.model)}
+        return sum(file.held_bytes for file in files.values())
+
+    @cached_property
+    def _difference(self) -> _Difference:
+        file = np.frombuffer(self.original.data, np.uint8)
+        built = np.frombuffer(self.model.data, np.uint8)
+        both = min(file.size, built.size)
+        at = np.flatnonzero(file[:both] != built[:both])
+        tails = file[both:].tobytes(), built[both:].tobytes()
+        return _Difference(at, file[at], built[at], *tails)
+
     def file_with(self, source: bytes) -> bytes:
         """Return the user's file with the weights of these bytes of ours."""
-        data = np.frombuffer(self.original.data, np.uint8).copy()
-        built = np.frombuffer(self.model.data, np.uint8)[: data.size]
-        live = np.frombuffer(source, np.uint8)[: data.size]
-        # Our copy differs from the file in a few offsets, which stay; in weights it never does.
-        np.copyto(data, live, where=live != built)
-        return bytes(data.tobytes())
+        return self._difference.back(source, self.original.nbytes)
 
     def source_with(self, file: bytes) -> bytes:
         """Return our bytes with the weights of a file that `file_with` returned.
@@ -72,15 +98,34 @@ class ModelCopy:
         IntegrityError
             When it is not of the file's size.
         """
-        original = np.frombuffer(self.original.data, np.uint8)
-        changed = np.frombuffer(file, np.uint8)
-        if changed.size != original.size:
+        if len(file) != self.original.nbytes:
             raise IntegrityError(
-                f"file: expected {original.size} bytes, as the model's has, got {changed.size}"
+                f"file: expected {self.original.nbytes} bytes, as the model's has, got {len(file)}"
             )
-        built = np.frombuffer(self.model.data, np.uint8).copy()
-        np.copyto(built[: original.size], changed, where=changed != original)
-        return bytes(built.tobytes())
+        return self._difference.forth(file, self.model.nbytes)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Difference:
+    """What our copy differs from the file in: a few offsets and the end, never in weights."""
+
+    at: npt.NDArray[np.intp]
+    file: npt.NDArray[np.uint8]
+    built: npt.NDArray[np.uint8]
+    file_tail: bytes
+    built_tail: bytes
+
+    def back(self, source: bytes, nbytes: int) -> bytes:
+        data = np.frombuffer(source, np.uint8)[: nbytes - len(self.file_tail)].copy()
+        there = data[self.at]
+        data[self.at] = np.where(there == self.built, self.file, there)
+        return bytes(data.tobytes()) + self.file_tail
+
+    def forth(self, file: bytes, nbytes: int) -> bytes:
+        data = np.frombuffer(file, np.uint8)[: nbytes - len(self.built_tail)].copy()
+        there = data[self.at]
+        data[self.at] = np.where(there == self.file, self.built, there)
+        return bytes(data.tobytes()) + self.built_tail
 
 
 class CopyOptions(NamedTuple):
