@@ -342,7 +342,7 @@ class SelfHealingModel:
         if keeper is not None and keeper.baseline_is_new(self._baseline):
             keeper.keep_baseline(self._baseline)
         self._listen_for_code()
-        self._session.copy.let_go()
+        self._session.copy.let_go(partial(_golden_source, self._parts))
         give_back()
 
     def predict(self, x: Tensors, out: Array | None = None) -> Array | dict[str, Array]:
@@ -1075,6 +1075,12 @@ def _first_id(seed: int | None) -> int:
     import random  # noqa: PLC0415 — for tests
 
     return random.Random(seed).getrandbits(62)  # noqa: S311
+
+
+def _golden_source(parts: Parts) -> bytes:
+    """Return our copy of the file as the model was opened with it, from what is guarded."""
+    has_copies = parts.weights.images["source"].pool is not None
+    return parts.weights.sound_bytes("source", 0 if has_copies else None)
 
 
 def parts_of(model: SelfHealingModel) -> Parts:

@@ -66,13 +66,28 @@ def test_bytes_that_were_given_stay(digits_baseline: she.Baseline) -> None:
         assert model.weights.scrub() == ()
 
 
-def test_another_file_in_its_place_is_refused(path: Path, digits_baseline: she.Baseline) -> None:
-    with she.SelfHealingModel(path, digits_baseline) as model:
-        data = bytearray(path.read_bytes())
+@pytest.mark.parametrize("snapshots", [True, False])
+def test_an_update_of_the_file_takes_nothing_away(
+    path: Path, digits_baseline: she.Baseline, *, snapshots: bool
+) -> None:
+    """A program's update replaces the file while the model serves: golden is in memory."""
+    policy = she.Policy(snapshots=snapshots)
+    with she.SelfHealingModel(path, digits_baseline, policy=policy) as model:
+        before = path.read_bytes()
+        copy = parts_of(model).session.copy
+        data = bytearray(before)
         data[len(data) // 2] ^= 1
         path.write_bytes(data)
-        with pytest.raises(IntegrityError, match="the file was changed since"):
-            _ = parts_of(model).session.copy.original.data
+        assert copy.original.data == before
         path.unlink()
-        with pytest.raises(FileNotFoundError):
-            _ = parts_of(model).session.copy.model.data
+        assert copy.original.data == before
+        assert copy.model.data == bytes(internals(model).images["source"].live)
+        model.export(path)
+        assert path.read_bytes() == before
+        path.unlink()
+        damage_a_group(model)
+        if snapshots and "packed" not in internals(model).images:
+            assert copy.original.data == before
+            return
+        with pytest.raises(IntegrityError, match="the file was changed or removed since"):
+            _ = copy.original.data

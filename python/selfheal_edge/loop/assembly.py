@@ -175,7 +175,7 @@ def assemble(
             instance,
             options,
             session.correction,
-            lambda: copy.model.data,
+            copy.read_again,
         )
 
     with ExitStack() as undo:

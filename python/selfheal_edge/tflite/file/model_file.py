@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from selfheal_edge.errors import IntegrityError, ModelFormatError
+from selfheal_edge.errors import IntegrityError, ModelFormatError, SelfHealError
 from selfheal_edge.hashing import sha256
 from selfheal_edge.text import quoted
 from selfheal_edge.tflite.file.detections import DetectionOutputs, find_detections
@@ -53,7 +53,7 @@ class ModelFile:
     def __init__(self, data: bytes, decoded: DecodedModel) -> None:
         self._data: bytes | None = data
         self._nbytes = len(data)
-        self._again: Callable[[], bytes] | None = None
+        self._again: tuple[Callable[[], bytes], ...] = ()
         self._decoded = decoded
         self.path: str | None = None
         """Where it was read from, as an absolute path; None where its bytes were given."""
@@ -151,22 +151,31 @@ class ModelFile:
 
         Raises
         ------
-        IntegrityError, OSError
+        IntegrityError
             Where they are not held any more (`let_go`), and cannot be had again.
         """
         if self._data is not None:
             return self._data
-        assert self._again is not None
-        data = self._again()
-        if sha256(data).hex() != self.sha256:
-            raise IntegrityError(
-                "model: expected the bytes that the model was opened with, got others: the file "
-                "was changed since, or damaged"
-            )
-        return data
+        problem: Exception | None = None
+        for again in self._again:
+            try:
+                data = again()
+            except (SelfHealError, OSError) as error:
+                problem = problem or error
+                continue
+            if sha256(data).hex() == self.sha256:
+                return data
+        raise IntegrityError(
+            "model: expected the bytes that the model was opened with, got others: the file was "
+            f"changed or removed since ({problem}), and no sound copy is in memory"
+        )
 
-    def let_go(self, again: Callable[[], bytes]) -> None:
-        """Hold the bytes no longer: `again` returns them, and they are held to their SHA-256."""
+    def let_go(self, *again: Callable[[], bytes]) -> None:
+        """Hold the bytes no longer.
+
+        Each of `again` returns them, where the one before does not: what it returns is held to the
+        SHA-256.
+        """
         _ = self.sha256
         self._again, self._data = again, None
 

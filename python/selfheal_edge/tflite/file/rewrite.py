@@ -11,7 +11,7 @@ constants (`shape_folding`). No other byte changes, and no constant moves.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
@@ -57,19 +57,36 @@ class ModelCopy:
         """Return `model` as its own copy, without taps."""
         return cls(model, model, len(model.outputs), ())
 
-    def let_go(self) -> None:
+    def let_go(self, golden: Callable[[], bytes]) -> None:
         """Hold neither file in memory where the user's can be read again from its path.
 
         Where only its bytes were given, these stay, and our copy of them goes. `data` of either
-        reads the file and takes milliseconds from then on; where the file is gone, or another,
-        ours is gone as well.
+        reads the file and takes milliseconds from then on; where the file is gone, or another, as
+        after an update of the program, it comes from what is guarded.
+
+        Parameters
+        ----------
+        golden
+            Returns our bytes as the model was opened with them, from what is guarded; it may raise
+            IntegrityError.
         """
         original, built = self.original, self.model
         _ = self._difference  # of both
         if original.path is not None:
-            original.let_go(original.read_again)
+            original.let_go(original.read_again, lambda: self.file_with(golden()))
         if built is not original:
             built.let_go(lambda: self.source_with(original.data))
+
+    def read_again(self) -> bytes:
+        """Return our bytes from the user's file as it lies there now, whatever is in it.
+
+        Raises
+        ------
+        IntegrityError, ModelFormatError, OSError
+            When it cannot be read, or is of another size.
+        """
+        original = self.original
+        return self.source_with(original.data if original.path is None else original.read_again())
 
     @property
     def held_bytes(self) -> int:
