@@ -83,7 +83,9 @@ class Field(World):
                     return heard.Proposed(names, None, self.refuses, is_refused=True)
                 patch = Patch(((0, b"x"),)) if self.finds else None
                 text = "found" if patch else "nothing helps"
-                return heard.Proposed(names, patch, text, certificate=self.certificate)
+                return heard.Proposed(names, patch, text)
+            case do.Certify(condition, generation):
+                return heard.Certified(condition, generation, self.certificate)
             case do.Adopt(names, _, condition):
                 assert self.state.heal == "all"
                 if not self.has_generations:
@@ -192,14 +194,14 @@ def test_labels_confirm_it() -> None:
 
 def test_a_confirmation_says_how_many_labels_cannot_change_it() -> None:
     world = Field()
-    world.certificate = Certificate(300, 9, 64, (0.9, 0.8, 0.7, 0.6, 0.5), 0.25, 0.75)
     world.drift("night")
-    world.certificate = None
+    world.certificate = Certificate(300, 9, 64, (0.9, 0.8, 0.7, 0.6, 0.5), 0.25, 0.75)
+    world.tell(13, 0)
     repair = world.state.in_service
     assert repair is not None
+    assert repair.certificate == world.certificate
     row = Remembered.of(world.state, world.prediction).to_bytes()
     assert Remembered.from_bytes(row).learned[0].certificate == repair.certificate
-    world.tell(13, 0)
     event = next(e for e in world.records if e.kind is she.EventKind.CONFIRMED)
     assert event.details is not None
     assert event.details["certificate"]["labels"] == [0.9, 0.8, 0.7, 0.6, 0.5]

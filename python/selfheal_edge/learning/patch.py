@@ -82,6 +82,11 @@ class Patch:
         """Whether it changes nothing."""
         return not self.changes and self.inputs is None
 
+    def says_as(self, other: Patch) -> bool:
+        """Whether another patch makes the same generation."""
+        mine, others = ((b"" if p.inputs is None else p.inputs.to_bytes()) for p in (self, other))
+        return self.changes == other.changes and mine == others
+
 
 def patched(copy: ModelCopy, changes: Sequence[tuple[int, bytes]]) -> bytes:
     """Return golden's bytes with changes, read again and checked like a stranger's file.

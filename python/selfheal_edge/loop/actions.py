@@ -22,6 +22,7 @@ __all__ = [
     "AnswerAgain",
     "AskFeedback",
     "AskKnownAnswers",
+    "Certify",
     "CheckWeights",
     "Confirm",
     "EndTrial",
@@ -136,6 +137,14 @@ class SwitchTo:
 @dataclass(frozen=True, slots=True)
 class Keep:
     """Have the store write what the loop knows, now: a crash buys nothing back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Certify:
+    """Count how many labels cannot change what a condition's generation answers → `Certified`."""
+
+    condition: str
+    generation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +265,7 @@ Action: TypeAlias = (
     | LearnAgain
     | SwitchTo
     | Keep
+    | Certify
     | Confirm
     | Forget
     | LookAtInputs

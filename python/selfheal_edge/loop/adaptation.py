@@ -166,7 +166,6 @@ def proposed(state: LoopState, found: heard.Proposed) -> Decision:
         state = put_off(replace(state, named=state.named + 1), cause)
     condition = condition_name(state.named) if refined is None else refined.condition
     since = state.since if refined else repair.diagnosis.since or 0
-    state = replace(state, repair=replace(repair, certificate=found.certificate))
     adopt = do.Adopt(found.names, found.patch, condition, since, found.lesson)
     return state, (record, do.Keep(), adopt)
 
@@ -254,7 +253,7 @@ def adopted(state: LoopState, found: heard.Adopted) -> Decision:
             seen_last=number,
             harm=found.harm,
             look_every=found.look_every,
-            certificate=repair.certificate,
+            certificate=None,
         )
         if refined.is_confirmed:  # a trial of its own, against golden as well
             state, error = begin_trial(state)
@@ -279,7 +278,6 @@ def adopted(state: LoopState, found: heard.Adopted) -> Decision:
             look_every=found.look_every,
             refine_at=state.now.prediction + MORE_INPUTS,
             seen_last=number,
-            certificate=repair.certificate,
         )
     learning = Learning(state.now.sample, state.now.prediction + SAMPLES_TO_LEARN, served.condition)
     state = replace(
@@ -317,6 +315,8 @@ def labels_came(state: LoopState, records: Sequence[FeedbackRecord]) -> Decision
     if serving is None:
         state, more = _try_again(state)
         return state, (*actions, *more)
+    if any(isinstance(a, do.Certify) and a.condition == serving.condition for a in actions):
+        return state, actions  # it is confirmed, and begins to count anew
     state = _with(state, replace(serving, labels=serving.labels + number))
     enough = _ENOUGH_TO_REOPEN if serving.is_confirmed else ENOUGH_LABELS
     if serving.labels + number >= enough and state.is_calm:
@@ -347,9 +347,17 @@ def _judged(state: LoopState, repair: LearnedRepair, records: Sequence[FeedbackR
     state = _with(state, judged)
     match evidence.verdict(repair.error, state.policy.owner):
         case "confirm":
-            return _confirmed(state, judged)
+            return state, (do.Certify(judged.condition, judged.generation),)
         case "reject":
             return taken_back(state, judged, str(evidence), EventKind.REJECTED)
+    return state, ()
+
+
+def certified(state: LoopState, found: heard.Certified) -> Decision:
+    """Confirm a repair that labels have borne out, with what they could not have changed."""
+    for repair in state.learned:
+        if (repair.condition, repair.generation) == (found.condition, found.generation):
+            return _confirmed(state, replace(repair, certificate=found.certificate))
     return state, ()
 
 

@@ -136,6 +136,8 @@ def decide(state: LoopState, incident: AnyIncident) -> Decision:  # noqa: PLR091
             return adaptation.labels_came(state, records)
         case heard.ConditionKnown(name):
             return passages.condition_known(state, name)
+        case heard.Certified():
+            return adaptation.certified(state, incident)
         case heard.Proposed():
             return _proposed(state, incident)
         case heard.Adopted():

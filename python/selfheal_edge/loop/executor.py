@@ -515,6 +515,8 @@ class LoopExecutor:
                     left.append(self._switch_to(generation, condition))
                 case do.Keep():
                     self._keep_now()
+                case do.Certify(condition, generation):
+                    left.append(self._certify(condition, generation))
                 case do.Confirm(generation):
                     self._queue_state()  # in one commit with the generation
                     self.repairs.confirm(generation)
@@ -584,6 +586,18 @@ class LoopExecutor:
             return heard.Proposed(names, None, reason, is_refused=True)
         # Should it take the process down, the next one has that much less to spend.
         return self._proposer.propose(names, diagnosis, ago, self._keep_now)
+
+    def _certify(self, condition: str, generation: int) -> heard.Certified:
+        lesson, patch = self.repairs.lessons.get(generation), self._patches.get(condition)
+        certificate = None
+        if lesson is not None and patch is not None and self._proposer is not None:
+            inputs = lesson.inputs
+            if inputs is None:
+                inputs = self.labels.lesson_inputs.find(lesson.window)
+            if inputs is not None:
+                labelled = self.labels.labelled_of(lesson)
+                certificate = self._proposer.certify(lesson, inputs, labelled, patch)
+        return heard.Certified(condition, generation, certificate)
 
     def _adopt(
         self,

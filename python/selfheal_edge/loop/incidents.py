@@ -27,6 +27,7 @@ __all__ = [
     "Adopted",
     "AnyIncident",
     "CauseNamed",
+    "Certified",
     "CodeDamaged",
     "ConditionKnown",
     "DamageFound",
@@ -275,8 +276,16 @@ class Proposed:
     """Whether nothing was tried, since what was learned could not serve."""
     lesson: Lesson | None = None
     """What the patch was learned from."""
-    certificate: Certificate | None = None
-    """How many labels cannot change its answers; None where no label has taught it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Certified:
+    """It was counted how many labels cannot change what a repair answers."""
+
+    condition: str
+    generation: int
+    certificate: Certificate | None
+    """None where no label has taught it, or it cannot be learned once more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,6 +435,7 @@ AnyIncident: TypeAlias = (
     | Forgotten
     | Revoked
     | LearnedAgain
+    | Certified
     | RuntimeRebuilt
     | GoldenRenewed
     | NextStep

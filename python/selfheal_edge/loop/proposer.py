@@ -28,7 +28,7 @@ from selfheal_edge.log import logger
 from selfheal_edge.loop.incidents import Proposed
 from selfheal_edge.monitoring.baseline import Baseline
 from selfheal_edge.repair.budget import RepairBudget
-from selfheal_edge.repair.certificate import certify
+from selfheal_edge.repair.certificate import Certificate, certify
 from selfheal_edge.repair.proposing import propose
 from selfheal_edge.repair.protocol import LearningStrategy
 from selfheal_edge.tflite.session import Session
@@ -238,21 +238,8 @@ class Proposer:
             self.budget.spend(time.thread_time() - started)
 
     def _propose(self, task: _Task) -> Proposed:
-        names = task.names
-        reference, head = self._reference, self._head
-        assert reference is not None, "it was asked for"
-        material = Material(
-            reference=reference,
-            head=head if isinstance(head, Head) else None,
-            bench=self._answering(),
-            window=task.window,
-            labelled=_nothing(task.window) if task.labelled is None else task.labelled,
-            mix_moved=task.mix_moved,
-            cause=task.cause,
-            kind=task.kind,
-            rng=np.random.default_rng(task.seed),
-        )
-        material, stay = _answerable(material)
+        names, head = task.names, self._head
+        material, stay = self._material(task)
         told = material.labelled
         lesson = Lesson(
             names,
@@ -279,18 +266,64 @@ class Proposer:
             f"{chosen.patch.text}; {chosen.gain:+.1%} accuracy expected, from "
             f"{len(material.window)} inputs{labels}"
         )
-        heard = material if chosen.sources is None else material.of_sources(chosen.sources)
-        made_by = [self.strategies[name] for name in chosen.names]
-        certificate = certify(heard, made_by, chosen.patch)
-        return Proposed(
-            chosen.names,
-            chosen.patch,
-            text,
-            evidence,
-            chosen.details,
-            lesson=lesson,
-            certificate=certificate,
+        return Proposed(chosen.names, chosen.patch, text, evidence, chosen.details, lesson=lesson)
+
+    def _material(self, task: _Task) -> tuple[Material, npt.NDArray[np.bool_]]:
+        """Return what strategies learn from, and which inputs of the window are in it."""
+        reference, head = self._reference, self._head
+        assert reference is not None, "it was asked for"
+        material = Material(
+            reference=reference,
+            head=head if isinstance(head, Head) else None,
+            bench=self._answering(),
+            window=task.window,
+            labelled=_nothing(task.window) if task.labelled is None else task.labelled,
+            mix_moved=task.mix_moved,
+            cause=task.cause,
+            kind=task.kind,
+            rng=np.random.default_rng(task.seed),
         )
+        return _answerable(material)
+
+    def certify(
+        self, lesson: Lesson, window: Samples, labelled: Labelled | None, patch: Patch
+    ) -> Certificate | None:
+        """Return how many labels cannot change what a repair answers; the budget pays for the time.
+
+        It is chosen once more, as it was, and its strategies learn from parts of its labels.
+
+        Parameters
+        ----------
+        lesson, window, labelled
+            As for `learn_again`.
+        patch
+            The repair.
+
+        Returns
+        -------
+        Certificate or None
+            None where no label has taught it, or where it does not come out as it was: some of what
+            it was learned from is not held any more.
+        """
+        if set(lesson.names) - set(self.strategies) or self._reference is None or not lesson.names:
+            return None
+        started = time.thread_time()
+        head = lesson.names, lesson.cause, lesson.kind, lesson.mix_moved, lesson.seed
+        try:
+            material, _ = self._material(_Task(*head, lesson.window, window, labelled))
+            strategies = [self.strategies[name] for name in lesson.names]
+            chosen = propose(material, strategies, self._owner)
+            if chosen.patch is None or not chosen.patch.says_as(patch):
+                return None
+            heard = material if chosen.sources is None else material.of_sources(chosen.sources)
+            return certify(heard, [self.strategies[name] for name in chosen.names], patch)
+        except (ModelClosedError, ForkedProcessError):
+            raise
+        except Exception:
+            logger().warning("a repair cannot be certified", exc_info=True)
+            return None
+        finally:
+            self.budget.spend(time.thread_time() - started)
 
     def harm(self, patch: Patch, mistaken: Callable[[Samples], float]) -> Harm:
         """Return what a repair costs in normal operation, where it may serve by mistake alone.

@@ -15,7 +15,6 @@ from selfheal_edge.loop.healed_bytes import HealedByte
 from selfheal_edge.loop.learned_repair import ALLOWANCE, YEAR, LearnedRepair, Putoff
 from selfheal_edge.monitoring.monitor import Alarm
 from selfheal_edge.policy import Heal, Policy
-from selfheal_edge.repair.certificate import Certificate
 from selfheal_edge.repair.protocol import RepairCase
 from selfheal_edge.store.failures import Failure
 
@@ -158,8 +157,6 @@ class Repair:
     """The same, without the damage that came while strategies were applied."""
     ladder: tuple[str, ...] = ()
     """The strategies that are still to be tried."""
-    certificate: Certificate | None = None
-    """Of what was learned and is being made a generation."""
 
 
 @dataclass(frozen=True, slots=True)
