@@ -22,6 +22,7 @@ import selfheal_edge as she
 from selfheal_edge import _core
 from selfheal_edge.cli import main
 from selfheal_edge.errors import IntegrityError
+from selfheal_edge.integrity.generations import NoRoomError
 from selfheal_edge.learning.bench import Bench
 from selfheal_edge.learning.head import Head, find_head, head_changes
 from selfheal_edge.learning.patch import InputMap, Patch
@@ -393,16 +394,27 @@ def test_what_is_taken_back_is_gone(model: she.SelfHealingModel) -> None:
     assert again > generation
 
 
-def test_two_generations_have_room_and_no_more_is_lost(model: she.SelfHealingModel) -> None:
-    """A confirmed one and one on trial fit, however large the head is; what is dropped is free."""
+def test_three_generations_have_room_and_no_more_is_lost(model: she.SelfHealingModel) -> None:
+    """One confirmed, one on trial and its successor fit, however large the head is."""
     repairs = repairs_of(model)
     first = repairs.adopt_patch(patch_of(model))
+    second = repairs.adopt_patch(patch_of(model, 9))
     memory = model.memory_report()["total"]
     for seed in range(1, 9):
         generation = repairs.adopt_patch(patch_of(model, seed))
         repairs.switch_to(first)
         model.weights.drop(generation)
     assert model.memory_report()["total"] <= memory + 64 * 1024  # what answers are kept of
+    assert model.weights.generations == (0, first, second)
+    refused = ""
+    for seed in range(10, 64):
+        try:
+            repairs.adopt_patch(patch_of(model, seed))
+        except NoRoomError as error:
+            refused = str(error)
+            break
+    assert "drop" in refused
+    repairs.switch_to(first)
 
 
 @pytest.mark.parametrize("name", MODELS)

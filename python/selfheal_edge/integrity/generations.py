@@ -10,10 +10,14 @@ from selfheal_edge.concurrency.locks import ModelLock
 from selfheal_edge.errors import IntegrityError
 from selfheal_edge.integrity.guarded_image import GuardedImage, RestoreReport
 
-__all__ = ["GOLDEN", "Generations"]
+__all__ = ["GOLDEN", "Generations", "NoRoomError"]
 
 GOLDEN: Final = 0
 """The generation that is always there."""
+
+
+class NoRoomError(RuntimeError):
+    """Another generation differs in more than there is room for; one has to be dropped first."""
 
 
 class Generations:
@@ -65,7 +69,7 @@ class Generations:
         ------
         IntegrityError
             When a block is corrupt: a damaged state is not worth keeping.
-        RuntimeError
+        NoRoomError
             When there is no room; drop a generation first.
         """
         with self._lock:
@@ -93,7 +97,7 @@ class Generations:
         ------
         IntegrityError
             When a block is corrupt, or damage came meanwhile.
-        RuntimeError
+        NoRoomError
             When there is no room for it.
         ValueError
             For an unknown image, and for bytes that overlap or do not lie inside it.
@@ -118,10 +122,10 @@ class Generations:
     def _stored(self, store: Callable[[], int]) -> int:
         try:
             return store()
-        except RuntimeError:
+        except RuntimeError as error:
             corrupt = sum(len(i.image.check()) for i in self._images.values())
             if not corrupt:
-                raise
+                raise NoRoomError(str(error)) from None
             raise IntegrityError(
                 f"weights: expected sound bytes to save, got {corrupt} corrupt block(s)"
             ) from None

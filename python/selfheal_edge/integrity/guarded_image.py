@@ -31,8 +31,9 @@ _ARENA_SHARE = 16  # generations share blocks worth a sixteenth of the image
 _BLOCK_BYTES: Final = 512
 _MOST_BLOCKS: Final = 2048  # larger images have larger blocks: tables and lists stay small
 _LARGEST_BLOCK: Final = 8192
-_LEARNED: Final = 2  # a confirmed generation and one on trial
-_TABLE_BYTES: Final = 64 * 1024  # of input tables, beside the two that there is always room for
+_LEARNED: Final = 3  # a confirmed generation, one on trial, and what the trial's is refined to
+_MOST_LEARNED: Final = 8  # of several conditions, while they take no more than that many bytes:
+_LEARNED_BYTES: Final = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +88,8 @@ class GuardOptions:
     """Parity blocks for every `parity_group` blocks; 0: none."""
     parity_group: int = 16
     learned_bytes: int = 0
-    """What of an image a learned generation may differ in: there is room for two of them, beside
-    the sixteenth of the image that all generations share."""
+    """What of an image a learned generation may differ in: there is room for three of them, and for
+    up to eight in 64 KiB, beside the sixteenth of the image that all generations share."""
     block_bytes: int = _BLOCK_BYTES
     """Bytes of a block: a power of two."""
     copies_golden: bool = True
@@ -139,7 +140,8 @@ class GuardedImage:
         size = options.block_bytes
         self.image = _core.WeightImage(live, table, block_bytes=size, key=os.urandom(16))
         learned = -(-options.learned_bytes // size)
-        states = _LEARNED if options.copies_golden else _LEARNED + 1  # and golden's own
+        states = min(_MOST_LEARNED, _LEARNED_BYTES // max(1, options.learned_bytes))
+        states = max(_LEARNED, states) + (not options.copies_golden)  # and golden's own
         capacity = max(16, self.image.block_count // _ARENA_SHARE + states * learned)
         self.pool = (
             _core.SnapshotPool(
@@ -319,7 +321,6 @@ def guard_instance(
     if correction is not None:
         live = correction.memory.data
         region = Region("input", (), 0, live.nbytes, "other", ())
-        several = min(options.max_generations, max(_LEARNED, _TABLE_BYTES // live.nbytes))
-        room = replace(options, learned_bytes=live.nbytes * several // _LEARNED)
+        room = replace(options, learned_bytes=live.nbytes)
         images["input"] = GuardedImage("input", live, [region], room)
     return images

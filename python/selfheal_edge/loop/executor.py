@@ -18,6 +18,7 @@ from selfheal_edge.errors import ForkedProcessError, IntegrityError, ModelClosed
 from selfheal_edge.inference.incident import Incident
 from selfheal_edge.inference.serving import Serving
 from selfheal_edge.inference.spare import Spare
+from selfheal_edge.integrity.generations import NoRoomError
 from selfheal_edge.integrity.guarded_image import GuardedImage
 from selfheal_edge.integrity.weights import CorruptBlock, Weights
 from selfheal_edge.learning.feedback import RecentAnswers
@@ -749,6 +750,8 @@ class LoopExecutor:
                 self.labels.lesson_inputs.hold(lesson, self._needed())
         except (ModelClosedError, ForkedProcessError):
             raise
+        except NoRoomError as error:
+            return heard.Adopted(names, None, str(error))
         except RUNTIME_FAILURES as error:
             logger().warning("what was learned cannot serve", exc_info=True)
             return heard.Adopted(names, None, f"{type(error).__name__}: {error}")
