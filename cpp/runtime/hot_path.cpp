@@ -258,8 +258,10 @@ void HotPath::restore_state() noexcept {
   Record& record = job.records[index];
   record.label = result_.label;
   record.confidence = result_.confidence;
+  // Served anew after a repair, it has one try: what is not verified then is not trusted either.
+  const bool is_verified = verifying == Verified::kNone || verified_ == verifying;
   record.is_sound = result_.nonfinite == 0 && result_.nonfinite_outputs == 0 &&
-                    (!is_left_out_ || is_proven_) && (tries_ <= kMostTries || is_proven_);
+                    (is_proven_ || (!is_left_out_ && is_verified));
   record.verified = is_all_watched ? verified_ : Verified::kNone;
   record.is_trusted = record.is_sound && is_trusted();
   record.is_quarantined = is_suspecting;

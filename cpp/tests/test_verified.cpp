@@ -157,3 +157,30 @@ TEST_CASE("where another thread works on the weights nothing is verified") {
   CHECK(model.serve(1, 2, 0.0).next == 2);
   CHECK(records[1].verified == runtime::Verified::kAround);
 }
+
+TEST_CASE("an answer that is made anew is sound only if it is verified as asked") {
+  for (const auto asked : {runtime::Verified::kBefore, runtime::Verified::kAround}) {
+    GuardedAdder model;
+    model.path.verifying = asked;
+    Recurrent engine(model.live);
+    model.path.attach(&engine, -1);
+    const auto in = random_bytes(kSize, 4);
+    std::vector<std::byte> out(in.size());
+    model.feed(in, out);
+    std::vector<runtime::Record> records(1);
+    model.job.records = records;
+    REQUIRE(model.serve(0, 1, 0.0).next == 1);
+    CHECK(records[0].is_sound);
+    REQUIRE(model.path.again(model.job, 0));
+    CHECK(records[0].verified == asked);
+    CHECK(records[0].is_sound);
+    engine.during = [&](Recurrent&) { model.live[kSize - 1] ^= std::byte{32}; };
+    REQUIRE(model.path.again(model.job, 0));
+    CHECK(records[0].verified == runtime::Verified::kBefore);
+    CHECK(records[0].is_sound == (asked == runtime::Verified::kBefore));
+    engine.during = nullptr;  // and the byte is wrong from the beginning
+    REQUIRE(model.path.again(model.job, 0));
+    CHECK(records[0].verified == runtime::Verified::kNone);
+    CHECK_FALSE(records[0].is_sound);
+  }
+}
