@@ -14,6 +14,7 @@ from tests.support import SHARED, Array, answers, internals, same, stored_copy
 import selfheal_edge as she
 from selfheal_edge.assets import DigitsData, digits_model_path
 from selfheal_edge.errors import IntegrityError
+from selfheal_edge.integrity.generations import NoRoomError
 from selfheal_edge.integrity.guarded_image import CorruptBlock
 from selfheal_edge.loop.repair_executor import RepairExecutor
 from selfheal_edge.model import parts_of
@@ -371,11 +372,21 @@ def test_images_keep_in_step_when_one_has_no_room(
     expected, content = answers(model, x), live_of(model)
     images = internals(model).images
     last = images.get("packed", images["source"])
-    last.guard.write(0, bytes(np.frombuffer(last.live, np.uint8) ^ np.uint8(1)))
-    with pytest.raises(RuntimeError, match="full arena"):
-        model.snapshot()
+    held, refused = [0], ""
+    for mask in range(1, 16):
+        flipped = np.frombuffer(content[last.name], np.uint8) ^ np.uint8(mask)
+        last.guard.write(0, flipped.tobytes())
+        try:
+            held.append(model.snapshot())
+        except NoRoomError as error:
+            refused = str(error)
+            break
+    assert "full arena" in refused
+    assert all(i.pool and i.pool.generations == held for i in internals(model).images.values())
     last.guard.write(0, content[last.name])
-    assert all(i.pool and i.pool.generations == [0] for i in internals(model).images.values())
+    model.rollback()
+    for generation in held[1:]:
+        model.weights.drop(generation)
     generation = model.snapshot()
     assert all(
         i.pool and i.pool.generations == [0, generation] for i in internals(model).images.values()
