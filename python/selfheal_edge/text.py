@@ -7,9 +7,10 @@ length.
 
 from __future__ import annotations
 
+from html import escape
 from typing import Final
 
-__all__ = ["LIST", "MESSAGE", "NAME", "quoted", "shown"]
+__all__ = ["LIST", "MESSAGE", "NAME", "markup", "quoted", "shown"]
 
 NAME: Final = 96
 """Characters that are shown of a name."""
@@ -74,3 +75,8 @@ def shown(text: object, limit: int = NAME) -> str:
 def quoted(text: object, limit: int = NAME) -> str:
     """Return `shown` text between quotation marks, for messages that say what came."""
     return f"'{shown(text, limit)}'"
+
+
+def markup(text: object, limit: int = MESSAGE) -> str:
+    """Return `shown` text as it may stand in HTML and SVG, in attributes between quotes too."""
+    return escape(shown(text, limit))

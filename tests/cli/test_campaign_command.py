@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from tests.test_text import HOSTILE
 
 from selfheal_edge.assets import digits_model_path, load_digits
 from selfheal_edge.cli import main
@@ -68,6 +69,25 @@ def test_lines_page_and_text(data: str, tmp_path: Path, capsys: pytest.CaptureFi
         {"attack": "random bit flips", "then": "survived", "now": "survived", "points": 0.0}
     ]
     assert "against the older run" in capsys.readouterr().out
+
+    # Texts of a file that a stranger wrote: neither terminal nor page takes a word for a command.
+    strange = {**json.loads(before), "attack": f"{HOSTILE}<script>" + "x" * 5000, "why": [HOSTILE]}
+    strange |= {"aim": HOSTILE, "technique": {"id": "'><script>", "name": HOSTILE}}
+    strange["notes"] = {NAMES[0]: {HOSTILE: f"<script>{HOSTILE}"}}
+    written = tmp_path / "strange.jsonl"
+    written.write_text(json.dumps(strange) + "\n")
+    how = ("--resume", "--budget", "-1", "--against", str(written), "--report", str(html))
+    assert run(data, "--json", str(written), *how) in (0, 3)
+    told = capsys.readouterr()
+    made = html.read_text("utf-8")
+    assert "<script" not in made
+    assert "\\x1b[2J" in made
+    assert len(made) < 200_000
+    for line in (told.out + told.err + made).split("\n"):
+        assert line.isprintable(), line
+    written.write_text(json.dumps({**strange, "verdict": HOSTILE}) + "\n")
+    assert run(data, "--json", str(written), *how) == 2
+    assert "expected verdicts among broken" in capsys.readouterr().err
 
     # A run of another seed is no run to go on with.
     assert run(data, "--json", str(out), "--resume", "--seed", "1") == 2

@@ -18,6 +18,7 @@ from selfheal_edge.redteam.survival.picture import life_picture
 from selfheal_edge.redteam.survival.record import Record
 from selfheal_edge.redteam.survival.run import Arena, hushed, run_campaign, summary_of
 from selfheal_edge.redteam.survival.verdict import exit_code
+from selfheal_edge.text import LIST, shown
 
 __all__ = ["run_campaign_demo"]
 
@@ -55,5 +56,5 @@ def run_campaign_demo(arguments: argparse.Namespace) -> int:
     path.write_text(life_picture(records[0], title=title) + "\n", encoding="utf-8")
     print_report(records, summary["summary"])
     print()
-    print(f"drawn: {path} ({time.perf_counter() - began:.0f} s in all)")
+    print(f"drawn: {shown(path, LIST)} ({time.perf_counter() - began:.0f} s in all)")
     return int(exit_code([records[0]["verdict"]]) == 1)

@@ -39,7 +39,10 @@ def run_explain(arguments: argparse.Namespace) -> int:
         raise ValueError(
             f"event {found.seq}: expected a diagnosis with its details, got {found.kind}"
         )
-    diagnosis = Diagnosis.from_dict(found.details)
+    try:
+        diagnosis = Diagnosis.from_dict(found.details)
+    except (LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"event {found.seq}: expected a diagnosis, got {error!r}") from None
     write_json(found.to_dict(), arguments.json)
     if not is_silent(arguments.json):
         print(f"event      {found.seq}, {moment(found.wall)} UTC, prediction {found.prediction:,}")

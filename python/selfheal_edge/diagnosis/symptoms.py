@@ -94,13 +94,13 @@ class Diagnosis:
     """Predictions after which the shape of the shift will show; 0: it has been looked at."""
 
     def __str__(self) -> str:
-        facts = "; ".join(str(e) for e in self.evidence)
-        name = f"{self.cause.value}, {self.kind}" if self.kind else self.cause.value
+        facts = shown("; ".join(str(e) for e in self.evidence), MESSAGE)
+        name = f"{self.cause.value}, {shown(self.kind)}" if self.kind else self.cause.value
         return f"{name} ({self.confidence:.0%}): {facts}"
 
     def explain(self) -> str:
         """Return all of it in lines, as a device would report it to a person."""
-        name = f"{self.cause.value}, {self.kind}" if self.kind else self.cause.value
+        name = f"{self.cause.value}, {shown(self.kind)}" if self.kind else self.cause.value
         since = "" if self.since is None else f", since prediction {self.since:,}"
         lines = [f"cause      {name}, {self.confidence:.0%} sure{since}"]
         lines += _listed("because", [fact.text for fact in self.evidence])

@@ -67,7 +67,7 @@ def _model_bytes(model: str) -> bytes:
     except (TypeError, ValueError):
         found = b""
     if len(found) != 32:
-        raise ValueError(f"model: expected a file's SHA-256 in hexadecimal, got {model!r}")
+        raise ValueError(f"model: expected a file's SHA-256 in hexadecimal, got {quoted(model)}")
     return found
 
 

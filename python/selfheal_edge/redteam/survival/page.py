@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any, Final
 
 from selfheal_edge.redteam.survival.contestant import NAMES
 from selfheal_edge.redteam.survival.picture import COLOURS, LABELS, life_picture, sparkline
 from selfheal_edge.redteam.survival.record import COMBINED, Record
 from selfheal_edge.redteam.survival.verdict import VERDICTS
+from selfheal_edge.text import markup
 
 __all__ = ["page", "worst_first"]
 
@@ -99,8 +99,8 @@ def page(
     combined = [r for r in records if r["attack"] == COMBINED]
     others = [r for r in records if r["attack"] != COMBINED]
     parts = [
-        f"<h1>What <code>{escape(model)}</code> survives</h1>",
-        f"<p class='pale'>{escape(_subtitle(summary, len(records)))}</p>",
+        f"<h1>What <code>{markup(model)}</code> survives</h1>",
+        f"<p class='pale'>{markup(_subtitle(summary, len(records)))}</p>",
         _top(summary),
         _lost_first(records, summary),
     ]
@@ -118,14 +118,14 @@ def page(
     for knowledge in _KNOWLEDGE:
         those = worst_first([r for r in others if r["knowledge"] == knowledge])
         if those:
-            parts.append(f"<h2>Attacks alone: {escape(_KNOWS[knowledge])}</h2>")
+            parts.append(f"<h2>Attacks alone: {markup(_KNOWS[knowledge])}</h2>")
             parts += [_unit(record) for record in those]
     parts += [_times(summary), _ends(summary, command, machine)]
     title = f"selfheal-edge: what {model} survives"
     return (
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body><main>\n"
+        f"<title>{markup(title)}</title><style>{_STYLE}</style></head><body><main>\n"
         + "\n".join(parts)
         + "\n</main></body></html>\n"
     )
@@ -147,7 +147,7 @@ def _top(summary: Mapping[str, Any]) -> str:
         share = summary["scores"].get(name)
         if share is not None:
             bars.append(
-                f"<span>{escape(LABELS[name])}</span><span class='bar' style='width:"
+                f"<span>{markup(LABELS[name])}</span><span class='bar' style='width:"
                 f"{min(100.0, 100 * share):.1f}%;background:{COLOURS[name]}'></span>"
                 f"<span>{share:.1%}</span>"
             )
@@ -171,19 +171,19 @@ def _lost_first(records: Sequence[Record], summary: Mapping[str, Any]) -> str:
         if record["verdict"] in ("broken", "degraded"):
             why = "; ".join(record["why"]) or "–"
             rows.append(
-                f"<li><span class='chip {record['verdict']}'>{record['verdict']}</span> "
-                f"<b>{escape(record['attack'])}</b> ({escape(_KNOWS[record['knowledge']])}): "
-                f"{escape(why)}</li>"
+                f"<li>{_chip(record)} "
+                f"<b>{markup(record['attack'])}</b> ({markup(_KNOWS[record['knowledge']])}): "
+                f"{markup(why)}</li>"
             )
     for name in summary["not_run"]:
-        rows.append(f"<li><b>{escape(name)}</b>: not run, the time was up</li>")
+        rows.append(f"<li><b>{markup(name)}</b>: not run, the time was up</li>")
     listed = f"<ul>{''.join(rows)}</ul>" if rows else "<p>Nothing, within the limits below.</p>"
     return f"<h2>What it loses</h2><div class='card'>{listed}</div>"
 
 
 def _against(rows: Sequence[tuple[str, str, str, float | None]]) -> str:
     body = "".join(
-        f"<tr><td>{escape(name)}</td><td>{escape(was)}</td><td>{escape(now)}</td>"
+        f"<tr><td>{markup(name)}</td><td>{markup(was)}</td><td>{markup(now)}</td>"
         f"<td>{'–' if points is None else f'{points:+.1f}'}</td></tr>"
         for name, was, now, points in rows
     )
@@ -192,6 +192,11 @@ def _against(rows: Sequence[tuple[str, str, str, float | None]]) -> str:
         "<th>then</th><th>now</th><th>points of accuracy during it</th></tr>"
         f"{body}</table></div>"
     )
+
+
+def _chip(record: Record) -> str:
+    verdict = markup(record["verdict"])
+    return f"<span class='chip {verdict}'>{verdict}</span>"
 
 
 def _lasts(days: float) -> str:
@@ -204,9 +209,9 @@ def _percent(value: float | None) -> str:
 
 def _unit(record: Record, before: str = "") -> str:
     technique = record["technique"]
-    link = escape(technique["name"])
+    link = markup(technique["name"])
     if technique["id"]:
-        link = f"<a href='{_ATLAS}{technique['id']}'>{technique['id']}</a> {link}"
+        link = f"<a href='{_ATLAS}{markup(technique['id'])}'>{markup(technique['id'])}</a> {link}"
     rows = []
     for name, parts in record["accuracy"].items():
         heals, cost = record["heals"].get(name), record["cost"].get(name)
@@ -223,17 +228,17 @@ def _unit(record: Record, before: str = "") -> str:
             ]
         mine = " class='ours'" if name == NAMES[0] else ""
         label = LABELS.get(name, name)
-        row = "".join(f"<td>{cell}</td>" for cell in cells)
-        rows.append(f"<tr{mine}><td>{escape(label)}</td>{row}</tr>")
-    why = "".join(f"<li>{escape(text)}</li>" for text in record["why"])
+        row = "".join(f"<td>{markup(cell)}</td>" for cell in cells)
+        rows.append(f"<tr{mine}><td>{markup(label)}</td>{row}</tr>")
+    why = "".join(f"<li>{markup(text)}</li>" for text in record["why"])
     over = (
-        f"{escape(record['aim'])} · {_lasts(record['days'])} · strength {record['strength']:g} · "
+        f"{markup(record['aim'])} · {_lasts(record['days'])} · strength {record['strength']:g} · "
         f"{link}"
     )
     return (
         "<div class='card unit'><div class='head'>"
-        f"<h3>{escape(before + record['attack'])}</h3>"
-        f"<span class='chip {record['verdict']}'>{record['verdict']}</span></div>"
+        f"<h3>{markup(before + record['attack'])}</h3>"
+        f"{_chip(record)}</div>"
         f"<div class='pale'>{over}</div>"
         + (f"<ul>{why}</ul>" if why else "")
         + f"<div class='body'><div>{sparkline(record)}</div><div>{_story(record)}</div></div>"
@@ -267,7 +272,7 @@ def _story(record: Record) -> str:
             f"{trusted['share']:.0%} of its answers were called trusted, "
             f"{_percent(trusted['accuracy'])} of these were right"
         )
-    return "<ul>" + "".join(f"<li>{escape(fact)}</li>" for fact in facts) + "</ul>"
+    return "<ul>" + "".join(f"<li>{markup(fact)}</li>" for fact in facts) + "</ul>"
 
 
 def _spent(record: Record) -> str:
@@ -276,8 +281,8 @@ def _spent(record: Record) -> str:
         return ""
     words = ", ".join(f"{count:,} {what}" for what, count in spent.items() if count) or "nothing"
     notes = record.get("notes", {}).get(NAMES[0], {})
-    told = "".join(f"<li>{escape(str(k))}: {escape(str(v))}</li>" for k, v in notes.items())
-    return f"<p class='pale'>The attacker spent {escape(words)}.</p>" + (
+    told = "".join(f"<li>{markup(k)}: {markup(v)}</li>" for k, v in notes.items())
+    return f"<p class='pale'>The attacker spent {markup(words)}.</p>" + (
         f"<ul>{told}</ul>" if told else ""
     )
 
@@ -304,7 +309,7 @@ def _times(summary: Mapping[str, Any]) -> str:
 
 def _ends(summary: Mapping[str, Any], command: str, machine: str) -> str:
     left_out = "".join(
-        f"<li><b>{escape(name)}</b>: {escape(why)}</li>"
+        f"<li><b>{markup(name)}</b>: {markup(why)}</li>"
         for name, why in summary["not_applicable"].items()
     )
     limits = ", ".join(f"{k} {v:g}" for k, v in summary["limits"].items())
@@ -321,6 +326,6 @@ def _ends(summary: Mapping[str, Any], command: str, machine: str) -> str:
         "one that says so, harmed for good, or an error instead of an answer. <b>Inconclusive</b>: "
         "the 95 % interval of the loss lies on both sides of the limit, or there were too few "
         "predictions.</p>"
-        f"<p class='pale'>Limits: {escape(limits)}.</p><p class='pale'>Again: "
-        f"<code>{escape(command)}</code><br>On: {escape(machine)}</p></div>"
+        f"<p class='pale'>Limits: {markup(limits)}.</p><p class='pale'>Again: "
+        f"<code>{markup(command)}</code><br>On: {markup(machine)}</p></div>"
     )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from typing import Any, Final, NamedTuple
 
 from selfheal_edge.redteam.survival.contestant import NAMES
 from selfheal_edge.redteam.survival.world import HOURS
+from selfheal_edge.text import markup
 
 __all__ = ["COLOURS", "LABELS", "life_picture", "sparkline"]
 
@@ -58,7 +58,7 @@ def _text(
     weight = " font-weight='600'" if bold else ""
     return (
         f"<text x='{x:.1f}' y='{y:.1f}' font-size='{size:g}' text-anchor='{anchor}' "
-        f"fill='{colour}'{weight}>{escape(text)}</text>"
+        f"fill='{colour}'{weight}>{markup(text)}</text>"
     )
 
 
@@ -279,6 +279,6 @@ def _svg(
     return (
         f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width:.0f} {height:.0f}' "
         f"width='{width:.0f}' height='{height:.0f}' role='img' {_FONT}>"
-        f"<title>{escape(title)}</title>"
+        f"<title>{markup(title)}</title>"
         f"{back}{''.join(drawn)}</svg>"
     )

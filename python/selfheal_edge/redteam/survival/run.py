@@ -30,8 +30,9 @@ from selfheal_edge.redteam.survival.life import live
 from selfheal_edge.redteam.survival.limits import Limits
 from selfheal_edge.redteam.survival.plan import Plan
 from selfheal_edge.redteam.survival.record import COMBINED, Record, combined_record, record_of
+from selfheal_edge.redteam.survival.verdict import VERDICTS
 from selfheal_edge.redteam.survival.world import Recipe, World
-from selfheal_edge.text import quoted
+from selfheal_edge.text import LIST, quoted, shown
 from selfheal_edge.tflite.file.model_file import ModelFile
 
 __all__ = ["Arena", "hushed", "read_lines", "run_campaign", "summary_of"]
@@ -88,6 +89,8 @@ def _memory() -> str | None:
 def read_lines(path: str, identity: dict[str, Any] | None = None) -> list[Record]:
     """Return the records that a file of an earlier run holds, without its summary.
 
+    Whoever wrote the file, its texts are fit to be shown, and its verdicts are ones that there are.
+
     Parameters
     ----------
     path
@@ -107,7 +110,7 @@ def read_lines(path: str, identity: dict[str, Any] | None = None) -> list[Record
         except ValueError:
             continue
         if not isinstance(record, dict) or not ("attack" in record or "summary" in record):
-            raise ValueError(f"{path}: expected a line of a campaign, got line {number}")
+            raise ValueError(f"{quoted(path)}: expected a line of a campaign, got line {number}")
         if "summary" in record:
             continue
         if identity is not None and (was := record.get("run")) != identity:
@@ -115,8 +118,24 @@ def read_lines(path: str, identity: dict[str, Any] | None = None) -> list[Record
             other = [n for n in identity if was.get(n) != identity[n]]
             facts = ", ".join(f"{n} {was.get(n)!r} and not {identity[n]!r}" for n in other)
             raise ValueError(f"--resume: {quoted(path)} is of another run: {facts}")
-        found.append(record)
+        rows = [record, *record.get("phases", ())]
+        if not all(isinstance(r, dict) and r.get("verdict") in VERDICTS for r in rows):
+            raise ValueError(
+                f"{quoted(path)}: expected verdicts among {', '.join(VERDICTS)} in line {number}"
+            )
+        found.append(_fit(record))
     return found
+
+
+def _fit(value: Any) -> Any:
+    """Return plain data in which all texts may be shown."""
+    if isinstance(value, str):
+        return shown(value, LIST)
+    if isinstance(value, list):
+        return [_fit(one) for one in value]
+    if isinstance(value, dict):
+        return {shown(name): _fit(one) for name, one in value.items()}
+    return value
 
 
 def run_campaign(
