@@ -14,6 +14,7 @@ import pickle
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -27,6 +28,7 @@ import diagnosis_weights
 import harness
 import selfheal_edge as she
 from diagnosis_data import Name
+from diagnosis_replay import Asked, Recorder, Replay
 from selfheal_edge.causes import Cause
 from selfheal_edge.redteam.scenarios.campaign import HIDDEN_PART, per_scenario
 from selfheal_edge.redteam.scenarios.matrix import COLUMNS, ROWS, Matrix, confusion
@@ -51,21 +53,31 @@ TARGETED: Final = ("attack, square", "attack, sign")
 NAMED_RIGHT: Final = 200
 
 
-def served(task: data.Task, baseline: she.Baseline, one: Stream, seed: int) -> Observed:
+Kept = tuple[Observed, list[Asked]]
+"""A stream as it was diagnosed, and what the loop asked about it."""
+
+
+def served(task: data.Task, baseline: she.Baseline, one: Stream, seed: int) -> Kept:
     heard: list[Any] = []
-    with she.SelfHealingModel(task.model, baseline, seed=seed, on_event=heard.append) as model:
-        return observe(model, heard, one)
+    recorder = Recorder()
+    with she.SelfHealingModel(
+        task.model, baseline, seed=seed, diagnoser=recorder, on_event=heard.append
+    ) as model:
+        return observe(model, heard, one), recorder.asked
 
 
-def run(name: Name, part: Part, cases: int, seed: int, folder: Path | None) -> list[Observed]:
+def calibrated(name: Name, seed: int) -> she.Baseline:
+    task = data.load(name)
+    return she.calibrate(task.model, task.calibration_x, seed=seed, false_alarm_interval=INTERVAL)
+
+
+def run(name: Name, part: Part, cases: int, seed: int, folder: Path | None) -> list[Kept]:
     """Serve all streams of one task."""
     task = data.load(name)
-    baseline = she.calibrate(
-        task.model, task.calibration_x, seed=seed, false_alarm_interval=INTERVAL
-    )
+    baseline = calibrated(name, seed)
     found = data.scenarios_of(name, part)
     count = per_scenario(found, cases)
-    seen: list[Observed] = []
+    seen: list[Kept] = []
     for n, one in enumerate(data.streams(name, part, count, seed, folder=folder)):
         seen.append(served(task, baseline, one, seed))
         if sys.stderr.isatty() or n % 500 == 0:
@@ -82,10 +94,7 @@ def run(name: Name, part: Part, cases: int, seed: int, folder: Path | None) -> l
 
 def few_crafted(name: Name, runs: int, seed: int, folder: Path | None) -> dict[str, float]:
     """Return the share of long streams with 5 % crafted samples that raise an alarm, by attack."""
-    task = data.load(name)
-    baseline = she.calibrate(
-        task.model, task.calibration_x, seed=seed, false_alarm_interval=INTERVAL
-    )
+    task, baseline = data.load(name), calibrated(name, seed)
     wanted = [s for s in data.scenarios_of(name, "measured") if s.is_crafted]
     found: dict[str, float] = {}
     with Unguarded(task.model) as ask:
@@ -100,7 +109,7 @@ def few_crafted(name: Name, runs: int, seed: int, folder: Path | None) -> dict[s
                     scenario, task.domain, task.pool_x, rng,
                     changed=LONG, share=share, crafted=crafted,
                 )  # fmt: skip
-                alarms += served(task, baseline, one, seed).alarm_after is not None
+                alarms += served(task, baseline, one, seed)[0].alarm_after is not None
             found[scenario.name if share else "nothing crafted"] = alarms / count
     return found
 
@@ -281,20 +290,34 @@ def f1_of_all(matrix: Matrix, told: Sequence[tuple[str, str]]) -> float:
 
 
 def kept_or_run(
-    name: Name, part: Part, cases: int, seed: int, folder: Path | None, kept: Path | None
+    name: Name,
+    part: Part,
+    cases: int,
+    seed: int,
+    folder: Path | None,
+    kept: Path | None,
+    *,
+    names_again: bool,
 ) -> list[Observed]:
-    """Return what was observed of a task, from a folder where it was written before."""
+    """Return what was observed of a task, from a folder where it was written before.
+
+    `names_again`: with what today's rules name, as far as it was kept.
+    """
     path = None if kept is None else kept / f"{name}-{part}-{cases}-{seed}.pickle"
+    if path is None or not path.exists():
+        seen = run(name, part, cases, seed, folder)
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            rows = [(o.scenario.name, o._replace(scenario=None), asked) for o, asked in seen]  # type: ignore[arg-type]
+            path.write_bytes(pickle.dumps(rows))
+        return [one for one, _ in seen]
     scenarios = {s.name: s for s in data.scenarios_of(name, part)}
-    if path is not None and path.exists():
-        with path.open("rb") as file:
-            return [one._replace(scenario=scenarios[who]) for who, one in pickle.load(file)]
-    seen = run(name, part, cases, seed, folder)
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        rows = [(one.scenario.name, one._replace(scenario=None)) for one in seen]  # type: ignore[arg-type]
-        path.write_bytes(pickle.dumps(rows))
-    return seen
+    known = [(o._replace(scenario=scenarios[who]), asked)
+             for who, o, asked in pickle.loads(path.read_bytes())]  # fmt: skip
+    if not names_again:
+        return [one for one, _ in known]
+    with closing(Replay(data.load(name), calibrated(name, seed))) as replay:
+        return [replay.named_again(one, asked) for one, asked in known]
 
 
 def main() -> None:
@@ -312,6 +335,9 @@ def main() -> None:
     parser.add_argument(
         "--observed", type=Path, metavar="DIR", help="keep what was observed of streams here"
     )
+    parser.add_argument(
+        "--again", action="store_true", help="ask today's rules about streams that were kept"
+    )
     parser.add_argument("--picture", type=Path, metavar="PNG", help="draw the matrices")
     parser.add_argument("--verbose", action="store_true", help="say what each scenario was named")
     options = parser.parse_args()
@@ -324,8 +350,9 @@ def main() -> None:
     for name in data.available(cast("list[Name]", tasks)):
         if "streams" in options.parts:
             seen = kept_or_run(
-                name, options.part, cases, options.seed, options.cache, options.observed
-            )
+                name, options.part, cases, options.seed, options.cache, options.observed,
+                names_again=options.again,
+            )  # fmt: skip
             everything += seen
             rows += rows_of(name, seen)
             matrices[name] = confusion([o for o in seen if not is_hard_attack(o)], JUDGED_AT)
