@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import threading
 import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
@@ -21,6 +22,7 @@ from selfheal_edge.errors import (
     ForkedProcessError,
     IntegrityError,
     ModelClosedError,
+    SelfHealError,
     StoreError,
 )
 from selfheal_edge.health import (
@@ -34,6 +36,8 @@ from selfheal_edge.health import (
 from selfheal_edge.inference.incident import Incident
 from selfheal_edge.integrity.code_watch import CodeDamage, Listener, shared_watch
 from selfheal_edge.integrity.protected_share import ProtectedShare, measure_protected_share
+from selfheal_edge.integrity.weights import Heal as SeesDamage
+from selfheal_edge.integrity.weights import Weights
 from selfheal_edge.learning.feedback import FeedbackReceipt
 from selfheal_edge.learning.pool import TrustedPool
 from selfheal_edge.learning.quarantine import Quarantine
@@ -53,9 +57,10 @@ from selfheal_edge.repair.budget import RepairBudget
 from selfheal_edge.store.journal import Event, EventKind, Journal
 from selfheal_edge.tflite.arrays import Batch, Tensors, check_out, read_batch
 from selfheal_edge.tflite.file.model_file import ModelFile
+from selfheal_edge.tflite.file.rewrite import ModelCopy
 from selfheal_edge.tflite.flip_check import FlipEffort
 from selfheal_edge.tflite.memory.heap import give_back
-from selfheal_edge.tflite.runtimes.protocol import Array, TensorSpec
+from selfheal_edge.tflite.runtimes.protocol import RUNTIME_FAILURES, Array, TensorSpec
 from selfheal_edge.tflite.runtimes.select import KernelsArgument, RuntimeArgument
 from selfheal_edge.tflite.session import ModelSource, Session
 from selfheal_edge.tflite.signatures import renamed
@@ -63,6 +68,7 @@ from selfheal_edge.weights import ModelWeights
 
 if TYPE_CHECKING:
     from selfheal_edge.loop.keeper import Keeper
+    from selfheal_edge.loop.kept_generations import KeptGenerations
     from selfheal_edge.store.inbox import Request
     from selfheal_edge.store.keys import KeyArgument
     from selfheal_edge.store.store import Counter
@@ -71,6 +77,18 @@ __all__ = ["SelfHealingModel", "parts_of"]
 
 _MOST_QUESTIONS = 256
 _EX_SOFTWARE = 70  # of sysexits.h
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class _Making:
+    """What the user has given beside a file, its baseline and the policy."""
+
+    kit: ModelRepairKit
+    monitor: Monitor | None
+    diagnoser: Diagnoser | None
+    budget: RepairBudget | None
+    clock: Callable[[], float] | None
+    seed: int | None
 
 
 class SelfHealingModel:
@@ -225,125 +243,182 @@ class SelfHealingModel:
             if store is None
             else _open_store(store, key, counter, self._policy, _first_id(seed))
         )
-        opened = partial(
-            self._open,
-            model,
-            baseline,
-            kit,
-            monitor=monitor,
-            diagnoser=diagnoser,
-            budget=budget,
-            on_event=on_event,
-            how=(runtime, kernels, num_threads),
-            clock=clock,
-            seed=seed,
-        )
+        self._how = (runtime, kernels, num_threads)
+        self._make = _Making(kit, monitor, diagnoser, budget, clock, seed)
+        self._leaves_in: int | None = None
         try:
             try:
-                opened()
+                self._open(model, baseline, on_event)
             except Exception as error:
                 # A new file that does not even start: the one before serves.
                 if self._keeper is None or not self._keeper.takes_back(error):
                     raise
-                opened()
+                self._open(model, baseline, on_event)
         except BaseException:
             if self._keeper is not None:
                 self._keeper.close()
             raise
 
     def _open(
-        self,
-        model: ModelSource,
-        baseline: Baseline,
-        kit: ModelRepairKit,
-        *,
-        monitor: Monitor | None,
-        diagnoser: Diagnoser | None,
-        budget: RepairBudget | None,
-        on_event: Callable[[Event], None] | None,
-        how: tuple[RuntimeArgument, KernelsArgument, int],
-        clock: Callable[[], float] | None,
-        seed: int | None,
+        self, model: ModelSource, baseline: Baseline, on_event: Callable[[Event], None] | None
     ) -> None:
         keeper = self._keeper
         records = None if keeper is None else keeper.store
-        self._journal = Journal(self._policy.max_events, on_event, clock, records)
-        self._maintenance_lock = self._inference_lock = ModelLock(self._journal.deliver)
+        self._journal = Journal(self._policy.max_events, on_event, self._make.clock, records)
+        ended = partial(_call_ended, weakref.ref(self), self._journal)
+        self._maintenance_lock = self._inference_lock = ModelLock(ended)
         if self._policy.mode == "background":
-            self._inference_lock = ModelLock(self._journal.deliver, self._maintenance_lock)
+            self._inference_lock = ModelLock(ended, self._maintenance_lock)
         file: ModelSource | ModelFile = model
         if keeper is not None:
             file, baseline = keeper.choose(model, baseline)
-            baseline.skip_probe()
-        self._how = how
-        self._session = Session(
-            file,
-            *how,
+        parts, baseline = self._built(file, baseline, keeper)
+        try:
+            if keeper is not None:
+                keeper.begin(self._journal)
+                weakref.finalize(self, keeper.store.abandon).atexit = False
+            baseline = self._proven(parts, baseline)
+            if keeper is not None:
+                keeper.opened(self._journal, parts.weights.active)
+        except BaseException:
+            parts.close()
+            raise
+        self._weights = ModelWeights(*_weights_of(parts, keeper))
+        self._serve_from(parts, baseline)
+        before, trial = (None, None) if keeper is None else (keeper.before, keeper.trial)
+        parts.loop.start(before, trial)
+        if keeper is not None:
+            keeper.follow(parts.loop.freeze, self._serve_requests)
+        self._listen_for_code()
+        self._opened(parts)
+
+    def _built(
+        self, model: ModelSource | ModelFile, baseline: Baseline, keeper: Keeper | None
+    ) -> tuple[Parts, Baseline]:
+        """Build all that one model file is served by; nothing serves from it yet."""
+        baseline.skip_probe()
+        session = Session(
+            model,
+            *self._how,
             baseline.taps,
             baseline.made,
             self._policy.probe,
             inference_lock=self._inference_lock,
             correct=partial(correction_of, baseline, self._policy),
         )
+        make = self._make
         try:
             if keeper is not None:
-                baseline = keeper.recognise(baseline, self._session)
-            look: weakref.WeakMethod[Callable[[bool], None]]
-            look = weakref.WeakMethod(self._look_at_answers)
-            self._parts = assemble(
-                self._session,
+                baseline = keeper.recognise(baseline, session)
+            parts = assemble(
+                session,
                 baseline,
                 policy=self._policy,
                 journal=self._journal,
-                kit=kit,
-                monitor=monitor,
-                diagnoser=diagnoser,
-                budget=budget,
+                kit=make.kit,
+                monitor=make.monitor,
+                diagnoser=make.diagnoser,
+                budget=make.budget,
                 inference_lock=self._inference_lock,
                 maintenance_lock=self._maintenance_lock,
-                clock=clock,
-                first_id=_first_id(seed),
-                second_changed=partial(_call, look),
+                clock=make.clock,
+                first_id=_first_id(make.seed),
+                second_changed=partial(_call, weakref.WeakMethod(self._look_at_answers)),
                 keeper=keeper,
-                seed=seed,
+                rejected=partial(_call, weakref.WeakMethod(self._was_rejected)),
+                seed=make.seed,
             )
         except BaseException:
-            self._session.close()
+            session.close()
             raise
+        return parts, baseline
+
+    def _serve_from(self, parts: Parts, baseline: Baseline) -> None:
+        """Serve from these parts from now on."""
         self._baseline = baseline
         self._protected_share: ProtectedShare | None = None
-        self._weights = ModelWeights(
-            self._parts.weights,
-            self._session.copy,
-            self._parts.loop.found,
-            None if keeper is None else keeper.generations,
-        )
-        self._loop = self._parts.loop
-        self._serving = self._loop.serving
+        self._session, self._loop, self._serving = parts.session, parts.loop, parts.loop.serving
         self._hot: _core.HotPath | None = self._serving.hot
-        try:
-            if keeper is not None:
-                keeper.begin(self._journal)
-                weakref.finalize(self, keeper.store.abandon).atexit = False
-            same_place = baseline.fingerprint == self._session.fingerprint
-            if not (same_place and self._loop.repairs.known_answers_right()):
-                self.commission(flips=False)
-            self._loop.repairs.put_back()
-            if keeper is not None:
-                self._loop.repairs.tell_problems(0)
-                keeper.opened(self._journal, self._parts.weights.active)
-        except BaseException:
-            self._parts.close()
-            raise
-        before, trial = (None, None) if keeper is None else (keeper.before, keeper.trial)
-        self._loop.start(before, trial)
-        if keeper is not None:
-            keeper.follow(self._loop.freeze, self._serve_requests)
-        if keeper is not None and keeper.baseline_is_new(self._baseline):
-            keeper.keep_baseline(self._baseline)
-        self._listen_for_code()
-        self._session.copy.let_go(partial(_golden_source, self._parts))
+        self._parts = parts
+
+    def _proven(self, parts: Parts, baseline: Baseline) -> Baseline:
+        """Have known answers asked, or recorded on this device, and generations put back."""
+        repairs = parts.loop.repairs
+        with self._maintenance_lock:
+            same_place = baseline.fingerprint == parts.session.fingerprint
+            if not (same_place and repairs.known_answers_right()):
+                baseline = repairs.commission(baseline, 0, flips=False)
+            repairs.put_back()
+            repairs.tell_problems(0)
+        return baseline
+
+    def _opened(self, parts: Parts) -> None:
+        """Keep what was recorded at the start, and let go of what served it alone."""
+        if self._keeper is not None and self._keeper.baseline_is_new(self._baseline):
+            self._keeper.keep_baseline(self._baseline)
+        parts.session.copy.let_go(partial(_golden_source, parts))
         give_back()
+
+    def _was_rejected(self) -> None:
+        """Take note that the file on trial did not hold; this thread has a lock."""
+        self._leaves_in = threading.get_ident()
+
+    def _ended(self) -> None:
+        """Do what waits until this thread has given the locks back."""
+        if self._leaves_in == threading.get_ident():
+            self._leaves_in = None
+            with contextlib.suppress(ModelClosedError):
+                self._go_back()
+            self._journal.deliver()
+
+    def _go_back(self) -> None:
+        """Have the model file before the one that was on trial serve, from its bytes in the store.
+
+        It is built beside the one that serves, proven, and takes its place in one step. Where that
+        cannot be, answers stay untrusted, and it serves from the next start on.
+        """
+        keeper, left = self._keeper, self._parts
+        assert keeper is not None, "a trial has a store"
+        with self._maintenance_lock:
+            if left.loop.state.trust.is_code_damaged:
+                return  # nothing that this process builds can be relied on
+            try:
+                frozen = left.loop.freeze(False)
+                keeper.keep_known(frozen.known, frozen.learned)
+                file, baseline, keeper = keeper.before_trial(frozen.known)
+                parts, baseline = self._built(file, baseline, keeper)
+                try:
+                    baseline = self._proven(parts, baseline)
+                except BaseException:
+                    parts.close()
+                    raise
+            except (*RUNTIME_FAILURES, SelfHealError) as error:
+                logger().warning("the model file of before could not be put back", exc_info=True)
+                text = f"the model file of before cannot serve now: {error}"
+                outcome = f"{text}; it serves from the next start on, answers are untrusted"
+                self._journal.add(EventKind.STORE, left.loop.predictions, outcome=outcome)
+                return
+            with self._inference_lock:
+                # What was served meanwhile counts as well.
+                known = keeper.went_back(left.loop.freeze(False).known)
+                heal = left.loop.state.heal
+                keeper.begin(self._journal)
+                parts.loop.start(known)
+                if heal != parts.loop.state.heal:
+                    parts.loop.set_heal(heal)
+                keeper.follow(parts.loop.freeze, self._serve_requests)
+                self._keeper = keeper
+                self._weights.attach(*_weights_of(parts, keeper))
+                self._serve_from(parts, baseline)
+                keeper.serves_again(self._journal, parts.weights.active)
+            if left.proposer is not None:
+                left.proposer.stop()
+            left.loop.dispatcher.close()
+            with self._inference_lock:
+                left.loop.labels.close()
+                left.close()
+            left.loop.left()
+            self._opened(parts)
 
     def predict(self, x: Tensors, out: Array | None = None) -> Array | dict[str, Array]:
         """Return the model's answer alone; `infer` says as well whether it can be trusted.
@@ -372,14 +447,21 @@ class SelfHealingModel:
             After `close`, or in a forked child.
         """
         # What the hot path, which is asked first, did not take. Reading it needs no lock.
-        batch, names = self._read(x)
-        if out is not None:
-            check_out(self._session.instance.outputs, batch, out)
-        served = renamed(self._serving.serve(batch), names)
-        if out is None or isinstance(served, dict):
-            return served
-        np.copyto(out, served)
-        return out
+        while True:
+            parts = self._parts
+            batch, names = self._read(x, parts.session)
+            if out is not None:
+                check_out(parts.session.instance.outputs, batch, out)
+            try:
+                served = renamed(parts.loop.serving.serve(batch), names)
+            except RuntimeError:
+                if parts is self._parts:
+                    raise
+                continue  # it was taken out of service meanwhile
+            if out is None or isinstance(served, dict):
+                return served
+            np.copyto(out, served)
+            return out
 
     def infer(
         self, x: Tensors, context: Mapping[str, float] | None = None
@@ -413,16 +495,25 @@ class SelfHealingModel:
         threads wait for the whole batch.
         """
         # What the hot path, which is asked first, did not take.
-        batch, names = self._read(x)
-        found = self._serving.infer(batch, context)
-        return dataclasses.replace(found, output=renamed(found.output, names)) if names else found
+        while True:
+            parts = self._parts
+            batch, names = self._read(x, parts.session)
+            try:
+                found = parts.loop.serving.infer(batch, context)
+            except RuntimeError:
+                if parts is self._parts:
+                    raise
+                continue  # it was taken out of service meanwhile
+            if not names:
+                return found
+            return dataclasses.replace(found, output=renamed(found.output, names))
 
-    def _read(self, x: Tensors) -> tuple[Batch, Mapping[str, str]]:
+    def _read(self, x: Tensors, session: Session) -> tuple[Batch, Mapping[str, str]]:
         self._inference_lock.check_process()
         self._inference_lock.check_open()
         skip = self._policy.nonfinite == "skip"
-        x, names = self._session.names.inward(x)
-        return read_batch(self._session.instance.inputs, x, skip_nonfinite=skip), names
+        x, names = session.names.inward(x)
+        return read_batch(session.instance.inputs, x, skip_nonfinite=skip), names
 
     @property
     def context(self) -> dict[str, npt.NDArray[np.float64]]:
@@ -695,10 +786,10 @@ class SelfHealingModel:
         Here and now the file is loaded beside the one that runs, and both must give their known
         answers. Then it is stored: from the next start on it serves, on trial, whichever of the two
         files is given. The old one stays in the store until the trial has ended well
-        (`Policy.trial_predictions`), and serves again at the start after one that did not: after a
-        trouble, a runtime that failed, or a process that was ended in the middle. What was
-        rejected is remembered by its hash (`health.failures`), and not tried again. Journal and
-        counters go on.
+        (`Policy.trial_predictions`), and serves again after one that did not: at once after a
+        trouble or a runtime that failed, at the next start after a process that was ended in the
+        middle. What was rejected is remembered by its hash (`health.failures`), and not tried
+        again. Journal and counters go on; sources of labels are made anew, as after a start.
 
         Opening a model over a store of another file begins such a trial as well.
 
@@ -1063,9 +1154,16 @@ def _open_store(
     return Keeper(path, key, counter, policy, drawn)
 
 
-def _call(method: weakref.WeakMethod[Callable[[bool], None]], is_on: bool) -> None:
+def _call(method: weakref.WeakMethod[Callable[..., None]], *given: bool) -> None:
     if (bound := method()) is not None:
-        bound(is_on)
+        bound(*given)
+
+
+def _call_ended(model: weakref.ref[SelfHealingModel], journal: Journal) -> None:
+    """Do what must not run in the middle of a call: it does not keep the model."""
+    journal.deliver()
+    if (one := model()) is not None:
+        one._ended()  # noqa: SLF001 — ours
 
 
 def _first_id(seed: int | None) -> int:
@@ -1075,6 +1173,13 @@ def _first_id(seed: int | None) -> int:
     import random  # noqa: PLC0415 — for tests
 
     return random.Random(seed).getrandbits(62)  # noqa: S311
+
+
+def _weights_of(
+    parts: Parts, keeper: Keeper | None
+) -> tuple[Weights, ModelCopy, SeesDamage, KeptGenerations | None]:
+    kept = None if keeper is None else keeper.generations
+    return parts.weights, parts.session.copy, parts.loop.found, kept
 
 
 def _golden_source(parts: Parts) -> bytes:

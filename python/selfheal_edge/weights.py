@@ -73,6 +73,12 @@ class ModelWeights:
     def __init__(
         self, weights: Weights, copy: ModelCopy, heal: Heal, kept: GenerationKeeper | None = None
     ) -> None:
+        self.attach(weights, copy, heal, kept)
+
+    def attach(
+        self, weights: Weights, copy: ModelCopy, heal: Heal, kept: GenerationKeeper | None = None
+    ) -> None:
+        """Look at these from now on: the model before an update serves again."""
         self._kept = kept
         self._weights = weights
         self._heal = heal

@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,11 @@ from tests.support import IMPORT_PATH, Array, answers, same
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path, load_digits
+from selfheal_edge.diagnosis.symptoms import Diagnosis
 from selfheal_edge.errors import IntegrityError, StoreError
 from selfheal_edge.hashing import sha256
+from selfheal_edge.loop.learned_repair import LearnedRepair
+from selfheal_edge.loop.remembered import Remembered
 from selfheal_edge.model import parts_of
 from selfheal_edge.store.database import Database
 from selfheal_edge.store.journal import Event, EventKind
@@ -81,6 +86,15 @@ def run(model: she.SelfHealingModel, predictions: int) -> None:
         predictions -= len(inputs)
 
 
+def until_rejected(model: she.SelfHealingModel) -> int:
+    """Serve until the file on trial is rejected, and the one before serves; return how many."""
+    for n in range(1, 5000):
+        model.predict(DIGITS.heldout_inputs[n % 500][np.newaxis])
+        if EventKind.REJECTED in kinds(model) and model.wait_healed(60):
+            return n
+    raise AssertionError("it was not rejected")
+
+
 def test_a_new_file_that_holds_takes_the_place(
     opened: Open, old: she.Baseline, new: tuple[bytes, she.Baseline], tmp_path: Path
 ) -> None:
@@ -140,10 +154,8 @@ def test_a_file_that_does_not_hold_is_not_tried_again(
     count = parts_of(model).monitor.count
     trial = opened(*bad)
     assert serves(trial) == sha256(bad[0]).hex()
-    run(trial, 1500)
-    assert EventKind.REJECTED in kinds(trial)
+    until_rejected(trial)
     assert EventKind.CONFIRMED not in kinds(trial)
-    assert trial.health.state == "untrusted"
     failures = trial.health.failures
     assert [(f.what, f.name) for f in failures] == [("update", sha256(bad[0]).hex())]
     trial.close()
@@ -159,6 +171,131 @@ def test_a_file_that_does_not_hold_is_not_tried_again(
             back.update(*bad)
         back.close()
     assert serves(opened(OLD, old)) == sha256(OLD).hex()
+
+
+@pytest.mark.parametrize("mode", ["inline", "background"])
+def test_the_old_file_serves_at_once_where_the_new_one_is_rejected(
+    open_model: Open, old: she.Baseline, bad: tuple[bytes, she.Baseline], mode: Any
+) -> None:
+    open_ = partial(open_model, policy=replace(POLICY, mode=mode))
+    model = open_(OLD, old)
+    golden = answers(model, X)
+    run(model, 500)
+    kept = model.snapshot()
+    model.close()
+    count, before = parts_of(model).monitor.count, model.health.predictions
+    model = open_(*bad)
+    weights, first = model.weights, model.infer(X[0])
+    assert isinstance(first, she.Prediction)
+    served = until_rejected(model) + 1
+    assert EventKind.REVERTED in kinds(model)
+    assert serves(model) == sha256(OLD).hex() == model.baseline.model_sha256
+    assert model.health.state == "healthy"
+    assert model.health.predictions == before + served
+    assert same(answers(model, X), golden)
+    answer = model.infer(X[0])
+    assert isinstance(answer, she.Prediction)
+    assert answer.trusted
+    assert answer.id > first.id
+    assert parts_of(model).monitor.count >= count  # the charts of before go on
+    assert weights is model.weights
+    assert weights.generations == (0, kept)
+    assert not weights.scrub()
+    assert [(f.what, f.name) for f in model.health.failures] == [("update", sha256(bad[0]).hex())]
+    with pytest.raises(IntegrityError, match="rejected here"):
+        model.update(*bad)
+    generation = model.snapshot()
+    run(model, 700)  # what serves now is on no trial
+    assert EventKind.CONFIRMED not in kinds(model)
+    model.close()
+    again = open_(OLD, old)
+    assert again.weights.generations == (0, kept, generation)
+    assert again.health.state == "healthy"
+    assert [f.name for f in again.health.failures] == [sha256(bad[0]).hex()]
+
+
+def test_threads_that_predict_while_the_old_file_comes_back(
+    opened: Open, old: she.Baseline, bad: tuple[bytes, she.Baseline]
+) -> None:
+    model = opened(OLD, old)
+    golden = answers(model, X)
+    model.close()
+    model = opened(*bad)
+    stop = threading.Event()
+    failed: list[BaseException] = []
+
+    def serve(inputs: Array) -> None:
+        try:
+            while not stop.is_set():
+                model.predict(inputs)
+                model.infer(inputs)
+        except BaseException as error:  # told by the test's own thread
+            failed.append(error)
+
+    threads = [threading.Thread(target=serve, args=(x,)) for x in (X, X[0], X.astype("f4"))]
+    for thread in threads:
+        thread.start()
+    try:
+        until_rejected(model)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert not failed
+    assert serves(model) == sha256(OLD).hex()
+    assert same(answers(model, X), golden)
+
+
+def test_where_the_old_file_cannot_be_built_it_is_said(
+    opened: Open, old: she.Baseline, bad: tuple[bytes, she.Baseline]
+) -> None:
+    model = opened(OLD, old)
+    golden = answers(model, X)
+    model.close()
+    model = opened(*bad)
+    real = Session.__init__
+
+    def refusing(self: Session, file: Any, *rest: Any, **named: Any) -> None:
+        real(self, file, *rest, **named)
+        if self.model.sha256 == sha256(OLD).hex():
+            self.close()
+            raise MemoryError("no room for a second model")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Session, "__init__", refusing)
+        until_rejected(model)
+    assert serves(model) == sha256(bad[0]).hex()
+    assert model.health.state == "untrusted"
+    told = next(str(e.outcome) for e in model.events if "cannot serve now" in str(e.outcome))
+    assert "no room for a second model" in told
+    assert "from the next start on" in told
+    run(model, 100)
+    model.close()
+    back = opened(*bad)
+    assert same(answers(back, X), golden)
+    assert back.health.state == "healthy"
+
+
+def test_what_the_old_file_has_learned_outlives_a_trial(
+    opened: Open, old: she.Baseline, new: tuple[bytes, she.Baseline], tmp_path: Path
+) -> None:
+    model = opened(OLD, old)
+    generation = model.snapshot()
+    diagnosis = Diagnosis(she.Cause.COVARIATE_DRIFT, 0.9)
+    repair = LearnedRepair("repaired 1", diagnosis, (generation,), 0.01, confirmed=generation)
+    real = Remembered.of
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Remembered, "of", lambda *given: replace(real(*given), learned=(repair,)))
+        model.close()
+    trial = opened(*new)
+    assert EventKind.TRIAL in kinds(trial)
+    trial.close()
+    with Database.read_copy(tmp_path / "store", KEY) as database:
+        row = database.get("state", "loop")
+    assert row is not None
+    known = Remembered.from_bytes(row)
+    assert known.learned == (repair,)
+    assert not known.leaving
 
 
 def test_a_file_that_does_not_even_open_is_taken_back_at_once(

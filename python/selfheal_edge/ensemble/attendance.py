@@ -24,6 +24,7 @@ _PROOF_PAUSE: Final = 16
 TRIAL_ROUNDS: Final = 64
 """Labels until a member that took another's place has proven itself."""
 _MOST_PAUSE: Final = 256
+_NEVER: Final = 1 << 62
 _RECENT: Final = 32
 
 
@@ -49,6 +50,11 @@ class Seat:
     def of(cls, member: Member) -> Seat:
         """Return the seat of a member that begins."""
         return cls(member, parts_of(member.model).loop)
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether its model serves another file than it did: one on trial was rejected."""
+        return parts_of(self.member.model).loop is not self.loop
 
     @property
     def is_closed(self) -> bool:
@@ -232,6 +238,12 @@ class Attendance:
         return True
 
     # ---------------------------------------------------------------- members that fail
+
+    def retire(self, n: int, error: Exception) -> None:
+        """Take note that a member cannot answer with the others any more: it is not asked."""
+        self.seats[n].loop = parts_of(self.seats[n].member.model).loop
+        self.silence(n, error)
+        self.seats[n].retry_at = _NEVER
 
     def silence(self, n: int, error: Exception) -> None:
         """Take note that a member gave no answer: it is tried again, later each time."""

@@ -384,7 +384,10 @@ class SelfHealingEnsemble:
                 answers = self._ask_the_silent(x)
             for seat in attendance.seats:
                 if seat.loop.state is not seat.seen:
-                    self._look()
+                    for moved in self._look():
+                        answers[moved] = None  # of a file that serves no longer
+                    if not any(answer is not None for answer in answers):
+                        answers = self._ask(x)
                     break
             found: EnsemblePrediction = self._core.combine(answers)
             if found.parted and self._core.take_alarm():
@@ -453,9 +456,56 @@ class SelfHealingEnsemble:
             raise ModelClosedError(_ALL_CLOSED)
         return answers
 
-    def _look(self) -> None:
-        """Look at how the members are; the caller has the lock."""
-        self._keep(at_once=self._attendance.look())
+    def _look(self) -> list[int]:
+        """Look at how the members are; return which of them serve another file than before.
+
+        The caller has the lock.
+        """
+        moved = [n for n, seat in enumerate(self._attendance.seats) if seat.has_moved]
+        for n in moved:
+            self._seat_again(n)
+        self._keep(at_once=self._attendance.look() or bool(moved))
+        return moved
+
+    def _seat_again(self, n: int) -> None:
+        """Take a member for what it is now: a model file on trial was rejected, another serves."""
+        name, model = self.names[n], self._attendance.seats[n].member.model
+        before = self._attendance.seats[n].member.sha256
+        self._labels.forget(model)
+        try:
+            member = make_member(name, model)
+            weight = self._seat(n, member)
+        except (TypeError, ValueError, RuntimeError) as error:
+            self._attendance.retire(n, error)
+            outcome = f"{name} serves another model file, which cannot answer with the others"
+            self._journal.add(
+                EventKind.REPLACED, self._core.number, evidence=(str(error),), outcome=outcome
+            )
+            return
+        self._journal.add(
+            EventKind.REPLACED,
+            self._core.number,
+            evidence=(f"{before[:16]} by {member.sha256[:16]}",),
+            outcome=f"{name} serves the model file of before, with at most {weight:.1%}",
+        )
+
+    def _seat(self, n: int, member: Member) -> float:
+        """Give a place to a member; return what it may weigh. Where that raises, all is as it was.
+
+        Raises
+        ------
+        ValueError
+            Where it cannot answer together with the others, or knows a source by another key.
+        """
+        members = [seat.member for seat in self._attendance.seats]
+        members[n] = member
+        takes_raw = check_together(members)
+        agreement = learn_agreement(members)
+        self._labels.introduce(member.model)
+        weight = self._attendance.seat_another(n, member, agreement)
+        self._takes_raw = takes_raw
+        _set_reader(self._core, n, member)
+        return weight
 
     # ---------------------------------------------------------------- labels
 
@@ -587,18 +637,12 @@ class SelfHealingEnsemble:
                     raise ValueError(
                         f"model: expected another object than that of {quoted(other.name)}"
                     )
-            old = members[n]
-            members[n] = make_member(name, model)
-            takes_raw = check_together(members)
-            agreement = learn_agreement(members)
-            self._labels.introduce(model)
-            weight = self._attendance.seat_another(n, members[n], agreement)
-            self._takes_raw = takes_raw
-            _set_reader(self._core, n, members[n])
+            old, member = members[n], make_member(name, model)
+            weight = self._seat(n, member)
             self._journal.add(
                 EventKind.REPLACED,
                 self._core.number,
-                evidence=(f"{old.sha256[:16]} by {members[n].sha256[:16]}",),
+                evidence=(f"{old.sha256[:16]} by {member.sha256[:16]}",),
                 outcome=f"{name} is another model, with at most {weight:.1%}",
             )
             self._look()

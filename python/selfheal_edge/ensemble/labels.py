@@ -91,9 +91,17 @@ class EnsembleLabels:
         return made
 
     def introduce(self, model: SelfHealingModel) -> None:
-        """Make the sources known to a model that comes, or raise and change nothing here."""
+        """Make the sources known to a model that comes, or raise and change nothing."""
+        known = self._of_members.get(model, {})
+        for name, key in self.secrets.items():
+            if name not in known:
+                parts_of(model).loop.labels.sources.check(name, key)
         for name in self.secrets:
             self._introduce(model, name)
+
+    def forget(self, model: SelfHealingModel) -> None:
+        """Forget what a model has made of the sources: it serves another file, and knows none."""
+        self._of_members.pop(model, None)
 
     def _introduce(self, model: SelfHealingModel, name: str) -> FeedbackSource:
         known = self._of_members.setdefault(model, {})

@@ -37,11 +37,8 @@ class Member:
     temperature: float
     is_calibrated: bool
     """Whether the temperature was fitted."""
-
-    @property
-    def sha256(self) -> str:
-        """Of the model file."""
-        return self.model.baseline.model_sha256
+    sha256: str
+    """Of the model file."""
 
     @property
     def width(self) -> int:
@@ -157,6 +154,7 @@ def make_member(name: str, model: SelfHealingModel) -> Member:
         None if kind is None else max(2, size),
         1.0 if temperature is None else temperature,
         temperature is not None,
+        baseline.model_sha256,
     )
 
 

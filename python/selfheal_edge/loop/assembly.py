@@ -46,6 +46,7 @@ from selfheal_edge.tflite.session import Session
 
 if TYPE_CHECKING:
     from selfheal_edge.loop.keeper import Keeper
+    from selfheal_edge.loop.kept_generations import Late
 
 __all__ = ["Parts", "assemble", "core_heals_at_once", "correction_of"]
 
@@ -135,6 +136,7 @@ def assemble(
     first_id: int,
     second_changed: Callable[[bool], None],
     keeper: Keeper | None = None,
+    rejected: Callable[[], None] = lambda: None,
     seed: int | None = None,
 ) -> Parts:
     """Make the parts of one model and join them.
@@ -155,6 +157,8 @@ def assemble(
         Told whether answers have to be looked at from now on, before they are given.
     keeper
         What outlives the process, if anything does.
+    rejected
+        Told, under the maintenance lock, that a new model file on trial did not hold.
     seed
         Of which labels are asked for, for tests.
     """
@@ -292,7 +296,7 @@ def assemble(
             performance=partial(
                 estimate_now, session, baseline, extractor, monitor, inference_lock, labels
             ),
-            end_trial=(lambda _has_held, _late: None) if keeper is None else keeper.end_trial,
+            end_trial=partial(_end_trial, keeper, rejected),
             keep=(lambda _known, _rows: None) if keeper is None else keeper.keep_known,
             commit=(lambda: None) if keeper is None else keeper.commit,
         )
@@ -301,6 +305,15 @@ def assemble(
         undo.pop_all()
     locks = inference_lock, maintenance_lock
     return Parts(session, weights, extractor, monitor, spare, loop, journal, *locks, proposer)
+
+
+def _end_trial(
+    keeper: Keeper | None, rejected: Callable[[], None], has_held: bool, late: Sequence[Late]
+) -> None:
+    if keeper is not None:
+        keeper.end_trial(has_held, late)
+        if not has_held:
+            rejected()
 
 
 def estimate_now(

@@ -938,7 +938,7 @@ def _trial_ended(state: LoopState, reason: str = "") -> Decision:
     number = state.before + state.now.prediction
     failed = Failure("update", trial.sha256, reason, prediction=number)
     state = replace(state, failures=with_failure(state.failures, failed))
-    outcome = f"{name}: {reason}; the one before serves from the next start on"
+    outcome = f"{name}: {reason}; the one before is to serve again"
     return state, (do.EndTrial(False), do.Record(EventKind.REJECTED, outcome=outcome))
 
 

@@ -247,6 +247,11 @@ class LoopExecutor:
         if trial is not None:
             self.handle(heard.TrialBegan(trial))
 
+    def left(self) -> None:
+        """Have those who follow its state look once more: it serves no longer."""
+        with self._inference_lock.lock():
+            self._state = replace(self._state)
+
     def freeze(self, whole: bool) -> Frozen:
         """Return monitor and loop as they are now, for a store; predictions wait for a copy.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import os
 import threading
@@ -47,6 +48,7 @@ _SERVES: Final = "serves"
 # A start has so many ids to give, and a store lasts a million starts.
 _IDS_A_START: Final = 1 << 42
 _MOST_ID: Final = 1 << 63
+_IDS_OF_AN_EXCHANGE: Final = 1 << 24
 _LONGEST_WAIT: Final = 0.5
 _NOT_CLOSED: Final = (
     "the process before ended without close: its events of the latest seconds, and what the charts "
@@ -99,6 +101,7 @@ class Keeper:
             self._problems.append(f"put aside, and begun anew: {self.store.problem_found}")
         self._monitor_rows: KeptState | None = None
         self._labels: KeptLabels | None = None
+        self._is_rejected = False
         self._learned: dict[str, bytes] = {}
         row = self._read(_IDS, _NEXT)
         self._drawn = drawn
@@ -143,7 +146,9 @@ class Keeper:
         before = Remembered() if self.before is None else self.before
         file = ModelFile.of(model)
         baseline.check_model(file.sha256)
+        was_on_trial = ""
         try:
+            was_on_trial = self.updates.on_trial
             chosen = self.updates.choose(
                 file,
                 baseline,
@@ -156,9 +161,12 @@ class Keeper:
             chosen = Chosen(file, baseline, begins_anew=True, failures=before.failures)
         self._chosen = chosen
         self._problems += chosen.told
-        if chosen.failures != before.failures or chosen.on_trial:
+        has_ended = bool(was_on_trial) and not chosen.on_trial
+        if chosen.failures != before.failures or chosen.on_trial or has_ended:
             before = replace(before, failures=chosen.failures)
-            self.before = before if chosen.goes_on else before.without_charts()
+            if not chosen.goes_on:  # what goes wrong with another file says nothing of this one
+                before = before.without_charts(is_same_calibration=not chosen.begins_anew)
+            self.before = before
             self.store.put(_STATE, _LOOP, self.before.to_bytes())
         if not self._reserved.is_set():
             self.store.soon(self._reserve)  # beside the loading of the model; nothing is read then
@@ -237,11 +245,56 @@ class Keeper:
         self.updates.reject()
         return True
 
+    def before_trial(self, known: Remembered) -> tuple[ModelFile, Baseline, Keeper]:
+        """Return the model file before the one on trial, which was rejected, to serve at once.
+
+        Parameters
+        ----------
+        known
+            What the loop knows, with why it was rejected.
+
+        Returns
+        -------
+        ModelFile, Baseline
+            The file and its baseline, of the store.
+        Keeper
+            What keeps it, over the same store. This one, of the file that still serves, is as it
+            was.
+
+        Raises
+        ------
+        StoreError, IntegrityError
+            When the store does not have it any more, or it cannot be read.
+        """
+        self.updates.reject()
+        chosen = self.updates.before_trial(known.failures)
+        other = copy.copy(self)
+        other._chosen = chosen  # noqa: SLF001 — of this class
+        other._problems = list(chosen.told)  # noqa: SLF001
+        other._monitor_rows = other._labels = other.generations = other._known = None  # noqa: SLF001
+        other._learned, other._interrupted, other._was_cut_short = {}, (), False  # noqa: SLF001
+        # What is served meanwhile by the file that leaves has ids of its own.
+        served = known.predictions - (0 if self.before is None else self.before.predictions)
+        other._first, other._drawn = (  # noqa: SLF001
+            first + served + _IDS_OF_AN_EXCHANGE for first in (self._first, self._drawn)
+        )
+        other._is_rejected = False  # noqa: SLF001
+        other.before = known
+        return chosen.model, chosen.baseline, other
+
+    def went_back(self, known: Remembered) -> Remembered:
+        """Forget what the file that leaves gave of its own; return what the loop goes on with."""
+        self.before = known.without_charts(is_same_calibration=True)
+        self.store.forget_jobs()
+        self.store.put_all([self._loop_row(self.before)])
+        return self.before
+
     def end_trial(self, has_held: bool, late: Sequence[Late]) -> None:
         """Have the file on trial take the old one's place, or forget it; returns at once.
 
         `late`: its generations, which are stored once the store is its own.
         """
+        self._is_rejected = not has_held
         self.store.soon(partial(self._confirm, late) if has_held else self.updates.reject)
         self.store.soon(self.store.do_each_minute)
 
@@ -316,6 +369,8 @@ class Keeper:
         elif isinstance(monitor, (PerformanceMonitor, KeptMonitor)):
             self._monitor_rows = KeptState(self._monitor_name, monitor.state())
         if self.before is not None and not self._goes_on:
+            # During a trial, what was learned is that of the file which may come back.
+            is_same = is_same or self.trial is not None
             self.before = self.before.without_charts(is_same_calibration=is_same)
         return monitor
 
@@ -418,13 +473,19 @@ class Keeper:
 
     def opened(self, journal: Journal, generation: int) -> None:
         """Write to the journal that a start has ended, and how."""
-        how = "the charts go on" if self._goes_on else "the charts begin anew"
-        how = "a new store" if self.before is None else how
         evidence = (_NOT_CLOSED,) if self._was_cut_short else ()
-        outcome = f"generation {generation}; {how}"
-        journal.add(EventKind.OPENED, 0, evidence=evidence, outcome=outcome)
+        journal.add(EventKind.OPENED, 0, evidence=evidence, outcome=self._begun(generation))
         if self.generations is not None:
             self.store.soon(self.generations.keep_golden)
+
+    def serves_again(self, journal: Journal, generation: int) -> None:
+        """Write to the journal that the model file before one on trial serves again, and how."""
+        name = f"model file {self._told['sha256'][:16]} serves again"
+        journal.add(EventKind.REVERTED, 0, outcome=f"{name}, {self._begun(generation)}")
+
+    def _begun(self, generation: int) -> str:
+        how = "the charts go on" if self._goes_on else "the charts begin anew"
+        return f"generation {generation}; {'a new store' if self.before is None else how}"
 
     def _read(self, area: str, name: str) -> bytes | None:
         try:
@@ -454,7 +515,7 @@ class Keeper:
             return
         frozen = freeze(is_last)
         del freeze  # what follows takes a while, and the model need not wait for it
-        rows = [Row(_STATE, _LOOP, frozen.known.to_bytes())]
+        rows = [self._loop_row(frozen.known)]
         if self._monitor_rows is not None and frozen.monitor is not None:
             kept = self._monitor_rows.rows(frozen.monitor(), whole=is_last)
             rows += [Row(_STATE, name, row) for name, row in kept.items()]
@@ -463,6 +524,11 @@ class Keeper:
             rows.append(Row(_STATE, _REGIMES, frozen.regimes.to_bytes()))
         rows += self._learned_rows(frozen.learned)
         self.store.put_all(rows)
+
+    def _loop_row(self, known: Remembered) -> Row:
+        if self._is_rejected:  # the next start is one of the file before
+            known = known.without_charts(is_same_calibration=True)
+        return Row(_STATE, _LOOP, known.to_bytes())
 
     def _learned_rows(self, learned: Mapping[str, bytes]) -> list[Row]:
         """Return the rows of what was learned that have changed: they are large, and seldom do."""
@@ -475,7 +541,7 @@ class Keeper:
     def keep_known(self, known: Remembered, learned: Mapping[str, bytes]) -> None:
         """Have what the loop knows, and what was learned, written with what is written next."""
         self._put_labels()
-        self.store.put_all([Row(_STATE, _LOOP, known.to_bytes()), *self._learned_rows(learned)])
+        self.store.put_all([self._loop_row(known), *self._learned_rows(learned)])
 
     def _put_labels(self, *, is_last: bool = False) -> None:
         if self._labels is not None and self.trial is None:

@@ -80,6 +80,12 @@ class Updates:
         """What tells the model that was confirmed last; empty in a new store."""
         return _json(self._store.get(*_MODEL))
 
+    @property
+    def on_trial(self) -> str:
+        """SHA-256 of the file whose trial has begun and not ended; empty for none."""
+        candidate = _json(self._store.get(*_CANDIDATE))
+        return str(candidate["sha256"]) if candidate.get("state") == "trial" else ""
+
     # ---------------------------------------------------------------- the start
 
     def choose(  # noqa: PLR0911 — a case each
@@ -216,6 +222,21 @@ class Updates:
     def _begin(self, sha256: str, baseline: Baseline) -> None:
         """Take note of a trial, before it acts."""
         self._commit(self._candidate("trial", sha256, baseline), Row(*CLOSED, b"0"))
+
+    def before_trial(self, failures: tuple[Failure, ...]) -> Chosen:
+        """Return the model that was confirmed last.
+
+        Raises
+        ------
+        StoreError
+            When the store has lost it.
+        IntegrityError
+            When the row that tells it cannot be read.
+        """
+        held = self.held
+        if not held:
+            raise StoreError("store: expected it to know the model that was confirmed last")
+        return self._old(held, [], failures)._replace(told=())
 
     @staticmethod
     def _candidate(state: str, sha256: str, baseline: Baseline) -> Row:

@@ -575,6 +575,11 @@ class Store:
         """Have something done by it once a minute, and before it lets go; likewise."""
         self._each_minute.append(job)
 
+    def forget_jobs(self) -> None:
+        """Have nothing of `each_time` and `each_minute` done any more: others take their place."""
+        self._each_time = []
+        self._each_minute = []
+
     def _run(self) -> None:
         pause = _BATCH_SECONDS
         next_minute = time.monotonic() + _STATE_SECONDS
