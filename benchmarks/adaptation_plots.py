@@ -99,7 +99,7 @@ class _Course:
             field.labels += 1
             said = question.asked.golden if question.asked.is_decisive else None
             label = (field.truth[question.id] + 1) % 10 if said is None else said
-            field.model.feedback(int(label), id=question.id, source=field.person)
+            field.model.feedback(label, id=question.id, source=field.person)
 
     def _golden(self) -> npt.NDArray[np.bool_]:
         """Return where golden would have been right."""

@@ -12,6 +12,7 @@ __all__ = [
     "accumulating",
     "branching_classifier",
     "clamped",
+    "dense_regressor",
     "halved_weights",
     "int16_classifier",
     "mirror",
@@ -136,6 +137,70 @@ def branching_classifier(size: int = 16, classes: int = 4, rounds: int = 3, seed
     y = body.dense(x, size, size, activation=1)
     graph.tree.update(inputs=[i, x], outputs=[following, y])
     return builder.file()
+
+
+def dense_regressor(
+    layers: Sequence[tuple[Any, Any]], inputs: Any, dtype: str = "int8", *, ends_real: bool = False
+) -> bytes:
+    """Return a network of dense layers, ReLU between them, whose numbers are meant as they are.
+
+    Parameters
+    ----------
+    layers
+        Weights, shape (inputs, outputs), and biases.
+    inputs
+        Float samples to take the ranges of activations from, shape (n, features).
+    dtype
+        ``"int8"`` or ``"float32"``.
+    ends_real
+        Whether an int8 model gives floats: DEQUANTIZE.
+    """
+    builder = Builder()
+    graph = builder.graph()
+
+    def activation(values: Any, *, is_positive: bool = False) -> tuple[int, float]:
+        shape = [1, values.shape[1]]
+        if dtype == "float32":
+            return graph.tensor(shape), 1.0
+        if is_positive:
+            scale, zero = float(values.max()) / 255, -128
+        else:
+            scale, zero = 1.25 * float(np.abs(values).max()) / 127, 0
+        levels: dict[str, Any] = {"quantization": {"scale": [scale], "zero_point": [zero]}}
+        return graph.tensor(shape, "int8", **levels), scale
+
+    values = np.asarray(inputs, np.float64)
+    now, scale = activation(values)
+    first = now
+    for n, (weights, bias) in enumerate(layers):
+        is_last = n == len(layers) - 1
+        values = values @ weights + bias
+        values = values if is_last else np.maximum(values, 0.0)
+        if dtype == "float32":
+            operands = [now, *(_constant(graph, part) for part in (weights.T, bias))]
+        else:
+            step = float(np.abs(weights).max()) / 127
+            kernel = np.rint(weights.T / step).astype(np.int8)
+            sums = np.rint(bias / (scale * step)).astype(np.int32)
+            operands = [
+                now,
+                graph.tensor([*kernel.shape], "int8", kernel.tobytes(), **_quantised([step])),
+                graph.tensor([len(sums)], "int32", sums.tobytes(), **_quantised([scale * step])),
+            ]
+        now, scale = activation(values, is_positive=not is_last)
+        options = ("FullyConnectedOptions", {"fused_activation_function": int(not is_last)})
+        graph.operator("FULLY_CONNECTED", operands, [now], options)
+    if ends_real:
+        real = graph.tensor([1, values.shape[1]])
+        graph.operator("DEQUANTIZE", [now], [real], ("DequantizeOptions", {}))
+        now = real
+    graph.tree.update(inputs=[first], outputs=[now])
+    return builder.file()
+
+
+def _constant(graph: Graph, values: Any) -> int:
+    array = np.ascontiguousarray(values, np.float32)
+    return graph.tensor(list(array.shape), "float32", array.tobytes())
 
 
 def mirror(dtype: str, scale: float, zero_point: int, size: int = 64) -> bytes:

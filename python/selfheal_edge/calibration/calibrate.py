@@ -303,6 +303,7 @@ def _profile(
     sample: Reservoir,
     predicted: npt.NDArray[np.int64],
     truth: npt.NDArray[np.int64] | None,
+    targets: npt.NDArray[np.float64] | None,
     signals: Mapping[str, npt.NDArray[np.float64]],
     references: Mapping[str, _core.Reference],
 ) -> dict[str, Array]:
@@ -341,6 +342,7 @@ def _profile(
         None if inside is None else _real(session.instance.taps[0], inside),
         asker.quantization,
         has_truth=truth is not None and answers is not None,
+        targets=None if targets is None else targets[rows],
         axis=_feature_axis(profile.layout, samples.shape[1:]),
     )
     if answers is not None and not session.stateful and count_of(profile.layout):
@@ -409,14 +411,19 @@ class _Taps:
     """Finds which inner tensors to read, for a `Session`, and says afterwards."""
 
     def __init__(
-        self, embedding: str | Literal[False] | None, inner: Literal["stages"] | Sequence[str]
+        self,
+        embedding: str | Literal[False] | None,
+        inner: Literal["stages"] | Sequence[str],
+        *,
+        has_labels: bool,
     ) -> None:
         self._names = embedding, inner
+        self._has_labels = has_labels
         self.embedding: int | None = None
         self.inner: tuple[int, ...] = ()
 
     def __call__(self, file: ModelFile) -> tuple[int, ...]:
-        self.embedding = find_embedding(file, self._names[0])
+        self.embedding = find_embedding(file, self._names[0], is_regression=self._has_labels)
         self.inner = find_inner(file, self._names[1], self.embedding)
         return () if self.embedding is None else (self.embedding, *self.inner)
 
@@ -486,7 +493,8 @@ def calibrate(
         Predictions a second, for a `false_alarm_interval` in time.
     embedding
         Name of the inner tensor to watch; None takes the input of a classifier's last layer, where
-        there is one; False watches none, which saves its signals and their cost.
+        there is one, and of a regressor's that has `labels`; False watches none, which saves its
+        signals and their cost, and what a repair of the last layer could learn from.
     inner
         Further inner tensors to watch beside an embedding, at most three, each of at most 16 KiB:
         their names, or ``"stages"`` for the last one of each of the network's last three sizes
@@ -563,7 +571,7 @@ def calibrate(
         raise ValueError(f"state: expected 'carried' or 'reset', got {state!r}")
     file = ModelFile.of(model)
     fixed = fix_shapes(file, shapes, runtime, probe_policy)
-    taps = _Taps(embedding, inner)
+    taps = _Taps(embedding, inner, has_labels=labels is not None)
     made = CopyOptions(fixed, starts_anew=state == "reset")
     session = Session(file, runtime, kernels, num_threads, taps, made, probe_policy)
     try:
@@ -625,7 +633,7 @@ def calibrate(
             temperature=None
             if truth is None or kind is None
             else fit_temperature(observed.answers, session.instance.outputs[0], kind, truth),
-            profile=_profile(session, profiled, predicted, truth, signals, references),
+            profile=_profile(session, profiled, predicted, truth, targets, signals, references),
             limits=limits,
             few=few,
             inner=taps.inner,

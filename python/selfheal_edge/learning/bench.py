@@ -46,6 +46,8 @@ class BenchAnswers:
     no number."""
     embeddings: Floats | None
     """The embedding in real units, shape (n, dimensions); None without one."""
+    values: Floats | None = None
+    """Of a model without classes output 0 in real units, shape (n, numbers)."""
 
 
 class Bench:
@@ -144,7 +146,8 @@ class Bench:
         if tap is not None and inside is not None:
             embeddings = np.asarray(dequantize(inside, tap), np.float32)
             embeddings = embeddings.reshape(len(rows), math.prod(tap.shape))
-        return BenchAnswers(outputs, scores, labels, embeddings)
+        values = None if self._kind is not None else self._real(outputs)
+        return BenchAnswers(outputs, scores, labels, embeddings, values)
 
     def stop(self) -> None:
         """Have what is being learned beside it end at its next step; any thread may call it."""
@@ -214,12 +217,15 @@ class Bench:
         self._built.move_to_end(changes)
         return found.instance
 
+    def _real(self, outputs: Array) -> Floats:
+        values = np.asarray(dequantize(outputs, self._output), np.float32)
+        return values.reshape(len(outputs), math.prod(self._output.shape))
+
     def _read(self, outputs: Array) -> tuple[Floats, npt.NDArray[np.int64]]:
         count = len(outputs)
         if self._kind is None:
             return np.empty((count, 0), np.float32), np.full(count, -1, np.int64)
-        values = np.asarray(dequantize(outputs, self._output), np.float32)
-        values = values.reshape(count, math.prod(self._output.shape))
+        values = self._real(outputs)
         is_number = np.asarray(np.isfinite(values).all(axis=1))
         values = np.where(is_number[:, None], values, np.float32(0))
         if self._kind == "logits":

@@ -11,13 +11,14 @@ Which numbers are written anew:
 - biases, whose scale is the input's times the weights', as kernels assume;
 - nothing of activations: what the layer before gives, and what the softmax takes, stays in its
   range. Logits beyond it are cut off: `Head.cut` counts how many, `into_range` avoids what it can.
+  A regressor's output has a fresh scale where a DEQUANTIZE alone reads it (`with_room`).
 
 A common vector added to all rows of weights changes no softmax. Learning leaves golden's there.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -35,6 +36,7 @@ __all__ = [
     "head_changes",
     "into_range",
     "why_not_alone",
+    "with_room",
 ]
 
 Floats = npt.NDArray[np.float64]
@@ -44,6 +46,7 @@ _LEVELS: Final = {"int8": 127, "uint8": 254}
 leave out one value, which some kernels do not multiply fast."""
 _MOST_BIAS: Final = {"int32": 2.0**30, "int64": 2.0**40}
 """So that the sum that a bias begins stays within what kernels count in."""
+_ROUNDING: Final = 1e-12
 _RESCALE: Final = (2.0**-24, 256.0)
 """What a step of the sum may be, in steps of the output: XNNPACK takes scales from 2^-32 up to 256;
 below 2^-24 no weight would count."""
@@ -84,6 +87,11 @@ class Head:
     stored_weights: Stored
     stored_bias: Stored | None
     """None where the layer has no bias: then no other can be written."""
+    is_regression: bool = False
+    """Whether its rows are numbers that are meant, and not logits of one softmax or sigmoid."""
+    output_scale_offset: int | None = None
+    """Where the scale of a regressor's output lies that a DEQUANTIZE alone reads, so that another
+    one can be written; None where it is what the model's own output stands for, or has none."""
 
     @property
     def classes(self) -> int:
@@ -126,13 +134,15 @@ class Head:
         return float((greatest > self.range[1]).mean()) if len(greatest) else 0.0
 
 
-def find_head(model: ModelFile) -> Head | str:
+def find_head(model: ModelFile, *, is_regression: bool = False) -> Head | str:
     """Read a model's last layer, or say why it has none that can be learned.
 
     Parameters
     ----------
     model
         The file whose bytes are the source image: ``session.copy.model``.
+    is_regression
+        Whether it is a regressor: the layer gives numbers then, and no classes.
 
     Returns
     -------
@@ -140,9 +150,9 @@ def find_head(model: ModelFile) -> Head | str:
         The layer whose output is output 0, perhaps through softmax, reshape and dequantise
         (`selfheal_edge.tflite.file.head` has the rule); or the reason, in words, for the journal.
     """
-    found = model.head
-    if found is None:
-        return model.why_no_head
+    found = model.regression if is_regression else model.head or model.why_no_head
+    if isinstance(found, str):
+        return found
     reason = _why_not(model, found)
     if reason:
         return reason
@@ -163,7 +173,22 @@ def find_head(model: ModelFile) -> Head | str:
         output_zero_point=int(logits.zero_points[0]) if logits.zero_points.size else 0,
         stored_weights=_stored(weights),
         stored_bias=None if bias is None else _stored(bias),
+        is_regression=is_regression,
+        output_scale_offset=_free_scale(model, found) if is_regression else None,
     )
+
+
+def _free_scale(model: ModelFile, found: HeadInfo) -> int | None:
+    """Return where the scale of the layer's output lies, if it may be written anew."""
+    graph = model.subgraphs[0]
+    output = graph.tensors[found.logits]
+    readers = [o.name for o in graph.operators if found.logits in o.inputs]
+    is_inner = found.logits not in graph.outputs and set(readers) == {"DEQUANTIZE"}
+    is_alone = not any(
+        other is not output and other.scales_offset == output.scales_offset
+        for other in model.tensors
+    )
+    return output.scales_offset if is_inner and is_alone else None
 
 
 _TYPES: Final = {
@@ -419,14 +444,44 @@ def into_range(
 ) -> Floats:
     """Return biases that keep the greatest logits of these embeddings within the output's range.
 
-    One number is taken off all of them, which changes no softmax; a single row stays as it is.
-    Embeddings: shape (n, dimensions), in real units.
+    One number is taken off all of them, which changes no softmax; a single row, and a regressor's
+    layer, stay as they are. Embeddings: shape (n, dimensions), in real units.
     """
     weights, bias = _checked(head, weights, bias)
-    if len(weights) == 1 or not len(embeddings) or head.stored_bias is None:
+    is_free = len(weights) > 1 and not head.is_regression
+    if not is_free or not len(embeddings) or head.stored_bias is None:
         return bias
     over = float(head.logits(embeddings, weights, bias).max()) - head.range[1]
-    return bias - over if over > 0.0 else bias
+    # A little more, since sums are rounded: what was taken off has to show.
+    return bias - over - _ROUNDING * head.range[1] if over > 0.0 else bias
+
+
+def with_room(head: Head, values: npt.NDArray[Any]) -> tuple[Head, tuple[tuple[int, bytes], ...]]:
+    """Return a regressor's layer whose output can hold these numbers, and the bytes that make it.
+
+    Parameters
+    ----------
+    head
+        Golden's.
+    values
+        What is to be answered, in real units.
+
+    Returns
+    -------
+    Head, tuple
+        The head that was given, and no bytes, where there is room, or none can be made.
+    """
+    at = head.output_scale_offset
+    low, high = head.range
+    if at is None or not values.size:
+        return head, ()
+    limits = np.iinfo(head.activations)
+    up, down = limits.max - head.output_zero_point, limits.min - head.output_zero_point
+    needed = max(float(values.max()) / up if up else 0.0, float(values.min()) / down if down else 0)
+    if (low <= values.min() and values.max() <= high) or not np.isfinite(needed):
+        return head, ()
+    scale = np.float32(needed * (1.0 + 1e-6))
+    return replace(head, output_scale=float(scale)), ((at, scale.astype("<f4").tobytes()),)
 
 
 def distance(
@@ -449,14 +504,14 @@ def distance(
 
     Notes
     -----
-    What all rows have in common is left out: it changes no softmax.
+    What all rows have in common is left out, save for a regressor's: it changes no softmax.
     """
     weights, bias = _checked(head, weights, bias)
     centre = 0.0 if mean is None else np.asarray(mean, np.float64)
     scale = 1.0 if spread is None else np.asarray(spread, np.float64)
 
     def size(rows: Floats, offsets: Floats) -> float:
-        if len(rows) > 1:
+        if len(rows) > 1 and not head.is_regression:
             rows, offsets = rows - rows.mean(axis=0), offsets - offsets.mean()
         return float(np.square(rows * scale).sum() + np.square(offsets).sum())
 

@@ -14,6 +14,7 @@ from selfheal_edge.causes import Cause
 from selfheal_edge.learning.alignment import carried, class_shares
 from selfheal_edge.learning.bench import Bench, BenchAnswers
 from selfheal_edge.learning.contents import leaders, usual_reach
+from selfheal_edge.learning.errors import usual_error
 from selfheal_edge.learning.guard import credibility
 from selfheal_edge.learning.head import Head
 from selfheal_edge.learning.patch import InputMap, Patch
@@ -44,9 +45,9 @@ class Note:
     """Of the head, before they were rounded to the file's type: shape (rows, dimensions)."""
     bias: Floats
     """Likewise: shape (rows,)."""
-    out_of_fold: npt.NDArray[np.int64] | None = None
-    """What it answers to each labelled input when it has not learned that label, shape (k,); None
-    where it has learned no label."""
+    out_of_fold: npt.NDArray[Any] | None = None
+    """What it answers to each labelled input when it has not learned that label, int64 of shape
+    (k,), of a regressor float64 of shape (k, numbers); None where it has learned no label."""
     inner: tuple[tuple[int, bytes], ...] = ()
     """What it changes before the head, as in `Patch.changes`."""
     refit: Callable[[npt.NDArray[np.int64]], tuple[tuple[Floats, Floats], ...]] | None = None
@@ -88,7 +89,14 @@ class Material:
         if not (np.isfinite(weights).all() and (weights >= 0).all()):
             raise ValueError("labelled: expected weights from 0 on, got others")
         labels, classes = self.labelled.labels, max(2, self.reference.classes)
-        if len(labels) and not (labels.min() >= 0 and labels.max() < classes):
+        targets = self.reference.targets
+        if targets is not None:
+            if labels.shape[1:] != targets.shape[1:] or not np.isfinite(labels).all():
+                raise ValueError(
+                    f"labelled: expected finite targets of {targets.shape[1]} number(s), got "
+                    f"shape {labels.shape} and dtype {labels.dtype}"
+                )
+        elif len(labels) and not (labels.min() >= 0 and labels.max() < classes):
             raise ValueError(
                 f"labelled: expected classes 0 to {classes - 1}, "
                 f"got {labels.min()} to {labels.max()}"
@@ -156,6 +164,27 @@ class Material:
         return None if found is None else found.astype(np.float64)
 
     @cached_property
+    def usual_error(self) -> float:
+        """The mean absolute error of a regressor's answers to golden's held inputs, above 0."""
+        targets, values = self.reference.targets, self.golden_on(self.reference.inputs).values
+        assert targets is not None, "it is a regressor"
+        assert values is not None, "it has no classes"
+        return usual_error(values, targets)
+
+    def told_values(self, patch: Patch) -> Floats | None:
+        """Return what a regressor's patch answers to labelled inputs that it has not learned.
+
+        Shape (k, numbers); None where its last layer is not known.
+        """
+        note = self.noted(patch)
+        if note is None or not len(self.labelled):
+            return None if note is None else np.empty((0, len(note.bias)))
+        if note.out_of_fold is not None:
+            return np.asarray(note.out_of_fold, np.float64)
+        inside = self.embeddings(self.labelled.inputs, patch.inputs, note.inner)
+        return None if inside is None else np.asarray(inside @ note.weights.T + note.bias)
+
+    @cached_property
     def golden(self) -> Patch:
         """The patch that changes nothing."""
         return Patch()
@@ -170,7 +199,8 @@ class Material:
     def credible(self) -> Floats:
         """How likely each label is right, before anything was learned from them: shape (k,)."""
         labels = self.labelled.labels
-        seen = self.golden_on(self.labelled.inputs) if len(labels) else None
+        is_judged = len(labels) > 0 and self.reference.targets is None
+        seen = self.golden_on(self.labelled.inputs) if is_judged else None
         if seen is None or seen.scores.shape[1] <= labels.max():
             return np.ones(len(labels))
         inside, moments, places = seen.embeddings, self.reference.embeddings, None

@@ -10,6 +10,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from selfheal_edge.learning.errors import error_of
+from selfheal_edge.learning.labels import Label
 from selfheal_edge.learning.samples import Sample, SampleShape, SampleTable, digest_of
 from selfheal_edge.tflite.runtimes.protocol import Array
 
@@ -17,6 +19,9 @@ __all__ = ["Askable", "AskedLabel", "Parting", "Question", "Questions"]
 
 _STRATA: Final = ("parting", "small margin", "any")
 _NONE: Final = -1
+_TARGET: Final = -2
+"""In place of a class: the numbers stand in columns of their own."""
+_UNSAID: Final = {"golden": _NONE, "candidate": _NONE}
 _PARTING_SHARE: Final = 7 / 8
 """Of the questions, of inputs on which golden and the candidate part; the rest is drawn from the
 others, or nothing would tell that they do part there alone."""
@@ -34,20 +39,36 @@ _COLUMNS: Final = (
     ("about", "<i8"),
     ("second_class", "<i8"),
 )
+_TOLERANCE: Final = (("tolerance", "<f8"),)
+_TARGET_COLUMNS: Final = (("golden_value", "<f4"), ("candidate_value", "<f4"))
+_LEAST_APART: Final = 1 / 16
+"""Of the most that a difference counts as: what two answers of a regressor part by at least, to be
+asked about. Of those that do not a candidate can lose no more than that."""
 
 
 class Parting(NamedTuple):
     """What two states of the model answer on the same inputs, of n inputs."""
 
-    golden: Classes
-    """Shape (n,)."""
-    candidate: Classes
-    """Shape (n,)."""
+    golden: npt.NDArray[Any]
+    """Classes, shape (n,); a regressor's numbers, float32 of shape (n, numbers)."""
+    candidate: npt.NDArray[Any]
+    """Likewise."""
     generation: int
     """The candidate's."""
     may_judge: npt.NDArray[np.bool_] | None = None
     """Which inputs are of a content that the candidate has not learned, and that no question of
     its trial was about: shape (n,). None: all."""
+    most: float = 0.0
+    """Of a regressor: by how much nearer an answer has to come to count as one that is right where
+    the other is wrong, whatever is drawn (`AskedLabel.tolerance`)."""
+
+    @property
+    def parts(self) -> npt.NDArray[np.bool_]:
+        """On which inputs the two part, shape (n,): of a regressor by so much that it matters."""
+        if self.golden.ndim == 1:
+            return np.asarray(self.golden != self.candidate)
+        apart = np.abs(self.golden.astype(np.float64) - self.candidate).mean(axis=1)
+        return np.asarray(apart > _LEAST_APART * self.most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +79,43 @@ class AskedLabel:
     """``"parting"``, ``"small margin"`` or ``"any"``."""
     probability: float
     """With which this input was drawn among all that could have been asked for then."""
-    golden: int | None
-    """What golden answers; None where the question was not asked for a candidate."""
-    candidate: int | None
+    golden: int | tuple[float, ...] | None
+    """What golden answers, a class or a regressor's numbers; None where the question was not asked
+    for a candidate."""
+    candidate: int | tuple[float, ...] | None
     """What the candidate answers; likewise."""
     generation: int | None
     """The candidate's; likewise."""
     answers_before: int = 0
     """How many answers to this very question came before this one."""
 
+    tolerance: float = 0.0
+    """Of a regressor: by how much nearer to the target one of the two has to lie to have won. Drawn
+    evenly from 0 to twice the mean error in calibration, for each question anew: so the candidate
+    wins more labels than golden, on average, if and only if its error is smaller on average (where
+    a difference counts as at most that)."""
+
     @property
     def is_decisive(self) -> bool:
         """Whether golden and the candidate part."""
         return self.golden is not None and self.golden != self.candidate
+
+    def judged(self, label: Label) -> tuple[bool, bool]:
+        """Return whether the candidate has won by a label, and whether golden has.
+
+        Parameters
+        ----------
+        label
+            A class; of a regressor its target. Neither has won where both are right, or wrong, or
+            lie about as near.
+        """
+        if isinstance(self.golden, tuple) and isinstance(self.candidate, tuple):
+            target = np.asarray(label, np.float64).reshape(1, -1)
+            golden, candidate = (
+                float(error_of(np.array([one]), target)[0]) for one in (self.golden, self.candidate)
+            )
+            return golden - candidate > self.tolerance, candidate - golden > self.tolerance
+        return bool(self.candidate == label), bool(self.golden == label)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,7 +182,11 @@ class Questions:
         rng: Callable[[], np.random.Generator],
         guard: Callable[[], AbstractContextManager[None]],
     ) -> None:
-        self.table = SampleTable(shape, budget_bytes, _COLUMNS, most)
+        # SampleTable reads columns as they come: those of targets are there for regressors alone.
+        targets = _TARGET_COLUMNS if shape.target else ()
+        more = [(name, f"({shape.target},){kind}") for name, kind in targets]
+        columns = (*_COLUMNS, *(_TOLERANCE if targets else ()), *more)
+        self.table = SampleTable(shape, budget_bytes, columns, most)
         self._clock = clock
         self._rng = rng
         self._guard = guard
@@ -256,19 +305,29 @@ class Questions:
                     ),
                     stratum=_STRATA.index(stratum),
                     probability=chances[n],
-                    golden=int(parting.golden[n]) if parting and judges else _NONE,
-                    candidate=int(parting.candidate[n]) if parting and judges else _NONE,
                     about=about,
                     second_class=classes[1] if len(classes) > 1 else _NONE,
+                    **(self._said(parting, n) if parting and judges else _UNSAID),
                 )
                 self.asked += 1
+
+    def _said(self, parting: Parting, n: int) -> dict[str, Any]:
+        if parting.golden.ndim == 1:
+            return {"golden": int(parting.golden[n]), "candidate": int(parting.candidate[n])}
+        return {
+            "golden": _NONE,
+            "candidate": _TARGET if parting.parts[n] else _NONE,
+            "golden_value": parting.golden[n],
+            "candidate_value": parting.candidate[n],
+            "tolerance": parting.most * self._rng().random(),
+        }
 
     def _first_stratum(
         self, order: npt.NDArray[np.intp], found: Askable, parting: Parting | None
     ) -> tuple[npt.NDArray[np.intp], float, str]:
         """Return the inputs that most is to be asked of, what share of the questions, and why."""
         if parting is not None:
-            parts = np.asarray(parting.golden != parting.candidate)
+            parts = parting.parts
             if parting.may_judge is not None:
                 parts &= parting.may_judge
             return order[parts[order]], _PARTING_SHARE, "parting"
@@ -305,9 +364,8 @@ class Questions:
         sample, one = self.table.get(row), self.table.rows[row]
         asked = self.how_asked(row)
         if asked.is_decisive:
-            assert asked.golden is not None
-            assert asked.candidate is not None
-            answers: tuple[int, ...] = (asked.golden, asked.candidate)
+            both = asked.golden, asked.candidate
+            answers = tuple(one for one in both if isinstance(one, int))
             reason = "the model and its repair part here"
         else:
             second = int(one["second_class"])
@@ -327,13 +385,22 @@ class Questions:
         """Return how the question in a row was drawn."""
         one = self.table.rows[row]
         is_about = int(one["about"]) != _NONE
+        golden: int | tuple[float, ...] | None = int(one["golden"]) if is_about else None
+        candidate: int | tuple[float, ...] | None = int(one["candidate"]) if is_about else None
+        tolerance = 0.0
+        if candidate == _TARGET:
+            golden, candidate = (
+                tuple(one[name].tolist()) for name in ("golden_value", "candidate_value")
+            )
+            tolerance = float(one["tolerance"])
         return AskedLabel(
             _STRATA[int(one["stratum"]) % len(_STRATA)],
             float(one["probability"]),
-            int(one["golden"]) if is_about else None,
-            int(one["candidate"]) if is_about else None,
+            golden,
+            candidate,
             int(one["about"]) if is_about else None,
             int(one["answered"]),
+            tolerance,
         )
 
     def answer(self, id: int) -> tuple[Sample, AskedLabel] | None:

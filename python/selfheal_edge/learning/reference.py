@@ -94,6 +94,9 @@ class LearningReference:
     """Of the inputs' features, real units."""
     embeddings: Moments | None
     """Of the embedding's dimensions, real units; None where none is watched."""
+    targets: npt.NDArray[np.float32] | None = None
+    """Of a regressor that was calibrated with them, what is right for each of `inputs`: shape
+    (n, numbers), in the answers' units."""
 
     def __post_init__(self) -> None:
         """Refuse arrays that do not belong together."""
@@ -116,6 +119,14 @@ class LearningReference:
                 )
             if not (np.isfinite(moments.mean).all() and (moments.variance >= 0).all()):
                 raise ValueError("reference: expected finite means and variances from 0 on")
+        targets = self.targets
+        if targets is not None and not (
+            targets.ndim == 2 and len(targets) == len(self.inputs) and np.isfinite(targets).all()
+        ):
+            raise ValueError(
+                f"reference: expected finite targets of {len(self.inputs)} inputs, "
+                f"got shape {targets.shape}"
+            )
         if self.features.mean.shape[1] != shape[self.axis]:
             raise ValueError(
                 f"reference: expected moments of {shape[self.axis]} features, "
@@ -210,6 +221,7 @@ class LearningReference:
             priors=arrays[_PREFIX + "priors"].astype(np.float64),
             features=features,
             embeddings=moments("embeddings"),
+            targets=arrays.get(_PREFIX + "targets"),
         )
 
 
@@ -222,6 +234,7 @@ def learn_reference(
     *,
     has_truth: bool,
     axis: int | None,
+    targets: npt.NDArray[Any] | None = None,
     seed: int = 1,
 ) -> LearningReference:
     """Learn from calibration what a repair by learning compares with.
@@ -243,6 +256,8 @@ def learn_reference(
     axis
         Axis of one sample that counts features of their own; None: there is one signal, and one
         correction for all of it.
+    targets
+        What a regressor should answer, shape (n, numbers).
 
     Notes
     -----
@@ -280,6 +295,7 @@ def learn_reference(
         priors=(counts + 0.5) / (counts.sum() + 0.5 * classes),
         features=features,
         embeddings=inside,
+        targets=None if targets is None else targets[held].astype(np.float32),
     )
 
 

@@ -14,18 +14,21 @@ Both are put together as normal distributions are. The candidate with the larges
 taken, a simpler one where the two are within half a point, and none whose gain is less than three
 quarters of its standard deviation (1.645 of them where only carried inputs and answers speak):
 golden stays.
+
+Of a regressor targets alone speak: by how much nearer the answers come (`learning.errors`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from selfheal_edge.causes import Cause
+from selfheal_edge.learning.errors import POINTS, error_of, saved, worth
 from selfheal_edge.learning.material import Material, Note
 from selfheal_edge.learning.patch import Patch
 from selfheal_edge.learning.training import log_softmax
@@ -58,6 +61,7 @@ _WITH_SIMULATION: Final = _Doubt(0.02, 0.15, 1.645)
 _BEYOND_DOUBT: Final = 0.1
 """On carried inputs, where nothing else speaks. Crafted inputs move them little: by 2.5 points at
 most on tuning attacks; and what they gained told real gains within 5 points."""
+_LEAST_TARGETS: Final = 8
 LEAST_GAIN: Final = 0.01
 _SURE: Final = 0.75
 ALIKE: Final = 0.005
@@ -74,11 +78,16 @@ class Proposal:
     evidence: tuple[str, ...]
     """In words, for the journal."""
     gain: float
-    """Expected gain in accuracy over golden; 0 for golden."""
+    """Expected gain in accuracy over golden; 0 for golden. Of a regressor what errors are less, as
+    `learning.errors` counts it."""
     details: dict[str, Any] = field(default_factory=dict)
     """Plain data, for the journal."""
     sources: frozenset[str] | None = None
     """Of the labels that it was learned from; None: of all of them."""
+
+
+_Judged: TypeAlias = "tuple[float, float, str, Patch, str]"
+"""Gain and its standard deviation; names, patch and evidence."""
 
 
 def choose(material: Material, candidates: Sequence[tuple[str, Patch]]) -> Proposal:
@@ -96,12 +105,14 @@ def choose(material: Material, candidates: Sequence[tuple[str, Patch]]) -> Propo
     Where inputs can be carried, golden is asked about them: as many inferences as there are held
     inputs. Else it costs none beyond those that strategies have asked already.
     """
+    if material.reference.targets is not None:
+        return _nearer(material, candidates)
     golden = _answers(material, material.golden)
     if golden is None:
         return Proposal(None, (), ("there is no head to compare with",), 0.0)
     # Then how sure answers are may be an attacker's doing; labels, or known inputs, have to speak.
     needs_proof = material.cause is Cause.UNKNOWN and not len(material.labelled)
-    rows: list[tuple[float, float, str, Patch, str]] = []
+    rows: list[_Judged] = []
     for name, patch in candidates:
         answers = _answers(material, patch)
         if answers is None:
@@ -110,17 +121,50 @@ def choose(material: Material, candidates: Sequence[tuple[str, Patch]]) -> Propo
         if needs_proof and not _is_borne_out(golden, answers):
             gain, text = 0.0, f"{text}, which known inputs do not bear out"
         rows.append((gain, sd, name, patch, f"{name}: {text}"))
-    evidence = tuple(row[4] for row in rows)
-    details = {row[2]: [round(row[0], 4), round(row[1], 4)] for row in rows}
     sure = _SURE
     if not len(material.labelled):
         sure = (_ALONE if golden.simulated is None else _WITH_SIMULATION).sure
+    return _best_of(rows, sure)
+
+
+def _best_of(rows: Sequence[_Judged], sure: float) -> Proposal:
+    evidence = tuple(row[4] for row in rows)
+    details = {row[2]: [round(row[0], 4), round(row[1], 4)] for row in rows}
     fit = [row for row in rows if row[0] >= max(LEAST_GAIN, sure * row[1])]
     if not fit:
         return Proposal(None, (), (*evidence, "golden stays"), 0.0, details)
     most = max(row[0] for row in fit)
     gain, _, name, patch, _ = next(row for row in fit if row[0] >= most - ALIKE)
     return Proposal(patch, tuple(name.split("+")), (*evidence, f"{name} is taken"), gain, details)
+
+
+def _nearer(material: Material, candidates: Sequence[tuple[str, Patch]]) -> Proposal:
+    """Pick one of several patches of a regressor, or golden, by targets that it has not learned."""
+    labelled, golden = material.labelled, material.told_values(material.golden)
+    if golden is None:
+        return Proposal(None, (), ("there is no last layer to compare with",), 0.0)
+    if len(labelled) < _LEAST_TARGETS:
+        few = f"{len(labelled)} of at least {_LEAST_TARGETS} targets: nothing else tells its error"
+        return Proposal(None, (), (few,), 0.0)
+    weights = labelled.weights.astype(np.float64)
+    total = max(float(weights.sum()), 1e-12)
+    before = error_of(golden, labelled.labels)
+    rows: list[_Judged] = []
+    for name, patch in candidates:
+        values = material.told_values(patch)
+        if values is None:
+            continue
+        gains = saved(before, error_of(values, labelled.labels), material.usual_error)
+        mean = float(gains @ weights) / total
+        squares = float(np.square(weights) @ np.square(gains - mean))
+        squares += 0.5 * float(np.square(weights).max()) * POINTS**2
+        nearer, farther = int((gains > 0).sum()), int((gains < 0).sum())
+        text = (
+            f"{name}: nearer than golden to {nearer} of {len(labelled)} targets, farther from "
+            f"{farther}: {worth(mean)} less expected"
+        )
+        rows.append((mean, float(np.sqrt(squares)) / total, name, patch, text))
+    return _best_of(rows, _SURE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

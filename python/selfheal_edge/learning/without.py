@@ -14,13 +14,16 @@ condition of inputs without places (vectors of sensors): there its moments say l
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from selfheal_edge.learning.errors import error_of, saved
 from selfheal_edge.learning.material import Material, Note
 from selfheal_edge.learning.patch import Patch
+from selfheal_edge.learning.pool import Labelled
 from selfheal_edge.learning.reference import LEAST_PLACES
 from selfheal_edge.learning.selection import ALIKE
 from selfheal_edge.learning.training import log_softmax
@@ -42,7 +45,7 @@ class Without(NamedTuple):
 
     source: str
     over_golden: float
-    """Expected gain in accuracy."""
+    """Expected gain in accuracy, or of a regressor as `learning.errors` counts it."""
     over_plain: float
     """Over what serves on the owner's word alone, or without labels."""
 
@@ -72,6 +75,8 @@ def without(material: Material, source: str, found: Patch, plain: Patch) -> With
     plain
         What serves on the owner's word alone, or without labels; golden's patch for golden.
     """
+    if material.reference.targets is not None:
+        return _without_classes(material, source, found, plain)
     others = material.of_sources({name for name in material.labelled.sources if name != source})
     said = np.array([name != source for name in material.labelled.sources], bool)
     right = _right(material, found, said)
@@ -80,23 +85,61 @@ def without(material: Material, source: str, found: Patch, plain: Patch) -> With
     return Without(source, over_golden, over_plain)
 
 
+def _without_classes(material: Material, source: str, found: Patch, plain: Patch) -> Without:
+    """Return the same of a regressor: whose errors are known of carried inputs as well."""
+    said = np.array([name != source for name in material.labelled.sources], bool)
+    others = material.labelled.only(said)
+    mine, golden, beside = (_errors(material, p, said) for p in (found, material.golden, plain))
+
+    def gain(over: tuple[tuple[Floats, ...], Floats]) -> float:
+        usual = material.usual_error
+        pairs = zip(over[0], mine[0], strict=True)
+        carried = [saved(before, after, usual) for before, after in pairs]
+        return _together(carried, saved(over[1], mine[1], usual), others)
+
+    return Without(source, gain(golden), gain(beside))
+
+
+def _errors(material: Material, patch: Patch, said: Right) -> tuple[tuple[Floats, ...], Floats]:
+    """Return errors on carried inputs, of one kind and the other, and of others' targets."""
+    reference, note = material.reference, material.noted(patch)
+    assert note is not None, "what has no head is no candidate"
+    assert reference.targets is not None, "it is a regressor"
+    carried = [
+        error_of(inside @ note.weights.T + note.bias, reference.targets[those])
+        for inside, those in _carried_inside(material, patch, note)
+    ]
+    values = material.told_values(patch)
+    assert values is not None, "it has a last layer"
+    return tuple(carried), error_of(values[said], material.labelled.labels[said])
+
+
+def _carried_inside(
+    material: Material, patch: Patch, note: Note
+) -> Iterator[tuple[Floats, npt.NDArray[np.bool_]]]:
+    """Yield embeddings of known inputs in the condition, and which of the held inputs they are."""
+    reference = material.reference
+    if reference.places >= LEAST_PLACES:
+        then = material.embeddings(reference.inputs, None, note.inner)
+        now = material.embeddings(material.window, patch.inputs, note.inner)
+        assert then is not None
+        assert now is not None
+        judges = ~reference.may_be_learned
+        yield _carried(then, now)[judges], judges
+    if material.carried is not None:
+        inside = material.embeddings(material.carried, patch.inputs, note.inner)
+        assert inside is not None
+        yield inside, np.ones(len(inside), bool)
+
+
 def _right(material: Material, patch: Patch, said: Right) -> tuple[tuple[Right, ...], Right]:
     """Return which carried inputs, of one kind and the other, and which labels are met."""
     reference, note = material.reference, material.noted(patch)
     assert note is not None, "what has no head is no candidate"
-    then = material.embeddings(reference.inputs, None, note.inner)
-    now = material.embeddings(material.window, patch.inputs, note.inner)
-    assert then is not None
-    assert now is not None
-    carried = []
-    if reference.places >= LEAST_PLACES:
-        judges = ~reference.may_be_learned
-        moved = _carried(then, now)[judges]
-        carried.append(_named(moved, note) == reference.labels[judges])
-    if material.carried is not None:
-        inside = material.embeddings(material.carried, patch.inputs, note.inner)
-        assert inside is not None
-        carried.append(_named(inside, note) == reference.labels)
+    carried = [
+        _named(inside, note) == reference.labels[those]
+        for inside, those in _carried_inside(material, patch, note)
+    ]
     labels = material.labelled
     if not said.any():
         return tuple(carried), np.empty(0, bool)
@@ -125,12 +168,16 @@ def _gain(
 ) -> float:
     """Return how many more inputs one names rightly, by both kinds of evidence together."""
     apart = [a.astype(np.float64) - b for a, b in zip(one[0], other[0], strict=True)]
+    return _together(apart, one[1].astype(np.float64) - other[1], told.labelled)
+
+
+def _together(apart: Sequence[Floats], paired: Floats, told: Labelled) -> float:
+    """Return the mean gain, by carried inputs of each kind and by labels."""
     carried = float(np.mean([rows.mean() for rows in apart])) if apart else 0.0
-    weights = told.labelled.weights.astype(np.float64)
+    weights = told.weights.astype(np.float64)
     total = float(weights.sum())
     if total <= 0.0:
         return carried
-    paired = one[1].astype(np.float64) - other[1]
     mean = float(paired @ weights) / total
     squares = float(np.square(weights) @ np.square(paired - mean))
     squares += 0.5 * float(np.square(weights).max())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from selfheal_edge.learning.head import Head, capped, head_changes, into_range
+from selfheal_edge.learning.head import Head, capped, head_changes, into_range, with_room
 from selfheal_edge.learning.material import Material, Note
 from selfheal_edge.learning.patch import InputMap, Patch
 
@@ -50,7 +50,11 @@ def write_head(
         if inside is not None:
             bias = into_range(head, weights, bias, inside)
         here = None if inside is None or not len(inside) else inside.mean(axis=0)
-        changes = head_changes(head, weights, bias, here)
+        written = head
+        room: tuple[tuple[int, bytes], ...] = ()
+        if inside is not None and head.is_regression:
+            written, room = with_room(head, head.logits(inside, weights, bias))
+        changes = (*head_changes(written, weights, bias, here), *room)
     except ValueError as error:
         return f"the last layer cannot hold what was learned: {error}"
     patch = Patch(tuple(sorted((*note.inner, *changes))), correction, text)

@@ -334,12 +334,13 @@ def _judged(state: LoopState, repair: LearnedRepair, records: Sequence[FeedbackR
             continue
         if asked.answers_before:  # the same question again is the same coin again
             continue
-        if asked.golden is None or asked.candidate is None or asked.golden == asked.candidate:
+        if not asked.is_decisive:
             continue
+        new_right, old_right = asked.judged(label)
         evidence = evidence.with_label(
             record.source if record.authenticated else UNAUTHENTICATED,
-            new_right=bool(asked.candidate == label),
-            old_right=bool(asked.golden == label),
+            new_right=new_right,
+            old_right=old_right,
         )
     if evidence is repair.evidence:
         return state, ()

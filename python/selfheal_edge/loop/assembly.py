@@ -113,7 +113,8 @@ def correction_of(
 
 def _head_bytes(session: Session) -> int:
     """Return the bytes of the layer that is learned first, with its scales and biases."""
-    head = session.copy.model.head
+    model = session.copy.model
+    head = model.head or (None if isinstance(model.regression, str) else model.regression)
     weights = None if head is None else session.copy.model.subgraphs[0].tensors[head.weights]
     if head is None or weights is None or weights.nbytes is None:
         return 0

@@ -458,15 +458,20 @@ class LabelDesk:
         return self.questions.ask(limit, found, taken, parting)
 
     def labelled_since(self, ago: int) -> Labelled | None:
-        """Return what may be learned from, of so many latest predictions; None of a regressor."""
-        if self.space.target is not None:
+        """Return what may be learned from, of so many latest predictions; None without targets."""
+        if self._is_taught_nothing:
             return None
         oldest = self._first + self._number() - ago
         return self.pool.labelled(self._owner, oldest=oldest)
 
+    @property
+    def _is_taught_nothing(self) -> bool:
+        """Whether targets come that calibration had none of: nothing tells what they are worth."""
+        return self.space.target is not None and self._baseline.error is None
+
     def labelled_of(self, lesson: Lesson) -> Labelled | None:
         """Return the samples of a lesson that the pool still has, as old as they were then."""
-        if self.space.target is not None:
+        if self._is_taught_nothing:
             return None
         ages = dict(zip(lesson.ids.tolist(), lesson.ages.tolist(), strict=True))
         return self.pool.labelled(self._owner, ages=ages)

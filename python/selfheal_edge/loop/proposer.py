@@ -17,6 +17,7 @@ from selfheal_edge.diagnosis.symptoms import Diagnosis
 from selfheal_edge.errors import ForkedProcessError, ModelClosedError
 from selfheal_edge.learning.bench import Bench, BenchAnswers
 from selfheal_edge.learning.contents import leaders, usual_reach
+from selfheal_edge.learning.errors import MOST_SAVED, error_of, saved, usual_error, worth
 from selfheal_edge.learning.head import Head, find_head
 from selfheal_edge.learning.lesson import Lesson
 from selfheal_edge.learning.material import LEAST_WINDOW, Material
@@ -133,7 +134,9 @@ class Proposer:
 
     @cached_property
     def _head(self) -> Head | str:
-        return find_head(self._session.copy.model)
+        reference = self._reference
+        is_regression = reference is not None and reference.targets is not None
+        return find_head(self._session.copy.model, is_regression=is_regression)
 
     def _answering(self) -> Bench:
         """Return what asks golden and candidates beside the stream; made when first needed."""
@@ -263,7 +266,7 @@ class Proposer:
             return Proposed(names, None, text, evidence, chosen.details)
         labels = f", {len(material.labelled)} labels" if len(material.labelled) else ""
         text = (
-            f"{chosen.patch.text}; {chosen.gain:+.1%} accuracy expected, from "
+            f"{chosen.patch.text}; {_gain(material, chosen.gain)} expected, from "
             f"{len(material.window)} inputs{labels}"
         )
         return Proposed(chosen.names, chosen.patch, text, evidence, chosen.details, lesson=lesson)
@@ -277,7 +280,7 @@ class Proposer:
             head=head if isinstance(head, Head) else None,
             bench=self._answering(),
             window=task.window,
-            labelled=_nothing(task.window) if task.labelled is None else task.labelled,
+            labelled=_nothing(task.window, reference) if task.labelled is None else task.labelled,
             mix_moved=task.mix_moved,
             cause=task.cause,
             kind=task.kind,
@@ -343,17 +346,38 @@ class Proposer:
         reference = self._reference
         if reference is None:
             return Harm(1.0, 1.0, "there are no held inputs")
-        bench, judges = self._answering(), ~reference.may_be_learned
-        inputs, labels = reference.inputs[judges], reference.labels[judges]
-        golden, changed = bench.answers(inputs), bench.answers(inputs, patch)
-        lost = (golden.labels == labels).astype(np.float64) - (changed.labels == labels)
+        judges = ~reference.may_be_learned
+        lost = self._lost(reference, judges, patch)
         share, loss = mistaken(reference.inputs), float(lost.mean())
         most = loss + _SURE * float(np.sqrt(np.square(lost).sum())) / len(lost)
         text = (
-            f"{loss:+.1%} of {len(labels)} normal inputs, {most:+.1%} at most, {share:.1%} of "
+            f"{loss:+.1%} of {len(lost)} normal inputs, {most:+.1%} at most, {share:.1%} of "
             "which it gets"
         )
         return Harm(max(0.0, loss) * share, max(0.0, most) * share, text)
+
+    def _lost(
+        self, reference: LearningReference, judges: npt.NDArray[np.bool_], patch: Patch
+    ) -> npt.NDArray[np.float64]:
+        """Return what a repair loses on each of some held inputs, in accuracy: shape (n,)."""
+        bench, inputs, targets = self._answering(), reference.inputs[judges], reference.targets
+        golden, changed = bench.answers(inputs), bench.answers(inputs, patch)
+        if targets is None or golden.values is None or changed.values is None:
+            labels = reference.labels[judges]
+            right = (golden.labels == labels).astype(np.float64)
+            return np.asarray(right - (changed.labels == labels))
+        before = error_of(golden.values, targets[judges])
+        after = error_of(changed.values, targets[judges])
+        return -saved(before, after, self._usual_error)
+
+    @cached_property
+    def _usual_error(self) -> float:
+        assert self._reference is not None, "it was asked for"
+        targets = self._reference.targets
+        values = self._answering().answers(self._reference.inputs).values
+        assert values is not None, "it has no classes"
+        assert targets is not None, "it is a regressor"
+        return usual_error(values, targets)
 
     @property
     def rng(self) -> np.random.Generator:
@@ -389,16 +413,22 @@ class Proposer:
         """
         bench = self._answering()
         golden, candidate = bench.answers(inputs), bench.answers(inputs, patch)
+        said = Parting(golden.labels, candidate.labels, generation)
+        if self._reference is not None and self._reference.targets is not None:
+            assert golden.values is not None
+            assert candidate.values is not None
+            most = MOST_SAVED * self._usual_error
+            said = Parting(golden.values, candidate.values, generation, None, most)
         may_judge = None
         if golden.embeddings is not None and len(inputs):
             known = [self._embedded(number, one) for number, one in asked.items()]
             self._asked = {number: self._asked[number] for number in asked}
             rows = [*known, *(() if learned is None else learned)]
-            parts = np.flatnonzero(golden.labels != candidate.labels)
+            parts = np.flatnonzero(said.parts)
             may_judge = np.zeros(len(inputs), bool)
             found = leaders(golden.embeddings[parts], self._reach, np.array(rows) if rows else None)
             may_judge[parts] = found == np.arange(len(parts))
-        return Parting(golden.labels, candidate.labels, generation, may_judge)
+        return said._replace(may_judge=may_judge)
 
     def _embedded(self, number: int, one: Samples) -> npt.NDArray[np.float32]:
         """Return golden's embedding of one input that was asked for; looked up the second time."""
@@ -453,16 +483,22 @@ def _answerable(material: Material) -> tuple[Material, npt.NDArray[np.bool_]]:
 
 def _is_number(answers: BenchAnswers) -> npt.NDArray[np.bool_]:
     """Return of which of n answers all is finite: shape (n,)."""
-    found = np.isfinite(answers.scores).all(axis=1)
+    values = answers.scores if answers.values is None else answers.values
+    found = np.isfinite(values).all(axis=1)
     if answers.embeddings is not None:
         found &= np.isfinite(answers.embeddings).all(axis=1)
     return np.asarray(found)
 
 
-def _nothing(like: Samples) -> Labelled:
-    return Labelled(
-        like[:0], np.empty(0, np.int64), np.empty(0, np.float32), (), np.empty(0, np.int64)
-    )
+def _nothing(like: Samples, reference: LearningReference) -> Labelled:
+    none: npt.NDArray[Any] = np.empty(0, np.int64)
+    labels = none if reference.targets is None else reference.targets[:0]
+    return Labelled(like[:0], labels, np.empty(0, np.float32), (), none)
+
+
+def _gain(material: Material, gain: float) -> str:
+    is_regression = material.reference.targets is not None
+    return f"error less by {worth(gain)}" if is_regression else f"{gain:+.1%} accuracy"
 
 
 def _mix_moved(diagnosis: Diagnosis) -> bool:

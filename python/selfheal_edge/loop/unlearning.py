@@ -104,12 +104,13 @@ def _judged_without(state: LoopState, repair: LearnedRepair, found: heard.Revoke
             asked = record.question
             if asked is None or asked.generation not in repair.generations:
                 continue
-            if asked.answers_before or asked.golden == asked.candidate or record.label is None:
+            if asked.answers_before or not asked.is_decisive or record.label is None:
                 continue
+            new_right, old_right = asked.judged(record.label)
             evidence = evidence.without_label(
                 record.source if record.authenticated else UNAUTHENTICATED,
-                new_right=bool(asked.candidate == record.label),
-                old_right=bool(asked.golden == record.label),
+                new_right=new_right,
+                old_right=old_right,
             )
     if evidence == repair.evidence:
         return state, ()

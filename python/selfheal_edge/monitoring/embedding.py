@@ -77,7 +77,9 @@ class Embedding:
         return scales
 
 
-def find_embedding(model: ModelFile, name: str | Literal[False] | None) -> int | None:
+def find_embedding(
+    model: ModelFile, name: str | Literal[False] | None, *, is_regression: bool = False
+) -> int | None:
     """Return the index of the tensor to tap, or None where a model has no embedding.
 
     Parameters
@@ -87,6 +89,9 @@ def find_embedding(model: ModelFile, name: str | Literal[False] | None) -> int |
     name
         A tensor of subgraph 0 that an operator computes; None for the input of a classifier's last
         layer, if it has one that can be measured; False for none.
+    is_regression
+        Whether its answers are numbers that have targets: then None is for the input of the last
+        layer as well.
 
     Raises
     ------
@@ -98,6 +103,8 @@ def find_embedding(model: ModelFile, name: str | Literal[False] | None) -> int |
     computed = {i for operator in model.subgraphs[0].operators for i in operator.outputs}
     if name is None:
         head = model.head
+        if head is None and is_regression and not isinstance(model.regression, str):
+            head = model.regression
         if head is None:
             return None
         found = tensors[head.embedding]

@@ -3,6 +3,8 @@
 Those are golden's held inputs, carried into the condition. Where none can be carried half of them
 are learned as they are, beside labels: what separates classes there does so here, and a head that
 has forgotten normal operation does harm until golden serves again.
+
+A regressor's layer is fitted to targets by ridge regression (`learning.ridge`), likewise.
 """
 
 from __future__ import annotations
@@ -14,8 +16,10 @@ import numpy.typing as npt
 
 from selfheal_edge.learning.folds import folds_of, groups_of
 from selfheal_edge.learning.guard import capped_weights, credibility
+from selfheal_edge.learning.head import Head
 from selfheal_edge.learning.material import LEAST_WINDOW, Material, Note
 from selfheal_edge.learning.patch import Patch
+from selfheal_edge.learning.ridge import Samples, chosen_pull, fit_ridge
 from selfheal_edge.learning.training import HeadTrainer, log_softmax
 from selfheal_edge.learning.writing import after, write_head
 
@@ -49,7 +53,7 @@ class _Task(NamedTuple):
 
 
 class RetrainHead:
-    """Fit the softmax layer, pulled to the one that it begins from: golden's, or the aligned one.
+    """Fit the last layer, pulled to the one that it begins from: golden's, or the aligned one.
 
     Parameters
     ----------
@@ -77,6 +81,8 @@ class RetrainHead:
         if window is None or len(window) < LEAST_WINDOW:
             return f"{len(material.window)} inputs of at least {LEAST_WINDOW}"
         k = len(material.labelled)
+        if material.reference.targets is not None:
+            return _regression(material, head, note, start, window)
         if k < _LEAST_LABELS and material.is_mix_in_doubt:
             return "the mix of classes moved, or may have, and labels do not tell how"
         task = self._task(material, start, note)
@@ -144,6 +150,40 @@ class RetrainHead:
         if not self._is_guarded:
             return np.ones(len(labels))
         return credibility(np.exp(log_softmax(inside @ note.weights.T + note.bias)), labels)
+
+
+def _regression(
+    material: Material, head: Head, note: Note, start: Patch, window: Floats
+) -> Patch | str:
+    """Fit a regressor's layer to labelled targets, and to those of held inputs beside them."""
+    k, labelled, reference = len(material.labelled), material.labelled, material.reference
+    if k < _LEAST_LABELS:
+        return f"{k} targets of at least {_LEAST_LABELS}"
+    inside = material.embeddings(labelled.inputs, start.inputs)
+    known = reference.may_be_learned
+    rehearsed = material.embeddings(reference.inputs, start.inputs)
+    assert inside is not None
+    assert rehearsed is not None
+    assert reference.targets is not None
+    believed = labelled.weights.astype(np.float64)
+    even = np.full(int(known.sum()), _REHEARSED * believed.sum() / max(1, int(known.sum())))
+    samples = Samples(
+        np.concatenate([rehearsed[known], inside]),
+        np.concatenate([reference.targets[known], labelled.labels]).astype(np.float64),
+        np.concatenate([even, believed]),
+        k,
+    )
+    groups = groups_of(labelled.inputs.reshape(k, -1), contents=material.contents)
+    folds = folds_of(groups, np.zeros(k, np.int64), _FOLDS)
+    where = window.mean(axis=0), window.std(axis=0)
+    begin = note.weights, note.bias
+    pull, answers = chosen_pull(samples, begin, folds, material.usual_error, where)
+    if not np.isfinite(pull):
+        return "no layer comes nearer to targets that it has not learned"
+    found = fit_ridge(samples, begin, pull, material.usual_error, where)
+    text = f"last layer fitted to {k} targets (pull {pull:g})"
+    made = Note(found.weights, found.bias, answers)
+    return write_head(material, head, made, start.inputs, after(start, text))
 
 
 def _shares(scores: npt.NDArray[np.float32]) -> Floats:

@@ -14,6 +14,9 @@ operator behind them. It is a head when all of this holds:
 A regression with several outputs looks like logits to this rule; the embedding can be named by
 hand then. Other kinds of head (pooling after the last convolution, several outputs that matter)
 are not found, never guessed.
+
+A regressor's last layer is found in the same way, where nothing makes probabilities of its output:
+then how many numbers it gives does not matter.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from __future__ import annotations
 from selfheal_edge.tflite.format.operators import operator_known_as
 from selfheal_edge.tflite.format.records import DecodedSubgraph, HeadInfo, OperatorInfo
 
-__all__ = ["find_head"]
+__all__ = ["find_head", "find_regression"]
 
 
 def find_head(graph: DecodedSubgraph) -> HeadInfo | str:
@@ -32,11 +35,37 @@ def find_head(graph: DecodedSubgraph) -> HeadInfo | str:
     graph
         Subgraph 0 of a validated model.
     """
+    found = _last(graph)
+    if isinstance(found, str):
+        return found
+    operator, activation = found
+    return _why_no_classes(graph, operator, activation) or _head(graph, operator, activation)
+
+
+def find_regression(graph: DecodedSubgraph) -> HeadInfo | str:
+    """Return the last layer of a model without classes, a row a number; or why there is none.
+
+    Parameters
+    ----------
+    graph
+        Subgraph 0 of a validated model.
+    """
+    found = _last(graph)
+    if isinstance(found, str):
+        return found
+    operator, activation = found
+    if activation is not None:
+        return f"output 0 has gone through {activation}"
+    return _head(graph, operator, None)
+
+
+def _last(graph: DecodedSubgraph) -> tuple[OperatorInfo, str | None] | str:
+    """Return the operator behind output 0, and what makes probabilities of its result, if any."""
     producers = {out: op for op in graph.operators for out in op.outputs}
     if not graph.inputs or not graph.outputs:
         return "the model has no input, or no output"
-    output = graph.outputs[0]
     activation: str | None = None
+    output = graph.outputs[0]
     index = output
     while (operator := producers.get(index)) is not None:
         known = operator_known_as(operator.name)
@@ -45,14 +74,24 @@ def find_head(graph: DecodedSubgraph) -> HeadInfo | str:
         elif not known.keeps_classes:
             break
         index = operator.inputs[0]
-    if operator is None:
-        return "no layer computes output 0"
-    return _head(graph, operator, output, activation)
+    return "no layer computes output 0" if operator is None else (operator, activation)
 
 
-def _head(
-    graph: DecodedSubgraph, operator: OperatorInfo, output: int, activation: str | None
-) -> HeadInfo | str:
+def _why_no_classes(graph: DecodedSubgraph, operator: OperatorInfo, activation: str | None) -> str:
+    if reason := _why_no_layer(graph, operator):
+        return reason
+    tensors = graph.tensors
+    classes = tensors[operator.inputs[1]].shape[0]
+    rows = tensors[operator.outputs[0]].size // classes if classes else 0
+    if classes < 2 and not (classes == 1 and activation == "LOGISTIC" and rows == 1):
+        return f"output 0 has {classes} value(s) and no LOGISTIC: a score, not classes"
+    output = tensors[graph.outputs[0]].size
+    if output == tensors[graph.inputs[0]].size or output != rows * classes:
+        return "output 0 is as large as the input, or has more than one value a class"
+    return ""
+
+
+def _head(graph: DecodedSubgraph, operator: OperatorInfo, activation: str | None) -> HeadInfo | str:
     if reason := _why_no_layer(graph, operator):
         return reason
     tensors = graph.tensors
@@ -61,13 +100,9 @@ def _head(
     first = tensors[graph.inputs[0]]
     batch = first.shape[0] if first.shape else 1
     rows = tensors[operator.outputs[0]].size // classes if classes else 0
-    is_sigmoid = classes == 1 and activation == "LOGISTIC" and rows == 1
-    if not (classes >= 2 or is_sigmoid):
-        return f"output 0 has {classes} value(s) and no LOGISTIC: a score, not classes"
+    is_sigmoid = classes == 1 and activation == "LOGISTIC"
     if rows not in (1, batch) or embedding.size != rows * features:
         return f"the last layer yields {rows} rows a sample"
-    if tensors[output].size == first.size or tensors[output].size != rows * classes:
-        return "output 0 is as large as the input, or has more than one value a class"
     bias = operator.inputs[2] if len(operator.inputs) > 2 and operator.inputs[2] >= 0 else None
     return HeadInfo(
         operator=operator.index,
