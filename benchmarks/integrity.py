@@ -20,7 +20,6 @@ import numpy as np
 import xxhash
 
 import harness
-import selfheal_edge as she
 from selfheal_edge import _core
 from selfheal_edge.calibration.known_answers import choose_questions
 from selfheal_edge.integrity.guarded_image import GuardedImage, GuardOptions
@@ -347,7 +346,7 @@ def main() -> None:
     rows = checksums(options.quick) + large_rows(options.quick)
     for name in harness.TINY_MODELS:
         rows += model_rows(name, options.quick)
-    print(f"selfheal-edge {she.__version__}, crc32c by {_core.crc32c_backend()}")
+    print(f"crc32c by {_core.crc32c_backend()}, keyed hash by {_core.keyed_hash_backend()}")
     harness.report(rows, options.json)
 
 

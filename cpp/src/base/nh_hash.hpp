@@ -102,13 +102,22 @@ inline void nh_hashes(const HashSchedule& schedule, std::uint64_t first_tweak,
   const Wide by_tweak = factor(2);
   Wide place = factor(4);
   place.add(times(factor(3), size));
-  for (std::size_t i = 0; i < count; ++i) {
-    const ChunkSum sum = chunk_sum<Sums>(schedule, blocks[i], size);
+  place.add(times(by_tweak, first_tweak));
+  const auto finish = [&](ChunkSum sum) {
     Wide total = place;
-    total.add(times(by_tweak, first_tweak + i));
     total.add(times(by_first, sum.first));
     total.add(times(by_second, sum.second));
-    hashes[i] = total.high;
+    place.add(by_tweak);
+    return total.high;
+  };
+  if (size == HashSchedule::kChunk) {  // how long the loop is is known then: it is unrolled
+    for (std::size_t i = 0; i < count; ++i) {
+      hashes[i] = finish(Sums::of(blocks[i], HashSchedule::kStripes, schedule.chunk_key()));
+    }
+    return;
+  }
+  for (std::size_t i = 0; i < count; ++i) {
+    hashes[i] = finish(chunk_sum<Sums>(schedule, blocks[i], size));
   }
 }
 

@@ -70,10 +70,7 @@ std::size_t WeightImage::check(std::size_t first, std::size_t count,
   std::size_t found = 0;
   for (std::size_t begin = first; begin < end; begin += kRow) {
     const std::size_t size = std::min(kRow, end - begin);
-    const auto is_admitted = [this](std::size_t i, std::uint64_t hash) {
-      return seals_.admits(i, hash);
-    };
-    if (is_row(begin, size, is_admitted)) continue;
+    if (is_row_sound(begin, size)) continue;
     for (std::size_t i = begin; i < begin + size; ++i) {
       if (check_block(i)) continue;
       if (found < corrupt.size()) corrupt[found] = static_cast<std::uint32_t>(i);
@@ -84,25 +81,15 @@ std::size_t WeightImage::check(std::size_t first, std::size_t count,
 }
 
 bool WeightImage::is_row_sound(std::size_t first, std::size_t count) const noexcept {
-  return is_row(first, count,
-                [this](std::size_t i, std::uint64_t hash) { return seals_.confirms(i, hash); });
-}
-
-// Whether the keyed hashes of `count` blocks are all accepted, as the kept schedule gives them.
-template <typename Accepts>
-[[gnu::always_inline]] inline bool WeightImage::is_row(std::size_t first, std::size_t count,
-                                                       Accepts accepts) const noexcept {
-  std::array<const std::byte*, kRow> blocks{};
-  std::array<std::uint64_t, kRow> hashes{};
+  std::array<const std::byte*, kRow> blocks;  // NOLINT: what is read is written before
+  std::array<std::uint64_t, kRow> hashes;     // NOLINT: the same
   const std::size_t whole = std::min(count, live_.size() / block_bytes_ - first);
   for (std::size_t i = 0; i < whole; ++i) blocks[i] = live_.data() + (first + i) * block_bytes_;
   keyed_hashes(key_.raw_schedule(), first, std::span(blocks).first(whole), block_bytes_, hashes);
   if (whole < count) {  // the image's last block is shorter
     hashes[whole] = keyed_hash(key_.raw_schedule(), first + whole, block(first + whole));
   }
-  bool are_accepted = true;
-  for (std::size_t i = 0; i < count; ++i) are_accepted &= accepts(first + i, hashes[i]);
-  return are_accepted;
+  return seals_.confirm(first, std::span(hashes).first(count));
 }
 
 bool WeightImage::is_genuine(std::size_t index, std::span<const std::byte> content) const noexcept {

@@ -61,6 +61,7 @@ class alignas(64) HashSchedule {
  public:
   static constexpr std::size_t kChunk = 512;
   static constexpr std::size_t kStripe = 64;
+  static constexpr std::size_t kStripes = kChunk / kStripe;  // of a whole chunk
 
   explicit HashSchedule(HashKey key) noexcept;
 

@@ -117,9 +117,6 @@ class WeightImage {
   const KeptKey& kept_key() const noexcept { return key_; }
 
  private:
-  template <typename Accepts>
-  bool is_row(std::size_t first, std::size_t count, Accepts accepts) const noexcept;
-
   std::span<std::byte> live_;
   std::vector<Region> regions_;
   std::size_t block_bytes_;

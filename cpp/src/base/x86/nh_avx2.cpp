@@ -20,13 +20,13 @@ struct Avx2 {
     return _mm256_add_epi64(
         sum, _mm256_add_epi64(_mm256_mul_epu32(a.even, b.even), _mm256_mul_epu32(a.odd, b.odd)));
   }
-  static ChunkSum of(const std::byte* data, std::size_t stripes,
-                     const std::uint32_t* key) noexcept {
+  [[gnu::always_inline]] static ChunkSum of(const std::byte* data, std::size_t stripes,
+                                            const std::uint32_t* key) noexcept {
     __m256i first = _mm256_setzero_si256();
     __m256i second = _mm256_setzero_si256();
     Words before = words(load(key));
     key += 8;
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (std::size_t s = 0; s < stripes; ++s, data += 64, key += 16) {
       const Words a = words(_mm256_add_epi32(load(data), load(key)));
       const Words b = words(_mm256_add_epi32(load(data + 32), load(key + 8)));
