@@ -94,6 +94,46 @@ def checksums(quick: bool) -> list[harness.Row]:
     return rows
 
 
+def checks(quick: bool) -> list[harness.Row]:
+    """Measure the check before an answer, and CRC-32C, under each backend; the best of many runs.
+
+    In the caches and beyond: read bandwidth is NumPy's sum over the same bytes.
+    """
+    rows = []
+    rng = np.random.default_rng(0)
+    kinds = (
+        ("check", _core.keyed_hash_backends(), _core.set_keyed_hash_backend),
+        ("CRC-32C", _core.crc32c_backends(), _core.set_crc32c_backend),
+    )
+    for name in ("64 KiB", "1 MiB", "64 MiB"):
+        size = SIZES[name]
+        data = np.frombuffer(bytearray(rng.bytes(size)), np.uint8)
+        image = _core.WeightImage(data, key=KEY)
+        works = {"check": image.check, "CRC-32C": partial(_core.crc32c, data)}
+        rounds = 5 if quick else max(9, min(400, (1 << 29) // size))
+        calls = max(1, min(50, (1 << 22) // size))
+        (read,) = harness.interleaved(
+            [data.view(np.int64).sum], rounds=rounds, calls=calls, best=True
+        )
+        for kind, backends, switch in kinds:
+            for backend in backends:
+                switch(backend)
+                (seconds,) = harness.interleaved(
+                    [works[kind]], rounds=rounds, calls=calls, best=True
+                )
+                label = f"{kind}, {backend}, {name}"
+                is_judged = kind == "check" and backend == backends[0]
+                inner = 40.0 if is_judged and name == "64 KiB" else None
+                beyond = 0.8 if is_judged and name == "64 MiB" else None
+                rows += [
+                    harness.Row(label, size / seconds / 1e9, "GB/s", inner, True),
+                    harness.Row(f"{label} / read bandwidth", read / seconds, "ratio", beyond, True),
+                ]
+            switch(backends[0])
+        del image
+    return rows
+
+
 def notice_rows(session: Session, name: str, quick: bool) -> list[harness.Row]:
     """Known answers, chosen greedily and drawn at random: which share of top-bit flips they notice.
 
@@ -343,7 +383,7 @@ def large_rows(quick: bool) -> list[harness.Row]:
 
 def main() -> None:
     options = harness.arguments(__doc__)
-    rows = checksums(options.quick) + large_rows(options.quick)
+    rows = checks(options.quick) + checksums(options.quick) + large_rows(options.quick)
     for name in harness.TINY_MODELS:
         rows += model_rows(name, options.quick)
     print(f"crc32c by {_core.crc32c_backend()}, keyed hash by {_core.keyed_hash_backend()}")

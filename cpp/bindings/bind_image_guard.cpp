@@ -174,6 +174,24 @@ void bind_image_guard(py::module_& m) {
   define_function(
       m, "keyed_hash_backend", [] { return py::str(std::string(keyed_hash_backend())); },
       "Name the backend in use.");
+  define_function(
+      m, "keyed_hash_backends",
+      [] {
+        const auto names = keyed_hash_backends();
+        return std::vector<std::string>(names.begin(), names.end());
+      },
+      "Name the backends that this machine can run, fastest first.");
+  define_function(
+      m, "set_keyed_hash_backend",
+      [](const std::string& name) {
+        if (set_keyed_hash_backend(name)) return;
+        std::string expected = "one of";
+        for (const auto backend : keyed_hash_backends()) {
+          expected.append(" '").append(backend).append("'");
+        }
+        refuse("name", expected, quoted(name));
+      },
+      arg("name"), "Switch the backend, for tests and measurements.");
 
   Class<HeldParity, std::shared_ptr<HeldParity>>(m, "Parity", "An erasure code over blocks.")
       .def(constructor([](const std::shared_ptr<HeldImage>& image, std::int64_t group_blocks,

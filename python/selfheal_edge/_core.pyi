@@ -3048,6 +3048,18 @@ def keyed_hash(key: bytes, buffer: _Buffer, tweak: SupportsIndex = 0) -> int:
 def keyed_hash_backend() -> str:
     """Name the backend in use, `"avx2"` or `"neon"`, say; keyed_hash.hpp has them all."""
 
+def keyed_hash_backends() -> list[str]:
+    """Name the backends that this machine can run, fastest first."""
+
+def set_keyed_hash_backend(name: str) -> None:
+    """Switch the backend of the whole process, for tests and measurements.
+
+    Raises
+    ------
+    ValueError
+        If `name` is not among `keyed_hash_backends`.
+    """
+
 class Parity(metaclass=_Pybind11Type):
     """An erasure code over an image's blocks, where there is no memory for copies.
 

@@ -109,7 +109,13 @@ def test_parity_alone_repairs_what_it_promises(
 def test_keyed_hash_and_refusals() -> None:
     counting = bytes(n % 256 for n in range(700))
     assert _core.keyed_hash_backend() in ("avx2", "sse2", "neon", "portable")
-    assert _core.keyed_hash(bytes(range(16)), counting, 7) == 15888738551512585406
+    fastest, *others = _core.keyed_hash_backends()
+    for name in (*others, fastest):
+        _core.set_keyed_hash_backend(name)
+        assert _core.keyed_hash_backend() == name
+        assert _core.keyed_hash(bytes(range(16)), counting, 7) == 15888738551512585406
+    with pytest.raises(ValueError, match=r"name: expected one of .*'portable', got 'abacus'"):
+        _core.set_keyed_hash_backend("abacus")
     assert _core.keyed_hash(KEY, b"") == _core.keyed_hash(KEY, b"", 0)
     assert _core.keyed_hash(KEY, b"") != _core.keyed_hash(KEY, b"", 1)
     assert _core.keyed_hash(KEY, b"") != _core.keyed_hash(KEY, bytes(1))

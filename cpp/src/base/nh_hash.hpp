@@ -108,6 +108,7 @@ inline void nh_hashes(const HashSchedule& schedule, std::uint64_t first_tweak,
     total.add(times(by_first, sum.first));
     total.add(times(by_second, sum.second));
     place.add(by_tweak);
+    if (++first_tweak == 0) place.high -= by_tweak.low;  // it has gone round: 2^64 less
     return total.high;
   };
   if (size == HashSchedule::kChunk) {  // how long the loop is is known then: it is unrolled

@@ -31,8 +31,8 @@ class SealTable {
   bool admits(std::size_t index, std::uint64_t hash) const noexcept {
     return hashes_[index] == hash || hashes_[size_ + index] == hash;
   }
-  /// Whether contents with these keyed hashes are what the blocks from `first` on must hold, by both
-  /// entries of each.
+  /// Whether contents with these keyed hashes are what the blocks from `first` on must hold, by
+  /// both entries of each.
   bool confirm(std::size_t first, std::span<const std::uint64_t> hashes) const noexcept {
     const std::uint64_t* const one = hashes_.data() + first;
     const std::uint64_t* const other = one + size_;
