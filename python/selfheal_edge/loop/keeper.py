@@ -338,14 +338,14 @@ class Keeper:
         if row is None or not self._goes_on:
             return baseline
         try:
-            held = Baseline.from_bytes(row, what="the store's baseline")
+            known, where = Baseline.known_answers_in(row, what="the store's baseline")
         except BaselineFormatError as error:
             self._problems.append(str(error))
             return baseline
-        if str(held.fingerprint) != fingerprint:
+        if str(where) != fingerprint:
             return baseline
-        self._known = held.known_answers
-        return baseline.with_known_answers(held.known_answers, held.fingerprint)
+        self._known = known
+        return baseline.with_known_answers(known, where)
 
     def monitor(self, baseline: Baseline, given: Monitor | None) -> Monitor:
         """Return what watches: going on where it was, if the store has its state.
@@ -473,6 +473,7 @@ class Keeper:
 
     def opened(self, journal: Journal, generation: int) -> None:
         """Write to the journal that a start has ended, and how."""
+        self.store.soon(self.store.start_is_over)
         evidence = (_NOT_CLOSED,) if self._was_cut_short else ()
         journal.add(EventKind.OPENED, 0, evidence=evidence, outcome=self._begun(generation))
         if self.generations is not None:

@@ -38,6 +38,7 @@ __all__ = ["Baseline", "KnownAnswers"]
 
 _MAGIC: Final = b"SHE-BASE"
 _VERSION: Final = 4
+_KNOWN: Final = "known/"
 _EMBEDDING_ARRAYS: Final = ("classes", "centroids", "precision", "scales")
 
 
@@ -289,7 +290,7 @@ class Baseline:
         for what, rows in (("in", self.known_answers.inputs), ("out", self.known_answers.outputs)):
             for i, row in enumerate(rows):
                 for j, array in enumerate(row):
-                    arrays[f"known/{what}/{i}/{j}"] = array
+                    arrays[f"{_KNOWN}{what}/{i}/{j}"] = array
         fields = {
             "model_sha256": self.model_sha256,
             "fingerprint": self.fingerprint.to_dict(),
@@ -365,15 +366,21 @@ class Baseline:
                     for index, shape in fields.get("shapes", ())
                 },
                 signed=key is not None,
-                known_answers=KnownAnswers(
-                    _rows(arrays, "in", fields["known"]),
-                    _rows(arrays, "out", fields["known_outputs"]),
-                ),
+                known_answers=_known_answers(fields, arrays),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise BaselineFormatError(
                 f"{what}: expected a complete baseline, got {error!r}"
             ) from None
+
+    @staticmethod
+    def known_answers_in(data: bytes, *, what: str) -> tuple[KnownAnswers, Fingerprint]:
+        """Read nothing but known answers, and where they were recorded; errors as `from_bytes`."""
+        _, fields, arrays = unpack(data, _MAGIC, _VERSION, None, what, _KNOWN)
+        try:
+            return _known_answers(fields, arrays), Fingerprint(**fields["fingerprint"])
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise BaselineFormatError(f"{what}: expected known answers, got {error!r}") from None
 
     def with_known_answers(self, answers: KnownAnswers, fingerprint: Fingerprint) -> Baseline:
         """Return the same baseline with known answers recorded on another device.
@@ -525,10 +532,16 @@ def _label_mix(arrays: Mapping[str, Array]) -> _core.LabelReference | None:
     return _core.LabelReference.from_state(arrays["label_mix"].tobytes())
 
 
+def _known_answers(fields: Mapping[str, Any], arrays: Mapping[str, Array]) -> KnownAnswers:
+    return KnownAnswers(
+        _rows(arrays, "in", fields["known"]), _rows(arrays, "out", fields["known_outputs"])
+    )
+
+
 def _rows(
     arrays: Mapping[str, Array], what: str, widths: Sequence[int]
 ) -> tuple[tuple[Array, ...], ...]:
     return tuple(
-        tuple(arrays[f"known/{what}/{i}/{j}"] for j in range(width))
+        tuple(arrays[f"{_KNOWN}{what}/{i}/{j}"] for j in range(width))
         for i, width in enumerate(widths)
     )

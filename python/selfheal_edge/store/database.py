@@ -54,6 +54,7 @@ _LOG_HEAD_BYTES: Final = 32
 _FRAME_HEAD_BYTES: Final = 24
 _ONE_COMMIT_BYTES: Final = 64 * 1024
 _ATTEMPTS_TO_COPY: Final = 8
+_MOST_BYTES_READ: Final = 1 << 20
 _LEAST_ROW_LIMIT: Final = 16 << 20
 _MOST_ROW_LIMIT: Final = 256 << 20
 _SCHEMA: Final = (
@@ -167,6 +168,7 @@ class Database:
         self._most_log_bytes = _most_log_bytes(max_bytes)
         self._root = _EMPTY
         self._log_bytes = 0
+        self._read: dict[str, dict[str, bytes]] = {}  # by area, as of the latest commit
         self.bytes_written = 0
         """Bytes given to the medium since the opening: the log's pages and those written back."""
         _OPEN.add(self)
@@ -175,7 +177,12 @@ class Database:
 
     @classmethod
     def create_or_open(
-        cls, path: str | os.PathLike[str], key: bytes | None, *, max_bytes: int
+        cls,
+        path: str | os.PathLike[str],
+        key: bytes | None,
+        *,
+        max_bytes: int,
+        holds_read: bool = False,
     ) -> Database:
         """Open the store for writing; make it where there is none.
 
@@ -187,6 +194,9 @@ class Database:
             From `keys.read_key`; None seals by a plain hash, which finds accidents alone.
         max_bytes
             What file and log may come to together, at least 256 KiB.
+        holds_read
+            Whether rows that are read and verified at the opening, up to 1 MiB, are held until
+            `forget_read`, each area until it is written: a start asks for most of them.
 
         Raises
         ------
@@ -211,7 +221,7 @@ class Database:
             if not os.path.exists(place):
                 _make(place, Seal(key))
             _look_at_header(place)
-            return cls._open(place, key, lock, max_bytes)
+            return cls._open(place, key, lock, max_bytes, holds_read=holds_read)
         except BaseException:
             lock.close()
             raise
@@ -260,6 +270,8 @@ class Database:
         lock: WriterLock | None,
         most: int,
         name: str | None = None,
+        *,
+        holds_read: bool = False,
     ) -> Database:
         with _sqlite_errors(path if name is None else name):
             connection = _connect(path, most)
@@ -267,7 +279,7 @@ class Database:
                 database = cls(path, connection, Seal(key), lock, most, name)
                 database._verify_schema()
                 database._load_root()
-                database._verify_items()
+                database._verify_items(_MOST_BYTES_READ if holds_read else 0)
                 database._verify_ends()
             except BaseException:
                 connection.close()
@@ -299,7 +311,7 @@ class Database:
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise IntegrityError(f"{self._name}: expected a readable root: {error!r}") from None
 
-    def _verify_items(self) -> None:
+    def _verify_items(self, left: int) -> None:
         sums: dict[str, tuple[int, int]] = {}
         for area, name, value, tag in self._rows():
             if not Seal.same(self._seal.row(area, name, value), tag):
@@ -308,6 +320,11 @@ class Database:
                 )
             count, total = sums.get(area, (0, 0))
             sums[area] = (count + 1, Seal.added(total, tag))
+            left -= len(value) + 1
+            if left >= 0:
+                self._read.setdefault(area, {})[name] = value
+            else:
+                self._read.clear()
         expected = {area: held for area, held in self._root.areas.items() if held[0]}
         for area in sorted(expected.keys() | sums.keys()):
             if expected.get(area) != sums.get(area):
@@ -388,6 +405,8 @@ class Database:
         StoreError
             When the file cannot be read.
         """
+        if area in self._read:
+            return self._read[area].get(name)
         with _sqlite_errors(self._name):
             for found in self._rows("WHERE area = ? AND name = ?", (area, name)):
                 return self._checked(*found)
@@ -401,9 +420,15 @@ class Database:
         IntegrityError, StoreError
             As `get`.
         """
+        if area in self._read:
+            return dict(self._read[area])
         with _sqlite_errors(self._name):
             found = self._rows("WHERE area = ? ORDER BY id", (area,))
             return {row[1]: self._checked(*row) for row in found}
+
+    def forget_read(self) -> None:
+        """Hold no longer the rows that were read, and verified, at the opening."""
+        self._read = {}
 
     def _checked(self, area: str, name: str, value: bytes, tag: bytes) -> bytes:
         if not Seal.same(self._seal.row(area, name, value), tag):
@@ -483,7 +508,7 @@ class Database:
             raise StoreError(
                 f"{self._name}: expected {pages * _PAGE_BYTES} bytes, got {size}: it was cut"
             )
-        self._verify_items()
+        self._verify_items(0)
         for _ in self.records():
             pass
         for name in self.block_names():
@@ -548,6 +573,7 @@ class Database:
             self.write_back()
 
     def _apply(self, row: Row, areas: dict[str, tuple[int, int]]) -> None:
+        self._read.pop(row.area, None)
         count, total = areas.get(row.area, (0, 0))
         held = self._db.execute(
             "SELECT id, tag FROM item WHERE area = ? AND name = ?", (row.area, row.name)

@@ -78,9 +78,11 @@ def pack(
 
 
 def unpack(
-    data: bytes, magic: bytes, version: int, key: bytes | None, what: str
+    data: bytes, magic: bytes, version: int, key: bytes | None, what: str, part: str = ""
 ) -> tuple[int, dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
     """Return version, fields and arrays of a file; the tag is checked before anything is parsed.
+
+    Of the arrays those alone whose names begin with `part`.
 
     Raises
     ------
@@ -112,6 +114,8 @@ def unpack(
         start = _HEAD.size + header_bytes
         arrays = {}
         for name, row in header["arrays"].items():
+            if not name.startswith(part):
+                continue
             if row["dtype"] not in _DTYPES:
                 raise ValueError(f"dtype {row['dtype']!r}")
             dtype = np.dtype(row["dtype"]).newbyteorder("<")

@@ -175,7 +175,9 @@ class Store:
             return self._begin_anew(error)
 
     def _open_verified(self) -> Database:
-        database = Database.create_or_open(self._path, self._key, max_bytes=self._max_bytes)
+        database = Database.create_or_open(
+            self._path, self._key, max_bytes=self._max_bytes, holds_read=True
+        )
         try:
             if self._counter is not None:
                 self._compare_counter(database, self._counter)
@@ -574,6 +576,12 @@ class Store:
     def each_minute(self, job: Job) -> None:
         """Have something done by it once a minute, and before it lets go; likewise."""
         self._each_minute.append(job)
+
+    def start_is_over(self) -> None:
+        """Hold no longer what was read at the opening: little is read from now on."""
+        with self._mutex:
+            if self._database is not None:
+                self._database.forget_read()
 
     def forget_jobs(self) -> None:
         """Have nothing of `each_time` and `each_minute` done any more: others take their place."""
