@@ -156,9 +156,14 @@ class TestHostileWindows:
         st.sampled_from(["noise", "constant", "one", "extremes", "tiny steps"]),
         st.sampled_from(["sure", "equal", "wild"]),
         st.integers(8, 130),
+        st.tuples(st.booleans(), st.booleans()),
     )
     @settings(max_examples=40, deadline=None)
-    def test_any(self, profile: Profile, seed: int, inputs: str, answers: str, size: int) -> None:
+    def test_any(
+        self, profile: Profile, seed: int, inputs: str, answers: str, size: int,
+        wide: tuple[bool, bool],
+    ) -> None:  # fmt: skip
+        """`wide`: embeddings of the stream, or of questions, are too wide to be kept."""
         rng = np.random.default_rng(seed)
         shape = (size, *profile.inputs.shape[1:])
         made: dict[str, Callable[[], npt.NDArray[Any]]] = {
@@ -170,22 +175,22 @@ class TestHostileWindows:
         }
         raw = made[inputs]()
 
-        def answer(count: int) -> Answers:
+        def answer(count: int, is_wide: bool) -> Answers:
             told: dict[str, Callable[[], npt.NDArray[Any]]] = {
                 "sure": lambda: np.eye(10)[rng.integers(0, 10, count)],
                 "equal": lambda: np.full((count, 10), 0.1),
                 "wild": lambda: rng.dirichlet(np.full(10, 0.2), count),
             }
             outputs = told[answers]()
-            inside = rng.normal(0, 1000, (count, profile.neighbours.shape[1]))
-            return Answers(outputs.astype(np.float32), inside.astype(np.float32))
+            inside = rng.normal(0, 1000, (count, profile.neighbours.shape[1])).astype(np.float32)
+            return Answers(outputs.astype(np.float32), None if is_wide else inside)
 
         window = Window(
             profile,
             raw.astype(np.int8),
-            answer(size),
+            answer(size, wide[0]),
             rng.normal(size=(size, profile.class_scores.shape[1])),
-            lambda asked: answer(len(asked)),
+            lambda asked: answer(len(asked), wide[1]),
         )
         found = AttackDiagnoser().diagnose(Symptoms(window=window))
         assert 0.0 <= found.confidence <= 1.0

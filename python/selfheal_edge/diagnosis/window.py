@@ -608,6 +608,8 @@ class Window:
         seen, simulated = self.answers, self.simulated
         if seen is None or simulated is None or not len(self.profile.neighbours):
             return 0.0
+        if seen.embeddings is None or simulated.embeddings is None:  # too wide to be kept
+            return 0.0
         return strangeness(self.profile, seen) - strangeness(self.profile, simulated)
 
     @cached_property
