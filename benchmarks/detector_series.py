@@ -14,7 +14,7 @@ import json
 import math
 import tarfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -171,20 +171,29 @@ def _detector(one: simulated_series.Series, latch: bool, named: bool) -> DriftDe
         )
 
 
-def simulated_rows(seeds: tuple[int, ...]) -> list[harness.Row]:
+def simulated_rows(
+    seeds: tuple[int, ...],
+    families: Collection[str] = PROMISED,
+    latches: Sequence[bool] = (False, True),
+) -> list[harness.Row]:
     """Return what is found and what is wrong in simulated series, and what promises were worth."""
+    cases = [
+        (f"{family}{', periods named' * named}{', latch' * latch}", family, latch, named)
+        for family in families
+        for latch in latches
+        for named in (False, True)
+    ]
+    drawn = {
+        family: [simulated_series.series(FAMILIES[family], seed, SHARE) for seed in seeds]
+        for family in families
+        if family in FAMILIES
+    }
     result = []
-    for family, kinds in FAMILIES.items():
-        drawn = [simulated_series.series(kinds, seed, SHARE) for seed in seeds]
-        for latch in (False, True):
-            for named in (False, True):
-                case = f"{family}{', periods named' * named}{', latch' * latch}"
-                result += _scored(case, drawn, latch, named)
-    for family, kinds in PROMISED.items():
-        for latch in (False, True):
-            for named in (False, True):
-                case = f"{family}{', periods named' * named}{', latch' * latch}"
-                result += _promised(case, kinds, seeds, latch, named)
+    for case, family, latch, named in cases:
+        if family in drawn:
+            result += _scored(case, drawn[family], latch, named)
+    for case, family, latch, named in cases:
+        result += _promised(case, PROMISED[family], seeds, latch, named)
     return result
 
 

@@ -1,4 +1,4 @@
-"""Every table about detectors: speed, run lengths, promise, delay, onset, gaps, real series."""
+"""Every table about detectors: speed, run lengths, promise, delay, onset, gaps, series, repeats."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import numpy as np
 
 import detector_delay
 import detector_promise
+import detector_repeats
 import detector_series
 import harness
 import label_mix
@@ -302,6 +303,17 @@ def series(options: argparse.Namespace) -> list[harness.Row]:
     ]
 
 
+def series_again(options: argparse.Namespace) -> list[harness.Row]:
+    """Draw the family that is held out eighteen times more, watched as a model watches it."""
+    seeds = (7,) if options.quick else tuple(range(7, 25))
+    return detector_series.simulated_rows(seeds, ("simulated, held out",), latches=(True,))
+
+
+def repeats(options: argparse.Namespace) -> list[harness.Row]:
+    """Sensors that hold their value for times of all lengths, watched without a chart."""
+    return detector_repeats.rows(20 if options.quick else 200)
+
+
 def label_shift(options: argparse.Namespace) -> list[harness.Row]:
     """Share of calibrations whose chart on predicted classes keeps the promise, and its delays."""
     rows = []
@@ -344,10 +356,12 @@ PARTS: dict[str, Callable[[argparse.Namespace], list[harness.Row]]] = {
     "onset": onset,
     "gaps": gaps,
     "series": series,
+    "series-again": series_again,
     "delay": delay,
     "promise": promise,
     "small": small_calibrations,
     "label-mix": label_shift,
+    "repeats": repeats,
 }
 
 
