@@ -165,6 +165,11 @@ class Bench:
             raise ModelClosedError("bench: expected a model that stays open, got one that closes")
 
     @property
+    def is_recurrent(self) -> bool:
+        """Whether the model keeps a state."""
+        return self._stateful
+
+    @property
     def model(self) -> ModelFile:
         """The file that golden is built from."""
         return self._copy.model

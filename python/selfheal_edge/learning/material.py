@@ -149,10 +149,14 @@ class Material:
 
     @cached_property
     def can_correct_inputs(self) -> bool:
-        """Whether the hot path can correct this model's inputs."""
+        """Whether the hot path can correct this model's inputs, and may.
+
+        A recurrent model's state goes on from inputs as they came: it learns by its last layer.
+        """
         shape, dtype = self.reference.inputs.shape[1:], self.reference.inputs.dtype
         return (
-            dtype.name in ("int8", "uint8", "float32")
+            not self.bench.is_recurrent
+            and dtype.name in ("int8", "uint8", "float32")
             and shape[self.reference.axis] <= MOST_FEATURES
         )
 
