@@ -30,6 +30,7 @@ import numpy.typing as npt
 import adaptation_data
 import adaptation_liar
 import adaptation_loop
+import adaptation_other
 import adaptation_plots
 from adaptation_data import (
     Adapted,
@@ -494,6 +495,8 @@ def _rows(job: tuple[str, str, int]) -> list[Row]:
     """Return the rows of one part of one task; none, and why on stderr, where data are absent."""
     name, part, draws = job
     try:
+        if part == "other":
+            return adaptation_other.other_rows(draws)
         task = _TASKS[name]()
     except (FileNotFoundError, ImportError) as error:
         print(f"{name}: left out, {error}", file=sys.stderr)
@@ -524,6 +527,8 @@ _JOBS: Final = (
     ("digits", "main", 0.2),
     ("digits", "skewed", 0.2),
     ("KWS", "refined", 0.2),
+    ("digits", "refined", 0.1),
+    ("soft sensors", "other", 0.2),
     ("KWS", "revoked", 0.2),
     ("digits", "revoked", 0.1),
     ("KWS", "loop", 0.6),
@@ -553,7 +558,8 @@ if __name__ == "__main__":
     options = parser(__doc__)
     options.add_argument("--draws", type=int, default=50, help="of KWS; of the others fewer")
     usual = [part for part in _PARTS if part != "liar"]
-    options.add_argument("--parts", nargs="+", choices=_PARTS, default=usual)
+    known = (*_PARTS, "other")
+    options.add_argument("--parts", nargs="+", choices=known, default=[*usual, "other"])
     options.add_argument("--plots", type=Path, metavar="FOLDER", help="also draw the plots there")
     chosen = options.parse_args()
     if chosen.plots is not None:
