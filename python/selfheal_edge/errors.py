@@ -7,7 +7,6 @@ from selfheal_edge.text import MESSAGE, shown
 __all__ = [
     "BaselineFormatError",
     "BaselineMismatchError",
-    "BudgetExhaustedError",
     "FeedbackSourceError",
     "ForkedProcessError",
     "IntegrityError",
@@ -70,10 +69,6 @@ class StoreVersionError(StoreError):
 
 class ModelClosedError(SelfHealError, RuntimeError):
     """A model is used after `close()`, or after its `with` block has ended."""
-
-
-class BudgetExhaustedError(SelfHealError, RuntimeError):
-    """A repair was asked for, and the healing budget does not allow it now."""
 
 
 class FeedbackSourceError(SelfHealError, ValueError):

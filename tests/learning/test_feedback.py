@@ -413,6 +413,25 @@ def test_one_source_that_lies_is_named_as_poisoning(
         assert she.Cause.CONCEPT_DRIFT not in named(model)
 
 
+def test_questions_about_doubtful_answers_say_nothing_of_how_often_answers_are_wrong(
+    baseline: she.Baseline, digits: DigitsData
+) -> None:
+    with opened(baseline) as model:
+        operator = model.feedback_source("operator", KEY)
+        x, y = digits.heldout_inputs[:240], digits.heldout_labels[:240].astype(np.int64)
+        found = model.infer(x)
+        assert isinstance(found, she.Predictions)
+        truth = dict(zip(found.ids.tolist(), y.tolist(), strict=True))
+        questions = model.wanted_labels(64)
+        drawn = [one for one in questions if one.asked.stratum == "any"]
+        assert 0 < len(drawn) < len(questions)
+        for one in questions:
+            assert tell(model, truth[one.id], id=one.id, source=operator)
+        assert len(parts_of(model).loop.labels.told) == len(drawn)
+        tell(model, truth[volunteered := int(found.ids[-1])], id=volunteered, source=operator)
+        assert len(parts_of(model).loop.labels.told) == len(drawn) + 1
+
+
 def test_health_counts_labels_that_were_asked_for_and_no_others(
     baseline: she.Baseline, digits: DigitsData
 ) -> None:

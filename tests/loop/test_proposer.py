@@ -40,7 +40,7 @@ def proposer(
         baseline=baseline,
         strategies=ModelRepairKit().learning,
         inputs_since=lambda _ago: (np.arange(len(window)), window),
-        labelled_since=lambda _ago: told,
+        labelled_since=lambda _ago, _also: told,
         budget=RepairBudget(),
         owner=owner,
         seed=0,

@@ -296,6 +296,7 @@ class TrustedPool:
         owner: str | None = None,
         *,
         oldest: int = 0,
+        also: Collection[int] = (),
         ages: Mapping[int, float] | None = None,
     ) -> Labelled:
         """Return what there is to learn from, of a model with one input.
@@ -306,6 +307,8 @@ class TrustedPool:
             A source whose weight is not capped.
         oldest
             The least `Prediction.id`.
+        also
+            Predictions before it that count as well.
         ages
             Of which predictions, with what was left of the weight of each for its age; None: of
             all, as old as they are.
@@ -314,7 +317,8 @@ class TrustedPool:
             self._expire()
             table = self.table
             used = [row for row in table.used if table.rows["has_input"][row]]
-            used = [row for row in used if table.rows["id"][row] >= oldest]
+            known = table.rows["id"]
+            used = [row for row in used if known[row] >= oldest or int(known[row]) in also]
             if ages is not None:
                 used = [row for row in used if int(table.rows["id"][row]) in ages]
             rows = table.rows[used]

@@ -94,6 +94,8 @@ class Propose:
     diagnosis: Diagnosis
     since: int
     """The sample at which the condition began, as far as it is known."""
+    after: int | None = None
+    """The generation that was learned in this drift before: its labels count as well."""
 
 
 @dataclass(frozen=True, slots=True)

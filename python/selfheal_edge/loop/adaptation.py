@@ -6,8 +6,10 @@
     condition is learned. Answers stay flagged.
 3.  Labels that the device has asked for, where golden and the repair part, confirm or reject it
     (`labels_came`); other labels train it further.
-4.  A rejection, or an alarm that no known condition explains, takes it back (`taken_back`): to
-    what serves in normal operation, golden or what the user has put there (`LoopState.home`).
+4.  A rejection, or an alarm about answers that no known condition explains, takes it back
+    (`taken_back`): to what serves in normal operation, golden or what the user has put there
+    (`LoopState.home`). Where inputs have moved on, that serves as well, and the repair stays on
+    trial for its condition (`left`).
 
 It belongs to its condition; `loop.passages` has that.
 
@@ -37,6 +39,7 @@ from selfheal_edge.loop.learning_pace import (
 )
 from selfheal_edge.loop.passages import PAUSE, SAMPLES_TO_LEARN
 from selfheal_edge.loop.state import Learning, LoopState, Repair, Why
+from selfheal_edge.monitoring.monitor import Alarm
 from selfheal_edge.store.failures import Failure, with_failure
 from selfheal_edge.store.journal import EventKind
 from selfheal_edge.trial.betting import Evidence
@@ -67,6 +70,10 @@ _ENOUGH_TO_REOPEN: Final = 32
 _MOST_CONDITIONS: Final = 4
 _MOST_GENERATIONS: Final = 32
 _FIRST_HOLD: Final = 32
+_OF_THE_WORLD: Final = frozenset(
+    {Cause.COVARIATE_DRIFT, Cause.SENSOR_FAULT, Cause.LABEL_SHIFT, Cause.UNKNOWN}
+)
+"""Causes that say that inputs have changed, and not that somebody changes them."""
 
 
 # ---- 1. A proposal
@@ -90,9 +97,23 @@ def may_learn(state: LoopState, cause: Cause) -> str:
     return ""
 
 
-def propose(names: tuple[str, ...], diagnosis: Diagnosis) -> do.Propose:
+def propose(state: LoopState, names: tuple[str, ...], diagnosis: Diagnosis) -> do.Propose:
     """Return the action that has strategies learn for a cause that was named."""
-    return do.Propose(names, diagnosis, diagnosis.since or 0)
+    return do.Propose(names, diagnosis, diagnosis.since or 0, _left_in_this_drift(state, diagnosis))
+
+
+def _left_in_this_drift(state: LoopState, diagnosis: Diagnosis) -> int | None:
+    """Return the generation whose condition was left for this one; None where all was normal.
+
+    Night falls in a drift: what labels have said by day holds by night as well, or a candidate that
+    has learned them is no better there than golden.
+    """
+    latest = max(state.learned, key=lambda r: r.seen_last, default=None)
+    if latest is None or not state.hold or latest.diagnosis.cause is not diagnosis.cause:
+        return None
+    began = state.now.sample if diagnosis.since is None else diagnosis.since
+    gap = began + state.now.prediction - state.now.sample - state.left_at
+    return latest.generation if gap <= SAMPLES_TO_LEARN else None
 
 
 def refines_at(state: LoopState) -> int | None:
@@ -120,7 +141,7 @@ def _refine(state: LoopState) -> Decision:
     if not names or state.heal != "all" or state.is_damaged or is_frozen:
         return state, ()
     state = replace(state, repair=Repair(Why.LABELS, diagnosis=serving.diagnosis))
-    return state, (do.Propose(names, serving.diagnosis, state.since),)
+    return state, (do.Propose(names, serving.diagnosis, state.since, serving.generation),)
 
 
 def _learners(state: LoopState, cause: Cause) -> tuple[str, ...]:
@@ -399,7 +420,7 @@ def _try_again(state: LoopState) -> Decision:
     if not names or not has_waited or may_learn(state, trouble.cause):
         return state, ()
     state = replace(state, repair=Repair(Why.LABELS, diagnosis=trouble))
-    return state, (propose(names, trouble),)
+    return state, (propose(state, names, trouble),)
 
 
 # ---- 4. Taken back
@@ -450,17 +471,21 @@ def taken_back(
     return state, (record, do.SwitchTo(state.home, ""), forget)
 
 
-def left(state: LoopState, reason: str) -> Decision:
+def left(state: LoopState, diagnosis: Diagnosis, alarms: Sequence[Alarm]) -> Decision:
     """Have serve what does in normal operation, since what alarms is no condition that is known.
 
-    A repair that is confirmed stays for its condition; one on probation is taken back.
+    A repair that is confirmed stays for its condition. So does one on probation whose inputs have
+    moved on: that says nothing against it. What answers alarm about, or an attack, takes it back.
     """
     serving = state.in_service
     if serving is None:
         return state, ()
     actions: tuple[Action, ...] = ()
-    if not serving.is_confirmed:
-        state, actions = taken_back(state, serving, reason)
+    if serving.confirmed is None and _may_return(diagnosis, alarms):
+        outcome = f"left: {serving.condition}; its repair stays on trial for when that returns"
+        actions = (do.Record(EventKind.REGIME, serving.diagnosis.cause, outcome=outcome),)
+    elif not serving.is_confirmed:
+        state, actions = taken_back(state, serving, str(diagnosis))
         if serving.confirmed is None:
             return state, actions
     # The charts of normal operation say what it is; meanwhile no condition may claim these inputs
@@ -470,6 +495,14 @@ def left(state: LoopState, reason: str) -> Decision:
     hold = min(2 * state.hold, PAUSE) if goes_on else _FIRST_HOLD
     state = replace(state, hold=hold, left_at=number, looked_at=number + hold)
     return state, (*actions, do.SwitchTo(state.home, ""))
+
+
+def _may_return(diagnosis: Diagnosis, alarms: Sequence[Alarm]) -> bool:
+    """Whether a repair on probation may serve again when its condition returns.
+
+    The gate has said that these inputs are not of it; where they have moved, answers follow them.
+    """
+    return diagnosis.cause in _OF_THE_WORLD and any(a.signal.startswith("input_") for a in alarms)
 
 
 def rolled_back(state: LoopState) -> Decision:

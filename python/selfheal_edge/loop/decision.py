@@ -633,7 +633,7 @@ def _cause_named(
     if state.condition and diagnosis.cause not in INTEGRITY and not repair.corrupt:
         # No known condition explains it: the charts of normal operation shall say what it is.
         state = replace(state, repair=None, pending=())
-        state, actions = adaptation.left(state, str(diagnosis))
+        state, actions = adaptation.left(state, diagnosis, repair.alarms)
         return state, (*records, *actions)
     left = {(b.image, b.block) for b in corrupt}
     healed = tuple(b for b in repair.corrupt if (b.image, b.block) not in left)
@@ -678,7 +678,7 @@ def _learn(state: LoopState, repair: Repair) -> Decision:
     state = replace(state, repair=replace(repair, ladder=repair.ladder[len(names) :]))
     reason = adaptation.may_learn(state, repair.diagnosis.cause)
     if not reason:
-        return state, (adaptation.propose(names, repair.diagnosis),)
+        return state, (adaptation.propose(state, names, repair.diagnosis),)
     record = do.Record(
         EventKind.REPAIR,
         repair.diagnosis.cause,
@@ -699,7 +699,7 @@ def _learn_again(state: LoopState, diagnosis: Diagnosis) -> Decision:
     if not names or adaptation.may_learn(state, trouble.cause):
         return state, ()
     state = replace(state, repair=Repair(Why.LABELS, diagnosis=trouble))
-    return state, (adaptation.propose(names, trouble),)
+    return state, (adaptation.propose(state, names, trouble),)
 
 
 def _proposed(state: LoopState, found: heard.Proposed) -> Decision:

@@ -510,9 +510,9 @@ class LoopExecutor:
                     with self._inference_lock:  # that may have taken long
                         now = replace(self._state.now, prediction=self.serving.hot.number)
                         self._state = replace(self._state, now=now)
-                case do.Propose(names, diagnosis, since):
+                case do.Propose(names, diagnosis, since, after):
                     ago = self._monitor.count - since
-                    left.append(self._propose(names, diagnosis, ago))
+                    left.append(self._propose(names, diagnosis, ago, after))
                 case do.Adopt(names, patch, condition, since, lesson):
                     left.append(self._adopt(names, patch, condition, since, lesson))
                 case do.LearnAgain() as again:
@@ -583,7 +583,9 @@ class LoopExecutor:
                         self.serving.trusted.value = is_trusted(self._state)
                     left += reversed(actions)
 
-    def _propose(self, names: tuple[str, ...], diagnosis: Diagnosis, ago: int) -> AnyIncident:
+    def _propose(
+        self, names: tuple[str, ...], diagnosis: Diagnosis, ago: int, after: int | None
+    ) -> AnyIncident:
         if self._proposer is None:
             text = "a model of several inputs, or with resource variables, learns nothing"
             return heard.Proposed(names, None, text, is_refused=True)
@@ -591,7 +593,9 @@ class LoopExecutor:
         if reason:  # before it is paid for
             return heard.Proposed(names, None, reason, is_refused=True)
         # Should it take the process down, the next one has that much less to spend.
-        return self._proposer.propose(names, diagnosis, ago, self._keep_now)
+        lesson = None if after is None else self.repairs.lessons.get(after)
+        also = () if lesson is None else lesson.ids.tolist()
+        return self._proposer.propose(names, diagnosis, ago, self._keep_now, also)
 
     def _certify(self, condition: str, generation: int) -> heard.Certified:
         lesson, patch = self.repairs.lessons.get(generation), self._patches.get(condition)
@@ -855,15 +859,15 @@ class LoopExecutor:
         return min(onsets, default=None)
 
     def odd_since(self) -> int | None:
-        """Return the prediction from which on something was wrong; None where nothing is."""
+        """Return the prediction from which on inputs were not as always; None where they are."""
         state = self._state
-        if state.is_calm:
-            return None
+        # Of the monitor's samples; where it began anew they are fewer than predictions.
+        behind = state.now.prediction - state.now.sample
+        if state.is_calm:  # a repair answers inputs of its condition
+            return state.since + behind if state.condition else None
         onsets = [alarm.onset for alarm in state.pending]
         if state.trouble is not None and state.trouble.since is not None:
             onsets.append(state.trouble.since)
-        # Of the monitor's samples; where it began anew they are fewer than predictions.
-        behind = state.now.prediction - state.now.sample
         return min(onsets) + behind if onsets else 0
 
     def _mark_untrusted(self) -> None:

@@ -251,8 +251,8 @@ class LabelDesk:
         claims, recent
             As read.
         odd_since
-            The number of the prediction from which on something is wrong with the inputs, so that
-            labels that contradict say nothing of what inputs mean; None: nothing is.
+            The number of the prediction from which on inputs are not as always, so that labels that
+            contradict say nothing of what they mean; None: they are.
         """
         odd = MOST_ID if odd_since is None else self._first + odd_since
         asked = frozenset(claim.id for claim in claims) if self._suspicions else frozenset()
@@ -260,7 +260,7 @@ class LabelDesk:
         receipts, records = self.intake.take(claims, recent, suspects)
         with self._lock.lock():
             self._records.extend(records)
-            told = [_for_diagnosis(one, one.id < odd) for one in records if _is_told(one)]
+            told = [_for_diagnosis(one, one.id < odd) for one in records if _tells(one)]
             self._told.extend(told)
             self._since_look += len(told)
         return receipts, records
@@ -457,12 +457,20 @@ class LabelDesk:
             taken = self.intake.answered | doubted.keys() | set(suspects[suspects >= 0].tolist())
         return self.questions.ask(limit, found, taken, parting)
 
-    def labelled_since(self, ago: int) -> Labelled | None:
-        """Return what may be learned from, of so many latest predictions; None without targets."""
+    def labelled_since(self, ago: int, also: Collection[int] = ()) -> Labelled | None:
+        """Return what may be learned from; None without targets.
+
+        Parameters
+        ----------
+        ago
+            Of so many latest predictions.
+        also
+            Of these as well.
+        """
         if self._is_taught_nothing:
             return None
         oldest = self._first + self._number() - ago
-        return self.pool.labelled(self._owner, oldest=oldest)
+        return self.pool.labelled(self._owner, oldest=oldest, also=frozenset(also))
 
     @property
     def _is_taught_nothing(self) -> bool:
@@ -604,8 +612,14 @@ def _probabilities(outputs: Array, spec: TensorSpec, kind: str) -> npt.NDArray[n
     return values
 
 
-def _is_told(record: FeedbackRecord) -> bool:
-    return record.correct is not None and record.predicted >= 0
+def _tells(record: FeedbackRecord) -> bool:
+    """Whether a label says something of how often answers are contradicted.
+
+    Where margins are small, or golden and a repair part, answers are wrong more often than
+    elsewhere: labels that were asked for since that is so do not.
+    """
+    is_drawn = record.question is None or record.question.stratum == "any"
+    return is_drawn and record.correct is not None and record.predicted >= 0
 
 
 def _for_diagnosis(record: FeedbackRecord, is_ordinary: bool) -> Feedback:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -25,6 +25,7 @@ from selfheal_edge.learning.patch import Patch
 from selfheal_edge.learning.pool import Labelled
 from selfheal_edge.learning.questions import Parting
 from selfheal_edge.learning.reference import LearningReference
+from selfheal_edge.learning.selection import Proposal
 from selfheal_edge.log import logger
 from selfheal_edge.loop.incidents import Proposed
 from selfheal_edge.monitoring.baseline import Baseline
@@ -86,7 +87,7 @@ class Proposer:
     inputs_since
         Returns ids and copies of the latest raw inputs, at most so many.
     labelled_since
-        Returns what may be learned from, of so many latest predictions.
+        Returns what may be learned from, of so many latest predictions, and of those besides.
     budget
         What it may cost.
     owner
@@ -102,7 +103,7 @@ class Proposer:
         baseline: Baseline,
         strategies: Mapping[str, LearningStrategy],
         inputs_since: Callable[[int], tuple[Ids, Samples]],
-        labelled_since: Callable[[int], Labelled | None],
+        labelled_since: Callable[[int, Collection[int]], Labelled | None],
         budget: RepairBudget,
         owner: str | None = None,
         seed: int | None = None,
@@ -151,6 +152,7 @@ class Proposer:
         diagnosis: Diagnosis,
         ago: int,
         paid: Callable[[], None] = lambda: None,
+        also: Collection[int] = (),
     ) -> Proposed:
         """Have strategies learn.
 
@@ -164,6 +166,8 @@ class Proposer:
             Predictions since the condition began.
         paid
             Called once the budget has paid for it, before anything is learned.
+        also
+            Earlier predictions whose labels count as well.
 
         Returns
         -------
@@ -177,7 +181,7 @@ class Proposer:
         if len(window) < LEAST_WINDOW:
             text = f"{len(window)} of at least {LEAST_WINDOW} inputs of the condition are held"
             return Proposed(names, None, text)
-        labelled = self._labelled_since(ago)
+        labelled = self._labelled_since(ago, also)
         count = 0 if labelled is None else len(labelled)
         if diagnosis.cause is Cause.UNKNOWN and count < _LEAST_LABELS:
             if not self._reference.can_be_carried:
@@ -242,7 +246,7 @@ class Proposer:
 
     def _propose(self, task: _Task) -> Proposed:
         names, head = task.names, self._head
-        material, stay = self._material(task)
+        material, stay, chosen = self._chosen(task)
         told = material.labelled
         lesson = Lesson(
             names,
@@ -257,22 +261,21 @@ class Proposer:
             material.window,
             material.golden_on(told.inputs).embeddings if len(told) else None,
         )
-        chosen = propose(material, [self.strategies[name] for name in names], self._owner)
         evidence = chosen.evidence
         if not isinstance(head, Head):
             evidence = (f"the head is left alone: {head}", *evidence)
         if chosen.patch is None:
             text = "nothing is better than golden" if chosen.details else "; ".join(evidence)
             return Proposed(names, None, text, evidence, chosen.details)
-        labels = f", {len(material.labelled)} labels" if len(material.labelled) else ""
+        labels = f", {len(told)} labels" if len(told) else ""
         text = (
             f"{chosen.patch.text}; {_gain(material, chosen.gain)} expected, from "
             f"{len(material.window)} inputs{labels}"
         )
         return Proposed(chosen.names, chosen.patch, text, evidence, chosen.details, lesson=lesson)
 
-    def _material(self, task: _Task) -> tuple[Material, npt.NDArray[np.bool_]]:
-        """Return what strategies learn from, and which inputs of the window are in it."""
+    def _chosen(self, task: _Task) -> tuple[Material, npt.NDArray[np.bool_], Proposal]:
+        """Return what strategies learn from, which inputs of the window are in it, and the best."""
         reference, head = self._reference, self._head
         assert reference is not None, "it was asked for"
         material = Material(
@@ -286,7 +289,9 @@ class Proposer:
             kind=task.kind,
             rng=np.random.default_rng(task.seed),
         )
-        return _answerable(material)
+        material, stay = _answerable(material)
+        strategies = [self.strategies[name] for name in task.names]
+        return material, stay, propose(material, strategies, self._owner)
 
     def certify(
         self, lesson: Lesson, window: Samples, labelled: Labelled | None, patch: Patch
@@ -313,9 +318,7 @@ class Proposer:
         started = time.thread_time()
         head = lesson.names, lesson.cause, lesson.kind, lesson.mix_moved, lesson.seed
         try:
-            material, _ = self._material(_Task(*head, lesson.window, window, labelled))
-            strategies = [self.strategies[name] for name in lesson.names]
-            chosen = propose(material, strategies, self._owner)
+            material, _, chosen = self._chosen(_Task(*head, lesson.window, window, labelled))
             if chosen.patch is None or not chosen.patch.says_as(patch):
                 return None
             heard = material if chosen.sources is None else material.of_sources(chosen.sources)
