@@ -22,7 +22,7 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -491,9 +491,17 @@ def _undefended(material: Material) -> Patch | None:
     return start if isinstance(made, str) else made
 
 
-def _rows(job: tuple[str, str, int]) -> list[Row]:
+class _Job(NamedTuple):
+    task: str
+    part: str
+    draws: int
+    most: int | None
+    """Conditions, if not all."""
+
+
+def _rows(job: _Job) -> list[Row]:
     """Return the rows of one part of one task; none, and why on stderr, where data are absent."""
-    name, part, draws = job
+    name, part, draws, most = job
     try:
         if part == "other":
             return adaptation_other.other_rows(draws)
@@ -501,6 +509,7 @@ def _rows(job: tuple[str, str, int]) -> list[Row]:
     except (FileNotFoundError, ImportError) as error:
         print(f"{name}: left out, {error}", file=sys.stderr)
         return []
+    task = task._replace(conditions=task.conditions[:most])
     with bound(task) as to:
         return _PARTS[part](task, to, draws)
 
@@ -539,17 +548,32 @@ _JOBS: Final = (
     ("digits", "liar", 0.1),
 )
 """Task, part, and its share of the draws."""
+_QUICK: Final[dict[str, tuple[int, int | None]]] = {
+    "KWS": (1, 1),
+    "sensors": (2, 2),
+    "digits": (1, 1),
+    "soft sensors": (2, None),
+}
+"""Draws and conditions in a check of function: two of what takes least, as limits need two."""
 
 
-def measure(draws: int, parts: Collection[str]) -> list[Row]:
-    """Return all rows; two processes share the work."""
-    jobs = [
-        (name, part, max(2, round(share * draws))) for name, part, share in _JOBS if part in parts
+def jobs_of(draws: int | None, parts: Collection[str]) -> list[_Job]:
+    """Return what these parts consist of, for so many draws of KWS; else a check of function."""
+    return [
+        _Job(name, part, *_QUICK[name])
+        if draws is None
+        else _Job(name, part, max(2, round(share * draws)), None)
+        for name, part, share in _JOBS
+        if part in parts
     ]
+
+
+def measure(jobs: Sequence[_Job]) -> list[Row]:
+    """Return all rows; two processes share the work."""
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
         done: list[Row] = []
         for job, rows in zip(jobs, pool.map(_rows, jobs), strict=True):
-            print(*job, file=sys.stderr, flush=True)
+            print(job.task, job.part, job.draws, file=sys.stderr, flush=True)
             done += rows
         return done
 
@@ -564,4 +588,5 @@ if __name__ == "__main__":
     chosen = options.parse_args()
     if chosen.plots is not None:
         adaptation_plots.draw(chosen.plots)
-    report(measure(2 if chosen.quick else max(2, chosen.draws), chosen.parts), chosen.json)
+    draws = None if chosen.quick else max(2, chosen.draws)
+    report(measure(jobs_of(draws, chosen.parts)), chosen.json)
