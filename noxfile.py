@@ -39,14 +39,18 @@ print(f"SELFHEAL_LITERT_VERSION={found.version}")
 """
 
 
-def _install(session: nox.Session, runtime: str, *extras: str) -> None:
-    """Install the package with exactly one runtime."""
+def _install(session: nox.Session, runtime: str, *extras: str, both: bool = False) -> None:
+    """Install the package with exactly one runtime; where `both`, LiteRT is left beside it."""
     chosen = [*extras, "tflite-runtime"] if runtime == "tflite_runtime" else list(extras)
     # A wheel that was built before saves compiling once a session.
     package = os.environ.get("SELFHEAL_WHEEL", ".")
     session.install(f"{package}[{','.join(chosen)}]")
-    if runtime == "tflite_runtime":
-        session.run("pip", "uninstall", "-y", "-q", "ai-edge-litert")
+    if runtime == "tflite_runtime" and not both:
+        _forget_litert(session)
+
+
+def _forget_litert(session: nox.Session) -> None:
+    session.run("pip", "uninstall", "-y", "-q", "ai-edge-litert")
 
 
 @nox.session(python=False)
@@ -191,8 +195,12 @@ def sanitize_bindings(session: nox.Session) -> None:
 @nox.session
 @nox.parametrize("runtime", RUNTIMES)
 def tests(session: nox.Session, runtime: str) -> None:
-    """The fast tier on one runtime."""
-    _install(session, runtime, "cli", "test")
+    """The fast tier on one runtime; before that on tflite-runtime, what needs both at once."""
+    _install(session, runtime, "cli", "test", both=True)
+    if runtime == "tflite_runtime":
+        here = {"SELFHEAL_REQUIRE_BOTH": "1"}
+        session.run("pytest", "-n", "0", "tests/ensemble/test_two_runtimes.py", env=here)
+        _forget_litert(session)
     session.run("pytest", *session.posargs)
 
 

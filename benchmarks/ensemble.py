@@ -18,7 +18,7 @@ import itertools
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +29,7 @@ from harness import SHARED, Row, parser, report
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from tests.made_members import BLIND as BLIND_MEMBERS
 from tests.made_members import digits_parts, float_twin, trained_mlp
 
 import selfheal_edge as she
@@ -43,17 +44,7 @@ KEY: Final = b"benchmark of ens"
 FAMILY: Final = 1900
 """Added to every seed; 0 is what the core's constants were chosen in sight of."""
 RATES: Final = [1 / 2048, 1 / 512, 1 / 128, 1 / 32]
-BLIND: Final = she.Policy(
-    scrub_bytes_per_predict=0,
-    sweep_seconds=None,
-    keyed_bytes_per_predict=0,
-    keyed_sweep_seconds=None,
-    known_answers_every=None,
-    rebuild_after_seconds=None,
-    heal="observe",
-    source_labels_per_hour=100_000,
-)
-"""Of members whose damage no check finds: labels alone speak."""
+BLIND: Final = replace(BLIND_MEMBERS, source_labels_per_hour=100_000)
 SEEING: Final = she.Policy(heal="observe", source_labels_per_hour=100_000)
 
 

@@ -14,11 +14,22 @@ import numpy as np
 import numpy.typing as npt
 from tests.tflite.builder import Builder
 
+import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path, load_digits
 from selfheal_edge.tflite.file.model_file import ModelFile
 
-__all__ = ["DigitsParts", "digits_parts", "float_twin", "trained_mlp"]
+__all__ = ["BLIND", "DigitsParts", "digits_parts", "float_twin", "trained_mlp"]
 
+BLIND: Final = she.Policy(
+    scrub_bytes_per_predict=0,
+    sweep_seconds=None,
+    keyed_bytes_per_predict=0,
+    keyed_sweep_seconds=None,
+    known_answers_every=None,
+    rebuild_after_seconds=None,
+    heal="observe",
+)
+"""Of members whose damage no check finds: labels alone speak."""
 _TRAINED: Final = 300
 _HIDDEN: Final = 32
 _EPOCHS: Final = 150

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.made_members import DigitsParts
+from tests.made_members import BLIND, DigitsParts
 from tests.support import Array
 from tests.tflite.builder import dense_model
 
@@ -21,15 +21,6 @@ from selfheal_edge.store.journal import EventKind
 
 Open = Callable[..., dict[str, she.SelfHealingModel]]
 KEY = b"k" * 16
-BLIND = she.Policy(
-    scrub_bytes_per_predict=0,
-    sweep_seconds=None,
-    keyed_bytes_per_predict=0,
-    keyed_sweep_seconds=None,
-    known_answers_every=None,
-    rebuild_after_seconds=None,
-    heal="observe",
-)
 
 
 def damage(model: she.SelfHealingModel) -> None:

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import os
 
 import numpy as np
 import pytest
-from tests.made_members import DigitsParts
+from tests.made_members import BLIND, DigitsParts
 from tests.support import RUNTIMES
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path
 
 KEY = b"0123456789abcdef"
-BLIND = she.Policy(
-    scrub_bytes_per_predict=0,
-    sweep_seconds=None,
-    keyed_bytes_per_predict=0,
-    keyed_sweep_seconds=None,
-    known_answers_every=None,
-    rebuild_after_seconds=None,
-    heal="observe",
+
+
+@pytest.mark.skipif(
+    len(RUNTIMES) < 2 and "SELFHEAL_REQUIRE_BOTH" not in os.environ,
+    reason="needs both runtimes in one environment",
 )
-
-
-@pytest.mark.skipif(len(RUNTIMES) < 2, reason="needs both runtimes in one environment")
 def test_a_member_of_each_runtime(parts: DigitsParts) -> None:
     """They answer alike and together, one of them sleeps while it is damaged, and comes back."""
     with contextlib.ExitStack() as stack:

@@ -12,6 +12,7 @@ from tests.support import RUNTIMES
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path, load_digits
 from selfheal_edge.errors import FeedbackSourceError
+from selfheal_edge.learning.quarantine import QuarantinedSample
 
 KEY = b"the operator's own key, 32 bytes"
 DIGITS = load_digits()
@@ -36,6 +37,16 @@ def ask(model: she.SelfHealingModel, x: Any) -> she.Prediction:
     assert isinstance(found, she.Prediction)
     model.wait_healed(30)
     return found
+
+
+def two_put_aside(model: she.SelfHealingModel) -> tuple[QuarantinedSample, ...]:
+    """Break the sensor, and return the first two inputs that are put aside for it."""
+    x = DIGITS.heldout_inputs
+    for one in x[:20]:
+        ask(model, one)
+    for n in range(60):
+        ask(model, np.full_like(x[0], n % 2))
+    return model.quarantine.list()[:2]
 
 
 def test_a_broken_sensor_has_its_inputs_put_aside_until_it_is_whole(
@@ -76,12 +87,7 @@ def test_a_broken_sensor_has_its_inputs_put_aside_until_it_is_whole(
 
 
 def test_a_person_releases_and_confirms(model: she.SelfHealingModel) -> None:
-    x = DIGITS.heldout_inputs
-    for one in x[:20]:
-        ask(model, one)
-    for n in range(60):
-        ask(model, np.full_like(x[0], n % 2))
-    first, second = model.quarantine.list()[:2]
+    first, second = two_put_aside(model)
     with pytest.raises(LookupError, match="id: expected one in quarantine, got 12"):
         model.quarantine.show(12)
     with pytest.raises(TypeError, match=r"source: expected a FeedbackSource, .* got str"):
@@ -101,12 +107,7 @@ def test_a_person_releases_and_confirms(model: she.SelfHealingModel) -> None:
 
 
 def test_what_is_revoked_releases_nothing_and_is_not_released(model: she.SelfHealingModel) -> None:
-    x = DIGITS.heldout_inputs
-    for one in x[:20]:
-        ask(model, one)
-    for n in range(60):
-        ask(model, np.full_like(x[0], n % 2))
-    first, second = model.quarantine.list()[:2]
+    first, second = two_put_aside(model)
     thief = model.feedback_source("thief", KEY)
     operator = model.feedback_source("operator", b"operator's " + KEY)
     model.revoke("thief")
