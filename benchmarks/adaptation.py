@@ -536,7 +536,6 @@ _JOBS: Final = (
     ("digits", "main", 0.2),
     ("digits", "skewed", 0.2),
     ("KWS", "refined", 0.2),
-    ("digits", "refined", 0.1),
     ("soft sensors", "other", 0.2),
     ("KWS", "revoked", 0.2),
     ("digits", "revoked", 0.1),
@@ -583,7 +582,7 @@ if __name__ == "__main__":
     options.add_argument("--draws", type=int, default=50, help="of KWS; of the others fewer")
     usual = [part for part in _PARTS if part != "liar"]
     known = (*_PARTS, "other")
-    options.add_argument("--parts", nargs="+", choices=known, default=[*usual, "other"])
+    options.add_argument("--parts", nargs="+", choices=known, default=usual)
     options.add_argument("--plots", type=Path, metavar="FOLDER", help="also draw the plots there")
     chosen = options.parse_args()
     if chosen.plots is not None:
