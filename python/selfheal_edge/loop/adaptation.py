@@ -6,10 +6,8 @@
     condition is learned. Answers stay flagged.
 3.  Labels that the device has asked for, where golden and the repair part, confirm or reject it
     (`labels_came`); other labels train it further.
-4.  A rejection, or an alarm about answers that no known condition explains, takes it back
-    (`taken_back`): to what serves in normal operation, golden or what the user has put there
-    (`LoopState.home`). Where inputs have moved on, that serves as well, and the repair stays on
-    trial for its condition (`left`).
+4.  A rejection, or an alarm that no known condition explains, takes it back (`taken_back`): to
+    what serves in normal operation, golden or what the user has put there (`LoopState.home`).
 
 It belongs to its condition; `loop.passages` has that.
 
@@ -39,7 +37,6 @@ from selfheal_edge.loop.learning_pace import (
 )
 from selfheal_edge.loop.passages import PAUSE, SAMPLES_TO_LEARN
 from selfheal_edge.loop.state import Learning, LoopState, Repair, Why
-from selfheal_edge.monitoring.monitor import Alarm
 from selfheal_edge.store.failures import Failure, with_failure
 from selfheal_edge.store.journal import EventKind
 from selfheal_edge.trial.betting import Evidence
@@ -70,10 +67,6 @@ _ENOUGH_TO_REOPEN: Final = 32
 _MOST_CONDITIONS: Final = 4
 _MOST_GENERATIONS: Final = 32
 _FIRST_HOLD: Final = 32
-_OF_THE_WORLD: Final = frozenset(
-    {Cause.COVARIATE_DRIFT, Cause.SENSOR_FAULT, Cause.LABEL_SHIFT, Cause.UNKNOWN}
-)
-"""Causes that say that inputs have changed, and not that somebody changes them."""
 
 
 # ---- 1. A proposal
@@ -471,21 +464,17 @@ def taken_back(
     return state, (record, do.SwitchTo(state.home, ""), forget)
 
 
-def left(state: LoopState, diagnosis: Diagnosis, alarms: Sequence[Alarm]) -> Decision:
+def left(state: LoopState, reason: str) -> Decision:
     """Have serve what does in normal operation, since what alarms is no condition that is known.
 
-    A repair that is confirmed stays for its condition. So does one on probation whose inputs have
-    moved on: that says nothing against it. What answers alarm about, or an attack, takes it back.
+    A repair that is confirmed stays for its condition; one on probation is taken back.
     """
     serving = state.in_service
     if serving is None:
         return state, ()
     actions: tuple[Action, ...] = ()
-    if serving.confirmed is None and _may_return(diagnosis, alarms):
-        outcome = f"left: {serving.condition}; its repair stays on trial for when that returns"
-        actions = (do.Record(EventKind.REGIME, serving.diagnosis.cause, outcome=outcome),)
-    elif not serving.is_confirmed:
-        state, actions = taken_back(state, serving, str(diagnosis))
+    if not serving.is_confirmed:
+        state, actions = taken_back(state, serving, reason)
         if serving.confirmed is None:
             return state, actions
     # The charts of normal operation say what it is; meanwhile no condition may claim these inputs
@@ -495,14 +484,6 @@ def left(state: LoopState, diagnosis: Diagnosis, alarms: Sequence[Alarm]) -> Dec
     hold = min(2 * state.hold, PAUSE) if goes_on else _FIRST_HOLD
     state = replace(state, hold=hold, left_at=number, looked_at=number + hold)
     return state, (*actions, do.SwitchTo(state.home, ""))
-
-
-def _may_return(diagnosis: Diagnosis, alarms: Sequence[Alarm]) -> bool:
-    """Whether a repair on probation may serve again when its condition returns.
-
-    The gate has said that these inputs are not of it; where they have moved, answers follow them.
-    """
-    return diagnosis.cause in _OF_THE_WORLD and any(a.signal.startswith("input_") for a in alarms)
 
 
 def rolled_back(state: LoopState) -> Decision:

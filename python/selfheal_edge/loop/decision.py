@@ -633,7 +633,7 @@ def _cause_named(
     if state.condition and diagnosis.cause not in INTEGRITY and not repair.corrupt:
         # No known condition explains it: the charts of normal operation shall say what it is.
         state = replace(state, repair=None, pending=())
-        state, actions = adaptation.left(state, diagnosis, repair.alarms)
+        state, actions = adaptation.left(state, str(diagnosis))
         return state, (*records, *actions)
     left = {(b.image, b.block) for b in corrupt}
     healed = tuple(b for b in repair.corrupt if (b.image, b.block) not in left)
