@@ -83,6 +83,17 @@ TEST_CASE("every bit of the tables, the key and the parity is found in one sweep
   CHECK(g.live == g.golden);
 }
 
+TEST_CASE("a row is not done where its key took the only place for what is found") {
+  Guarded g(true, 0);
+  g.image.kept_key().schedule()[40] ^= std::byte{4};
+  for (std::size_t block = 0; block < kBlocks; ++block) g.flip(block * 64 * 8);
+  const auto one = std::span(g.found).first(1);
+  REQUIRE(g.guard->step(16 * 64, 0, one) == 1);  // as much as a row
+  CHECK(g.found[0].part == DamagedPart::kKey);
+  REQUIRE(g.guard->step(0, 0, one) == 1);  // nothing is due beside what was not done
+  CHECK(g.found[0].part == DamagedPart::kLive);
+}
+
 TEST_CASE("a damaged schedule of the key is no damage to live bytes, and mended by their sweep") {
   Guarded g(true, 0);
   g.image.kept_key().schedule()[40] ^= std::byte{4};  // a word that every block is hashed with

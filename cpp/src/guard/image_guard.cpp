@@ -69,8 +69,9 @@ std::size_t ImageGuard::sweep_live(std::uint64_t budget, bool heals,
     const std::uint64_t bytes = std::uint64_t{end - row} * image_->block_bytes();
     if (live_.credit < bytes) break;
     if (within_ != 0 || !image_->is_row_sound(row, end - row)) {
-      count += visit_row(row + within_, end, heals, found.subspan(count));
-      if (within_ != 0) break;  // no room is left: the next step goes on in this row
+      bool is_done = true;
+      count += visit_row(row + within_, end, heals, found.subspan(count), is_done);
+      if (!is_done) break;  // no room is left: the next step goes on in this row
     }
     live_.credit -= bytes;
     live_.visited += end - row;
@@ -83,9 +84,10 @@ std::size_t ImageGuard::sweep_live(std::uint64_t budget, bool heals,
   return count;
 }
 
-// Visits one by one what is in doubt, and leaves in within_ where it ended for want of room.
+// Visits one by one what is in doubt. Where there is no room for all of it, is_done is false and
+// within_ is where it ended: at the row's first block where the key took the only place.
 std::size_t ImageGuard::visit_row(std::size_t first, std::size_t end, bool heals,
-                                  std::span<Finding> found) noexcept {
+                                  std::span<Finding> found, bool& is_done) noexcept {
   const std::size_t row = first - within_;
   within_ = 0;
   // Perhaps it is the schedule that is damaged: then all that it hashes is in doubt.
@@ -93,6 +95,7 @@ std::size_t ImageGuard::visit_row(std::size_t first, std::size_t end, bool heals
   for (std::size_t block = first; block < end; ++block) {
     if (count == found.size()) {
       within_ = block - row;
+      is_done = false;
       break;
     }
     found[count] = {};
@@ -129,7 +132,8 @@ std::size_t ImageGuard::verify(bool heals, std::span<Finding> found) noexcept {
       const std::size_t end = std::min(row + kRow, blocks);
       if (image_->is_row_sound(row, end - row)) continue;
       const std::size_t within = std::exchange(within_, 0);
-      count += visit_row(row, end, heals, found.subspan(count));
+      bool is_done = true;  // where not, this is the last row: there is no room for another
+      count += visit_row(row, end, heals, found.subspan(count), is_done);
       within_ = within;
     }
   }

@@ -139,8 +139,8 @@ class ImageGuard {
   void add(Sweep& sweep, std::uint64_t budget, std::size_t blocks) const noexcept;
   std::size_t sweep_live(std::uint64_t budget, bool heals, std::span<Finding> found) noexcept;
   std::size_t sweep_behind(std::uint64_t budget, std::span<Finding> found) noexcept;
-  std::size_t visit_row(std::size_t first, std::size_t end, bool heals,
-                        std::span<Finding> found) noexcept;
+  std::size_t visit_row(std::size_t first, std::size_t end, bool heals, std::span<Finding> found,
+                        bool& is_done) noexcept;
   bool visit_live(std::size_t block, Finding& finding) noexcept;
   bool visit(std::size_t item, Finding& finding) noexcept;
   bool visit_behind(std::size_t item, Finding& finding) noexcept;
