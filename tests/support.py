@@ -20,6 +20,7 @@ from hypothesis import settings
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path, load_digits
+from selfheal_edge.errors import BudgetExhaustedError
 from selfheal_edge.integrity.guarded_image import GuardedImage
 from selfheal_edge.integrity.weights import Weights
 from selfheal_edge.model import parts_of
@@ -99,6 +100,15 @@ def open_files() -> int:
         counts.append(len(os.listdir("/proc/self/fd")))
         time.sleep(0.02)
     return min(counts)
+
+
+def begins(budget: she.RepairBudget) -> bool:
+    """Whether the budget has a repair to take; it is taken then."""
+    try:
+        budget.begin()
+    except BudgetExhaustedError:
+        return False
+    return True
 
 
 @functools.cache

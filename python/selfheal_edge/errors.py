@@ -7,6 +7,7 @@ from selfheal_edge.text import MESSAGE, shown
 __all__ = [
     "BaselineFormatError",
     "BaselineMismatchError",
+    "BudgetExhaustedError",
     "FeedbackSourceError",
     "ForkedProcessError",
     "IntegrityError",
@@ -69,6 +70,10 @@ class StoreVersionError(StoreError):
 
 class ModelClosedError(SelfHealError, RuntimeError):
     """A model is used after `close()`, or after its `with` block has ended."""
+
+
+class BudgetExhaustedError(SelfHealError, RuntimeError):
+    """A repair is to begin, and the budget of repairs does not allow it now."""
 
 
 class FeedbackSourceError(SelfHealError, ValueError):

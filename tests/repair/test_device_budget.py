@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.support import IMPORT_PATH
+from tests.support import IMPORT_PATH, begins
 
 import selfheal_edge as she
-from selfheal_edge.errors import StoreVersionError
+from selfheal_edge.errors import BudgetExhaustedError, StoreVersionError
 
 KEY = b"0123456789abcdef"
 
@@ -33,14 +33,21 @@ def opened(path: Path, clock: Clock, key: bytes | None = KEY) -> she.RepairBudge
 
 
 def begun(budget: she.RepairBudget) -> int:
-    return sum(not budget.begin() for _ in range(10))
+    return sum(begins(budget) for _ in range(10))
 
 
 _TAKE = """
 import sys
 import selfheal_edge as she
 budget = she.RepairBudget(1.0, 60.0, path=sys.argv[1])
-print(sum(not budget.begin() for _ in range(int(sys.argv[2]))))
+taken = 0
+try:
+    while taken < int(sys.argv[2]):
+        budget.begin()
+        taken += 1
+except she.errors.BudgetExhaustedError:
+    pass
+print(taken)
 """
 
 
@@ -88,10 +95,11 @@ def test_no_repair_begins_while_the_file_cannot_be_had(tmp_path: Path) -> None:
     budget = opened(path, clock)
     with open(path, "rb") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        assert "processes share cannot be asked" in budget.begin()
+        with pytest.raises(BudgetExhaustedError, match="processes share cannot be asked"):
+            budget.begin()
         budget.spend(100)
         assert budget.left == (4.0, 240.0)
-    assert budget.begin() == ""
+    budget.begin()
     assert budget.left == (3.0, 140.0)
     path.unlink()  # what is known goes on
     assert begun(budget) == 3

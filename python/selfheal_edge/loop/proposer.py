@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from selfheal_edge.causes import Cause
 from selfheal_edge.diagnosis.symptoms import Diagnosis
-from selfheal_edge.errors import ForkedProcessError, ModelClosedError
+from selfheal_edge.errors import BudgetExhaustedError, ForkedProcessError, ModelClosedError
 from selfheal_edge.learning.bench import Bench, BenchAnswers
 from selfheal_edge.learning.contents import leaders, usual_reach
 from selfheal_edge.learning.errors import MOST_SAVED, error_of, saved, usual_error, worth
@@ -188,8 +188,10 @@ class Proposer:
                 text = f"nothing says what helps: {count} of at least {_LEAST_LABELS} labels"
                 return Proposed(names, None, text, is_refused=True)
             labelled = None
-        if refused := self.budget.begin():
-            return Proposed(names, None, refused)
+        try:
+            self.budget.begin()
+        except BudgetExhaustedError as error:
+            return Proposed(names, None, str(error))
         paid()
         return self._learned(
             lambda: _Task(

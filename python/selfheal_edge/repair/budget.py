@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from selfheal_edge.errors import IntegrityError
+from selfheal_edge.errors import BudgetExhaustedError, IntegrityError
 from selfheal_edge.repair.budget_file import BudgetFile
 
 __all__ = ["RepairBudget"]
@@ -124,17 +124,31 @@ class RepairBudget:
             self._left[kind] = min(self._most[kind], self._left[kind] + since * rate)
         self._filled += since
 
-    def begin(self) -> str:
-        """Take a repair; return why there is none, or an empty text."""
+    def begin(self) -> None:
+        """Take a repair.
+
+        Raises
+        ------
+        BudgetExhaustedError
+            Where none is left, seconds are owed, or what a device shares cannot be asked; nothing
+            is taken then.
+        """
         try:
             with self._held():
-                if self._left[0] < 1.0:
-                    return f"the budget has {self._left[0]:.2f} of a repair left"
-                if self._left[1] <= 0.0:
-                    return f"the budget is {-self._left[1]:.1f} s of CPU time in debt"
-                self._left[0] -= 1.0
+                refused = self._why_not()
+                if not refused:
+                    self._left[0] -= 1.0
         except OSError as error:
-            return f"the budget that this device's processes share cannot be asked: {error}"
+            text = f"the budget that this device's processes share cannot be asked: {error}"
+            raise BudgetExhaustedError(text) from error
+        if refused:
+            raise BudgetExhaustedError(refused)
+
+    def _why_not(self) -> str:
+        if self._left[0] < 1.0:
+            return f"the budget has {self._left[0]:.2f} of a repair left"
+        if self._left[1] <= 0.0:
+            return f"the budget is {-self._left[1]:.1f} s of CPU time in debt"
         return ""
 
     def spend(self, seconds: float) -> None:
