@@ -109,7 +109,10 @@ def checks(quick: bool) -> list[harness.Row]:
         size = SIZES[name]
         data = np.frombuffer(bytearray(rng.bytes(size)), np.uint8)
         image = _core.WeightImage(data, key=KEY)
-        works = {"check": image.check, "CRC-32C": partial(_core.crc32c, data)}
+        works: dict[str, Callable[[], object]] = {
+            "check": image.check,
+            "CRC-32C": partial(_core.crc32c, data),
+        }
         rounds = 5 if quick else max(9, min(400, (1 << 29) // size))
         calls = max(1, min(50, (1 << 22) // size))
         (read,) = harness.interleaved(

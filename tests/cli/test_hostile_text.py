@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -131,19 +131,10 @@ CASES: dict[str, list[tuple[str, ...]]] = {
 
 def listed(*words: str) -> list[str]:
     """Return what `--help` lists below these words."""
-    held: list[str] = []
-    with contextlib.redirect_stdout(_Lines(held)), pytest.raises(SystemExit):
+    with contextlib.redirect_stdout(io.StringIO()) as held, pytest.raises(SystemExit):
         main([*words, "--help"])
-    below = re.findall(r"^    (\w+)(?: |$)", "".join(held), re.MULTILINE)
+    below = re.findall(r"^    (\w+)(?: |$)", held.getvalue(), re.MULTILINE)
     return [" ".join((*words, name)) for name in below]
-
-
-class _Lines:
-    def __init__(self, held: list[str]) -> None:
-        self.write: Callable[[str], None] = held.append
-
-    def flush(self) -> None:
-        pass
 
 
 def test_there_is_a_case_for_every_command() -> None:

@@ -35,7 +35,7 @@ def test_the_committee_reads_the_file_that_came_back(
     mode: Any,
 ) -> None:
     policy = she.Policy(trial_predictions=5000, mode=mode)
-    store = {"store": tmp_path / "store", "key": KEY, "policy": policy}
+    store: dict[str, Any] = {"store": tmp_path / "store", "key": KEY, "policy": policy}
     she.SelfHealingModel(files["cnn"], baselines["cnn"], **store).close()
     with she.SelfHealingModel(files["twin"], bad, **store) as trial:
         committee = she.SelfHealingEnsemble({"one": trial, **opened("mlp")})

@@ -34,7 +34,7 @@ def aged(real: Array) -> Array:
     """Return what the sensors say after a third of them have lost gain and moved."""
     changed = real.copy()
     changed[:, ::3] = 0.5 * changed[:, ::3] + 0.6
-    return changed
+    return np.asarray(changed)
 
 
 def soft_sensor(dtype: str = "int8", *, ends_real: bool = False, outputs: int = 1) -> SoftSensor:
