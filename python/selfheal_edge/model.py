@@ -265,7 +265,9 @@ class SelfHealingModel:
         keeper = self._keeper
         records = None if keeper is None else keeper.store
         self._journal = Journal(self._policy.max_events, on_event, self._make.clock, records)
-        ended = partial(_call_ended, weakref.ref(self), self._journal)
+        ended: Callable[[], None] = self._journal.deliver
+        if keeper is not None:  # then a model file may be on trial
+            ended = partial(_call_ended, weakref.ref(self), self._journal)
         self._maintenance_lock = self._inference_lock = ModelLock(ended)
         if self._policy.mode == "background":
             self._inference_lock = ModelLock(ended, self._maintenance_lock)
