@@ -326,7 +326,7 @@ def armv7(session: nox.Session) -> None:
 @nox.parametrize("runtime", RUNTIMES)
 def bench(session: nox.Session, runtime: str) -> None:
     """Every benchmark once; pass --quick for a check of function."""
-    _install(session, runtime, "cli", "bench")
+    _install(session, runtime, "cli", "test", "bench")  # some measure sources that tests hold
     scripts = ("guard", "detectors", "integrity", "bit_search", "store", "diagnosis")
     for script in (*scripts, "head", "trials", "adaptation", "ensemble", "switching", "survival"):
         session.run("python", f"benchmarks/{script}.py", *session.posargs)
