@@ -89,7 +89,7 @@ def _memory() -> str | None:
 def read_lines(path: str, identity: dict[str, Any] | None = None) -> list[Record]:
     """Return the records that a file of an earlier run holds, without its summary.
 
-    Whoever wrote the file, its texts are fit to be shown, and its verdicts are ones that there are.
+    The file may be a stranger's: texts are made fit to be shown, and unknown verdicts are refused.
 
     Parameters
     ----------
