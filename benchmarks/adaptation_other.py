@@ -136,7 +136,7 @@ class Asked:
             left = np.setdiff1d(np.arange(len(said)), rows)
             picked = rng.choice(left, ROUND, replace=False)
             if patch is not None and not is_confirmed:
-                evidence = self._judged(evidence, patch, picked, said, material.usual_error, rng)
+                evidence = self._judged(evidence, patch, picked, said, material.units, rng)
                 verdict = evidence.verdict(ERROR, OWNER)
                 if verdict == "reject":
                     return self.error(), False
@@ -150,17 +150,18 @@ class Asked:
         patch: Patch,
         picked: Rows,
         said: Floats,
-        usual: float,
+        units: Floats,
         rng: np.random.Generator,
     ) -> Evidence:
         golden = self.bench.answers(self.window[picked]).values
         other = self.bench.answers(self.window[picked], patch).values
         assert golden is not None
         assert other is not None
-        parting = Parting(golden, other, 1, None, MOST_SAVED * usual)
+        parting = Parting(golden, other, 1, None, units)
         for k in np.flatnonzero(parting.parts):
-            asked = AskedLabel("parting", 1.0, tuple(golden[k].tolist()), tuple(other[k].tolist()),
-                               1, tolerance=parting.most * rng.random())  # fmt: skip
+            tolerance = tuple((MOST_SAVED * (1.0 - rng.random()) * units).tolist())
+            answers = tuple(golden[k].tolist()), tuple(other[k].tolist())
+            asked = AskedLabel("parting", 1.0, *answers, 1, tolerance=tolerance)
             new, old = asked.judged(said[picked[k]])
             evidence = evidence.with_label(OWNER, new_right=new, old_right=old)
         return evidence

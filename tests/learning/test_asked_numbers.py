@@ -9,7 +9,7 @@ from selfheal_edge.learning.questions import AskedLabel, Parting
 
 
 def asked(golden: float, candidate: float, tolerance: float) -> AskedLabel:
-    return AskedLabel("parting", 0.5, (golden,), (candidate,), 1, tolerance=tolerance)
+    return AskedLabel("parting", 0.5, (golden,), (candidate,), 1, tolerance=(tolerance,))
 
 
 def test_who_lies_nearer_by_more_than_the_tolerance_has_won() -> None:
@@ -31,9 +31,23 @@ def test_classes_are_judged_as_before() -> None:
 def test_numbers_part_where_it_matters() -> None:
     golden = np.array([[1.0], [1.0], [1.0]], np.float32)
     candidate = np.array([[1.0], [1.05], [1.2]], np.float32)
-    assert Parting(golden, candidate, 1, None, 1.6).parts.tolist() == [False, False, True]
+    units = np.array([0.8])
+    assert Parting(golden, candidate, 1, None, units).parts.tolist() == [False, False, True]
     classes = Parting(np.array([1, 2]), np.array([1, 3]), 1)
     assert classes.parts.tolist() == [False, True]
+
+
+def test_each_number_counts_in_its_own_unit() -> None:
+    """Degrees and pascals: a gain of three degrees outweighs the loss of a hundred pascals."""
+    target = np.array([20.0, 1e5], np.float32)
+    answers = (24.0, 1e5), (21.0, 1e5 + 100.0)
+    one = AskedLabel("parting", 0.5, *answers, 1, tolerance=(1.0, 200.0))
+    assert one.judged(target) == (True, False)
+    one = AskedLabel("parting", 0.5, *answers, 1, tolerance=(2.0, 80.0))
+    assert one.judged(target) == (False, False)
+    units = np.array([0.8, 100.0])
+    golden, candidate = np.array([[20.0, 1e5]] * 2), np.array([[20.0, 1e5 + 10], [20.0, 1e5 + 50]])
+    assert Parting(golden, candidate, 1, None, units).parts.tolist() == [False, True]
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])

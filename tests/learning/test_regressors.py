@@ -33,6 +33,8 @@ KINDS = {
     "int8": {"dtype": "int8"},
     "int8, gives floats": {"dtype": "int8", "ends_real": True},
     "float32": {"dtype": "float32"},
+    "two numbers": {"outputs": 2},
+    "two numbers, float32": {"outputs": 2, "dtype": "float32"},
 }
 
 
@@ -94,7 +96,7 @@ def test_targets_bring_most_of_the_error_back(runtime: RuntimeName, kind: str) -
         mended = stage.error(aged(x[500:]), y[500:], found.patch)
         assert drifted > 1.5 * usual
         assert (drifted - mended) / (drifted - usual) > 0.5
-        assert "targets" in found.evidence[0]
+        assert "targets" in " ".join(found.evidence)
 
 
 def test_nothing_is_done_without_targets_or_with_few(runtime: RuntimeName) -> None:
@@ -153,8 +155,20 @@ def test_a_models_own_output_keeps_what_it_stands_for(runtime: RuntimeName) -> N
         assert with_room(stage.head, np.array([1e3])) == (stage.head, ())
 
 
-def test_several_numbers_are_taken_for_logits() -> None:
-    """By its file such a model is a classifier; what it says is refused, and not guessed."""
+def test_targets_tell_several_numbers_from_logits() -> None:
+    """By its file such a model is a classifier: what is said of it decides, and is not guessed."""
     sensor = soft_sensor(outputs=2)
-    with pytest.raises(ValueError, match="labels: expected integers"):
-        she.calibrate(sensor.model, sensor.raw(sensor.x[:100]), sensor.y[:100])
+    raw = sensor.raw(sensor.x[:100])
+    assert she.calibrate(sensor.model, raw).output_kind == "logits"
+    told = she.calibrate(sensor.model, raw, sensor.y[:100])
+    assert told.output_kind is None
+    assert told.error is not None
+    assert told.accuracy is None
+    bad = {
+        "expected integers": sensor.y[:100, 0],
+        "real targets of 2 number": np.zeros((100, 3)),
+        "finite targets": np.full((100, 2), np.nan),
+    }
+    for match, labels in bad.items():
+        with pytest.raises(ValueError, match=match):
+            she.calibrate(sensor.model, raw, labels)

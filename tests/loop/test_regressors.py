@@ -22,8 +22,8 @@ KEY = bytes(range(32))
 class Plant:
     """A soft sensor that is served, and whose targets are known."""
 
-    def __init__(self, runtime: RuntimeName) -> None:
-        self.sensor = soft_sensor()
+    def __init__(self, runtime: RuntimeName, outputs: int = 1) -> None:
+        self.sensor = soft_sensor(outputs=outputs)
         sensor = self.sensor
         raw = sensor.raw(sensor.x[:300])
         baseline = she.calibrate(sensor.model, raw, sensor.y[:300], runtime=runtime, seed=1)
@@ -43,12 +43,12 @@ class Plant:
             found = self.model.infer(self.sensor.raw(aged(x) if drifted else x))
             assert isinstance(found, she.Prediction)
             self.truth[found.id] = self.sensor.y[n]
-            errors.append(abs(self.real(found.output) - float(self.sensor.y[n, 0])))
+            errors.append(np.abs(self.real(found.output) - self.sensor.y[n]))
         return float(np.mean(errors))
 
-    def real(self, output: Any) -> float:
+    def real(self, output: Any) -> Array:
         spec = parts_of(self.model).session.instance.outputs[0]
-        return float(spec.scale * (float(np.asarray(output).reshape(-1)[0]) - spec.zero_point))
+        return np.asarray(spec.scale * (np.asarray(output, float).reshape(-1) - spec.zero_point))
 
     def answer(self, source: she.FeedbackSource, offset: float = 0.0, most: int = 16) -> None:
         for question in self.model.wanted_labels(most):
@@ -63,7 +63,17 @@ def plant(runtime: RuntimeName) -> Any:
         yield made
 
 
-def test_targets_heal_a_regressor_confirm_it_and_leave_normal_operation_alone(plant: Plant) -> None:
+@pytest.fixture
+def plant_of_two(runtime: RuntimeName) -> Any:
+    made = Plant(runtime, 2)
+    with made.model:
+        yield made
+
+
+def test_targets_heal_a_regressor_confirm_it_and_leave_normal_operation_alone(
+    plant_of_two: Plant,
+) -> None:
+    plant = plant_of_two
     usual = plant.see(200, drifted=False)
     for _ in range(10):
         plant.see(48, drifted=True)
@@ -78,6 +88,24 @@ def test_targets_heal_a_regressor_confirm_it_and_leave_normal_operation_alone(pl
     plant.see(64, drifted=False)
     assert plant.model.health.condition == ""
     assert plant.see(150, drifted=False) < 1.15 * usual
+
+
+def test_what_is_no_target_is_refused_and_nothing_has_changed(plant_of_two: Plant) -> None:
+    plant = plant_of_two
+    plant.see(2, drifted=False)
+    (asked, *_) = plant.model.wanted_labels(1)
+    bad: tuple[tuple[Any, type[Exception], str], ...] = (
+        (1.5, ValueError, r"label: expected shape \[2\], got \[\]"),
+        ([1.0, 2.0, 3.0], ValueError, r"label: expected shape \[2\], got \[3\]"),
+        ([1.0, np.nan], ValueError, "label: expected finite numbers"),
+        ("two", TypeError, "label: expected numbers"),
+    )
+    for label, error, match in bad:
+        with pytest.raises(error, match=match):
+            plant.model.feedback(label, id=asked.id, source=plant.owner)
+    assert plant.model.wanted_labels(1)[0].id == asked.id
+    assert not plant.model.trusted_pool.list()
+    plant.model.feedback(plant.truth[asked.id], id=asked.id, source=plant.owner)
 
 
 def golden_error(plant: Plant) -> float:

@@ -96,17 +96,14 @@ def _read_labels(
     labels: Any, session: Session
 ) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.float64] | None]:
     """Return the classes, or what a model without classes should answer; or neither."""
-    classes = _classes(session)
     if labels is None:
         return None, None
-    if classes is None:
+    head, given = session.model.head, np.asarray(labels)
+    # Real numbers, several for each input, are no classes: then what looks like logits is none.
+    has_numbers = given.dtype.kind == "f" and given.ndim > 1
+    if head is None or (head.output == "logits" and has_numbers):
         return None, read_targets(labels, session.instance.outputs[0])
-    return _check_labels(labels, classes), None
-
-
-def _classes(session: Session) -> int | None:
-    head = session.model.head
-    return None if head is None else head.classes
+    return _check_labels(labels, head.classes), None
 
 
 def _batches(session: Session, inputs: Any) -> Iterator[Batch]:
@@ -300,6 +297,7 @@ def _room_for_profile(session: Session, seed: int | None) -> Reservoir:
 
 def _profile(
     session: Session,
+    kind: OutputKind | None,
     sample: Reservoir,
     predicted: npt.NDArray[np.int64],
     truth: npt.NDArray[np.int64] | None,
@@ -318,7 +316,7 @@ def _profile(
         for name, reference in references.items()
     ]
     scores = np.stack(scored, axis=1) if scored else np.empty((len(rows), 0))
-    asker = Asker(session, output_kind(session))
+    asker = Asker(session, kind)
     inside = [row[2] for row in held] if len(held[0]) > 2 else None
     inputs = np.stack([row[0] for row in held])
     answers = asker.read([row[1] for row in held], inside)
@@ -485,7 +483,9 @@ def calibrate(
         Their classes, shape (n,), integers: for the accuracy, for what `Health.performance` can
         tell of it later, and for where the classes lie in the embedding. Without them a sample
         belongs to the class that the model names. A single sigmoid has the classes 0 and 1. For a
-        model without classes real numbers: what output 0 should be, shape (n, ...).
+        model without classes real numbers: what output 0 should be, shape (n, ...). Such numbers,
+        several for each input, also say of a model whose last layer would pass for logits that it
+        answers numbers.
     false_alarm_interval
         How many predictions shall lie, on average and at least, between two false alarms of all
         signals together; or a duration such as ``"30 d"`` together with `rate_hz`.
@@ -576,8 +576,9 @@ def calibrate(
     session = Session(file, runtime, kernels, num_threads, taps, made, probe_policy)
     try:
         _check_storable(session)
-        kind = output_kind(session)
         truth, targets = _read_labels(labels, session)
+        kind = output_kind(session) if targets is None else None
+        classes = None if kind is None or session.model.head is None else session.model.head.classes
         tap, tapped = taps.embedding, next(iter(session.instance.taps), None)
         extractor = SignalExtractor(
             session.instance.inputs,
@@ -627,13 +628,15 @@ def calibrate(
             regimes=learn_regimes(named, signals, references),
             error=expected_error(observed.answers, session.instance.outputs[0], targets),
             periods=find_periods(signals, references) if named is None else {},
-            label_mix=_label_mix(observed, _classes(session), ignored, never),
+            label_mix=_label_mix(observed, classes, ignored, never),
             embedding=found,
             correctness=_correctness(session, found, observed, distances, truth, labelled),
             temperature=None
             if truth is None or kind is None
             else fit_temperature(observed.answers, session.instance.outputs[0], kind, truth),
-            profile=_profile(session, profiled, predicted, truth, targets, signals, references),
+            profile=_profile(
+                session, kind, profiled, predicted, truth, targets, signals, references
+            ),
             limits=limits,
             few=few,
             inner=taps.inner,

@@ -14,7 +14,7 @@ from selfheal_edge.causes import Cause
 from selfheal_edge.learning.alignment import carried, class_shares
 from selfheal_edge.learning.bench import Bench, BenchAnswers
 from selfheal_edge.learning.contents import leaders, usual_reach
-from selfheal_edge.learning.errors import usual_error
+from selfheal_edge.learning.errors import units_of
 from selfheal_edge.learning.guard import credibility
 from selfheal_edge.learning.head import Head
 from selfheal_edge.learning.patch import InputMap, Patch
@@ -168,12 +168,12 @@ class Material:
         return None if found is None else found.astype(np.float64)
 
     @cached_property
-    def usual_error(self) -> float:
-        """The mean absolute error of a regressor's answers to golden's held inputs, above 0."""
+    def units(self) -> Floats:
+        """What a regressor's errors are counted in: `learning.errors.units_of`."""
         targets, values = self.reference.targets, self.golden_on(self.reference.inputs).values
         assert targets is not None, "it is a regressor"
         assert values is not None, "it has no classes"
-        return usual_error(values, targets)
+        return units_of(values, targets)
 
     def told_values(self, patch: Patch) -> Floats | None:
         """Return what a regressor's patch answers to labelled inputs that it has not learned.

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from selfheal_edge.learning.errors import error_of
+from selfheal_edge.learning.errors import MOST_SAVED, error_of
 from selfheal_edge.learning.labels import Label
 from selfheal_edge.learning.samples import Sample, SampleShape, SampleTable, digest_of
 from selfheal_edge.tflite.runtimes.protocol import Array
@@ -39,8 +39,11 @@ _COLUMNS: Final = (
     ("about", "<i8"),
     ("second_class", "<i8"),
 )
-_TOLERANCE: Final = (("tolerance", "<f8"),)
-_TARGET_COLUMNS: Final = (("golden_value", "<f4"), ("candidate_value", "<f4"))
+_TARGET_COLUMNS: Final = (
+    ("golden_value", "<f4"),
+    ("candidate_value", "<f4"),
+    ("tolerance", "<f8"),
+)
 _LEAST_APART: Final = 1 / 16
 """Of the most that a difference counts as: what two answers of a regressor part by at least, to be
 asked about. Of those that do not a candidate can lose no more than that."""
@@ -58,17 +61,16 @@ class Parting(NamedTuple):
     may_judge: npt.NDArray[np.bool_] | None = None
     """Which inputs are of a content that the candidate has not learned, and that no question of
     its trial was about: shape (n,). None: all."""
-    most: float = 0.0
-    """Of a regressor: by how much nearer an answer has to come to count as one that is right where
-    the other is wrong, whatever is drawn (`AskedLabel.tolerance`)."""
+    units: npt.NDArray[np.float64] | None = None
+    """Of a regressor: the mean error of each number in calibration, shape (numbers,)."""
 
     @property
     def parts(self) -> npt.NDArray[np.bool_]:
         """On which inputs the two part, shape (n,): of a regressor by so much that it matters."""
-        if self.golden.ndim == 1:
+        if self.units is None:
             return np.asarray(self.golden != self.candidate)
-        apart = np.abs(self.golden.astype(np.float64) - self.candidate).mean(axis=1)
-        return np.asarray(apart > _LEAST_APART * self.most)
+        apart = error_of(self.candidate, self.golden, self.units)
+        return np.asarray(apart > _LEAST_APART * MOST_SAVED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +91,12 @@ class AskedLabel:
     answers_before: int = 0
     """How many answers to this very question came before this one."""
 
-    tolerance: float = 0.0
-    """Of a regressor: by how much nearer to the target one of the two has to lie to have won. Drawn
-    evenly from 0 to twice the mean error in calibration, for each question anew: so the candidate
-    wins more labels than golden, on average, if and only if its error is smaller on average (where
-    a difference counts as at most that)."""
+    tolerance: tuple[float, ...] = ()
+    """Of a regressor: by how much nearer to the target one of the two has to lie to have won, of
+    each number, above 0; of several their mean share of it decides. Drawn evenly up to twice the
+    mean error in calibration, all alike, for each question anew: so the candidate wins more labels
+    than golden, on average, if and only if its error is smaller on average (where a difference
+    counts as at most that)."""
 
     @property
     def is_decisive(self) -> bool:
@@ -112,9 +115,10 @@ class AskedLabel:
         if isinstance(self.golden, tuple) and isinstance(self.candidate, tuple):
             target = np.asarray(label, np.float64).reshape(1, -1)
             golden, candidate = (
-                float(error_of(np.array([one]), target)[0]) for one in (self.golden, self.candidate)
+                float(error_of(np.array([one]), target, np.array(self.tolerance))[0])
+                for one in (self.golden, self.candidate)
             )
-            return golden - candidate > self.tolerance, candidate - golden > self.tolerance
+            return golden - candidate > 1.0, candidate - golden > 1.0
         return bool(self.candidate == label), bool(self.golden == label)
 
 
@@ -185,7 +189,7 @@ class Questions:
         # SampleTable reads columns as they come: those of targets are there for regressors alone.
         targets = _TARGET_COLUMNS if shape.target else ()
         more = [(name, f"({shape.target},){kind}") for name, kind in targets]
-        columns = (*_COLUMNS, *(_TOLERANCE if targets else ()), *more)
+        columns = (*_COLUMNS, *more)
         self.table = SampleTable(shape, budget_bytes, columns, most)
         self._clock = clock
         self._rng = rng
@@ -312,14 +316,14 @@ class Questions:
                 self.asked += 1
 
     def _said(self, parting: Parting, n: int) -> dict[str, Any]:
-        if parting.golden.ndim == 1:
+        if parting.units is None:
             return {"golden": int(parting.golden[n]), "candidate": int(parting.candidate[n])}
         return {
             "golden": _NONE,
             "candidate": _TARGET if parting.parts[n] else _NONE,
             "golden_value": parting.golden[n],
             "candidate_value": parting.candidate[n],
-            "tolerance": parting.most * self._rng().random(),
+            "tolerance": MOST_SAVED * (1.0 - self._rng().random()) * parting.units,
         }
 
     def _first_stratum(
@@ -387,12 +391,11 @@ class Questions:
         is_about = int(one["about"]) != _NONE
         golden: int | tuple[float, ...] | None = int(one["golden"]) if is_about else None
         candidate: int | tuple[float, ...] | None = int(one["candidate"]) if is_about else None
-        tolerance = 0.0
+        tolerance: tuple[float, ...] = ()
         if candidate == _TARGET:
-            golden, candidate = (
-                tuple(one[name].tolist()) for name in ("golden_value", "candidate_value")
+            golden, candidate, tolerance = (
+                tuple(one[name].tolist()) for name, _ in _TARGET_COLUMNS
             )
-            tolerance = float(one["tolerance"])
         return AskedLabel(
             _STRATA[int(one["stratum"]) % len(_STRATA)],
             float(one["probability"]),

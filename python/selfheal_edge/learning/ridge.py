@@ -1,6 +1,7 @@
 """Fit a regressor's last layer to few targets: ridge regression towards the layer it begins from.
 
-In standardised embedding space, z = (embedding - mean) / spread, the change of the layer minimises
+Each number has a column of its own; how strongly they are held is one choice for all. In
+standardised embedding space, z = (embedding - mean) / spread, the change of the layer minimises
 
     sum_i w_i |residual_i - change . (z_i, 1)|^2 + pull |change|^2
 
@@ -65,7 +66,7 @@ def fit_ridge(
     samples: Samples,
     start: tuple[Floats, Floats],
     pull: float,
-    usual: float,
+    units: Floats,
     where: tuple[Floats, Floats] | None = None,
 ) -> Ridge:
     """Return the layer that fits samples best, for how strongly it is held.
@@ -78,8 +79,9 @@ def fit_ridge(
         Weights, shape (numbers, dimensions), and biases that it is held to.
     pull
         Above 0; infinite: the start.
-    usual
-        The mean error in calibration: residuals are never taken to spread less.
+    units
+        The mean error of each number in calibration, shape (numbers,): residuals are counted in it,
+        and never taken to spread less.
     where
         Mean and spread of the embedding by dimension where it is to serve; None: those of the
         samples.
@@ -91,7 +93,7 @@ def fit_ridge(
     inside, targets, given = samples.inside, samples.targets, samples.weights
     weights, bias = start
     residuals = targets - (inside @ weights.T + bias)
-    trust = _trusted(residuals - _median(residuals, given), given, usual)
+    trust = _trusted(residuals - _median(residuals, given), given, units)
     if not np.isfinite(pull) or not (given > 0).any():
         return Ridge(weights, bias, trust)
     mean, spread = (inside.mean(axis=0), inside.std(axis=0)) if where is None else where
@@ -104,7 +106,7 @@ def fit_ridge(
         both = given * trust
         normal = (rows * both[:, None]).T @ rows + np.diag(held)
         change = np.linalg.solve(normal, (rows * both[:, None]).T @ residuals)
-        trust = _trusted(residuals - rows @ change, given, usual)
+        trust = _trusted(residuals - rows @ change, given, units)
     slope = change[:-1].T / spread
     return Ridge(weights + slope, bias + change[-1] - slope @ mean, trust)
 
@@ -113,7 +115,7 @@ def chosen_pull(
     samples: Samples,
     start: tuple[Floats, Floats],
     folds: npt.NDArray[np.int64],
-    usual: float,
+    units: Floats,
     where: tuple[Floats, Floats] | None = None,
     least: float = np.inf,
 ) -> tuple[float, Floats]:
@@ -121,7 +123,7 @@ def chosen_pull(
 
     Parameters
     ----------
-    samples, start, usual, where
+    samples, start, units, where
         As for `fit_ridge`.
     folds
         Of the labelled samples, which are held out together: shape (k,).
@@ -143,10 +145,10 @@ def chosen_pull(
         for fold in np.unique(folds):
             left = samples.weights.copy()
             left[told][folds == fold] = 0.0
-            found = fit_ridge(samples._replace(weights=left), start, pull, usual, where)
+            found = fit_ridge(samples._replace(weights=left), start, pull, units, where)
             answers[n, folds == fold] = found(samples.inside[told][folds == fold])
-    before = error_of(samples.inside[told] @ start[0].T + start[1], targets)
-    gains = np.stack([saved(before, error_of(one, targets), usual) for one in answers])
+    before = error_of(samples.inside[told] @ start[0].T + start[1], targets, units)
+    gains = np.stack([saved(before, error_of(one, targets, units)) for one in answers])
     shares = weights / max(float(weights.sum()), 1e-300)
     means = gains @ shares
     apart = gains - gains[int(means.argmax())]
@@ -160,9 +162,9 @@ def _median(residuals: Floats, weights: npt.NDArray[Any]) -> Floats:
     return np.median(there, axis=0) if len(there) else np.zeros(residuals.shape[1])
 
 
-def _trusted(residuals: Floats, weights: Floats, usual: float) -> Floats:
+def _trusted(residuals: Floats, weights: Floats, units: Floats) -> Floats:
     """Return how much each sample counts, by how far it lies from what is fitted."""
-    size = np.abs(residuals).mean(axis=1)
+    size = (np.abs(residuals) / units).mean(axis=1)
     there = size[weights > 0]
-    spread = max(_PER_SPREAD * float(np.median(there)) if len(there) else 0.0, usual)
+    spread = max(_PER_SPREAD * float(np.median(there)) if len(there) else 0.0, 1.0)
     return np.asarray(np.square(np.maximum(1.0 - np.square(size / (_REACH * spread)), 0.0)))

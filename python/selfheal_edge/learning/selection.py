@@ -148,13 +148,13 @@ def _nearer(material: Material, candidates: Sequence[tuple[str, Patch]]) -> Prop
         return Proposal(None, (), (few,), 0.0)
     weights = labelled.weights.astype(np.float64)
     total = max(float(weights.sum()), 1e-12)
-    before = error_of(golden, labelled.labels)
+    before = error_of(golden, labelled.labels, material.units)
     rows: list[_Judged] = []
     for name, patch in candidates:
         values = material.told_values(patch)
         if values is None:
             continue
-        gains = saved(before, error_of(values, labelled.labels), material.usual_error)
+        gains = saved(before, error_of(values, labelled.labels, material.units))
         mean = float(gains @ weights) / total
         squares = float(np.square(weights) @ np.square(gains - mean))
         squares += 0.5 * float(np.square(weights).max()) * POINTS**2

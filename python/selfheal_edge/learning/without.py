@@ -92,10 +92,9 @@ def _without_classes(material: Material, source: str, found: Patch, plain: Patch
     mine, golden, beside = (_errors(material, p, said) for p in (found, material.golden, plain))
 
     def gain(over: tuple[tuple[Floats, ...], Floats]) -> float:
-        usual = material.usual_error
         pairs = zip(over[0], mine[0], strict=True)
-        carried = [saved(before, after, usual) for before, after in pairs]
-        return _together(carried, saved(over[1], mine[1], usual), others)
+        carried = [saved(before, after) for before, after in pairs]
+        return _together(carried, saved(over[1], mine[1]), others)
 
     return Without(source, gain(golden), gain(beside))
 
@@ -106,12 +105,12 @@ def _errors(material: Material, patch: Patch, said: Right) -> tuple[tuple[Floats
     assert note is not None, "what has no head is no candidate"
     assert reference.targets is not None, "it is a regressor"
     carried = [
-        error_of(inside @ note.weights.T + note.bias, reference.targets[those])
+        error_of(inside @ note.weights.T + note.bias, reference.targets[those], material.units)
         for inside, those in _carried_inside(material, patch, note)
     ]
     values = material.told_values(patch)
     assert values is not None, "it has a last layer"
-    return tuple(carried), error_of(values[said], material.labelled.labels[said])
+    return tuple(carried), error_of(values[said], material.labelled.labels[said], material.units)
 
 
 def _carried_inside(

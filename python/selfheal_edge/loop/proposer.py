@@ -17,7 +17,7 @@ from selfheal_edge.diagnosis.symptoms import Diagnosis
 from selfheal_edge.errors import BudgetExhaustedError, ForkedProcessError, ModelClosedError
 from selfheal_edge.learning.bench import Bench, BenchAnswers
 from selfheal_edge.learning.contents import leaders, usual_reach
-from selfheal_edge.learning.errors import MOST_SAVED, error_of, saved, usual_error, worth
+from selfheal_edge.learning.errors import error_of, saved, units_of, worth
 from selfheal_edge.learning.head import Head, find_head
 from selfheal_edge.learning.lesson import Lesson
 from selfheal_edge.learning.material import LEAST_WINDOW, Material
@@ -371,18 +371,18 @@ class Proposer:
             labels = reference.labels[judges]
             right = (golden.labels == labels).astype(np.float64)
             return np.asarray(right - (changed.labels == labels))
-        before = error_of(golden.values, targets[judges])
-        after = error_of(changed.values, targets[judges])
-        return -saved(before, after, self._usual_error)
+        before = error_of(golden.values, targets[judges], self._units)
+        after = error_of(changed.values, targets[judges], self._units)
+        return -saved(before, after)
 
     @cached_property
-    def _usual_error(self) -> float:
+    def _units(self) -> npt.NDArray[np.float64]:
         assert self._reference is not None, "it was asked for"
         targets = self._reference.targets
         values = self._answering().answers(self._reference.inputs).values
         assert values is not None, "it has no classes"
         assert targets is not None, "it is a regressor"
-        return usual_error(values, targets)
+        return units_of(values, targets)
 
     @property
     def rng(self) -> np.random.Generator:
@@ -422,8 +422,7 @@ class Proposer:
         if self._reference is not None and self._reference.targets is not None:
             assert golden.values is not None
             assert candidate.values is not None
-            most = MOST_SAVED * self._usual_error
-            said = Parting(golden.values, candidate.values, generation, None, most)
+            said = Parting(golden.values, candidate.values, generation, None, self._units)
         may_judge = None
         if golden.embeddings is not None and len(inputs):
             known = [self._embedded(number, one) for number, one in asked.items()]

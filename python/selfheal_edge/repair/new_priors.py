@@ -39,10 +39,11 @@ class NewPriors:
         gathers on the few classes that golden falls back to.
         """
         head, note = material.head, material.noted(start)
-        if head is None or note is None or head.stored_bias is None:
-            return "there is no last layer with biases"
         reference = material.reference
-        if reference.classes < 2 or len(material.window) < LEAST_WINDOW:
+        has_classes = reference.classes > 1
+        if not has_classes or head is None or note is None or head.stored_bias is None:
+            return "there is no last layer of classes with biases"
+        if len(material.window) < LEAST_WINDOW:
             return f"{len(material.window)} inputs of at least {LEAST_WINDOW}"
         if material.knows_mix:
             shares = material.shares

@@ -177,10 +177,10 @@ def _regression(
     folds = folds_of(groups, np.zeros(k, np.int64), _FOLDS)
     where = window.mean(axis=0), window.std(axis=0)
     begin = note.weights, note.bias
-    pull, answers = chosen_pull(samples, begin, folds, material.usual_error, where)
+    pull, answers = chosen_pull(samples, begin, folds, material.units, where)
     if not np.isfinite(pull):
         return "no layer comes nearer to targets that it has not learned"
-    found = fit_ridge(samples, begin, pull, material.usual_error, where)
+    found = fit_ridge(samples, begin, pull, material.units, where)
     text = f"last layer fitted to {k} targets (pull {pull:g})"
     made = Note(found.weights, found.bias, answers)
     return write_head(material, head, made, start.inputs, after(start, text))

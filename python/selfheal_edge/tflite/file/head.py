@@ -11,8 +11,8 @@ operator behind them. It is a head when all of this holds:
   of two (any other single output is a regression or a score, without classes);
 - the output has not as many elements as the first input (that is an autoencoder).
 
-A regression with several outputs looks like logits to this rule; the embedding can be named by
-hand then. Other kinds of head (pooling after the last convolution, several outputs that matter)
+A regression with several outputs looks like logits to this rule: `calibrate(labels=…)` tells it by
+its targets. Other kinds of head (pooling after the last convolution, several outputs that matter)
 are not found, never guessed.
 
 A regressor's last layer is found in the same way, where nothing makes probabilities of its output:
@@ -24,39 +24,28 @@ from __future__ import annotations
 from selfheal_edge.tflite.format.operators import operator_known_as
 from selfheal_edge.tflite.format.records import DecodedSubgraph, HeadInfo, OperatorInfo
 
-__all__ = ["find_head", "find_regression"]
+__all__ = ["find_head"]
 
 
-def find_head(graph: DecodedSubgraph) -> HeadInfo | str:
+def find_head(graph: DecodedSubgraph, *, is_regression: bool = False) -> HeadInfo | str:
     """Return the last layer before the classes, or why there is none.
 
     Parameters
     ----------
     graph
         Subgraph 0 of a validated model.
+    is_regression
+        Whether it has no classes: then a row of weights is for a number.
     """
     found = _last(graph)
     if isinstance(found, str):
         return found
     operator, activation = found
-    return _why_no_classes(graph, operator, activation) or _head(graph, operator, activation)
-
-
-def find_regression(graph: DecodedSubgraph) -> HeadInfo | str:
-    """Return the last layer of a model without classes, a row a number; or why there is none.
-
-    Parameters
-    ----------
-    graph
-        Subgraph 0 of a validated model.
-    """
-    found = _last(graph)
-    if isinstance(found, str):
-        return found
-    operator, activation = found
-    if activation is not None:
-        return f"output 0 has gone through {activation}"
-    return _head(graph, operator, None)
+    if is_regression:
+        reason = f"output 0 has gone through {activation}" if activation else ""
+    else:
+        reason = _why_no_classes(graph, operator, activation)
+    return reason or _head(graph, operator, activation)
 
 
 def _last(graph: DecodedSubgraph) -> tuple[OperatorInfo, str | None] | str:

@@ -17,7 +17,7 @@ from selfheal_edge.errors import IntegrityError, ModelFormatError, SelfHealError
 from selfheal_edge.hashing import sha256
 from selfheal_edge.text import quoted
 from selfheal_edge.tflite.file.detections import DetectionOutputs, find_detections
-from selfheal_edge.tflite.file.head import find_head, find_regression
+from selfheal_edge.tflite.file.head import find_head
 from selfheal_edge.tflite.file.regions import file_regions
 from selfheal_edge.tflite.format.flatbuffer import MAX_BYTES
 from selfheal_edge.tflite.format.records import (
@@ -294,7 +294,7 @@ class ModelFile:
 
         Of a classifier whose output is logits it is the same layer.
         """
-        return find_regression(self._decoded.subgraphs[0])
+        return find_head(self._decoded.subgraphs[0], is_regression=True)
 
     @property
     def why_no_head(self) -> str:
