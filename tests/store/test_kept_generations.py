@@ -281,8 +281,9 @@ def test_rows_of_before_are_read_and_newer_ones_are_not() -> None:
     head = {"number": 3, "nbytes": 5000, "digest": "ab", "fields": {"state": "held"}}
     old = json.dumps(head).encode()
     names = b"1" * 32 + b"2" * 32
-    assert StoredGeneration.decode(len(old).to_bytes(4, "little") + old + names) == row
-    assert StoredGeneration.decode(row.encode()) == row
+    found = StoredGeneration.decode(len(old).to_bytes(4, "little") + old + names)
+    assert vars(found) == vars(row)
+    assert vars(StoredGeneration.decode(row.encode())) == vars(row)
     new = json.dumps({**head, "version": 3}).encode()
     with pytest.raises(she.errors.IntegrityError, match="version 3"):
         StoredGeneration.decode(len(new).to_bytes(4, "little") + new + names)

@@ -416,7 +416,7 @@ def test_a_childs_end_leaves_the_parents_store_alone(
 
 
 def test_a_start_loads_what_it_needs(tmp_path: Path, baseline: she.Baseline) -> None:
-    """Beside SQLite the store brings nothing that is slow to load."""
+    """Beside SQLite the store brings nothing that is slow to load, or to make."""
     baseline.save(tmp_path / "baseline")
     program = (
         "import sys\n"
@@ -426,7 +426,12 @@ def test_a_start_loads_what_it_needs(tmp_path: Path, baseline: she.Baseline) -> 
         "she.SelfHealingModel(model, baseline).close()\n"
         "before = set(sys.modules)\n"
         "she.SelfHealingModel(model, baseline, store=folder + '/store', key=bytes(32)).close()\n"
-        "print(*(name for name in set(sys.modules) - before if not name.startswith('selfheal')))\n"
+        "new = set(sys.modules) - before\n"
+        "print(*(name for name in new if not name.startswith('selfheal')))\n"
+        "made = [one for name in new for one in vars(sys.modules[name]).values()\n"
+        "        if getattr(one, '__module__', '') == name]\n"
+        "print(*(str(one) for one in made\n"
+        "        if hasattr(one, '_fields') or hasattr(one, '__dataclass_fields__')))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, str(digits_model_path()), str(tmp_path)],
@@ -435,6 +440,9 @@ def test_a_start_loads_what_it_needs(tmp_path: Path, baseline: she.Baseline) -> 
         text=True,
         env={**os.environ, "PYTHONPATH": IMPORT_PATH},
     )
-    loaded = set(done.stdout.split())
-    assert "sqlite3" in loaded
-    assert not loaded & {"pathlib", "urllib.parse", "tempfile", "shutil", "dataclasses", "inspect"}
+    loaded, compiled = done.stdout.splitlines()
+    assert "_sqlite3" in loaded.split()
+    assert not {"sqlite3", "pathlib", "urllib.parse", "tempfile", "shutil", "inspect"} & set(
+        loaded.split()
+    )
+    assert not compiled, "named tuples and dataclasses are compiled at each start"

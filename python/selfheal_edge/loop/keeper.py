@@ -10,8 +10,8 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import Final
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Final
 
 from selfheal_edge.errors import BaselineFormatError, IntegrityError, StoreError
 from selfheal_edge.learning.kept_rows import NAMES
@@ -25,7 +25,6 @@ from selfheal_edge.monitoring.regimes import RegimeTable
 from selfheal_edge.policy import Policy
 from selfheal_edge.store.changes import Changes, Row
 from selfheal_edge.store.failures import Failure, with_failure
-from selfheal_edge.store.inbox import Inbox, Request
 from selfheal_edge.store.journal import EventKind, Journal
 from selfheal_edge.store.kept_state import KeptState
 from selfheal_edge.store.keys import KeyArgument, read_key
@@ -33,6 +32,9 @@ from selfheal_edge.store.status import StoreState
 from selfheal_edge.store.store import Counter, Store
 from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.session import ModelSource, Session
+
+if TYPE_CHECKING:
+    from selfheal_edge.store.inbox import Inbox, Request
 
 __all__ = ["Keeper"]
 
@@ -88,7 +90,7 @@ class Keeper:
         drawn: int,
     ) -> None:
         secret = read_key(key)
-        self._inbox = Inbox(path, secret)
+        self._path, self._secret = path, secret
         self.store = Store(
             path,
             secret,
@@ -562,6 +564,13 @@ class Keeper:
         found = ((name, self._read(_STATE, name)) for name in names)
         self._learned = {name: row for name, row in found if row is not None}
         return dict(self._learned)
+
+    @cached_property
+    def _inbox(self) -> Inbox:
+        # Loaded by the store's thread, once the start is over.
+        from selfheal_edge.store.inbox import Inbox  # noqa: PLC0415
+
+        return Inbox(self._path, self._secret)
 
     def _look_into_inbox(
         self, method: weakref.WeakMethod[Callable[[Sequence[Request], Sequence[str]], None]]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from selfheal_edge.errors import IntegrityError, StoreError
 from selfheal_edge.learning.lesson import Lesson
@@ -31,32 +31,42 @@ _TRIAL: Final = "trial"
 _HELD: Final = "held"
 
 
-class Found(NamedTuple):
-    """A generation that the store holds."""
+class Found:
+    """A generation that the store holds.
 
-    number: int
-    digest: str
-    """What equal ones share, which answer alike: `StoredGeneration.identity`."""
-    source: bytes
-    """Our copy of the file with its weights."""
-    inputs: bytes
-    """The correction of inputs; empty for none."""
-    is_pinned: bool
-    is_learned: bool
-    """Whether it is a repair's, for a condition."""
-    answers: str | None
-    """What tells its known answers where they were recorded; None: not known for this place."""
-    lesson: Lesson | None = None
-    """What it was learned from; None: from nothing, or that is not known."""
-    was_taught: bool = False
-    """Whether it was learned from something, though that may not be readable here."""
+    Parameters
+    ----------
+    row
+        What the store says of it.
+    source, inputs
+        Our copy of the file with its weights; the correction of inputs, empty for none.
+    fingerprint
+        What decides exact outputs here.
+    lesson
+        What it was learned from; None: from nothing, or that is not known.
+    """
 
-
-class _Unsaved(NamedTuple):
-    """A generation that is not stored yet, and what is to be stored with it."""
-
-    fields: dict[str, Any]
-    identity: str
+    def __init__(
+        self,
+        row: StoredGeneration,
+        source: bytes,
+        inputs: bytes,
+        fingerprint: str,
+        lesson: Lesson | None,
+    ) -> None:
+        self.number = row.number
+        self.digest = row.identity
+        """What equal ones share, which answer alike: `StoredGeneration.identity`."""
+        self.source, self.inputs = source, inputs
+        self.is_pinned = bool(row.fields.get("pinned"))
+        self.is_learned = bool(row.fields.get("learned"))
+        """Whether it is a repair's, for a condition."""
+        is_here = row.fields.get("fingerprint") == fingerprint
+        self.answers = str(row.fields.get("answers")) if is_here else None
+        """What tells its known answers where they were recorded; None: not known for this place."""
+        self.lesson = lesson
+        self.was_taught = self.is_learned or row.fields.get("lesson") is not None
+        """Whether it was learned from something, though that may not be readable here."""
 
 
 class KeptGenerations:
@@ -84,7 +94,8 @@ class KeptGenerations:
         self._fingerprint = fingerprint
         self._writes = writes
         self._serves = 0  # after a restart
-        self._unsaved: dict[int, _Unsaved] = {}
+        # Of each generation that is not stored yet: what is to be stored with it, its identity.
+        self._unsaved: dict[int, tuple[dict[str, Any], str]] = {}
         self.problems: list[str] = []
         """What could not be kept or put back, and why; for the journal, which empties it."""
 
@@ -128,11 +139,7 @@ class KeptGenerations:
         except (StoreError, IntegrityError, ValueError) as error:
             self.problems.append(f"generation {row.number} is not held any more: {error}")
             return None
-        here = row.fields.get("fingerprint") == self._fingerprint
-        told = str(row.fields.get("answers")) if here else None
-        marks = bool(row.fields.get("pinned")), bool(row.fields.get("learned"))
-        lesson, was_taught = self._lesson(row), marks[1] or row.fields.get("lesson") is not None
-        return Found(row.number, row.identity, source, inputs, *marks, told, lesson, was_taught)
+        return Found(row, source, inputs, self._fingerprint, self._lesson(row))
 
     def _lesson(self, row: StoredGeneration) -> Lesson | None:
         fields = row.fields.get("lesson")
@@ -223,7 +230,7 @@ class KeptGenerations:
         self.drop(number)
         if row is not None:
             return row.identity
-        return "" if unsaved is None else unsaved.identity
+        return "" if unsaved is None else unsaved[1]
 
     def add(
         self,
@@ -293,9 +300,10 @@ class KeptGenerations:
         unsaved = self._unsaved.get(number)
         if unsaved is None:
             return
-        is_active = number == self._serves and unsaved.fields["state"] == _HELD
+        fields, _ = unsaved
+        is_active = number == self._serves and fields["state"] == _HELD
         told = len(self.problems)
-        self._save(number, source, unsaved.fields, inputs, number if is_active else None)
+        self._save(number, source, fields, inputs, number if is_active else None)
         del self.problems[told:]  # they were told when there was no room
 
     # ---------------------------------------------------------------- writing
@@ -317,7 +325,7 @@ class KeptGenerations:
         if is_saved:
             self._unsaved.pop(number, None)
         else:
-            self._unsaved[number] = _Unsaved(fields, identity_of(data, inputs))
+            self._unsaved[number] = fields, identity_of(data, inputs)
         return is_saved
 
     def _held(self, answers: KnownAnswers) -> dict[str, Any]:
@@ -331,13 +339,13 @@ class KeptGenerations:
     def _mark(self, number: int, changes: Mapping[str, Any], active: int | None = None) -> None:
         unsaved = self._unsaved.get(number)
         if unsaved is not None:
-            unsaved.fields.update(changes)
+            unsaved[0].update(changes)
             return
         row = self._rows.find(number)
         fields = {**({} if row is None else row.fields), **changes}
         is_marked = self._guarded(self._rows.mark, number, fields, _active_row(active))
         if not is_marked and row is not None:  # all of it is written again
-            self._unsaved[number] = _Unsaved(fields, row.identity)
+            self._unsaved[number] = fields, row.identity
 
     def _guarded(self, act: Callable[..., None], *arguments: Any) -> bool:
         """Do what must not keep a model from serving; return whether it was done."""

@@ -233,7 +233,7 @@ class KnownConditions:
             When it is not what `to_bytes` returned, or of other numbers than calibration's.
         """
         found = {c.name: c for c in conditions_from_bytes(data)}
-        home = self._home
+        home = self._home if found else None
         for condition in found.values():
             if home is not None and condition.examples.shape[1] != home.examples.shape[1]:
                 raise IntegrityError(

@@ -8,7 +8,8 @@ is there as it was.
 from __future__ import annotations
 
 import json
-from typing import Any, Final, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Final
 
 from selfheal_edge.errors import (
     BaselineFormatError,
@@ -37,20 +38,37 @@ _ACTIVE: Final = ("model", "active")
 _TRIES: Final = 2
 
 
-class Chosen(NamedTuple):
-    """What is to serve."""
+class Chosen:
+    """What is to serve.
 
-    model: ModelFile
-    baseline: Baseline
-    on_trial: bool = False
-    begins_anew: bool = False
-    """Whether the store's own model is lost, so that there is none to go back to."""
-    goes_on: bool = False
-    """Whether this trial was under way before, and its process was closed."""
-    told: tuple[str, ...] = ()
-    """For the journal: what was decided, and why."""
-    failures: tuple[Failure, ...] = ()
-    """What did not hold on this device, with what the end of the process before has added."""
+    Parameters
+    ----------
+    model, baseline
+        The file and its baseline.
+    on_trial, goes_on
+        Whether it is on trial; whether that was under way before, and its process was closed.
+    begins_anew
+        Whether the store's own model is lost, so that there is none to go back to.
+    told
+        For the journal: what was decided, and why.
+    failures
+        What did not hold on this device, with what the end of the process before has added.
+    """
+
+    def __init__(
+        self,
+        model: ModelFile,
+        baseline: Baseline,
+        *,
+        on_trial: bool = False,
+        begins_anew: bool = False,
+        goes_on: bool = False,
+        told: Sequence[str] = (),
+        failures: tuple[Failure, ...] = (),
+    ) -> None:
+        self.model, self.baseline = model, baseline
+        self.on_trial, self.begins_anew, self.goes_on = on_trial, begins_anew, goes_on
+        self.told, self.failures = tuple(told), failures
 
 
 def _json(data: bytes | None) -> dict[str, Any]:
@@ -132,7 +150,7 @@ class Updates:
             if candidate:
                 told.append("the trial of another model file is over: this one is back")
                 self._forget_candidate()
-            return Chosen(model, baseline, told=tuple(told), failures=failures)
+            return Chosen(model, baseline, told=told, failures=failures)
         if reason := self.rejected(model.sha256, failures):
             told.append(f"the model file {model.sha256[:16]} did not hold on this device: {reason}")
             return self._old_or(model, baseline, held, told, failures)
@@ -145,13 +163,13 @@ class Updates:
             self._begin(model.sha256, baseline)
         except StoreError as error:
             told.append(f"the model file {model.sha256[:16]} cannot be tried now: {error}")
-            return old._replace(told=tuple(told))
+            return Chosen(old.model, old.baseline, told=told, failures=failures)
         return Chosen(
             model,
             baseline,
             on_trial=True,
             goes_on=goes_on,
-            told=tuple(told),
+            told=told,
             failures=failures,
         )
 
@@ -180,7 +198,7 @@ class Updates:
             return self._old(held, told, failures)
         except StoreError as error:
             told.append(f"the model file {model.sha256[:16]} serves: {error}")
-            return Chosen(model, baseline, begins_anew=True, told=tuple(told), failures=failures)
+            return Chosen(model, baseline, begins_anew=True, told=told, failures=failures)
 
     def _old(self, held: dict[str, Any], told: list[str], failures: tuple[Failure, ...]) -> Chosen:
         told = [*told, f"the model file {held['sha256'][:16]} serves, as before"]
@@ -198,7 +216,7 @@ class Updates:
                 f"store: expected it to hold the model {held['sha256'][:16]}, which served before "
                 f"and would have to come back: {error}"
             ) from error
-        return Chosen(model, baseline, told=tuple(told), failures=failures)
+        return Chosen(model, baseline, told=told, failures=failures)
 
     def _staged(
         self, candidate: dict[str, Any], told: list[str], failures: tuple[Failure, ...]
@@ -217,7 +235,7 @@ class Updates:
         if model.sha256 != candidate.get("sha256"):
             raise IntegrityError("store: expected the file that the update is of")
         self._begin(model.sha256, baseline)
-        return Chosen(model, baseline, on_trial=True, told=tuple(told), failures=failures)
+        return Chosen(model, baseline, on_trial=True, told=told, failures=failures)
 
     def _begin(self, sha256: str, baseline: Baseline) -> None:
         """Take note of a trial, before it acts."""
@@ -236,7 +254,8 @@ class Updates:
         held = self.held
         if not held:
             raise StoreError("store: expected it to know the model that was confirmed last")
-        return self._old(held, [], failures)._replace(told=())
+        found = self._old(held, [], failures)
+        return Chosen(found.model, found.baseline, failures=failures)
 
     @staticmethod
     def _candidate(state: str, sha256: str, baseline: Baseline) -> Row:

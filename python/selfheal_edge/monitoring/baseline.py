@@ -375,8 +375,11 @@ class Baseline:
 
     @staticmethod
     def known_answers_in(data: bytes, *, what: str) -> tuple[KnownAnswers, Fingerprint]:
-        """Read nothing but known answers, and where they were recorded; errors as `from_bytes`."""
-        _, fields, arrays = unpack(data, _MAGIC, _VERSION, None, what, _KNOWN)
+        """Read nothing but known answers, and where they were recorded, from a verified row.
+
+        Errors as `from_bytes`, but that its own tag is not checked.
+        """
+        _, fields, arrays = unpack(data, _MAGIC, _VERSION, None, what, _KNOWN, is_verified=True)
         try:
             return _known_answers(fields, arrays), Fingerprint(**fields["fingerprint"])
         except (KeyError, TypeError, ValueError, OverflowError) as error:

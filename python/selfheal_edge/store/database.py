@@ -22,17 +22,25 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import sqlite3
 import sys
 import weakref
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
 from selfheal_edge import _core
 from selfheal_edge.errors import IntegrityError, StoreError, StoreVersionError
 from selfheal_edge.store.changes import Changes, Row
 from selfheal_edge.store.seal import TAG_BYTES, Seal
 from selfheal_edge.store.writer_lock import WriterLock
+
+if TYPE_CHECKING:
+    import sqlite3
+else:
+    try:  # without the package around it, which a start waits a millisecond for
+        sqlite3 = import_module("_sqlite3")
+    except ImportError:
+        sqlite3 = import_module("sqlite3")
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -67,35 +75,45 @@ _SCHEMA: Final = (
 )
 
 
-class Record(NamedTuple):
+# Plain classes: named tuples and dataclasses are compiled anew by each process, which a start waits
+# for.
+
+
+class Record:
     """One record of the journal."""
 
-    seq: int
-    body: bytes
-    hash: bytes
-    """Of this record and all before it."""
+    __slots__ = ("body", "hash", "seq")
+
+    def __init__(self, seq: int, body: bytes, digest: bytes) -> None:
+        self.seq, self.body = seq, body
+        self.hash = digest
+        """Of this record and all before it."""
 
 
-class JournalState(NamedTuple):
+class JournalState:
     """Where the journal begins and ends."""
 
-    first: int
-    """Number of the oldest record that is kept."""
-    next: int
-    """Number of the next record; `next - first` are kept."""
-    before: bytes
-    """Hash before the oldest record that is kept."""
-    head: bytes
-    """Hash after the newest record."""
-    nbytes: int
-    """Bytes of all bodies that are kept."""
+    def __init__(self, first: int, following: int, before: bytes, head: bytes, nbytes: int) -> None:
+        self.first = first
+        """Number of the oldest record that is kept."""
+        self.next = following
+        """Number of the next record; `next - first` are kept."""
+        self.before, self.head = before, head
+        """Hashes before the oldest record that is kept, and after the newest one."""
+        self.nbytes = nbytes
+        """Bytes of all bodies that are kept."""
 
 
-class _Root(NamedTuple):
-    commit: int
-    anchor: int
-    areas: dict[str, tuple[int, int]]
-    journal: JournalState
+class _Root:
+    def __init__(
+        self,
+        commit: int,
+        anchor: int,
+        areas: dict[str, tuple[int, int]],
+        journal: JournalState,
+    ) -> None:
+        self.commit, self.anchor = commit, anchor
+        self.areas, self.journal = areas, journal
 
     def encode(self, keyed: bool) -> bytes:
         fields = {

@@ -78,11 +78,19 @@ def pack(
 
 
 def unpack(
-    data: bytes, magic: bytes, version: int, key: bytes | None, what: str, part: str = ""
+    data: bytes,
+    magic: bytes,
+    version: int,
+    key: bytes | None,
+    what: str,
+    part: str = "",
+    *,
+    is_verified: bool = False,
 ) -> tuple[int, dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
     """Return version, fields and arrays of a file; the tag is checked before anything is parsed.
 
-    Of the arrays those alone whose names begin with `part`.
+    Of the arrays those alone whose names begin with `part`. `is_verified`: a seal over these bytes
+    was verified already, such as that of a row in a store; the tag is not checked again.
 
     Raises
     ------
@@ -103,7 +111,7 @@ def unpack(
             "which a newer release of selfheal-edge wrote"
         )
     body = data[:-_TAG_BYTES]
-    if not equal_secrets(_tag(body, key), data[-_TAG_BYTES:]):
+    if not is_verified and not equal_secrets(_tag(body, key), data[-_TAG_BYTES:]):
         expected = "an HMAC of the given key" if key is not None else "a matching SHA-256"
         raise BaselineFormatError(
             f"{what}: expected {expected}, got another tag: the file was damaged or changed, or "

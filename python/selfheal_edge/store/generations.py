@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Container, Iterable, Mapping
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
 from selfheal_edge.errors import IntegrityError
 from selfheal_edge.hashing import sha256
@@ -23,22 +23,39 @@ _LENGTH: Final = 4
 _MOST_DIGITS: Final = 20
 
 
-class StoredGeneration(NamedTuple):
-    """What the store says of one generation."""
+class StoredGeneration:
+    """What the store says of one generation.
 
-    number: int
-    """0 is golden."""
-    nbytes: int
-    digest: str
-    """SHA-256 of the bytes, in hexadecimal: that of the file that `export` would write."""
-    fields: Mapping[str, Any]
-    """What the one who saved it wrote to it: its origin, its state, when."""
-    blocks: tuple[bytes, ...]
-    """Those of the file, then those of the correction."""
-    inputs_nbytes: int = 0
-    """Of the correction of inputs that belongs to it; 0: inputs go in as they come."""
-    inputs_digest: str = ""
-    """Its SHA-256, in hexadecimal; empty without one."""
+    Parameters
+    ----------
+    number
+        0 is golden.
+    nbytes, digest
+        Of the file that `export` would write: its size, and its SHA-256 in hexadecimal.
+    fields
+        What the one who saved it wrote to it: its origin, its state, when.
+    blocks
+        Those of the file, then those of the correction.
+    inputs_nbytes, inputs_digest
+        Of the correction of inputs that belongs to it, likewise; 0 and empty: inputs go in as they
+        come.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        nbytes: int,
+        digest: str,
+        fields: Mapping[str, Any],
+        blocks: tuple[bytes, ...],
+        inputs_nbytes: int = 0,
+        inputs_digest: str = "",
+    ) -> None:
+        self.number = number
+        self.nbytes, self.digest = nbytes, digest
+        self.fields = fields
+        self.blocks = blocks
+        self.inputs_nbytes, self.inputs_digest = inputs_nbytes, inputs_digest
 
     @property
     def identity(self) -> str:
@@ -217,8 +234,8 @@ class StoredGenerations:
         found = self.find(number)
         if found is None:
             raise ValueError(f"generation: expected one that the store holds, got {number}")
-        changed = found._replace(fields=fields)
-        self._store.commit(Changes(rows=[Row(AREA, str(number), changed.encode()), *also]))
+        found.fields = fields
+        self._store.commit(Changes(rows=[Row(AREA, str(number), found.encode()), *also]))
 
     def load(self, number: int) -> bytes:
         """Return a generation's bytes, each block and the whole verified; raises as `read`."""

@@ -16,7 +16,7 @@ import os
 import re
 import time
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from selfheal_edge.errors import IntegrityError
 from selfheal_edge.store.file_format import write_atomically
@@ -55,15 +55,23 @@ _MOST_REMEMBERED: Final = 1024
 _NAME: Final = re.compile(r"[0-9]{20}-[0-9a-f]{16}\.request\Z")
 
 
-class Request(NamedTuple):
-    """One request."""
+class Request:
+    """One request.
 
-    id: str
-    """Unique; the same request is taken in once."""
-    kind: str
-    fields: Mapping[str, Any]
-    wall: float
-    """Seconds since 1970 when it was left."""
+    Parameters
+    ----------
+    name
+        Unique; the same request is taken in once.
+    kind, fields
+        What is asked for.
+    wall
+        Seconds since 1970 when it was left.
+    """
+
+    def __init__(self, name: str, kind: str, fields: Mapping[str, Any], wall: float) -> None:
+        self.id = name
+        self.kind, self.fields = kind, fields
+        self.wall = wall
 
 
 class Inbox:

@@ -15,13 +15,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from selfheal_edge.errors import IntegrityError, StoreError, StoreVersionError
 from selfheal_edge.log import logger
 from selfheal_edge.store.changes import Changes, Row
 from selfheal_edge.store.database import Database, is_of_the_medium
-from selfheal_edge.store.medium import status_of
 from selfheal_edge.store.seal import TAG_BYTES, Seal
 from selfheal_edge.store.status import StoreState, StoreStatus
 from selfheal_edge.store.writer_lock import OtherWriterError
@@ -55,21 +54,11 @@ class Counter(Protocol):
         ...
 
 
-class Link(NamedTuple):
-    """A record's place in the journal's chain."""
+Link: TypeAlias = tuple[int, bytes]
+"""A record's place in the journal's chain: its number, and the hash up to and with it.
 
-    seq: int
-    """Its number. Where memory had no room for it: of the record that will say so."""
-    hash: bytes
-    """The chain's hash up to and with it; empty where memory had no room for it."""
-
-
-class _Written(NamedTuple):
-    """What the database was after the latest commit, so that a look at it waits for none."""
-
-    nbytes: int = 0
-    bytes_written: int = 0
-    commits: int = 0
+Where memory had no room for it: the number of the record that will say so, and an empty hash.
+"""
 
 
 class Store:
@@ -156,7 +145,10 @@ class Store:
         self._next, self._head = (0, bytes(TAG_BYTES)) if held is None else _end_of(held)
         self._on_medium = self._next, self._head
         self._resume_budget(held)
-        self._written = _Written() if held is None else _Written(held.nbytes, 0, held.commits)
+        # What the database was after the latest commit, so that a look at it waits for none.
+        self._nbytes = 0 if held is None else held.nbytes
+        self._bytes_written = 0
+        self._commits = 0 if held is None else held.commits
 
     # ---------------------------------------------------------------- opening
 
@@ -273,6 +265,8 @@ class Store:
         """Take note of what keeps the store from being written."""
         if self._problem is None:
             logger().warning("the store cannot be written now: %s", error)
+        from selfheal_edge.store.medium import status_of  # noqa: PLC0415 — for media that fail
+
         self._problem, self._status = str(error), status_of(error, self._path)
 
     # ---------------------------------------------------------------- reading
@@ -357,20 +351,19 @@ class Store:
         """What there is to say of the store now; waits for no commit."""
         now = self._clock()
         with self._queue:
-            written = self._written
             return StoreState(
                 path=self._path,
                 status=self._status,
                 problem=self._problem,
                 refused=self.problem_found,
-                nbytes=written.nbytes,
+                nbytes=self._nbytes,
                 max_bytes=self._max_bytes,
-                bytes_written=written.bytes_written,
+                bytes_written=self._bytes_written,
                 bytes_today=sum(n for when, n in self._hours if now - when < _DAY_SECONDS),
                 bytes_per_day=self._bytes_per_day,
                 waiting=len(self._records),
                 lost=self._lost,
-                commits=written.commits,
+                commits=self._commits,
                 seconds_since_commit=None if self._committed is None else now - self._committed,
                 seq=self._next,
                 head=self._head.hex(),
@@ -406,14 +399,14 @@ class Store:
         ):
             self._lost += 1
             self._unchained += 1
-            return Link(self._next, b"")
+            return self._next, b""
         if self._unchained:
             self._tell_lost()
         return self._chain(body)
 
     def _chain(self, body: bytes) -> Link:
         self._head = self._seal.link(self._head, self._next, body)
-        link = Link(self._next, self._head)
+        link = self._next, self._head
         self._next += 1
         self._records.append(body)
         self._record_bytes += len(body)
@@ -507,8 +500,8 @@ class Store:
 
     def _account(self, database: Database, grown: int) -> None:
         self._tokens -= grown
-        total = self._written.bytes_written + grown
-        self._written = _Written(database.nbytes, total, database.commits)
+        self._nbytes, self._commits = database.nbytes, database.commits
+        self._bytes_written += grown
         _add(self._hours, self._clock(), grown)
 
     def _budget_after(self, nbytes: int) -> bytes:
