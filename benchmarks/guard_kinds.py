@@ -30,6 +30,8 @@ from tests.tflite import test_odd_outputs, test_short_way
 
 TARGET = 1.05
 INPUTS = 256
+SERVED = 2048
+"""More, so that the mix of classes in what comes round and round is about that of calibration."""
 PUBLIC = (
     "split_concat_uint8",
     "hello_world_int8",
@@ -111,7 +113,7 @@ def measure(name: str, path: Path, runtime: Any, seconds: float) -> list[harness
     label = f"{runtime} {name}"
     rng = np.random.default_rng(0)
     details = raw_of(path, runtime, "default").get_input_details()
-    rows, served = ([drawn(details, rng) for _ in range(INPUTS)] for _ in range(2))
+    rows, served = ([drawn(details, rng) for _ in range(count)] for count in (INPUTS, SERVED))
     names = [d["name"] for d in details]
     given: list[X] = [r[0] if len(r) == 1 else dict(zip(names, r, strict=True)) for r in served]
     if len(details) == 1:

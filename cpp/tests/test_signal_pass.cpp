@@ -149,6 +149,66 @@ TEST_CASE_TEMPLATE("long tensors at the limits overflow nothing", T, std::int8_t
   }
 }
 
+TEST_CASE("floats of any size and place are measured as doubles measure them") {
+  struct Case {
+    double mean;
+    double spread;
+  };
+  std::mt19937 rng(3);
+  std::normal_distribution<double> normal;
+  // Sums of floats do for the first; for the others the mean lies too far off, a product does not
+  // fit into a float, or nearly none is above zero.
+  constexpr Case kCases[] = {{0.3, 1}, {1000, 1}, {1e6, 0.5}, {0, 1e25}, {1e37, 1e37}, {0, 1e-24}};
+  for (const auto& [mean, spread] : kCases) {
+    for (const std::size_t n : {3, 16, 333, 4000}) {
+      for (const bool is_kept : {false, true}) {
+        CAPTURE(mean);
+        CAPTURE(n);
+        SignalPlan plan;
+        plan.inputs = {layout_of<float>(n)};
+        plan.outputs = {layout_of<float>(n)};
+        plan.embedding = layout_of<float>(n);
+        if (!is_kept) plan.recent_bytes = 0;  // compared and overwritten in place
+        std::vector<float> first(n);
+        std::vector<float> x(n);
+        for (float& value : first) value = static_cast<float>(mean + spread * normal(rng));
+        for (float& value : x) value = static_cast<float>(mean + spread * normal(rng));
+        // Half of the elements lie elsewhere: looking at few cannot tell where the mean is.
+        for (std::size_t i = 0; i < n / 2; ++i) x[i] = static_cast<float>(mean - spread);
+        long double sum = 0;
+        long double change = 0;
+        long double rough = 0;
+        long double norm = 0;
+        for (std::size_t i = 0; i < n; ++i) {
+          const long double value = x[i];
+          sum += value;
+          norm += value * value;
+          change += std::fabs(value - first[i]);
+          if (i + 1 < n) rough += std::fabs(value - x[i + 1]);
+        }
+        long double variance = 0;
+        for (const float value : x) variance += (value - sum / n) * (value - sum / n);
+        const auto near = [](long double value) {
+          return doctest::Approx(static_cast<double>(value)).epsilon(3e-6).scale(0.0);
+        };
+        for (const auto name : SignalPass::backends()) {
+          SignalPass pass(plan, name);
+          std::vector<double> row;
+          measure(pass, first, first, row, first.data());
+          measure(pass, x, x, row, x.data());
+          CHECK(at(pass, row, SignalRole::kInputStd) == near(std::sqrt(variance / n)));
+          CHECK(at(pass, row, SignalRole::kOutputStd) == near(std::sqrt(variance / n)));
+          CHECK(std::fabs(at(pass, row, SignalRole::kInputMean) - static_cast<double>(sum / n)) <
+                3e-6 * (std::fabs(mean) * 0.01 + spread));
+          CHECK(at(pass, row, SignalRole::kInputChange) == near(change / n));
+          CHECK(at(pass, row, SignalRole::kInputRoughness) == near(rough / (n - 1)));
+          CHECK(at(pass, row, SignalRole::kEmbeddingNorm) == near(std::sqrt(norm)));
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("floats that are not finite are counted, and skipped") {
   const float nan = std::nanf("");
   SignalPlan plan;

@@ -58,11 +58,10 @@ void EmbeddingSignals::measure(const void* embedding, std::int64_t label,
   double active = 0.0;
   if (layout_.type == ElementType::kFloat32) {
     const auto* const values = static_cast<const float*>(embedding);
-    FloatSums sums;
-    sums_->floats(values, n, 1, 0.0, nullptr, sums);
-    if (!std::isfinite(sums.sum)) return;
-    squares = sums.squares;
-    active = static_cast<double>(std::count_if(values, values + n, [](float v) { return v > 0; }));
+    const Moments moments = moments_of(values, n, *sums_);
+    if (moments.finite < n) return;
+    squares = moments.squares;
+    active = static_cast<double>(moments.active);
   } else {
     IntegerSums sums;
     if (layout_.type == ElementType::kInt16) {

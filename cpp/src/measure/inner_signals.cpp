@@ -18,12 +18,10 @@ void InnerSignals::measure(const void* tensor, double* row) const noexcept {
   const auto count = static_cast<double>(n);
   if (layout_.type == ElementType::kFloat32) {
     const auto* const values = static_cast<const float*>(tensor);
-    FloatSums sums;
-    sums_->floats(values, n, 1, 0.0, nullptr, sums);
-    if (!std::isfinite(sums.sum)) return;
-    row[0] = sums.sum / count;
-    row[1] = static_cast<double>(std::count_if(values, values + n, [](float v) { return v > 0; })) /
-             count;
+    const Moments moments = moments_of(values, n, *sums_);
+    if (moments.finite < n) return;
+    row[0] = moments.sum / count;
+    row[1] = static_cast<double>(moments.active) / count;
     return;
   }
   // Active is above the largest level that is not above zero; a type all of whose levels are above

@@ -19,12 +19,6 @@ constexpr std::array kOfFloats{SignalRole::kInputMean, SignalRole::kInputStd,
 
 double reciprocal(std::size_t n) noexcept { return 1.0 / static_cast<double>(n); }
 
-struct Moments {
-  double sum = 0.0;
-  double squares = 0.0;
-  std::uint64_t finite = 0;
-};
-
 Spread spread_of(const Moments& sums, double pivot) noexcept {
   if (sums.finite == 0) return {kNan, kNan};
   const auto n = static_cast<double>(sums.finite);
@@ -37,7 +31,30 @@ double first_finite(const float* x, std::size_t n) noexcept {
   return found == x + n ? 0.0 : static_cast<double>(*found);
 }
 
-// For tensors with elements that are not finite: those are skipped.
+// A number near the mean, if elements are finite: so sums of floats lose nothing in a variance.
+float pivot_of(const float* x, std::size_t n) noexcept {
+  constexpr std::size_t kLooked = 16;
+  const std::size_t looked = std::min(n, kLooked);
+  double sum = 0.0;
+  for (std::size_t i = 0; i < looked; ++i) sum += static_cast<double>(x[i * n / looked]);
+  return static_cast<float>(sum / static_cast<double>(looked));
+}
+
+// Whether floats could hold all products: none was too large, and few were too small.
+bool holds(const FloatSums& sums, const float* x, std::size_t n, float pivot) noexcept {
+  constexpr double kLeast = 1e-30;
+  if (!std::isfinite(sums.sum) || !std::isfinite(sums.squares)) return false;
+  return sums.squares > kLeast * static_cast<double>(n) ||
+         std::all_of(x, x + n, [=](float value) { return value == pivot; });
+}
+
+// And whether the pivot was near enough to the mean for a variance.
+bool holds_spread(const FloatSums& sums, const float* x, std::size_t n, float pivot) noexcept {
+  return holds(sums, x, n, pivot) &&
+         17.0 * sums.sum * sums.sum <= 16.0 * sums.squares * static_cast<double>(n);
+}
+
+// In doubles; elements that are not finite are skipped.
 Moments finite_moments(const float* x, std::size_t n, double pivot) noexcept {
   Moments sums;
   for (std::size_t i = 0; i < n; ++i) {
@@ -79,6 +96,13 @@ auto with_elements(const TensorLayout& layout, const void* tensor, bool is_flipp
   return f(static_cast<const float*>(tensor), 0);
 }
 
+Spread finite_spread(const float* x, std::size_t n, std::uint64_t& finite) noexcept {
+  const double pivot = first_finite(x, n);
+  const Moments moments = finite_moments(x, n, pivot);
+  finite = moments.finite;
+  return spread_of(moments, pivot);
+}
+
 // Mean squared difference, over pairs that are both finite.
 double imitation_error(const TensorLayout& layout, const void* output,
                        const MeasuredInput& input) noexcept {
@@ -115,6 +139,16 @@ Spread spread_of(std::int64_t sum, std::int64_t squares, std::int64_t n, double 
   const double variance =
       std::max(0.0, static_cast<double>(around) * per_element - offset * offset);
   return {scale * (static_cast<double>(pivot - zero) + offset), scale * std::sqrt(variance)};
+}
+
+Moments moments_of(const float* x, std::size_t n, const TensorSums& sums) noexcept {
+  FloatSums quick;
+  sums.float_moments(x, n, 0.0F, quick);
+  if (holds(quick, x, n, 0.0F)) [[likely]]
+    return {quick.sum, quick.squares, n, quick.active};
+  Moments moments = finite_moments(x, n, 0.0);
+  moments.active = quick.active;
+  return moments;
 }
 
 MeasuredInput::MeasuredInput(const TensorLayout& layout, std::size_t index, const TensorSums& sums,
@@ -170,25 +204,26 @@ InputResult MeasuredInput::measure_integers(const void* tensor, double* row) noe
 InputResult MeasuredInput::measure_floats(const float* tensor, double* row) noexcept {
   const std::size_t n = layout_.elements;
   const auto* const previous = reinterpret_cast<const float*>(ring_.latest());
-  // A sum of finite floats cannot overflow a double.
+  auto* const kept = reinterpret_cast<float*>(ring_.next());
+  // In place, what the slow way compares with would be gone.
+  float* const copied = ring_.is_in_place() ? nullptr : kept;
   FloatSums sums;
-  const auto first = static_cast<double>(tensor[0]);
-  sums_->floats(tensor, n, step_, first, previous, sums);
+  const float pivot = pivot_of(tensor, n);
+  sums_->floats(tensor, n, step_, pivot, previous, copied, sums);
   double change = sums.change * per_element_;
   double roughness = sums.roughness * per_pair_;
   std::uint64_t finite = n;
   Spread spread{};
-  if (std::isfinite(sums.sum) && std::isfinite(sums.change)) [[likely]] {
-    spread = spread_of({sums.sum, sums.squares, n}, first);
+  if (holds_spread(sums, tensor, n, pivot)) [[likely]] {
+    spread = spread_of({sums.sum, sums.squares, n, 0}, static_cast<double>(pivot));
   } else {
-    const double pivot = first_finite(tensor, n);
-    const Moments moments = finite_moments(tensor, n, pivot);
-    finite = moments.finite;
-    spread = spread_of(moments, pivot);
-    change = finite_difference(tensor, previous, n);
-    roughness = n > 1 ? finite_difference(tensor + step_, tensor, n - step_) : kNan;
+    spread = finite_spread(tensor, n, finite);
   }
-  std::memcpy(ring_.next(), tensor, n * sizeof(float));
+  if (!std::isfinite(change)) change = finite_difference(tensor, previous, n);
+  if (n > 1 && !std::isfinite(roughness)) {
+    roughness = finite_difference(tensor + step_, tensor, n - step_);
+  }
+  if (copied == nullptr) std::memcpy(kept, tensor, n * sizeof(float));
   row[0] = spread.mean;
   row[1] = spread.std;
   row[2] = has_previous_ ? change : kNan;
@@ -223,17 +258,16 @@ bool MeasuredOutput::measure(const void* tensor, const MeasuredInput* input, dou
   if (layout_.type == ElementType::kFloat32) {
     const auto* const values = static_cast<const float*>(tensor);
     FloatSums sums;
-    auto pivot = static_cast<double>(values[0]);
-    sums_->floats(values, n, 1, pivot, nullptr, sums);
-    Moments moments{sums.sum, sums.squares, n};
-    if (!std::isfinite(sums.sum)) [[unlikely]] {
-      pivot = first_finite(values, n);
-      moments = finite_moments(values, n, pivot);
-    }
-    const Spread spread = spread_of(moments, pivot);
+    const float pivot = pivot_of(values, n);
+    sums_->float_moments(values, n, pivot, sums);
+    std::uint64_t finite = n;
+    const Spread spread =
+        holds_spread(sums, values, n, pivot)
+            ? spread_of({sums.sum, sums.squares, n, 0}, static_cast<double>(pivot))
+            : finite_spread(values, n, finite);
     row[0] = spread.mean;
     row[1] = spread.std;
-    return moments.finite == n;
+    return finite == n;
   }
   IntegerSums sums;
   if (layout_.type == ElementType::kInt16) {

@@ -36,6 +36,17 @@ struct Spread {
 Spread spread_of(std::int64_t sum, std::int64_t squares, std::int64_t n, double per_element,
                  double scale, std::int32_t zero) noexcept;
 
+// Sums of x - pivot, of finite elements.
+struct Moments {
+  double sum = 0.0;
+  double squares = 0.0;
+  std::uint64_t finite = 0;
+  std::int64_t active = 0;  // of all elements
+};
+
+// Of floats about zero: quick where products of floats do, else in doubles.
+Moments moments_of(const float* x, std::size_t n, const TensorSums& sums) noexcept;
+
 struct InputResult {
   std::uint64_t nonfinite;
   bool repeats;

@@ -27,12 +27,13 @@ struct PairSums {
   std::int64_t products = 0;
 };
 
-// Of x - pivot.
+// Of x - pivot, but for the last.
 struct FloatSums {
   double sum = 0.0;
   double squares = 0.0;
   double roughness = 0.0;
   double change = 0.0;
+  std::int64_t active = 0;  // elements above zero
 };
 
 struct TensorSums {
@@ -52,9 +53,13 @@ struct TensorSums {
   // `other` holds u already.
   void (*pair8)(const std::uint8_t* x, const std::uint8_t* other, std::size_t n, std::uint8_t flip,
                 PairSums& sums) noexcept;
-  // Not finite as soon as an element is not. `previous` may be null: then only sum and squares.
-  void (*floats)(const float* x, std::size_t n, std::size_t step, double pivot,
-                 const float* previous, FloatSums& sums) noexcept;
+  // All sums but `active`, as those of `input8`; the elements are copied to `kept`, unless it is
+  // null. Floats are multiplied and added in short blocks: not finite as soon as an element, a
+  // difference or a product is not, and zero where all products are too small for a float.
+  void (*floats)(const float* x, std::size_t n, std::size_t step, float pivot,
+                 const float* previous, float* kept, FloatSums& sums) noexcept;
+  // Sum, squares and `active`, likewise.
+  void (*float_moments)(const float* x, std::size_t n, float pivot, FloatSums& sums) noexcept;
   // The sum of (x - other)^2; not finite as soon as an element is not.
   double (*float_errors)(const float* x, const float* other, std::size_t n) noexcept;
   // The sum of precision * (x - centroid)^2, in sixteen sums of floats.

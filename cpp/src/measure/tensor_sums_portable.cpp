@@ -11,6 +11,7 @@ const TensorSums portable_sums{
     .output16 = &output16_scalar,
     .pair8 = &pair8_scalar,
     .floats = &sum_floats,
+    .float_moments = &float_moments,
     .float_errors = &sum_squared_errors,
     .distance_int8 = &sum_distance<std::int8_t>,
     .distance_uint8 = &sum_distance<std::uint8_t>,

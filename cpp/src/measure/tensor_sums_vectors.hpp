@@ -228,6 +228,7 @@ struct Kernels {
         .output16 = &output16_scalar,
         .pair8 = &pair8,
         .floats = &sum_floats,
+        .float_moments = &float_moments,
         .float_errors = &sum_squared_errors,
         .distance_int8 = &sum_distance<std::int8_t>,
         .distance_uint8 = &sum_distance<std::uint8_t>,
