@@ -149,6 +149,10 @@ class Health:
     budget: tuple[float, float] | None = None
     """Repairs that may be learned now, and seconds of CPU time for them; None where a model cannot
     learn."""
+    threshold: float | None = None
+    """Of an autoencoder: the reconstruction error (mean square of the answer less the input, in
+    real units) above which an input counts as abnormal. 99 % of calibration lie below; where a
+    repair serves that confirmed normals have taught, its own. None for other models."""
     performance: Performance = field(default_factory=partial(not_estimable, "nothing was served"))
     """How well the model does on its latest inferences, with an interval: estimated when `health`
     is read."""

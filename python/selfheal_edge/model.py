@@ -48,6 +48,7 @@ from selfheal_edge.log import logger
 from selfheal_edge.loop.assembly import Parts, assemble, correction_of, estimate_now
 from selfheal_edge.loop.incidents import CodeDamaged, FeedbackCame, FeedbackDue, WeightsRejected
 from selfheal_edge.monitoring.baseline import Baseline
+from selfheal_edge.monitoring.estimate import abnormal_above
 from selfheal_edge.monitoring.monitor import MEMBERS_PART, Alarm, Monitor, PerformanceMonitor
 from selfheal_edge.monitoring.performance import Performance, not_estimable
 from selfheal_edge.monitoring.regimes import Regime
@@ -59,6 +60,7 @@ from selfheal_edge.tflite.arrays import Batch, Tensors, check_out, read_batch
 from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.file.rewrite import ModelCopy
 from selfheal_edge.tflite.flip_check import FlipEffort
+from selfheal_edge.tflite.input_table import HEADER_BYTES, threshold_in
 from selfheal_edge.tflite.memory.heap import give_back
 from selfheal_edge.tflite.runtimes.protocol import RUNTIME_FAILURES, Array, TensorSpec
 from selfheal_edge.tflite.runtimes.select import KernelsArgument, RuntimeArgument
@@ -568,7 +570,8 @@ class SelfHealingModel:
             The class that is right, or a regressor's target in the answer's shape. Or what
             `FeedbackSource.sign` made elsewhere, one or a list, and nothing else beside it.
         correct
-            Whether the answer was right; alone it is feedback too.
+            Whether the answer was right; alone it is feedback too. Of an autoencoder, which takes
+            no `label`: whether its input was normal.
         id
             `Prediction.id`, or that of a `Question`; None for the model's latest prediction, which
             with several threads may be another's. A list or an array: many, and as many labels.
@@ -972,8 +975,15 @@ class SelfHealingModel:
                 condition=loop.condition,
                 on_probation=loop.probation is not None,
                 budget=None if self._parts.proposer is None else self._parts.proposer.budget.left,
+                threshold=self._threshold(),
                 performance=performance,
             )
+
+    def _threshold(self) -> float | None:
+        threshold, image = abnormal_above(self._baseline), self._parts.weights.images.get("input")
+        if threshold is None or image is None:
+            return threshold
+        return threshold_in(bytes(image.live[:HEADER_BYTES])) or threshold
 
     def _performance(self) -> Performance:
         with self._inference_lock.lock():

@@ -193,6 +193,8 @@ class EnsembleLabels:
                     continue  # what it named may be right or wrong
                 said = {"correct": False}
             model = seat.member.model
+            if parts_of(model).loop.labels.space.is_normality:
+                continue  # an autoencoder is told what is normal, and not what it should answer
             try:
                 source: FeedbackSource | str | None = None
                 if told.source is not None:

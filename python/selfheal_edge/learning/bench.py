@@ -43,11 +43,14 @@ class BenchAnswers:
     without classes. NaN where the output is no number."""
     labels: npt.NDArray[np.int64]
     """The most likely class, shape (n,); -1 for a model without classes, and where the output is
-    no number."""
+    no number. Of an autoencoder 0 for normal inputs, and 1 for those that err by more than its
+    threshold."""
     embeddings: Floats | None
     """The embedding in real units, shape (n, dimensions); None without one."""
     values: Floats | None = None
     """Of a model without classes output 0 in real units, shape (n, numbers)."""
+    errors: npt.NDArray[np.float64] | None = None
+    """Of an autoencoder the mean square of answer less input, as that came in: shape (n,)."""
 
 
 class Bench:
@@ -63,6 +66,9 @@ class Bench:
         What output 0 of a classifier holds; None for a model without classes.
     has_embedding
         Whether the session's first tap is the embedding.
+    threshold
+        Of an autoencoder: the reconstruction error above which calibration finds inputs abnormal;
+        None for another model.
 
     Raises
     ------
@@ -81,7 +87,11 @@ class Bench:
     """
 
     def __init__(
-        self, session: Session, kind: OutputKind | None, has_embedding: bool | None = None
+        self,
+        session: Session,
+        kind: OutputKind | None,
+        has_embedding: bool | None = None,
+        threshold: float | None = None,
     ) -> None:
         instance = session.instance
         if len(instance.inputs) != 1:
@@ -96,6 +106,8 @@ class Bench:
         taps = instance.taps if has_embedding is not False else ()
         self._tap: TensorSpec | None = taps[0] if taps else None
         self._kind = kind
+        self.threshold: Final = threshold
+        """Of an autoencoder, golden's; None for another model."""
         self._table = InputTable.of(instance.inputs)
         self._built: OrderedDict[tuple[tuple[int, bytes], ...], _Built] = OrderedDict()
         self._lock = allocate_lock()
@@ -123,7 +135,7 @@ class Bench:
         ModelClosedError
             After `close`.
         """
-        rows = self._rows(inputs)
+        rows = came = self._rows(inputs)
         changes = () if patch is None else patch.changes
         if patch is not None and patch.inputs is not None:
             rows = self._corrected(rows, patch.inputs)
@@ -147,7 +159,13 @@ class Bench:
             embeddings = np.asarray(dequantize(inside, tap), np.float32)
             embeddings = embeddings.reshape(len(rows), math.prod(tap.shape))
         values = None if self._kind is not None else self._real(outputs)
-        return BenchAnswers(outputs, scores, labels, embeddings, values)
+        errors = None
+        if self.threshold is not None and values is not None:
+            apart = values - dequantize(came, self._input).reshape(values.shape)
+            errors = np.square(apart.astype(np.float64)).mean(axis=1)
+            most = self.threshold if patch is None else patch.threshold or self.threshold
+            labels = np.where(np.isfinite(errors), errors > most, -1).astype(np.int64)
+        return BenchAnswers(outputs, scores, labels, embeddings, values, errors)
 
     def stop(self) -> None:
         """Have what is being learned beside it end at its next step; any thread may call it."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from selfheal_edge.learning.feedback import Claim
-from selfheal_edge.learning.labels import LabelSpace
+from selfheal_edge.learning.labels import Label, LabelSpace
 from selfheal_edge.learning.sources import FeedbackSource, SignedLabel
 
 __all__ = ["MOST_ID", "read_claims", "read_ids"]
@@ -56,13 +56,13 @@ def read_claims(
         one = latest if id is None else _read_id(id)
         assert one is not None
         said = None if label is None else space.read(label)
-        return (Claim(one, said, _read_correct(correct, 1)[0], source),), False
+        return (_claim(space, one, said, _read_correct(correct, 1)[0], source),), False
     ids = read_ids(id)
     labels: Sequence[Any] = [None] * len(ids)
     if label is not None:
         labels = space.read_many(label, len(ids))
     return tuple(
-        Claim(one, said, is_right, source)
+        _claim(space, one, said, is_right, source)
         for one, said, is_right in zip(ids, labels, _read_correct(correct, len(ids)), strict=True)
     ), True
 
@@ -71,7 +71,20 @@ def _signed(space: LabelSpace, signed: SignedLabel) -> Claim:
     said = None if signed.label is None else space.read(signed.label)
     if said is None and signed.correct is None:
         raise ValueError("signed label: expected a label, or right or wrong, got neither")
-    return Claim(signed.id, said, signed.correct, None, signed)
+    return _claim(space, signed.id, said, signed.correct, None, signed)
+
+
+def _claim(
+    space: LabelSpace,
+    id: int,
+    label: Label | None,
+    is_right: bool | None,
+    source: FeedbackSource | str | None,
+    signed: SignedLabel | None = None,
+) -> Claim:
+    if space.is_normality:
+        return Claim(id, 0 if is_right else 1, None, source, signed)
+    return Claim(id, label, is_right, source, signed)
 
 
 def _are_signed(label: Any) -> bool:

@@ -68,6 +68,9 @@ class LabelSpace:
     model without classes."""
     target: tuple[int, ...] | None = None
     """The shape of a regressor's target; None for models with classes."""
+    is_normality: bool = False
+    """Whether it is an autoencoder, of whose inputs ``correct`` says that they are normal: class 0,
+    and not abnormal: 1."""
 
     def read(self, label: Any, argument: str = "label") -> Label:
         """Return a label, checked.
@@ -77,6 +80,11 @@ class LabelSpace:
         TypeError, ValueError
             Naming the argument, what was expected and what came.
         """
+        if self.is_normality:
+            raise TypeError(
+                f"{argument}: expected None, as an autoencoder names no classes: correct=True says "
+                f"that its input is normal, False that it is not, got {type(label).__name__}"
+            )
         if self.target is not None:
             return self._target(label, self.target, argument)
         most = _MOST_CLASS if self.classes is None else self.classes - 1

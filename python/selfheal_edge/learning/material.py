@@ -188,6 +188,11 @@ class Material:
         inside = self.embeddings(self.labelled.inputs, patch.inputs, note.inner)
         return None if inside is None else np.asarray(inside @ note.weights.T + note.bias)
 
+    @property
+    def reconstructs(self) -> bool:
+        """Whether the model is an autoencoder: labels are 0 for normal, and 1 for abnormal."""
+        return self.bench.threshold is not None
+
     @cached_property
     def golden(self) -> Patch:
         """The patch that changes nothing."""

@@ -65,6 +65,9 @@ class Patch:
     """None: inputs go in as they come."""
     text: str = ""
     """What it does, in words, for the journal."""
+    threshold: float = 0.0
+    """Of an autoencoder: the reconstruction error above which inputs are abnormal, a float32; 0:
+    calibration's."""
 
     def __post_init__(self) -> None:
         """Refuse changes whose order would matter."""
@@ -80,12 +83,12 @@ class Patch:
     @property
     def is_golden(self) -> bool:
         """Whether it changes nothing."""
-        return not self.changes and self.inputs is None
+        return not self.changes and self.inputs is None and not self.threshold
 
     def says_as(self, other: Patch) -> bool:
         """Whether another patch makes the same generation."""
         mine, others = ((b"" if p.inputs is None else p.inputs.to_bytes()) for p in (self, other))
-        return self.changes == other.changes and mine == others
+        return (self.changes, self.threshold, mine) == (other.changes, other.threshold, others)
 
 
 def patched(copy: ModelCopy, changes: Sequence[tuple[int, bytes]]) -> bytes:

@@ -132,7 +132,8 @@ class Question:
     """A copy of the raw input, without a leading 1; all of them of a model with several. None where
     a restart left nothing of it (`Policy.keep_inputs`)."""
     answers: tuple[int, ...]
-    """The classes in question, the likeliest first; empty for a model without classes."""
+    """The classes in question, the likeliest first; empty for a model without classes. Where an
+    autoencoder and its repair part, 0 for normal and 1 for abnormal."""
     reason: str
     """Why the label of this one is worth a question."""
     asked: AskedLabel = field(repr=False, kw_only=True)

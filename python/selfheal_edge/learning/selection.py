@@ -15,7 +15,9 @@ taken, a simpler one where the two are within half a point, and none whose gain 
 quarters of its standard deviation (1.645 of them where only carried inputs and answers speak):
 golden stays.
 
-Of a regressor targets alone speak: by how much nearer the answers come (`learning.errors`).
+Of a regressor targets alone speak: by how much nearer the answers come (`learning.errors`). Of an
+autoencoder labels say what is normal; without one it is expected that most inputs are, so that a
+repair in whose eyes more of them are is put on probation, and people decide.
 """
 
 from __future__ import annotations
@@ -179,6 +181,8 @@ class _Seen:
 
 def _answers(material: Material, patch: Patch) -> _Seen | None:
     note = material.noted(patch)
+    if material.reconstructs:
+        return _verdicts(material, patch, note)
     if note is None:
         return None
     inside = material.embeddings(material.window, patch.inputs, note.inner)
@@ -193,6 +197,15 @@ def _answers(material: Material, patch: Patch) -> _Seen | None:
     labelled = material.embeddings(material.labelled.inputs, patch.inputs, note.inner)
     assert labelled is not None
     return _Seen(chances, _logs(labelled, note).argmax(axis=1), simulated)
+
+
+def _verdicts(material: Material, patch: Patch, note: Note | None) -> _Seen:
+    """Return what an autoencoder finds normal: the share of it stands for being sure."""
+    chances = (material.bench.answers(material.window, patch).labels == 0).astype(np.float64)
+    named = None if note is None else note.out_of_fold
+    if named is None:
+        named = material.bench.answers(material.labelled.inputs, patch).labels
+    return _Seen(chances[:, None], named, None)
 
 
 def _simulated(material: Material, patch: Patch, note: Note) -> float | None:
@@ -224,6 +237,8 @@ def _judged(material: Material, golden: _Seen, other: _Seen) -> tuple[float, flo
     surer = float(other.chances.max(axis=1).mean() - golden.chances.max(axis=1).mean())
     nearer = _from_mix(material, golden) - _from_mix(material, other)
     text = f"confidence {surer:+.1%}, distance from the expected mix {-nearer:+.1%}"
+    if material.reconstructs:
+        text = f"found normal: {surer:+.1%} of the inputs"
     doubts, better = _ALONE, 0.0
     if other.simulated is not None and golden.simulated is not None:
         doubts, better = _WITH_SIMULATION, other.simulated - golden.simulated

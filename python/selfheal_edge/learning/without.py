@@ -134,6 +134,11 @@ def _carried_inside(
 def _right(material: Material, patch: Patch, said: Right) -> tuple[tuple[Right, ...], Right]:
     """Return which carried inputs, of one kind and the other, and which labels are met."""
     reference, note = material.reference, material.noted(patch)
+    if material.reconstructs:  # only people say what is normal in another condition
+        told = None if note is None else note.out_of_fold
+        if told is None:
+            told = material.bench.answers(material.labelled.inputs, patch).labels
+        return (), (told == material.labelled.labels)[said]
     assert note is not None, "what has no head is no candidate"
     carried = [
         _named(inside, note) == reference.labels[those]

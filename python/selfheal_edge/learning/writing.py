@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+import numpy as np
+
 from selfheal_edge.learning.head import Head, capped, head_changes, into_range, with_room
 from selfheal_edge.learning.material import Material, Note
 from selfheal_edge.learning.patch import InputMap, Patch
 
-__all__ = ["MOST_DISTANCE", "after", "write_head"]
+__all__ = ["MOST_DISTANCE", "after", "correct_inputs", "write_head"]
 
 MOST_DISTANCE: Final = 4.0
 """How far a head may lie from golden's (`learning.head.distance`), whatever samples say."""
@@ -18,6 +20,32 @@ MOST_DISTANCE: Final = 4.0
 def after(start: Patch, text: str) -> str:
     """Return what a patch says of itself that extends another one."""
     return f"{start.text}, {text}" if start.text else text
+
+
+def correct_inputs(
+    material: Material, start: Patch, correction: InputMap, text: str
+) -> Patch | str:
+    """Return a patch that corrects inputs, and is otherwise as another one; or why there is none.
+
+    An autoencoder's answer is compared with what came in: its last layer undoes what is corrected.
+    """
+    note = material.noted(start)
+    if not material.reconstructs:
+        patch = Patch(start.changes, correction, after(start, text))
+        return patch if note is None else material.note(patch, note)
+    if material.head is None or note is None or len(note.bias) != material.window[0].size:
+        return "there is no last layer that could undo a correction of the inputs"
+    if (correction.gain == 0).any():
+        return "a channel that says nothing cannot be given back"
+    shape = material.reference.inputs.shape[1:]
+    along = [1] * len(shape)
+    along[correction.axis] = -1
+    gain, offset = (
+        np.broadcast_to(part.astype(np.float64).reshape(along), shape).ravel()
+        for part in (correction.gain, correction.offset)
+    )
+    undone = replace(note, weights=note.weights / gain[:, None], bias=(note.bias - offset) / gain)
+    return write_head(material, material.head, undone, correction, after(start, text))
 
 
 def write_head(

@@ -43,6 +43,7 @@ from selfheal_edge.learning.sources import (
 )
 from selfheal_edge.loop.suspects import Judge, judge_for, suspect_all
 from selfheal_edge.monitoring.baseline import Baseline
+from selfheal_edge.monitoring.estimate import abnormal_above
 from selfheal_edge.monitoring.labelled import LabelledAnswers
 from selfheal_edge.monitoring.signals import SignalExtractor
 from selfheal_edge.policy import Policy
@@ -578,7 +579,8 @@ def _embedding_width(extractor: SignalExtractor, taps: Sequence[TensorSpec]) -> 
 
 
 def _is_regressor(baseline: Baseline) -> bool:
-    return baseline.output_kind is None and baseline.detections is None
+    has_classes = baseline.output_kind is not None or baseline.detections is not None
+    return not has_classes and abnormal_above(baseline) is None
 
 
 def _target_size(baseline: Baseline, outputs: Sequence[TensorSpec]) -> int:
@@ -591,7 +593,8 @@ def _space(baseline: Baseline, outputs: Sequence[TensorSpec]) -> LabelSpace:
     if _is_regressor(baseline):
         return LabelSpace(None, _row_shape(outputs[0]))
     if baseline.output_kind is None:
-        return LabelSpace(None)
+        is_detector = baseline.detections is not None
+        return LabelSpace(None) if is_detector else LabelSpace(2, is_normality=True)
     return LabelSpace(max(2, int(np.prod(outputs[0].shape, dtype=np.int64))))
 
 

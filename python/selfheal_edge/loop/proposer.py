@@ -29,6 +29,7 @@ from selfheal_edge.learning.selection import Proposal
 from selfheal_edge.log import logger
 from selfheal_edge.loop.incidents import Proposed
 from selfheal_edge.monitoring.baseline import Baseline
+from selfheal_edge.monitoring.estimate import abnormal_above
 from selfheal_edge.repair.budget import RepairBudget
 from selfheal_edge.repair.certificate import Certificate, certify
 from selfheal_edge.repair.proposing import propose
@@ -136,14 +137,20 @@ class Proposer:
     @cached_property
     def _head(self) -> Head | str:
         reference = self._reference
-        is_regression = reference is not None and reference.targets is not None
+        has_targets = reference is not None and reference.targets is not None
+        is_regression = has_targets or self._threshold is not None
         return find_head(self._session.copy.model, is_regression=is_regression)
+
+    @cached_property
+    def _threshold(self) -> float | None:
+        return abnormal_above(self._baseline)
 
     def _answering(self) -> Bench:
         """Return what asks golden and candidates beside the stream; made when first needed."""
         if self._bench is None:
             has_embedding = self._baseline.embedding is not None
-            self._bench = Bench(self._session, self._baseline.output_kind, has_embedding)
+            kind, threshold = self._baseline.output_kind, self._threshold
+            self._bench = Bench(self._session, kind, has_embedding, threshold)
         return self._bench
 
     def propose(
@@ -367,6 +374,10 @@ class Proposer:
         """Return what a repair loses on each of some held inputs, in accuracy: shape (n,)."""
         bench, inputs, targets = self._answering(), reference.inputs[judges], reference.targets
         golden, changed = bench.answers(inputs), bench.answers(inputs, patch)
+        if golden.errors is not None and changed.errors is not None:
+            # Its answer is numbers, and its input what they should be: as of a regressor.
+            usual = max(float(golden.errors.mean()), 1e-30)
+            return -saved(golden.errors / usual, changed.errors / usual)
         if targets is None or golden.values is None or changed.values is None:
             labels = reference.labels[judges]
             right = (golden.labels == labels).astype(np.float64)

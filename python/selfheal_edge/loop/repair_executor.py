@@ -38,7 +38,7 @@ from selfheal_edge.store.journal import EventKind, Journal
 from selfheal_edge.text import LIST, shown
 from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.flip_check import FlipEffort
-from selfheal_edge.tflite.input_table import InputTable
+from selfheal_edge.tflite.input_table import InputTable, with_threshold
 from selfheal_edge.tflite.runtimes.protocol import RUNTIME_FAILURES, Array, Instance
 from selfheal_edge.tflite.runtimes.select import KernelsArgument, RuntimeArgument
 from selfheal_edge.tflite.sandbox.policy import ProbePolicy
@@ -624,18 +624,19 @@ class RepairExecutor:
         if patch.is_golden:
             raise ValueError("patch: expected one that changes something, got none")
         session, image = self._session, self.weights.images.get("input")
-        wanted = {"source": patched(session.copy, patch.changes)}
-        if patch.inputs is None:
-            return wanted if image is None else {**wanted, "input": bytes(image.nbytes)}
+        wanted, correction = {"source": patched(session.copy, patch.changes)}, patch.inputs
         table = InputTable.of(session.instance.inputs)
+        if image is None and correction is None and not patch.threshold:
+            return wanted
         if table is None or image is None:
             raise ValueError(
                 "patch.inputs: expected None for a model whose input cannot be corrected (one of "
                 "int8, uint8 or float32 can, of at most 1024 features), got a correction"
             )
-        correction = patch.inputs
-        data = table.encode(correction.axis, correction.gain, correction.offset, image.nbytes)
-        return {**wanted, "input": data}
+        data = bytes(image.nbytes)
+        if correction is not None:
+            data = table.encode(correction.axis, correction.gain, correction.offset, image.nbytes)
+        return {**wanted, "input": with_threshold(data, patch.threshold)}
 
     def _corrector(
         self, wanted: Mapping[str, bytes]

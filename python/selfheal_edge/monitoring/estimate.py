@@ -18,7 +18,7 @@ from selfheal_edge.monitoring.recent import RecentSamples
 from selfheal_edge.monitoring.regimes import RegimeTable
 from selfheal_edge.tflite.runtimes.protocol import TensorSpec
 
-__all__ = ["estimate_performance", "reconstruction"]
+__all__ = ["abnormal_above", "estimate_performance", "reconstruction"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -26,6 +26,7 @@ _RECONSTRUCTION: Final = "reconstruction_error"
 _LEAST: Final = 16
 _TWO_SIDED: Final = 1.645  # 90 % of a normal distribution lie so many standard deviations around
 _HALVINGS: Final = 60
+_USUAL: Final = 2.326  # 99 % of a normal distribution lie below so many standard deviations
 _BEYOND: Final = 8.0  # the farthest score
 
 
@@ -67,7 +68,7 @@ def estimate_performance(
     """
     kind = baseline.output_kind
     if kind is None:
-        return _without_classes(baseline, scores, outputs)
+        return _without_classes(baseline, scores)
     model = baseline.correctness
     missing = ""
     if model is None:
@@ -90,14 +91,32 @@ def estimate_performance(
     return combined if combined.is_estimable else told
 
 
-def _without_classes(
-    baseline: Baseline, scores: Mapping[str, Floats], outputs: Sequence[TensorSpec]
-) -> Performance:
+def _reconstructed(baseline: Baseline) -> _core.Reference | None:
+    """Return what the reconstruction error of an autoencoder is like; None for other models."""
+    if baseline.output_kind is not None or baseline.error is not None:
+        return None
+    # A single number that a model makes of another is no copy of it.
+    outputs = baseline.known_answers.outputs
+    has_many = bool(outputs) and outputs[0][0].size > 1
+    return baseline.references.get(_RECONSTRUCTION) if has_many else None
+
+
+def abnormal_above(baseline: Baseline) -> float | None:
+    """Return the reconstruction error that 99 % of an autoencoder's calibration lie below.
+
+    None for other models, and where that signal is left out.
+    """
+    reference = _reconstructed(baseline)
+    if reference is None:
+        return None
+    return float(np.float32(_values(reference, np.array([_USUAL]))[0]))
+
+
+def _without_classes(baseline: Baseline, scores: Mapping[str, Floats]) -> Performance:
     if baseline.error is not None:
         return _as_in_calibration(baseline.error, baseline.regimes, scores)
-    reference = baseline.references.get(_RECONSTRUCTION)
-    # A single number that a model makes of another is no copy of it.
-    if reference is not None and math.prod(outputs[0].shape) > 1:
+    reference = _reconstructed(baseline)
+    if reference is not None:
         return reconstruction(reference, scores.get(_RECONSTRUCTION, np.empty(0)))
     return not_estimable(
         "the model has no classes, reconstructs no input, and was calibrated without targets: "

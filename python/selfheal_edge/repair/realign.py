@@ -14,7 +14,7 @@ from selfheal_edge.learning.alignment import (
 from selfheal_edge.learning.head import Head
 from selfheal_edge.learning.material import LEAST_WINDOW, Material, Note
 from selfheal_edge.learning.patch import InputMap, Patch
-from selfheal_edge.learning.writing import write_head
+from selfheal_edge.learning.writing import correct_inputs, write_head
 
 __all__ = ["Realign"]
 
@@ -55,7 +55,8 @@ class Realign:
         reference = material.reference
         correction = start.inputs
         if correction is None and material.can_correct_inputs:
-            part = _part(_INPUT_PART, material)
+            whole = 1.0 if material.reconstructs else _INPUT_PART  # what is left is error there
+            part = _part(whole, material)
             correction = align_inputs(reference, material.window, material.shares, part)
         head, note = material.head, material.noted(start)
         if not self._embedding or head is None or note is None or reference.embeddings is None:
@@ -90,13 +91,7 @@ def _part(whole: float, material: Material) -> float:
 def _with_inputs(material: Material, start: Patch, correction: InputMap | None) -> Patch | str:
     if correction is None or correction is start.inputs:
         return "there is nothing that can be aligned"
-    patch = Patch(
-        start.changes,
-        correction,
-        f"{start.text}, inputs aligned" if start.text else "inputs aligned",
-    )
-    note = material.noted(start)
-    return patch if note is None else material.note(patch, note)
+    return correct_inputs(material, start, correction, "inputs aligned")
 
 
 def _with_embedding(

@@ -4,7 +4,8 @@ Those are golden's held inputs, carried into the condition. Where none can be ca
 are learned as they are, beside labels: what separates classes there does so here, and a head that
 has forgotten normal operation does harm until golden serves again.
 
-A regressor's layer is fitted to targets by ridge regression (`learning.ridge`), likewise.
+A regressor's layer is fitted to targets by ridge regression (`learning.ridge`), likewise. Of an
+autoencoder labels set the threshold, and no layer (`learning.threshold`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from selfheal_edge.learning.head import Head
 from selfheal_edge.learning.material import LEAST_WINDOW, Material, Note
 from selfheal_edge.learning.patch import Patch
 from selfheal_edge.learning.ridge import Samples, chosen_pull, fit_ridge
+from selfheal_edge.learning.threshold import set_threshold
 from selfheal_edge.learning.training import HeadTrainer, log_softmax
 from selfheal_edge.learning.writing import after, write_head
 
@@ -74,6 +76,11 @@ class RetrainHead:
         The targets of these are golden's answers to the originals; a labelled sample weighs three
         times as much. How strongly the layer is held is chosen by cross-validation on the labels.
         """
+        if material.reconstructs:
+            return set_threshold(material, start)
+        return self._trained(material, start)
+
+    def _trained(self, material: Material, start: Patch) -> Patch | str:
         head, note = material.head, material.noted(start)
         if head is None or note is None:
             return "there is no last layer that can be trained"

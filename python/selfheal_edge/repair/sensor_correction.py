@@ -11,7 +11,7 @@ from selfheal_edge.causes import Cause
 from selfheal_edge.learning.alignment import INPUT_GAIN, affine, window_moments
 from selfheal_edge.learning.material import LEAST_WINDOW, Material
 from selfheal_edge.learning.patch import InputMap, Patch
-from selfheal_edge.learning.writing import after
+from selfheal_edge.learning.writing import correct_inputs
 
 __all__ = ["SensorCorrection"]
 
@@ -59,9 +59,7 @@ class SensorCorrection:
         if not changed:
             return "a broken channel is better left than replaced"
         text = f"{changed} of {len(gain)} channels corrected, {int(still.sum())} of them replaced"
-        patch = Patch(start.changes, correction, after(start, text))
-        note = material.noted(start)
-        return patch if note is None else material.note(patch, note)
+        return correct_inputs(material, start, correction, text)
 
 
 def _why_not(material: Material, start: Patch) -> str:

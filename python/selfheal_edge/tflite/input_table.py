@@ -10,7 +10,10 @@ bytes                 content
 ====================  ==============================================================================
 0                     0: inputs go in as they come. Otherwise 1 + the axis that counts features, of
                       one sample (without the batch's axis, if that is 1)
-1 to 63               zero
+1 to 3                zero
+4 to 7                of an autoencoder: the reconstruction error above which inputs are abnormal,
+                      float32; zero: calibration's. The hot path does not read it
+8 to 63               zero
 from 64               8-bit: 256 bytes a feature, the new level at the place of the old one, both as
                       unsigned bytes. float32: the gains, then the offsets
 ====================  ==============================================================================
@@ -19,6 +22,7 @@ from 64               8-bit: 256 bytes a feature, the new level at the place of 
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from typing import Final
 
@@ -27,7 +31,7 @@ import numpy.typing as npt
 
 from selfheal_edge.tflite.runtimes.protocol import Array, TensorSpec
 
-__all__ = ["HEADER_BYTES", "MOST_FEATURES", "InputTable"]
+__all__ = ["HEADER_BYTES", "MOST_FEATURES", "InputTable", "threshold_in", "with_threshold"]
 
 HEADER_BYTES: Final = 64
 """Before the features: a cache line."""
@@ -35,8 +39,20 @@ MOST_FEATURES: Final = 1024
 """Along the axis that is corrected."""
 _LEVELS: Final = 256
 _MOST_AXES: Final = 8
+_THRESHOLD: Final = struct.Struct("<4xf")
 
 Floats = npt.NDArray[np.float32]
+
+
+def with_threshold(data: bytes, threshold: float) -> bytes:
+    """Return a correction's bytes, or those of none, with what is abnormal; 0: nothing is said."""
+    return data[:4] + struct.pack("<f", threshold) + data[8:]
+
+
+def threshold_in(data: bytes | memoryview) -> float:
+    """Return what `with_threshold` has written; 0 where damage says what cannot be."""
+    (found,) = _THRESHOLD.unpack_from(data)
+    return float(found) if np.isfinite(found) and found > 0.0 else 0.0
 
 
 class InputTable:
