@@ -50,6 +50,24 @@ def journal_of(path: Path) -> list[Event]:
         return [Event.from_record(r.seq, r.hash, r.body) for r in database.records()]
 
 
+# -------------------------------------------------------------------- each minute
+
+
+def test_what_changes_each_minute_lies_together(opened: Open) -> None:
+    """A commit writes the root, one page of small rows, and what has changed of the charts."""
+    model = opened()
+    keeper = model._keeper
+    assert keeper is not None
+    written = []
+    for x in INPUTS[:5]:
+        model.predict(x[None])
+        keeper.store.do_each_minute()
+        keeper.store.commit()
+        written.append(keeper.store.state.bytes_written)
+    pages = np.diff(written) / (1024 + 24)
+    assert pages.tolist() == [3.0] * 4
+
+
 # -------------------------------------------------------------------- restart
 
 

@@ -518,14 +518,15 @@ class Keeper:
             return
         frozen = freeze(is_last)
         del freeze  # what follows takes a while, and the model need not wait for it
-        rows = [self._loop_row(frozen.known)]
+        self._put_labels(is_last=is_last)
+        rows = self._learned_rows(frozen.learned)
+        if frozen.regimes is not None and self.trial is None:
+            rows.append(Row(_STATE, _REGIMES, frozen.regimes.to_bytes()))
+        # Rows lie in the order in which they came first: those that change each minute together.
         if self._monitor_rows is not None and frozen.monitor is not None:
             kept = self._monitor_rows.rows(frozen.monitor(), whole=is_last)
             rows += [Row(_STATE, name, row) for name, row in kept.items()]
-        self._put_labels(is_last=is_last)
-        if frozen.regimes is not None and self.trial is None:
-            rows.append(Row(_STATE, _REGIMES, frozen.regimes.to_bytes()))
-        rows += self._learned_rows(frozen.learned)
+        rows.append(self._loop_row(frozen.known))
         self.store.put_all(rows)
 
     def _loop_row(self, known: Remembered) -> Row:

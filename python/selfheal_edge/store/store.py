@@ -459,7 +459,8 @@ class Store:
         expected = _COMMIT_OVERHEAD + sum(map(len, parts))
         if self.is_closing:
             expected += database.log_nbytes  # which is written back right after
-        changes.rows.append(Row(*_BUDGET, self._budget_after(expected)))
+        if database.commits:  # not beside the first rows, which change at a start alone
+            changes.rows.append(Row(*_BUDGET, self._budget_after(expected)))
         counter = self._counter if anchored else None
         anchor = None if counter is None else counter(None) + 1
         before = database.bytes_written
