@@ -1163,7 +1163,7 @@ def _open_store(
     """Open the store; a database is loaded by those alone who ask for one."""
     from selfheal_edge.loop.keeper import Keeper  # noqa: PLC0415
 
-    return Keeper(path, key, counter, policy, drawn)
+    return Keeper.open(path, key, counter, policy, drawn)
 
 
 def _call(method: weakref.WeakMethod[Callable[..., None]], *given: bool) -> None:

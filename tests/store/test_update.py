@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -84,6 +86,28 @@ def run(model: she.SelfHealingModel, predictions: int) -> None:
     while predictions > 0:
         model.predict(inputs[: min(predictions, len(inputs))])
         predictions -= len(inputs)
+
+
+def golden_answers(opened: Open, old: she.Baseline) -> list[Array]:
+    """Have a store of the old file; return what it answers."""
+    with opened(OLD, old) as model:
+        return answers(model, X)
+
+
+@contextlib.contextmanager
+def cannot_open(file: bytes, why: Exception) -> Iterator[None]:
+    """Let a model file not be opened meanwhile."""
+    real = Session.__init__
+
+    def refusing(self: Session, model: Any, *rest: Any, **named: Any) -> None:
+        real(self, model, *rest, **named)
+        if self.model.sha256 == sha256(file).hex():
+            self.close()
+            raise why
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Session, "__init__", refusing)
+        yield
 
 
 def until_rejected(model: she.SelfHealingModel) -> int:
@@ -217,9 +241,7 @@ def test_the_old_file_serves_at_once_where_the_new_one_is_rejected(
 def test_threads_that_predict_while_the_old_file_comes_back(
     opened: Open, old: she.Baseline, bad: tuple[bytes, she.Baseline]
 ) -> None:
-    model = opened(OLD, old)
-    golden = answers(model, X)
-    model.close()
+    golden = golden_answers(opened, old)
     model = opened(*bad)
     stop = threading.Event()
     failed: list[BaseException] = []
@@ -249,20 +271,9 @@ def test_threads_that_predict_while_the_old_file_comes_back(
 def test_where_the_old_file_cannot_be_built_it_is_said(
     opened: Open, old: she.Baseline, bad: tuple[bytes, she.Baseline]
 ) -> None:
-    model = opened(OLD, old)
-    golden = answers(model, X)
-    model.close()
+    golden = golden_answers(opened, old)
     model = opened(*bad)
-    real = Session.__init__
-
-    def refusing(self: Session, file: Any, *rest: Any, **named: Any) -> None:
-        real(self, file, *rest, **named)
-        if self.model.sha256 == sha256(OLD).hex():
-            self.close()
-            raise MemoryError("no room for a second model")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Session, "__init__", refusing)
+    with cannot_open(OLD, MemoryError("no room for a second model")):
         until_rejected(model)
     assert serves(model) == sha256(bad[0]).hex()
     assert model.health.state == "untrusted"
@@ -301,25 +312,12 @@ def test_what_the_old_file_has_learned_outlives_a_trial(
 def test_a_file_that_does_not_even_open_is_taken_back_at_once(
     opened: Open, old: she.Baseline, new: tuple[bytes, she.Baseline]
 ) -> None:
-    model = opened(OLD, old)
-    golden = answers(model, X)
-    model.close()
-
-    sha = sha256(new[0]).hex()
-    real = Session.__init__
-
-    def refusing(self: Session, model: Any, *rest: Any, **named: Any) -> None:
-        real(self, model, *rest, **named)
-        if self.model.sha256 == sha:
-            self.close()
-            raise RuntimeError("the runtime has no such operator")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Session, "__init__", refusing)
+    golden = golden_answers(opened, old)
+    with cannot_open(new[0], RuntimeError("the runtime has no such operator")):
         back = opened(*new)
     assert serves(back) == sha256(OLD).hex()
     assert same(answers(back, X), golden)
-    assert [(f.what, f.name) for f in back.health.failures] == [("update", sha)]
+    assert [(f.what, f.name) for f in back.health.failures] == [("update", sha256(new[0]).hex())]
     assert "no such operator" in back.health.failures[0].reason
     back.close()
     assert serves(opened(*new)) == sha256(OLD).hex()

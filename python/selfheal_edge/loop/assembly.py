@@ -196,7 +196,7 @@ def assemble(
             undo.callback(spare.close)
         if keeper is not None:
             monitor = keeper.monitor(baseline, monitor)
-            first_id = keeper.first_id()
+            first_id = keeper.ids.first()
         monitor = PerformanceMonitor(baseline) if monitor is None else monitor
         labels = LabelDesk(
             session=session,

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import json
 import os
-import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Final
 
 from selfheal_edge.errors import BaselineFormatError, IntegrityError, StoreError
 from selfheal_edge.learning.kept_rows import NAMES
 from selfheal_edge.loop.kept_generations import KeptGenerations, Late
 from selfheal_edge.loop.kept_labels import KeptLabels
+from selfheal_edge.loop.prediction_ids import PredictionIds
 from selfheal_edge.loop.remembered import BUDGET_ROW, LEARNED_ROWS, Frozen, Remembered
 from selfheal_edge.loop.updates import CLOSED, CUT_SHORT, Chosen, Updates
 from selfheal_edge.monitoring.baseline import Baseline, KnownAnswers
 from selfheal_edge.monitoring.monitor import KeptMonitor, Monitor, PerformanceMonitor
 from selfheal_edge.monitoring.regimes import RegimeTable
 from selfheal_edge.policy import Policy
-from selfheal_edge.store.changes import Changes, Row
+from selfheal_edge.store.changes import Row
 from selfheal_edge.store.failures import Failure, with_failure
 from selfheal_edge.store.journal import EventKind, Journal
 from selfheal_edge.store.kept_state import KeptState
@@ -43,15 +42,8 @@ _STATE: Final = "state"
 _MONITOR: Final = "monitor"
 _LOOP: Final = "loop"
 _REGIMES: Final = "regimes"
-_IDS: Final = "ids"
-_NEXT: Final = "next"
 _BASELINE: Final = "baseline"
 _SERVES: Final = "serves"
-# A start has so many ids to give, and a store lasts a million starts.
-_IDS_A_START: Final = 1 << 42
-_MOST_ID: Final = 1 << 63
-_IDS_OF_AN_EXCHANGE: Final = 1 << 24
-_LONGEST_WAIT: Final = 0.5
 _NOT_CLOSED: Final = (
     "the process before ended without close: its events of the latest seconds, and what the charts "
     "gathered since the latest commit, are lost"
@@ -59,73 +51,107 @@ _NOT_CLOSED: Final = (
 
 
 class Keeper:
-    """One model's store: read at the start, written by the store's own thread.
+    """What one model keeps in a store: read at the start, written by the store's own thread.
+
+    `open` opens the store; a model file that is put back has a keeper of its own over the same one.
 
     Parameters
     ----------
-    path, key, counter
-        As `SelfHealingModel` says.
-    policy
-        Has the caps.
-    drawn
-        A number below 2^62, where the ids of a new store's predictions begin, and those of a start
-        at which nothing can be written.
-
-    Raises
-    ------
-    StoreVersionError
-        When a newer release wrote the store; it is untouched.
-    StoreError
-        When another process has it open: the message names it.
-    TypeError, ValueError, OSError
-        For the key.
+    store, inbox, ids
+        Those of the process.
+    problems
+        What there is to say of the store, for the journal.
+    was_cut_short
+        Whether the process before ended without close.
+    chosen, before
+        What serves, and what was known before it does; None: `choose` says it.
     """
 
     def __init__(
         self,
+        store: Store,
+        inbox: Callable[[], Inbox],
+        ids: PredictionIds,
+        problems: Iterable[str],
+        *,
+        was_cut_short: bool = False,
+        chosen: Chosen | None = None,
+        before: Remembered | None = None,
+    ) -> None:
+        self.store = store
+        self._inbox = inbox
+        self.ids = ids
+        """Where predictions' begin."""
+        self.updates = Updates(store)
+        """What the store knows of model files."""
+        self._problems = list(problems)
+        self._was_cut_short = was_cut_short
+        self._chosen = chosen
+        self.before = before
+        """What the process before knew; None at the first start."""
+        self.generations: KeptGenerations | None = None
+        """The generations in the store; known once the model is."""
+        self._monitor_rows: KeptState | None = None
+        self._labels: KeptLabels | None = None
+        self._baseline: Baseline | None = None
+        self._known: KnownAnswers | None = None
+        self._told: dict[str, str] = {}
+        self._learned: dict[str, bytes] = {}
+        self._interrupted: tuple[str, ...] = ()
+        self._goes_on = False
+        self._is_rejected = False
+
+    @classmethod
+    def open(
+        cls,
         path: str | os.PathLike[str],
         key: KeyArgument,
         counter: Counter | None,
         policy: Policy,
         drawn: int,
-    ) -> None:
+    ) -> Keeper:
+        """Open the store, and have its thread begin.
+
+        Parameters
+        ----------
+        path, key, counter
+            As `SelfHealingModel` says.
+        policy
+            Has the caps.
+        drawn
+            As `PredictionIds` says.
+
+        Raises
+        ------
+        StoreVersionError
+            When a newer release wrote the store; it is untouched.
+        StoreError
+            When another process has it open: the message names it.
+        TypeError, ValueError, OSError
+            For the key.
+        """
         secret = read_key(key)
-        self._path, self._secret = path, secret
-        self.store = Store(
+
+        @cache
+        def inbox() -> Inbox:  # loaded by the store's thread, once the start is over
+            from selfheal_edge.store.inbox import Inbox  # noqa: PLC0415
+
+            return Inbox(path, secret)
+
+        store = Store(
             path,
             secret,
             max_bytes=policy.store_bytes,
             bytes_per_day=policy.store_bytes_per_day,
             counter=counter,
         )
-        self._problems: list[str] = []
-        if self.store.problem_found is not None:
-            self._problems.append(f"put aside, and begun anew: {self.store.problem_found}")
-        self._monitor_rows: KeptState | None = None
-        self._labels: KeptLabels | None = None
-        self._is_rejected = False
-        self._learned: dict[str, bytes] = {}
-        row = self._read(_IDS, _NEXT)
-        self._drawn = drawn
-        self._first = drawn if row is None else int.from_bytes(row, "little")
-        if self._first >= _MOST_ID - 2 * _IDS_A_START:
-            self._first = drawn
-        self._was_cut_short = row is not None and self._read(*CLOSED) != b"1"
-        self._is_reserved = False
-        self._reserved = threading.Event()
-        self.store.start()
-        self._known: KnownAnswers | None = None
-        self._interrupted: tuple[str, ...] = ()
-        self.generations: KeptGenerations | None = None
-        """The generations in the store; known once the model is."""
-        self._goes_on = False
-        self._told: dict[str, str] = {}
-        self._baseline: Baseline | None = None
-        self._chosen: Chosen | None = None
-        self.updates = Updates(self.store)
-        """What the store knows of model files."""
-        self.before: Remembered | None = None
-        """What the process before knew; None at the first start."""
+        refused = store.problem_found
+        problems = [] if refused is None else [f"put aside, and begun anew: {refused}"]
+        row = _read(store, PredictionIds.ROW, problems)
+        was_cut_short = row is not None and _read(store, CLOSED, problems) != b"1"
+        store.start()
+        ids = PredictionIds(store, row, drawn)
+        return cls(store, inbox, ids, problems, was_cut_short=was_cut_short)
 
     # ---------------------------------------------------------------- the start
 
@@ -170,8 +196,7 @@ class Keeper:
                 before = before.without_charts(is_same_calibration=not chosen.begins_anew)
             self.before = before
             self.store.put(_STATE, _LOOP, self.before.to_bytes())
-        if not self._reserved.is_set():
-            self.store.soon(self._reserve)  # beside the loading of the model; nothing is read then
+        self.ids.begin()  # beside the loading of the model; nothing is read then
         return chosen.model, chosen.baseline
 
     def recognise(self, baseline: Baseline, session: Session) -> Baseline:
@@ -270,18 +295,9 @@ class Keeper:
         """
         self.updates.reject()
         chosen = self.updates.before_trial(known.failures)
-        other = copy.copy(self)
-        other._chosen = chosen  # noqa: SLF001 — of this class
-        other._problems = list(chosen.told)  # noqa: SLF001
-        other._monitor_rows = other._labels = other.generations = other._known = None  # noqa: SLF001
-        other._learned, other._interrupted, other._was_cut_short = {}, (), False  # noqa: SLF001
         # What is served meanwhile by the file that leaves has ids of its own.
-        served = known.predictions - (0 if self.before is None else self.before.predictions)
-        other._first, other._drawn = (  # noqa: SLF001
-            first + served + _IDS_OF_AN_EXCHANGE for first in (self._first, self._drawn)
-        )
-        other._is_rejected = False  # noqa: SLF001
-        other.before = known
+        self.ids.skip(known.predictions - (0 if self.before is None else self.before.predictions))
+        other = Keeper(self.store, self._inbox, self.ids, chosen.told, chosen=chosen, before=known)
         return chosen.model, chosen.baseline, other
 
     def went_back(self, known: Remembered) -> Remembered:
@@ -425,27 +441,6 @@ class Keeper:
         """Have all rows of labels written that have changed; returns at once."""
         self._put_labels(is_last=True)
 
-    def first_id(self) -> int:
-        """Return where this start's prediction ids begin; none of them is ever given again.
-
-        The store's thread has reserved them since the store was opened, or this one does where the
-        store has none. Where it could not, or the medium takes longer than all else at a start,
-        they are drawn.
-        """
-        if not self.store.has_thread and not self._reserved.is_set():
-            with contextlib.suppress(StoreError, IntegrityError):  # `health.store` says it
-                self._reserve()
-        self._reserved.wait(_LONGEST_WAIT)
-        return self._first if self._is_reserved else self._drawn
-
-    def _reserve(self) -> None:
-        try:
-            following = (self._first + _IDS_A_START).to_bytes(8, "little")
-            self.store.commit(Changes([Row(_IDS, _NEXT, following), Row(*CLOSED, b"0")]))
-            self._is_reserved = True
-        finally:
-            self._reserved.set()
-
     def begin(self, journal: Journal) -> None:
         """Write to the journal what there is to say of the store."""
         journal.predictions_before = 0 if self.before is None else self.before.predictions
@@ -491,11 +486,7 @@ class Keeper:
         return f"generation {generation}; {'a new store' if self.before is None else how}"
 
     def _read(self, area: str, name: str) -> bytes | None:
-        try:
-            return self.store.get(area, name)
-        except (StoreError, IntegrityError) as error:
-            self._problems.append(str(error))
-            return None
+        return _read(self.store, (area, name), self._problems)
 
     # ---------------------------------------------------------------- while it serves
 
@@ -566,17 +557,10 @@ class Keeper:
         self._learned = {name: row for name, row in found if row is not None}
         return dict(self._learned)
 
-    @cached_property
-    def _inbox(self) -> Inbox:
-        # Loaded by the store's thread, once the start is over.
-        from selfheal_edge.store.inbox import Inbox  # noqa: PLC0415
-
-        return Inbox(self._path, self._secret)
-
     def _look_into_inbox(
         self, method: weakref.WeakMethod[Callable[[Sequence[Request], Sequence[str]], None]]
     ) -> None:
-        requests, refused = self._inbox.take()
+        requests, refused = self._inbox().take()
         serve = method()
         generations = self.generations
         is_due = generations is not None and generations.is_due and self.state.status == "ok"
@@ -608,3 +592,12 @@ class Keeper:
             self.store.close()
         else:
             self.store.abandon()
+
+
+def _read(store: Store, place: tuple[str, str], problems: list[str]) -> bytes | None:
+    """Return a row; None where there is none, or where it cannot be read, which is a problem."""
+    try:
+        return store.get(*place)
+    except (StoreError, IntegrityError) as error:
+        problems.append(str(error))
+        return None
