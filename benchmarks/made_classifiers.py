@@ -17,7 +17,7 @@ Reals = npt.NDArray[np.float64]
 MOST = 127
 
 
-def _quantised(scale: float, zero_point: int = 0) -> dict[str, Any]:
+def quantised(scale: float, zero_point: int = 0) -> dict[str, Any]:
     return {"quantization": {"scale": [scale], "zero_point": [zero_point]}}
 
 
@@ -50,10 +50,10 @@ def int8_classifier(
     builder = Builder()
     graph = builder.graph()
     features = int(np.prod(shape))
-    first = graph.tensor(shape, "int8", **_quantised(input_scale, input_zero))
+    first = graph.tensor(shape, "int8", **quantised(input_scale, input_zero))
     now, scale = first, input_scale
     if len(shape) > 2:
-        now = graph.tensor([1, features], "int8", **_quantised(input_scale, input_zero))
+        now = graph.tensor([1, features], "int8", **quantised(input_scale, input_zero))
         to = graph.tensor([2], "int32", np.array([1, features], np.int32).tobytes())
         reshape = ("ReshapeOptions", {"new_shape": [1, features]})
         graph.operator("RESHAPE", [first, to], [now], reshape)
@@ -70,20 +70,20 @@ def int8_classifier(
         out_zero = -128 if not is_last else 0
         operands = [
             now,
-            graph.tensor([*levels.shape], "int8", levels.tobytes(), **_quantised(step)),
+            graph.tensor([*levels.shape], "int8", levels.tobytes(), **quantised(step)),
             graph.tensor(
                 [len(bias)],
                 "int32",
                 np.rint(bias / (scale * step)).astype(np.int32).tobytes(),
-                **_quantised(scale * step),
+                **quantised(scale * step),
             ),
         ]
-        now = graph.tensor([1, len(bias)], "int8", **_quantised(out_scale, out_zero))
+        now = graph.tensor([1, len(bias)], "int8", **quantised(out_scale, out_zero))
         activation = {"fused_activation_function": 0 if is_last else 1}
         graph.operator("FULLY_CONNECTED", operands, [now], ("FullyConnectedOptions", activation))
         scale = out_scale
     classes = len(layers[-1][1])
-    answer = graph.tensor([1, classes], "int8", **_quantised(1 / 256, -128))
+    answer = graph.tensor([1, classes], "int8", **quantised(1 / 256, -128))
     graph.operator("SOFTMAX", [now], [answer], ("SoftmaxOptions", {"beta": 1.0}))
     graph.tree.update(inputs=[first], outputs=[answer])
     return builder.file()

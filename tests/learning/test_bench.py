@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.operator_models import sequence_model
 from tests.support import MODELS, SHARED, Array, random_batch, same
 
 import selfheal_edge as she
@@ -196,3 +197,17 @@ def test_it_runs_beside_the_stream(runtime: Any, samples: Array) -> None:
         thread.join()
         assert same(found, [alone.outputs] * 5)
         assert same(served, list(alone.outputs) * 5)
+
+
+def test_a_streams_state_goes_on_and_others_begin_anew(tmp_path: Path, runtime: Any) -> None:
+    path = tmp_path / "lstm.tflite"
+    path.write_bytes(sequence_model("float32"))
+    x = np.random.default_rng(2).normal(0.0, 1.0, (12, 1, 4, 6)).astype(np.float32)
+    with session_of(path, runtime) as session, bench_of(session) as bench:
+        served = [session.instance.run([row])[0].copy() for row in x]
+        for _ in range(2):  # the second one begins at zero as well
+            together = bench.answers(x, is_stream=True).outputs
+            assert together.tobytes() == np.stack(served).tobytes()
+        apart = bench.answers(x).outputs
+        assert apart[0].tobytes() == served[0].tobytes()
+        assert apart[1:].tobytes() != np.stack(served)[1:].tobytes()

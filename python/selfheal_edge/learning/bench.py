@@ -79,7 +79,7 @@ class Bench:
     Notes
     -----
     No lock of the stream is taken: a call runs beside it, as far as there are cores. A recurrent
-    model's state is zero before each input. One thread at a time: others wait.
+    model's state is zero before each input, or before a stream. One thread at a time: others wait.
 
     Memory: the model file and what the runtime makes of it, for each of at most two patches; the
     last two asked for are kept. Built when first asked: 0.3 to 2 ms each for a small model. What a
@@ -115,7 +115,9 @@ class Bench:
         self.asked = 0
         """Inferences so far."""
 
-    def answers(self, inputs: Array, patch: Patch | None = None) -> BenchAnswers:
+    def answers(
+        self, inputs: Array, patch: Patch | None = None, *, is_stream: bool = False
+    ) -> BenchAnswers:
         """Return what golden, or golden with a patch, answers.
 
         Parameters
@@ -124,6 +126,9 @@ class Bench:
             The model's own dtype, shape (n, ...) with the elements of one sample each.
         patch
             None, or one that changes nothing, for golden.
+        is_stream
+            Whether they came one after the other, so that a recurrent model's state goes on from
+            one to the next: it is zero before the first alone. Not where each starts anew.
 
         Raises
         ------
@@ -147,7 +152,7 @@ class Bench:
             tap = self._tap
             inside = None if tap is None else np.empty((len(rows), *tap.shape), tap.dtype)
             for i, row in enumerate(rows):
-                if self._stateful:
+                if self._stateful and not (is_stream and i):
                     instance.reset_variables()
                 outputs[i] = instance.run([row])[0]
                 self.asked += 1

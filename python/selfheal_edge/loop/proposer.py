@@ -419,7 +419,7 @@ class Proposer:
         Parameters
         ----------
         inputs
-            Raw ones, shape (n, ...).
+            Raw ones, shape (n, ...), as they came one after the other.
         patch, generation
             The candidate.
         learned
@@ -428,7 +428,8 @@ class Proposer:
             Inputs that it is judged by already, by `Prediction.id`.
         """
         bench = self._answering()
-        golden, candidate = bench.answers(inputs), bench.answers(inputs, patch)
+        # What serves has a state of before; a recurrent model's comes close within some inputs.
+        golden, candidate = (bench.answers(inputs, one, is_stream=True) for one in (None, patch))
         said = Parting(golden.labels, candidate.labels, generation)
         if self._reference is not None and self._reference.targets is not None:
             assert golden.values is not None
