@@ -1,274 +1,103 @@
-#include <array>
 #include <memory>
 #include <optional>
 #include <string>
-#include <tuple>
 #include <utility>
 #include <vector>
 
 #include "bindings.hpp"
 #include "fast_update.hpp"
-#include "plain_array.hpp"
-#include "python_parts.hpp"
-#include "selfheal/learn/committee.hpp"
-#include "slotted.hpp"
+#include "held_committee.hpp"
+#include "joined_method.hpp"
 
 namespace {
 
 using namespace selfheal;
 using namespace selfheal::python;
 
-Committee::Combine to_combine(const std::string& name) {
-  if (name == "mean") return Committee::Combine::kMean;
-  if (name == "vote") return Committee::Combine::kVote;
-  if (name == "best") return Committee::Combine::kBest;
-  refuse("combine", "'mean', 'vote' or 'best'", std::string_view(quoted(name)));
+// Bound by hand, as a detector's update is: pybind11's dispatcher takes as long as all the rest.
+PyObject* answer(PyObject* self, PyObject* const* arguments, Py_ssize_t count) {
+  if (count != 2) {
+    PyErr_SetString(PyExc_TypeError, "answer: expected two arguments");
+    return nullptr;
+  }
+  return guarded([=] {
+    return checked_instance_of<HeldCommittee>(self).answer(arguments[0], arguments[1],
+                                                           HeldCommittee::Wanted::kAll);
+  });
 }
 
-Committee::Scores to_scores(const std::string& name) {
-  if (name == "probabilities") return Committee::Scores::kProbabilities;
-  if (name == "logits") return Committee::Scores::kLogits;
-  if (name == "sigmoid") return Committee::Scores::kSigmoid;
-  if (name == "values") return Committee::Scores::kValues;
-  refuse("scores", "'probabilities', 'logits', 'sigmoid' or 'values'",
-         std::string_view(quoted(name)));
+/// A committee's method: one sample of plain numbers is answered here, all else by Python.
+template <HeldCommittee::Wanted kWanted>
+PyObject* answer_plain(PyObject* face, PyObject* core, PyObject* const* arguments) {
+  return guarded([=]() -> py::object {
+    auto& held = checked_instance_of<HeldCommittee>(core);
+    if (!held.is_plain(arguments[0])) return py::none();
+    return held.answer(face, arguments[0], kWanted);
+  });
 }
 
-Committee::Number to_number(const py::dtype& dtype) {
-  if (dtype.equal(py::dtype::of<float>())) return Committee::Number::kFloat32;
-  if (dtype.equal(py::dtype::of<std::int8_t>())) return Committee::Number::kInt8;
-  if (dtype.equal(py::dtype::of<std::uint8_t>())) return Committee::Number::kUint8;
-  if (dtype.equal(py::dtype::of<std::int16_t>())) return Committee::Number::kInt16;
-  refuse_type("dtype", "float32, int8, uint8 or int16", py::str(dtype));
-}
-
-/// A Committee with its members' weights, that takes answers and gives answers as Python has them.
-class HeldCommittee {
- public:
-  HeldCommittee(std::shared_ptr<FixedShare> share, std::size_t width, std::size_t capacity,
-                const std::string& combine, bool has_classes, std::vector<py::ssize_t> shape,
-                const py::type& answer, py::type prediction, py::tuple names, std::int64_t first_id)
-      : share_(std::move(share)),
-        committee_(share_->members(), width, capacity, to_combine(combine), has_classes),
-        shape_(std::move(shape)),
-        answer_(answer),
-        output_slot_(slot_offset(answer, "output")),
-        trusted_slot_(slot_offset(answer, "trusted")),
-        id_slot_(slot_offset(answer, "id")),
-        prediction_(std::move(prediction), {"id", "output", "label", "confidence", "trusted",
-                                            "parted", "names", "weights", "answers"}),
-        names_(std::move(names)),
-        real_(py::dtype::of<float>()),
-        raw_(share_->members(), real_),
-        counts_(share_->members(), width),
-        first_id_(first_id) {
-    py::ssize_t size = 1;
-    for (const py::ssize_t n : shape_) size *= n;
-    const bool is_sigmoid = has_classes && width == 2 && size == 1;
-    if (size != static_cast<py::ssize_t>(width) && !is_sigmoid) {
-      refuse("shape", "that of " + std::to_string(width) + " values",
-             static_cast<std::size_t>(size));
-    }
-    is_single_ = is_sigmoid;
+struct CommitteeInfer {
+  static constexpr const char* name = "infer";
+  static constexpr const char* signature = "infer($self, x)\n--\n\n";
+  static constexpr const char* second = nullptr;
+  static PyObject* call(PyObject* self, PyObject* core, PyObject* const* arguments,
+                        Py_ssize_t /*count*/) {
+    return answer_plain<HeldCommittee::Wanted::kAll>(self, core, arguments);
   }
-
-  void set_reader(std::int64_t member, const std::string& scores, const py::dtype& dtype,
-                  double scale, std::int32_t zero_point, double temperature) {
-    const std::size_t index = to_size("member", member);
-    const Committee::Reader reader{to_scores(scores), to_number(dtype), scale, zero_point,
-                                   temperature};
-    committee_.set_reader(index, reader);
-    raw_[index] = dtype;
-    counts_[index] = reader.scores == Committee::Scores::kSigmoid ? 1 : committee_.width();
-  }
-
-  py::object combine(PyObject* answers) {
-    if (PyList_Check(answers) == 0 ||
-        static_cast<std::size_t>(PyList_GET_SIZE(answers)) != committee_.members()) {
-      refuse_type("answers", "a list of one a member", type_name(answers));
-    }
-    const auto given = checked(PyList_AsTuple(answers));
-    std::array<Committee::Answer, FixedShare::kMostMembers> read{};
-    for (std::size_t i = 0; i < committee_.members(); ++i) {
-      read_answer(i, PyTuple_GET_ITEM(given.ptr(), static_cast<py::ssize_t>(i)), read[i]);
-    }
-    if (seen_ != share_->version()) renew_weights();
-    const Committee::Verdict found =
-        committee_.combine({read.data(), committee_.members()}, share_->weights());
-    alarmed_ |= found.is_alarm;
-    py::object output = new_array(real_.ptr(), shape_.size(), shape_.data());
-    auto* const to = reinterpret_cast<float*>(py::detail::array_proxy(output.ptr())->data);
-    const std::span<const float> from = committee_.combined();
-    if (is_single_) {
-      to[0] = from[1];
-    } else {
-      std::copy(from.begin(), from.end(), to);
-    }
-    const bool has_label = found.label >= 0;
-    return prediction_.make({
-        py::int_(first_id_ + static_cast<std::int64_t>(committee_.number())),
-        std::move(output),
-        has_label ? py::object(py::int_(found.label)) : py::none(),
-        has_label ? py::object(py::float_(found.confidence)) : py::none(),
-        py::bool_(found.is_trusted),
-        py::bool_(found.is_parted),
-        names_,
-        weights_,
-        given,
-    });
-  }
-
-  py::object losses(std::int64_t id, py::handle label, bool is_wrong) const {
-    std::array<double, FixedShare::kMostMembers> found{};
-    const std::span<double> losses(found.data(), committee_.members());
-    const std::uint64_t number = number_of(id);
-    bool is_there = false;
-    if (committee_.has_classes()) {
-      const std::size_t of = to_size("label", label.cast<std::int64_t>());
-      if (of >= committee_.width()) {
-        refuse("label", "0 to " + std::to_string(committee_.width() - 1), of);
-      }
-      is_there = is_wrong ? committee_.losses_of_wrong(number, of, losses)
-                          : committee_.losses_of_class(number, of, losses);
-    } else {
-      const py::array target = require_array(label, "target", "a float32 array");
-      if (!has_dtype<float>(target) ||
-          static_cast<std::size_t>(target.size()) != committee_.width()) {
-        refuse_type("target", "float32 of as many values as an answer has", describe(target));
-      }
-      require_contiguous(target, "target");
-      is_there = committee_.losses_of_values(number, as_span<float>(target), losses);
-    }
-    if (!is_there) return py::none();
-    return to_array(std::vector<double>(losses.begin(), losses.end()));
-  }
-
-  py::object kept(std::int64_t id) const {
-    const std::uint64_t number = number_of(id);
-    if (!committee_.holds(number)) return py::none();
-    const auto members = static_cast<py::ssize_t>(committee_.members());
-    const auto width = static_cast<py::ssize_t>(committee_.width());
-    py::array_t<float> out({members, width});
-    float* to = out.mutable_data();
-    for (std::size_t i = 0; i < committee_.members(); ++i, to += width) {
-      const std::span<const float> from = committee_.kept(number, i);
-      if (from.empty()) {
-        std::fill_n(to, width, std::numeric_limits<float>::quiet_NaN());
-      } else {
-        std::copy(from.begin(), from.end(), to);
-      }
-    }
-    return out;
-  }
-
-  std::uint64_t number_of(std::int64_t id) const noexcept {
-    return id > first_id_ ? static_cast<std::uint64_t>(id - first_id_) : 0;
-  }
-  bool take_alarm() noexcept { return std::exchange(alarmed_, false); }
-  std::int64_t first_id() const noexcept { return first_id_; }
-  const py::tuple& names() const noexcept { return names_; }
-  void set_names(py::tuple names) {
-    if (names.size() != committee_.members()) {
-      refuse("names", std::to_string(committee_.members()) + " of them", names.size());
-    }
-    names_ = std::move(names);
-  }
-  Committee& core() noexcept { return committee_; }
-  const Committee& core() const noexcept { return committee_; }
-  const std::shared_ptr<FixedShare>& share() const noexcept { return share_; }
-  std::size_t memory_bytes() const noexcept {
-    return committee_.memory_bytes() + share_->memory_bytes();
-  }
-
- private:
-  void read_answer(std::size_t member, PyObject* given, Committee::Answer& out) const {
-    if (given == Py_None) return;
-    if (Py_TYPE(given) != reinterpret_cast<PyTypeObject*>(answer_.ptr())) {
-      refuse_type("answers", "those of single samples", type_name(given));
-    }
-    PyObject* const output = slot_of(given, output_slot_);
-    const Array* const array = output == nullptr ? nullptr : plain_array(output);
-    if (array == nullptr) refuse_type("answers", "plain arrays", "others");
-    std::size_t count = 1;
-    for (int i = 0; i < array->nd; ++i) count *= static_cast<std::size_t>(array->dimensions[i]);
-    const bool is_real = array->descr == real_.ptr();
-    if (count != counts_[member] || !(is_real || array->descr == raw_[member].ptr())) {
-      refuse_type("answers",
-                  std::to_string(counts_[member]) + " values of float32 or the member's own type",
-                  describe(py::reinterpret_borrow<py::array>(output)));
-    }
-    out.data = array->data;
-    out.is_real = is_real;
-    PyObject* const id = slot_of(given, id_slot_);
-    out.id = id == nullptr ? -1 : PyLong_AsLongLong(id);
-    if (out.id == -1 && PyErr_Occurred() != nullptr) throw py::error_already_set();
-    out.is_trusted = slot_of(given, trusted_slot_) == Py_True;
-  }
-
-  void renew_weights() {
-    py::tuple made(committee_.members());
-    for (std::size_t i = 0; i < committee_.members(); ++i) {
-      made[i] = py::float_(share_->weight(i));
-    }
-    weights_ = std::move(made);
-    seen_ = share_->version();
-  }
-
-  std::shared_ptr<FixedShare> share_;
-  Committee committee_;
-  std::vector<py::ssize_t> shape_;
-  py::type answer_;
-  Py_ssize_t output_slot_;
-  Py_ssize_t trusted_slot_;
-  Py_ssize_t id_slot_;
-  Slotted<9> prediction_;
-  py::tuple names_;
-  py::tuple weights_;
-  py::dtype real_;
-  std::vector<py::dtype> raw_;
-  std::vector<std::size_t> counts_;
-  std::int64_t first_id_;
-  std::uint64_t seen_ = ~std::uint64_t{0};
-  bool is_single_ = false;
-  bool alarmed_ = false;
 };
 
-// Bound by hand, as a detector's update is: pybind11's dispatcher takes as long as all the rest.
-PyObject* combine(PyObject* self, PyObject* answers) {
-  try {
-    return checked_instance_of<HeldCommittee>(self).combine(answers).release().ptr();
-  } catch (py::error_already_set& error) {
-    error.restore();
-  } catch (const py::builtin_exception& error) {
-    error.set_error();
-  } catch (const std::invalid_argument& error) {
-    PyErr_SetString(PyExc_ValueError, error.what());
-  } catch (const std::exception& error) {
-    PyErr_SetString(PyExc_RuntimeError, error.what());
+struct CommitteePredict {
+  static constexpr const char* name = "predict";
+  static constexpr const char* signature = "predict($self, x)\n--\n\n";
+  static constexpr const char* second = nullptr;
+  static PyObject* call(PyObject* self, PyObject* core, PyObject* const* arguments,
+                        Py_ssize_t /*count*/) {
+    return answer_plain<HeldCommittee::Wanted::kOutput>(self, core, arguments);
   }
-  return nullptr;
-}
+};
 
 }  // namespace
 
 void bind_committee(py::module_& m) {
   Class<HeldCommittee> cls(m, "Committee",
                            "One answer of a few members, from theirs and their weights.");
-  cls.def(constructor([](std::shared_ptr<FixedShare> share, std::int64_t width,
+  cls.def(constructor([](std::shared_ptr<FixedShare> share, py::object lock, std::int64_t width,
                          std::int64_t capacity, const std::string& combine, bool has_classes,
-                         std::vector<py::ssize_t> shape, const py::type& answer,
-                         py::type prediction, py::tuple names, std::int64_t first_id) {
+                         std::vector<py::ssize_t> input_shape, std::vector<py::ssize_t> shape,
+                         const py::type& answer, py::type prediction, py::tuple names,
+                         std::int64_t first_id, bool heard) {
             return std::make_unique<HeldCommittee>(
-                std::move(share), to_size("width", width, 1), to_size("capacity", capacity, 1),
-                combine, has_classes, std::move(shape), answer, std::move(prediction),
-                std::move(names), first_id);
+                std::move(share), std::move(lock), to_size("width", width, 1),
+                to_size("capacity", capacity, 1), combine, has_classes, std::move(input_shape),
+                std::move(shape), answer, std::move(prediction), std::move(names), first_id, heard);
           }),
-          arg("share"), kw_only(), arg("width"), arg("capacity"), arg("combine"),
-          arg("has_classes"), arg("shape"), arg("answer"), arg("prediction"), arg("names"),
-          arg("first_id"))
-      .def("set_reader", &HeldCommittee::set_reader, arg("member"), kw_only(), arg("scores"),
-           arg("dtype"), arg("scale"), arg("zero_point"), arg("temperature"),
-           "Say how to read a member's output.")
+          arg("share"), kw_only(), arg("lock"), arg("width"), arg("capacity"), arg("combine"),
+          arg("has_classes"), arg("input_shape"), arg("shape"), arg("answer"), arg("prediction"),
+          arg("names"), arg("first_id"), arg("heard"))
+      .def("seat", &HeldCommittee::seat, arg("member"), kw_only(), arg("infer"), arg("loop"),
+           arg("scores"), arg("dtype"), arg("scale"), arg("zero_point"), arg("temperature"),
+           "Give a place to a member: whom to ask, whose state to look at, how to read the output.")
+      .def("note", &HeldCommittee::note, arg("member"), arg("state"),
+           "Take note of the state of a member's loop that was looked at; None: look again.")
+      .def("silence", &HeldCommittee::silence, arg("member"), arg("until"),
+           "Ask a member after so many answers again; None: never, 0: at once.")
+      .def_property_readonly("has_changed", &HeldCommittee::has_changed,
+                             "Whether a member's loop has another state than was noted.")
+      .def(
+          "ask",
+          [](const HeldCommittee& self, const py::object& x, py::list answers) {
+            return self.ask(x.ptr(), std::move(answers));
+          },
+          arg("x"), arg("answers"),
+          "Ask the members whose answers the list lacks, until one raises: return that, or None.")
+      .def_property(
+          "takes_raw", [](const HeldCommittee& self) { return self.takes_raw(); },
+          [](HeldCommittee& self, bool takes) { self.set_takes_raw(takes); },
+          "Whether raw inputs mean the same to all members.")
+      .def_property(
+          "on_call", [](const HeldCommittee& self) { return self.is_on_call(); },
+          [](HeldCommittee& self, bool is) { self.set_on_call(is); },
+          "Whether a member serves that should sleep, so that no answer is trusted.")
       .def(
           "set_reach", [](HeldCommittee& self, double reach) { self.core().set_reach(reach); },
           arg("reach"), "Distance of values that counts as a loss of 1.")
@@ -352,11 +181,15 @@ void bind_committee(py::module_& m) {
           "The id of the oldest answer that is kept, if there is one.")
       .def_property_readonly("first_id", &HeldCommittee::first_id, "Ids are above this.")
       .def("memory_bytes", &HeldCommittee::memory_bytes, "Bytes held, fixed at construction.");
-  static PyMethodDef method = {"combine", &combine, METH_O,
-                               "combine($self, answers, /)\n--\n\nTake the members' answers to one "
-                               "sample, None for none; return the committee's."};
-  PyObject* const descriptor =
-      PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(cls.ptr()), &method);
-  if (descriptor == nullptr) throw py::error_already_set();
-  cls.attr("combine") = py::reinterpret_steal<py::object>(descriptor);
+  static PyMethodDef method = {
+      "answer", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&answer)), METH_FASTCALL,
+      "answer($self, face, x, /)\n--\n\n"
+      "Ask the members about one sample, and give the committee's answer."};
+  define_method(cls, method);
+  define_function(m, "committee_infer", &JoinedMethod<CommitteeInfer>::join, arg("cls"),
+                  arg("slow"), arg("attribute"),
+                  "Make a method `infer(x)` of a class that has the Committee answer which its "
+                  "instances have as `attribute`, before it calls `slow`.");
+  define_function(m, "committee_predict", &JoinedMethod<CommitteePredict>::join, arg("cls"),
+                  arg("slow"), arg("attribute"), "Make a method `predict(x)` likewise.");
 }

@@ -2,19 +2,12 @@
 #include <utility>
 
 #include "bindings.hpp"
-#include "fair_lock.hpp"
+#include "turn.hpp"
 
 namespace {
 
 using namespace selfheal::python;
 using selfheal::runtime::FairLock;
-
-// A thread waits without the GIL, or the holder could not finish.
-void enter(FairLock& lock) {
-  if (lock.try_enter()) return;
-  const selfheal::python::ReleasedGil released;
-  lock.enter();
-}
 
 bool give_way(FairLock& lock) {
   if (!lock.is_mine()) throw std::runtime_error("give_way: expected the lock to be this thread's");

@@ -4,6 +4,7 @@
 #include "bound_pass.hpp"
 #include "fast_update.hpp"
 #include "hot_call.hpp"
+#include "joined_method.hpp"
 
 namespace {
 
@@ -14,109 +15,41 @@ using selfheal::runtime::HotPath;
 using selfheal::runtime::InputCorrection;
 
 // pybind11's dispatcher takes as long as a small model's layer, so these are bound by hand.
-template <typename Function>
-PyObject* called(PyObject* hot, Function&& function) {
-  try {
-    return function(checked_instance_of<HotCall>(hot)).release().ptr();
-  } catch (py::error_already_set& error) {
-    error.restore();
-  } catch (const py::type_error& error) {
-    error.set_error();
-  } catch (const std::invalid_argument& error) {
-    PyErr_SetString(PyExc_ValueError, error.what());
-  } catch (const std::exception& error) {
-    PyErr_SetString(PyExc_RuntimeError, error.what());
-  }
-  return nullptr;
-}
-
 PyObject* predict(PyObject* self, PyObject* const* arguments, Py_ssize_t count) {
   if (count < 1 || count > 2) {
     PyErr_SetString(PyExc_TypeError, "predict: expected one or two arguments");
     return nullptr;
   }
-  return called(self, [&](HotCall& call) {
-    return call.predict(arguments[0], count == 2 ? arguments[1] : Py_None);
+  return guarded([&] {
+    return checked_instance_of<HotCall>(self).predict(arguments[0],
+                                                      count == 2 ? arguments[1] : Py_None);
   });
 }
 
 PyObject* infer(PyObject* self, PyObject* x) {
-  return called(self, [x](HotCall& call) { return call.infer(x); });
+  return guarded([&] { return checked_instance_of<HotCall>(self).infer(x); });
 }
 
-// A model's method: the hot path, and a Python function for all that it is not made for.
-struct Joined {
-  py::object slow;
-  py::object hot_name;
-  py::object second_name;  // of the second argument
-  std::string doc;
-  PyMethodDef method{};
+// A model's methods.
+struct ModelPredict {
+  static constexpr const char* name = "predict";
+  static constexpr const char* signature = "predict($self, x, out=None)\n--\n\n";
+  static constexpr const char* second = "out";
+  static PyObject* call(PyObject* /*self*/, PyObject* hot, PyObject* const* arguments,
+                        Py_ssize_t count) {
+    return predict(hot, arguments, count);
+  }
 };
 
-enum Method : std::uint8_t { kPredict, kInfer };
-
-template <Method kMethod>
-Joined& joined() {
-  static auto* const held = new Joined;  // never destroyed: Python may be gone by then
-  return *held;
-}
-
-template <Method kMethod>
-PyObject* method_of_model(PyObject* self, PyObject* const* arguments, Py_ssize_t count,
-                          PyObject* names) {
-  const Joined& way = joined<kMethod>();
-  const bool is_named = kMethod == kPredict && names != nullptr && PyTuple_GET_SIZE(names) == 1 &&
-                        count == 1 && PyTuple_GET_ITEM(names, 0) == way.second_name.ptr();
-  const Py_ssize_t most = kMethod == kPredict ? 2 : 1;
-  if ((names == nullptr && count >= 1 && count <= most) || is_named) {
-    const auto hot = py::reinterpret_steal<py::object>(PyObject_GetAttr(self, way.hot_name.ptr()));
-    if (!hot) return nullptr;
-    if (!hot.is_none()) {
-      PyObject* const answer = kMethod == kPredict
-                                   ? predict(hot.ptr(), arguments, is_named ? 2 : count)
-                                   : infer(hot.ptr(), arguments[0]);
-      if (answer != Py_None) return answer;
-      Py_DECREF(answer);
-    }
+struct ModelInfer {
+  static constexpr const char* name = "infer";
+  static constexpr const char* signature = "infer($self, x, context=None)\n--\n\n";
+  static constexpr const char* second = nullptr;  // with a context, Python has to look at it
+  static PyObject* call(PyObject* /*self*/, PyObject* hot, PyObject* const* arguments,
+                        Py_ssize_t /*count*/) {
+    return infer(hot, arguments[0]);
   }
-  const std::size_t named =
-      names == nullptr ? 0 : static_cast<std::size_t>(PyTuple_GET_SIZE(names));
-  std::vector<PyObject*> all{self};
-  all.insert(all.end(), arguments, arguments + static_cast<std::size_t>(count) + named);
-  return PyObject_Vectorcall(way.slow.ptr(), all.data(), static_cast<std::size_t>(count) + 1,
-                             names);
-}
-
-template <Method kMethod>
-py::object join(const py::type& cls, py::object slow, const std::string& attribute,
-                const char* name, const char* signature) {
-  const auto interned = [](const char* text) {
-    return py::reinterpret_steal<py::object>(PyUnicode_InternFromString(text));
-  };
-  Joined& way = joined<kMethod>();
-  way.slow = std::move(slow);
-  way.hot_name = interned(attribute.c_str());
-  way.second_name = interned("out");
-  const py::object doc = way.slow.attr("__doc__");  // None where Python was told to drop it
-  way.doc = signature + (doc.is_none() ? std::string() : doc.cast<std::string>());
-  way.method = {
-      name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&method_of_model<kMethod>)),
-      METH_FASTCALL | METH_KEYWORDS, way.doc.c_str()};
-  PyObject* const descriptor =
-      PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(cls.ptr()), &way.method);
-  if (descriptor == nullptr) throw py::error_already_set();
-  return py::reinterpret_steal<py::object>(descriptor);
-}
-
-py::object quick_predict(const py::type& cls, py::object slow, const std::string& attribute) {
-  return join<kPredict>(cls, std::move(slow), attribute, "predict",
-                        "predict($self, x, out=None)\n--\n\n");
-}
-
-py::object quick_infer(const py::type& cls, py::object slow, const std::string& attribute) {
-  return join<kInfer>(cls, std::move(slow), attribute, "infer",
-                      "infer($self, x, context=None)\n--\n\n");
-}
+};
 
 std::unique_ptr<PythonEngine> make_engine(py::object run, py::object tapped,
                                           const std::vector<OutsideTensor::Description>& inputs,
@@ -130,14 +63,6 @@ std::unique_ptr<PythonEngine> make_engine(py::object run, py::object tapped,
   };
   return std::make_unique<PythonEngine>(std::move(run), std::move(tapped), tensors(inputs),
                                         tensors(outputs), tensors(taps));
-}
-
-template <typename Descriptor>
-void define(py::handle cls, Descriptor& method) {
-  PyObject* const descriptor =
-      PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(cls.ptr()), &method);
-  if (descriptor == nullptr) throw py::error_already_set();
-  cls.attr(method.ml_name) = py::reinterpret_steal<py::object>(descriptor);
 }
 
 std::shared_ptr<InputCorrection> make_correction(const std::string& dtype,
@@ -307,13 +232,15 @@ void bind_hot_path(py::module_& m) {
       "infer", &infer, METH_O,
       "infer($self, x, /)\n--\n\n"
       "Give the answer and what to make of it; None where this is not the way for it."};
-  define(cls, predict_method);
-  define(cls, infer_method);
+  define_method(cls, predict_method);
+  define_method(cls, infer_method);
   define_function(
-      m, "quick_predict", &quick_predict, arg("cls"), arg("slow"), arg("attribute"),
+      m, "quick_predict", &JoinedMethod<ModelPredict>::join, arg("cls"), arg("slow"),
+      arg("attribute"),
       "Make a method `predict(x, out=None)` of a class that tries the HotPath which its instances "
       "have as `attribute` before it calls `slow`.");
-  define_function(m, "quick_infer", &quick_infer, arg("cls"), arg("slow"), arg("attribute"),
+  define_function(m, "quick_infer", &JoinedMethod<ModelInfer>::join, arg("cls"), arg("slow"),
+                  arg("attribute"),
                   "Make a method `infer(x, context=None)` likewise, of a single argument.");
   define_function(m, "coarse_seconds", &selfheal::runtime::coarse_seconds,
                   "Seconds of the monotonic clock that a HotPath reads without one of its own.");

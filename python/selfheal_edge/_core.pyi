@@ -3840,6 +3840,16 @@ def quick_predict(cls: type, slow: Callable[..., Any], attribute: str) -> Any:
 def quick_infer(cls: type, slow: Callable[..., Any], attribute: str) -> Any:
     """Make a method ``infer(x)`` of a class likewise."""
 
+def committee_infer(cls: type, slow: Callable[..., Any], attribute: str) -> Any:
+    """Make a method ``infer(x)`` of a class.
+
+    The `Committee` that an instance has as `attribute` answers, before `slow` is called. One class
+    of a process has one.
+    """
+
+def committee_predict(cls: type, slow: Callable[..., Any], attribute: str) -> Any:
+    """Make a method ``predict(x)`` of a class likewise."""
+
 class FixedShare(metaclass=_Pybind11Type):
     """Weights of a few members that answer together, from what is known of their losses.
 
@@ -3994,12 +4004,21 @@ class FixedShare(metaclass=_Pybind11Type):
 
 @final
 class Committee(metaclass=_Pybind11Type):
-    """One answer of a few members, from theirs and their weights.
+    """Asks a few members, and makes one answer of theirs, by their weights.
+
+    The lock, the members' calls, the look at their states, temperatures, weights, votes and the
+    ring of latest answers are one call. What is out of the ordinary is its face's, whose methods it
+    calls with the lock: ``_attend(x, answers, error)`` returns the answers to combine where a
+    member raised, all are silent, or one answers again or is in another state than was noted;
+    ``_follow()`` acts where members part too often or one returns; ``_deliver()`` comes after the
+    lock, where somebody hears.
 
     Parameters
     ----------
     share : FixedShare
         Has the weights.
+    lock : LockScope
+        Taken for each answer.
     width : int
         Classes, or values of an answer: 1 to 65536.
     capacity : int
@@ -4008,14 +4027,16 @@ class Committee(metaclass=_Pybind11Type):
         ``"mean"``, ``"vote"`` or ``"best"``.
     has_classes : bool
         Whether outputs are probabilities or logits; else values.
-    shape : list of int
-        Of an output.
+    input_shape, shape : list of int
+        Of an input, and of an output.
     answer, prediction : type
         The classes of what comes in and of what goes out, with slots.
     names : tuple of str
         The members, in order.
     first_id : int
         Ids are above it.
+    heard : bool
+        Whether ``_deliver()`` is called.
 
     Raises
     ------
@@ -4024,41 +4045,75 @@ class Committee(metaclass=_Pybind11Type):
 
     Notes
     -----
-    Less than a microsecond for three members of ten classes. Fixed memory. One thread at a time.
+    About a microsecond beside three members of ten classes. Fixed memory.
     """
 
     def __init__(
         self,
         share: FixedShare,
         *,
+        lock: LockScope,
         width: SupportsIndex,
         capacity: SupportsIndex,
         combine: str,
         has_classes: bool,
+        input_shape: Sequence[int],
         shape: Sequence[int],
         answer: type,
         prediction: type,
         names: tuple[str, ...],
         first_id: SupportsIndex,
+        heard: bool,
     ) -> None: ...
-    def combine(self, answers: list[Any], /) -> Any:
-        """Take the members' answers to one sample, None for none; return the committee's."""
+    def answer(self, face: Any, x: Any, /) -> Any:
+        """Ask the members about one sample, and return the committee's answer.
 
-    def set_reader(
+        Raises what a member raises where none is left, and what ``lock.check()`` raises.
+        """
+
+    def seat(
         self,
         member: SupportsIndex,
         *,
+        infer: Callable[[Any], Any],
+        loop: Any,
         scores: str,
         dtype: np.dtype[Any],
         scale: SupportsFloat,
         zero_point: SupportsIndex,
         temperature: SupportsFloat,
     ) -> None:
-        """Say how to read a member's output.
+        """Give a place to a member: whom to ask, whose state to look at, how to read the output.
 
-        `scores`: ``"probabilities"``, ``"logits"``, ``"sigmoid"`` or ``"values"``.
+        All of it, or where that raises nothing. `scores`: ``"probabilities"``, ``"logits"``,
+        ``"sigmoid"`` or ``"values"``.
         """
 
+    def note(self, member: SupportsIndex, state: Any) -> None:
+        """Take note of the state of a member's loop that was looked at; None: look again."""
+
+    def silence(self, member: SupportsIndex, until: SupportsIndex | None) -> None:
+        """Ask a member again after so many answers; None: never, 0: at once."""
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether a member's loop has another state than was noted."""
+
+    def ask(self, x: Any, answers: list[Any]) -> Exception | None:
+        """Ask the members whose answers the list lacks, until one raises; return that, or None."""
+
+    @property
+    def takes_raw(self) -> bool:
+        """Whether raw inputs mean the same to all members."""
+
+    @takes_raw.setter
+    def takes_raw(self, takes: bool) -> None: ...
+    @property
+    def on_call(self) -> bool:
+        """Whether a member serves that should sleep, so that no answer is trusted."""
+
+    @on_call.setter
+    def on_call(self, on_call: bool) -> None: ...
     def set_reach(self, reach: SupportsFloat) -> None:
         """Set the distance of values that counts as a loss of 1."""
 

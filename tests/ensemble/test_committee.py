@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -422,20 +423,38 @@ def test_float_arrays_that_were_pickled_are_taken(opened: Open, parts: DigitsPar
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_forked_child_is_refused(opened: Open, parts: DigitsParts) -> None:
+def test_a_forked_child_is_refused(
+    opened: Open, parts: DigitsParts, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also where a thread of the parent has the lock: the child would wait for ever."""
-    committee = she.SelfHealingEnsemble(opened())
-    with committee._lock:  # noqa: SLF001 — as a thread that predicts has it
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                committee.infer(parts.heldout[:1])
-            except ForkedProcessError:
-                code = 0
-            finally:
+    models = opened("cnn", "mlp")
+    infer = models["cnn"].infer
+    children: list[int] = []
+
+    def fork_inside(x: Any) -> Any:
+        if not children:
+            children.append(os.fork())
+            if children[0] == 0:  # only this thread is there, and it has the lock
+                code = 1
+                asks = threading.Thread(target=lambda: refused.append(is_refused()))
+                refused: list[bool] = []
+                asks.start()
+                asks.join(20)
+                code = 0 if refused == [True] else 1
                 os._exit(code)
-        assert os.waitpid(child, 0)[1] == 0
+        return infer(x)
+
+    def is_refused() -> bool:
+        try:
+            committee.infer(parts.heldout[:1])
+        except ForkedProcessError:
+            return True
+        return False
+
+    monkeypatch.setattr(models["cnn"], "infer", fork_inside)
+    committee = she.SelfHealingEnsemble(models)
+    assert ask(committee, parts.heldout[:1]).trusted
+    assert os.waitpid(children[0], 0)[1] == 0
 
 
 def test_a_runtime_that_raises_value_errors_is_outvoted(

@@ -149,7 +149,9 @@ void Committee::read(std::size_t member, const Answer& answer, float* out) const
       }
       if (reader.scores == Scores::kProbabilities) {
         value = std::max(value, kFloor);
-        if (reader.temperature != 1.0) value = std::exp(std::log(value) * inverse);
+        if (reader.temperature != 1.0) {
+          value = std::exp(std::log(static_cast<float>(value)) * static_cast<float>(inverse));
+        }
       } else if (reader.scores == Scores::kLogits) {
         value *= inverse;
       } else if (is_sigmoid) {

@@ -24,6 +24,8 @@ class ModelLock(_core.LockScope):
         The lock that a thread takes before this one, if it takes both: `after` waits for its end,
         and a thread that has this one alone is refused the outer one rather than left to wait for
         ever.
+    what
+        What is closed, in messages.
 
     Notes
     -----
@@ -34,8 +36,11 @@ class ModelLock(_core.LockScope):
     whatever a signal's handler raises (`KeyboardInterrupt`, a time limit) leaves no lock behind.
     """
 
-    def __init__(self, after: Callable[[], None], outer: ModelLock | None = None) -> None:
+    def __init__(
+        self, after: Callable[[], None], outer: ModelLock | None = None, what: str = "model"
+    ) -> None:
         super().__init__(outer)
+        self._what = what
         self._process = ProcessGuard()
         self._after = after
         self._outer = outer
@@ -52,7 +57,8 @@ class ModelLock(_core.LockScope):
     def check_open(self) -> None:
         """Raise `ModelClosedError` after `close`."""
         if self.core.closed:
-            raise ModelClosedError("model: expected an open model, got a closed one")
+            what = self._what
+            raise ModelClosedError(f"{what}: expected an open {what}, got a closed one")
 
     def check(self) -> None:
         """Raise where this thread may not take the lock: the core calls this to say why."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -24,7 +24,6 @@ _PROOF_PAUSE: Final = 16
 TRIAL_ROUNDS: Final = 64
 """Labels until a member that took another's place has proven itself."""
 _MOST_PAUSE: Final = 256
-_NEVER: Final = 1 << 62
 _RECENT: Final = 32
 
 
@@ -34,17 +33,19 @@ class Seat:
 
     member: Member
     loop: Any
-    seen: object = None
-    """The state of its loop that was looked at last."""
-    healed: tuple[int, int] = (0, 0)
+    healed: tuple[int, int] | None = None
+    """Repairs, and when the latest one was proven; None until it was looked at."""
     condition: Condition = field(default_factory=Condition)
     cap: float | None = None
     """What it may weigh while something of it is on trial."""
     trial_until: int | None = None
     """The round at which a member that took another's place has proven itself."""
     failure: str = ""
-    retry_at: int = 0
+    """Why it gives no answer."""
     pause: int = 1
+    """Answers until it is tried again, after its next failure."""
+    is_retired: bool = False
+    """Whether it cannot answer with the others any more."""
 
     @classmethod
     def of(cls, member: Member) -> Seat:
@@ -93,8 +94,6 @@ class Attendance:
         interval: float,
     ) -> None:
         self.seats: Final = seats
-        self.infers: Final[list[Callable[[Any], Any]]] = [s.member.model.infer for s in seats]
-        """Ask the members; those of one that has failed say None until it is tried again."""
         self.agreement = agreement
         self.standing = Standing((False,) * len(seats), ("",) * len(seats))
         self.returning: tuple[bool, ...] = ()
@@ -107,19 +106,31 @@ class Attendance:
         self._interval = interval
         self._watched: tuple[bool, ...] | None = None
         self._heard_at = 0  # the answer at which a label or a proof came last
+        for n, seat in enumerate(seats):
+            self._let_in(n, seat)
 
-    @property
-    def has_changed(self) -> bool:
-        """Whether a member's loop has another state than when it was looked at."""
-        return any(seat.loop.state is not seat.seen for seat in self.seats)
+    def _let_in(self, n: int, seat: Seat) -> None:
+        """Have the core ask a member, look at its loop's state, and read its output."""
+        member, spec = seat.member, seat.member.output
+        self._core.seat(
+            n,
+            infer=member.model.infer,
+            loop=seat.loop,
+            scores=member.scores,
+            dtype=spec.dtype,
+            scale=spec.scale if spec.quantized else 1.0,
+            zero_point=spec.zero_point if spec.quantized else 0,
+            temperature=member.temperature,
+        )
 
     def look(self) -> bool:
         """Look at how the members are, and say who sleeps; return whether that has changed."""
         before = self.standing
-        for n, seat in enumerate(self.seats):
-            if seat.loop.state is not seat.seen:
+        if self._core.has_changed:
+            for n, seat in enumerate(self.seats):
                 self._look_at(n, seat, seat.loop.state)
         standing = self.standing = stand([seat.condition for seat in self.seats])
+        self._core.on_call = standing.on_call is not None
         was = self._share.asleep
         if standing.asleep != was:
             self._share.set_asleep(list(standing.asleep))
@@ -139,7 +150,6 @@ class Attendance:
 
     def _look_at(self, n: int, seat: Seat, state: Any) -> None:
         trouble = state.trouble
-        is_first = seat.seen is None and seat.healed == (0, 0)
         on_trial = state.probation is not None or state.trial is not None
         seat.condition = Condition(
             None if trouble is None else trouble.cause,
@@ -149,10 +159,10 @@ class Attendance:
             seat.failure,
         )
         healed = state.count.repairs, state.recovered_at
-        if not is_first and healed != seat.healed and not seat.condition.cause:
+        if seat.healed is not None and healed != seat.healed and not seat.condition.cause:
             self._share.restore(n)
         seat.healed = healed
-        seat.seen = state
+        self._core.note(n, state)
         if on_trial:
             if seat.cap is None:
                 self.hold(n, self.past(n))
@@ -189,11 +199,11 @@ class Attendance:
 
     def seat_another(self, n: int, member: Member, agreement: Agreement) -> float:
         """Give a member's place to another; return what it may weigh until 64 labels have come."""
-        weight, old = self.past(n), self.seats[n]
+        weight, old, seat = self.past(n), self.seats[n], Seat.of(member)
         if old.cap is not None:
             weight = min(weight, old.cap)
-        self.seats[n] = Seat.of(member)
-        self.infers[n] = member.model.infer
+        self._let_in(n, seat)  # all of it or, where that raises, nothing
+        self.seats[n] = seat
         self.agreement, self._watched = agreement, None
         self.hold(n, weight)
         return weight
@@ -241,30 +251,32 @@ class Attendance:
 
     def retire(self, n: int, error: Exception) -> None:
         """Take note that a member cannot answer with the others any more: it is not asked."""
-        self.seats[n].loop = parts_of(self.seats[n].member.model).loop
+        seat = self.seats[n]
+        seat.loop, seat.is_retired = parts_of(seat.member.model).loop, True
+        self._let_in(n, seat)
         self.silence(n, error)
-        self.seats[n].retry_at = _NEVER
 
     def silence(self, n: int, error: Exception) -> None:
         """Take note that a member gave no answer: it is tried again, later each time."""
         seat = self.seats[n]
         seat.failure = f"it gives no answer: {error}"
-        seat.retry_at = self._core.number + seat.pause
+        self._core.silence(n, None if seat.is_retired else self._core.number + seat.pause)
+        self._core.note(n, None)
         seat.pause = min(2 * seat.pause, _MOST_PAUSE)
-        seat.seen = None
 
-        def answer(x: Any) -> Any:
-            if self._core.number < seat.retry_at:
-                return None
-            if seat.is_closed:
-                seat.retry_at = self._core.number + _MOST_PAUSE
-                return None
-            found = seat.member.model.infer(x)
-            seat.failure, seat.pause, seat.seen = "", 1, None
-            self.infers[n] = seat.member.model.infer
-            return found
+    def hear_the_silent(self) -> None:
+        """Have those that failed asked at once."""
+        for n, seat in enumerate(self.seats):
+            if not seat.is_retired:
+                self._core.silence(n, 0)
 
-        self.infers[n] = answer
+    def heard_again(self, answers: Sequence[Any]) -> None:
+        """Take note of who of those that failed has answered."""
+        for n, (seat, answer) in enumerate(zip(self.seats, answers, strict=True)):
+            if seat.failure and answer is not None:
+                seat.failure, seat.pause = "", 1
+                self._core.silence(n, 0)
+                self._core.note(n, None)
 
     # ---------------------------------------------------------------- members that part
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, NoReturn, get_args
 
@@ -53,7 +52,6 @@ __all__ = ["Combine", "SelfHealingEnsemble"]
 
 Combine = Literal["mean", "vote", "best"]
 
-_FLOAT32: Final = np.dtype(np.float32)  # one object, so that it is told by identity
 _KEPT: Final = 256
 _KEPT_BYTES: Final = 1 << 20
 _LEARNING_RATE: Final = {True: 1.0, False: 0.5}  # of classes, of values
@@ -130,7 +128,8 @@ class SelfHealingEnsemble:
     Threads: every method may be called from any thread; one answer at a time. A committee belongs
     to the process that made it.
 
-    Cost: less than 2 us an answer beside its members'. Fixed memory, `memory_report`.
+    Cost: 2 us an answer beside its members', more where their work has emptied the caches. Fixed
+    memory, `memory_report`.
 
     Examples
     --------
@@ -164,14 +163,12 @@ class SelfHealingEnsemble:
         _check(combine, policy, parting_interval)
         self._policy = Policy() if policy is None else policy
         members = [make_member(name, model) for name, model in name_members(models).items()]
-        self._takes_raw = check_together(members)
+        takes_raw = check_together(members)
         agreement = learn_agreement(members)
         self._combine: Combine = combine
         self._clock = time.monotonic if clock is None else clock
-        self._shape = members[0].input[0].shape
-        self._is_heard = on_event is not None
-        self._lock = ModelLock(after=lambda: None)  # refuses a forked child, where it may be held
-        self._is_closed = False
+        # Refuses a forked child, where it may be held.
+        self._lock = ModelLock(after=lambda: None, what="ensemble")
         self._kept: Kept | None = None
         rates = _RATES if switching_rate is None else (switching_rate,)
         has_classes = members[0].classes is not None
@@ -189,7 +186,10 @@ class SelfHealingEnsemble:
                 first = self._kept.take_ids(first)
                 before = self._recall(members)
             self._desk.lowest = first if self._desk.lowest is None else self._desk.lowest
-            self._core = self._make_core(members, first, agreement.spread)
+            self._core = self._make_core(
+                members, first, agreement.spread, is_heard=on_event is not None
+            )
+            self._core.takes_raw = takes_raw
             records = None if self._kept is None else self._kept.store
             self._journal = Journal(self._policy.max_events, on_event, clock, records)
             self._attendance = Attendance(
@@ -225,23 +225,26 @@ class SelfHealingEnsemble:
 
     # ---------------------------------------------------------------- the start
 
-    def _make_core(self, members: Sequence[Member], first: int, spread: float) -> _core.Committee:
+    def _make_core(
+        self, members: Sequence[Member], first: int, spread: float, *, is_heard: bool
+    ) -> _core.Committee:
         one = members[0]
         row = 4 * len(members) * one.width
         made = _core.Committee(
             self._share,
+            lock=self._lock,
             width=one.width,
             capacity=max(16, min(_KEPT, _KEPT_BYTES // row)),
             combine=self._combine,
             has_classes=one.classes is not None,
+            input_shape=list(one.input[0].shape),
             shape=list(one.output.shape),
             answer=Prediction,
             prediction=EnsemblePrediction,
             names=tuple(member.name for member in members),
             first_id=first,
+            heard=is_heard,
         )
-        for n, member in enumerate(members):
-            _set_reader(made, n, member)
         if one.classes is None:
             made.set_reach(_reach(members, spread))
         return made
@@ -332,24 +335,21 @@ class SelfHealingEnsemble:
         TypeError, ValueError, ModelClosedError, ForkedProcessError
             As `predict`.
         """
+        # What the core, which is asked first, did not take.
         if isinstance(x, np.ndarray):
-            is_float = (
-                x.dtype is _FLOAT32 or x.dtype == _FLOAT32
-            )  # one that came by pickle is another
-            if not self._takes_raw and not is_float:
+            if not self._core.takes_raw and x.dtype != np.float32:
                 raise self._refuse_raw(x.dtype)
-            if x.shape == self._shape:
-                return self._answer(x)
             spec = self._attendance.seats[0].member.input[0]
             if x.shape[1:] == spec.shape:
                 return self._answers([x[n] for n in range(len(x))])
-            if spec.shape[:1] == (1,) and x.shape[1:] == spec.shape[1:]:
+            if x.shape != spec.shape and (spec.shape[:1] == (1,) and x.shape[1:] == spec.shape[1:]):
                 return self._answers([x[n : n + 1] for n in range(len(x))])
-        elif not self._takes_raw and isinstance(x, Mapping):
+        elif not self._core.takes_raw and isinstance(x, Mapping):
             for given in x.values():
-                if getattr(given, "dtype", _FLOAT32) != _FLOAT32:
+                if getattr(given, "dtype", np.float32) != np.float32:
                     raise self._refuse_raw(given.dtype)
-        return self._answer(x)
+        found: EnsemblePrediction = self._core.answer(self, x)
+        return found
 
     def _refuse_raw(self, dtype: np.dtype[Any]) -> TypeError:
         first, *others = [seat.member for seat in self._attendance.seats]
@@ -365,7 +365,7 @@ class SelfHealingEnsemble:
         )
 
     def _answers(self, samples: Sequence[Array]) -> EnsemblePredictions:
-        found = tuple(self._answer(sample) for sample in samples)
+        found = tuple(self._core.answer(self, sample) for sample in samples)
         shape = self._attendance.seats[0].member.output.shape
         if shape[:1] == (1,) and samples and samples[0].shape[:1] == (1,):
             shape = shape[1:]
@@ -374,42 +374,41 @@ class SelfHealingEnsemble:
             output[n] = one.output.reshape(shape)
         return EnsemblePredictions(found, output)
 
-    def _answer(self, x: Tensors) -> EnsemblePrediction:
+    def _attend(self, x: Tensors, answers: list[Any], error: Exception | None) -> list[Any]:
+        """Return the answers to combine, where the core met what is out of the ordinary.
+
+        The core calls this with the lock: a member has raised, gives no answer, answers again, or
+        is in another state than before.
+        """
+        if error is not None:
+            self._go_on(x, answers, error)
+        if all(answer is None for answer in answers):
+            answers = self._ask_the_silent(x)
+        self._attendance.heard_again(answers)
+        if self._core.has_changed:
+            for moved in self._look():
+                answers[moved] = None  # of a file that serves no longer
+            if all(answer is None for answer in answers):
+                answers = self._ask(x)
+        return answers
+
+    def _follow(self) -> None:
+        """Do what follows from an answer: the core calls this with the lock."""
         attendance = self._attendance
-        with self._lock:
-            if self._is_closed:
-                raise ModelClosedError("ensemble: expected an open ensemble, got a closed one")
-            answers = self._ask(x)
-            if answers[0] is None and not any(answer is not None for answer in answers):
-                answers = self._ask_the_silent(x)
-            for seat in attendance.seats:
-                if seat.loop.state is not seat.seen:
-                    for moved in self._look():
-                        answers[moved] = None  # of a file that serves no longer
-                    if not any(answer is not None for answer in answers):
-                        answers = self._ask(x)
-                    break
-            found: EnsemblePrediction = self._core.combine(answers)
-            if found.parted and self._core.take_alarm():
-                attendance.tell_of_parting()
-                self._look()
-            if attendance.standing.on_call is not None and found.trusted:
-                found = replace(found, trusted=False)
-            if attendance.returning and attendance.prove_those_that_return():
-                self._keep()
-        if self._is_heard:
-            self._journal.deliver()
-        return found
+        if self._core.take_alarm():
+            attendance.tell_of_parting()
+            self._look()
+        if attendance.returning and attendance.prove_those_that_return():
+            self._keep()
+
+    def _deliver(self) -> None:
+        self._journal.deliver()
 
     def _ask(self, x: Tensors) -> list[Any]:
         """Ask each member in turn; None stands for one that gives no answer."""
         answers: list[Any] = []
-        try:
-            for infer in self._attendance.infers:
-                answers.append(infer(x))
-        except ForkedProcessError:
-            raise
-        except Exception as error:
+        error = self._core.ask(x, answers)
+        if error is not None:
             self._go_on(x, answers, error)
         return answers
 
@@ -419,21 +418,15 @@ class SelfHealingEnsemble:
         An input that is wrong is refused by all of them; what one refuses and another takes is the
         fault of the one.
         """
-        infers = self._attendance.infers
         failed: dict[int, Exception] = {}
-        while True:
-            if _is_of_a_number(x, error):
-                raise error  # a policy may refuse what is no number where another counts it
-            failed[len(answers)] = error
+        found: Exception | None = error
+        while found is not None:
+            # A policy may refuse what is no number where another counts it.
+            if isinstance(found, ForkedProcessError) or _is_of_a_number(x, found):
+                raise found
+            failed[len(answers)] = error = found
             answers.append(None)
-            try:
-                while len(answers) < len(infers):
-                    answers.append(infers[len(answers)](x))
-                break
-            except ForkedProcessError:
-                raise
-            except Exception as other:
-                error = other
+            found = self._core.ask(x, answers)
         is_silent = all(answer is None for answer in answers)
         first = next(iter(failed.values()))
         if is_silent and all(isinstance(one, (TypeError, ValueError)) for one in failed.values()):
@@ -448,8 +441,7 @@ class SelfHealingEnsemble:
 
     def _ask_the_silent(self, x: Tensors) -> list[Any]:
         """Ask those that have failed at once, where no other member is left."""
-        for seat in self._attendance.seats:
-            seat.retry_at = 0
+        self._attendance.hear_the_silent()
         answers = self._ask(x)
         if all(answer is None for answer in answers):
             self._look()
@@ -503,8 +495,7 @@ class SelfHealingEnsemble:
         agreement = learn_agreement(members)
         self._labels.introduce(member.model)
         weight = self._attendance.seat_another(n, member, agreement)
-        self._takes_raw = takes_raw
-        _set_reader(self._core, n, member)
+        self._core.takes_raw = takes_raw
         return weight
 
     # ---------------------------------------------------------------- labels
@@ -523,7 +514,6 @@ class SelfHealingEnsemble:
             Likewise, also where a member knows the name under another key.
         """
         with self._lock:
-            self._check_open()
             return self._labels.source(name, key)
 
     def feedback(
@@ -561,7 +551,6 @@ class SelfHealingEnsemble:
         false, they follow by 4 points, and further where a fifth of false labels is no reason.
         """
         with self._lock:
-            self._check_open()
             receipts = self._labels.feedback(label, correct, id, source)
             self._keep()
         self._journal.deliver()
@@ -586,7 +575,6 @@ class SelfHealingEnsemble:
         if not 1 <= limit <= _KEPT:
             raise ValueError(f"limit: expected 1 to {_KEPT}, got {limit}")
         with self._lock:
-            self._check_open()
             return self._labels.wanted(limit)
 
     def kept(self, id: int) -> npt.NDArray[np.float32] | None:
@@ -598,7 +586,7 @@ class SelfHealingEnsemble:
             Calibrated probabilities, or values, float32 of shape (members, classes), NaN for a
             member that gave none; None for an answer that is no longer kept.
         """
-        with self._lock:
+        with self._lock.lock():
             return self._core.kept(id)
 
     # ---------------------------------------------------------------- members
@@ -626,7 +614,6 @@ class SelfHealingEnsemble:
             For a name that no member has, and as for the committee; nothing has changed then.
         """
         with self._lock:
-            self._check_open()
             if name not in self.names:
                 raise ValueError(f"name: expected one of {self.names}, got {name!r}")
             n = self.names.index(name)
@@ -663,18 +650,18 @@ class SelfHealingEnsemble:
     @property
     def weights(self) -> dict[str, float]:
         """What each member's answers count for: they sum to one, and a sleeper has none."""
-        with self._lock:
+        with self._lock.lock():
             self._look_if_changed()
             return dict(zip(self.names, self._share.weights.tolist(), strict=True))
 
     def _look_if_changed(self) -> None:
-        if not self._is_closed and self._attendance.has_changed:
+        if not self._lock.closed and self._core.has_changed:
             self._look()
 
     @property
     def health(self) -> EnsembleHealth:
         """How the committee is at this moment, and what an answer costs."""
-        with self._lock:
+        with self._lock.lock():
             self._look_if_changed()
             attendance, share, number = self._attendance, self._share, self._core.number
             weights, returning, caps = share.weights.tolist(), share.returning, share.caps
@@ -693,7 +680,7 @@ class SelfHealingEnsemble:
             state = HealthState.HEALTHY
             if attendance.standing.on_call is not None:
                 state = HealthState.UNTRUSTED
-            if self._is_closed:
+            if self._lock.closed:
                 state = HealthState.CLOSED
             awake = [not asleep for asleep in attendance.standing.asleep]
             return EnsembleHealth(
@@ -711,7 +698,7 @@ class SelfHealingEnsemble:
     @property
     def events(self) -> Sequence[Event]:
         """What happened to the committee, oldest first; its members have events of their own."""
-        with self._lock:
+        with self._lock.lock():
             return self._journal[:]
 
     def memory_report(self) -> dict[str, int]:
@@ -736,25 +723,20 @@ class SelfHealingEnsemble:
         digests = [seat.member.sha256 for seat in self._attendance.seats]
         self._kept.put(self._share, self.names, digests, facts, at_once=at_once)
 
-    def _check_open(self) -> None:
-        if self._is_closed:
-            raise ModelClosedError("ensemble: expected an open ensemble, got a closed one")
-
     def close(self) -> None:
         """Keep what is known and let go; the members stay open. Calling it again does nothing."""
-        with self._lock:
-            if self._is_closed:
+        with self._lock.lock():
+            if self._lock.closed:
                 return
             self._journal.add(EventKind.CLOSED, self._core.number)
             self._keep()
-            self._is_closed = True
+            self._lock.close()
         if self._kept is not None:
             self._kept.store.close()
         self._journal.deliver()
 
     def __enter__(self) -> SelfHealingEnsemble:
-        with self._lock:
-            self._check_open()
+        self._lock.check()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -807,19 +789,15 @@ def _space(member: Member) -> LabelSpace:
     return LabelSpace(None, shape[1:] if shape[:1] == (1,) else shape)
 
 
-def _set_reader(core: _core.Committee, n: int, member: Member) -> None:
-    spec = member.output
-    core.set_reader(
-        n,
-        scores=member.scores,
-        dtype=spec.dtype,
-        scale=spec.scale if spec.quantized else 1.0,
-        zero_point=spec.zero_point if spec.quantized else 0,
-        temperature=member.temperature,
-    )
-
-
 def _first_id(seed: int | None) -> int:
     if seed is None:
         return int.from_bytes(os.urandom(8), "little") >> _FIRST_BITS
     return int(np.random.default_rng(seed).integers(1 << 60))
+
+
+SelfHealingEnsemble.predict = _core.committee_predict(  # type: ignore[method-assign]
+    SelfHealingEnsemble, SelfHealingEnsemble.predict, "_core"
+)
+SelfHealingEnsemble.infer = _core.committee_infer(  # type: ignore[method-assign]
+    SelfHealingEnsemble, SelfHealingEnsemble.infer, "_core"
+)

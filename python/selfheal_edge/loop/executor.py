@@ -183,7 +183,8 @@ class LoopExecutor:
         self._is_put_off = False
         self._accepted: tuple[int, Regime] | None = None  # the sample, and what was seen before
         self._compared_at = self._judged_at = 0  # predictions, as the monitor counts them
-        self._state = LoopState.first(policy, has_spare=spare is not None, learners=kit.learning)
+        self.state = LoopState.first(policy, has_spare=spare is not None, learners=kit.learning)
+        """What the loop knows; another object after every change."""
         self._second = 0.0
         self._is_busy = False
         self._later: deque[AnyIncident] = deque(maxlen=_MOST_PUT_OFF)
@@ -208,11 +209,6 @@ class LoopExecutor:
         """What strategies see, and what the user asks for."""
 
     @property
-    def state(self) -> LoopState:
-        """What the loop knows."""
-        return self._state
-
-    @property
     def predictions(self) -> int:
         """Predictions so far."""
         return self.serving.hot.number
@@ -220,8 +216,8 @@ class LoopExecutor:
     @property
     def is_trusted(self) -> bool:
         """Whether answers may be relied on: the model's own, or those of a proven spare."""
-        is_right = is_trusted(self._state) or self.serving.on_spare
-        return is_right and not self._state.trust.is_code_damaged
+        is_right = is_trusted(self.state) or self.serving.on_spare
+        return is_right and not self.state.trust.is_code_damaged
 
     def start(self, before: Remembered | None = None, trial: str | None = None) -> None:
         """Begin to count what is done every so often; go on with what was known before.
@@ -250,7 +246,7 @@ class LoopExecutor:
     def left(self) -> None:
         """Have those who follow its state look once more: it serves no longer."""
         with self._inference_lock.lock():
-            self._state = replace(self._state)
+            self.state = replace(self.state)
 
     def freeze(self, whole: bool) -> Frozen:
         """Return monitor and loop as they are now, for a store; predictions wait for a copy.
@@ -273,7 +269,7 @@ class LoopExecutor:
         return Frozen(known, None, None, self._learned_rows())
 
     def _remembered(self) -> Remembered:
-        known = Remembered.of(self._state, self._state.before + self.predictions)
+        known = Remembered.of(self.state, self.state.before + self.predictions)
         if self._aside is not None:  # of the model file that may come back
             known = known.with_learned(self._aside)
         return known
@@ -354,7 +350,7 @@ class LoopExecutor:
         """Take note of an incident that needs no action; return the next state."""
         with self._inference_lock:
             self._follow(incident)
-            return self._state
+            return self.state
 
     def handle(self, incident: AnyIncident) -> None:
         """Handle an incident: decide, and carry the actions out.
@@ -405,13 +401,13 @@ class LoopExecutor:
             if self._kept is not None and self._kept.problems:
                 self.repairs.tell_problems(hot.number)
             with self._inference_lock:
-                if self._state.now.on_spare != self.serving.on_spare:
-                    now = replace(self._state.now, on_spare=self.serving.on_spare)
-                    self._state = replace(self._state, now=now)
-                hot.due_number, hot.due_seconds, hot.awaits_calm = wake_at(self._state)
+                if self.state.now.on_spare != self.serving.on_spare:
+                    now = replace(self.state.now, on_spare=self.serving.on_spare)
+                    self.state = replace(self.state, now=now)
+                hot.due_number, hot.due_seconds, hot.awaits_calm = wake_at(self.state)
                 hot.watched = False
-            if self._state.trouble is not self._judged_trouble:
-                self._judged_trouble = self._state.trouble
+            if self.state.trouble is not self._judged_trouble:
+                self._judged_trouble = self.state.trouble
                 lock = self._inference_lock
                 self.labels.trouble_changed(self._judged_trouble, self.odd_since(), lock)
                 self._answer_suspects(self._judged_trouble)
@@ -428,7 +424,7 @@ class LoopExecutor:
         outcome = f"not applied: {second.refused}" if second.refused else str(second)
         self._journal.add(
             EventKind.REPAIR,
-            self._state.now.prediction,
+            self.state.now.prediction,
             cause=Cause.ADVERSARIAL_INPUT,
             strategy=second.how,
             outcome=outcome,
@@ -459,7 +455,7 @@ class LoopExecutor:
                 is_damage_alone = (
                     isinstance(about, Incident)
                     and bool(about.damage)
-                    and not (self._state.learned or self._state.leaving)
+                    and not (self.state.learned or self.state.leaving)
                 )
                 now = Moment(
                     number,
@@ -467,12 +463,12 @@ class LoopExecutor:
                     sample,
                     self.serving.on_spare,
                     is_familiar,
-                    self._state.home if is_damage_alone else self._weights.active,
+                    self.state.home if is_damage_alone else self._weights.active,
                 )
                 # All of it in one go: each prediction in a trouble does this.
                 moved = object.__new__(LoopState)
-                moved.__dict__.update(self._state.__dict__, now=now)
-                self._state = moved
+                moved.__dict__.update(self.state.__dict__, now=now)
+                self.state = moved
         left: list[do.Action | AnyIncident] = list(reversed(incidents))
         while left:
             match left.pop():
@@ -508,8 +504,8 @@ class LoopExecutor:
                 case do.TryStrategy(name, case):
                     left.append(self.repairs.attempts.attempt(self._strategies[name], case))
                     with self._inference_lock:  # that may have taken long
-                        now = replace(self._state.now, prediction=self.serving.hot.number)
-                        self._state = replace(self._state, now=now)
+                        now = replace(self.state.now, prediction=self.serving.hot.number)
+                        self.state = replace(self.state, now=now)
                 case do.Propose(names, diagnosis, since, after):
                     ago = self._monitor.count - since
                     left.append(self._propose(names, diagnosis, ago, after))
@@ -557,7 +553,7 @@ class LoopExecutor:
                 case do.Record(kind, cause, evidence, strategy, outcome, details):
                     self._journal.add(
                         kind,
-                        self._state.now.prediction,
+                        self.state.now.prediction,
                         cause=cause,
                         evidence=evidence,
                         strategy=strategy,
@@ -579,8 +575,8 @@ class LoopExecutor:
                     left.append(heard.NextStep(step))
                 case incident:
                     with self._inference_lock:
-                        self._state, actions = decide(self._state, incident)
-                        self.serving.trusted.value = is_trusted(self._state)
+                        self.state, actions = decide(self.state, incident)
+                        self.serving.trusted.value = is_trusted(self.state)
                     left += reversed(actions)
 
     def _propose(
@@ -740,7 +736,7 @@ class LoopExecutor:
         self, names: tuple[str, ...], patch: Patch, condition: str, lesson: Lesson | None
     ) -> heard.Adopted:
         try:
-            others = sum(r.harm for r in self._state.learned if r.condition != condition)
+            others = sum(r.harm for r in self.state.learned if r.condition != condition)
             for look_every in LOOKS:
                 harm = self._harm(patch, condition, look_every)
                 if max(harm.expected + others, harm.most) <= MOST_HARM:
@@ -823,7 +819,7 @@ class LoopExecutor:
         Takes two inferences an input, beside the stream.
         """
         with self._inference_lock.lock():
-            repair, ago = self._state.probation, self._monitor.count - self._state.since
+            repair, ago = self.state.probation, self._monitor.count - self.state.since
         patch = None if repair is None else self._patches.get(repair.condition)
         if repair is None or patch is None or self._proposer is None:
             return None
@@ -852,15 +848,15 @@ class LoopExecutor:
 
     def _wrong_since(self) -> int | None:
         """Return the sample from which on something was wrong, None where that is not known."""
-        onsets = [alarm.onset for alarm in self._state.pending]
-        trouble = self._state.trouble
+        onsets = [alarm.onset for alarm in self.state.pending]
+        trouble = self.state.trouble
         if trouble is not None and trouble.since is not None:
             onsets.append(trouble.since)
         return min(onsets, default=None)
 
     def odd_since(self) -> int | None:
         """Return the prediction from which on inputs were not as always; None where they are."""
-        state = self._state
+        state = self.state
         # Of the monitor's samples; where it began anew they are fewer than predictions.
         behind = state.now.prediction - state.now.sample
         if state.is_calm:  # a repair answers inputs of its condition
@@ -889,7 +885,7 @@ class LoopExecutor:
         alarms = symptoms.alarms
         if not isinstance(monitor, PerformanceMonitor) or _is_of_sensor(alarms):
             return None
-        if symptoms.known_answers_right is False or self._state.is_damaged:
+        if symptoms.known_answers_right is False or self.state.is_damaged:
             return None
         onset = min(alarm.onset for alarm in alarms)
         if (passed := self._passed(alarms, onset)) is not None:
@@ -911,19 +907,19 @@ class LoopExecutor:
         except RUNTIME_FAILURES:  # the switch builds it then, or says why not
             logger().warning("what is kept built could not be looked at", exc_info=True)
             self.repairs.forget_standby()
-        count, state = self._monitor.count, self._state
+        count, state = self._monitor.count, self.state
         ago = min(_LOOKED_AT, count - state.recovered_at)
         name, _ = self.conditions.passage(state.condition, ago, count)
         return None if name is None else heard.ConditionKnown(name)
 
     def _passed(self, alarms: tuple[Alarm, ...], onset: int) -> AnyIncident | None:
         """Return whether inputs have come to a condition that a repair was learned for, or back."""
-        state = self._state
+        state = self.state
         if not state.learned or state.now.prediction < state.looked_at:
             return None
         count = self._monitor.count
-        ago = count - max(onset - _EARLIER, self._state.recovered_at)
-        name, is_open = self.conditions.passage(self._state.condition, ago, count)
+        ago = count - max(onset - _EARLIER, self.state.recovered_at)
+        name, is_open = self.conditions.passage(self.state.condition, ago, count)
         if name is not None:
             return heard.ConditionKnown(name)
         if is_open and count - onset < MATCH_SAMPLES:
@@ -931,7 +927,7 @@ class LoopExecutor:
         return None
 
     def _read_signals(self) -> AnyIncident:
-        monitor, trouble = self._monitor, self._state.trouble
+        monitor, trouble = self._monitor, self.state.trouble
         with self._inference_lock:
             if monitor.settled():
                 return heard.SignalsRead(True)
@@ -959,7 +955,7 @@ class LoopExecutor:
         In one that calibration was told of it is what serves in normal operation: a repair that
         goes on there would be taught by normal inputs, and judged by them.
         """
-        state = self._state
+        state = self.state
         learned = {repair.condition for repair in state.learned}
         if name in learned and name != state.condition:
             if state.now.prediction < state.looked_at:  # passages are held off
@@ -972,7 +968,7 @@ class LoopExecutor:
 
     def _judge_drift(self) -> heard.FoundHarmless | None:
         """Return whether a drift that is named, and steady, is found to do no harm."""
-        monitor, trouble = self._monitor, self._state.trouble
+        monitor, trouble = self._monitor, self.state.trouble
         if trouble is None or trouble.cause is not Cause.COVARIATE_DRIFT:
             return None
         if not isinstance(monitor, PerformanceMonitor):
