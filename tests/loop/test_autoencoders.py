@@ -126,13 +126,23 @@ def test_nothing_is_confirmed_without_a_person_nor_by_who_calls_all_normal(
     assert "confirmed" not in kinds(machine.model)
 
 
-def test_a_threshold_belongs_to_its_generation(machine: Machine) -> None:
-    calibrated = machine.threshold
-    generation = parts_of(machine.model).loop.repairs.adopt_patch(Patch(threshold=0.25))
-    assert machine.model.health.generation == generation
-    assert machine.threshold == machine.model.health.to_dict()["threshold"] == 0.25
-    machine.model.rollback("golden")
-    assert machine.threshold == calibrated
+def test_a_threshold_belongs_to_its_generation_also_after_a_restart(
+    machine: Machine, tmp_path: Path, runtime: RuntimeName
+) -> None:
+    def opened() -> she.SelfHealingModel:
+        file, baseline = machine.detector.model, machine.model.baseline
+        return she.SelfHealingModel(
+            file, baseline, store=tmp_path / "store", key=KEY, runtime=runtime
+        )
+
+    with opened() as model:
+        generation = parts_of(model).loop.repairs.adopt_patch(Patch(threshold=0.25))
+        assert model.health.threshold == model.health.to_dict()["threshold"] == 0.25
+    with opened() as model:
+        assert model.health.generation == generation
+        assert model.health.threshold == 0.25
+        model.rollback("golden")
+        assert model.health.threshold == machine.threshold
 
 
 def test_what_an_autoencoder_is_not_told_is_refused(machine: Machine) -> None:
