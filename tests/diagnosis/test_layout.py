@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import selfheal_edge as she
+from selfheal_edge.calibration.profile import learn_profile
 from selfheal_edge.causes import Cause
 from selfheal_edge.diagnosis.diagnoser import AttackDiagnoser, diagnose_with
 from selfheal_edge.diagnosis.layout import (
@@ -24,8 +25,8 @@ from selfheal_edge.diagnosis.layout import (
     with_permuted,
 )
 from selfheal_edge.diagnosis.profile import Profile
-from selfheal_edge.diagnosis.symptoms import Symptoms
-from selfheal_edge.diagnosis.window import Answers, Window, carried
+from selfheal_edge.diagnosis.symptoms import Diagnosis, Symptoms
+from selfheal_edge.diagnosis.window import STRANGE, Answers, Window, carried, strangeness
 
 
 def smooth_inputs(shape: tuple[int, ...], axes: tuple[int, ...], seed: int = 0) -> Floats:
@@ -124,6 +125,46 @@ def test_drift_by_which_a_few_inputs_change_class_is_no_label_shift(
     limit = 1.2 * max(1.0, profile.bounds["mixed"])
     window.__dict__.update(mixed=mixed * limit, visible=visible, newcomers=0.0)
     assert window.is_relabelled is is_relabelled
+
+
+def test_calibration_inputs_are_not_their_own_neighbours(profile: Profile) -> None:
+    """Else limits would be drawn too narrow: what is new has no neighbour that is itself."""
+    labels = np.eye(len(profile.priors), dtype=np.float32)[profile.neighbour_labels]
+    themselves = Answers(labels, profile.neighbours)
+    with_own = strangeness(profile, themselves).mean()
+    without = strangeness(profile, themselves, np.arange(len(labels))).mean()
+    assert without >= 1.2 * with_own > 0  # a fifth of five neighbours
+
+
+def test_a_baseline_of_before_keeps_its_limit(profile: Profile) -> None:
+    """It has the largest of some windows, and no mean of what is strange in calibration."""
+    of_before = {name: value for name, value in profile.bounds.items() if name != STRANGE}
+    answers = Answers(np.eye(10, dtype=np.float32)[:8], None)
+    window = Window(profile, profile.inputs[:8], answers, np.empty((0, 0)))
+    assert window.most_astray == pytest.approx(0.1)
+    old = Window(
+        replace(profile, bounds={**of_before, "astray": 0.1}), profile.inputs[:8], answers,
+        np.empty((0, 0)),
+    )  # fmt: skip
+    assert old.most_astray == pytest.approx(1.4 * 0.13)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.4])
+def test_values_that_were_lost_are_told_from_an_offset(share: float) -> None:
+    """Many lost values move the quartiles as well; those of the values that are left stay."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(0, 1, (240, 12, 6)).astype(np.float32)
+    scores, labels = np.zeros((160, 0)), np.full(160, -1)
+    known = learn_profile(x[:160], None, scores, labels, (1.0, 0), None)
+    lost = np.where(rng.random((80, 12, 6)) < share, x[:160].min(), x[160:])
+
+    def named(inputs: Floats) -> Diagnosis:
+        window = Window(known, inputs.astype(np.float32), None, np.zeros((80, 0)))
+        return AttackDiagnoser().diagnose(Symptoms(window=window))
+
+    found = named(lost)
+    assert (found.cause, found.kind) == (Cause.SENSOR_FAULT, "dropped")
+    assert named(np.maximum(x[160:] - 2, x[:160].min())).kind != "dropped"
 
 
 def test_a_profile_is_kept(profile: Profile) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from statistics import NormalDist
 from typing import Any, Final
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from selfheal_edge.diagnosis.layout import Floats, Layout, find_layout, read_real, smoothed
 from selfheal_edge.diagnosis.profile import MOST_CELLS, Profile, channel_numbers
-from selfheal_edge.diagnosis.window import Answers, Prober, Window, log_ratio
+from selfheal_edge.diagnosis.window import STRANGE, Answers, Prober, Window, strangeness
 from selfheal_edge.tflite.runtimes.protocol import Array, TensorSpec
 from selfheal_edge.tflite.session import Session
 
@@ -27,6 +28,8 @@ _MOST_NUMBERS: Final = 1 << 16
 _PULL: Final = 4  # samples that a class's reference is pulled to all classes' by
 _TINY: Final = 1e-6
 _FAR: Final = 3.5
+_WINDOWS: Final = 100
+"""Of so many windows under a harmless change one exceeds a bound."""
 _MOVED: Final = 1 / 16  # of an axis
 _LEAST_HELD: Final = 64
 _MOST_HELD: Final = 300
@@ -126,7 +129,8 @@ def learn_profile(
     layout = find_layout(real)
     x = layout.read(inputs, scale, zero_point)
     most = max(_LEAST_KEPT, _KEPT_BYTES // inputs[0].nbytes)
-    kept = np.sort(rng.choice(len(x), min(len(x), _KEPT, most), replace=False))
+    some = max(_LEAST_KEPT, len(x) // 3)  # the others are neighbours
+    kept = np.sort(rng.choice(len(x), min(len(x), some, _KEPT, most), replace=False))
     profile = _references(layout, inputs, quantization, answers, scores, labels, kept, rng)
     if answers is not None:
         profile = _with_answers(profile, answers, kept, rng)
@@ -156,13 +160,15 @@ def learn_profile(
         found = np.array([measure(w) for w in healthy])
         bounds[name] = float(found.mean() + _FAR * growth * (found.std() + 1e-3))
     if probe is not None and answers is not None:
+        order = _by_turns(answers.labels, rng)
+        changes = harmless_changes(layout, x)
+        drawn = [np.sort(np.roll(order, -n * size)[:size]) for n in range(len(changes))]
         changed = [
-            window(rows := rng.choice(len(x), size, replace=False), change(x[rows]))
-            for change in harmless_changes(layout, x)
+            window(rows, change(x[rows])) for rows, change in zip(drawn, changes, strict=True)
         ]
         for name, measure in _HARM_MEASURES.items():
-            few = [measure(w) for w in (*changed, *healthy[:4])]
-            bounds[name] = float(max(few))
+            few = np.array([measure(w) for w in (*changed, *healthy[:4])])
+            bounds[name] = _exceeded_once_in(_WINDOWS, few)
     if error_rate is not None:
         profile = replace(profile, error_rate=max(error_rate, 1 / len(labels)))
     return replace(profile, bounds=bounds)
@@ -189,8 +195,33 @@ _HEALTHY_MEASURES: Final[dict[str, Callable[[Window], float]]] = {
 _HARM_MEASURES: Final[dict[str, Callable[[Window], float]]] = {
     "harm": lambda w: w.harm,
     "unexplained": lambda w: w.unexplained,
-    "astray": lambda w: w.astray,
 }
+
+
+def _by_turns(labels: npt.NDArray[np.intp], rng: np.random.Generator) -> npt.NDArray[np.intp]:
+    """Return all rows in an order of which each part holds the classes in their shares."""
+    shuffled = rng.permutation(len(labels))
+    turn = np.empty(len(labels))
+    for label in np.unique(labels):
+        rows = shuffled[labels[shuffled] == label]
+        turn[rows] = (np.arange(len(rows)) + rng.random()) / len(rows)
+    return np.argsort(turn, kind="stable")
+
+
+def _exceeded_once_in(windows: int, found: npt.NDArray[np.float64]) -> float:
+    """Return what the next of normal numbers like these exceeds once in so many: by Student's t.
+
+    Its quantile is that of Cornish and Fisher, within 0.5 % from 10 degrees of freedom on.
+    """
+    z = NormalDist().inv_cdf(1 - 1 / windows)
+    free = len(found) - 1
+    t = (
+        z
+        + (z**3 + z) / (4 * free)
+        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * free**2)
+        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * free**3)
+    )
+    return float(found.mean() + t * found.std(ddof=1) * np.sqrt(1 + 1 / len(found)))
 
 
 def harmless_changes(layout: Layout, x: Floats) -> list[Callable[[Floats], Floats]]:
@@ -334,7 +365,6 @@ def _references(
         neighbours=np.empty((0, 0), np.float32),
         neighbour_labels=np.empty(0, np.int64),
         margin=np.array([0, 1], np.float32),
-        ratio=np.array([0, 1], np.float32),
         extremes=np.array(
             [
                 np.median((flat <= flat.min(axis=1, keepdims=True)).mean(axis=1)),
@@ -361,7 +391,10 @@ def _references(
 def _with_answers(
     profile: Profile, answers: Answers, kept: npt.NDArray[np.intp], rng: np.random.Generator
 ) -> Profile:
-    """Add what answers and embeddings look like in calibration."""
+    """Add what answers and embeddings look like in calibration.
+
+    Those that are carried into a window's condition are no neighbours of what becomes of them.
+    """
     margins = answers.margins
     of_kept = np.stack([margins[kept], np.zeros(len(kept), np.float32)], axis=1)
     profile = replace(
@@ -373,7 +406,8 @@ def _with_answers(
     centroids = _by_class(inside, labels, answers.outputs.shape[1])
     away = np.square(inside - centroids[labels])
     sd = np.sqrt(away.mean(axis=0)) + 0.05 * np.sqrt(away.mean()) + _TINY
-    near = np.sort(rng.choice(len(inside), min(len(inside), _NEIGHBOURS), replace=False))
+    others = np.setdiff1d(np.arange(len(inside)), kept)
+    near = np.sort(rng.choice(others, min(len(others), _NEIGHBOURS), replace=False))
     profile = replace(
         profile,
         centroids=centroids,
@@ -381,9 +415,11 @@ def _with_answers(
         neighbours=inside[near],
         neighbour_labels=labels[near].astype(np.int64),
     )
-    ratio = log_ratio(profile, answers)[1]
-    of_kept[:, 1] = ratio[kept]
-    return replace(profile, ratio=np.array([ratio.mean(), ratio.std() + 1e-3], np.float32))
+    own = np.full(len(inside), -1)
+    own[near] = np.arange(len(near))
+    strange = strangeness(profile, answers, own)
+    of_kept[:, 1] = strange[kept]
+    return replace(profile, bounds={**profile.bounds, STRANGE: float(strange.mean())})
 
 
 def _by_class(values: Floats, labels: npt.NDArray[np.intp], classes: int) -> Floats:

@@ -37,6 +37,9 @@ def adversarial_input(symptoms: Symptoms) -> Verdict:
         fact = Evidence("budget", 0.0, "the model could not be asked: its budget is spent")
         later = "a minute: then the budget allows to ask the model again"
         return Diagnosis(Cause.ADVERSARIAL_INPUT, 0.5, (fact,), wanted=later)
+    has_left = window.crafted >= _DOUBT or window.mix_ratio >= 1
+    if has_left and window.knows_one_class and len(window.profile.neighbours):
+        return _of_one_class(window)
     if window.crafted < _DOUBT:
         return RuledOut(
             Cause.ADVERSARIAL_INPUT,
@@ -62,7 +65,7 @@ def adversarial_input(symptoms: Symptoms) -> Verdict:
             "astray",
             window.astray,
             f"{window.astray:.0%} more answers than natural changes explain are sure among "
-            "neighbours with other labels",
+            f"neighbours with other labels (by chance: up to {window.most_astray:.0%})",
         ),
     )
     facts = (
@@ -90,6 +93,17 @@ def adversarial_input(symptoms: Symptoms) -> Verdict:
         _kind(window),
         wanted="" if window.crafted > 1.1 else "a hundred more inputs, or ten of their labels",
     )
+
+
+def _of_one_class(window: Window) -> Diagnosis:
+    label = int(window.profile.priors.argmax())
+    text = (
+        f"calibration knows class {label} alone: whether other answers are new classes, a drift or "
+        "an attack cannot be told"
+    )
+    fact = Evidence("classes", 1.0, text)
+    wanted = "a calibration with five inputs and more of each class that is to come"
+    return Diagnosis(Cause.ADVERSARIAL_INPUT, 0.5, (fact,), wanted=wanted)
 
 
 def _kind(window: Window) -> str:

@@ -46,7 +46,7 @@ class Profile:
     """Some calibration inputs, raw, shape (n, *shape of one): they are carried into the condition
     of a suspicious window, to see what that does to answers by itself."""
     kept: Floats
-    """Shape (n, 2): their margins, and what `ratio` is of."""
+    """Shape (n, 2): their margins, and these times the share of neighbours with another label."""
     range: Floats
     """Shape (2,): the least and the greatest value of an element."""
     moments: Floats
@@ -75,9 +75,6 @@ class Profile:
     """Shape (n,): what the model named them."""
     margin: Floats
     """Shape (2,): mean and spread of the margin."""
-    ratio: Floats
-    """Shape (2,): of the logarithm of the distance to the own class over that to the nearest
-    other one."""
     extremes: Floats
     """Shape (2,): median shares of elements at an input's own least and greatest value."""
     limits: Floats

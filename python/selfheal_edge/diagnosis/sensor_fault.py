@@ -33,6 +33,8 @@ _CHANNEL: Final = 0.8
 _PLAIN: Final = 1.5
 _ENOUGH: Final = 80
 _LOST: Final = 0.08
+_BODY: Final = 0.8
+"""Spreads by which values that were not lost may have moved: more is an offset, or other light."""
 _EXTREME: Final = 0.6
 _ROUGHENED: Final = 0.12
 _SUDDEN: Final = 0.4
@@ -86,7 +88,7 @@ def _broken(window: Window) -> Verdict:  # noqa: PLR0911 — a fault each
         return _one_channel(window)
     low, high = window.lost
     lost = max(low - bound["lost low"], high - bound["lost high"])
-    if lost > _LOST and window.body < 1 and not window.is_relabelled:
+    if lost > _LOST and window.body < _BODY and not window.is_relabelled:
         kind = "dropped" if low - bound["lost low"] >= lost else "saturated"
         end = "least" if kind == "dropped" else "greatest"
         text = f"{lost:.0%} of values, which are seldom there, stand at their {end}"

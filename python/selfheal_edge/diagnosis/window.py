@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Protocol
@@ -19,7 +20,7 @@ from selfheal_edge.diagnosis.layout import (
 )
 from selfheal_edge.diagnosis.profile import Profile, channel_numbers
 
-__all__ = ["Answers", "Prober", "Window"]
+__all__ = ["STRANGE", "Answers", "Prober", "Window"]
 
 _TINY: Final = 1e-6
 _SUSPECTS: Final = 24
@@ -27,7 +28,12 @@ _SIMULATED_SUSPECTS: Final = 16
 _WHITE: Final = 1.128  # mean absolute difference of two normal numbers of unit spread
 _SEED: Final = 1
 _NEIGHBOURS: Final = 5
+_EARLIER: Final = 64
 _CRAFTED: Final = 1.4
+_LEAST_ASTRAY: Final = 0.1
+_ERRORS: Final = 4.0
+STRANGE: Final = "strange"
+"""Name of the mean of `strangeness` in calibration, which lies beside the bounds."""
 _NEAR_SHARE: Final = 0.3
 _NEARER: Final = 0.75
 _PAIRS: Final = 2
@@ -42,6 +48,9 @@ _SWAPPED: Final = 0.2
 _ROUNDS: Final = 30
 _PRIOR: Final = 8.0
 _MIXED: Final = 1.2
+_QUARTILES: Final = np.array([0.25, 0.5, 0.75])
+_MOST_LOST: Final = 0.45
+"""Of values, at either end: of what is left, the middle is still seen."""
 _VISIBLE: Final = 0.35
 _NEWCOMERS: Final = 0.2
 _UNSEEN: Final = 0.06
@@ -127,27 +136,32 @@ def distances(profile: Profile, embeddings: Floats) -> Floats:
     )
 
 
-def log_ratio(profile: Profile, answers: Answers) -> tuple[Floats, Floats]:
-    """Return the distance to the own class, and its logarithm less that of the nearest other."""
+def own_distance(profile: Profile, answers: Answers) -> Floats:
+    """Return the distance of each answer's embedding to its own class, shape (n,)."""
     assert answers.embeddings is not None
     far = distances(profile, answers.embeddings)
-    rows = np.arange(len(far))
-    own = far[rows, answers.labels].copy()
-    far[rows, answers.labels] = np.inf
-    other = far.min(axis=1)
-    return own, np.log((own + _TINY) / (other + _TINY))
+    return far[np.arange(len(far)), answers.labels]
 
 
-def strangeness(profile: Profile, answers: Answers) -> float:
-    """Return the mean of margin times the share of neighbours with another label."""
+def strangeness(
+    profile: Profile, answers: Answers, own: npt.NDArray[np.intp] | None = None
+) -> Floats:
+    """Return margins times the shares of neighbours with another label, shape (n,).
+
+    `own`: for each answer the row of the profile's neighbours that is itself, -1 for none.
+    """
     assert answers.embeddings is not None
     here = answers.embeddings / profile.embedding_sd
     there = profile.neighbours / profile.embedding_sd
     squares = np.square(here).sum(axis=1)[:, None] + np.square(there).sum(axis=1)[None]
+    squares -= 2 * here @ there.T
+    if own is not None:
+        known = np.flatnonzero(own >= 0)
+        squares[known, own[known]] = np.inf
     count = min(_NEIGHBOURS, len(there))
-    nearest = np.argpartition(squares - 2 * here @ there.T, count - 1, axis=1)[:, :count]
+    nearest = np.argpartition(squares, count - 1, axis=1)[:, :count]
     strange = (profile.neighbour_labels[nearest] != answers.labels[:, None]).mean(axis=1)
-    return float(np.mean(strange * answers.margins))
+    return np.asarray(strange * answers.margins, np.float32)
 
 
 @dataclass(eq=False)
@@ -316,19 +330,24 @@ class Window:
 
     @cached_property
     def _neighbours(self) -> tuple[Floats, npt.NDArray[np.intp]]:
-        """Distance to the nearest of 64 earlier inputs, where that is not equal, and its row."""
+        """Distance to the nearest of 64 earlier inputs, where that is not equal, and its row.
+
+        Of several as near, the earliest.
+        """
         flat = self.x.reshape(self.size, -1)
         if self.profile.cell_sd.size:
             flat = flat / (self.profile.cell_sd + 0.05 * self.profile.cell_sd.mean() + _TINY)
         far = np.full(self.size, np.inf, np.float32)
         rows = np.zeros(self.size, np.intp)
-        for n in range(1, self.size):
-            first = max(0, n - 64)
-            away = np.sqrt(np.mean(np.square(flat[first:n] - flat[n]), axis=1))
-            nearest = int(away.argmin())
-            if away[nearest] > 0:
-                far[n], rows[n] = away[nearest], first + nearest
-        return far, rows
+        for before in range(1, min(_EARLIER, self.size - 1) + 1):
+            change = flat[before:] - flat[:-before]
+            away = np.einsum("ij,ij->i", change, change)
+            later = np.arange(before, self.size)
+            nearer = later[away <= far[before:]]
+            far[nearer], rows[nearer] = away[nearer - before], nearer - before
+        equal = far == 0
+        far[equal], rows[equal] = np.inf, 0
+        return np.sqrt(far / flat.shape[1]), rows
 
     @property
     def near(self) -> float:
@@ -353,10 +372,12 @@ class Window:
     def body(self) -> float:
         """How far the middle of all values has moved, in the calibration's spread: its quartiles.
 
-        Small where only the largest or the smallest values changed: clipped, or saturated.
+        Those that were lost are left out. Small where only the largest or the smallest values
+        changed, or some were lost: clipped, saturated, or dropped.
         """
         by = self.profile.layout.by_channel(self.x)
-        now = np.quantile(by, (0.25, 0.5, 0.75), axis=(0, 1))
+        low, high = np.clip(self.lost, 0, _MOST_LOST)
+        now = np.quantile(by, low + (1 - low - high) * _QUARTILES, axis=(0, 1))
         spread = self.profile.moments[:, 1] + 0.05 * self.profile.moments[:, 1].mean() + _TINY
         return float(np.mean(np.abs(now - self.profile.quartiles) / spread))
 
@@ -598,19 +619,38 @@ class Window:
         by_itself = profile.kept[:, 0].mean() - self.simulated.margins.mean()
         return float((lost - by_itself) / profile.margin[1])
 
-    @cached_property
+    @property
     def astray(self) -> float:
         """How much more often than the visible change explains answers are sure among strangers.
 
         Of an input: the share of its nearest neighbours in the embedding with another label, times
         its margin. Natural changes that lead an input among strangers leave it unsure.
         """
-        seen, simulated = self.answers, self.simulated
-        if seen is None or simulated is None or not len(self.profile.neighbours):
-            return 0.0
+        return self._strayed[0]
+
+    @property
+    def most_astray(self) -> float:
+        """The limit of `astray`: four standard errors, and a tenth of all answers at least."""
+        bound = self.profile.bounds
+        if STRANGE in bound:
+            return max(_LEAST_ASTRAY, _ERRORS * self._strayed[1])
+        # Calibrated by an earlier release: by the largest of some twenty windows.
+        return _CRAFTED * (1.2 * max(bound["astray"], 0.03) + 0.01)
+
+    @cached_property
+    def _strayed(self) -> tuple[float, float]:
+        """What is `astray`, and its standard error."""
+        profile, seen, simulated = self.profile, self.answers, self.simulated
+        if seen is None or simulated is None or not len(profile.neighbours):
+            return 0.0, 0.0
         if seen.embeddings is None or simulated.embeddings is None:  # too wide to be kept
-            return 0.0
-        return strangeness(self.profile, seen) - strangeness(self.profile, simulated)
+            return 0.0, 0.0
+        here, by_itself = strangeness(profile, seen), strangeness(profile, simulated)
+        normal = profile.bounds.get(STRANGE, 0.0)
+        if STRANGE in profile.bounds:
+            by_itself = by_itself - profile.kept[: len(by_itself), 1]
+        error = math.sqrt(here.var() / len(here) + by_itself.var() / len(by_itself))
+        return float(here.mean() - normal - by_itself.mean()), error
 
     @cached_property
     def asked(self) -> float:
@@ -644,9 +684,9 @@ class Window:
         bound = self.profile.bounds
         harm = max(0.0, self.harm) / (max(0.0, bound["harm"]) + 0.2)
         unexplained = max(0.0, self.unexplained) / (max(0.0, bound["unexplained"]) + 0.25)
-        astray = self.astray / (1.2 * max(bound["astray"], 0.03) + 0.01)
+        out_of_proportion = float(np.sqrt(harm * unexplained)) / _CRAFTED
         asks = max(self.asked, self._perhaps_asked)
-        return max(float(max(np.sqrt(harm * unexplained), astray)) / _CRAFTED, asks)
+        return max(out_of_proportion, self.astray / self.most_astray, asks)
 
     @property
     def _perhaps_asked(self) -> float:
@@ -654,6 +694,15 @@ class Window:
         bound = self.profile.bounds
         is_known = "across" in bound  # not of earlier releases
         return _IN_DOUBT if is_known and self.across >= max(_PAIRS, bound["across"]) else 0.0
+
+    @cached_property
+    def knows_one_class(self) -> bool:
+        """Whether calibration saw inputs of one class alone, or too few of any other one.
+
+        Then every answer of another class is among strangers, whatever the input is.
+        """
+        known = np.bincount(self.profile.neighbour_labels, minlength=2)
+        return int(np.sum(known >= _NEIGHBOURS)) < 2
 
     @property
     def may_be_crafted(self) -> bool:
@@ -688,7 +737,7 @@ class Window:
         answers = self._latest
         if answers is None or answers.embeddings is None:
             return random
-        own, _ = log_ratio(self.profile, answers)
+        own = own_distance(self.profile, answers)
         rest = np.setdiff1d(np.argsort(-own), random, assume_unique=True)
         return np.concatenate([rest[: count // 2], random])
 
