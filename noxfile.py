@@ -327,8 +327,17 @@ def armv7(session: nox.Session) -> None:
 def bench(session: nox.Session, runtime: str) -> None:
     """Every benchmark once; pass --quick for a check of function."""
     _install(session, runtime, "cli", "test", "bench")  # some measure sources that tests hold
-    scripts = ("guard", "detectors", "integrity", "bit_search", "store", "diagnosis")
-    for script in (*scripts, "head", "trials", "adaptation", "ensemble", "switching", "survival"):
+    scripts = ("guard", "detectors", "integrity", "bit_search", "code_sweep", "store", "diagnosis")
+    for script in (
+        *scripts,
+        "head",
+        "trials",
+        "adaptation",
+        "ensemble",
+        "switching",
+        "survival",
+        "attack_or_radiation",
+    ):
         session.run("python", f"benchmarks/{script}.py", *session.posargs)
 
 
