@@ -232,7 +232,7 @@ def test_while_passages_are_held_off_no_way_leads_to_a_repair(
         assert field.model.weights.active == 0
         loop = parts_of(field.model).loop
         held = replace(loop.state, looked_at=loop.state.now.prediction + 4096)
-        monkeypatch.setattr(loop, "_state", held)
+        monkeypatch.setattr(loop, "state", held)
         names = [r.name for r in field.model.regimes]
         at = names.index(repair.condition)
         monkeypatch.setattr(
