@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Final
 
 import numpy as np
@@ -22,6 +23,9 @@ from selfheal_edge.tflite.session import Session
 
 HONEST: Final = "honest"
 ITEMS: Final = 128
+LATEST: Final = 256
+EVERY: Final = 16
+"""As a model looks at its labels."""
 
 
 def answered(task: data.Task) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
@@ -109,3 +113,42 @@ def rows_of(
             harness.Row(f"{name}: feedback, {group}", 100 * float(np.mean(good)), "%", 90, True)
         )
     return rows
+
+
+def falsely_named(sources: int, count: int, seed: int) -> list[harness.Row]:
+    """Give honest labels that contradict answers as often as a calibration explains, at most.
+
+    Counts how often poisoning or concept drift is named of them, surely.
+    """
+    # Without a profile 5 % of answers are wrong; a quarter of these in doubt, and 6 % of slips.
+    rate = 1.25 * 0.05 + 0.06
+    rng = np.random.default_rng([seed, sources])
+    latest: deque[Feedback] = deque(maxlen=LATEST)
+    found = 0
+    for number in range(1, count + 1):
+        source = f"source {rng.integers(sources)}"
+        latest.append(Feedback(source, 0, None, bool(rng.random() >= rate)))
+        if number % EVERY:
+            continue
+        symptoms = she.Symptoms(feedback=tuple(latest))
+        verdicts = (question(symptoms) for question in (poisoning, concept_drift))
+        least = she.AttackDiagnoser().min_confidence
+        if any(isinstance(v, she.Diagnosis) and v.confidence >= least for v in verdicts):
+            found += 1
+            latest.clear()
+    what = f"honest labels of {sources} source{'s' * (sources > 1)}, named falsely, in 10,000"
+    return [harness.Row(what, 1e4 * found / count, "times", 1.0, False)]
+
+
+def main() -> None:
+    parser = harness.parser("How often labels of honest people are taken for something else.")
+    parser.add_argument("--labels", type=int, default=200_000, metavar="N", help="of each kind")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    count = 1000 if options.quick else options.labels
+    rows = [row for n in (1, 2, 4, 8) for row in falsely_named(n, count, options.seed)]
+    harness.report(rows, options.json)
+
+
+if __name__ == "__main__":
+    main()

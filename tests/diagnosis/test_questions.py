@@ -108,6 +108,34 @@ class TestFeedback:
         assert found.cause is Cause.POISONING
         assert "import" in found.evidence[0].text
 
+    def test_one_of_many_sources_stands_out_by_chance(self) -> None:
+        """Five of nine contradictions, from an eighth of the labels: in one of 60 such records."""
+        found = self.named(
+            tuple(
+                Feedback(f"door {name}", 0, None, n >= wrong)
+                for name, wrong in enumerate([5, 1, 1, 1, 1, 0, 0, 0])
+                for n in range(16)
+            )
+        )
+        assert found.cause is Cause.UNKNOWN
+        assert any(one.cause is Cause.POISONING for one in found.alternatives)
+
+    @pytest.mark.long
+    @pytest.mark.parametrize("sources", [1, 2, 4, 8])
+    def test_honest_labels_are_not_named(self, sources: int) -> None:
+        """As many contradict as errors and slips explain at most: one name in 10,000 labels."""
+        rng = np.random.default_rng(sources)
+        told = [
+            Feedback(f"door {rng.integers(sources)}", 0, None, bool(rng.random() >= 0.1225))
+            for _ in range(60_000)
+        ]
+        names, since = 0, 0
+        for end in range(16, len(told) + 1, 16):
+            found = self.named(tuple(told[max(since, end - 256) : end]))
+            if found.cause in (Cause.POISONING, Cause.CONCEPT_DRIFT):
+                names, since = names + 1, end
+        assert names <= 6
+
     def test_errors_alone_decide_nothing(self) -> None:
         found = self.named(labels(dict.fromkeys(SOURCES, 1.0)))
         assert found.cause is Cause.UNKNOWN

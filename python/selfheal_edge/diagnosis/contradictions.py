@@ -18,11 +18,14 @@ LEAST: Final = 32
 _EACH: Final = 4
 _SLIPS: Final = 0.06  # of people who answer: 0.8 to 12.7 % are published
 _UNCERTAIN: Final = 1.25  # a calibration's own error rate is known to a quarter
-_EXCESS: Final = 2.6  # standard errors above what the model's own errors give
-_EXCESS_IF_AGREED: Final = 1.0
+_FALSE: Final = 1 / 625
+"""How often, at most, honest labels look like a changed meaning, and likewise like one source's
+poison, where they contradict answers as often as is explained. With a look every 16 labels each is
+expected once in 10,000 labels at most, and either is found less often
+(`benchmarks/diagnosis_feedback.py`)."""
+_EXCESS_IF_AGREED: Final = 1.0  # standard errors above what the model's own errors give
 _AGREED: Final = 0.5
 _ENOUGH: Final = 8
-_APART: Final = 3.0
 _NEIGHBOURS: Final = 6
 
 
@@ -37,12 +40,17 @@ class Contradictions:
     """How often labels contradict answers by themselves: the model's errors and people's slips."""
     excess: float
     """By how many standard errors that is more than the model's own errors explain."""
+    chance: float
+    """How likely so many are where that is how often labels contradict: exact, binomial."""
     sources: tuple[str, ...]
     """In the order of their first label."""
     rates: tuple[float, ...]
     """Each source's own."""
     apart: float
     """By how many standard errors the most contradicting source stands out from the others."""
+    apart_chance: float
+    """How likely one of the sources would have so many of all contradictions, or more, if each
+    label contradicted as likely as any other: exact (Fisher), times the sources compared."""
     suspect: str
     """That source."""
     support: float
@@ -74,24 +82,30 @@ def contradictions_of(feedback: Sequence[Feedback], error_rate: float) -> Contra
     rates = tuple(float(wrong[of == n].mean()) for n in range(len(names)))
     expected = max(_UNCERTAIN * error_rate + _SLIPS, 1 / len(items))
     excess = (wrong.mean() - expected) / math.sqrt(expected * (1 - expected) / len(items))
-    apart, suspect = 0.0, names[0]
+    total = int(wrong.sum())
+    apart, apart_chance, suspect, compared = 0.0, 1.0, names[0], 0
     for n, name in enumerate(names):
-        mine, others = wrong[of == n], wrong[of != n]
-        if len(mine) < _EACH or len(others) < _EACH:
+        mine = wrong[of == n]
+        others = len(items) - len(mine)
+        if len(mine) < _EACH or others < _EACH:
             continue
-        pooled = (wrong.sum() + 1) / (len(items) + 2)
-        error = math.sqrt(pooled * (1 - pooled) * (1 / len(mine) + 1 / len(others)))
-        gap = float(mine.mean() - others.mean()) / error
-        if gap > apart:
-            apart, suspect = gap, name
+        compared += 1
+        chance = _chance_of_share(int(mine.sum()), len(mine), total, len(items))
+        if chance < apart_chance:
+            pooled = (total + 1) / (len(items) + 2)
+            error = math.sqrt(pooled * (1 - pooled) * (1 / len(mine) + 1 / others))
+            apart = float(mine.mean() - (total - mine.sum()) / others) / error
+            apart_chance, suspect = chance, name
     return Contradictions(
         len(items),
         float(wrong.mean()),
         expected,
         float(excess),
+        _chance_of(total, len(items), expected),
         names,
         rates,
         apart,
+        min(1.0, max(1, compared) * apart_chance),
         suspect,
         _support(items, [suspect]),
         _support(items, names),
@@ -105,13 +119,27 @@ def is_excessive(found: Contradictions) -> bool:
     Fewer are enough where sources agree on what is right instead: slips do not.
     """
     is_agreed = found.agreement >= _AGREED and found.rate * found.items >= _ENOUGH
-    return found.excess >= (_EXCESS_IF_AGREED if is_agreed else _EXCESS)
+    return found.chance <= _FALSE or (is_agreed and found.excess >= _EXCESS_IF_AGREED)
 
 
 def stands_out(found: Contradictions) -> bool:
     """Whether one source contradicts far more often than the others, and than is usual."""
     own = found.rates[found.sources.index(found.suspect)]
-    return found.apart >= _APART and own > 2 * found.expected
+    return found.apart_chance <= _FALSE and own > 2 * found.expected
+
+
+def _chance_of(count: int, n: int, p: float) -> float:
+    """Return how likely at least `count` of n are, each with the chance p."""
+    return math.fsum(math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(count, n + 1))
+
+
+def _chance_of_share(count: int, size: int, total: int, n: int) -> float:
+    """Return how likely at least `count` of the `total` that are marked lie in `size` of n."""
+    ways = sum(
+        math.comb(total, k) * math.comb(n - total, size - k)
+        for k in range(count, min(size, total) + 1)
+    )
+    return ways / math.comb(n, size)
 
 
 def _support(items: Sequence[Feedback], suspects: Sequence[str]) -> float:
