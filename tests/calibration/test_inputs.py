@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from tests.support import MODULES, Array, Raw, infer_one, open_files
 from tests.tflite.builder import Builder, Graph
+from tests.tflite.test_odd_outputs import scaled_scalar
 
 import selfheal_edge as she
 from selfheal_edge.assets import DigitsData, digits_model_path
@@ -46,6 +47,21 @@ def sigmoid(dtype: str = "float32", size: int = 6) -> bytes:
         graph.operator("QUANTIZE", [reals], [answer])
     graph.tree.update(inputs=[x], outputs=[answer])
     return builder.file()
+
+
+def test_a_scalar_input(runtime: RuntimeName, tmp_path: Path) -> None:
+    """A number without a shape is calibrated, watched, and asked again by what would repair it."""
+    path = tmp_path / "scalar.tflite"
+    path.write_bytes(scaled_scalar())
+    x = np.random.default_rng(0).normal(0, 1, 256).astype(np.float32)
+    baseline = she.calibrate(path, x, runtime=runtime, seed=0)
+    with she.SelfHealingModel(path, baseline) as model:
+        assert model.predict(x[0:1].reshape(())) == np.float32(2.5) * x[0]
+        for value in np.random.default_rng(1).normal(3, 2, 600).astype(np.float32):
+            model.predict(np.array(value))
+        repairs = [str(event) for event in model.events if event.kind == "repair"]
+        assert repairs
+        assert not any("Error" in text for text in repairs)
 
 
 class TestSigmoid:

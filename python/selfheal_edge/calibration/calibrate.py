@@ -331,7 +331,7 @@ def _profile(
     )
     classes = 1 if answers is None else answers.outputs.shape[1]
     named = np.zeros(len(rows), np.int64) if answers is None else answers.labels.astype(np.int64)
-    shape = session.instance.inputs[0].shape
+    shape = session.instance.inputs[0].shape or (1,)
     samples = inputs.reshape(len(inputs), *(shape[1:] if shape[0] == 1 < len(shape) else shape))
     reference = learn_reference(
         samples,

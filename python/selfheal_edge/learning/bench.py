@@ -154,7 +154,7 @@ class Bench:
             for i, row in enumerate(rows):
                 if self._stateful and not (is_stream and i):
                     instance.reset_variables()
-                outputs[i] = instance.run([row])[0]
+                outputs[i] = instance.run([np.asarray(row)])[0]  # a scalar is no array
                 self.asked += 1
                 if inside is not None:
                     inside[i] = instance.tapped()[0]
