@@ -414,6 +414,7 @@ class SelfHealingModel:
                 self._keeper = keeper
                 self._weights.attach(*_weights_of(parts, keeper))
                 self._serve_from(parts, baseline)
+                left.loop.left()
                 keeper.serves_again(self._journal, parts.weights.active)
             if left.proposer is not None:
                 left.proposer.stop()
@@ -421,7 +422,6 @@ class SelfHealingModel:
             with self._inference_lock:
                 left.loop.labels.close()
                 left.close()
-            left.loop.left()
             self._opened(parts)
 
     def predict(self, x: Tensors, out: Array | None = None) -> Array | dict[str, Array]:

@@ -168,9 +168,10 @@ class Serving:
         self.on_spare = False
         """Whether the spare serves, which was proven sound."""
         verifying = self.checks.verifying
-        self.hot.verifying = None if verifying == "budget" else verifying
-        self.guard()
-        self.attach(instance)
+        with inference_lock.lock():  # a file that was on trial may serve beside this one
+            self.hot.verifying = None if verifying == "budget" else verifying
+            self.guard()
+            self.attach(instance)
 
     def _path(self, **parts: Any) -> _core.HotPath:
         return _core.HotPath(
