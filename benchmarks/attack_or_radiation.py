@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 import harness
+from bit_search import executing
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -57,16 +58,7 @@ def searched(count: int) -> tuple[str, list[Hits], npt.NDArray[np.int64]]:
     digits = load_digits()
     session = Session(digits_model_path())
     try:
-        packed = session.instance.images.get("packed")
-        live = np.frombuffer(session.source.view if packed is None else packed, np.uint8)
-        regions = (
-            session.copy.model.regions
-            if packed is None
-            else session.instance.image_regions["packed"]
-        )
-        offsets = np.concatenate(
-            [np.arange(r.offset, r.offset + r.nbytes) for r in regions if r.kind == "weights"]
-        )
+        image, live, offsets = executing(session)
         search = next(one for one in CORRUPTIONS if one.kind == "searched")
         found: list[Hits] = []
         for n in range(count):
@@ -82,7 +74,7 @@ def searched(count: int) -> tuple[str, list[Hits], npt.NDArray[np.int64]]:
             found += search.hits(offsets, live, score, rng)
     finally:
         session.close()
-    return ("source" if packed is None else "packed"), found, offsets
+    return image, found, offsets
 
 
 def radiation(count: int, offsets: npt.NDArray[np.int64]) -> list[Hits]:

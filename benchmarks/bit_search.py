@@ -36,22 +36,24 @@ def task() -> tuple[Path, npt.NDArray[np.int8], npt.NDArray[np.int64]]:
     return path, x.reshape(len(x), 1, 49, 10, 1), y
 
 
+def executing(session: Session) -> tuple[str, npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Return the name of the image that executes, its live bytes, and where its weights are."""
+    packed = session.instance.images.get("packed")
+    if packed is None:
+        name, regions, live = "source", session.copy.model.regions, session.source.view
+    else:
+        name, regions, live = "packed", session.instance.image_regions["packed"], packed
+    places = [np.arange(r.offset, r.offset + r.nbytes) for r in regions if r.kind == "weights"]
+    return name, np.frombuffer(live, np.uint8), np.concatenate(places)
+
+
 def search(
     path: Path, x: npt.NDArray[np.int8], y: npt.NDArray[np.int64], flips: int, candidates: int
 ) -> tuple[str, list[FoundFlip]]:
     """Search on a session of the attacker's own."""
     session = Session(path)
     try:
-        packed = session.instance.images.get("packed")
-        live = np.frombuffer(session.source.view if packed is None else packed, np.uint8)
-        regions = (
-            session.copy.model.regions
-            if packed is None
-            else session.instance.image_regions["packed"]
-        )
-        offsets = np.concatenate(
-            [np.arange(r.offset, r.offset + r.nbytes) for r in regions if r.kind == "weights"]
-        )
+        image, live, offsets = executing(session)
 
         def score() -> float:
             total = 0.0
@@ -62,7 +64,7 @@ def search(
         found = search_bits(score, live, offsets, flips=flips, candidates=candidates, seed=3)
     finally:
         session.close()
-    return ("source" if packed is None else "packed"), found
+    return image, found
 
 
 def under_attack(

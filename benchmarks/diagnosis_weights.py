@@ -13,6 +13,7 @@ import numpy as np
 import diagnosis_data as data
 import harness
 import selfheal_edge as she
+from bit_search import executing
 from diagnosis_data import Name
 from selfheal_edge.causes import Cause
 from selfheal_edge.redteam.scenarios.corruption import CORRUPTIONS, Hits
@@ -43,16 +44,7 @@ def hits_of(task: data.Task, count: int, seed: int) -> tuple[str, dict[str, list
     session = Session(task.model)
     found: dict[str, list[list[Hits]]] = {}
     try:
-        packed = session.instance.images.get("packed")
-        live = np.frombuffer(session.source.view if packed is None else packed, np.uint8)
-        regions = (
-            session.copy.model.regions
-            if packed is None
-            else session.instance.image_regions["packed"]
-        )
-        offsets = np.concatenate(
-            [np.arange(r.offset, r.offset + r.nbytes) for r in regions if r.kind == "weights"]
-        )
+        image, live, offsets = executing(session)
         shape = session.instance.inputs[0].shape
         x, y = task.pool_x[:SCORED], task.pool_y[:SCORED]
 
@@ -68,7 +60,7 @@ def hits_of(task: data.Task, count: int, seed: int) -> tuple[str, dict[str, list
             ]
     finally:
         session.close()
-    return ("source" if packed is None else "packed"), found
+    return image, found
 
 
 def rows_of(

@@ -4011,7 +4011,7 @@ class Committee(metaclass=_Pybind11Type):
     calls with the lock: ``_attend(x, answers, error)`` returns the answers to combine where a
     member raised, all are silent, or one answers again or is in another state than was noted;
     ``_follow()`` acts where members part too often or one returns; ``_deliver()`` comes after the
-    lock, where somebody hears.
+    lock, where a callback is to be told.
 
     Parameters
     ----------
