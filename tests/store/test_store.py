@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import subprocess
@@ -82,6 +83,48 @@ def test_a_commit_takes_what_waits_along_and_is_newer(tmp_path: Path) -> None:
         assert database.get("trial", "1") == b"new"
         assert [r.body for r in database.records()] == [b"before", b"after"]
     with_store.close()
+
+
+def test_a_start_reads_without_waiting_for_a_commit(tmp_path: Path) -> None:
+    """Until a start is over, rows are read beside a commit; what is committed is read after it."""
+    with contextlib.closing(Store(tmp_path / "store", KEY)) as store:
+        store.commit(Changes([Row("model", "serves", b"old"), Row("model", "gone", b"1")]))
+    is_slow, may_end = threading.Event(), threading.Event()
+
+    def counter(at_least: int | None) -> int:
+        """A counter that takes its time within a commit."""
+        if threading.current_thread() is committing:
+            is_slow.set()
+            assert may_end.wait(120)
+        return at_least or 0
+
+    committing = threading.Thread()
+    store = Store(tmp_path / "store", KEY, counter=counter)
+    changes = Changes([Row("model", "serves", b"new"), Row("model", "gone", None)])
+    committing = threading.Thread(target=store.commit, args=(changes,))
+    read: list[object] = []
+
+    def look() -> None:
+        read.append(store.get("model", "serves"))
+        read.append(store.get("model", "nowhere"))
+        read.append(store.items("nothing"))
+
+    looking = threading.Thread(target=look)
+    committing.start()
+    assert is_slow.wait(120)
+    looking.start()
+    looking.join(20)
+    held_up = looking.is_alive()
+    may_end.set()
+    committing.join()
+    looking.join()
+    assert not held_up
+    assert read == [b"old", None, {}]
+    for _ in range(2):
+        assert store.get("model", "serves") == b"new"
+        assert store.items("model") == {"serves": b"new"}
+        store.start_is_over()
+    store.close()
 
 
 def test_the_daily_cap(tmp_path: Path) -> None:

@@ -151,6 +151,7 @@ class Keeper:
         was_cut_short = row is not None and _read(store, CLOSED, problems) != b"1"
         store.start()
         ids = PredictionIds(store, row, drawn)
+        ids.begin()
         return cls(store, inbox, ids, problems, was_cut_short=was_cut_short)
 
     # ---------------------------------------------------------------- the start
@@ -196,7 +197,6 @@ class Keeper:
                 before = before.without_charts(is_same_calibration=not chosen.begins_anew)
             self.before = before
             self.store.put(_STATE, _LOOP, self.before.to_bytes())
-        self.ids.begin()  # beside the loading of the model; nothing is read then
         return chosen.model, chosen.baseline
 
     def recognise(self, baseline: Baseline, session: Session) -> Baseline:

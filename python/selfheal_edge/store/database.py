@@ -24,7 +24,7 @@ import json
 import os
 import sys
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
@@ -186,7 +186,7 @@ class Database:
         self._most_log_bytes = _most_log_bytes(max_bytes)
         self._root = _EMPTY
         self._log_bytes = 0
-        self._read: dict[str, dict[str, bytes]] = {}  # by area, as of the latest commit
+        self._held: dict[str, dict[str, bytes]] | None = None  # by area, as of the latest commit
         self.bytes_written = 0
         """Bytes given to the medium since the opening: the log's pages and those written back."""
         _OPEN.add(self)
@@ -213,8 +213,8 @@ class Database:
         max_bytes
             What file and log may come to together, at least 256 KiB.
         holds_read
-            Whether rows that are read and verified at the opening, up to 1 MiB, are held until
-            `forget_read`, each area until it is written: a start asks for most of them.
+            Whether rows that are read and verified at the opening, if they come to 1 MiB at most,
+            are held until `forget_read`: a start asks for most of them.
 
         Raises
         ------
@@ -330,7 +330,9 @@ class Database:
             raise IntegrityError(f"{self._name}: expected a readable root: {error!r}") from None
 
     def _verify_items(self, left: int) -> None:
+        """Verify all rows; hold them, where they come to `left` bytes at most."""
         sums: dict[str, tuple[int, int]] = {}
+        held: dict[str, dict[str, bytes]] = {}
         for area, name, value, tag in self._rows():
             if not Seal.same(self._seal.row(area, name, value), tag):
                 raise IntegrityError(
@@ -340,9 +342,9 @@ class Database:
             sums[area] = (count + 1, Seal.added(total, tag))
             left -= len(value) + 1
             if left >= 0:
-                self._read.setdefault(area, {})[name] = value
+                held.setdefault(area, {})[name] = value
             else:
-                self._read.clear()
+                held.clear()
         expected = {area: held for area, held in self._root.areas.items() if held[0]}
         for area in sorted(expected.keys() | sums.keys()):
             if expected.get(area) != sums.get(area):
@@ -350,6 +352,7 @@ class Database:
                     f"{self._name}: the rows of {area!r:.80} are not those of the last commit: "
                     "some were removed, added, or replaced by older ones"
                 )
+        self._held = held if left >= 0 else None
 
     def _rows(
         self, where: str = "", given: Sequence[str] = ()
@@ -423,8 +426,9 @@ class Database:
         StoreError
             When the file cannot be read.
         """
-        if area in self._read:
-            return self._read[area].get(name)
+        held = self.held(area)
+        if held is not None:
+            return held.get(name)
         with _sqlite_errors(self._name):
             for found in self._rows("WHERE area = ? AND name = ?", (area, name)):
                 return self._checked(*found)
@@ -438,15 +442,24 @@ class Database:
         IntegrityError, StoreError
             As `get`.
         """
-        if area in self._read:
-            return dict(self._read[area])
+        held = self.held(area)
+        if held is not None:
+            return dict(held)
         with _sqlite_errors(self._name):
             found = self._rows("WHERE area = ? ORDER BY id", (area,))
             return {row[1]: self._checked(*row) for row in found}
 
+    def held(self, area: str) -> Mapping[str, bytes] | None:
+        """Return an area's rows as of the latest commit, if they are in memory; else None.
+
+        Threads: any, while another one commits.
+        """
+        held = self._held
+        return None if held is None else held.get(area, {})
+
     def forget_read(self) -> None:
         """Hold no longer the rows that were read, and verified, at the opening."""
-        self._read = {}
+        self._held = None
 
     def _checked(self, area: str, name: str, value: bytes, tag: bytes) -> bytes:
         if not Seal.same(self._seal.row(area, name, value), tag):
@@ -581,6 +594,8 @@ class Database:
                         self._db.execute("ROLLBACK")
                 raise
             self._root = root
+            if self._held is not None:
+                _apply_to_held(self._held, changes.rows)
             grown = self._log_size()
             self.bytes_written += max(0, grown - self._log_bytes)
             self._log_bytes = grown
@@ -591,7 +606,6 @@ class Database:
             self.write_back()
 
     def _apply(self, row: Row, areas: dict[str, tuple[int, int]]) -> None:
-        self._read.pop(row.area, None)
         count, total = areas.get(row.area, (0, 0))
         held = self._db.execute(
             "SELECT id, tag FROM item WHERE area = ? AND name = ?", (row.area, row.name)
@@ -689,6 +703,15 @@ class Database:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _apply_to_held(held: dict[str, dict[str, bytes]], rows: Iterable[Row]) -> None:
+    for row in rows:
+        area = held.setdefault(row.area, {})
+        if row.value is None:
+            area.pop(row.name, None)
+        else:
+            area[row.name] = row.value
 
 
 def _most_log_bytes(max_bytes: int) -> int:

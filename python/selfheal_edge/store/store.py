@@ -14,7 +14,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Protocol, TypeAlias
 
 from selfheal_edge.errors import IntegrityError, StoreError, StoreVersionError
@@ -274,17 +274,22 @@ class Store:
     def get(self, area: str, name: str) -> bytes | None:
         """Return a row's value, as it is or as it will be; None where there is none.
 
+        Until `start_is_over` it waits for no commit, where the rows come to 1 MiB at most.
+
         Raises
         ------
         IntegrityError, StoreError
             When it was damaged since it was opened, or cannot be read.
         """
+        with self._queue:
+            if (area, name) in self._rows:
+                return self._rows[area, name]
+        held = self._held(area)
+        if held is not None:
+            return held.get(name)
         with self._mutex:
-            with self._queue:
-                if (area, name) in self._rows:
-                    return self._rows[area, name]
-            held = self._readable
-            return None if held is None else held.get(area, name)
+            found = self._readable
+            return None if found is None else found.get(area, name)
 
     def items(self, area: str) -> dict[str, bytes]:
         """Return all rows of an area, by name.
@@ -294,11 +299,15 @@ class Store:
         IntegrityError, StoreError
             As `get`.
         """
-        with self._mutex:
-            held = self._readable
-            found = {} if held is None else held.items(area)
-            with self._queue:
-                waiting = dict(self._rows)
+        with self._queue:
+            waiting = dict(self._rows)
+        held = self._held(area)
+        if held is None:
+            with self._mutex:
+                readable = self._readable
+                found = {} if readable is None else readable.items(area)
+        else:
+            found = dict(held)
         for (where, name), value in waiting.items():
             if where != area:
                 continue
@@ -307,6 +316,11 @@ class Store:
             else:
                 found[name] = value
         return found
+
+    def _held(self, area: str) -> Mapping[str, bytes] | None:
+        """Return an area's rows, if they are in memory: then no commit is waited for."""
+        readable = self._readable
+        return None if readable is None else readable.held(area)
 
     def block(self, name: bytes) -> bytes | None:
         """Return a block, or None.
