@@ -3,8 +3,7 @@
 The attacker is a real one (`redteam.bit_search`): on a session of his own he flips, one after the
 other, the five bits of the executing weights that harm the right classes' scores most. Radiation
 flips one to eight bits of them, drawn evenly. Each case is of a model that was opened for it, and
-is found by the sweep while the model serves; of what is found piece by piece the latest diagnosis
-that tells a kind counts, as in `diagnosis_weights.py`.
+is found by the sweep while the model serves; the first diagnosis counts.
 """
 
 from __future__ import annotations
@@ -102,7 +101,7 @@ def told(baseline: she.Baseline, image: str, hits: Hits, inputs: Inputs) -> str:
         model.weights.scrub()
         for row in inputs[:3]:  # what was found is diagnosed with what is served next
             model.predict(row[None])
-    return recorder.kinds[-1] if recorder.kinds else "none"
+    return recorder.kinds[0] if recorder.kinds else "none"
 
 
 def main() -> None:

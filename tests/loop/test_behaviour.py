@@ -455,6 +455,42 @@ def test_commissioning_renews_the_runtime(
     assert same(answers(model, samples[:20]), expected)
 
 
+@pytest.mark.parametrize("mode", ["inline", "background"])
+@pytest.mark.parametrize("snapshots", [True, False], ids=["copies", "parity"])
+def test_all_damage_is_seen_before_its_kind_is_named(
+    digits_baseline: she.Baseline,
+    samples: Array,
+    mode: Literal["inline", "background"],
+    snapshots: bool,
+) -> None:
+    """The sweep comes to one row of blocks; what was searched shows in all of them alone."""
+    found: list[tuple[int, str]] = []
+
+    class Asked(she.AttackDiagnoser):
+        def diagnose(self, symptoms: Symptoms) -> she.Diagnosis:
+            told = super().diagnose(symptoms)
+            found.append((symptoms.corrupt_blocks, told.kind))
+            return told
+
+    policy = she.Policy(
+        mode=mode, scrub_bytes_per_predict=8192, snapshots=snapshots, parity_blocks=4
+    )
+    with she.SelfHealingModel(
+        digits_model_path(), digits_baseline, diagnoser=Asked(), policy=policy
+    ) as model:
+        region = largest_region(model)
+        for part in range(5):
+            flip(model, region.offset + part * region.nbytes // 5, 0x80)
+        while not found:
+            model.predict(samples[:1])
+            assert model.wait_healed(30)
+        assert found == [(5, "searched")]
+        assert model.health.corrupt_blocks == 5
+        assert [str(e.outcome).partition(":")[0] for e in model.events if e.kind == "repair"] == [
+            "healed"
+        ]
+
+
 class TestReplacedParts:
     def test_monitor(self, digits_baseline: she.Baseline, samples: Array) -> None:
         class Twitchy(she.PerformanceMonitor):

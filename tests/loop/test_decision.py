@@ -113,8 +113,7 @@ class World:
             case do.AskKnownAnswers(why):
                 return heard.KnownAnswersAsked(why, self.is_sound)
             case do.NameCause(symptoms):
-                found = tuple(map(block, sorted(self.corrupt))) if symptoms.corrupt_blocks else ()
-                return heard.CauseNamed(self.diagnose(symptoms), found)
+                return heard.CauseNamed(self.diagnose(symptoms))
             case do.TryStrategy(name, case):
                 return self.try_strategy(name, case)
             case do.Propose(names):
@@ -439,8 +438,24 @@ class TestOneByOne:
     def test_every_reason_says_what_follows(self) -> None:
         state = LoopState.first(policy())
         for why in Why:
+            if why is Why.SWEEP:
+                continue
             _, actions = decide(state, heard.WeightsChecked(why, (block(1),)))
             assert any(isinstance(a, do.NameCause) for a in actions), why
+
+    def test_all_damage_is_looked_for_before_its_cause_is_named(self) -> None:
+        first = LoopState.first(policy())
+        healed = (block(1, source="snapshot"), block(2, source="snapshot"))
+        state, (check,) = decide(first, heard.DamageFound(healed))
+        assert check == do.CheckWeights(Why.SWEEP)
+        corrupt_again, other = block(2), block(3)
+        state, (name,) = decide(state, heard.WeightsChecked(Why.SWEEP, (corrupt_again, other)))
+        assert isinstance(name, do.NameCause)
+        assert name.symptoms.corrupt_blocks == 3
+        named = heard.CauseNamed(she.Diagnosis(she.Cause.WEIGHT_CORRUPTION, 1.0))
+        _, (_, tried) = decide(state, named)
+        assert isinstance(tried, do.TryStrategy)
+        assert tried.case.corrupt == (corrupt_again, other, healed[0])
 
 
 # -------------------------------------------------------------------- what a store remembers

@@ -49,7 +49,10 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class CheckWeights:
-    """Compare every byte with its keyed hash → `WeightsChecked`."""
+    """Compare every byte with its keyed hash → `WeightsChecked`.
+
+    What the core would heal as the sweep comes to it is healed at once.
+    """
 
     why: Why
 
@@ -71,8 +74,7 @@ class NameCause:
     """Ask the diagnoser → `CauseNamed`; where there are alarms, with the monitor's scores.
 
     Where the alarms are those of an operating condition that is known, there is none to be named
-    → `RegimeKnown`. Where there are corrupt blocks, every other byte is checked as well: one seldom
-    comes alone, and proof needs all of them healed.
+    → `RegimeKnown`.
     """
 
     symptoms: Symptoms

@@ -103,7 +103,7 @@ def decide(state: LoopState, incident: AnyIncident) -> Decision:  # noqa: PLR091
         case heard.FeedbackDue():
             return state, (do.AskFeedback(),) if state.is_calm else ()
         case heard.FeedbackNamed(diagnosis):
-            return _cause_named(replace(state, repair=Repair(Why.DIAGNOSIS)), diagnosis, ())
+            return _cause_named(replace(state, repair=Repair(Why.DIAGNOSIS)), diagnosis)
         case heard.WeightsRejected():
             return _weights_rejected(state, incident)
         # From our own actions.
@@ -111,8 +111,8 @@ def decide(state: LoopState, incident: AnyIncident) -> Decision:  # noqa: PLR091
             return _weights_checked(state, why, corrupt)
         case heard.KnownAnswersAsked(why, are_right):
             return _known_answers_asked(state, why, are_right)
-        case heard.CauseNamed(diagnosis, corrupt):
-            return _cause_named(state, diagnosis, corrupt)
+        case heard.CauseNamed(diagnosis):
+            return _cause_named(state, diagnosis)
         case heard.RepairAttempt():
             return _strategy_tried(state, incident)
         case heard.SignalsRead(settled):
@@ -426,14 +426,20 @@ def _damaged(state: LoopState, found: tuple[CorruptBlock, ...]) -> Decision:
         is_lost = any(b.part == "snapshot" and not b.healed for b in guards)
         actions = (do.RenewGolden(guards, is_lost),)
     if live and not _resists(state, live):
-        state, more = _repair_corruption(state, live, Why.SWEEP)
-        actions = (*actions, *more)
+        # One seldom comes alone, and what kind of damage it is shows in all of it.
+        state = replace(state, repair=Repair(Why.SWEEP, live))
+        actions = (*actions, do.CheckWeights(Why.SWEEP))
     return state, actions
 
 
 def _weights_checked(state: LoopState, why: Why, corrupt: tuple[CorruptBlock, ...]) -> Decision:  # noqa: PLR0911
     """Go on after a full check; corruption, if there is any, is repaired first."""
     match why:
+        case Why.SWEEP:
+            assert state.repair is not None
+            now = {(b.image, b.block) for b in corrupt}
+            healed = (b for b in state.repair.corrupt if (b.image, b.block) not in now)
+            corrupt = (*corrupt, *healed)
         case Why.DIAGNOSIS:
             if not corrupt:
                 return _ask_for_a_cause(state)
@@ -594,9 +600,7 @@ def _as_stored(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: list(v) if isinstance(v, tuple) else v for name, v in fields.items()}
 
 
-def _cause_named(
-    state: LoopState, diagnosis: Diagnosis, corrupt: tuple[CorruptBlock, ...]
-) -> Decision:
+def _cause_named(state: LoopState, diagnosis: Diagnosis) -> Decision:
     """Choose the strategies for a cause, unless it is that of the trouble that goes on."""
     repair = state.repair
     assert repair is not None
@@ -635,9 +639,7 @@ def _cause_named(
         state = replace(state, repair=None, pending=())
         state, actions = adaptation.left(state, str(diagnosis))
         return state, (*records, *actions)
-    left = {(b.image, b.block) for b in corrupt}
-    healed = tuple(b for b in repair.corrupt if (b.image, b.block) not in left)
-    case = RepairCase((*corrupt, *healed))
+    case = RepairCase(repair.corrupt)
     ladder = state.policy.response(diagnosis.cause)
     if diagnosis.kind == "failing cell" and "rebuild" in ladder:  # healing it lasts no time
         ladder = ("move", *ladder)

@@ -473,7 +473,7 @@ class LoopExecutor:
         while left:
             match left.pop():
                 case do.CheckWeights(why):
-                    left.append(heard.WeightsChecked(why, self._weights.check()))
+                    left.append(heard.WeightsChecked(why, self._checked()))
                 case do.AskKnownAnswers(why):
                     are_right = self.repairs.known_answers_right()
                     left.append(heard.KnownAnswersAsked(why, are_right))
@@ -490,8 +490,7 @@ class LoopExecutor:
                             symptoms = self._examined(symptoms)
                         diagnosis = diagnose_with(self._diagnoser, symptoms)
                     self._is_put_off = False
-                    corrupt = self._weights.check() if symptoms.corrupt_blocks else ()
-                    left.append(heard.CauseNamed(diagnosis, corrupt))
+                    left.append(heard.CauseNamed(diagnosis))
                 case do.AskFeedback() if self.examiner.has_time():
                     with self.examiner.timed():
                         examined = self._examined(Symptoms(), asks=False)
@@ -578,6 +577,12 @@ class LoopExecutor:
                         self.state, actions = decide(self.state, incident)
                         self.serving.trusted.value = is_trusted(self.state)
                     left += reversed(actions)
+
+    def _checked(self) -> tuple[CorruptBlock, ...]:
+        corrupt = self._weights.check()
+        if not (corrupt and self.serving.hot.heals):
+            return corrupt
+        return self._weights.heal_blocks(corrupt)
 
     def _propose(
         self, names: tuple[str, ...], diagnosis: Diagnosis, ago: int, after: int | None

@@ -165,6 +165,7 @@ class WeightsChecked:
 
     why: Why
     corrupt: tuple[CorruptBlock, ...]
+    """What did not have it, healed by now where the core may do that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +181,6 @@ class CauseNamed:
     """The diagnoser has answered."""
 
     diagnosis: Diagnosis
-    corrupt: tuple[CorruptBlock, ...] = ()
-    """What is corrupt now, where that was looked at."""
 
 
 @dataclass(frozen=True, slots=True)
