@@ -151,6 +151,14 @@ def rows_of(name: str, seen: Sequence[Observed]) -> list[harness.Row]:
         for n, cause in enumerate(ROWS):
             goal = 75 if target else None
             row(f"recall of {cause}, {when}", matrix.recall[n], goal, more=True)
+    for cause in ROWS[1:]:
+        told = [
+            o.scenario.is_right(o.verdicts[JUDGED_AT].named)
+            for o in main
+            if o.scenario.cause == cause and o.verdicts[JUDGED_AT].is_alarmed and not o.is_early
+        ]
+        what = f"{cause} named within {JUDGED_AT}, though it may have passed by then"
+        row(what, mean(told), None, more=True)
     matrix = confusion(main, JUDGED_AT)
     for n, cause in enumerate(ROWS):
         row(f"alarms of {cause}", matrix.alarms[n], None, more=n > 0)

@@ -112,5 +112,6 @@ class Replay:
                 if after <= at and (cause is None or one.cause is not Cause.UNKNOWN):
                     cause, kind = one.cause, one.kind
             has_passed = was.cause is None and any(after <= at for after, _ in named)
-            verdicts[at] = was if has_passed else Verdict(was.is_alarmed, cause, kind)
+            stands = (None, "") if has_passed else (cause, kind)
+            verdicts[at] = Verdict(was.is_alarmed, *stands, cause)
         return seen._replace(verdicts=verdicts)

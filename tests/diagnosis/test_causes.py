@@ -37,6 +37,12 @@ def _swapped(x: Inputs, _: np.random.Generator) -> Inputs:
     return changed
 
 
+def _neighbours_swapped(x: Inputs, _: np.random.Generator) -> Inputs:
+    changed: Inputs = x.copy()
+    changed[:, :, 2], changed[:, :, 4] = x[:, :, 4], x[:, :, 2]
+    return changed
+
+
 def _lost(x: Inputs, rng: np.random.Generator) -> Inputs:
     return np.asarray(np.where(rng.random(x.shape) < 0.35, -128, x), np.int8)
 
@@ -58,6 +64,7 @@ def _darker(x: Inputs, _: np.random.Generator) -> Inputs:
 SENSOR: dict[str, tuple[Change, str]] = {
     "dead": (_dead, "one channel"),
     "swapped": (_swapped, "swapped"),
+    "swapped, answers astray": (_neighbours_swapped, "swapped"),
     "lost": (_lost, "dropped"),
     "stutters": (_stutters, "stuck"),
     "gain": (lambda x, _: _raw(_ink(x) * 0.55), "gain"),

@@ -84,7 +84,11 @@ def _broken(window: Window) -> Verdict:  # noqa: PLR0911 — a fault each
     # asked, once there is enough to ask about, and last, since that has a budget.
     is_plain = window.moved_most > _PLAIN and window.alone > _ALONE_UNDER_ATTACK
     is_plain = is_plain and not window.is_quiet
-    if is_alone and (is_plain or (window.inferences >= _ENOUGH and not window.may_be_crafted)):
+    # Two channels that show what the other showed explain themselves what becomes of the answers.
+    is_explained = window.inferences >= _ENOUGH and (
+        window.swapped is not None or not window.may_be_crafted
+    )
+    if is_alone and (is_plain or is_explained):
         return _one_channel(window)
     low, high = window.lost
     lost = max(low - bound["lost low"], high - bound["lost high"])

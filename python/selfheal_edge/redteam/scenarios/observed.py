@@ -29,6 +29,8 @@ class Verdict(NamedTuple):
     cause: Cause | None
     """Of the trouble that goes on; None where there is none, or none was named yet."""
     kind: str
+    named: Cause | None = None
+    """What was named last by then, whether or not that trouble has passed."""
 
 
 class Observed(NamedTuple):
@@ -77,7 +79,7 @@ def observe(
     """
     shape = model.inputs[0].shape
     verdicts: dict[int, Verdict] = {}
-    alarm_after = named_after = took = None
+    alarm_after = named_after = took = named = None
     seen = len(heard)
     is_early = False
     for n, sample in enumerate(stream.inputs):
@@ -92,11 +94,14 @@ def observe(
                 is_early = True
             else:
                 alarm_after = alarm_after or after
-                if event.kind == "diagnosis" and named_after is None:
+                if event.kind != "diagnosis":
+                    continue
+                named = event.cause
+                if named_after is None:
                     named_after, took = after, seconds
         seen = len(heard)
         if after in horizons:
-            verdicts[after] = Verdict(alarm_after is not None, *_standing(model))
+            verdicts[after] = Verdict(alarm_after is not None, *_standing(model), named)
     return Observed(
         stream.scenario, stream.strength, stream.share, stream.flipped, is_early,
         alarm_after, named_after, verdicts, took,
