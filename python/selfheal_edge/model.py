@@ -239,6 +239,11 @@ class SelfHealingModel:
         kit = ModelRepairKit() if repair_kit is None else repair_kit
         kit.require(self._policy.strategies())
         _require_signed(baseline, self._policy)
+        if self._policy.require_signed and store is not None and key is None:
+            raise ValueError(
+                "key: expected one for the store, since the policy requires a signed model file "
+                "(require_signed) and the store may put another in its place; got None"
+            )
         baseline.skip_probe()
         self._keeper = (
             None

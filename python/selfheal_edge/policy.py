@@ -182,7 +182,8 @@ class Policy:
         until then and the known answers are exact. None for one of them: it does not matter.
     require_signed
         Accept a model file only with a baseline that was signed, and loaded with its key: it knows
-        the file's hash, and cannot be made without the key.
+        the file's hash, and cannot be made without the key. A store needs a key then: after a
+        rejected update the file in it serves.
 
     Raises
     ------

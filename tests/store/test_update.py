@@ -376,6 +376,9 @@ def test_what_update_refuses(
     policy = she.Policy(require_signed=True)
     with pytest.raises(IntegrityError, match="signed"):
         opened(OLD, old, policy=policy)
+    with pytest.raises(ValueError, match="key: expected one for the store"):
+        she.SelfHealingModel(OLD, signed, policy=policy, store=tmp_path / "anyone's")
+    assert not (tmp_path / "anyone's").exists()
     model = opened(OLD, signed, policy=policy)
     with pytest.raises(IntegrityError, match="signed"):
         model.update(*new)

@@ -155,6 +155,8 @@ class KnownConditions:
     @property
     def names(self) -> frozenset[str]:
         """Those that inputs can be told to come from: with calibration's, to tell them from."""
+        if not self._learned:  # calibration's own is not worked out for nothing
+            return frozenset()
         return frozenset() if self._home is None else frozenset(self._learned)
 
     def known(self, name: str) -> Condition | None:
