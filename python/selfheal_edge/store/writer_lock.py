@@ -55,9 +55,9 @@ class WriterLock:
                 f"{path}: expected one writer, but the process {holder or 'unknown'} has it open"
             ) from None
         _HELD.add(self._place)
+        # In place: file systems wait for the medium where a file is cut and written anew.
         with contextlib.suppress(OSError):  # a full disk: the lock holds without a name in it
-            os.ftruncate(self._fd, 0)
-            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+            os.pwrite(self._fd, f"{os.getpid():<15}\n".encode(), 0)
 
     def close(self) -> None:
         """Give the right back; calling it again, or in a child of `fork`, does nothing."""
