@@ -25,6 +25,14 @@ def _count(text: str) -> int:
 _count.__name__ = "number"  # how argparse names it
 
 
+def _generation(text: str) -> int:
+    """Read a generation's number, or the name of the first."""
+    return 0 if text == "golden" else _count(text)
+
+
+_generation.__name__ = "generation"
+
+
 def _store() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(add_help=False)
     options.add_argument("store", metavar="STORE", help="the store's file")
@@ -92,7 +100,7 @@ def _snapshot(commands: Any, store: argparse.ArgumentParser) -> None:
         )
         return made
 
-    number: dict[str, Any] = {"type": _count, "metavar": "GENERATION"}
+    number: dict[str, Any] = {"type": _generation, "metavar": "GENERATION"}
     add("list", "list the generations")
     add("show", "show all that is known of a generation").add_argument("generation", **number)
     add("verify", "verify a generation's bytes, or those of all").add_argument(
@@ -102,7 +110,7 @@ def _snapshot(commands: Any, store: argparse.ArgumentParser) -> None:
         "restore",
         "have a generation serve: now, if a process serves that takes in requests, else from the "
         "next start on",
-    ).add_argument("generation", help="0 is the model's own file", **number)
+    ).add_argument("generation", help="0, or golden, is the model's own file", **number)
     prune = add("prune", "drop generations; golden, what serves and what is pinned stay")
     which = prune.add_mutually_exclusive_group(required=True)
     which.add_argument("--keep", type=_count, metavar="N", help="keep the latest N")

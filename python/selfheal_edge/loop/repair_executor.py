@@ -158,9 +158,9 @@ class RepairExecutor:
                     self.roll_back(to, None, prediction)
                     done, is_restored = f"generation {to} serves", True
                 case "prune":
-                    done = (
-                        f"dropped the generations {self._prune(request.fields.get('generations'))}"
-                    )
+                    dropped = self._prune(request.fields.get("generations"))
+                    named = ", ".join(map(str, dropped))
+                    done = f"dropped: {named}" if dropped else "nothing to drop"
                 case _:
                     done = "refused: expected 'restore' or 'prune'"
         except (ValueError, LookupError, TypeError, RuntimeError) as error:
