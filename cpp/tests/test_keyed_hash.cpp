@@ -159,6 +159,35 @@ TEST_CASE("a row: the hashes one by one") {
   });
 }
 
+TEST_CASE(
+    "blocks that lie together match the hashes that they have, in both lists, and no others") {
+  const HashSchedule schedule(kPaperKey);
+  auto bytes = testing::random_bytes(5 * 576, 5);
+  under_each_backend([&](std::string_view) {
+    for (const std::size_t size : {1U, 64U, 320U, 511U, 512U, 576U}) {
+      for (std::size_t count = 0; count <= 5; ++count) {
+        std::vector<std::uint64_t> one;
+        for (std::size_t i = 0; i < count; ++i) {
+          one.push_back(keyed_hash(schedule, 9 + i, std::span(bytes).subspan(i * size, size)));
+        }
+        std::vector<std::uint64_t> other = one;
+        const auto match = [&] { return keyed_hashes_match(schedule, 9, bytes, size, one, other); };
+        REQUIRE(match());
+        for (std::size_t i = 0; i < count; ++i) {
+          for (std::uint64_t* const entry : {&one[i], &other[i]}) {
+            *entry ^= std::uint64_t{1} << (11 * i);
+            REQUIRE_FALSE(match());
+            *entry ^= std::uint64_t{1} << (11 * i);
+          }
+          bytes[i * size + size / 2] ^= std::byte{4};
+          REQUIRE_FALSE(match());
+          bytes[i * size + size / 2] ^= std::byte{4};
+        }
+      }
+    }
+  });
+}
+
 TEST_CASE("values that must not change between machines and versions") {
   under_each_backend([&](std::string_view) {
     CHECK(keyed_hash(HashSchedule(kPaperKey), 7, counting(512)) == 15879063207832332938U);

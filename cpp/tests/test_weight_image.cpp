@@ -68,12 +68,12 @@ TEST_CASE("every bit of the table: not taken for damaged content, and mended") {
   auto live = testing::random_bytes(64 * 8, 1);
   WeightImage image(live, {}, 64, {3, 4});
   const auto table = image.table().bytes();
-  CHECK(image.is_row_sound(0, 8));
+  CHECK(image.are_sound(0, 8));
   for (std::size_t bit = 0; bit < table.size() * 8; ++bit) {
     const std::size_t block = bit / 64 % 8;
     table[bit / 8] ^= static_cast<std::byte>(1 << (bit % 8));
     REQUIRE_FALSE(image.table_ok());
-    REQUIRE_FALSE(image.is_row_sound(0, 8));
+    REQUIRE_FALSE(image.are_sound(0, 8));
     REQUIRE(image.check(0, 100, {}) == 0);
     REQUIRE(image.look(block) == BlockState::kTableDamaged);
     live[block * 64] ^= std::byte{1};

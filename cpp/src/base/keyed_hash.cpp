@@ -13,7 +13,7 @@ std::uint64_t majority(std::uint64_t a, std::uint64_t b, std::uint64_t c) noexce
   return (a & b) | (a & c) | (b & c);
 }
 
-using HashBackends = detail::BackendList<detail::HashFunction, 3>;
+using HashBackends = detail::BackendList<const detail::HashFunctions*, 3>;
 
 const HashBackends& backends() noexcept {
   static const HashBackends found = [] {
@@ -33,21 +33,35 @@ const HashBackends& backends() noexcept {
   return found;
 }
 
-void first_call(const HashSchedule& schedule, std::uint64_t first_tweak,
-                const std::byte* const* blocks, std::size_t count, std::size_t size,
-                std::uint64_t* hashes) noexcept;
+void first_hashes(const HashSchedule& schedule, std::uint64_t first_tweak,
+                  const std::byte* const* blocks, std::size_t count, std::size_t size,
+                  std::uint64_t* hashes) noexcept;
+bool first_match(const HashSchedule& schedule, std::uint64_t first_tweak, const std::byte* blocks,
+                 std::size_t count, std::size_t size, const std::uint64_t* one,
+                 const std::uint64_t* other) noexcept;
 
+constexpr detail::HashFunctions kFirstCall{&first_hashes, &first_match};
 std::atomic<std::size_t> chosen{0};  // NOLINT: the one switch
 // Not a function-local static: the guard would be paid for on every block.
-std::atomic<detail::HashFunction> current{&first_call};  // NOLINT: the same
+std::atomic<const detail::HashFunctions*> current{&kFirstCall};  // NOLINT: the same
 
-void first_call(const HashSchedule& schedule, std::uint64_t first_tweak,
-                const std::byte* const* blocks, std::size_t count, std::size_t size,
-                std::uint64_t* hashes) noexcept {
-  const detail::HashFunction fastest = backends().function(chosen.load());
-  detail::HashFunction expected = &first_call;
-  current.compare_exchange_strong(expected, fastest);
-  fastest(schedule, first_tweak, blocks, count, size, hashes);
+const detail::HashFunctions& fastest() noexcept {
+  const detail::HashFunctions* const found = backends().function(chosen.load());
+  const detail::HashFunctions* expected = &kFirstCall;
+  current.compare_exchange_strong(expected, found);
+  return *found;
+}
+
+void first_hashes(const HashSchedule& schedule, std::uint64_t first_tweak,
+                  const std::byte* const* blocks, std::size_t count, std::size_t size,
+                  std::uint64_t* hashes) noexcept {
+  fastest().hashes(schedule, first_tweak, blocks, count, size, hashes);
+}
+
+bool first_match(const HashSchedule& schedule, std::uint64_t first_tweak, const std::byte* blocks,
+                 std::size_t count, std::size_t size, const std::uint64_t* one,
+                 const std::uint64_t* other) noexcept {
+  return fastest().match(schedule, first_tweak, blocks, count, size, one, other);
 }
 
 }  // namespace
@@ -74,15 +88,23 @@ std::uint64_t keyed_hash(const HashSchedule& schedule, std::uint64_t tweak,
                          std::span<const std::byte> bytes) noexcept {
   const std::byte* const data = bytes.data();
   std::uint64_t hash = 0;
-  current.load(std::memory_order_relaxed)(schedule, tweak, &data, 1, bytes.size(), &hash);
+  current.load(std::memory_order_acquire)->hashes(schedule, tweak, &data, 1, bytes.size(), &hash);
   return hash;
 }
 
 void keyed_hashes(const HashSchedule& schedule, std::uint64_t first_tweak,
                   std::span<const std::byte* const> blocks, std::size_t size,
                   std::span<std::uint64_t> hashes) noexcept {
-  current.load(std::memory_order_relaxed)(schedule, first_tweak, blocks.data(), blocks.size(), size,
-                                          hashes.data());
+  current.load(std::memory_order_acquire)
+      ->hashes(schedule, first_tweak, blocks.data(), blocks.size(), size, hashes.data());
+}
+
+bool keyed_hashes_match(const HashSchedule& schedule, std::uint64_t first_tweak,
+                        std::span<const std::byte> blocks, std::size_t size,
+                        std::span<const std::uint64_t> one,
+                        std::span<const std::uint64_t> other) noexcept {
+  return current.load(std::memory_order_acquire)
+      ->match(schedule, first_tweak, blocks.data(), one.size(), size, one.data(), other.data());
 }
 
 std::string_view keyed_hash_backend() noexcept { return backends().names()[chosen.load()]; }

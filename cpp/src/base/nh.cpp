@@ -123,26 +123,14 @@ struct Neon {
 
 }  // namespace
 
-void nh_portable(const HashSchedule& schedule, std::uint64_t first_tweak,
-                 const std::byte* const* blocks, std::size_t count, std::size_t size,
-                 std::uint64_t* hashes) noexcept {
-  nh_hashes<Portable>(schedule, first_tweak, blocks, count, size, hashes);
-}
+const HashFunctions nh_portable = Nh<Portable>::kFunctions;
 
 #if defined(SELFHEAL_NH_SSE2)
-void nh_sse2(const HashSchedule& schedule, std::uint64_t first_tweak,
-             const std::byte* const* blocks, std::size_t count, std::size_t size,
-             std::uint64_t* hashes) noexcept {
-  nh_hashes<Sse2>(schedule, first_tweak, blocks, count, size, hashes);
-}
+const HashFunctions nh_sse2 = Nh<Sse2>::kFunctions;
 #endif
 
 #if defined(SELFHEAL_NH_NEON)
-void nh_neon(const HashSchedule& schedule, std::uint64_t first_tweak,
-             const std::byte* const* blocks, std::size_t count, std::size_t size,
-             std::uint64_t* hashes) noexcept {
-  nh_hashes<Neon>(schedule, first_tweak, blocks, count, size, hashes);
-}
+const HashFunctions nh_neon = Nh<Neon>::kFunctions;
 #endif
 
 }  // namespace selfheal::detail

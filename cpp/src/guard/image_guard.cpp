@@ -62,13 +62,15 @@ std::size_t ImageGuard::sweep_live(std::uint64_t budget, bool heals,
                                    std::span<Finding> found) noexcept {
   const std::size_t blocks = image_->block_count();
   add(live_, budget, blocks);
+  // Most calls bring less than a row: which one is next need not be asked then.
+  const std::uint64_t least = std::uint64_t{(blocks - 1) % kRow + 1} * image_->block_bytes();
   std::size_t count = 0;
-  while (count < found.size()) {
+  while (live_.credit >= least && count < found.size()) {
     const std::size_t row = live_.order.at(live_.next) * kRow;
     const std::size_t end = std::min(row + kRow, blocks);
     const std::uint64_t bytes = std::uint64_t{end - row} * image_->block_bytes();
     if (live_.credit < bytes) break;
-    if (within_ != 0 || !image_->is_row_sound(row, end - row)) {
+    if (within_ != 0 || !image_->are_sound(row, end - row)) {
       bool is_done = true;
       count += visit_row(row + within_, end, heals, found.subspan(count), is_done);
       if (!is_done) break;  // no room is left: the next step goes on in this row
@@ -130,7 +132,7 @@ std::size_t ImageGuard::verify(bool heals, std::span<Finding> found) noexcept {
   if (image_->check(0, blocks, {}) != 0) {
     for (std::size_t row = 0; row < blocks && count < found.size(); row += kRow) {
       const std::size_t end = std::min(row + kRow, blocks);
-      if (image_->is_row_sound(row, end - row)) continue;
+      if (image_->are_sound(row, end - row)) continue;
       const std::size_t within = std::exchange(within_, 0);
       bool is_done = true;  // where not, this is the last row: there is no room for another
       count += visit_row(row, end, heals, found.subspan(count), is_done);

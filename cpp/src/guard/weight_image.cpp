@@ -67,10 +67,11 @@ std::size_t WeightImage::check(std::size_t first, std::size_t count,
                                std::span<std::uint32_t> corrupt) const noexcept {
   first = std::min(first, block_count());
   const std::size_t end = first + std::min(count, block_count() - first);
+  if (are_sound(first, end - first)) return 0;
   std::size_t found = 0;
   for (std::size_t begin = first; begin < end; begin += kRow) {
     const std::size_t size = std::min(kRow, end - begin);
-    if (is_row_sound(begin, size)) continue;
+    if (are_sound(begin, size)) continue;
     for (std::size_t i = begin; i < begin + size; ++i) {
       if (check_block(i)) continue;
       if (found < corrupt.size()) corrupt[found] = static_cast<std::uint32_t>(i);
@@ -80,16 +81,17 @@ std::size_t WeightImage::check(std::size_t first, std::size_t count,
   return found;
 }
 
-bool WeightImage::is_row_sound(std::size_t first, std::size_t count) const noexcept {
-  std::array<const std::byte*, kRow> blocks;  // NOLINT: what is read is written before
-  std::array<std::uint64_t, kRow> hashes;     // NOLINT: the same
+bool WeightImage::are_sound(std::size_t first, std::size_t count) const noexcept {
   const std::size_t whole = std::min(count, live_.size() / block_bytes_ - first);
-  for (std::size_t i = 0; i < whole; ++i) blocks[i] = live_.data() + (first + i) * block_bytes_;
-  keyed_hashes(key_.raw_schedule(), first, std::span(blocks).first(whole), block_bytes_, hashes);
-  if (whole < count) {  // the image's last block is shorter
-    hashes[whole] = keyed_hash(key_.raw_schedule(), first + whole, block(first + whole));
+  const auto bytes = std::span<const std::byte>(live_).subspan(first * block_bytes_);
+  const HashSchedule& schedule = key_.raw_schedule();
+  if (!keyed_hashes_match(schedule, first, bytes, block_bytes_, seals_.one(first, whole),
+                          seals_.other(first, whole))) {
+    return false;
   }
-  return seals_.confirm(first, std::span(hashes).first(count));
+  if (whole == count) return true;
+  const std::size_t last = first + whole;  // the image's last block is shorter
+  return seals_.agrees(last) && seals_.admits(last, keyed_hash(schedule, last, block(last)));
 }
 
 bool WeightImage::is_genuine(std::size_t index, std::span<const std::byte> content) const noexcept {

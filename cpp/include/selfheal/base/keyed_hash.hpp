@@ -99,6 +99,13 @@ void keyed_hashes(const HashSchedule& schedule, std::uint64_t first_tweak,
                   std::span<const std::byte* const> blocks, std::size_t size,
                   std::span<std::uint64_t> hashes) noexcept;
 
+/// Whether consecutive blocks of `size` bytes each, of which `blocks` holds as many as there are
+/// hashes in each list, have the hashes of both: in less time than to compute and to compare them.
+bool keyed_hashes_match(const HashSchedule& schedule, std::uint64_t first_tweak,
+                        std::span<const std::byte> blocks, std::size_t size,
+                        std::span<const std::uint64_t> one,
+                        std::span<const std::uint64_t> other) noexcept;
+
 /// Name of the backend in use.
 std::string_view keyed_hash_backend() noexcept;
 /// Names of the backends that this build has and this CPU can run, fastest first.

@@ -86,7 +86,8 @@ class ImageGuard {
   std::size_t look(std::uint64_t live_bytes, std::span<Finding> found) noexcept;
   /// Checks every live block now, without touching the sweeps' positions. heals:
   /// what is wrong is repaired at once, else it is only told. Returns how many findings there are,
-  /// of which `found` has all: when that is full, it ends. Bytes a second: those of keyed_hashes().
+  /// of which `found` has all: when that is full, it ends. Bytes a second: those of
+  /// keyed_hashes_match().
   std::size_t verify(bool heals, std::span<Finding> found) noexcept;
   /// The whole of both sweeps now, without touching their positions. Returns how many findings
   /// there are, of which `found` has the first ones; all are healed where that is possible.

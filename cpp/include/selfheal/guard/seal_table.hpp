@@ -31,16 +31,12 @@ class SealTable {
   bool admits(std::size_t index, std::uint64_t hash) const noexcept {
     return hashes_[index] == hash || hashes_[size_ + index] == hash;
   }
-  /// Whether contents with these keyed hashes are what the blocks from `first` on must hold, by
-  /// both entries of each.
-  bool confirm(std::size_t first, std::span<const std::uint64_t> hashes) const noexcept {
-    const std::uint64_t* const one = hashes_.data() + first;
-    const std::uint64_t* const other = one + size_;
-    std::uint64_t wrong = 0;  // without a branch a block
-    for (std::size_t i = 0; i < hashes.size(); ++i) {
-      wrong |= (one[i] ^ hashes[i]) | (other[i] ^ hashes[i]);
-    }
-    return wrong == 0;
+  /// The first entries of blocks first .. first + count, and the second ones.
+  std::span<const std::uint64_t> one(std::size_t first, std::size_t count) const noexcept {
+    return std::span(hashes_).subspan(first, count);
+  }
+  std::span<const std::uint64_t> other(std::size_t first, std::size_t count) const noexcept {
+    return std::span(hashes_).subspan(size_ + first, count);
   }
 
   std::size_t memory_bytes() const noexcept { return hashes_.capacity() * sizeof hashes_[0]; }

@@ -42,7 +42,7 @@ enum class BlockState : std::uint8_t {
 /// callers bring the content or the seal of a verified copy.
 ///
 /// The memory is borrowed: it must outlive this object and everything that refers to it. Checking
-/// costs what keyed_hashes() costs; bytes held: 16 a block, one block, and the regions.
+/// costs what keyed_hashes_match() costs; bytes held: 16 a block, one block, and the regions.
 /// Nothing allocates after construction. One object, one thread; the memory may be read by others
 /// meanwhile, and if it is being written during a check, that check may report the block.
 class WeightImage {
@@ -73,9 +73,9 @@ class WeightImage {
   /// Whether the content of block `index` is what it must be; a damaged table alone is no reason
   /// to say no.
   bool check_block(std::size_t index) const noexcept { return look(index) != BlockState::kCorrupt; }
-  /// Whether blocks first .. first + count, of which there are at most kRow, and both entries of
-  /// each are sound; false also where that is in doubt: look() at each settles it.
-  bool is_row_sound(std::size_t first, std::size_t count) const noexcept;
+  /// Whether blocks first .. first + count and both entries of each are sound; false also where
+  /// that is in doubt: look() at each settles it.
+  bool are_sound(std::size_t first, std::size_t count) const noexcept;
   /// Checks blocks first .. first + count, clipped to the image; writes the indices of corrupt ones
   /// to `corrupt` as far as it reaches and returns how many there are.
   std::size_t check(std::size_t first, std::size_t count,

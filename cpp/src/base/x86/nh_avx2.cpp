@@ -47,10 +47,6 @@ struct Avx2 {
 
 }  // namespace
 
-void nh_avx2(const HashSchedule& schedule, std::uint64_t first_tweak,
-             const std::byte* const* blocks, std::size_t count, std::size_t size,
-             std::uint64_t* hashes) noexcept {
-  nh_hashes<Avx2>(schedule, first_tweak, blocks, count, size, hashes);
-}
+const HashFunctions nh_avx2 = Nh<Avx2>::kFunctions;
 
 }  // namespace selfheal::detail
