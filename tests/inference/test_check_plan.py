@@ -29,11 +29,19 @@ def plan_for(
     beside_us: float = 0.0,
     row_us: float = 0.2,
     call_us: float = 0.0,
+    asking_us: float = 0.0,
 ) -> CheckPlan:
-    """Plan for a model of 100 us, whose bytes take so long all together and row by row."""
+    """Plan for a model of 100 us, whose bytes take so long all together and row by row.
+
+    Where less than a row is due, most predictions ask alone whether it is time.
+    """
 
     def probe(_: Sequence[GuardedImage], live_bytes: int | None) -> Callable[[], Timing]:
-        checking = all_us if live_bytes is None else row_us * live_bytes / 8192
+        checking = asking_us
+        if live_bytes is None:
+            checking = all_us
+        elif live_bytes >= 8192:
+            checking += row_us * live_bytes / 8192
         call = (100.0 + beside_us + checking + call_us) * US
         return lambda: Timing(100.0 * US, checking * US, beside_us * US, call)
 
@@ -75,8 +83,18 @@ def test_a_row_is_checked_now_and_then_where_signals_take_it_all(
     model: she.SelfHealingModel,
 ) -> None:
     plan = plan_for(model, all_us=40.0, beside_us=5.0)
-    assert plan.live_bytes == 512
+    assert plan.live_bytes == 64
     assert plan.is_swept
+
+
+def test_asking_whether_it_is_time_is_part_of_the_budget(model: she.SelfHealingModel) -> None:
+    """What is left, 2 us, holds what a prediction pays for asking and for its share of a row."""
+    plan = plan_for(model, all_us=40.0, row_us=2.0, asking_us=1.5)
+    assert 1.5 + 2.0 * plan.live_bytes / 8192 == pytest.approx(2.0, rel=1e-3)
+    seldom = plan_for(model, all_us=40.0, beside_us=1.5, row_us=2.0, asking_us=1.0)
+    assert seldom.live_bytes < 512  # 0.5 us: not each prediction asks
+    a_prediction = (1.0 / 512 + 2.0 / 8192) * seldom.live_bytes
+    assert a_prediction == pytest.approx(0.5, rel=0.01)
 
 
 def test_the_parts_of_an_inference_are_timed_and_leave_no_trace(

@@ -20,6 +20,8 @@ _SECONDS: Final = 2e-3  # for timing one way; two rounds are always timed, after
 _LEAST: Final = 2
 _MOST: Final = 64
 _BLOCK_BYTES: Final = 512
+_FASTEST: Final = 1e-12  # seconds a byte, whatever a coarse clock says
+_LEAST_BYTES: Final = 64  # at a prediction, whatever else takes the budget
 _ROW_BYTES: Final = 16 * _BLOCK_BYTES  # that the core checks at once
 
 
@@ -112,18 +114,33 @@ def plan_checks(weights: Weights, policy: Policy, probe: Probe) -> CheckPlan:
         return plan(0, "before", model)
     largest = max(image.nbytes for image in checked)
     # Rows here and there take longer than all of them in order: timed as they will be checked.
-    size = max(min(largest, _ROW_BYTES), int(largest * left / checking))
-    seconds = sorted(row.checking for row in _timed(probe(checked, size)))
-    calm = seconds[: -(len(seconds) // 8) or None]  # the last were interrupted
-    mean = sum(calm) / len(calm)
+    size = int(largest * left / checking)
+    row_bytes = min(largest, _ROW_BYTES)
+    if size >= row_bytes:
+        live_bytes = size * left / max(_FASTEST * size, _mean(probe(checked, size)))
+    else:
+        # Most predictions check nothing then and pay for asking whether it is time: each of them
+        # where a block is due at each, one in eight where an eighth of one is.
+        asking = _usual(row.checking for row in _timed(probe(checked, _BLOCK_BYTES)))
+        a_byte = max(_FASTEST, (_mean(probe(checked, row_bytes)) - asking) / row_bytes)
+        live_bytes = left / (a_byte + asking / _BLOCK_BYTES)
+        if live_bytes > _BLOCK_BYTES:
+            live_bytes = (left - asking) / a_byte
     # Where signals and charts take all of it, a row is checked once in a while.
-    return plan(max(_BLOCK_BYTES, int(size * left / mean)), "budget", model)
+    return plan(max(_LEAST_BYTES, int(live_bytes)), "budget", model)
 
 
 def _usual(seconds: Iterable[float]) -> float:
     """Return the lower quartile: what disturbs the machine only ever adds."""
     ordered = sorted(seconds)
     return ordered[len(ordered) // 4]
+
+
+def _mean(infer: Callable[[], Timing]) -> float:
+    """Return the mean of what checking takes, without those that were interrupted."""
+    seconds = sorted(row.checking for row in _timed(infer))
+    calm = seconds[: -(len(seconds) // 8) or None]
+    return sum(calm) / len(calm)
 
 
 def _timed(infer: Callable[[], Timing]) -> list[Timing]:
