@@ -12,7 +12,7 @@ from tests.support import RUNTIMES
 from selfheal_edge.causes import Cause
 from selfheal_edge.learning.material import Material, Note
 from selfheal_edge.learning.patch import InputMap, Patch
-from selfheal_edge.learning.selection import choose
+from selfheal_edge.learning.selection import Standing, choose, keeps_its_place
 
 COUNT = 200
 
@@ -134,3 +134,32 @@ def test_a_small_gain_that_only_carried_inputs_and_answers_expect_is_not_taken(
         gain, sd = found.details["right"]
         assert gain > 0.75 * sd, "it was enough before"
         assert (found.patch is right) == is_taken == (gain > 1.645 * sd)
+
+
+def test_what_serves_is_not_replaced_by_what_is_worse_though_better_than_golden(
+    digits: Digits,
+) -> None:
+    """A refinement is compared with golden first: half a correction beats that as well."""
+    drifted = offset_by(digits.x, 55)[:COUNT]
+    material = digits.material(drifted, labelled(drifted[:48], digits.y[:48]))
+    whole, half = brighter(material, -55), brighter(material, -20)
+    none = np.empty(0, np.int64)
+    assert choose(material, [("half", half)]).patch is half
+    said = keeps_its_place(material, Standing(whole, none), half)
+    assert "against what serves" in said
+    assert "right where it is wrong" in said
+    assert keeps_its_place(material, Standing(half, none), whole) == ""
+    assert keeps_its_place(material, Standing(half, none), half) == "it is what serves"
+
+
+def test_labels_that_what_serves_has_learned_do_not_keep_it(digits: Digits) -> None:
+    """Of its own lesson any head is right: those labels say nothing of the two."""
+    drifted = offset_by(digits.x, 55)[:COUNT]
+    material = digits.material(drifted, labelled(drifted[:48], digits.y[:48]))
+    whole, half = brighter(material, -55), brighter(material, -20)
+    said = [
+        keeps_its_place(material, Standing(whole, learned), half)
+        for learned in (np.arange(40), np.arange(48))
+    ]
+    assert "of 8 labels" in said[0]
+    assert "labels" not in said[1]  # how sure answers are is left

@@ -35,7 +35,7 @@ from selfheal_edge.learning.material import Material, Note
 from selfheal_edge.learning.patch import Patch
 from selfheal_edge.learning.training import log_softmax
 
-__all__ = ["ALIKE", "LEAST_GAIN", "Proposal", "choose"]
+__all__ = ["ALIKE", "LEAST_GAIN", "Proposal", "Standing", "choose", "keeps_its_place"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -86,6 +86,14 @@ class Proposal:
     """Plain data, for the journal."""
     sources: frozenset[str] | None = None
     """Of the labels that it was learned from; None: of all of them."""
+
+
+class Standing(NamedTuple):
+    """A repair that serves, whose refinement is looked for."""
+
+    patch: Patch
+    learned: npt.NDArray[np.int64]
+    """`Labelled.ids` of what it was learned from: that it is right there says little."""
 
 
 _Judged: TypeAlias = "tuple[float, float, str, Patch, str]"
@@ -169,6 +177,52 @@ def _nearer(material: Material, candidates: Sequence[tuple[str, Patch]]) -> Prop
     return _best_of(rows, _SURE)
 
 
+def keeps_its_place(material: Material, standing: Standing, found: Patch) -> str:
+    """Return why a repair that serves is not replaced by what was found; empty: it is.
+
+    The two are compared as a candidate is with golden, on labels that neither has learned: what
+    was found is asked about those that were held out. What is expected to be worse than what
+    serves does not take its place, though it may be better than golden.
+
+    Parameters
+    ----------
+    material
+        What the new one was made from.
+    standing
+        What serves.
+    found
+        From `choose`, with the same material.
+    """
+    patch, labelled = standing.patch, material.labelled
+    if found.says_as(patch):
+        return "it is what serves"
+    fresh = ~np.isin(labelled.ids, standing.learned)
+    answers = material.bench.answers(labelled.inputs, patch)
+    if material.reference.targets is not None:
+        new, old = material.told_values(found), answers.values
+        if new is None or old is None or not fresh.any():
+            return ""
+        weights = labelled.weights[fresh].astype(np.float64)
+        labels, units = labelled.labels[fresh], material.units
+        gains = saved(error_of(old[fresh], labels, units), error_of(new[fresh], labels, units))
+        gain = float(gains @ weights) / max(float(weights.sum()), 1e-12)
+        return f"what serves errs less, by {worth(-gain)}" if gain < 0 else ""
+    seen = _answers(material, found)
+    if seen is None:
+        return ""
+    served = _Seen(
+        _verdicts(material, patch, None).chances
+        if material.reconstructs
+        else np.nan_to_num(
+            material.bench.answers(material.window, patch).scores.astype(np.float64)
+        ),
+        answers.labels,
+        None if seen.simulated is None else _carried_right(material, patch),
+    )
+    gain, _, text = _judged(material, served, seen, fresh)
+    return f"against what serves: {text}" if gain < 0 else ""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Seen:
     chances: Floats
@@ -221,6 +275,16 @@ def _simulated(material: Material, patch: Patch, note: Note) -> float | None:
     return float((named == reference.labels) @ weights / weights.sum())
 
 
+def _carried_right(material: Material, patch: Patch) -> float | None:
+    """Return `_simulated` of a patch whose head is not noted: the model is asked."""
+    carried, reference = material.carried, material.reference
+    if carried is None:
+        return None
+    weights = (material.shares / reference.priors)[reference.labels]
+    right = material.bench.answers(carried, patch).labels == reference.labels
+    return float(right @ weights / weights.sum())
+
+
 def _is_borne_out(golden: _Seen, other: _Seen) -> bool:
     """Whether known inputs that were carried into the condition are named better beyond doubt."""
     if golden.simulated is None or other.simulated is None:
@@ -232,8 +296,13 @@ def _logs(inside: Floats, note: Note) -> Floats:
     return log_softmax(inside @ note.weights.T + note.bias)
 
 
-def _judged(material: Material, golden: _Seen, other: _Seen) -> tuple[float, float, str]:
-    """Return the expected gain, its standard deviation, and both in words."""
+def _judged(
+    material: Material,
+    golden: _Seen,
+    other: _Seen,
+    those: npt.NDArray[np.bool_] | None = None,
+) -> tuple[float, float, str]:
+    """Return the expected gain, its standard deviation, and both in words: by these labels."""
     surer = float(other.chances.max(axis=1).mean() - golden.chances.max(axis=1).mean())
     nearer = _from_mix(material, golden) - _from_mix(material, other)
     text = f"confidence {surer:+.1%}, distance from the expected mix {-nearer:+.1%}"
@@ -245,12 +314,14 @@ def _judged(material: Material, golden: _Seen, other: _Seen) -> tuple[float, flo
         text += f", of carried inputs {better:+.1%} right"
     unlabelled = _SURER * (surer + nearer) + _SIMULATED * better
     doubt = doubts.least + doubts.of_gain * abs(unlabelled)
-    labels = material.labelled.labels
+    beside = "golden" if those is None else "it"
+    those = np.ones(len(material.labelled), bool) if those is None else those
+    labels = material.labelled.labels[those]
     if not len(labels):
         return unlabelled, doubt, f"{text}: {unlabelled:+.1%} expected"
-    weights = material.labelled.weights.astype(np.float64)
+    weights = material.labelled.weights[those].astype(np.float64)
     total = max(float(weights.sum()), 1e-12)
-    paired = (other.labels == labels).astype(np.float64) - (golden.labels == labels)
+    paired = (other.labels[those] == labels).astype(np.float64) - (golden.labels[those] == labels)
     mean = float(paired @ weights) / total
     # Half a label more on which they part: where none has been seen, one may come yet.
     squares = float(np.square(weights) @ np.square(paired - mean))
@@ -260,7 +331,7 @@ def _judged(material: Material, golden: _Seen, other: _Seen) -> tuple[float, flo
     gain = (unlabelled / doubt**2 + mean / variance) / precision
     ups, downs = int((paired > 0).sum()), int((paired < 0).sum())
     text += (
-        f", right where golden is wrong on {ups} of {len(labels)} labels, the reverse on {downs}"
+        f", right where {beside} is wrong on {ups} of {len(labels)} labels, the reverse on {downs}"
     )
     return gain, float(np.sqrt(1.0 / precision)), f"{text}: {gain:+.1%} expected"
 

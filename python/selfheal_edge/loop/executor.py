@@ -26,6 +26,7 @@ from selfheal_edge.learning.lesson import Lesson
 from selfheal_edge.learning.patch import Patch
 from selfheal_edge.learning.questions import Parting
 from selfheal_edge.learning.revocation import Revocation
+from selfheal_edge.learning.selection import Standing
 from selfheal_edge.log import logger
 from selfheal_edge.loop import actions as do
 from selfheal_edge.loop import incidents as heard
@@ -172,7 +173,7 @@ class LoopExecutor:
         """Those that repairs were learned for."""
         self._proposer = proposer
         self._kept = kept
-        self._patches: dict[str, Patch] = {}  # by condition, of this process
+        self._patches: dict[int, Patch] = {}  # by generation, of this process
         self._aside: Remembered | None = None
         self._lost = ""  # why conditions of the process before are not known
         self._performance = performance
@@ -596,10 +597,14 @@ class LoopExecutor:
         # Should it take the process down, the next one has that much less to spend.
         lesson = None if after is None else self.repairs.lessons.get(after)
         also = () if lesson is None else lesson.ids.tolist()
-        return self._proposer.propose(names, diagnosis, ago, self._keep_now, also)
+        serving, standing = self.state.in_service, None
+        if serving is not None and serving.generation == after:
+            patch = self._patches.get(after)
+            standing = None if patch is None or lesson is None else Standing(patch, lesson.ids)
+        return self._proposer.propose(names, diagnosis, ago, self._keep_now, also, standing)
 
     def _certify(self, condition: str, generation: int) -> heard.Certified:
-        lesson, patch = self.repairs.lessons.get(generation), self._patches.get(condition)
+        lesson, patch = self.repairs.lessons.get(generation), self._patches.get(generation)
         certificate = None
         if lesson is not None and patch is not None and self._proposer is not None:
             inputs = lesson.inputs
@@ -632,7 +637,7 @@ class LoopExecutor:
             # A condition that no repair belongs to would be taken for normal.
             self.conditions.put_back(condition, before)
         else:
-            self._patches[condition] = patch
+            self._patches[adopted.generation] = patch
         return adopted
 
     def _learn_again(self, again: do.LearnAgain) -> heard.LearnedAgain:
@@ -664,7 +669,7 @@ class LoopExecutor:
             if made.generation is not None and not again.serves:
                 self.repairs.switch_to(before)
         if made.generation is not None:
-            self._patches[condition] = found.patch
+            self._patches[made.generation] = found.patch
         return heard.LearnedAgain(
             *told,
             made.generation,
@@ -807,10 +812,10 @@ class LoopExecutor:
         if self._weights.active == generation:
             return False
         self.repairs.drop(generation)
+        self._patches.pop(generation, None)
         if condition is None:
             return True
         self.conditions.forget(condition)
-        self._patches.pop(condition, None)
         monitor = self._monitor
         if isinstance(monitor, PerformanceMonitor):
             with self._inference_lock:  # what it looked like while that repair served
@@ -825,7 +830,7 @@ class LoopExecutor:
         """
         with self._inference_lock.lock():
             repair, ago = self.state.probation, self._monitor.count - self.state.since
-        patch = None if repair is None else self._patches.get(repair.condition)
+        patch = None if repair is None else self._patches.get(repair.generation)
         if repair is None or patch is None or self._proposer is None:
             return None
         count = max(0, min(ago, recent.with_input))

@@ -25,7 +25,7 @@ from selfheal_edge.learning.patch import Patch
 from selfheal_edge.learning.pool import Labelled
 from selfheal_edge.learning.questions import Parting
 from selfheal_edge.learning.reference import LearningReference
-from selfheal_edge.learning.selection import Proposal
+from selfheal_edge.learning.selection import Proposal, Standing, keeps_its_place
 from selfheal_edge.log import logger
 from selfheal_edge.loop.incidents import Proposed
 from selfheal_edge.monitoring.baseline import Baseline
@@ -160,6 +160,7 @@ class Proposer:
         ago: int,
         paid: Callable[[], None] = lambda: None,
         also: Collection[int] = (),
+        standing: Standing | None = None,
     ) -> Proposed:
         """Have strategies learn.
 
@@ -175,6 +176,8 @@ class Proposer:
             Called once the budget has paid for it, before anything is learned.
         also
             Earlier predictions whose labels count as well.
+        standing
+            What serves for this condition: nothing worse takes its place.
 
         Returns
         -------
@@ -212,6 +215,7 @@ class Proposer:
                 labelled,
             ),
             names,
+            standing,
         )
 
     def learn_again(self, lesson: Lesson, window: Samples, labelled: Labelled | None) -> Proposed:
@@ -241,10 +245,12 @@ class Proposer:
         head = names, lesson.cause, lesson.kind, lesson.mix_moved, lesson.seed
         return self._learned(lambda: _Task(*head, lesson.window, window, labelled), names)
 
-    def _learned(self, task: Callable[[], _Task], names: tuple[str, ...]) -> Proposed:
+    def _learned(
+        self, task: Callable[[], _Task], names: tuple[str, ...], standing: Standing | None = None
+    ) -> Proposed:
         started = time.thread_time()
         try:
-            return self._propose(task())
+            return self._propose(task(), standing)
         except (ModelClosedError, ForkedProcessError):
             raise
         except Exception as error:
@@ -253,7 +259,7 @@ class Proposer:
         finally:
             self.budget.spend(time.thread_time() - started)
 
-    def _propose(self, task: _Task) -> Proposed:
+    def _propose(self, task: _Task, standing: Standing | None) -> Proposed:
         names, head = task.names, self._head
         material, stay, chosen = self._chosen(task)
         told = material.labelled
@@ -276,6 +282,9 @@ class Proposer:
         if chosen.patch is None:
             text = "nothing is better than golden" if chosen.details else "; ".join(evidence)
             return Proposed(names, None, text, evidence, chosen.details)
+        if standing is not None and (why := keeps_its_place(material, standing, chosen.patch)):
+            text = "nothing is better than what serves"
+            return Proposed(names, None, text, (*evidence, why), chosen.details)
         labels = f", {len(told)} labels" if len(told) else ""
         text = (
             f"{chosen.patch.text}; {_gain(material, chosen.gain)} expected, from "
