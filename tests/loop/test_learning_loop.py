@@ -201,7 +201,7 @@ def test_no_copy_of_what_was_learned_judges_it(runtime: RuntimeName) -> None:
                         assert which not in told, "its label is learned, or has judged"
                     field.model.feedback(int(TRUTH[which]), id=asked.id, source=field.operator)
                     told.add(which)
-        assert len(told) > 16
+        assert len(told) >= scenes // 2
         assert any(field.learned)
         assert len(decided) == len(set(decided))
 

@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.learning.anomaly_detector import sensors
+from tests.learning.soft_sensor import soft_sensor
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path, load_digits
-from selfheal_edge.redteam.survival.attack import Attack, Attacker, Technique, Turn
+from selfheal_edge.redteam.survival.attack import Attack, Attacker, Spent, Technique, Turn
 from selfheal_edge.redteam.survival.attacks.broken_sensor import BROKEN_SENSOR
+from selfheal_edge.redteam.survival.attacks.imitated_regime import IMITATED_REGIME
 from selfheal_edge.redteam.survival.attacks.random_flips import RANDOM_FLIPS
 from selfheal_edge.redteam.survival.attacks.real_drift import REAL_DRIFT
 from selfheal_edge.redteam.survival.attacks.whatever_hurts import whatever_hurts
@@ -222,3 +225,50 @@ def test_a_power_cut_takes_no_more_than_the_latest_minute(
         notes = live(world, plan, contestants).courses["defended"].notes[0]
     assert notes["alarms"][-2] > 0
     assert notes["alarms"][-1] == notes["alarms"][-2]
+
+
+def of_numbers(kind: str) -> World:
+    """Return the world of a model without classes."""
+    if kind == "autoencoder":
+        machine = sensors()
+        return World(machine.model, machine.raw(machine.normal), None, SMALL)
+    sensor = soft_sensor(outputs=2)
+    return World(sensor.model, sensor.raw(sensor.x), sensor.y, SMALL)
+
+
+@pytest.mark.parametrize("kind", ["autoencoder", "regressor"])
+def test_models_without_classes_drift_and_are_told_by_their_owner(
+    kind: str, tmp_path: Path
+) -> None:
+    """Two numbers look like logits: they were two classes, and no owner answered of numbers."""
+    world = of_numbers(kind)
+    try:
+        assert (world.kind, world.classes) == (kind, 0)
+        whole = REAL_DRIFT.make(setup_of(world)).condition(world.served, 1.0)
+        truth = whole if kind == "autoencoder" else world.served_truth
+        right = world.right(world.golden.run(whole), truth).mean()
+        assert 0.05 < 0.95 - right < 0.5  # as strong as it has to be
+        contestants, undo = enter(world, world.calibrate(), tmp_path, NAMES)
+        with undo:
+            found = live(world, Plan("drift", 2.0, (Phase(REAL_DRIFT, 0.5, 1.5),)), contestants)
+    finally:
+        world.close()
+    ours = found.courses["defended"]
+    assert not ours.failures
+    assert sum(ours.labels) >= 4
+    assert sum(found.courses["naive"].labels) == 0
+
+
+def test_what_an_imitator_shows_is_what_judges_a_repair_in_his_hour(world: World) -> None:
+    """A repair for a drift that he goes on with is not judged on inputs without it."""
+    attacker = IMITATED_REGIME.make(setup_of(world))
+    raw = world.held
+    assert np.array_equal(attacker.shown(raw), raw)  # the drift is still the world's
+    setup = setup_of(world)
+    turn = Turn(24, 24, 48, setup, None, "adaptive", Spent(), np.arange(len(world.served)))  # type: ignore[arg-type]
+    sent = attacker.inputs(turn, world.served, world.served_truth)
+    drifted = attacker.condition(world.served, 0.0)
+    is_drifted = (sent == drifted).reshape(len(sent), -1).all(axis=1)
+    is_usual = (sent == world.served).reshape(len(sent), -1).all(axis=1)
+    assert (is_drifted | is_usual).all()
+    assert np.array_equal(attacker.shown(world.served), sent)

@@ -54,7 +54,7 @@ from selfheal_edge.tflite.runtimes.protocol import Array, TensorSpec
 from selfheal_edge.tflite.runtimes.select import KernelsArgument, RuntimeArgument
 from selfheal_edge.tflite.sandbox.known import tried_kernels
 from selfheal_edge.tflite.sandbox.policy import ProbePolicy
-from selfheal_edge.tflite.session import ModelSource, Session
+from selfheal_edge.tflite.session import ModelSource, Session, answers_numbers
 
 __all__ = ["calibrate", "output_kind"]
 
@@ -98,10 +98,8 @@ def _read_labels(
     """Return the classes, or what a model without classes should answer; or neither."""
     if labels is None:
         return None, None
-    head, given = session.model.head, np.asarray(labels)
-    # Real numbers, several for each input, are no classes: then what looks like logits is none.
-    has_numbers = given.dtype.kind == "f" and given.ndim > 1
-    if head is None or (head.output == "logits" and has_numbers):
+    head = session.model.head
+    if head is None or answers_numbers(session, labels):
         return None, read_targets(labels, session.instance.outputs[0])
     return _check_labels(labels, head.classes), None
 

@@ -196,8 +196,9 @@ def print_report(
                 )
     for name in summary["not_run"]:
         print(f"not run, the time was up: {name}")
-    for name, why in summary["not_applicable"].items():
-        print(f"does not apply: {name}: {why}")
+    for why in dict.fromkeys(summary["not_applicable"].values()):
+        names = [name for name, other in summary["not_applicable"].items() if other == why]
+        print_facts([("does not apply", f"{why}: {', '.join(names)}")])
     for name, was, now, points in differences:
         gained = "-" if points is None else f"{points:+.1f} points during it"
         print(f"against the older run: {name}: {was}, now {now}; {gained}")

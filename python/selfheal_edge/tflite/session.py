@@ -9,6 +9,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
+
 from selfheal_edge import _core
 from selfheal_edge.errors import ModelFormatError
 from selfheal_edge.text import shown
@@ -29,7 +32,7 @@ from selfheal_edge.tflite.sandbox.policy import ProbePolicy
 from selfheal_edge.tflite.sandbox.sharing import sharing_helpers
 from selfheal_edge.tflite.signatures import SignatureNames
 
-__all__ = ["Fingerprint", "ModelSource", "Session"]
+__all__ = ["Fingerprint", "ModelSource", "Session", "answers_numbers"]
 
 ModelSource: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview"
 """A model file's path, or its bytes."""
@@ -279,3 +282,16 @@ class Session:
         """Release runtime and memory; calling it again does nothing."""
         self.instance.close()
         self.source.close()
+
+
+def answers_numbers(session: Session, wanted: npt.ArrayLike | None) -> bool:
+    """Whether a model has no classes: by its file, or by what it should answer.
+
+    A regression with several outputs looks like logits to a file's reader; several real numbers for
+    each input, shape (n, ...), are no classes.
+    """
+    head = session.model.head
+    if head is None:
+        return True
+    given = np.asarray(wanted)
+    return head.output == "logits" and given.dtype.kind == "f" and given.ndim > 1

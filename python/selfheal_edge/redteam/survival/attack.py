@@ -80,6 +80,9 @@ class Setup:
     """Offsets of the bytes of the executing image that hold weights and biases."""
     home: Callable[[], PlainModel]
     """Opens that copy, on the runtime that the device has, to be damaged; the caller closes it."""
+    share_right: Callable[[Raw, npt.NDArray[np.int64]], float]
+    """Of changed copies of some rows of `pool`, which golden answers rightly, 0 to 1: how strong a
+    change of the world has to be to matter. No attacker's knowledge."""
 
 
 @dataclass(slots=True)
@@ -252,7 +255,8 @@ class Attack:
     def fits(self, kind: InputKind, model: ModelKind) -> str:
         """Return why it does not apply to such inputs and such a model; empty where it does."""
         if model not in self.models:
-            return f"it is for a {' or '.join(self.models)}, this is a {model.replace('_', ' ')}"
+            article = "an" if model == "autoencoder" else "a"
+            return f"for a {' or '.join(self.models)}, and this is {article} {model}"
         if kind not in self.kinds:
-            return f"it is for inputs of the kind {' or '.join(self.kinds)}, this is a {kind}"
+            return f"for inputs of the kind {' or '.join(self.kinds)}, and these are {kind}s"
         return ""

@@ -69,23 +69,20 @@ def changed_enough(setup: Setup, names: Sequence[str]) -> Change:
 
     Notes
     -----
-    Asks the model some hundred times for each; a model without classes gets the first one at its
-    greatest strength.
+    Asks the model some hundred times for each.
     """
     found = [s for s in SCENARIOS if s.name in names and s.fits(setup.domain)]
     found.sort(key=lambda s: names.index(s.name))
-    if not setup.classes:
-        return Change(setup, found[0], setup.strength * found[0].strengths[1])
     rows = np.random.default_rng(0).permutation(len(setup.pool))[:200]
-    raw, labels = setup.pool[rows], setup.pool_labels[rows]
-    usual = float((setup.ask(raw).argmax(axis=1) == labels).mean())
+    raw = setup.pool[rows]
+    usual = setup.share_right(raw, rows)
     worst: tuple[float, float, Change] | None = None
     for scenario in found:
         least, most = scenario.strengths
         change = Change(setup, scenario, most)
         for strength in np.geomspace(_LEAST * least, _MOST * most, _STEPS):
             change.strength = float(strength)
-            lost = usual - float((setup.ask(change(raw)).argmax(axis=1) == labels).mean())
+            lost = usual - setup.share_right(change(raw), rows)
             if worst is None or lost > worst[0]:
                 worst = lost, change.strength, change
             if lost >= _COSTS:

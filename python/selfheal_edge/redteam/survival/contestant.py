@@ -111,8 +111,12 @@ class Contestant(Protocol):
         """Return inputs whose label it would like to know."""
         ...
 
-    def feedback(self, label: int, id: int, source: str, *, authenticated: bool = False) -> bool:
-        """Tell it a label; return whether it took it in."""
+    def feedback(self, label: Any, id: int, source: str, *, authenticated: bool = False) -> bool:
+        """Tell it a label; return whether it took it in.
+
+        A class; of a regressor the numbers that were right; of an autoencoder whether its input was
+        normal.
+        """
         ...
 
     def memory(self, image: str = "executing") -> npt.NDArray[np.uint8] | None:

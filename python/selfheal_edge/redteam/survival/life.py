@@ -20,7 +20,6 @@ from selfheal_edge.redteam.survival.contestant import (
     Costs,
     Told,
 )
-from selfheal_edge.redteam.survival.plain import PlainModel
 from selfheal_edge.redteam.survival.plan import Plan
 from selfheal_edge.redteam.survival.world import HOURS, Hour, World
 
@@ -179,8 +178,15 @@ def setup_of(
         lambda raw: _answered(world, raw),
         world.classes,
         world.weights,
-        lambda: PlainModel(world.model, world.runtime),
+        world.opened,
+        lambda raw, rows: _share_right(world, raw, rows),
     )
+
+
+def _share_right(world: World, raw: Raw, rows: npt.NDArray[np.int64]) -> float:
+    """Return how much of changed copies of served samples golden answers rightly."""
+    truth = raw if world.kind == "autoencoder" else world.served_truth[rows]
+    return float(world.right(world.golden.run(raw), truth).mean())
 
 
 def _answered(world: World, raw: Raw) -> Real:
@@ -199,7 +205,7 @@ class _Runner:
         self.course.onsets = [None] * len(self._sieges)
         self.course.spent = [siege.spent for siege in self._sieges]
         self.course.notes = [siege.notes for siege in self._sieges]
-        self._truth: OrderedDict[int, int] = OrderedDict()
+        self._truth: OrderedDict[int, Any] = OrderedDict()
         self._owed = 0.0
         self._heard = 0
 
@@ -239,7 +245,7 @@ class _Runner:
         course.golden_right.append(int(golden.sum()))
         course.golden_parted.append(int((right != golden).sum()))
         course.parted.append(int((right != undamaged).sum()))
-        self._remember(answers, labels)
+        self._remember(answers, truth)
         try:
             course.labels.append(self._answer())
             for siege, turn in turns:
@@ -274,17 +280,21 @@ class _Runner:
         except Exception as again:
             course.failures.append((hour.number, f"restart: {type(again).__name__}: {again}"))
 
-    def _remember(self, answers: Answers, labels: npt.NDArray[Any]) -> None:
-        if self._world.kind != "classifier":
-            return
-        self._truth.update(zip(answers.ids.tolist(), labels.tolist(), strict=True))
+    def _remember(self, answers: Answers, truth: npt.NDArray[Any]) -> None:
+        """Take note of what the owner will say: a class, numbers, or that an input was normal."""
+        match self._world.kind:
+            case "classifier":
+                said: list[Any] = truth.tolist()
+            case "regressor":
+                said = list(truth)
+            case "autoencoder":  # no machine breaks in a campaign
+                said = [True] * len(truth)
+        self._truth.update(zip(answers.ids.tolist(), said, strict=True))
         while len(self._truth) > _REMEMBERED:
             self._truth.popitem(last=False)
 
     def _answer(self) -> int:
         """Have the owner answer what is asked; return how many answers that were."""
-        if self._world.kind != "classifier":
-            return 0
         most = self._world.life.labels_per_day
         is_worried = self._contestant.is_worried()
         self._owed = min(self._owed + (most if is_worried else most / _CALM) / HOURS, float(most))

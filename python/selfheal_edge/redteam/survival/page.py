@@ -308,9 +308,12 @@ def _times(summary: Mapping[str, Any]) -> str:
 
 
 def _ends(summary: Mapping[str, Any], command: str, machine: str) -> str:
+    reasons: dict[str, list[str]] = {}
+    for name, why in summary["not_applicable"].items():
+        reasons.setdefault(why, []).append(name)
     left_out = "".join(
-        f"<li><b>{markup(name)}</b>: {markup(why)}</li>"
-        for name, why in summary["not_applicable"].items()
+        f"<li>{markup(why)}: <b>{markup(', '.join(names))}</b></li>"
+        for why, names in reasons.items()
     )
     limits = ", ".join(f"{k} {v:g}" for k, v in summary["limits"].items())
     return (

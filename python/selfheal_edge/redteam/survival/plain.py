@@ -13,7 +13,7 @@ from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.file.rewrite import CopyOptions
 from selfheal_edge.tflite.runtimes.protocol import TensorSpec
 from selfheal_edge.tflite.runtimes.select import KernelsArgument, RuntimeArgument
-from selfheal_edge.tflite.session import ModelSource, Session
+from selfheal_edge.tflite.session import ModelSource, Session, answers_numbers
 
 __all__ = ["Classes", "ModelKind", "Output", "PlainModel", "Runtime", "model_kind"]
 
@@ -63,8 +63,15 @@ class Output(NamedTuple):
         return np.where(is_number, likeliest, -1)
 
 
-def model_kind(session: Session) -> ModelKind:
+def model_kind(session: Session, wanted: npt.ArrayLike | None = None) -> ModelKind:
     """Tell what a model is: one without classes whose answer is as large as its input rebuilds it.
+
+    Parameters
+    ----------
+    session
+        Of the model.
+    wanted
+        What it should answer, where that is known: as `calibrate` reads its labels.
 
     Raises
     ------
@@ -74,7 +81,7 @@ def model_kind(session: Session) -> ModelKind:
     instance = session.instance
     if len(instance.inputs) != 1:
         raise ValueError(f"model: expected one input, got {len(instance.inputs)}")
-    if session.model.head is not None:
+    if not answers_numbers(session, wanted):
         return "classifier"
     sizes = [int(np.prod(spec.shape)) for spec in (instance.inputs[0], instance.outputs[0])]
     return "autoencoder" if sizes[0] == sizes[1] > 1 else "regressor"
@@ -93,6 +100,10 @@ class PlainModel:
         As `Session`: inner tensors to read.
     made
         How our copy of the file differs.
+    kind
+        What the model is; None: as the file looks, and `wanted`.
+    wanted
+        What it should answer: see `model_kind`.
     """
 
     def __init__(
@@ -101,10 +112,13 @@ class PlainModel:
         runtime: Runtime = Runtime(),  # noqa: B008 — immutable
         taps: Callable[[ModelFile], Sequence[int]] = lambda _: (),
         made: CopyOptions = CopyOptions(),  # noqa: B008 — immutable
+        *,
+        kind: ModelKind | None = None,
+        wanted: npt.ArrayLike | None = None,
     ) -> None:
         self.session = Session(model, *runtime, taps=taps, made=made)
         try:
-            kind = model_kind(self.session)
+            kind = model_kind(self.session, wanted) if kind is None else kind
         except ValueError:
             self.session.close()
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -14,6 +15,8 @@ from selfheal_edge.redteam.scenarios.gentle import vary
 from selfheal_edge.redteam.scenarios.raw_rows import rows_for
 from selfheal_edge.redteam.survival.clock import DAY
 from selfheal_edge.redteam.survival.plain import ModelKind, PlainModel, Runtime
+from selfheal_edge.tflite.file.model_file import ModelFile
+from selfheal_edge.tflite.file.rewrite import CopyOptions
 from selfheal_edge.tflite.session import ModelSource
 
 __all__ = ["HOURS", "LEAST_SAMPLES", "Hour", "Life", "Recipe", "World"]
@@ -143,7 +146,7 @@ class World:
     ) -> None:
         self.model, self.life, self.runtime = model, life, runtime
         self.recipe = Recipe(model, x, y, life, kind, runtime)
-        self.golden = PlainModel(model, runtime)
+        self.golden = PlainModel(model, runtime, wanted=y)
         """What the undamaged model says; asked beside the stream."""
         try:
             raw = rows_for(self.golden.input, np.asarray(x), "x")
@@ -184,7 +187,17 @@ class World:
     def classes(self) -> int:
         """Of a classifier; 0 of any other."""
         head = self.golden.session.model.head
-        return 0 if head is None else head.classes
+        return 0 if head is None or self.kind != "classifier" else head.classes
+
+    def opened(
+        self,
+        model: ModelSource | None = None,
+        taps: Callable[[ModelFile], Sequence[int]] = lambda _: (),
+        made: CopyOptions = CopyOptions(),  # noqa: B008 — immutable
+    ) -> PlainModel:
+        """Return the model as nothing watches it, or another file of it; the caller closes it."""
+        source = self.model if model is None else model
+        return PlainModel(source, self.runtime, taps, made, kind=self.kind)
 
     def calibrate(self) -> Baseline:
         """Return a baseline learned from days and nights; one false alarm in 30 days is asked."""

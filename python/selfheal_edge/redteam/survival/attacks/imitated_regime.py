@@ -26,7 +26,7 @@ class _Imitator(Attacker):
         super().__init__(setup)
         self._change = drifted_enough(setup)
         self._run = 24
-        self._generation = 0
+        self._sent: int | None = None
 
     def condition(self, raw: Raw, progress: float) -> Raw:
         """Drift in the first half: that is the world's."""
@@ -37,12 +37,22 @@ class _Imitator(Attacker):
         del labels
         if turn.step < _DRIFTS_FOR * turn.steps:
             return raw
+        self._sent = self._run
         places = np.arange(len(raw)) % _PERIOD < self._run
         rows = turn.owned[places[turn.owned]]
         sent = np.array(raw[turn.owned])
         sent[np.isin(turn.owned, rows)] = self._change(raw[rows])
         turn.notes["inputs that imitate"] = turn.notes.get("inputs that imitate", 0) + len(rows)
         return replaced(turn, raw, sent)
+
+    def shown(self, raw: Raw) -> Raw:
+        """Return them with as many drifted ones among them as he sent: once the drift is over."""
+        if self._sent is None:
+            return raw
+        rows = np.arange(len(raw)) % _PERIOD < self._sent
+        made = np.array(raw)
+        made[rows] = self._change(raw[rows])
+        return made
 
     def after(self, turn: Turn, answers: Answers) -> None:
         """Send fewer while the repair serves at the hour's end, more while it does not."""

@@ -156,14 +156,15 @@ class Defended:
             for q in found
         ]
 
-    def feedback(self, label: int, id: int, source: str, *, authenticated: bool = False) -> bool:
+    def feedback(self, label: Any, id: int, source: str, *, authenticated: bool = False) -> bool:
         """Tell it a label, from a source with a key or from a bare name."""
+        told = {"correct" if self.world.kind == "autoencoder" else "label": label}
         given: Any = source
         if authenticated:
             if source not in self._sources:
                 self._sources[source] = self.model.feedback_source(source, key=self._key(source))
             given = self._sources[source]
-        return bool(self._timed(lambda: self.model.feedback(label, id=id, source=given)))
+        return bool(self._timed(lambda: self.model.feedback(**told, id=id, source=given)))
 
     def memory(self, image: str = "executing") -> npt.NDArray[np.uint8] | None:
         """Return a writable view of live bytes; None where it has none."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -45,7 +45,8 @@ class Naive(Undefended):
         self._alarm = MeanConfidence(world)
         self._labels: dict[int, int] = {}
         self._is_due = False
-        found = find_head(self.plain.session.copy.model)
+        is_classifier = world.kind == "classifier"
+        found = find_head(self.plain.session.copy.model) if is_classifier else None
         has_embedding = bool(self.plain.session.instance.taps)
         self._head = found if isinstance(found, Head) and has_embedding else None
         self._weights: Floats | None = None
@@ -53,7 +54,7 @@ class Naive(Undefended):
         self._forget()
 
     def _open(self, model: ModelSource) -> PlainModel:
-        return PlainModel(model, self.world.runtime, self._taps, self._baseline.made)
+        return self.world.opened(model, self._taps, self._baseline.made)
 
     def _taps(self, model: object) -> tuple[int, ...]:
         """Return the embedding's tensor, which stays where it is when the last layer changes."""
@@ -83,12 +84,12 @@ class Naive(Undefended):
 
     def wanted(self, limit: int) -> Sequence[Asked]:
         """Ask for any of the latest inputs, once there was an alarm."""
-        if not self._is_due:
+        if not self._is_due or self._head is None:
             return ()
         unknown = [one for one in self._recent if one[0] not in self._labels]
         return [Asked(id_, x, (label,)) for id_, x, label in unknown[-limit:]]
 
-    def feedback(self, label: int, id: int, source: str, *, authenticated: bool = False) -> bool:
+    def feedback(self, label: Any, id: int, source: str, *, authenticated: bool = False) -> bool:
         """Believe it."""
         del source, authenticated
         known = any(one[0] == id for one in self._recent)

@@ -48,7 +48,7 @@ class Undefended:
         self._recent: deque[tuple[int, Raw, int]] = deque(maxlen=_REMEMBERED)
 
     def _open(self, model: ModelSource) -> PlainModel:
-        return PlainModel(model, self.world.runtime)
+        return self.world.opened(model)
 
     @property
     def model_file(self) -> Path:
@@ -97,7 +97,7 @@ class Undefended:
         del limit
         return ()
 
-    def feedback(self, label: int, id: int, source: str, *, authenticated: bool = False) -> bool:
+    def feedback(self, label: Any, id: int, source: str, *, authenticated: bool = False) -> bool:
         """Take nothing in."""
         del label, id, source, authenticated
         return False
