@@ -40,8 +40,8 @@ BoundPass make_pass(std::vector<std::optional<TensorLayout>> inputs,
                     const std::optional<std::string>& classifier, bool reconstructs,
                     const std::optional<std::array<std::int64_t, 4>>& detections,
                     std::vector<TensorLayout> inner, std::optional<TensorLayout> embedding,
-                    const py::object& centroids, const py::object& precision,
-                    const py::object& class_scales,
+                    const std::vector<std::int64_t>& embedding_part, const py::object& centroids,
+                    const py::object& precision, const py::object& class_scales,
                     const std::vector<std::pair<std::string, std::size_t>>& left_out,
                     std::int64_t recent_bytes, const std::optional<std::string>& backend) {
   SignalPlan plan;
@@ -62,6 +62,9 @@ BoundPass make_pass(std::vector<std::optional<TensorLayout>> inputs,
   }
   plan.inner = std::move(inner);
   plan.embedding = embedding;
+  for (const std::int64_t start : embedding_part) {
+    plan.embedding_part.push_back(to_size("embedding_part", start));
+  }
   std::size_t ignored = 0;
   plan.centroids = numbers(centroids, "centroids", 2, plan.classes);
   plan.precision = numbers(precision, "precision", 1, ignored);
@@ -85,9 +88,10 @@ void bind_signals(py::module_& m) {
   Class<BoundPass>(m, "SignalPass", "Measures one inference after the other.", py::is_final())
       .def(constructor(&make_pass), arg("inputs"), arg("outputs"), kw_only(),
            arg("classifier") = nullptr, arg("reconstructs") = false, arg("detections") = nullptr,
-           arg("inner") = kNoItems, arg("embedding") = nullptr, arg("centroids") = nullptr,
-           arg("precision") = nullptr, arg("class_scales") = nullptr, arg("left_out") = kNoItems,
-           arg("recent_bytes") = SignalPlan{}.recent_bytes, arg("backend") = nullptr)
+           arg("inner") = kNoItems, arg("embedding") = nullptr, arg("embedding_part") = kNoItems,
+           arg("centroids") = nullptr, arg("precision") = nullptr, arg("class_scales") = nullptr,
+           arg("left_out") = kNoItems, arg("recent_bytes") = SignalPlan{}.recent_bytes,
+           arg("backend") = nullptr)
       .def_property_readonly(
           "names",
           [](const BoundPass& self) {

@@ -2649,9 +2649,12 @@ class SignalPass(metaclass=_Pybind11Type):
         Further tensors in the middle of the model.
     embedding : TensorLayout, optional
         The input of a classifier's last layer.
-    centroids : ndarray of float32, shape (classes, elements), optional
+    embedding_part : sequence of int
+        Of a wide embedding: where the runs of 16 elements begin that are measured, one behind the
+        other; empty: all elements are.
+    centroids : ndarray of float32, shape (classes, measured elements), optional
         Where the classes lie in it, dequantised; a row that begins with NaN has no known place.
-    precision : ndarray of float32, shape (elements,), optional
+    precision : ndarray of float32, shape (measured elements,), optional
         One over the variance around the centroids.
     class_scales : ndarray of float32, shape (classes,), optional
         What a distance to each class is multiplied by, > 0; 1 by default.
@@ -2696,6 +2699,7 @@ class SignalPass(metaclass=_Pybind11Type):
         detections: Sequence[int] | None = None,
         inner: Sequence[TensorLayout] = (),
         embedding: TensorLayout | None = None,
+        embedding_part: Sequence[int] = (),
         centroids: npt.NDArray[np.float32] | None = None,
         precision: npt.NDArray[np.float32] | None = None,
         class_scales: npt.NDArray[np.float32] | None = None,

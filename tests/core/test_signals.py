@@ -136,6 +136,32 @@ def test_classes(tensor: Tensor, backend: str, seed: int, style: str, kind: str)
     assert result[4] == int(label < 0)
 
 
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "float32"])
+def test_a_part_of_an_embedding(dtype: str) -> None:
+    """What is measured of the runs is what would be measured of a tensor of these alone."""
+    rng = np.random.default_rng(5)
+    starts = [0, 20, 84]
+    part = np.concatenate([np.arange(16) + start for start in starts])
+    x = rng.integers(0, 100, 100).astype(dtype)
+    classes: dict[str, Any] = {
+        "classifier": "logits",
+        "centroids": rng.normal(0, 9, (4, 48)).astype(np.float32),
+        "precision": rng.exponential(1, 48).astype(np.float32),
+    }
+    output = _core.TensorLayout("float32", 4)
+    rows = []
+    for size, runs, given_to in ((100, starts, x), (48, [], x[part].copy())):
+        layout = _core.TensorLayout(dtype, size)
+        measured = _core.SignalPass([], [output], embedding=layout, embedding_part=runs, **classes)
+        row = np.empty(len(measured.names))
+        measured.measure([], [np.arange(4, dtype=np.float32)], given_to, row)
+        rows.append(row)
+    assert np.array_equal(*rows)
+    for bad, error in (([85], ValueError), ([-1], ValueError), (["a"], TypeError)):
+        with pytest.raises(error, match="embedding_part"):
+            _core.SignalPass([], [output], embedding=layout, embedding_part=bad, **classes)
+
+
 @given(
     tensor=tensors(),
     backend=BACKENDS,

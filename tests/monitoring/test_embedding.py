@@ -9,13 +9,20 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.made_models import open_batch
 from tests.support import examples
 
 import selfheal_edge as she
 from selfheal_edge.assets import DigitsData, digits_model_path
 from selfheal_edge.errors import BaselineMismatchError
 from selfheal_edge.model import parts_of
-from selfheal_edge.monitoring.embedding import Embedding, find_embedding, fit_classes
+from selfheal_edge.monitoring.embedding import (
+    Embedding,
+    find_embedding,
+    find_part,
+    fit_classes,
+    why_too_near,
+)
 from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.runtimes.protocol import TensorSpec
 from selfheal_edge.tflite.session import Session
@@ -44,7 +51,7 @@ def test_distances_leave_the_sample_out(seed: int, classes: int, spec: TensorSpe
     raw = rng.normal(0, 20, (60, 5)).astype(spec.dtype)
     members = rng.integers(-1, classes, 60)
     predicted = np.where(rng.random(60) < 0.8, members, rng.integers(-1, classes + 1, 60))
-    found, distances = fit_classes(7, spec, raw, members, predicted)
+    found, distances, again = fit_classes(7, spec, raw, members, predicted)
     assert found.tensor == 7
     assert found.classes.tolist() == [c for c in range(classes) if (members == c).sum() >= 2]
     real = 0.25 * (raw.astype(float) + 3) if spec is INT8 else raw.astype(float)
@@ -67,6 +74,8 @@ def test_distances_leave_the_sample_out(seed: int, classes: int, spec: TensorSpe
         assert scales[label] == pytest.approx(1 / np.sqrt(1 + 1 / count))
         assert np.array_equal(table[label], found.centroids[row])
         assert table[label] == pytest.approx(real[members == label].mean(axis=0), rel=1e-5)
+    known = np.isfinite(distances)
+    assert again[known] == pytest.approx(found.distances(real, predicted)[known])
     expected = pooled_precision(real, members, found.classes, step)
     assert found.precision == pytest.approx(expected, rel=1e-5)
 
@@ -88,21 +97,62 @@ def test_new_samples_lie_where_the_reference_says(width: int, n: int, classes: i
             return inner.astype(np.float32), label
 
         raw, labels = draw(n)
-        found, reference = fit_classes(0, FLOAT, raw, labels, labels)
+        found, reference, _ = fit_classes(0, FLOAT, raw, labels, labels)
         reference = reference[np.isfinite(reference)]
         fresh, label = draw(300)
-        away = fresh - found.table(classes)[label]
-        distances = np.sqrt((away**2 * found.precision).sum(axis=1))
-        distances = distances * found.scale_table(classes)[label]
+        distances = found.distances(fresh.astype(float), label)
         distances = distances[np.isfinite(distances)]
         shifts.append((distances.mean() - reference.mean()) / distances.std())
     # Each calibration knows its own mean to 1 / sqrt(n) at best.
     assert abs(np.mean(shifts)) < 0.1
 
 
+@pytest.mark.parametrize(("size", "dtype"), [(1024, "float32"), (4096, "int8"), (32, "int16")])
+def test_all_of_a_small_embedding_is_measured(size: int, dtype: str) -> None:
+    spec = TensorSpec("inner", (1, size), np.dtype(dtype), 1.0, 0)
+    assert np.array_equal(find_part(spec), np.arange(size))
+
+
+@pytest.mark.parametrize(("size", "dtype"), [(1025, "float32"), (4097, "int8"), (21952, "float32")])
+def test_a_part_of_a_wide_embedding_is_measured(size: int, dtype: str) -> None:
+    part = find_part(TensorSpec("inner", (1, size), np.dtype(dtype), 1.0, 0))
+    assert len(part) == 1024
+    assert part[0] == 0
+    assert part[-1] == size - 1
+    assert (np.diff(part.reshape(-1, 16), axis=1) == 1).all()
+    gaps = np.diff(part[::16])
+    assert gaps.max() - gaps.min() <= 1
+
+
+def test_samples_that_would_alarm_when_they_come_again_are_told() -> None:
+    rng = np.random.default_rng(3)
+    raw = rng.normal(size=(300, 400)).astype(np.float32)
+    many, few = np.arange(300) % 2, np.arange(300) % 60
+    for labels, is_well in ((many, True), (few, False)):
+        _, new, again = fit_classes(0, FLOAT, raw, labels, labels)
+        why = why_too_near(new, again, 1e6)
+        assert (why is None) == is_well
+        assert is_well or "standard deviations nearer" in str(why)
+    assert why_too_near(new * np.nan, again, 1e6) is None
+
+
+def test_a_wide_embedding_is_quiet_on_its_own_calibration() -> None:
+    x = np.random.default_rng(0).normal(0, 1, (256, 28, 28, 2)).astype(np.float32)
+    data = open_batch("convolutional", side=28)
+    baseline = she.calibrate(data, x, seed=1)
+    assert baseline.embedding is not None
+    assert baseline.embedding.precision.size == 1024
+    assert "embedding_norm" in baseline.references
+    assert "nearer to their classes" in baseline.left_out["embedding_distance"]
+    with she.SelfHealingModel(data, baseline) as model:
+        for n in range(512):
+            model.predict(x[n % 256][np.newaxis])
+        assert model.health.alarms == 0
+
+
 def test_too_few_samples_have_no_place() -> None:
     raw = np.zeros((3, 5), np.int8)
-    found, distances = fit_classes(0, INT8, raw, np.array([0, 1, -1]), np.array([0, 1, 0]))
+    found, distances, _ = fit_classes(0, INT8, raw, np.array([0, 1, -1]), np.array([0, 1, 0]))
     assert len(found.classes) == 0
     assert np.isnan(distances).all()
     assert np.isnan(found.table(2)).all()

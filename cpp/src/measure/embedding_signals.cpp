@@ -2,9 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
+#include <string>
 
+#include "measure/class_scores.hpp"
 #include "measure/measured_tensor.hpp"
+#include "selfheal/base/argument_error.hpp"
 
 namespace selfheal::detail {
 namespace {
@@ -20,10 +24,57 @@ T level_of_zero(std::int32_t zero) noexcept {
 
 }  // namespace
 
+std::size_t measured_width(const SignalPlan& plan) noexcept {
+  if (plan.embedding_part.empty()) return plan.embedding->elements;
+  return plan.embedding_part.size() * SignalPlan::kPartRun;
+}
+
+void check_places(const SignalPlan& plan) {
+  for (const std::size_t start : plan.embedding_part) {
+    const std::size_t elements = plan.embedding ? plan.embedding->elements : 0;
+    if (elements < SignalPlan::kPartRun || start > elements - SignalPlan::kPartRun) {
+      refuse("embedding_part",
+             "runs of " + std::to_string(SignalPlan::kPartRun) + " of its " +
+                 std::to_string(elements) + " elements",
+             start);
+    }
+  }
+  if (plan.centroids.empty()) return;
+  if (!plan.embedding || !plan.classifier) {
+    refuse("centroids", "none without an embedding and classes", plan.centroids.size());
+  }
+  const std::size_t width = measured_width(plan);
+  const std::size_t classes = ClassScores(*plan.outputs[0], *plan.classifier).classes();
+  if (plan.classes != classes) refuse("classes", std::to_string(classes), plan.classes);
+  if (plan.centroids.size() != std::uint64_t{plan.classes} * width) {
+    refuse("centroids", std::to_string(plan.classes) + " x " + std::to_string(width) + " numbers",
+           plan.centroids.size());
+  }
+  if (plan.precision.size() != width) {
+    refuse("precision", std::to_string(width) + " numbers", plan.precision.size());
+  }
+  for (const float value : plan.precision) require_not_negative("precision", value);
+  if (!plan.class_scales.empty() && plan.class_scales.size() != plan.classes) {
+    refuse("class_scales", std::to_string(plan.classes) + " numbers", plan.class_scales.size());
+  }
+  for (const float value : plan.class_scales) require_positive("class_scales", value);
+  for (std::size_t row = 0; row < plan.classes; ++row) {
+    const float* const centroid = &plan.centroids[row * width];
+    if (std::isnan(centroid[0])) continue;
+    for (std::size_t i = 0; i < width; ++i) require_finite("centroids", centroid[i]);
+  }
+}
+
 EmbeddingSignals::EmbeddingSignals(const SignalPlan& plan, const TensorSums& sums)
     : layout_(*plan.embedding), sums_(&sums) {
+  const std::size_t width = measured_width(plan);
+  layout_.elements = width;
+  if (!plan.embedding_part.empty()) {
+    const std::size_t element = bytes_of(layout_.type);
+    for (const std::size_t start : plan.embedding_part) offsets_.push_back(start * element);
+    part_.resize(width * element);
+  }
   if (plan.centroids.empty()) return;
-  const std::size_t width = layout_.elements;
   const double scale = layout_.quantization.scale;
   const double zero = layout_.quantization.zero_point;
   std::size_t known = 0;
@@ -47,13 +98,13 @@ EmbeddingSignals::EmbeddingSignals(const SignalPlan& plan, const TensorSums& sum
   }
 }
 
-void EmbeddingSignals::measure(const void* embedding, std::int64_t label,
-                               double* row) const noexcept {
+void EmbeddingSignals::measure(const void* embedding, std::int64_t label, double* row) noexcept {
   const std::size_t n = layout_.elements;
   const bool has_distance = !row_of_.empty();
   if (has_distance) row[2] = kNan;
   row[0] = row[1] = kNan;
   if (embedding == nullptr) return;
+  if (!offsets_.empty()) embedding = part_of(embedding);
   double squares = 0.0;
   double active = 0.0;
   if (layout_.type == ElementType::kFloat32) {
@@ -80,6 +131,17 @@ void EmbeddingSignals::measure(const void* embedding, std::int64_t label,
   row[0] = layout_.quantization.scale * std::sqrt(squares);
   row[1] = active / static_cast<double>(n);
   if (has_distance && label >= 0) row[2] = distance(embedding, label);
+}
+
+const void* EmbeddingSignals::part_of(const void* embedding) noexcept {
+  const auto* const from = static_cast<const std::byte*>(embedding);
+  const std::size_t run = part_.size() / offsets_.size();
+  std::byte* to = part_.data();
+  for (const std::size_t offset : offsets_) {
+    std::memcpy(to, from + offset, run);
+    to += run;
+  }
+  return part_.data();
 }
 
 double EmbeddingSignals::distance(const void* embedding, std::int64_t label) const noexcept {
@@ -110,7 +172,8 @@ double EmbeddingSignals::distance(const void* embedding, std::int64_t label) con
 }
 
 std::size_t EmbeddingSignals::memory_bytes() const noexcept {
-  return row_of_.capacity() * sizeof(std::int32_t) +
+  return row_of_.capacity() * sizeof(std::int32_t) + offsets_.capacity() * sizeof(std::size_t) +
+         part_.capacity() +
          (centroids_.capacity() + precision_.capacity() + scales_.capacity()) * sizeof(float);
 }
 

@@ -134,30 +134,7 @@ void check(const SignalPlan& plan) {
     check("embedding", *plan.embedding);
   }
   if (plan.detections) check_detections(plan);
-  if (plan.centroids.empty()) return;
-  if (!plan.embedding || !plan.classifier) {
-    refuse("centroids", "none without an embedding and classes", plan.centroids.size());
-  }
-  const std::size_t width = plan.embedding->elements;
-  const std::size_t classes = detail::ClassScores(*plan.outputs[0], *plan.classifier).classes();
-  if (plan.classes != classes) refuse("classes", std::to_string(classes), plan.classes);
-  if (plan.centroids.size() != std::uint64_t{plan.classes} * width) {
-    refuse("centroids", std::to_string(plan.classes) + " x " + std::to_string(width) + " numbers",
-           plan.centroids.size());
-  }
-  if (plan.precision.size() != width) {
-    refuse("precision", std::to_string(width) + " numbers", plan.precision.size());
-  }
-  for (const float value : plan.precision) require_not_negative("precision", value);
-  if (!plan.class_scales.empty() && plan.class_scales.size() != plan.classes) {
-    refuse("class_scales", std::to_string(plan.classes) + " numbers", plan.class_scales.size());
-  }
-  for (const float value : plan.class_scales) require_positive("class_scales", value);
-  for (std::size_t row = 0; row < plan.classes; ++row) {
-    const float* const centroid = &plan.centroids[row * width];
-    if (std::isnan(centroid[0])) continue;
-    for (std::size_t i = 0; i < width; ++i) require_finite("centroids", centroid[i]);
-  }
+  detail::check_places(plan);
 }
 
 std::size_t bytes_of(const TensorLayout& layout) noexcept {

@@ -35,7 +35,13 @@ from selfheal_edge.errors import ModelFormatError
 from selfheal_edge.learning.reference import LearningReference, learn_reference
 from selfheal_edge.monitoring.baseline import Baseline, KnownAnswers
 from selfheal_edge.monitoring.correctness import CorrectnessModel, read_answers
-from selfheal_edge.monitoring.embedding import Embedding, find_embedding, find_inner, fit_classes
+from selfheal_edge.monitoring.embedding import (
+    Embedding,
+    find_embedding,
+    find_inner,
+    fit_classes,
+    why_too_near,
+)
 from selfheal_edge.monitoring.few_samples import FEW_RATE, SMALL_MARGINS, FewSamples, learn_few
 from selfheal_edge.monitoring.interval import predictions
 from selfheal_edge.monitoring.sensor_limits import (
@@ -68,6 +74,7 @@ _NO_LIMIT: Final = (
     "than four times the longest may do"
 )
 _LABELLED: Final = 1  # a stream of random numbers of its own
+_DISTANCE: Final = "embedding_distance"
 _ALARMS: Final = ("input_flat", "input_repeats", "output_frozen", SMALL_MARGINS, "label_mix")
 """What can be left out beside signals."""
 
@@ -171,7 +178,7 @@ def _observe(
             repeats.append(measured.repeats_previous)
             same.append(measured.same_answer)
             predicted.append(-1 if measured.label is None else measured.label)
-            inside += [tensor.reshape(-1) for tensor in tapped[:1]]
+            inside += [tensor.reshape(-1)[extractor.part] for tensor in tapped[:1]]
             if truth is not None:
                 answers.append(outputs[0].reshape(-1).copy())
             for sample in samples if truth is not None else samples[:1]:
@@ -244,6 +251,23 @@ def _limits(
         else:
             spreads[name] = least
     return SensorLimits(repeats, frozen, spreads), left_out
+
+
+def _places(
+    tap: int | None,
+    tapped: TensorSpec | None,
+    observed: _Observed,
+    truth: npt.NDArray[np.int64] | None,
+    interval: float,
+) -> tuple[Embedding | None, npt.NDArray[np.float64], dict[str, str]]:
+    """Return where the classes lie, how far each sample is, and why that is no signal."""
+    predicted = observed.predicted
+    if tap is None or tapped is None:
+        return None, np.full(len(predicted), np.nan), {}
+    members = predicted if truth is None else truth
+    found, new, again = fit_classes(tap, tapped, np.stack(observed.inside), members, predicted)
+    why = why_too_near(new, again, interval)
+    return found, new, {} if why is None else {_DISTANCE: why}
 
 
 def _references(
@@ -425,7 +449,7 @@ class _Taps:
 
 
 def _check_ignored(ignore: Collection[str], measurable: Sequence[str]) -> tuple[str, ...]:
-    known = (*measurable, "embedding_distance", *_ALARMS)
+    known = (*measurable, _DISTANCE, *_ALARMS)
     for name in ignore:
         if name not in known:
             expected = shown(", ".join(map(quoted, known)), LIST)
@@ -599,15 +623,9 @@ def calibrate(
         observed = _observe(session, extractor, inputs, told, named, (sample, labelled), profiled)
         predicted = observed.predicted
         signals = dict(zip(extractor.names, observed.values.T, strict=True))
-        found: Embedding | None = None
-        distances = np.full(len(predicted), np.nan)
-        if tap is not None and tapped is not None:
-            members = predicted if truth is None else truth
-            found, distances = fit_classes(
-                tap, tapped, np.stack(observed.inside), members, predicted
-            )
-            if len(found.classes) and "embedding_distance" not in ignored:
-                signals["embedding_distance"] = distances
+        found, distances, too_near = _places(tap, tapped, observed, truth, interval)
+        if found is not None and len(found.classes) and _DISTANCE not in (*ignored, *too_near):
+            signals[_DISTANCE] = distances
         limits, never = _limits(observed, signals, interval)
         references, unsupported = _references(signals, named)
         few = _few(signals if "margin" in references else {}, ignored, interval, never)
@@ -645,7 +663,7 @@ def calibrate(
             ),
             state=state,
             ignore=ignored,
-            left_out={**unsupported, **never},
+            left_out={**unsupported, **never, **too_near},
             shapes=fixed,
         )
     finally:

@@ -93,7 +93,7 @@ def read_answers(
     spec, kind
         What it is.
     embeddings, tap, embedding
-        Raw embeddings, shape (n, dimensions), what they are, and where the classes lie among them;
+        Raw embeddings, shape (n, elements), what they are, and where the classes lie among them;
         None where there are none.
 
     Notes
@@ -114,11 +114,9 @@ def read_answers(
     log_odds = np.log(np.maximum(top, floor)) - np.log(np.maximum(1.0 - top, floor))
     log_distance = np.full(len(values), np.nan)
     if embeddings is not None and tap is not None and embedding is not None:
-        classes = max(values.shape[1], int(embedding.classes.max(initial=-1)) + 1)
-        away = _real(tap, embeddings) - embedding.table(classes)[labels]
-        squares = np.square(away) @ embedding.precision.astype(np.float64)
-        distance = np.sqrt(squares) * embedding.scale_table(classes)[labels]
-        log_distance = np.log(distance + _FLOOR)
+        inside = _real(tap, embeddings)
+        part = embedding.part(inside.shape[1])
+        log_distance = np.log(embedding.distances(inside[:, part], labels) + _FLOOR)
     return Answers(
         np.where(is_number, log_odds, -np.inf),
         np.where(is_number, log_distance, np.nan),

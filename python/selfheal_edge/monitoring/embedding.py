@@ -13,10 +13,22 @@ from selfheal_edge.text import quoted
 from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.runtimes.protocol import Array, TensorSpec
 
-__all__ = ["Embedding", "find_embedding", "find_inner", "fit_classes"]
+__all__ = [
+    "RUN",
+    "Embedding",
+    "find_embedding",
+    "find_inner",
+    "find_part",
+    "fit_classes",
+    "why_too_near",
+]
 
 _MEASURABLE: Final = frozenset({"int8", "uint8", "int16", "float32"})
 _SHRINKAGE: Final = 0.01
+_MOST_WHOLE_BYTES: Final = 4096
+RUN: Final = 16
+"""Elements that lie together, of the part of a wide embedding that is measured."""
+_RUNS: Final = 64
 _MOST_INNER: Final = 3
 _MOST_INNER_BYTES: Final = 16 * 1024
 _STAGES: Final = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "ADD"})
@@ -32,7 +44,8 @@ class Embedding:
     classes: npt.NDArray[np.int64]
     """Classes whose place is known, rising: those that at least two samples belong to."""
     centroids: npt.NDArray[np.float32]
-    """Their mean embedding, dequantised: shape (known classes, dimensions)."""
+    """Their mean embedding, dequantised: shape (known classes, dimensions). Of a wide tensor the
+    dimensions are the part of it that `find_part` chose."""
     precision: npt.NDArray[np.float32]
     """One over the variance around the centroids, pooled over classes: shape (dimensions,)."""
     scales: npt.NDArray[np.float32]
@@ -61,6 +74,27 @@ class Embedding:
     def without_classes(self) -> Embedding:
         """Return the same tensor, with no class's place known."""
         return _nothing(self.tensor, self.precision.size)
+
+    def part(self, size: int) -> npt.NDArray[np.int64]:
+        """Return the elements of a tensor of `size` elements that are the dimensions, rising."""
+        width = self.precision.size
+        return np.arange(size) if width == size else _spread(size, width // RUN)
+
+    def distances(
+        self, rows: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float64]:
+        """Return how far samples lie from the classes that were named, as serving measures it.
+
+        Parameters
+        ----------
+        rows
+            Their embeddings, dequantised, what is measured of them: shape (n, dimensions).
+        labels
+            What the model named, shape (n,): NaN comes for a class without a place.
+        """
+        named = self.table(int(max(labels.max(initial=0), self.classes.max(initial=0))) + 1)
+        squares = np.square(rows - named[labels]) @ self.precision.astype(np.float64)
+        return np.asarray(np.sqrt(squares) * self.scale_table(len(named))[labels])
 
     def table(self, classes: int) -> npt.NDArray[np.float32]:
         """Return a row for each of `classes` classes; NaN where the place is not known."""
@@ -134,6 +168,23 @@ def find_embedding(
             f"got {quoted(name)} of {found.dtype} {found.shape}"
         )
     return found.index
+
+
+def find_part(spec: TensorSpec) -> npt.NDArray[np.int64]:
+    """Return which elements of an embedding are measured, rising.
+
+    All, of a tensor of at most 4 KiB; else 64 runs of 16, evenly spread. More would cost each
+    inference its time, and tell no more: in very many dimensions a distance hardly varies, so that
+    the samples that calibration learned from lie apart from all others.
+    """
+    size = int(np.prod(spec.shape, dtype=np.int64))
+    is_wide = size * spec.dtype.itemsize > _MOST_WHOLE_BYTES
+    return _spread(size, _RUNS) if is_wide else np.arange(size)
+
+
+def _spread(size: int, runs: int) -> npt.NDArray[np.int64]:
+    starts = np.arange(runs) * (size - RUN) // max(1, runs - 1)
+    return (starts[:, None] + np.arange(RUN)).reshape(-1)
 
 
 def find_inner(
@@ -212,7 +263,7 @@ def fit_classes(
     raw: Array,
     members: npt.NDArray[np.int64],
     predicted: npt.NDArray[np.int64],
-) -> tuple[Embedding, npt.NDArray[np.float64]]:
+) -> tuple[Embedding, npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Learn where the classes lie, and how far from them samples are.
 
     Parameters
@@ -220,7 +271,7 @@ def fit_classes(
     tensor, spec
         What is tapped.
     raw
-        Embeddings of the calibration samples, shape (n, dimensions).
+        Embeddings of the calibration samples, what is measured of them: shape (n, dimensions).
     members
         The class that each sample belongs to; -1 for none.
     predicted
@@ -228,9 +279,10 @@ def fit_classes(
 
     Returns
     -------
-    Embedding, numpy.ndarray
+    Embedding, numpy.ndarray, numpy.ndarray
         And how far from the centroid of the class that the model names a *new* sample like this one
-        would be, times the class's scale; NaN where that class has none: shape (n,).
+        would be, times the class's scale; NaN where that class has none: shape (n,). And how far
+        the sample itself is, were it served again: nearer, since it had its part in the centroid.
 
     Notes
     -----
@@ -251,8 +303,9 @@ def fit_classes(
     freedom = int(counts.sum()) - len(known)
     scale, zero_point = (spec.scale, spec.zero_point) if spec.quantized else (1.0, 0)
     distances = np.full(len(raw), np.nan)
+    again = np.full(len(raw), np.nan)
     if freedom < 2:
-        return _nothing(tensor, width), distances
+        return _nothing(tensor, width), distances, distances
     step = scale * scale / 12.0 if spec.quantized else 0.0
 
     def real(rows: Array) -> npt.NDArray[np.float64]:
@@ -271,7 +324,7 @@ def fit_classes(
         centroids[row] = values.mean(axis=0)
         squares += np.square(values - centroids[row]).sum(axis=0)
     if not np.isfinite(centroids).all() or not np.isfinite(squares).all():
-        return _nothing(tensor, width), distances
+        return _nothing(tensor, width), distances, distances
     precision = weights(squares, freedom)
     scales = 1.0 / np.sqrt(1.0 + 1.0 / counts)
     rows_of = dict(zip(known.tolist(), range(len(known)), strict=True))
@@ -294,7 +347,7 @@ def fit_classes(
             per_sample = own[which] if own.ndim == 2 else own
             distances[chosen[which]] = np.sqrt((squared * per_sample).sum(axis=1))
     if np.isfinite(distances).sum() < 2:
-        return _nothing(tensor, width), distances
+        return _nothing(tensor, width), distances, distances
     found = Embedding(
         tensor,
         known.astype(np.int64),
@@ -302,7 +355,40 @@ def fit_classes(
         precision.astype(np.float32),
         scales.astype(np.float32),
     )
-    return found, distances
+    for named in found.classes.tolist():
+        chosen = np.flatnonzero(predicted == named)
+        again[chosen] = found.distances(real(raw[chosen]), predicted[chosen])
+    return found, distances, again
+
+
+def why_too_near(
+    new: npt.NDArray[np.float64], again: npt.NDArray[np.float64], interval: float
+) -> str | None:
+    """Return why calibration's own inputs, were they served again, would alarm; None: not so.
+
+    Parameters
+    ----------
+    new, again
+        As `fit_classes` returned them.
+    interval
+        Predictions between two false alarms.
+
+    Notes
+    -----
+    Samples that lie d standard deviations nearer give a chart d^2 / 2 each of the logarithm of a
+    likelihood ratio, which it compares with the logarithm of the interval.
+    """
+    known = np.isfinite(new) & np.isfinite(again)
+    spread = new[known].std() if known.any() else 0.0
+    if not spread > 0.0:
+        return None
+    nearer = float((new[known] - again[known]).mean() / spread)
+    if nearer <= 0.0 or known.sum() * nearer**2 / 2.0 <= np.log(interval):
+        return None
+    return (
+        f"calibration's own samples lie {nearer:.2f} standard deviations nearer to their classes "
+        "than new ones; more samples a class bring them together"
+    )
 
 
 def _nothing(tensor: int, width: int) -> Embedding:

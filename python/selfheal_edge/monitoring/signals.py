@@ -9,7 +9,7 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 
 from selfheal_edge import _core
-from selfheal_edge.monitoring.embedding import Embedding
+from selfheal_edge.monitoring.embedding import RUN, Embedding, find_part
 from selfheal_edge.monitoring.recent import RecentSamples
 from selfheal_edge.tflite.file.detections import DetectionOutputs
 from selfheal_edge.tflite.runtimes.protocol import Array, TensorSpec
@@ -126,6 +126,13 @@ class SignalExtractor:
         layouts = [layout for spec in inner if (layout := _layout(spec)) is not None]
         if len(layouts) != len(inner):
             raise ValueError("inner: expected tensors that can be measured")
+        self.part = np.empty(0, np.int64)
+        """Elements of the embedding that are measured."""
+        runs: list[int] = []
+        if tap is not None and embedded is not None:
+            size = int(np.prod(tap.shape, dtype=np.int64))
+            self.part = find_part(tap) if embedding is None else embedding.part(size)
+            runs = self.part[::RUN].tolist() if len(self.part) < size else []
         centroids = precision = scales = None
         if kind and embedded is not None and embedding is not None and len(embedding.classes):
             elements = int(np.prod(outputs[0].shape, dtype=np.int64))
@@ -145,6 +152,7 @@ class SignalExtractor:
             detections=found,
             inner=layouts,
             embedding=embedded,
+            embedding_part=runs,
             centroids=centroids,
             precision=precision,
             class_scales=scales,

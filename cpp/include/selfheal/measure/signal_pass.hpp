@@ -110,10 +110,14 @@ struct SignalPlan {
   std::vector<TensorLayout> inner;
   /// The input of a classifier's last layer, or what any other model has in its middle.
   std::optional<TensorLayout> embedding;
-  /// Of a classifier: where the classes lie, classes x embedding elements, dequantised, row by row;
+  /// Of a wide embedding: where the runs of kPartRun elements begin that are measured, one behind
+  /// the other. Empty: all elements are.
+  std::vector<std::size_t> embedding_part;
+  static constexpr std::size_t kPartRun = 16;
+  /// Of a classifier: where the classes lie, classes x measured elements, dequantised, row by row;
   /// a row that begins with NaN: a class without a known place. Empty: no distance is measured.
   std::vector<float> centroids;
-  /// One over the variance of each dimension of the embedding around its class's centroid, >= 0.
+  /// One over the variance of each measured element around its class's centroid, >= 0.
   std::vector<float> precision;
   /// What a distance to each class is multiplied by, > 0; empty: 1.
   std::vector<float> class_scales;
