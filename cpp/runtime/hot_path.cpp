@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <ctime>
+#include <limits>
 #include <type_traits>
 #include <utility>
 
@@ -124,10 +125,27 @@ void HotPath::guard(std::vector<ImageGuard*> guards, FairLock* maintenance,
     longest_live_ =
         std::max<std::uint64_t>(longest_live_, guards_[i]->live_blocks() * block_bytes_);
   }
+  plan_live();
+}
+
+// Finds how much has to be owed until some image's next row can be checked: asking all images at
+// each inference would cost a small model more than checking it does.
+void HotPath::plan_live() noexcept {
+  next_live_ = std::numeric_limits<std::uint64_t>::max();
+  for (std::size_t i = 0; i < guards_.size(); ++i) {
+    if (!executing_[i]) continue;
+    const std::uint64_t round = guards_[i]->live_blocks() * std::uint64_t{block_bytes_};
+    std::uint64_t missing = std::max<std::uint64_t>(1, guards_[i]->missing_live_bytes());
+    if (round < longest_live_) {  // it is brought 1 + share of what is owed: SweepPacer::due
+      const double share = static_cast<double>(round) / static_cast<double>(longest_live_);
+      missing = 1 + static_cast<std::uint64_t>(static_cast<double>(missing - 1) / share);
+    }
+    next_live_ = std::min(next_live_, missing);
+  }
 }
 
 bool HotPath::sweep(double now) noexcept {
-  const bool is_live_due = live_.tick(now, block_bytes_);
+  const bool is_live_due = live_.tick(now, next_live_);
   const bool is_behind_due = behind_.tick(now, block_bytes_);
   is_left_out_ = false;
   verified_ = Verified::kNone;
@@ -152,6 +170,7 @@ bool HotPath::sweep(double now) noexcept {
   }
   live_.done();
   behind_.done();
+  plan_live();
   // Last, so that as little time as can be lies between the check and the run.
   if (verifies && damages_ == 0 && verify() == 0) verified_ = Verified::kBefore;
   if (maintenance_ != nullptr) maintenance_->leave();

@@ -204,6 +204,7 @@ class HotPath {
   std::size_t memory_bytes() const noexcept;
 
  private:
+  void plan_live() noexcept;
   std::size_t verify() noexcept;
   bool verify_after() noexcept;
   bool are_right() const noexcept;
@@ -227,6 +228,7 @@ class HotPath {
   const std::atomic<bool>* trusting_ = nullptr;
   std::vector<ImageGuard*> guards_;
   std::size_t block_bytes_ = 512;
+  std::uint64_t next_live_ = 1;     // bytes that have to be owed for a row to be checked
   std::uint64_t longest_live_ = 1;  // bytes of the longest rounds
   std::uint64_t longest_behind_ = 1;
   FairLock* maintenance_ = nullptr;

@@ -271,6 +271,35 @@ TEST_CASE("while another thread has the maintenance lock nothing is swept, and i
   CHECK(model.live == model.golden);
 }
 
+TEST_CASE("images are asked when a row of them is due, and not before") {
+  // A block's bytes an inference: the image is one row of so many blocks.
+  GuardedAdder model({512, 0, 0.0, 0.0});
+  constexpr std::size_t kBlocks = GuardedAdder::kBlocks;
+  const auto in = random_bytes(2 * kBlocks * kSize, 11);
+  std::vector<std::byte> out(in.size());
+  model.feed(in, out);
+  std::vector<Record> records(2 * kBlocks);
+  model.job.records = records;
+  std::atomic<bool> trusting{true};
+  model.path.trust_by(&trusting);
+  std::atomic<int> step{0};
+  std::thread other([&] {
+    model.maintenance_lock.enter();
+    step = 1;
+    while (step != 2) std::this_thread::yield();
+    model.maintenance_lock.leave();
+  });
+  while (step != 1) std::this_thread::yield();
+  CHECK(model.serve(0, kBlocks, 0.0).next == kBlocks);
+  step = 2;
+  other.join();
+  // Those before did not want the lock that another thread held; the last one did.
+  for (std::size_t n = 0; n < kBlocks; ++n) CHECK(records[n].is_trusted == (n + 1 < kBlocks));
+  CHECK(model.guard.sweeps() == 0);
+  CHECK(model.serve(kBlocks, kBlocks + 1, 0.0).up == 0);  // it stayed due
+  CHECK(model.guard.sweeps() == 1);
+}
+
 TEST_CASE("one serves, one heals: under the lock of each") {
   GuardedAdder model({512, 64, 0.0, 0.0});
   const auto in = random_bytes(50 * kSize, 10);

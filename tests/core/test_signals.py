@@ -156,8 +156,13 @@ def test_a_part_of_an_embedding(dtype: str) -> None:
         row = np.empty(len(measured.names))
         measured.measure([], [np.arange(4, dtype=np.float32)], given_to, row)
         rows.append(row)
-    assert np.array_equal(*rows)
-    for bad, error in (([85], ValueError), ([-1], ValueError), (["a"], TypeError)):
+    assert np.array_equal(rows[0], rows[1])
+    several: list[tuple[Any, type[Exception]]] = [
+        ([85], ValueError),
+        ([-1], ValueError),
+        (["a"], TypeError),
+    ]
+    for bad, error in several:
         with pytest.raises(error, match="embedding_part"):
             _core.SignalPass([], [output], embedding=layout, embedding_part=bad, **classes)
 

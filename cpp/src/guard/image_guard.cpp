@@ -53,6 +53,16 @@ std::size_t ImageGuard::look(std::uint64_t live_bytes, std::span<Finding> found)
   return sweep_live(live_bytes, false, found);
 }
 
+std::uint64_t ImageGuard::next_row_bytes() const noexcept {
+  const std::size_t row = live_.order.at(live_.next) * kRow;
+  return std::uint64_t{std::min(kRow, image_->block_count() - row)} * image_->block_bytes();
+}
+
+std::uint64_t ImageGuard::missing_live_bytes() const noexcept {
+  const std::uint64_t bytes = next_row_bytes();
+  return live_.credit < bytes ? bytes - live_.credit : 0;
+}
+
 void ImageGuard::add(Sweep& sweep, std::uint64_t budget, std::size_t blocks) const noexcept {
   const std::uint64_t round = std::uint64_t{blocks} * image_->block_bytes();
   sweep.credit = std::min(sweep.credit + std::min(budget, round), round);

@@ -120,6 +120,9 @@ class ImageGuard {
   /// Times the sweep of live bytes has been all round, and the one behind them.
   std::uint64_t sweeps() const noexcept { return live_.visited / image_->block_count(); }
   std::uint64_t sweeps_behind() const noexcept { return behind_.visited / behind_.order.size(); }
+  /// Bytes that the next step() or look() has to bring for it to check a row of live blocks; 0: it
+  /// checks one whatever it brings. Some 10 ns.
+  std::uint64_t missing_live_bytes() const noexcept;
   /// Blocks in one round of the sweep of live bytes, and of the one behind them.
   std::size_t live_blocks() const noexcept { return image_->block_count(); }
   std::size_t blocks_behind() const noexcept { return behind_.order.size(); }
@@ -130,6 +133,7 @@ class ImageGuard {
   std::size_t memory_bytes() const noexcept { return sizeof *this + scratch_.capacity(); }
 
  private:
+  std::uint64_t next_row_bytes() const noexcept;
   struct Sweep {
     SweepOrder order;  // of rows, or of blocks
     std::size_t next = 0;

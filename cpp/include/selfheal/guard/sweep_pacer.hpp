@@ -12,8 +12,8 @@ namespace selfheal {
 /// How much of a sweep is due before an inference, so that a round takes a bounded time where
 /// inferences come often, and a bounded number of inferences where they are rare.
 ///
-/// What is due is gathered until it makes a block, so that most inferences of a small model pay
-/// nothing but this. No clock of its own, no allocation. One object, one thread.
+/// What is due is gathered until it makes what can be checked at once, so that most inferences of
+/// a small model pay nothing but this. No clock of its own, no allocation. One object, one thread.
 class SweepPacer {
  public:
   /// least_bytes: due at every call. seconds: in which a round shall be complete, 0 for no such
@@ -25,15 +25,15 @@ class SweepPacer {
     if (!(most > 0.0 && most <= 1.0)) refuse("most", "above 0 and at most 1", most);
   }
 
-  /// To be called before an inference; whether it is time to sweep. now: seconds of a clock; one
-  /// that jumps back is due nothing.
-  bool tick(double now, std::size_t block_bytes) noexcept {
+  /// To be called before an inference; whether it is time to sweep: from `enough` bytes that are
+  /// owed, above 0. now: seconds of a clock; one that jumps back is due nothing.
+  bool tick(double now, std::uint64_t enough) noexcept {
     owed_ += least_bytes_;
     if (seconds_ > 0.0 && now != last_) {
       if (last_ == last_) share_ = std::clamp(share_ + (now - last_) / seconds_, 0.0, most_);
       last_ = now;
     }
-    return owed_ >= block_bytes || share_ > 0.0;
+    return owed_ >= enough || share_ > 0.0;
   }
   /// Bytes that are due of a round of `round_bytes`. Beside a longer one of `longest_bytes`, what
   /// is owed is that one's, and the shorter takes as many calls: a byte is due then at least.
