@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -46,11 +47,15 @@ def test_demo_heals(seed: int) -> None:
     assert done.stderr == ""
 
 
-def test_demo_fails_when_nothing_heals(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A guard that does not restore must not end with exit code 0."""
-    from selfheal_edge.cli import main
+def test_demo_fails_when_nothing_heals(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where no strategy restores weights, and the core may not, the demo ends with exit code 1."""
+    from selfheal_edge.cli import demo, main
+    from selfheal_edge.cli.acts import Stage
     from selfheal_edge.loop import assembly
     from selfheal_edge.repair import RepairOutcome
+    from selfheal_edge.repair.move import Move
     from selfheal_edge.repair.rebuild import Rebuild
     from selfheal_edge.repair.reload import ReloadGolden
     from selfheal_edge.repair.rollback import Rollback
@@ -58,12 +63,17 @@ def test_demo_fails_when_nothing_heals(monkeypatch: pytest.MonkeyPatch) -> None:
     def do_nothing(*_: object) -> RepairOutcome:
         return RepairOutcome(True, "nothing done")
 
-    monkeypatch.setattr(Rollback, "apply", do_nothing)
-    monkeypatch.setattr(Rebuild, "apply", do_nothing)  # heals what the runtime packs
-    monkeypatch.setattr(ReloadGolden, "apply", do_nothing)
-    monkeypatch.setattr(Rebuild, "apply", do_nothing)
+    # Rebuilding heals what the runtime packs, moving what was healed in the same place before.
+    for strategy in (Rollback, Rebuild, ReloadGolden, Move):
+        monkeypatch.setattr(strategy, "apply", do_nothing)
     monkeypatch.setattr(assembly, "core_heals_at_once", lambda *_: False)
+    every_act = Stage.acts
+    monkeypatch.setattr(Stage, "acts", lambda self: islice(every_act(self), 2))
+    monkeypatch.setattr(demo, "lessons", lambda *_: ())  # corrupt no weights
     assert main(["demo", "--plain"]) == 1
+    printed = capsys.readouterr().out
+    assert "NOT healed" in printed
+    assert "1 of 2 acts ended as they should" in printed
 
 
 def test_inspect_shows_coverage() -> None:

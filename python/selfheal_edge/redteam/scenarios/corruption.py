@@ -17,7 +17,7 @@ Hits: TypeAlias = "tuple[tuple[int, int], ...]"
 
 _SEARCHED: Final = 5
 _CANDIDATES: Final = 12
-_TIMES: Final = 3
+_TIMES: Final = 2  # after the second one the weights are moved away from the cell
 
 
 class Corruption(NamedTuple):
