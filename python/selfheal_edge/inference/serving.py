@@ -140,7 +140,8 @@ class Serving:
         self.trusted = _core.Flag()
         """Whether answers of the model's own may be relied on from now on."""
         with ExitStack() as undo:
-            self.checks = plan_checks(weights, policy, functools.partial(self._probe, probe, undo))
+            parts = functools.cache(probe)  # one after the other, both can be timed with the same
+            self.checks = plan_checks(weights, policy, functools.partial(self._probe, parts, undo))
         """What is checked at each prediction."""
         self.hot = self._path(
             inference_lock=inference_lock.core,

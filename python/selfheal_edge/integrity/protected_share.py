@@ -61,8 +61,10 @@ def _code() -> int | None:
         return None
     total = 0
     for line in lines:
+        if not any(name in line for name in LIBRARIES):
+            continue
         fields = line.split(maxsplit=5)
-        if len(fields) == 6 and "w" not in fields[1] and any(n in fields[5] for n in LIBRARIES):
+        if len(fields) == 6 and "w" not in fields[1]:
             begin, end = (int(part, 16) for part in fields[0].split("-"))
             total += end - begin
     return total

@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,12 @@ from selfheal_edge.tflite.format.records import (
 from selfheal_edge.tflite.validation.validate import validate
 
 __all__ = ["ModelFile"]
+
+_REMEMBERED: Final = 4
+"""A file, our copy of it, and what came between or before."""
+_validated: dict[bytes, DecodedModel] = {}
+"""Records of the latest valid files, by SHA-256: the same bytes have the same ones."""
+_validated_lock = threading.Lock()
 
 
 class ModelFile:
@@ -125,18 +132,26 @@ class ModelFile:
 
         Notes
         -----
-        About 20 µs for each tensor and operator; the weights themselves are not read.
+        About 20 µs for each tensor and operator, and the SHA-256 of the file. The latest files that
+        were found valid are remembered by it, and their records shared: a model that is opened
+        again, or beside another of the same file, is not validated anew.
         """
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError(f"data: expected bytes, got {type(data).__name__}")
         data = bytes(data)
-        try:
-            decoded = validate(data)
-        except ModelFormatError as error:
-            raise ModelFormatError(f"{source}: {error}") from None
+        digest = sha256(data)
+        decoded = _validated.get(digest)
+        if decoded is None:
+            try:
+                decoded = validate(data)
+            except ModelFormatError as error:
+                raise ModelFormatError(f"{source}: {error}") from None
+            _remember(digest, decoded)
         if operator_numbers is not None:
             decoded = _renumbered(decoded, operator_numbers)
-        return cls(data, decoded)
+        file = cls(data, decoded)
+        file.sha256 = digest.hex()
+        return file
 
     def __repr__(self) -> str:
         graph = self._decoded.subgraphs[0]
@@ -322,6 +337,13 @@ class ModelFile:
             raise ValueError(f"tensor: {tensor.dtype} has no NumPy dtype") from None
         flat = np.frombuffer(self.data, dtype, tensor.size, tensor.offset)
         return flat.reshape(tensor.shape)
+
+
+def _remember(digest: bytes, decoded: DecodedModel) -> None:
+    with _validated_lock:
+        while len(_validated) >= _REMEMBERED:
+            del _validated[next(iter(_validated))]
+        _validated[digest] = decoded
 
 
 def _renumbered(model: DecodedModel, numbers: Sequence[int]) -> DecodedModel:
