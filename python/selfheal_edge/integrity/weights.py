@@ -117,14 +117,14 @@ class Weights(Generations):
             left -= _IDLE_SLICE
         return found
 
-    def check(self) -> tuple[CorruptBlock, ...]:
-        """Check every live byte now; repair nothing."""
+    def check(self, *, heal: bool = False) -> tuple[CorruptBlock, ...]:
+        """Check every live byte now; repair what does not hold, or nothing."""
         found: tuple[CorruptBlock, ...] = ()
         with self._lock:
             for image in self._images.values():
                 if blocks := image.image.check():
                     found += image.compared(image.describe(blocks), self.active)
-        return found
+        return self.heal_blocks(found) if heal and found else found
 
     def mend(self) -> tuple[CorruptBlock, ...]:
         """Check every byte of the images and of all that guards them, and heal at once.

@@ -474,7 +474,8 @@ class LoopExecutor:
         while left:
             match left.pop():
                 case do.CheckWeights(why):
-                    left.append(heard.WeightsChecked(why, self._checked()))
+                    corrupt = self._weights.check(heal=self.serving.hot.heals)
+                    left.append(heard.WeightsChecked(why, corrupt))
                 case do.AskKnownAnswers(why):
                     are_right = self.repairs.known_answers_right()
                     left.append(heard.KnownAnswersAsked(why, are_right))
@@ -578,12 +579,6 @@ class LoopExecutor:
                         self.state, actions = decide(self.state, incident)
                         self.serving.trusted.value = is_trusted(self.state)
                     left += reversed(actions)
-
-    def _checked(self) -> tuple[CorruptBlock, ...]:
-        corrupt = self._weights.check()
-        if not (corrupt and self.serving.hot.heals):
-            return corrupt
-        return self._weights.heal_blocks(corrupt)
 
     def _propose(
         self, names: tuple[str, ...], diagnosis: Diagnosis, ago: int, after: int | None

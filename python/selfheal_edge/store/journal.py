@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
-from functools import partial
 from typing import Any, Protocol, overload
 
 from selfheal_edge import _core
@@ -78,11 +77,10 @@ class Event:
 
     def __post_init__(self) -> None:
         """Make all texts fit to be shown: they name what files name."""
-        fit = partial(shown, limit=MESSAGE)
         for name in ("strategy", "outcome"):
             if (text := getattr(self, name)) is not None:
-                object.__setattr__(self, name, fit(text))
-        object.__setattr__(self, "evidence", tuple(map(fit, self.evidence)))
+                object.__setattr__(self, name, _fit(text))
+        object.__setattr__(self, "evidence", tuple(map(_fit, self.evidence)))
 
     def __str__(self) -> str:
         parts = [f"#{self.seq} after {self.prediction} predictions: {self.kind}"]
@@ -144,6 +142,11 @@ class Event:
             RecursionError,
         ) as error:
             raise IntegrityError(f"record {seq}: expected an event: {error!r}") from None
+
+
+def _fit(text: str) -> str:
+    is_plain = type(text) is str and len(text) <= MESSAGE and text.isprintable()
+    return text if is_plain else shown(text, MESSAGE)
 
 
 def _details(fields: object) -> dict[str, Any] | None:
