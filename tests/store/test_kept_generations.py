@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import time
 from functools import partial
@@ -373,3 +374,30 @@ def test_requests_of_other_processes_are_served(opened: Open, tmp_path: Path) ->
     assert [e for e in told if e.kind is EventKind.REQUEST] == found
     model.close()
     assert opened().weights.generations == (0, fourth)
+
+
+@pytest.mark.usefixtures("hurried")
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_request_that_was_copied_is_not_done_again(
+    opened: Open, tmp_path: Path, *, restarts: bool
+) -> None:
+    """Whoever may write in the folder takes a correct request from it, and leaves it again."""
+    model = opened()
+    change(model)
+    second = repairs_of(model).adopt()
+    # Left beside, since the serving process may be quicker than who copies it.
+    name = Inbox(tmp_path / "beside", KEY).leave("restore", {"generation": "golden"})
+    file = tmp_path / "store.inbox" / name
+    file.parent.mkdir()
+    shutil.copyfile(tmp_path / "beside.inbox" / name, tmp_path / "copy")
+    (tmp_path / "beside.inbox" / name).replace(file)
+    wait_for(model, 1)
+    assert model.weights.active == 0
+    if restarts:
+        model.close()
+        model = opened()
+    repairs_of(model).switch_to(second)
+    (tmp_path / "copy").replace(file)
+    found = wait_for(model, 1 if restarts else 2)
+    assert "it was taken in before" in str(found[-1].outcome)
+    assert model.weights.active == second

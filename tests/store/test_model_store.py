@@ -308,6 +308,7 @@ ROWS = [
     ("candidate", "is"),
     ("ids", "next"),
     ("store", "budget"),
+    ("inbox", "taken in"),
     ("generation", "0"),
     ("generation", "1"),
 ]

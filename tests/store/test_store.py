@@ -24,6 +24,7 @@ from selfheal_edge.store.generations import StoredGenerations
 from selfheal_edge.store.inbox import Inbox
 from selfheal_edge.store.keys import device_key, read_key
 from selfheal_edge.store.store import Store
+from selfheal_edge.store.taken_in import TakenIn
 
 
 class FakeClock:
@@ -426,6 +427,46 @@ def test_requests_are_taken_in_once_and_only_signed(tmp_path: Path) -> None:
     assert len(refused) == 2
     assert inbox.take() == ([], [])
     assert [p.name for p in folder.iterdir()] == ["other"]
+
+
+def _copies(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_a_copy_of_a_request_is_refused(tmp_path: Path) -> None:
+    """For as long as the row is kept, which stays small; what is older than all in it as well."""
+    inbox = Inbox(tmp_path / "store", KEY)
+    rows: list[bytes] = []
+    inbox.leave("revoke", {"source": "operator"})
+    kept = _copies(tmp_path / "store.inbox")
+    first = dict(kept)
+    for _ in range(4):
+        taken, _ = inbox.take(rows.append)
+        assert len(taken) == len(kept)
+        for path, data in kept.items():
+            path.write_bytes(data)
+        taken, refused = Inbox(tmp_path / "store", KEY, TakenIn(rows[-1])).take()
+        assert not taken
+        assert "it was taken in before" in refused[0]
+        assert len(refused) == min(9, len(kept))
+        for _ in range(100):
+            inbox.leave("label", {})
+        kept = _copies(tmp_path / "store.inbox")
+    inbox.take(rows.append)
+    assert len(rows[-1]) <= 3084
+    for path, data in first.items():
+        path.write_bytes(data)
+    taken, refused = Inbox(tmp_path / "store", KEY, TakenIn(rows[-1])).take()
+    assert not taken
+    assert "older than 256" in refused[0]
+    inbox.leave("label", {})
+    assert len(inbox.take()[0]) == 1
+
+
+@pytest.mark.parametrize("row", [b"", b"x" * 13, bytes(12 * 258)])
+def test_a_row_of_requests_of_no_use(row: bytes) -> None:
+    with pytest.raises(IntegrityError, match="inbox: expected a readable row"):
+        TakenIn(row)
 
 
 def test_too_many_and_too_large_requests(tmp_path: Path) -> None:

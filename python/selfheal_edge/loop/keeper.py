@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from selfheal_edge.errors import BaselineFormatError, IntegrityError, StoreError
 from selfheal_edge.learning.kept_rows import NAMES
+from selfheal_edge.log import logger
 from selfheal_edge.loop.kept_generations import KeptGenerations, Late
 from selfheal_edge.loop.kept_labels import KeptLabels
 from selfheal_edge.loop.prediction_ids import PredictionIds
@@ -44,6 +45,7 @@ _LOOP: Final = "loop"
 _REGIMES: Final = "regimes"
 _BASELINE: Final = "baseline"
 _SERVES: Final = "serves"
+_TAKEN_IN: Final = ("inbox", "taken in")
 _NOT_CLOSED: Final = (
     "the process before ended without close: its events of the latest seconds, and what the charts "
     "gathered since the latest commit, are lost"
@@ -135,8 +137,14 @@ class Keeper:
         @cache
         def inbox() -> Inbox:  # loaded by the store's thread, once the start is over
             from selfheal_edge.store.inbox import Inbox  # noqa: PLC0415
+            from selfheal_edge.store.taken_in import TakenIn  # noqa: PLC0415
 
-            return Inbox(path, secret)
+            try:
+                taken_in = TakenIn(store.get(*_TAKEN_IN))
+            except IntegrityError as error:
+                logger().warning("requests of before now are refused: %s", error)
+                taken_in = TakenIn.until_now()
+            return Inbox(path, secret, taken_in)
 
         store = Store(
             path,
@@ -560,12 +568,16 @@ class Keeper:
     def _look_into_inbox(
         self, method: weakref.WeakMethod[Callable[[Sequence[Request], Sequence[str]], None]]
     ) -> None:
-        requests, refused = self._inbox().take()
+        requests, refused = self._inbox().take(self._remember_requests)
         serve = method()
         generations = self.generations
         is_due = generations is not None and generations.is_due and self.state.status == "ok"
         if serve is not None and (requests or refused or is_due):
             serve(requests, refused)
+
+    def _remember_requests(self, row: bytes) -> None:
+        self.store.put(*_TAKEN_IN, row)
+        self.commit()
 
     @property
     def memory_bytes(self) -> int:

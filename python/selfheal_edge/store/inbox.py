@@ -2,7 +2,8 @@
 
 A command that changes something (answers a question, releases a sample, revokes a source) cannot
 write the store, whose one writer is the serving process. It leaves a signed file; the serving
-process takes it in, in order, and removes it.
+process takes it in, in order, and removes it. The store remembers which it has taken in, so that a
+copy of one that is left again is refused.
 
 Of the store itself there are two kinds: ``restore`` with ``{"generation": n}``, which is to serve
 from now on, and ``prune`` with ``{"generations": [n, ...]}``, which are to be dropped.
@@ -15,12 +16,13 @@ import json
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from selfheal_edge.errors import IntegrityError
 from selfheal_edge.store.file_format import write_atomically
 from selfheal_edge.store.seal import TAG_BYTES, Seal
+from selfheal_edge.store.taken_in import TakenIn
 
 __all__ = [
     "ASK",
@@ -51,7 +53,7 @@ PRUNE: Final = "prune"
 
 _MOST_BYTES: Final = 64 * 1024
 _MOST_WAITING: Final = 256
-_MOST_REMEMBERED: Final = 1024
+_MOST_TOLD: Final = 8
 _NAME: Final = re.compile(r"[0-9]{20}-[0-9a-f]{16}\.request\Z")
 
 
@@ -84,12 +86,19 @@ class Inbox:
     key
         The store's key: a request that it did not sign is refused. Without one any user who may
         write in the folder can leave requests, which is as good as the folder's permissions.
+    taken_in
+        Which were taken in before; None: none.
     """
 
-    def __init__(self, store_path: str | os.PathLike[str], key: bytes | None) -> None:
+    def __init__(
+        self,
+        store_path: str | os.PathLike[str],
+        key: bytes | None,
+        taken_in: TakenIn | None = None,
+    ) -> None:
         self._folder = f"{os.fspath(store_path)}.inbox"
         self._seal = Seal(key)
-        self._seen: dict[str, None] = {}
+        self._taken_in = TakenIn() if taken_in is None else taken_in
 
     def leave(self, kind: str, fields: Mapping[str, Any]) -> str:
         """Leave a request; return its id.
@@ -113,8 +122,16 @@ class Inbox:
         write_atomically(os.path.join(self._folder, name), body + self._seal.request(body))
         return name
 
-    def take(self) -> tuple[list[Request], list[str]]:
+    def take(
+        self, remember: Callable[[bytes], None] | None = None
+    ) -> tuple[list[Request], list[str]]:
         """Take in all requests that wait, oldest first, and remove their files.
+
+        Parameters
+        ----------
+        remember
+            Called with the row of `TakenIn`, where any were taken in, before their files are gone:
+            what ends the process then leaves them refused, never done twice.
 
         Returns
         -------
@@ -127,22 +144,24 @@ class Inbox:
             names = sorted(n for n in os.listdir(self._folder) if _NAME.match(n))
         except OSError:
             return taken, refused
-        for name in names[:_MOST_WAITING]:
-            path = os.path.join(self._folder, name)
+        names = names[:_MOST_WAITING]
+        for name in names:
             try:
-                request = self._read(path)
+                request = self._read(os.path.join(self._folder, name))
+                if why_not := self._taken_in.why_not(name):
+                    raise IntegrityError(why_not)
             except (OSError, IntegrityError) as error:
                 refused.append(f"{name}: {error}")
             else:
-                if name not in self._seen:
-                    taken.append(request)
-            try:
-                os.unlink(path)
-            except OSError:
-                # It stays: it is remembered, so that it is not done again and again.
-                self._seen[name] = None
-                while len(self._seen) > _MOST_REMEMBERED:
-                    self._seen.pop(next(iter(self._seen)))
+                taken.append(request)
+        self._taken_in.add(request.id for request in taken)
+        if taken and remember is not None:
+            remember(self._taken_in.to_bytes())
+        for name in names:
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(self._folder, name))
+        if len(refused) > _MOST_TOLD:  # who fills the folder is not to empty the journal
+            refused = [*refused[:_MOST_TOLD], f"{len(refused) - _MOST_TOLD} more are refused"]
         return taken, refused
 
     def _read(self, path: str) -> Request:
