@@ -58,6 +58,8 @@ def test_what_changes_each_minute_lies_together(opened: Open) -> None:
     model = opened()
     keeper = model._keeper
     assert keeper is not None
+    keeper.store.put("test", "before the first minute", b"")
+    keeper.store.commit()
     written = []
     for x in INPUTS[:5]:
         model.predict(x[None])

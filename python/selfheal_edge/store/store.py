@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import math
 import os
 import threading
 import time
@@ -149,6 +150,9 @@ class Store:
         self._nbytes = 0 if held is None else held.nbytes
         self._bytes_written = 0
         self._commits = 0 if held is None else held.commits
+        # A new store first keeps it beside what is written each minute, since rows lie in the order
+        # in which they came.
+        self._keeps_budget_from = -math.inf if self._commits else clock() + _STATE_SECONDS
 
     # ---------------------------------------------------------------- opening
 
@@ -473,7 +477,7 @@ class Store:
         expected = _COMMIT_OVERHEAD + sum(map(len, parts))
         if self.is_closing:
             expected += database.log_nbytes  # which is written back right after
-        if database.commits:  # not beside the first rows, which change at a start alone
+        if self._clock() >= self._keeps_budget_from or self.is_closing:
             changes.rows.append(Row(*_BUDGET, self._budget_after(expected)))
         counter = self._counter if anchored else None
         anchor = None if counter is None else counter(None) + 1
@@ -632,6 +636,7 @@ class Store:
         """Do now what is due once a minute; for the writer's thread."""
         for job in self._each_minute:
             self._guarded(job)
+        self._keeps_budget_from = -math.inf
 
     def _write_what_is_due(self) -> bool:
         """Write what waits, if the cap allows; return whether the medium is well."""
