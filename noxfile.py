@@ -334,6 +334,7 @@ def bench(session: nox.Session, runtime: str) -> None:
         "trials",
         "adaptation",
         "ensemble",
+        "ensemble_other",
         "switching",
         "survival",
         "attack_or_radiation",

@@ -120,12 +120,12 @@ GAS_SCALE: Final = 8 / 255
 """Of the standardised features: from 4 deviations below the mean to 4 above."""
 
 
-def trained_layers(x: Real, y: Labels, hidden: int) -> list[tuple[Real, Real]]:
+def trained_layers(x: Real, y: Labels, hidden: int, seed: int = 0) -> list[tuple[Real, Real]]:
     """Return weights and biases of a network with one hidden layer, trained on these samples."""
     from sklearn.neural_network import MLPClassifier  # noqa: PLC0415 — an extra
 
     model = MLPClassifier(
-        (hidden,), alpha=1e-3, max_iter=60, random_state=0, learning_rate_init=3e-3
+        (hidden,), alpha=1e-3, max_iter=60, random_state=seed, learning_rate_init=3e-3
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it could be trained for longer
