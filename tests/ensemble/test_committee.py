@@ -79,6 +79,32 @@ def test_a_batch_is_its_samples(opened: Open, parts: DigitsParts) -> None:
     assert one == pytest.approx(answers.output[3:4], abs=1e-6)
 
 
+def test_a_batch_is_answered_as_a_whole_or_not_at_all(opened: Open, parts: DigitsParts) -> None:
+    models = opened("cnn", "twin")
+    committee = she.SelfHealingEnsemble(models)
+    name = models["cnn"].inputs[0].name
+    assert models["twin"].inputs[0].name != name
+    expected = committee.predict(parts.heldout[:3])
+    for given in ({name: parts.heldout[:3]}, {name: parts.heldout[:3, None]}):
+        found = committee.infer(given)  # a name that the twin does not know puts none to sleep
+        assert isinstance(found, she.EnsemblePredictions)
+        assert found.output.reshape(expected.shape) == pytest.approx(expected)
+        assert committee.weights == {"cnn": 0.5, "twin": 0.5}
+    assert found.output.shape == models["cnn"].predict(parts.heldout[:3, None]).shape
+    assert ask(committee, {name: parts.heldout[:1]}).output == pytest.approx(expected[:1])
+    broken = parts.heldout[:4].copy()
+    broken[2, 0] = np.nan
+    before = committee.health.answers, [m.health.predictions for m in models.values()]
+    for wrong in (broken, parts.heldout[:0], parts.heldout[:6:2], {"x": parts.heldout[:2]}):
+        said = []
+        for one in (models["cnn"], committee):
+            with pytest.raises(ValueError, match="x: expected") as raised:
+                one.infer(wrong)
+            said.append(str(raised.value))
+        assert said[0] == said[1]
+    assert before == (committee.health.answers, [m.health.predictions for m in models.values()])
+
+
 def test_raw_numbers_are_taken_where_they_mean_the_same(
     opened: Open, files: dict[str, bytes], baselines: dict[str, she.Baseline]
 ) -> None:
@@ -237,8 +263,20 @@ def test_what_cannot_answer_together_is_refused(
         she.SelfHealingEnsemble(models, combine="median")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="floor: expected 0 to"):
         she.SelfHealingEnsemble(models, floor=0.3)
-    with pytest.raises(TypeError, match="policy: expected a Policy"):
-        she.SelfHealingEnsemble(models, policy=3)  # type: ignore[arg-type]
+    for wrong, error, told in (
+        ({"policy": 3}, TypeError, "policy: expected a Policy or None, got int"),
+        ({"floor": "x"}, TypeError, "floor: expected a number, got str"),
+        ({"switching_rate": 1}, ValueError, "switching_rate: expected 1e-06 to 0.5, got 1"),
+        ({"switching_rate": "x"}, TypeError, "switching_rate: expected a number, got str"),
+        ({"parting_interval": 3}, ValueError, "parting_interval: expected 100 or more, .* got 3"),
+        ({"parting_interval": None}, TypeError, "parting_interval: expected a number, got None"),
+        ({"seed": -1}, ValueError, "seed: expected 0 or more, got -1"),
+        ({"seed": "x"}, TypeError, "seed: expected an integer or None, got str"),
+        ({"clock": 3}, TypeError, "clock: expected a callable or None, got int"),
+        ({"on_event": 3}, TypeError, "on_event: expected a callable or None, got int"),
+    ):
+        with pytest.raises(error, match=told):
+            she.SelfHealingEnsemble(models, **wrong)  # type: ignore[arg-type]
     small = dense_model().file()
     inputs = np.random.default_rng(0).normal(size=(60, 1, 4)).astype(np.float32)
     with (
@@ -323,9 +361,11 @@ def test_signed_labels(opened: Open, parts: DigitsParts) -> None:
 
 def test_labels_are_asked_where_members_part(opened: Open, parts: DigitsParts) -> None:
     committee = she.SelfHealingEnsemble(opened(), seed=1)
+    memory = committee.memory_report()
     for n in range(200):
         ask(committee, parts.heldout[n : n + 1])
     questions = committee.wanted_labels(8)
+    assert committee.memory_report() == memory
     assert [q.reason for q in questions].count("the members part here") >= 6
     for question in questions:
         assert question.input is not None

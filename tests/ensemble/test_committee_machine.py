@@ -67,6 +67,12 @@ def machine(
             more: dict[str, Any] = {"source": self.source} if keyed else {}
             self.committee.feedback(label, id=id, **more)
 
+        @rule(limit=st.integers(1, 8), answers=st.booleans())
+        def questions(self, limit: int, answers: bool) -> None:
+            for question in self.committee.wanted_labels(limit):
+                if answers:
+                    self.committee.feedback(question.answers[0], id=question.id, source=self.source)
+
         @rule(name=st.sampled_from(NAMES), seed=st.integers(0, 3))
         def corrupt(self, name: str, seed: int) -> None:
             she.redteam.inject(self.models[name]).flip_bits(50, seed=seed)

@@ -10,6 +10,7 @@ from tests.made_members import DigitsParts, float_twin
 from tests.support import SHARED
 
 import selfheal_edge as she
+from selfheal_edge.learning.feedback import FeedbackReceipt, Outcome
 from selfheal_edge.tflite.file.model_file import ModelFile
 
 Open = Callable[..., dict[str, she.SelfHealingModel]]
@@ -86,3 +87,35 @@ def test_regressors_are_averaged_and_follow_targets() -> None:
         assert committee.weights["float"] > 0.5
         with pytest.raises(TypeError, match="label: expected numbers"):
             committee.feedback("three")
+        # That the mean is right, or wrong, says nothing of what a member answered.
+        for is_right in (True, False):
+            answer = committee.infer(x[31])
+            assert isinstance(answer, she.EnsemblePrediction)
+            committee.feedback(correct=is_right, id=answer.id, source=source)
+            for model, own_answer in zip((one, other), answer.answers, strict=True):
+                assert own_answer is not None
+                same = model.feedback_source("operator", b"k" * 16)
+                said = model.feedback(own_answer.output, id=own_answer.id, source=same)
+                assert isinstance(said, FeedbackReceipt)
+                assert said.outcome is Outcome.ACCEPTED  # and not repeated
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared models are not here")
+def test_autoencoders_hear_which_inputs_are_normal() -> None:
+    file = (SHARED / "ad_autoencoder_int8.tflite").read_bytes()
+    twin = float_twin(file)
+    clip = np.fromfile(SHARED.parent / "data" / "ad_normal_clip_float32_200x128.bin", np.float32)
+    x = np.stack([clip[128 * n :][:640] for n in range(100)])
+    with (
+        she.SelfHealingModel(file, she.calibrate(file, x[:80], seed=1)) as one,
+        she.SelfHealingModel(twin, she.calibrate(twin, x[:80], seed=1)) as other,
+        she.SelfHealingEnsemble({"int8": one, "float": other}) as committee,
+    ):
+        source = committee.feedback_source("operator", b"k" * 16)
+        answer = committee.infer(x[80:81])
+        assert isinstance(answer, she.EnsemblePrediction)
+        committee.feedback(correct=True, id=answer.id, source=source)
+        assert [len(model.trusted_pool) for model in (one, other)] == [1, 1]
+        answer = committee.infer(x[81:82])
+        committee.feedback(x[81], id=answer.id, source=source)  # what it should answer
+        assert [len(model.trusted_pool) for model in (one, other)] == [1, 1]

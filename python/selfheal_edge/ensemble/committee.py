@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -21,6 +22,7 @@ from selfheal_edge.ensemble.answers import (
     MemberHealth,
 )
 from selfheal_edge.ensemble.attendance import TRIAL_ROUNDS, Attendance, Seat
+from selfheal_edge.ensemble.batches import read_samples, split
 from selfheal_edge.ensemble.desk import Desk
 from selfheal_edge.ensemble.kept import Kept, open_store
 from selfheal_edge.ensemble.labels import EnsembleLabels
@@ -42,8 +44,8 @@ from selfheal_edge.model import SelfHealingModel
 from selfheal_edge.policy import Policy
 from selfheal_edge.store.journal import Event, EventKind, Journal
 from selfheal_edge.text import quoted
-from selfheal_edge.tflite.arrays import Tensors
-from selfheal_edge.tflite.runtimes.protocol import Array
+from selfheal_edge.tflite.arrays import Form, Tensors, shape_outputs
+from selfheal_edge.tflite.runtimes.protocol import Array, TensorSpec
 
 if TYPE_CHECKING:
     from selfheal_edge.store.keys import KeyArgument
@@ -59,6 +61,7 @@ _RATES: Final = (1 / 2048, 1 / 512, 1 / 128, 1 / 32)
 _REACH: Final = 4.0
 _PARTING_INTERVAL: Final = 100_000.0
 _FIRST_BITS: Final = 2
+_SWITCHING: Final = 1e-6, 0.5
 _ALL_CLOSED: Final = "ensemble: expected an open member, got all closed"
 
 
@@ -160,7 +163,10 @@ class SelfHealingEnsemble:
         clock: Callable[[], float] | None = None,
         seed: int | None = None,
     ) -> None:
-        _check(combine, policy, parting_interval)
+        _check(combine, policy, floor, switching_rate, parting_interval, seed)
+        for name, given in (("on_event", on_event), ("clock", clock)):
+            if given is not None and not callable(given):
+                raise TypeError(f"{name}: expected a callable or None, got {type(given).__name__}")
         self._policy = Policy() if policy is None else policy
         members = [make_member(name, model) for name, model in name_members(models).items()]
         takes_raw = check_together(members)
@@ -297,8 +303,9 @@ class SelfHealingEnsemble:
         Parameters
         ----------
         x
-            As `SelfHealingModel.predict`: one sample, or a batch. Raw numbers where they mean the
-            same to all members, else float32; several inputs, by name, one sample at a time.
+            As `SelfHealingModel.predict`: one sample, or a batch, of which no sample is answered
+            where one is refused. Raw numbers where they mean the same to all members, else
+            float32; names of inputs are those of the first member.
 
         Returns
         -------
@@ -336,43 +343,34 @@ class SelfHealingEnsemble:
             As `predict`.
         """
         # What the core, which is asked first, did not take.
-        if isinstance(x, np.ndarray):
-            if not self._core.takes_raw and x.dtype != np.float32:
-                raise self._refuse_raw(x.dtype)
-            spec = self._attendance.seats[0].member.input[0]
-            if x.shape[1:] == spec.shape:
-                return self._answers([x[n] for n in range(len(x))])
-            if x.shape != spec.shape and (spec.shape[:1] == (1,) and x.shape[1:] == spec.shape[1:]):
-                return self._answers([x[n : n + 1] for n in range(len(x))])
-        elif not self._core.takes_raw and isinstance(x, Mapping):
-            for given in x.values():
+        self._lock.check()
+        members = [seat.member for seat in self._attendance.seats]
+        if not self._core.takes_raw:
+            for given in x.values() if isinstance(x, Mapping) else (x,):
                 if getattr(given, "dtype", np.float32) != np.float32:
                     raise self._refuse_raw(given.dtype)
-        found: EnsemblePrediction = self._core.answer(self, x)
-        return found
+        x, form = read_samples(x, members)
+        if form == "single":
+            found: EnsemblePrediction = self._core.answer(self, x)
+            return found
+        return self._answers(split(x, form), form)
 
     def _refuse_raw(self, dtype: np.dtype[Any]) -> TypeError:
         first, *others = [seat.member for seat in self._attendance.seats]
         other = next(o for o in others if not check_together([first, o]))
-        told = [
-            f"{quoted(one.name)} ({spec.dtype.name}, scale {spec.scale:g}, zero {spec.zero_point})"
-            for one in (first, other)
-            for spec in one.input[:1]
-        ]
+        told = [f"{quoted(one.name)} ({_levels(one.input)})" for one in (first, other)]
         return TypeError(
             f"x: expected float32, since raw numbers do not mean the same to {told[0]} and "
             f"{told[1]}, got {dtype}"
         )
 
-    def _answers(self, samples: Sequence[Array]) -> EnsemblePredictions:
+    def _answers(self, samples: Sequence[Tensors], form: Form) -> EnsemblePredictions:
         found = tuple(self._core.answer(self, sample) for sample in samples)
-        shape = self._attendance.seats[0].member.output.shape
-        if shape[:1] == (1,) and samples and samples[0].shape[:1] == (1,):
-            shape = shape[1:]
-        output = np.empty((len(found), *shape), np.float32)
-        for n, one in enumerate(found):
-            output[n] = one.output.reshape(shape)
-        return EnsemblePredictions(found, output)
+        spec = self._attendance.seats[0].member.output
+        outputs = [[one.output] for one in found]
+        joined = shape_outputs([spec], outputs, form, real=False)
+        assert isinstance(joined, np.ndarray)
+        return EnsemblePredictions(found, joined)
 
     def _attend(self, x: Tensors, answers: list[Any], error: Exception | None) -> list[Any]:
         """Return the answers to combine, where the core met what is out of the ordinary.
@@ -751,13 +749,35 @@ class SelfHealingEnsemble:
         return f"<SelfHealingEnsemble {told}>"
 
 
-def _check(combine: object, policy: object, parting_interval: float) -> None:
+def _check(
+    combine: object,
+    policy: object,
+    floor: object,
+    switching_rate: object,
+    parting_interval: object,
+    seed: object,
+) -> None:
     if combine not in get_args(Combine):
         raise ValueError(f"combine: expected one of {get_args(Combine)}, got {combine!r}")
     if policy is not None and not isinstance(policy, Policy):
         raise TypeError(f"policy: expected a Policy or None, got {type(policy).__name__}")
-    if not 100.0 <= parting_interval < float("inf"):
-        raise ValueError(f"parting_interval: expected at least 100, got {parting_interval}")
+    _number("floor", floor, 0.0, 1.0)  # the core knows how many members there are
+    if switching_rate is not None:
+        _number("switching_rate", switching_rate, *_SWITCHING)
+    _number("parting_interval", parting_interval, 100.0, sys.float_info.max)
+    if seed is not None:
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+            raise TypeError(f"seed: expected an integer or None, got {type(seed).__name__}")
+        if seed < 0:
+            raise ValueError(f"seed: expected 0 or more, got {seed}")
+
+
+def _number(name: str, value: object, least: float, most: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
+    if not least <= value <= most:
+        until = f" to {most:g}" if most < sys.float_info.max else " or more, and finite"
+        raise ValueError(f"{name}: expected {least:g}{until}, got {value}")
 
 
 def _is_of_a_number(x: Tensors, error: Exception) -> bool:
@@ -767,6 +787,15 @@ def _is_of_a_number(x: Tensors, error: Exception) -> bool:
     parts = x.values() if isinstance(x, Mapping) else (x,)
     reals = [one for one in map(np.asarray, parts) if one.dtype.kind == "f"]
     return not all(np.isfinite(one).all() for one in reals)
+
+
+def _levels(inputs: Sequence[TensorSpec]) -> str:
+    return "; ".join(
+        f"{spec.dtype.name}, scale {spec.scale:g}, zero {spec.zero_point}"
+        if spec.quantized
+        else spec.dtype.name
+        for spec in inputs
+    )
 
 
 def _told(member: Member) -> str:

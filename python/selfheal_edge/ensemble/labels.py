@@ -77,7 +77,9 @@ class EnsembleLabels:
         self._core = core
         self._attendance = attendance
         self._owner = policy.owner
-        self._wanted = Wanted(attendance.seats[0].member.model, policy, clock, seed)
+        member = attendance.seats[0].member
+        answers = core.capacity, len(attendance.seats), member.width
+        self._wanted = Wanted(member.model, policy, clock, seed, answers)
 
     def source(self, name: str, key: KeyArgument) -> FeedbackSource:
         """Make a source known to the committee and its members, or to none of them."""
@@ -187,14 +189,11 @@ class EnsembleLabels:
         for seat, id, label in zip(self._attendance.seats, ids, labels, strict=True):
             if id < 0:
                 continue
-            said: dict[str, Any] = {"label": told.label}
-            if told.label is None:
-                if label != verdict:
-                    continue  # what it named may be right or wrong
-                said = {"correct": False}
             model = seat.member.model
-            if parts_of(model).loop.labels.space.is_normality:
-                continue  # an autoencoder is told what is normal, and not what it should answer
+            is_normality = parts_of(model).loop.labels.space.is_normality
+            said = _said(told, is_normality, named_the_same=0 <= label == verdict)
+            if not said:
+                continue
             try:
                 source: FeedbackSource | str | None = None
                 if told.source is not None:
@@ -212,3 +211,15 @@ class EnsembleLabels:
     def memory_bytes(self) -> int:
         """Bytes of the questions."""
         return self._wanted.memory_bytes
+
+
+def _said(told: Told, is_normality: bool, *, named_the_same: bool) -> dict[str, Any]:
+    """Return what a member hears of a label; nothing where it says nothing of this member's answer.
+
+    An autoencoder is told which inputs are normal, and not what it should answer.
+    """
+    if is_normality:
+        return {} if told.label is not None else {"correct": told.correct}
+    if told.label is not None:
+        return {"label": told.label}
+    return {"correct": False} if told.correct is False and named_the_same else {}

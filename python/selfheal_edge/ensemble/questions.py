@@ -6,7 +6,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +19,6 @@ from selfheal_edge.policy import Policy
 
 __all__ = ["Asked", "Wanted"]
 
-_MOST: Final = 256
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Asked:
@@ -33,6 +30,8 @@ class Asked:
     """Shape (members, classes)."""
     verdict: int
     has_parted: bool
+    place: int
+    """Of its probabilities, among those that are kept."""
 
 
 class Wanted:
@@ -50,6 +49,8 @@ class Wanted:
         Monotonic seconds.
     seed
         Of what is drawn; None draws from the operating system.
+    answers
+        Shape of what is kept of answers that were asked for: (n, members, classes).
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Wanted:
         policy: Policy,
         clock: Callable[[], float],
         seed: int | None,
+        answers: tuple[int, int, int],
     ) -> None:
         self._bytes = policy.questions_bytes
         self._clock = clock
@@ -65,6 +67,7 @@ class Wanted:
         self._seed = seed
         self._shape = _shape_of(model)
         self._questions = self._about(self._shape)
+        self._answers = np.zeros(answers, np.float32)
         self._asked: OrderedDict[int, Asked] = OrderedDict()
 
     def _random(self) -> np.random.Generator:
@@ -77,9 +80,8 @@ class Wanted:
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes of inputs, used or not, and of the answers to them."""
-        answers = sum(one.probabilities.nbytes for one in self._asked.values())
-        return self._questions.memory_bytes + answers
+        """Bytes of inputs and of the answers to them, used or not."""
+        return self._questions.memory_bytes + self._answers.nbytes
 
     def holds(self, id: int) -> bool:
         """Whether the label of an answer was asked for, and its answer is kept."""
@@ -132,9 +134,13 @@ class Wanted:
         kept = core.kept(id)
         if kept is None or id in self._asked:
             return
-        self._asked[id] = Asked(core.ids(id), kept, core.verdict(id), core.parted(id))
-        while len(self._asked) > _MOST:
-            self._asked.popitem(last=False)
+        place = len(self._asked)
+        if place == len(self._answers):
+            place = self._asked.popitem(last=False)[1].place
+        self._answers[place] = kept
+        self._asked[id] = Asked(
+            core.ids(id), self._answers[place], core.verdict(id), core.parted(id), place
+        )
 
     def _worded(self, question: Question) -> Question:
         if question.asked.is_decisive or question.asked.stratum == "parting":

@@ -355,7 +355,7 @@ class SourceTable:
         known = self._known.get(source.name)
         if known is None or known.mark != source.mark:
             raise FeedbackSourceError(
-                f"source: expected one that model.feedback_source made, got {source!r}"
+                f"source: expected one that feedback_source of the same object made, got {source!r}"
             )
         return known
 
