@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import tempfile
@@ -50,6 +51,15 @@ def pytest_terminal_summary(
         terminalreporter.write_line(
             f"fast tier: {seconds:.0f} s; its budget is {FAST_TIER_BUDGET_S} s on two cores"
         )
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported and collected out of all that is looked through for garbage.
+
+    That is 300,000 objects, which stay until the end: looking through them takes 0.28 s each time.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -63,7 +63,8 @@ def test_forgotten_models(
         assert model.wait_healed(30)
         assert model.health.repairs == 1
         del model
-    for _ in range(100):  # a worker may still be on its way back from its last job
+    end = time.monotonic() + 120.0
+    while time.monotonic() < end:  # a worker may still be on its way back from its last job
         gc.collect()
         # Threads of tests that ran before may end meanwhile, and then there are fewer.
         if threading.active_count() <= threads and open_files() <= files:
