@@ -320,8 +320,9 @@ class Loop(RuleBasedStateMachine):
             # Never later than the longest pause.
             longest = 64 * state.policy.rediagnose_after + 64
             assert wake.prediction <= self.world.prediction + longest
-        elif state.trouble is not None:
-            assert wake.when_settled
+        elif state.trouble is not None and not wake.when_settled:
+            assert wake.prediction is not None
+            assert wake.prediction <= self.world.prediction + 64  # they have, and may move again
 
     @invariant()
     def what_recovers_was_named(self) -> None:
@@ -399,6 +400,50 @@ class TestOneByOne:
         assert world.state.trouble is not None
         assert world.state.trouble.cause is she.Cause.COVARIATE_DRIFT
         world.is_settled = True
+        world.predict(63)
+        assert not is_trusted(world.state), "it was named while it paused, perhaps"
+        world.predict(1)
+        assert is_trusted(world.state)
+
+    def test_a_drift_that_ends_long_after_it_was_named_is_over_once_signals_settle(self) -> None:
+        world = drifting()
+        world.predict(200)
+        world.is_settled = True
+        world.predict(1)
+        assert is_trusted(world.state)
+
+    def test_what_comes_in_waves_is_one_trouble(self) -> None:
+        world = drifting()
+        for wave in range(8):
+            for world.is_settled, count in ((True, 40), (False, 64)):  # as after any alarm
+                world.predict(count)
+                assert world.state.trouble is not None, wave
+                assert not is_trusted(world.state)
+        assert kinds(world).count("diagnosis") == 1
+        world.is_settled = True
+        world.predict(640)
+        assert is_trusted(world.state)
+        assert kinds(world).count("recovered") == 1
+
+    def test_signals_that_have_settled_are_read_before_an_alarm_is_forgotten(self) -> None:
+        world = drifting()
+        world.is_settled = True
+        world.predict(1)
+        for world.is_settled in (False, True) * 4:
+            world.predict(64)
+            wake = wake_at(world.state)
+            assert wake.when_settled or (wake.prediction or 0) <= world.prediction + 64
+
+    def test_another_trouble_does_not_wait_for_the_waves_of_the_one_before(self) -> None:
+        world = drifting()
+        for world.is_settled in (True, False, True):
+            world.predict(60)
+        world.predict(640)
+        assert is_trusted(world.state)
+        world.is_settled = False
+        world.predict(1, alarm("input_mean", world.prediction))
+        world.predict(200)
+        world.is_settled = True
         world.predict(1)
         assert is_trusted(world.state)
 
@@ -463,6 +508,15 @@ class TestOneByOne:
 
 def kinds(world: World) -> list[str]:
     return [record.kind.value for record in world.records]
+
+
+def drifting() -> World:
+    """A drift that is named at prediction 33, and goes on."""
+    world = World(policy(known_answers_every=None, rebuild_after_seconds=None), has_spare=False)
+    world.predict(1, alarm("input_mean", 1))
+    world.predict(32)
+    assert world.state.trouble is not None
+    return world
 
 
 def drifted() -> World:

@@ -28,6 +28,7 @@ from selfheal_edge.loop import actions as do
 from selfheal_edge.loop import incidents as heard
 from selfheal_edge.loop import passages
 from selfheal_edge.loop.actions import Action
+from selfheal_edge.loop.calm import Calm
 from selfheal_edge.loop.learned_repair import LearnedRepair, condition_name
 from selfheal_edge.loop.learning_pace import (
     ENOUGH_LABELS,
@@ -457,6 +458,7 @@ def taken_back(
         state,
         learning=None,
         trouble=trouble,  # it goes on
+        calm=Calm(),
         ended_at=None,
         pending=(),
         trust=trust,

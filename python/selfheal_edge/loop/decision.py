@@ -32,6 +32,7 @@ from selfheal_edge.loop import actions as do
 from selfheal_edge.loop import adaptation, passages, unlearning
 from selfheal_edge.loop import incidents as heard
 from selfheal_edge.loop.actions import Action
+from selfheal_edge.loop.calm import CALM, Calm
 from selfheal_edge.loop.healed_bytes import HealedByte
 from selfheal_edge.loop.incidents import AnyIncident, Step
 from selfheal_edge.loop.state import (
@@ -116,7 +117,7 @@ def decide(state: LoopState, incident: AnyIncident) -> Decision:  # noqa: PLR091
         case heard.RepairAttempt():
             return _strategy_tried(state, incident)
         case heard.SignalsRead(settled):
-            return _recovered(state) if settled else (state, ())
+            return _signals_read(state, settled)
         case heard.RegimeKnown(name):
             return _regime_known(state, name)
         case heard.RegimeUnclear(alarms, wait):
@@ -202,16 +203,20 @@ def wake_at(state: LoopState) -> Wake:
     if state.leaving:
         due.append(max(state.now.prediction, state.looked_at))
     second = min(t.next_second for t in triggers)
-    return Wake(min(due, default=None), second, waits_for_signals)
+    return Wake(min(due, default=None), second, waits_for_signals and state.calm.since is None)
 
 
 def _signals_read_at(state: LoopState) -> int:
-    """Return the next prediction at which signals are read that have not settled.
+    """Return the next prediction at which signals are read beside the first that they settle at.
 
     So seldom that the 99th percentile of an answer's time is that of normal operation, however long
-    the trouble lasts; where a wait ends before that, then.
+    the trouble lasts; where a wait ends before that, then. While they are settled, so often that no
+    alarm is missed, though one look gives way to learning: the monitor tells of the latest 64.
     """
     number, cause = state.now.prediction, state.trouble and state.trouble.cause
+    if state.calm.since is not None:
+        ends_at = max(number, state.calm.ends_at)
+        return min(ends_at, number + CALM // 2 - state.now.sample % (CALM // 2))
     later = number + SIGNALS_EVERY - state.now.sample % SIGNALS_EVERY
     ends = (p.until for p in state.put_off if p.cause is cause and p.until > number)
     return min((later, *ends))
@@ -776,7 +781,9 @@ def _repair_ended(state: LoopState, *, is_restored: bool) -> Decision:
     actions: tuple[Action, ...] = ()
     if not is_restored:
         state, actions = _trial_ended(state, str(repair.diagnosis))
-        state = replace(state, trouble=repair.diagnosis)
+        more = 0 if state.trouble is None else state.calm.more
+        calm = Calm(state.now.prediction + CALM, more=more)
+        state = replace(state, trouble=repair.diagnosis, calm=calm)
         if repair.corrupt or repair.why is not Why.DIAGNOSIS or state.is_damaged:
             # Whatever the policy did: nothing may rely on a damaged model.
             resisting = repair.first_case.corrupt if repair.corrupt else None
@@ -813,6 +820,16 @@ def _rolled_back(state: LoopState) -> Decision:
     state = passages.generation_seen(state)
     state, actions = _restored(state)
     return state, (*forget, *actions)
+
+
+def _signals_read(state: LoopState, settled: bool) -> Decision:
+    """End the trouble once signals have settled for long enough."""
+    calm, number = state.calm, state.now.prediction
+    if not settled:
+        return (state if calm.since is None else replace(state, calm=calm.broken)), ()
+    if calm.since is None:
+        calm = replace(calm, since=number)
+    return _recovered(state) if number >= calm.ends_at else (replace(state, calm=calm), ())
 
 
 def _recovered(state: LoopState) -> Decision:

@@ -11,6 +11,7 @@ from typing import Final
 from selfheal_edge.causes import Cause
 from selfheal_edge.diagnosis.symptoms import Diagnosis
 from selfheal_edge.integrity.weights import CorruptBlock
+from selfheal_edge.loop.calm import Calm
 from selfheal_edge.loop.healed_bytes import HealedByte
 from selfheal_edge.loop.learned_repair import ALLOWANCE, YEAR, LearnedRepair, Putoff
 from selfheal_edge.monitoring.monitor import Alarm
@@ -219,6 +220,8 @@ class LoopState:
     now: Moment = field(default_factory=Moment)
     trouble: Diagnosis | None = None
     """The trouble that goes on, if any."""
+    calm: Calm = field(default_factory=Calm)
+    """What it takes to end it."""
     pending: tuple[Alarm, ...] = ()
     """The first alarm of every signal that no diagnosis has heard yet."""
     diagnose_at: int = 0
