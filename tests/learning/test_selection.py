@@ -12,7 +12,7 @@ from tests.support import RUNTIMES
 from selfheal_edge.causes import Cause
 from selfheal_edge.learning.material import Material, Note
 from selfheal_edge.learning.patch import InputMap, Patch
-from selfheal_edge.learning.selection import Standing, choose, keeps_its_place
+from selfheal_edge.learning.selection import Proposal, Standing, choose, keeps_its_place
 
 COUNT = 200
 
@@ -30,6 +30,10 @@ def brighter(material: Material, by: float) -> Patch:
     assert material.head is not None
     patch = Patch(inputs=InputMap(material.reference.axis, np.ones(1, np.float32), offset))
     return material.note(patch, Note(material.head.weights, material.head.bias))
+
+
+def proposed(patch: Patch, sources: frozenset[str] | None = None) -> Proposal:
+    return Proposal(patch, ("it",), (), 0.1, sources=sources)
 
 
 def test_the_right_correction_is_taken_and_the_wrong_one_is_not(digits: Digits) -> None:
@@ -145,11 +149,12 @@ def test_what_serves_is_not_replaced_by_what_is_worse_though_better_than_golden(
     whole, half = brighter(material, -55), brighter(material, -20)
     none = np.empty(0, np.int64)
     assert choose(material, [("half", half)]).patch is half
-    said = keeps_its_place(material, Standing(whole, none), half)
+    said = keeps_its_place(material, Standing(whole, none), proposed(half))
     assert "against what serves" in said
     assert "right where it is wrong" in said
-    assert keeps_its_place(material, Standing(half, none), whole) == ""
-    assert keeps_its_place(material, Standing(half, none), half) == "it is what serves"
+    assert keeps_its_place(material, Standing(half, none), proposed(whole)) == ""
+    said = keeps_its_place(material, Standing(half, none), proposed(half))
+    assert said == "it is what serves"
 
 
 def test_labels_that_what_serves_has_learned_do_not_keep_it(digits: Digits) -> None:
@@ -158,8 +163,23 @@ def test_labels_that_what_serves_has_learned_do_not_keep_it(digits: Digits) -> N
     material = digits.material(drifted, labelled(drifted[:48], digits.y[:48]))
     whole, half = brighter(material, -55), brighter(material, -20)
     said = [
-        keeps_its_place(material, Standing(whole, learned), half)
+        keeps_its_place(material, Standing(whole, learned), proposed(half))
         for learned in (np.arange(40), np.arange(48))
     ]
     assert "of 8 labels" in said[0]
     assert "labels" not in said[1]  # how sure answers are is left
+
+
+def test_what_was_learned_without_a_liar_is_compared_without_his_labels(digits: Digits) -> None:
+    """It has answers of its own to the labels of those alone who were heard."""
+    drifted = offset_by(digits.x, 55)[:COUNT]
+    sources = ("owner",) * 24 + ("liar",) * 24
+    lies = np.concatenate([digits.y[:24], (digits.y[24:48] + 1) % 10])
+    material = digits.material(drifted, labelled(drifted[:48], lies, sources))
+    half, whole = brighter(material, -20), brighter(material, -55)
+    assert material.head is not None
+    right = np.asarray(digits.y[:24], np.int64)
+    head = Note(material.head.weights, material.head.bias, out_of_fold=right)
+    learned = material.note(whole, head)
+    heard = proposed(learned, frozenset({"owner"}))
+    assert keeps_its_place(material, Standing(half, np.empty(0, np.int64)), heard) == ""

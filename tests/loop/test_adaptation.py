@@ -69,6 +69,8 @@ class Field(World):
         self.after: int | None = None
         """The generation whose labels the latest proposal has learned as well."""
         self.refuses = ""
+        self.added: list[str] = []
+        """Conditions of which more was learned."""
         self.certificate: Certificate | None = None
         super().__init__(rules, has_spare=False)
 
@@ -120,7 +122,8 @@ class Field(World):
                 return heard.Forgotten(generation)
             case do.LookAtInputs():
                 return self.known()
-            case do.LearnRegime(_, name):
+            case do.LearnRegime(_, name, adds):
+                self.added += [name] if adds and name is not None else []
                 return heard.RegimeLearned(name or "regime")
             case do.NameCause(symptoms) if (
                 symptoms.alarms
@@ -547,6 +550,7 @@ def test_an_alarm_during_a_refinement() -> None:
     assert 2 not in world.held
     world.drift("night")
     assert world.active == 1
+    world.predict(140)  # the charts had it left, and learn what it is like now
     assert is_trusted(world.state)
 
 
@@ -714,6 +718,27 @@ def test_a_switch_that_fails_leaves_nothing_rejected_in_service() -> None:
     world.predict(5000)
     assert world.active == 0
     assert world.held == {0}
+
+
+def test_a_condition_that_inputs_have_not_left_is_learned_as_it_is_now() -> None:
+    """Night falls in a drift: charts that know the repair by day alone would alarm again."""
+    world = repaired()
+    world.tell(13, 0)
+    world.predict(200)
+    world.handle(Incident(world.prediction, alarms=(alarm("confidence", world.prediction - 2),)))
+    world.finds = False
+    while world.active != 0:
+        world.predict(1)
+    world.predict(70)
+    assert world.active == 1, "its inputs are still those of the condition"
+    assert not is_trusted(world.state), "until the charts know what it is like now"
+    world.predict(140)
+    assert world.added == ["repaired 1"]
+    assert is_trusted(world.state)
+    world.drift("")
+    world.predict(5000)
+    world.drift("night")
+    assert world.added == ["repaired 1"], "what has come and gone is known"
 
 
 def test_golden_and_a_repair_do_not_take_turns() -> None:

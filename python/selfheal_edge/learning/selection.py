@@ -177,7 +177,7 @@ def _nearer(material: Material, candidates: Sequence[tuple[str, Patch]]) -> Prop
     return _best_of(rows, _SURE)
 
 
-def keeps_its_place(material: Material, standing: Standing, found: Patch) -> str:
+def keeps_its_place(material: Material, standing: Standing, proposal: Proposal) -> str:
     """Return why a repair that serves is not replaced by what was found; empty: it is.
 
     The two are compared as a candidate is with golden, on labels that neither has learned: what
@@ -190,9 +190,14 @@ def keeps_its_place(material: Material, standing: Standing, found: Patch) -> str
         What the new one was made from.
     standing
         What serves.
-    found
-        From `choose`, with the same material.
+    proposal
+        From the same material; with a patch. Where sources were left out, their labels say nothing
+        here either.
     """
+    found = proposal.patch
+    assert found is not None, "golden takes no repair's place here"
+    if proposal.sources is not None:
+        material = material.of_sources(proposal.sources)
     patch, labelled = standing.patch, material.labelled
     if found.says_as(patch):
         return "it is what serves"

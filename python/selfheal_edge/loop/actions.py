@@ -201,6 +201,8 @@ class LearnRegime:
     """The sample at which it began."""
     name: str | None = None
     """None numbers it."""
+    adds: bool = False
+    """Whether what is known of this name stays, and is refined."""
 
 
 @dataclass(frozen=True, slots=True)

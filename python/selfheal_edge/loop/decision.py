@@ -385,10 +385,10 @@ def _next_step(state: LoopState, step: Step) -> Decision:  # noqa: PLR0911, PLR0
         case Step.SCHEDULE if _looks_at_inputs(state):
             return replace(state, looked_at=number), (do.LookAtInputs(),)
         case Step.SCHEDULE if state.learning is not None and number >= state.learning.until:
-            since, name = state.learning.since, state.learning.name
-            state = replace(state, learning=None)
+            learning, state = state.learning, replace(state, learning=None)
+            learn = do.LearnRegime(learning.since, learning.name, learning.adds)
             # Nothing is learned under suspicion.
-            return state, (do.LearnRegime(since, name),) if state.is_calm else ()
+            return state, (learn,) if state.is_calm else ()
         case Step.SCHEDULE if _trial_is_due(state):
             return state, (do.AskKnownAnswers(Why.TRIAL),)
         case Step.SCHEDULE:
@@ -873,6 +873,8 @@ def _regime_learned(state: LoopState, name: str | None) -> Decision:
     if name is None:
         return state, ()
     record = _regime(f"learned: {name}")
+    if name == state.condition and state.is_calm:  # whose level had moved
+        state = replace(state, trust=replace(state.trust, is_marked=_is_unproven(state)))
     if state.trouble is None or state.is_damaged:
         return state, (record,)
     state, actions = _normal_again(state)

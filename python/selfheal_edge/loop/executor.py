@@ -542,10 +542,10 @@ class LoopExecutor:
                         self.serving.attach(self._session.instance)
                 case do.ReadSignals():
                     left.append(self._read_signals())
-                case do.LearnRegime(since, name):
+                case do.LearnRegime(since, name, adds):
                     with self._inference_lock:
                         is_other = self._is_other(since)
-                        learned = None if is_other else self._learn(since, name)
+                        learned = None if is_other else self._learn(since, name, adds)
                         left.append(heard.RegimeLearned(learned, is_other))
                 case do.ResetMonitor():
                     with self._inference_lock:
@@ -1004,10 +1004,10 @@ class LoopExecutor:
         monitor.enter(monitor.regimes.regime.name if current else "")  # not what was accepted
         return True
 
-    def _learn(self, since: int, name: str | None) -> str | None:
+    def _learn(self, since: int, name: str | None, adds: bool) -> str | None:
         if not isinstance(self._monitor, PerformanceMonitor):
             return None
-        learned = self._monitor.learn(since, name)
+        learned = self._monitor.learn(since, name, adds=adds)
         return None if learned is None else learned.name
 
     def _fail_over(self) -> AnyIncident:

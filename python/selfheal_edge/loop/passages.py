@@ -114,16 +114,17 @@ def switched(state: LoopState, found: heard.Switched) -> Decision:
         pause=state.policy.rediagnose_after,
         recovered_at=state.now.sample,
     )
-    serving = state.in_service
+    serving, has_moved = state.in_service, False
     if serving is not None:
         number = state.before + state.now.prediction
         others = tuple(r for r in state.learned if r is not serving)
         state = replace(state, learned=(*others, replace(serving, seen_last=number)))
-        if not found.is_learned:
+        has_moved = found.is_learned and _was_left(state)
+        if has_moved or not found.is_learned:
             until = state.now.prediction + SAMPLES_TO_LEARN
-            again = Learning(state.now.sample, until, serving.condition)
+            again = Learning(state.now.sample, until, serving.condition, adds=has_moved)
             state = replace(state, learning=again)
-    is_unproven = state.probation is not None
+    is_unproven = state.probation is not None or has_moved
     state = replace(state, trust=replace(state.trust, is_marked=is_unproven))
     record = do.Record(
         EventKind.REGIME,
@@ -133,6 +134,15 @@ def switched(state: LoopState, found: heard.Switched) -> Decision:
     if trouble is None:
         return state, (record, do.ResetMonitor())
     return state, (record, do.ResetMonitor(), do.Record(EventKind.RECOVERED, trouble.cause))
+
+
+def _was_left(state: LoopState) -> bool:
+    """Whether the charts had the condition left that its inputs say they have come back to.
+
+    Night has fallen in a drift, say: the repair is still the one for it, and what the charts know
+    of it is of the day alone. They would alarm again, and golden and the repair take turns.
+    """
+    return bool(state.hold) and state.now.prediction < state.left_at + PAUSE
 
 
 def _comes_and_goes(state: LoopState) -> bool:

@@ -282,7 +282,7 @@ class Proposer:
         if chosen.patch is None:
             text = "nothing is better than golden" if chosen.details else "; ".join(evidence)
             return Proposed(names, None, text, evidence, chosen.details)
-        if standing is not None and (why := keeps_its_place(material, standing, chosen.patch)):
+        if standing is not None and (why := keeps_its_place(material, standing, chosen)):
             text = "nothing is better than what serves"
             return Proposed(names, None, text, (*evidence, why), chosen.details)
         labels = f", {len(told)} labels" if len(told) else ""

@@ -190,6 +190,8 @@ class Learning:
     """What to call it; None numbers it."""
     is_doubted: bool = False
     """Whether it has alarmed since: it is judged sooner then."""
+    adds: bool = False
+    """Whether what is known of it stays, and this is added."""
 
 
 @dataclass(frozen=True, slots=True)

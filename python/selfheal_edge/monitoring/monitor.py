@@ -413,7 +413,7 @@ class PerformanceMonitor:
             return False
         return self.regimes.changed_to(self._since(onset), is_provisional=True) is not None
 
-    def learn(self, since: int, name: str | None = None) -> Regime | None:
+    def learn(self, since: int, name: str | None = None, *, adds: bool = False) -> Regime | None:
         """Learn a regime from the latest predictions, and have the charts follow it.
 
         Never while an attack is suspected: what an attacker shows is normal from then on.
@@ -426,6 +426,9 @@ class PerformanceMonitor:
         name
             What to call it; None numbers it, unless it is one that is known. A known name is
             learned anew.
+        adds
+            A known name is refined: what was seen of it before counts as well, and its spread is
+            that of all.
 
         Returns
         -------
@@ -435,7 +438,10 @@ class PerformanceMonitor:
         scores = self._since(since)
         if len(scores) < MATCH_SAMPLES:
             return None
-        known = self.regimes.match(scores) if name is None else None
+        names = [regime.name for regime in self.regimes.regimes]
+        known = names.index(name) if adds and name in names else None
+        if name is None:
+            known = self.regimes.match(scores)
         if known is None:
             self._enter(self.regimes.learned(scores, self.count, name))
         else:
