@@ -54,6 +54,10 @@ DOMAINS: dict[str, tuple[tuple[int, ...], str]] = {
 }
 
 
+SEARCHED = ("spectrogram", "floats")
+"""Domains in which the fast tier searches: integers of several axes, and a float vector."""
+
+
 def _case(name: str) -> tuple[Domain, Array]:
     shape, dtype = DOMAINS[name]
     inputs = _inputs(shape, dtype)
@@ -66,7 +70,10 @@ def _fitting() -> Iterator[Any]:
         domain, _ = _case(name)
         for scenario in SCENARIOS:
             if scenario.fits(domain):
-                yield pytest.param(name, scenario, id=f"{name}-{scenario.name}")
+                # A search does the same whatever the numbers stand for.
+                is_late = scenario.cause is Cause.ADVERSARIAL_INPUT and name not in SEARCHED
+                marks = [pytest.mark.long] if is_late else []
+                yield pytest.param(name, scenario, id=f"{name}-{scenario.name}", marks=marks)
 
 
 @pytest.mark.parametrize(("name", "scenario"), list(_fitting()))
