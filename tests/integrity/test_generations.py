@@ -155,11 +155,11 @@ def test_damage_during_the_proof(
     weights, rng = internals(model), np.random.default_rng(2)
     real, flips = weights.check, [0]
 
-    def check() -> tuple[CorruptBlock, ...]:
+    def check(**how: bool) -> tuple[CorruptBlock, ...]:
         if flips[0]:
             flips[0] -= 1
             flip(model, rng)
-        return real()
+        return real(**how)
 
     monkeypatch.setattr(weights, "check", check)
     apply = Rollback.apply
