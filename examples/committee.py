@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Iterator
 
 import numpy as np
@@ -36,7 +37,7 @@ def bar(weight: float) -> str:
 
 def show(committee: she.SelfHealingEnsemble, what: str) -> None:
     """Print each member's weight, and how it stands."""
-    print(f"\n{what}")
+    print(f"\n{textwrap.fill(what, 79)}")
     for name, member in committee.health.members.items():
         state = f"asleep: {member.reason}" if member.is_asleep else member.reason
         print(f"  {name:8} {bar(member.weight)} {member.weight:6.1%}  {state}".rstrip())
@@ -88,7 +89,7 @@ def main() -> int:
         back = committee.weights["fast"] >= 0.4
         print()
         for event in committee.events:
-            print(f"  {event}")
+            print(textwrap.fill(str(event), 79, initial_indent="  ", subsequent_indent="     "))
         price = committee.health.inferences_per_answer
         print(f"\nprice: {price:.1f} inferences an answer")
     if not (below and asleep and back):

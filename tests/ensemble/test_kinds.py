@@ -117,5 +117,6 @@ def test_autoencoders_hear_which_inputs_are_normal() -> None:
         committee.feedback(correct=True, id=answer.id, source=source)
         assert [len(model.trusted_pool) for model in (one, other)] == [1, 1]
         answer = committee.infer(x[81:82])
+        assert isinstance(answer, she.EnsemblePrediction)
         committee.feedback(x[81], id=answer.id, source=source)  # what it should answer
         assert [len(model.trusted_pool) for model in (one, other)] == [1, 1]
