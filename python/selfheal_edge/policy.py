@@ -132,6 +132,10 @@ class Policy:
         How many repairs may be learned in an hour, and the seconds of CPU time that they may take;
         up to four hours' worth can be saved up. 0 for one of them: none is learned. Restoring
         damaged bytes is never refused.
+    probation_restarts
+        How often a repair on probation may go on with it after its process has ended, by whatever
+        cause: it serves again where it did, untrusted, with the labels that it had. The next end
+        takes it back. 0: the first one does. Needs a store.
     rediagnose_after
         Predictions after which a trouble that goes on is diagnosed again; doubles each time.
     nonfinite
@@ -222,6 +226,7 @@ class Policy:
     owner: str | None = None
     repairs_per_hour: float = 4.0
     repair_seconds_per_hour: float = 60.0
+    probation_restarts: int = 0
     diagnosis_inferences_per_minute: int = 128
     max_events: int = 1024
     max_generations: int = 8
@@ -247,6 +252,7 @@ class Policy:
         for name, least in (
             ("keyed_bytes_per_predict", 0),
             ("parity_blocks", 0),
+            ("probation_restarts", 0),
             ("diagnosis_inferences_per_minute", 0),
             ("pool_bytes", 0),
             ("quarantine_bytes", 0),

@@ -155,10 +155,15 @@ class Field(World):
             self.handle(heard.FeedbackCame((told(label, source, question, known=known),) * count))
 
     def restart(
-        self, *, without: str = "", learned: frozenset[int] = frozenset(), row: bytes | None = None
+        self,
+        *,
+        without: str = "",
+        learned: frozenset[int] = frozenset(),
+        row: bytes | None = None,
+        heal: Heal = "all",
     ) -> Field:
         """Return the device after its process has ended, without what the store knew of one."""
-        fresh = Field()
+        fresh = Field(heal)
         fresh.conditions, fresh.held = dict(self.conditions), set(self.held)
         fresh.active, fresh.number, fresh.truth = self.active, self.number, self.truth
         fresh.prediction = self.prediction  # the monitor counts on
@@ -420,6 +425,46 @@ def test_the_process_ends_on_probation() -> None:
     assert world.state.trouble is not None
     assert world.state.allowance == pytest.approx(0.045)
     assert world.state.put_off, "a restart buys no retry"
+
+
+def test_a_probation_goes_on_where_the_store_has_put_it_back() -> None:
+    """Untrusted, with what labels have said: what is left of the trial is the trial that it had."""
+    world = repaired()
+    world.tell(6, 0)
+    again = world.restart(learned=frozenset({1}))
+    assert again.active == 1
+    assert again.state.probation is not None
+    assert again.state.probation.evidence == world.state.learned[0].evidence
+    assert not is_trusted(again.state)
+    assert again.state.allowance == pytest.approx(0.045, abs=1e-6)
+    again.tell(7, 0)
+    assert again.state.probation is None
+    assert again.state.in_service is not None
+    again.drift("")
+    assert again.active == 0
+
+
+@pytest.mark.parametrize("most", [0, 1, 3])
+def test_no_row_of_crashes_has_a_probation_go_on_for_ever(most: int) -> None:
+    """Whatever else is remembered; what is confirmed is not counted."""
+    world = repaired()
+    known = Remembered.of(world.state, world.prediction)
+    for count in range(most):
+        known, numbers = Remembered.from_bytes(known.to_bytes()).going_on(most)
+        assert numbers == {1}
+        assert known.learned[0].restarts == count + 1
+        assert known.in_service == 1
+    assert known.going_on(most)[1] == frozenset()
+    world.tell(13, 0)
+    confirmed = Remembered.of(world.state, world.prediction)
+    assert confirmed.going_on(5) == (confirmed, frozenset())
+
+
+@pytest.mark.parametrize("heal", ["observe", "corruption"])
+def test_no_probation_goes_on_where_nothing_may_be_learned(heal: Heal) -> None:
+    again = repaired().restart(learned=frozenset({1}), heal=heal)
+    assert again.active == 0
+    assert again.state.learned == ()
 
 
 def test_what_is_confirmed_outlives_the_process() -> None:

@@ -6,9 +6,11 @@ import functools
 import multiprocessing
 import os
 import shutil
+import signal
+import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -687,3 +689,83 @@ def test_a_kill_leaves_nothing_learned_without_its_gate(
         assert generation == 0 or generation in {r.generation for r in field.learned}
         field.run(CLEAN, 64)
         assert field.model.health.generation == 0
+
+
+def _on_and_on(path: str, runtime: RuntimeName, how: str, served: dict[str, bytes]) -> None:
+    """Go on with a probation, and be gone."""
+    rules = {"probation_restarts": 2}
+    with device(runtime, rules=rules, store=path, key=b"a key of the test") as field:
+        if not served:
+            field.on_probation()
+            served |= field.live
+            Path(f"{path}.live").write_bytes(b"".join(served.values()))
+        repair = field.state.probation
+        assert repair is not None
+        assert b"".join(field.live.values()) == Path(f"{path}.live").read_bytes()
+        assert field.model.health.generation == repair.generation
+        assert field.model.health.on_probation
+        assert not infer_one(field.model, DIM[:1]).trusted
+        field.run(DIM, 64)
+        assert field.state.probation is not None
+        if how == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.parametrize("how", ["closed", "killed"])
+def test_a_probation_goes_on_as_often_as_the_policy_says(
+    runtime: RuntimeName, tmp_path: Path, how: str
+) -> None:
+    path = str(tmp_path / "store")
+    baseline(runtime)
+    for served in ({}, {"is": b"there"}, {"is": b"there"}):
+        process = multiprocessing.get_context("fork").Process(
+            target=_on_and_on, args=(path, runtime, how, served)
+        )
+        process.start()
+        process.join(120)
+        assert process.exitcode == (0 if how == "closed" else -signal.SIGKILL)
+    for suffix in ("", "-wal"):
+        if Path(f"{path}{suffix}").exists():
+            shutil.copyfile(f"{path}{suffix}", f"{tmp_path / 'another'}{suffix}")
+    others: dict[str, Any] = {"key": b"a key of the test"}
+    with device(runtime, rules={"probation_restarts": 2}, store=path, **others) as field:
+        assert field.state.learned == ()
+        assert field.model.weights.active == 0
+        assert any("repaired 1" in f.name for f in field.model.health.failures)
+        assert field.state.put_off, "a restart buys no retry"
+    rules = {"probation_restarts": 3}  # the same store, had one more been allowed
+    with device(runtime, rules=rules, store=tmp_path / "another", **others) as field:
+        assert field.state.probation is not None
+        for _ in range(8):
+            field.run(DIM, 48)
+            field.answer()
+            if field.state.probation is None:
+                break
+        repair = field.state.in_service
+        assert repair is not None
+        assert repair.is_confirmed
+        assert repair.restarts == 3
+
+
+def test_a_probation_whose_row_was_changed_does_not_go_on(
+    runtime: RuntimeName, tmp_path: Path
+) -> None:
+    """Whatever of it: its generation, what the loop knows, its condition."""
+    rules, path = {"probation_restarts": 9}, tmp_path / "store"
+    with device(runtime, rules=rules, store=path, key=b"a key of the test") as field:
+        golden = field.live
+        field.on_probation()
+    whole = path.read_bytes()
+    for which in ("generation' AND name != '0", "state' AND name = 'loop", "model' AND name = 'x"):
+        path.write_bytes(whole)
+        with closing(sqlite3.connect(path)) as file, file:
+            sql = f"UPDATE item SET value = value || x'20' WHERE area = '{which}'"
+            assert file.execute(sql).rowcount == ("'x" not in which)
+        with device(runtime, rules=rules, store=path, key=b"a key of the test") as field:
+            goes_on = "'x" in which  # nothing was changed
+            assert (field.live == golden) == (not goes_on)
+            assert bool(field.learned) == goes_on
+            refused = field.model.health.store
+            assert refused is not None
+            assert bool(refused.refused) != goes_on

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ from selfheal_edge.errors import ModelFormatError
 from selfheal_edge.tflite.file.model_file import ModelFile
 from selfheal_edge.tflite.file.rewrite import ModelCopy
 
-__all__ = ["InputMap", "Patch", "patched"]
+__all__ = ["InputMap", "Patch", "patch_from_plain", "patched"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,10 +86,50 @@ class Patch:
         """Whether it changes nothing."""
         return not self.changes and self.inputs is None and not self.threshold
 
+    def to_plain(self) -> dict[str, Any]:
+        """Return plain data, for JSON; `patch_from_plain` takes it, with the patched file."""
+        mapped = self.inputs
+        return {
+            "inputs": None
+            if mapped is None
+            else [mapped.axis, mapped.gain.tolist(), mapped.offset.tolist()],
+            "threshold": self.threshold,
+            "text": self.text,
+        }
+
     def says_as(self, other: Patch) -> bool:
         """Whether another patch makes the same generation."""
         mine, others = ((b"" if p.inputs is None else p.inputs.to_bytes()) for p in (self, other))
         return (self.changes, self.threshold, mine) == (other.changes, other.threshold, others)
+
+
+def patch_from_plain(fields: Mapping[str, Any], golden: bytes, file: bytes) -> Patch:
+    """Return the patch of what `Patch.to_plain` returned.
+
+    Parameters
+    ----------
+    fields
+        As it returned them.
+    golden, file
+        Our copy of the model's bytes, and the same with the patch: of equal length.
+
+    Raises
+    ------
+    ValueError, LookupError, TypeError
+        When they do not say that.
+    """
+    mapped = fields["inputs"]
+    inputs = None
+    if mapped is not None:
+        axis, gain, offset = mapped
+        inputs = InputMap(int(axis), np.array(gain, np.float32), np.array(offset, np.float32))
+    before, after = np.frombuffer(golden, np.uint8), np.frombuffer(file, np.uint8)
+    if before.size != after.size:
+        raise ValueError(f"file: expected {before.size} bytes, got {after.size}")
+    at = np.flatnonzero(before != after)
+    runs = np.split(at, np.flatnonzero(np.diff(at) > 1) + 1)
+    changes = tuple((int(run[0]), file[run[0] : run[-1] + 1]) for run in runs if run.size)
+    return Patch(changes, inputs, str(fields["text"]), float(fields["threshold"]))
 
 
 def patched(copy: ModelCopy, changes: Sequence[tuple[int, bytes]]) -> bytes:

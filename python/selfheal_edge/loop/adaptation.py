@@ -509,17 +509,35 @@ def rolled_back(state: LoopState) -> Decision:
 def restarted(state: LoopState, found: heard.Restarted) -> Decision:
     """Go on with what the process before has learned, as far as it has a gate and is proven.
 
-    What was on probation is taken back, however the process ended. A repair whose condition is not
-    known any more would serve without an end: it goes, as does a generation that was learned and
-    that no repair is known of.
+    What was on probation is taken back, however the process ended, but for what the store has put
+    back since the policy has it go on. A repair whose condition is not known any more would serve
+    without an end: it goes, as does a generation that was learned and that no repair is known of.
     """
     state, actions = _without_gate(state, found)
     for repair in state.learned:
-        if not repair.is_confirmed:
-            reason = "the process ended while it was on probation"
-            state, more = taken_back(state, repair, reason)
-            actions = (*actions, *more)
+        if repair.is_confirmed:
+            continue
+        if repair.generation in found.generations and state.heal == "all":
+            actions = (*actions, _goes_on(state, repair))
+            continue
+        reason = "the process ended while it was on probation"
+        state, more = taken_back(state, repair, reason)
+        actions = (*actions, *more)
+    serving = state.probation
+    if serving is not None:
+        until = state.now.prediction + SAMPLES_TO_LEARN
+        learning = Learning(state.now.sample, until, serving.condition)
+        state = replace(state, learning=learning, trust=replace(state.trust, is_marked=True))
     return state, actions
+
+
+def _goes_on(state: LoopState, repair: LearnedRepair) -> Action:
+    outcome = (
+        f"{repair.condition}: goes on after the process has ended, for time {repair.restarts} of "
+        f"{state.policy.probation_restarts}: {repair.evidence}"
+    )
+    details = {"evidence": repair.evidence.to_dict()}
+    return do.Record(EventKind.PROBATION, repair.diagnosis.cause, outcome=outcome, details=details)
 
 
 def _without_gate(state: LoopState, found: heard.Restarted) -> Decision:

@@ -238,6 +238,7 @@ class LoopExecutor:
             before = Remembered()  # its row was lost; what was learned is there
         if before is not None:
             self._forget_without_repair(before)
+            self._patches.update(self.repairs.going_on)
             conditions, problem = self.conditions.names, self._lost
             self.handle(heard.Restarted(before, conditions, generations, problem))
         self._end_revocations()

@@ -67,6 +67,8 @@ class Keeper:
         Whether the process before ended without close.
     chosen, before
         What serves, and what was known before it does; None: `choose` says it.
+    probation_restarts
+        As `Policy` says.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Keeper:
         was_cut_short: bool = False,
         chosen: Chosen | None = None,
         before: Remembered | None = None,
+        probation_restarts: int = 0,
     ) -> None:
         self.store = store
         self._inbox = inbox
@@ -102,6 +105,7 @@ class Keeper:
         self._interrupted: tuple[str, ...] = ()
         self._goes_on = False
         self._is_rejected = False
+        self._probation_restarts = probation_restarts
 
     @classmethod
     def open(
@@ -160,7 +164,14 @@ class Keeper:
         store.start()
         ids = PredictionIds(store, row, drawn)
         ids.begin()
-        return cls(store, inbox, ids, problems, was_cut_short=was_cut_short)
+        return cls(
+            store,
+            inbox,
+            ids,
+            problems,
+            was_cut_short=was_cut_short,
+            probation_restarts=policy.probation_restarts,
+        )
 
     # ---------------------------------------------------------------- the start
 
@@ -305,7 +316,15 @@ class Keeper:
         chosen = self.updates.before_trial(known.failures)
         # What is served meanwhile by the file that leaves has ids of its own.
         self.ids.skip(known.predictions - (0 if self.before is None else self.before.predictions))
-        other = Keeper(self.store, self._inbox, self.ids, chosen.told, chosen=chosen, before=known)
+        other = Keeper(
+            self.store,
+            self._inbox,
+            self.ids,
+            chosen.told,
+            chosen=chosen,
+            before=known,
+            probation_restarts=self._probation_restarts,
+        )
         return chosen.model, chosen.baseline, other
 
     def went_back(self, known: Remembered) -> Remembered:
@@ -338,8 +357,21 @@ class Keeper:
             self.generations.begin_writing(late)
 
     def _forget_interrupted(self, generations: KeptGenerations) -> None:
-        """Remember what the end of the process has interrupted as what did not hold."""
+        """Remember what the end of the process has interrupted as what did not hold.
+
+        Where the policy has a probation go on, that is counted and safe before anything serves.
+        """
         before = Remembered() if self.before is None else self.before
+        counted, numbers = before.going_on(self._probation_restarts)
+        if numbers:
+            self.store.put(_STATE, _LOOP, counted.to_bytes())
+            try:
+                self.store.commit()
+            except (StoreError, IntegrityError) as error:
+                self._problems.append(f"no probation goes on: {error}")
+            else:
+                self.before = before = counted
+                generations.go_on(numbers, before.in_service)
         self._interrupted = generations.interrupted
         failures = before.failures
         for digest in self._interrupted:

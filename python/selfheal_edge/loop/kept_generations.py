@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 
 from selfheal_edge.errors import IntegrityError, StoreError
 from selfheal_edge.learning.lesson import Lesson
+from selfheal_edge.learning.patch import Patch, patch_from_plain
 from selfheal_edge.log import logger
 from selfheal_edge.monitoring.baseline import KnownAnswers
 from selfheal_edge.store.changes import Row
@@ -44,6 +45,8 @@ class Found:
         What decides exact outputs here.
     lesson
         What it was learned from; None: from nothing, or that is not known.
+    patch
+        What makes it of golden, where it is on trial and that is known.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Found:
         inputs: bytes,
         fingerprint: str,
         lesson: Lesson | None,
+        patch: Patch | None,
     ) -> None:
         self.number = row.number
         self.digest = row.identity
@@ -64,7 +68,7 @@ class Found:
         is_here = row.fields.get("fingerprint") == fingerprint
         self.answers = str(row.fields.get("answers")) if is_here else None
         """What tells its known answers where they were recorded; None: not known for this place."""
-        self.lesson = lesson
+        self.lesson, self.patch = lesson, patch
         self.was_taught = self.is_learned or row.fields.get("lesson") is not None
         """Whether it was learned from something, though that may not be readable here."""
 
@@ -94,6 +98,8 @@ class KeptGenerations:
         self._fingerprint = fingerprint
         self._writes = writes
         self._serves = 0  # after a restart
+        self._going_on: frozenset[int] = frozenset()
+        self._on_trial: int | None = None
         # Of each generation that is not stored yet: what is to be stored with it, its identity.
         self._unsaved: dict[int, tuple[dict[str, Any], str]] = {}
         self.problems: list[str] = []
@@ -103,9 +109,11 @@ class KeptGenerations:
 
     @property
     def active(self) -> int:
-        """The generation that served last, and was confirmed."""
+        """The generation that served last, and was confirmed, or whose trial goes on."""
         if not self._writes:
             return 0
+        if self._on_trial is not None:
+            return self._on_trial
         try:
             row = self._store.get(_MODEL, _ACTIVE)
             self._serves = 0 if row is None else int(row)
@@ -117,19 +125,28 @@ class KeptGenerations:
     @property
     def interrupted(self) -> tuple[str, ...]:
         """Digests of the generations whose trial the end of the process has ended."""
-        return tuple(row.identity for row in self._all() if row.fields.get("state") == _TRIAL)
+        return tuple(row.identity for row in self._all() if self._is_interrupted(row))
 
     def forget_interrupted(self) -> None:
         """Drop them."""
         for row in self._all():
-            if row.fields.get("state") == _TRIAL:
+            if self._is_interrupted(row):
                 self._guarded(self._rows.drop, row.number)
+
+    def _is_interrupted(self, row: StoredGeneration) -> bool:
+        return row.fields.get("state") == _TRIAL and row.number not in self._going_on
+
+    def go_on(self, numbers: frozenset[int], serves: int | None) -> None:
+        """Have the trials of these go on, and this one of them serve, if any."""
+        self._going_on = numbers
+        self._on_trial = serves if serves in numbers else None
 
     def found(self) -> tuple[Found, ...]:
         """Return all that are held, but golden, each verified; what is damaged is told and left."""
         if not self._writes:
             return ()
-        rows = (row for row in self._all() if row.number and row.fields.get("state") == _HELD)
+        held = (_HELD, *([_TRIAL] if self._going_on else []))
+        rows = (row for row in self._all() if row.number and row.fields.get("state") in held)
         return tuple(filter(None, map(self._read, rows)))
 
     def _read(self, row: StoredGeneration) -> Found | None:
@@ -139,7 +156,15 @@ class KeptGenerations:
         except (StoreError, IntegrityError, ValueError) as error:
             self.problems.append(f"generation {row.number} is not held any more: {error}")
             return None
-        return Found(row, source, inputs, self._fingerprint, self._lesson(row))
+        patch = self._patch(row, source) if row.number in self._going_on else None
+        return Found(row, source, inputs, self._fingerprint, self._lesson(row), patch)
+
+    def _patch(self, row: StoredGeneration, source: bytes) -> Patch | None:
+        try:
+            return patch_from_plain(row.fields["patch"], self._copy.model.data, source)
+        except (LookupError, ValueError, TypeError) as error:
+            self.problems.append(f"what made generation {row.number}: {error!r}")
+            return None
 
     def _lesson(self, row: StoredGeneration) -> Lesson | None:
         fields = row.fields.get("lesson")
@@ -185,11 +210,14 @@ class KeptGenerations:
         *,
         is_learned: bool = False,
         lesson: Lesson | None = None,
+        patch: Patch | None = None,
+        answers: KnownAnswers | None = None,
     ) -> bool:
         """Store weights that are about to act, as on trial: a crash from now on ends the trial.
 
         `inputs`: what corrects the inputs that go with them; empty for nothing. `is_learned`: they
-        are a repair's, which has a condition. `lesson`: what they were learned from.
+        are a repair's, which has a condition. `lesson`: what they were learned from. `patch`: what
+        makes them of golden, `answers`: their known answers, for a trial that goes on.
 
         Returns
         -------
@@ -198,6 +226,10 @@ class KeptGenerations:
         """
         fields: dict[str, Any] = {"state": _TRIAL, "wall": time.time(), "learned": is_learned}
         fields.update(_lesson_field(lesson))
+        if patch is not None:
+            fields["patch"] = patch.to_plain()
+        if answers is not None:
+            fields |= {"fingerprint": self._fingerprint, "answers": answers.digest}
         return self._save(number, source, fields, inputs)
 
     def confirm(

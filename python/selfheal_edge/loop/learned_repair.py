@@ -73,6 +73,8 @@ class LearnedRepair:
     """The prediction at which it is learned anew from more inputs; None: it was."""
     seen_last: int = 0
     """The prediction at which its condition was entered last, counted since the store was made."""
+    restarts: int = 0
+    """Ends of its process after which its probation went on."""
     certificate: Certificate | None = None
     """How many labels cannot change its answers; None where it was not learned from labels."""
 

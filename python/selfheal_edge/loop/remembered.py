@@ -47,6 +47,8 @@ class Remembered:
     named: int = 0
     leaving: tuple[tuple[int, str | None], ...] = ()
     home: int = 0
+    condition: str = ""
+    """The one of `learned` that serves; empty: none of them does."""
 
     @classmethod
     def of(cls, state: LoopState, predictions: int) -> Remembered:
@@ -68,11 +70,12 @@ class Remembered:
             state.named,
             state.leaving,
             state.home,
+            state.condition,
         )
 
     def without_learned(self) -> Remembered:
         """Return what holds of another model file: what was learned is of the one before."""
-        return replace(self, learned=(), put_off=(), leaving=(), home=0)
+        return replace(self, learned=(), put_off=(), leaving=(), home=0, condition="")
 
     def with_learned(self, other: Remembered) -> Remembered:
         """Return this with what another one has learned."""
@@ -82,7 +85,26 @@ class Remembered:
             put_off=other.put_off,
             leaving=other.leaving,
             home=other.home,
+            condition=other.condition,
         )
+
+    def going_on(self, most: int) -> tuple[Remembered, frozenset[int]]:
+        """Return what holds where probations go on, and the generations of those that do.
+
+        `most`: `Policy.probation_restarts`. Each is counted, so that no row of crashes goes on.
+        """
+        on_trial = (r for r in self.learned if not r.is_confirmed and r.restarts < most)
+        numbers = frozenset(r.generation for r in on_trial)
+        learned = tuple(
+            replace(r, restarts=r.restarts + (r.generation in numbers)) for r in self.learned
+        )
+        return replace(self, learned=learned), numbers
+
+    @property
+    def in_service(self) -> int | None:
+        """The generation of the learned repair that serves."""
+        serving = (r.generation for r in self.learned if r.condition == self.condition)
+        return next(serving, None)
 
     def without_charts(self, *, is_same_calibration: bool = False) -> Remembered:
         """Return what holds where the monitor begins anew: it will hear again what goes on.
@@ -103,6 +125,7 @@ class Remembered:
             allowance=self.allowance,
             named=self.named,
             home=self.home,
+            condition=self.condition if is_same_calibration else "",
         )
 
     def unknown(self, generations: Iterable[int]) -> tuple[int, ...]:
@@ -131,6 +154,7 @@ class Remembered:
             "named": self.named,
             "leaving": [list(one) for one in self.leaving],
             "home": self.home,
+            "condition": self.condition,
         }
         return json.dumps(fields, separators=(",", ":")).encode()
 
@@ -165,6 +189,7 @@ class Remembered:
                     for number, name in fields.get("leaving", ())
                 ),
                 int(fields.get("home", 0)),
+                str(fields.get("condition", "")),
             )
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise IntegrityError(f"loop: expected a readable row: {error!r}") from None
@@ -182,6 +207,7 @@ def _fields_of(repair: LearnedRepair) -> dict[str, Any]:
         "confirmed": repair.confirmed,
         "labels": repair.labels,
         "seen_last": repair.seen_last,
+        "restarts": repair.restarts,
         "certificate": None if repair.certificate is None else repair.certificate.to_dict(),
     }
 
@@ -202,6 +228,7 @@ def _learned(fields: Mapping[str, Any]) -> LearnedRepair:
         confirmed=None if fields["confirmed"] is None else int(fields["confirmed"]),
         labels=int(fields["labels"]),
         seen_last=int(fields["seen_last"]),
+        restarts=int(fields.get("restarts", 0)),
         certificate=None if certificate is None else Certificate.from_dict(certificate),
     )
 

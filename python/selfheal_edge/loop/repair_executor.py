@@ -114,6 +114,8 @@ class RepairExecutor:
         self._known = {GOLDEN: known}  # by origin
         self.learned: frozenset[int] = frozenset()
         """Generations of the store that repairs were learned as."""
+        self.going_on: dict[int, Patch] = {}
+        """What makes those of golden that are on trial still."""
         self._lessons: dict[int, Lesson | None] = {}  # by origin; None: not known
         self.attempts = RepairAttempts(self, self._known, session.answers)
         """Applies strategies to this, and has them proven."""
@@ -299,7 +301,8 @@ class RepairExecutor:
             Relative to golden, whatever serves now.
         on_trial
             Whether it serves on probation: the store keeps it as on trial until `confirm`, and the
-            end of the process, however it comes, takes it back.
+            end of the process, however it comes, takes it back, but for
+            `Policy.probation_restarts`.
         is_learned
             Whether it is for a condition: where the loop does not know that after a restart, it
             does not serve.
@@ -339,7 +342,14 @@ class RepairExecutor:
         )
         wanted |= beside.images
         inputs = wanted.get("input", b"").rstrip(b"\0")
-        number = self._proposed(wanted["source"], inputs, is_learned=is_learned, lesson=lesson)
+        number = self._proposed(
+            wanted["source"],
+            inputs,
+            is_learned=is_learned,
+            lesson=lesson,
+            patch=patch if on_trial else None,
+            answers=beside.answers if on_trial else None,
+        )
         try:
             ready = Standby.built(self._session, number, wanted)
 
@@ -686,11 +696,21 @@ class RepairExecutor:
         *,
         is_learned: bool = False,
         lesson: Lesson | None = None,
+        patch: Patch | None = None,
+        answers: KnownAnswers | None = None,
     ) -> int:
         """Have new weights stored before they act; return the least number that they may have."""
         number = self.next_number
         if self._kept is not None:
-            self._kept.propose(number, source, inputs, is_learned=is_learned, lesson=lesson)
+            self._kept.propose(
+                number,
+                source,
+                inputs,
+                is_learned=is_learned,
+                lesson=lesson,
+                patch=patch,
+                answers=answers,
+            )
         return number
 
     @property
@@ -777,6 +797,8 @@ class RepairExecutor:
             weights.pin(found.number)
         if found.is_learned:
             self.learned |= {found.number}
+        if found.patch is not None:
+            self.going_on[found.number] = found.patch
         origin = weights.origin(found.number)
         if found.was_taught and origin != GOLDEN:
             self._lessons.setdefault(origin, found.lesson)
