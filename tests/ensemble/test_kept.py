@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +57,35 @@ def test_weights_go_on_after_a_restart(opened: Open, parts: DigitsParts, tmp_pat
         assert answer.id > last
         with pytest.raises(she.errors.FeedbackSourceError):
             committee.feedback_source("operator", b"another key, 16+")
+
+
+@pytest.mark.parametrize("how", ["deleted", "replayed"])
+def test_rows_of_weights_are_noticed(
+    opened: Open, parts: DigitsParts, tmp_path: Path, how: str
+) -> None:
+    models = opened("cnn", "mlp")
+    path, rows = tmp_path / "committee.store", []
+    for wanted in (2, 4):
+        with she.SelfHealingEnsemble(models, store=path, key=KEY) as committee:
+            teach(committee, parts, wanted)
+        with closing(sqlite3.connect(path)) as file:
+            rows.append(file.execute("SELECT id, value, tag FROM item").fetchall())
+    older, newer = rows
+    changed = [one for one in older if one not in newer]
+    assert len(changed) >= 2
+    with closing(sqlite3.connect(path)) as file:
+        for number, value, tag in changed:
+            if how == "deleted":
+                file.execute("DELETE FROM item WHERE id = ?", (number,))
+            else:
+                file.execute(
+                    "UPDATE item SET value = ?, tag = ? WHERE id = ?", (value, tag, number)
+                )
+        file.commit()
+    with she.SelfHealingEnsemble(models, store=path, key=KEY) as committee:
+        assert committee.weights == {"cnn": 0.5, "mlp": 0.5}
+        told = [event.outcome for event in committee.events if event.kind is EventKind.STORE]
+        assert any("put aside" in str(text) for text in told)
 
 
 def test_another_file_in_a_members_place_is_on_trial(
