@@ -18,7 +18,7 @@ import numpy as np
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path, load_digits
 
-WIDTH = 30
+WIDTH = 24
 BLIND = she.Policy(
     scrub_bytes_per_predict=0,
     sweep_seconds=None,
