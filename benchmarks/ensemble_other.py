@@ -10,8 +10,12 @@ a sensor array (two dense networks in int8). What is measured, and the targets, 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Final
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 from sklearn.datasets import load_digits
