@@ -196,7 +196,7 @@ def test_a_source_is_a_capability_and_no_name(
         model.feedback_source("operator")
     sha256 = baseline.model_sha256
     forged = FeedbackSource("operator", b"another key, also of 32 bytes...", model=sha256)
-    with pytest.raises(FeedbackSourceError, match=r"one that model\.feedback_source made"):
+    with pytest.raises(FeedbackSourceError, match=r"one that feedback_source of the same"):
         model.feedback(1, id=first.id, source=forged)
     # The typed name is not the operator.
     assert model.feedback(int(digits.heldout_labels[0]), id=first.id, source="operator")
