@@ -53,13 +53,20 @@ def pytest_terminal_summary(
         )
 
 
-def pytest_collection_finish() -> None:
-    """Leave what was imported and collected out of all that is looked through for garbage.
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Look for no garbage while tests are collected, and never again at what stays of that.
 
-    That is 300,000 objects, which stay until the end: looking through them takes 0.28 s each time.
+    Those are 300,000 objects. Looking through them takes 8 s while they come, 0.28 s each time
+    after.
     """
-    gc.collect()
-    gc.freeze()
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
