@@ -7,6 +7,7 @@ import functools
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -101,8 +102,27 @@ SOURCES = sorted(p for end in ("hpp", "cpp") for p in CPP.rglob(f"*.{end}"))
 TEXTS = [*MODULES, *SOURCES, *sorted((ROOT / "tests").rglob("*.py"))]
 
 
-def name_of(path: Path) -> str:
-    return str(path.relative_to(ROOT))
+def holds_for(paths: list[Path]) -> Callable[[Callable[[Path], None]], Callable[[], None]]:
+    """Make a test of a rule for one file: it names every file that breaks it, and how.
+
+    A thousand files are a thousand lines of a report, if each is a test of its own.
+    """
+
+    def test_of(rule: Callable[[Path], None]) -> Callable[[], None]:
+        def test() -> None:
+            assert paths
+            broken = {}
+            for path in paths:
+                try:
+                    rule(path)
+                except AssertionError as error:
+                    broken[str(path.relative_to(ROOT))] = str(error)
+            assert not broken, "\n".join(f"{path}: {why}" for path, why in broken.items())
+
+        test.__doc__ = rule.__doc__
+        return test
+
+    return test_of
 
 
 def part_of(path: Path) -> str:
@@ -110,8 +130,10 @@ def part_of(path: Path) -> str:
     return path.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
-def imports(tree: ast.AST) -> set[str]:
-    """Return the dotted names of our own modules that a module imports, at any depth."""
+@functools.cache
+def read(path: Path) -> tuple[str | None, frozenset[str]]:
+    """Return a module's docstring, and the dotted names of ours that it imports, at any depth."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -123,23 +145,17 @@ def imports(tree: ast.AST) -> set[str]:
                 found |= {f"selfheal_edge.{alias.name}" for alias in node.names}
             else:
                 found.add(node.module)
-    return {n for n in found if n.split(".")[0] == "selfheal_edge"}
+    ours = frozenset(n for n in found if n.split(".")[0] == "selfheal_edge")
+    return ast.get_docstring(tree), ours
 
 
-@functools.cache
-def parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
-
-
-@functools.cache
 def parts_imported(path: Path) -> set[str]:
     """Return the other parts of the package that a module imports."""
-    names = imports(parsed(path))
-    parts = {[*name.split("."), "__init__"][1] for name in names}
+    parts = {[*name.split("."), "__init__"][1] for name in read(path)[1]}
     return parts - {part_of(path)}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
+@holds_for(MODULES)
 def test_imports_follow_the_arrows(path: Path) -> None:
     mine = part_of(path)
     if path == PACKAGE / "__init__.py":
@@ -150,10 +166,10 @@ def test_imports_follow_the_arrows(path: Path) -> None:
     assert parts_imported(path) <= allowed, f"no arrow leads from {mine} there"
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / "tflite").rglob("*.py")), ids=name_of)
+@holds_for(sorted((PACKAGE / "tflite").rglob("*.py")))
 def test_imports_follow_the_arrows_inside_tflite(path: Path) -> None:
     mine = path.relative_to(PACKAGE / "tflite").with_suffix("").parts[0]
-    names = (n.split(".") for n in imports(parsed(path)))
+    names = (n.split(".") for n in read(path)[1])
     parts = {n[2] for n in names if n[1:2] == ["tflite"]} - {mine}
     assert mine == "__init__" or parts <= INSIDE_TFLITE[mine], f"no arrow leads from {mine} there"
 
@@ -183,10 +199,10 @@ def test_tests_mirror_the_package() -> None:
     assert folders <= {p.name for p in PACKAGE.iterdir() if p.is_dir()} | {"core"}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
+@holds_for(MODULES)
 def test_python_modules(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    assert ast.get_docstring(parsed(path)), "no docstring"
+    assert read(path)[0], "no docstring"
     assert "\t" not in text
     name = str(path.relative_to(PACKAGE))
     if name in GENERATED | LISTS or path.name == "__init__.py":
@@ -200,7 +216,7 @@ def test_python_modules(path: Path) -> None:
 
 
 @pytest.mark.skipif(not CPP.is_dir(), reason="the C++ sources are not here")
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+@holds_for(SOURCES)
 def test_cpp_sources(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert len(text.splitlines()) < 500
@@ -211,7 +227,7 @@ def test_cpp_sources(path: Path) -> None:
         assert not re.search(r"#include\s*<(fstream|iostream|filesystem)>", text)
 
 
-@pytest.mark.parametrize("path", TEXTS, ids=name_of)
+@holds_for(TEXTS)
 def test_nothing_is_left_to_do(path: Path) -> None:
     words = ("TO" + "DO", "FIX" + "ME", "X" + "XX")
     text = path.read_text(encoding="utf-8")
