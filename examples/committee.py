@@ -1,9 +1,9 @@
 """A committee outvotes its damaged member: ``python examples/committee.py``.
 
 Two models read handwritten digits: the demo's convolutional network, once on kernels that read the
-file's bytes and once on the fastest ones. Bits of one are flipped while no sweep looks: labels take
-its weight, until an alarm has every byte checked, or the full check at the end does, and it sleeps.
-Then it is healed, proven, and comes back. Nothing beside the package is needed.
+file's bytes and once on the fastest ones. Bits of one are flipped while no sweep looks. The first
+label that speaks against it has its known answers asked; they are wrong, every byte is checked, and
+it sleeps. Then it is healed, proven, and comes back. Nothing beside the package is needed.
 """
 
 from __future__ import annotations
@@ -76,10 +76,6 @@ def main() -> int:
         she.redteam.inject(fast).flip_bits(400, seed=0)
         said = serve(10)
         show(committee, f"Bits of 'fast' flipped where no sweep looks; ten labels later: {said}.")
-        below = committee.weights["fast"] < 0.05
-        fast.weights.scrub()
-        said = serve(10)
-        show(committee, f"A full check has seen it: it sleeps; {said}.")
         asleep = committee.weights["fast"] == 0.0
         fast.heal = "all"
         fast.weights.scrub()
@@ -92,7 +88,7 @@ def main() -> int:
             print(textwrap.fill(str(event), 79, initial_indent="  ", subsequent_indent="     "))
         price = committee.health.inferences_per_answer
         print(f"\nprice: {price:.1f} inferences an answer")
-    if not (below and asleep and back):
+    if not (asleep and back):
         print("it did not come as told", file=sys.stderr)
         return 1
     return 0

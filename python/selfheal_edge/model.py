@@ -46,7 +46,14 @@ from selfheal_edge.learning.revocation import Revocation
 from selfheal_edge.learning.sources import FeedbackSource
 from selfheal_edge.log import logger
 from selfheal_edge.loop.assembly import Parts, assemble, correction_of, estimate_now
-from selfheal_edge.loop.incidents import CodeDamaged, FeedbackCame, FeedbackDue, WeightsRejected
+from selfheal_edge.loop.incidents import (
+    CodeDamaged,
+    FeedbackCame,
+    FeedbackDue,
+    KnownAnswersAsked,
+    WeightsRejected,
+)
+from selfheal_edge.loop.state import Why
 from selfheal_edge.monitoring.baseline import Baseline
 from selfheal_edge.monitoring.estimate import abnormal_above
 from selfheal_edge.monitoring.monitor import MEMBERS_PART, Alarm, Monitor, PerformanceMonitor
@@ -721,6 +728,27 @@ class SelfHealingModel:
             onset = max(0, self._parts.monitor.count - since)
             alarm = Alarm(MEMBERS_PART, 1, 0.0, onset, 0.0, 0.0, detail=text)
             self._loop.dispatcher.handle(Incident(self._loop.predictions, alarms=(alarm,)))
+
+    def hear_contradiction(self) -> bool | None:
+        """Hear from a committee that something speaks against an answer: ask the known answers.
+
+        Where they are wrong, every byte is checked at once, and what follows from that is done.
+
+        Returns
+        -------
+        bool or None
+            Whether they are right; None where another thread is at work on the weights, so that
+            nothing was asked.
+        """
+        with self._maintenance_lock.attempt() as is_free:
+            if not is_free:
+                return None
+            self._maintenance_lock.check()
+            with self._inference_lock:
+                are_right = self._loop.repairs.known_answers_right()
+            if not are_right:
+                self._loop.handle(KnownAnswersAsked(Why.SCHEDULE, are_right=False))
+            return are_right
 
     def _tell(self, about: FeedbackCame | FeedbackDue) -> None:
         """Have the loop hear of something that is no inference."""

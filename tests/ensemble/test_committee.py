@@ -128,7 +128,7 @@ def test_ways_to_combine(opened: Open, parts: DigitsParts, combine: str) -> None
 
 
 def test_labels_move_weights_to_who_is_right(opened: Open, parts: DigitsParts) -> None:
-    """A member whose damage no integrity check sees loses its weight within ten labels."""
+    """A member that is damaged is out within ten labels, to them or to its known answers."""
     models = opened(policy=BLIND)
     committee = she.SelfHealingEnsemble(models)
     source = committee.feedback_source("operator", KEY)

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import numpy as np
-
 from selfheal_edge import _core
 from selfheal_edge.ensemble.agreement import Agreement
 from selfheal_edge.ensemble.members import Member
@@ -46,6 +44,8 @@ class Seat:
     """Answers until it is tried again, after its next failure."""
     is_retired: bool = False
     """Whether it cannot answer with the others any more."""
+    doubted_at: int | None = None
+    """The answer after which its known answers were asked last."""
 
     @classmethod
     def of(cls, member: Member) -> Seat:
@@ -231,21 +231,35 @@ class Attendance:
         for n, returns in enumerate(self.returning):
             if not returns:
                 continue
-            parts = parts_of(self.seats[n].member.model)
-            try:
-                with parts.maintenance_lock, parts.inference_lock:
-                    is_right = parts.loop.repairs.known_answers_right()
-            except (ModelClosedError, RuntimeError):
-                continue
-            self.extra_inferences += len(parts.loop.repairs.known.inputs)
-            if is_right:
+            if self._ask_known_answers(self.seats[n]):
                 self._share.prove(n)
-            else:
-                losses = np.zeros(len(self.seats))
-                losses[n] = 1.0
-                self._share.update(losses)
         self._settle()
         return True
+
+    def doubt(self, n: int) -> None:
+        """Ask a member that is awake its known answers, since something speaks against it.
+
+        Labels may be lies, and of known answers nobody can lie: one that gives them wrong has every
+        byte checked, and sleeps. At most once in 16 answers, so that labels cannot keep it busy.
+        """
+        seat, number = self.seats[n], self._core.number
+        if self.standing.asleep[n] or seat.failure:
+            return
+        if seat.doubted_at is None or number - seat.doubted_at >= _PROOF_PAUSE:
+            self._ask_known_answers(seat)
+
+    def _ask_known_answers(self, seat: Seat) -> bool | None:
+        """Return whether a member gives them right; None where it could not be asked."""
+        model = seat.member.model
+        try:
+            are_right = model.hear_contradiction()
+        except (ModelClosedError, RuntimeError):
+            logger().warning("%s could not be asked", seat.member.name, exc_info=True)
+            return None
+        if are_right is not None:
+            seat.doubted_at = self._core.number
+            self.extra_inferences += len(parts_of(model).loop.repairs.known.inputs)
+        return are_right
 
     # ---------------------------------------------------------------- members that fail
 

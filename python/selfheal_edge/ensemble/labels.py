@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["EnsembleLabels"]
 
 _UNAUTHENTICATED: Final = 0.125
+_CONTRADICTED: Final = 0.5  # what an answer lost more than the best one, so that it is doubted
 _NO_MEMBERS_OWN: Final = 0.95  # the loss at a probability of 3 %
 
 
@@ -181,6 +182,9 @@ class EnsembleLabels:
             text = "weights follow it a little: it has no key"
         self.count += 1
         self._attendance.label_came()
+        least = known.min(initial=np.inf)
+        for n in np.flatnonzero(awake & (losses > least + _CONTRADICTED)):
+            self._attendance.doubt(int(n))
         return text
 
     def _forward(self, told: Told, ids: Sequence[int], verdict: int) -> None:

@@ -1,0 +1,76 @@
+"""What labels accuse a member of, its known answers decide: nobody can lie about these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from tests.ensemble.conftest import Open
+from tests.made_members import BLIND, DigitsParts
+
+import selfheal_edge as she
+from selfheal_edge.causes import Cause
+
+KEY = b"0123456789abcdef"
+
+
+def said_against(
+    committee: she.SelfHealingEnsemble, parts: DigitsParts, name: str
+) -> Iterator[tuple[she.EnsemblePrediction, int]]:
+    """Yield answers in which one member errs and another does not, with what is right."""
+    place = committee.names.index(name)
+    for n in range(len(parts.heldout)):
+        answer = committee.infer(parts.heldout[n : n + 1])
+        assert isinstance(answer, she.EnsemblePrediction)
+        label = int(parts.heldout_labels[n])
+        named = [None if one is None else one.label for one in answer.answers]
+        if named[place] != label and label in named:
+            yield answer, label
+
+
+@pytest.mark.parametrize("key", [KEY, None])
+def test_one_label_has_a_damaged_member_asleep(
+    opened: Open, parts: DigitsParts, key: bytes | None
+) -> None:
+    """Damage that no sweep looks for: the label may be a lie, the known answers are none."""
+    models = opened("cnn", "mlp", policy=BLIND)
+    committee = she.SelfHealingEnsemble(models)
+    source = committee.feedback_source("operator", key)
+    she.redteam.inject(models["cnn"]).flip_bits(40, seed=1)
+    answer, label = next(said_against(committee, parts, "cnn"))
+    committee.feedback(label, id=answer.id, source=source)
+    assert committee.weights == {"cnn": 0.0, "mlp": 1.0}
+    assert committee.health.members["cnn"].reason == f"{Cause.WEIGHT_CORRUPTION.value} was named"
+
+
+def test_it_heals_where_its_policy_lets_it(opened: Open, parts: DigitsParts) -> None:
+    policy = she.Policy(
+        scrub_bytes_per_predict=0,
+        sweep_seconds=None,
+        keyed_bytes_per_predict=0,
+        keyed_sweep_seconds=None,
+        rebuild_after_seconds=None,
+    )
+    models = opened("cnn", "mlp", policy=policy)
+    committee = she.SelfHealingEnsemble(models)
+    source = committee.feedback_source("operator", KEY)
+    she.redteam.inject(models["cnn"]).flip_bits(40, seed=1)
+    answer, label = next(said_against(committee, parts, "cnn"))
+    committee.feedback(label, id=answer.id, source=source)
+    assert models["cnn"].health.repairs == 1
+    assert committee.weights["cnn"] > 0.4
+
+
+def test_lies_about_a_sound_member_cost_few_inferences(opened: Open, parts: DigitsParts) -> None:
+    """They have nobody asleep, and a member is asked once in 16 answers at most."""
+    committee = she.SelfHealingEnsemble(opened("cnn", "mlp"))
+    sources = [committee.feedback_source(f"liar {n}", KEY) for n in range(8)]
+    answer, label = next(said_against(committee, parts, "mlp"))
+    wrong = answer.answers[1]
+    assert wrong is not None
+    assert wrong.label != label
+    for source in sources:
+        committee.feedback(wrong.label, id=answer.id, source=source)
+    assert committee.weights["cnn"] > 0.4
+    number = committee.health.answers
+    assert committee.health.inferences_per_answer == pytest.approx(2 + 4 / number)
