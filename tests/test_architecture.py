@@ -52,6 +52,7 @@ ARROWS: dict[str, frozenset[str]] = {
         "redteam": "model weights health learning causes tflite",
         "cli": "redteam model calibration diagnosis health policy causes integrity learning store "
         "tflite assets weights",
+        "__main__": "cli",
     }.items()
 }
 # The same inside `tflite`, from a loaded model down to the format of its file.

@@ -48,7 +48,7 @@ def test_a_model_heals(name: str) -> None:
 @pytest.mark.parametrize("arguments", [["--help"], ["inspect", "--help"]])
 def test_the_command_line(arguments: list[str]) -> None:
     ended = subprocess.run(
-        [sys.executable, "-OO", "-m", "selfheal_edge.cli", *arguments],
+        [sys.executable, "-OO", "-m", "selfheal_edge", *arguments],
         capture_output=True,
         text=True,
         timeout=60,

@@ -15,7 +15,7 @@ from selfheal_edge.assets import digits_model_path
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "selfheal_edge.cli", *arguments],
+        [sys.executable, "-m", "selfheal_edge", *arguments],
         capture_output=True,
         text=True,
         timeout=120,

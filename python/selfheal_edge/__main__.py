@@ -1,4 +1,4 @@
-"""`python -m selfheal_edge.cli`."""
+"""`python -m selfheal_edge`."""
 
 import sys
 
