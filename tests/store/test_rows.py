@@ -12,11 +12,14 @@ from typing import Any, TypeAlias
 import numpy as np
 import pytest
 from tests.store.serving import KEY, Open
+from tests.store.test_update import changed_file
 from tests.support import Array
 
 import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path, load_digits
 from selfheal_edge.errors import IntegrityError, StoreError
+from selfheal_edge.hashing import sha256
+from selfheal_edge.model import parts_of
 from selfheal_edge.store.database import Database
 
 DIGITS = load_digits()
@@ -43,6 +46,10 @@ KEPT = [
         "monitor.base",
     )
 ] + [("baseline", "serves"), ("model", "latest"), ("ids", "next"), ("generation", "0")]
+
+TRIAL = {("candidate", "is")} | {
+    ("state", f"trial.monitor{part}") for part in ("", ".base", ".origin")
+}
 
 
 def items(path: Path) -> Items:
@@ -90,6 +97,61 @@ def lived(tmp_path_factory: pytest.TempPathFactory, digits_baseline: she.Baselin
     return path
 
 
+@pytest.fixture(scope="module")
+def on_trial(
+    tmp_path_factory: pytest.TempPathFactory,
+    digits_baseline: she.Baseline,
+    plain_calibration: None,  # noqa: ARG001
+) -> Path:
+    """Return a store whose model has another file on trial; beside it the one before the trial."""
+    path = tmp_path_factory.mktemp("on trial") / "store"
+    data = changed_file(digits_baseline, 1)
+    baseline = she.calibrate(data, DIGITS.calibration_inputs)
+    baseline.save(path.with_name("baseline"))
+    path.with_name("model").write_bytes(data)
+    policy = she.Policy(**RULES)
+    with she.SelfHealingModel(
+        digits_model_path(), digits_baseline, store=path, key=KEY, policy=policy
+    ) as model:
+        model.infer(CLEAN[:200])
+        model.snapshot()
+    shutil.copyfile(path, path.with_name("before"))
+    for name, first in (("earlier", 0), ("store", 100)):
+        with she.SelfHealingModel(data, baseline, store=path, key=KEY, policy=policy) as model:
+            source = model.feedback_source("operator", KEY)
+            found = model.infer(CLEAN[first : first + 100])
+            assert isinstance(found, she.Predictions)
+            model.feedback(TRUTH[first : first + 20], id=found.ids[:20], source=source)
+        if name != "store":
+            shutil.copyfile(path, path.with_name(name))
+    return path
+
+
+def test_a_trial_leaves_the_rows_of_the_file_that_may_come_back(on_trial: Path) -> None:
+    before, now = items(on_trial.with_name("before")), items(on_trial)
+    assert now.keys() - before.keys() == TRIAL
+    assert not before.keys() - now.keys()
+    changed = {place for place in before if before[place] != now[place]}
+    assert changed <= {("ids", "next"), ("store", "budget"), ("state", "loop")}
+
+
+def test_a_restart_leaves_the_rows_of_a_trial(
+    on_trial: Path, tmp_path: Path, open_model: Open
+) -> None:
+    path = tmp_path / "store"
+    shutil.copyfile(on_trial, path)
+    before = items(path)
+    data, baseline = on_trial.with_name("model"), she.Baseline.load(on_trial.with_name("baseline"))
+    model = open_model(data, baseline, policy=she.Policy(**RULES))
+    assert parts_of(model).session.model.sha256 == sha256(data.read_bytes()).hex()
+    assert parts_of(model).monitor.count == 200
+    model.close()
+    after = items(path)
+    assert after.keys() == before.keys()
+    changed = {place for place in before if before[place] != after[place]}
+    assert changed <= {("ids", "next"), ("store", "budget")}
+
+
 def test_a_life_leaves_them(lived: Path) -> None:
     places = items(lived).keys()
     assert set(KEPT) <= places
@@ -116,10 +178,14 @@ def test_a_restart_changes_none_but_what_counts_it(
 
 
 @pytest.mark.parametrize("how", ["changed", "deleted", "replayed", "moved"])
-def test_each_row_is_noticed(lived: Path, tmp_path: Path, how: str) -> None:
+@pytest.mark.parametrize(("life", "replayed"), [("lived", "before"), ("on_trial", "earlier")])
+def test_each_row_is_noticed(
+    request: pytest.FixtureRequest, tmp_path: Path, life: str, replayed: str, how: str
+) -> None:
     """Under the right key, where it was changed, deleted, replaced by an older one, or renamed."""
-    older, now, path = items(lived.with_name("before")), items(lived), tmp_path / "store"
-    told = 0
+    lived: Path = request.getfixturevalue(life)
+    older, now, path = items(lived.with_name(replayed)), items(lived), tmp_path / "store"
+    told = set()
     for place, (value, tag) in now.items():
         if how == "replayed" and older.get(place, (value, tag)) == (value, tag):
             continue
@@ -141,8 +207,13 @@ def test_each_row_is_noticed(lived: Path, tmp_path: Path, how: str) -> None:
             file.commit()
         with pytest.raises((IntegrityError, StoreError)):
             Database.create_or_open(path, KEY, max_bytes=1 << 24).close()
-        told += 1
-    assert told >= (8 if how == "replayed" else len(KEPT))
+        told.add(place)
+    if how != "replayed":
+        assert told == now.keys()
+    elif life == "lived":
+        assert len(told) >= 8
+    else:
+        assert ("state", "trial.monitor.base") in told
 
 
 @pytest.mark.parametrize("name", ["labels.quarantine", "repair budget", "labels.pool"])
