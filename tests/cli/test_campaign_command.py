@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -12,10 +13,12 @@ import numpy as np
 import pytest
 from tests.test_text import HOSTILE
 
+import selfheal_edge as she
 from selfheal_edge.assets import digits_model_path, load_digits
-from selfheal_edge.cli import main
+from selfheal_edge.cli import campaign, main
 from selfheal_edge.redteam.survival.campaign import campaign_of
 from selfheal_edge.redteam.survival.contestant import NAMES
+from selfheal_edge.redteam.survival.world import World
 
 QUICK = ("--predictions-per-day", "480", "--campaign", "random bit flips")
 
@@ -30,6 +33,38 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
         y=np.concatenate([digits.calibration_labels, digits.heldout_labels]),
     )
     return str(path)
+
+
+class SharedWorld(World):
+    """A world in which one campaign after another takes place, learned once."""
+
+    learned: she.Baseline | None = None
+
+    def calibrate(self) -> she.Baseline:
+        if self.learned is None:
+            self.learned = super().calibrate()
+        return self.learned
+
+    def close(self) -> None:
+        """Stay open for the next command."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def worlds() -> Iterator[None]:
+    """Make what the same arguments ask for once: a world is most of what a short command costs."""
+    made: dict[Any, SharedWorld] = {}
+
+    def world(model: Any, x: Any, y: Any, *life: Any, **how: Any) -> World:
+        asked = (model, x.tobytes(), y.tobytes(), life, tuple(how.items()))
+        if asked not in made:
+            made[asked] = SharedWorld(model, x, y, *life, **how)
+        return made[asked]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(campaign, "World", world)
+        yield
+    for one in made.values():
+        World.close(one)
 
 
 def run(data: str, *arguments: str) -> int:
