@@ -283,6 +283,7 @@ def oracles(session: nox.Session) -> None:
     session.run(
         "pytest",
         "tests/core/test_river_and_frouros.py",
+        *("--hypothesis-profile", "whole"),
         env={"SELFHEAL_REQUIRE_ORACLES": "1"},
     )
 

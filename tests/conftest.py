@@ -31,10 +31,12 @@ STARTED = time.monotonic()
 STATE_FOLDER = tempfile.TemporaryDirectory(prefix="selfheal-state-", dir=in_memory())
 os.environ["XDG_STATE_HOME"] = STATE_FOLDER.name
 
-# The same examples everywhere, and a machine that is slow or pauses fails no property. Other ones
-# each time: pytest --hypothesis-profile explore
+# The same examples everywhere, a quarter of what Hypothesis tries by itself, and a machine that is
+# slow or pauses fails no property. All of them: pytest --hypothesis-profile whole; and other ones
+# each time: explore
 PACE: Any = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
-settings.register_profile("same", derandomize=True, **PACE)
+settings.register_profile("same", derandomize=True, max_examples=25, **PACE)
+settings.register_profile("whole", derandomize=True, **PACE)
 settings.register_profile("explore", **PACE)
 settings.load_profile("same")
 

@@ -68,13 +68,14 @@ def digits_baseline() -> she.Baseline:
 
 
 def examples(count: int, **others: Any) -> settings:
-    """Return settings of a property: so many examples, a quarter where they are always the same.
+    """Return settings of a property: so many examples, of which the fast tier tries a quarter.
 
-    The fast tier tries the same ones each time, so what it tries again shows what it showed before;
+    It tries the same ones each time, so what it tries again shows what it showed before;
     `--hypothesis-profile explore`, and with it the long tier, tries other ones, and all of them.
     """
-    is_fast = settings.default is not None and settings.default.derandomize
-    return settings(max_examples=max(15, count // 4) if is_fast else count, **others)
+    assert settings.default is not None
+    share = settings.default.max_examples / 100
+    return settings(max_examples=min(count, max(15, round(count * share))), **others)
 
 
 def in_memory(room: int = 32 << 20) -> str | None:

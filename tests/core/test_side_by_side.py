@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.support import examples
 
 from selfheal_edge import Cusum, _core, drift, update_channels
 
@@ -42,7 +43,7 @@ ANY = st.tuples(st.sampled_from(["Cusum", "PageHinkley", "Ewma", "river", "Adwin
 EXTREMES = np.array([np.nan, np.inf, -np.inf, 1e300, -1e300, 2.0**30, -(2.0**31), 1e9, -0.0])
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(
     kinds=st.lists(SIDED, min_size=1, max_size=40) | st.lists(ANY, min_size=1, max_size=6),
     seed=st.integers(0, 2**32 - 1),

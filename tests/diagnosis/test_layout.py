@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.support import examples
 
 import selfheal_edge as she
 from selfheal_edge.calibration.profile import learn_profile
@@ -63,7 +64,7 @@ def test_found(
     st.integers(0, 2**32 - 1),
     st.sampled_from([(1, 8, 8, 1), (1, 8, 9, 3), (20, 6), (24,)]),
 )
-@settings(max_examples=30, deadline=None)
+@examples(30)
 def test_controls_keep_the_size_of_fine_structure(seed: int, shape: tuple[int, ...]) -> None:
     """Mirrored or permuted, an input's fine structure has the same values, elsewhere."""
     x = smooth_inputs(shape, tuple(range(len(shape) - 1)) or (), seed)
@@ -199,7 +200,7 @@ class TestHostileWindows:
         st.integers(8, 130),
         st.tuples(st.booleans(), st.booleans()),
     )
-    @settings(max_examples=40, deadline=None)
+    @examples(40)
     def test_any(
         self, profile: Profile, seed: int, inputs: str, answers: str, size: int,
         wide: tuple[bool, bool],
