@@ -10,7 +10,7 @@ import importlib.util
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -76,6 +76,21 @@ def examples(count: int, **others: Any) -> settings:
     assert settings.default is not None
     share = settings.default.max_examples / 100
     return settings(max_examples=min(count, max(15, round(count * share))), **others)
+
+
+def all_hold(rule: Callable[[Any], object], cases: Mapping[str, Any]) -> None:
+    """Assert that a rule holds for each of many cases, naming all for which it does not, and why.
+
+    Where a case takes milliseconds, a test of its own would take longer to be told of than to run.
+    """
+    assert cases
+    broken = []
+    for name, case in cases.items():
+        try:
+            rule(case)
+        except AssertionError as error:
+            broken.append(f"{name}: {error}")
+    assert not broken, "\n".join(broken)
 
 
 def in_memory(room: int = 32 << 20) -> str | None:

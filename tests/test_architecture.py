@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.support import ROOT
+from tests.support import ROOT, all_hold
 
 PACKAGE = ROOT / "python" / "selfheal_edge"
 CPP = ROOT / "cpp"
@@ -104,21 +104,11 @@ TEXTS = [*MODULES, *SOURCES, *sorted((ROOT / "tests").rglob("*.py"))]
 
 
 def holds_for(paths: list[Path]) -> Callable[[Callable[[Path], None]], Callable[[], None]]:
-    """Make a test of a rule for one file: it names every file that breaks it, and how.
-
-    A thousand files are a thousand lines of a report, if each is a test of its own.
-    """
+    """Make a test of a rule for one file: it names every file that breaks it, and how."""
 
     def test_of(rule: Callable[[Path], None]) -> Callable[[], None]:
         def test() -> None:
-            assert paths
-            broken = {}
-            for path in paths:
-                try:
-                    rule(path)
-                except AssertionError as error:
-                    broken[str(path.relative_to(ROOT))] = str(error)
-            assert not broken, "\n".join(f"{path}: {why}" for path, why in broken.items())
+            all_hold(rule, {str(path.relative_to(ROOT)): path for path in paths})
 
         test.__doc__ = rule.__doc__
         return test

@@ -45,15 +45,15 @@ ODD: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("what", ODD)
 @pytest.mark.parametrize("taker", TAKERS)
-def test_no_number_is_refused(taker: str, what: str) -> None:
-    take = TAKERS[taker]()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        with pytest.raises(TypeError, match=r"^x: expected a real number, got "):
-            take(ODD[what])
-    take(0.25)  # it is as before
+def test_no_number_is_refused(taker: str) -> None:
+    for odd in ODD.values():
+        take = TAKERS[taker]()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(TypeError, match=r"^x: expected a real number, got "):
+                take(odd)
+        take(0.25)  # it is as before
 
 
 @pytest.mark.parametrize("taker", TAKERS)

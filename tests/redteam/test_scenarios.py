@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-from tests.support import Array
+from tests.support import Array, all_hold
 from tests.tflite.builder import Builder
 
 from selfheal_edge.assets import digits_model_path, load_digits
@@ -68,17 +69,25 @@ def _case(name: str) -> tuple[Domain, Array]:
 def _fitting() -> Iterator[Any]:
     for name in DOMAINS:
         domain, _ = _case(name)
-        for scenario in SCENARIOS:
-            if scenario.fits(domain):
-                # A search does the same whatever the numbers stand for.
-                is_late = scenario.cause is Cause.ADVERSARIAL_INPUT and name not in SEARCHED
-                marks = [pytest.mark.long] if is_late else []
-                yield pytest.param(name, scenario, id=f"{name}-{scenario.name}", marks=marks)
+        fitting = [scenario for scenario in SCENARIOS if scenario.fits(domain)]
+        for searches in (False, True):
+            chosen = {
+                scenario.name: scenario
+                for scenario in fitting
+                if (scenario.cause is Cause.ADVERSARIAL_INPUT) == searches
+            }
+            # A search does the same whatever the numbers stand for.
+            marks = [pytest.mark.long] if searches and name not in SEARCHED else []
+            which = f"{name}, searches" if searches else name
+            yield pytest.param(name, chosen, id=which, marks=marks)
 
 
-@pytest.mark.parametrize(("name", "scenario"), list(_fitting()))
-def test_every_scenario(name: str, scenario: Scenario) -> None:
-    domain, inputs = _case(name)
+@pytest.mark.parametrize(("name", "scenarios"), list(_fitting()))
+def test_every_scenario(name: str, scenarios: dict[str, Scenario]) -> None:
+    all_hold(functools.partial(changes_what_it_says, *_case(name)), scenarios)
+
+
+def changes_what_it_says(domain: Domain, inputs: Array, scenario: Scenario) -> None:
     served, labels = inputs[:COUNT], np.arange(len(inputs) - COUNT) % 3
     before = served.copy()
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from tests.support import all_hold
 
 from selfheal_edge.tflite.format import flatbuffer
 from selfheal_edge.tflite.format.schema import (
@@ -35,13 +37,14 @@ class Theirs(NamedTuple):
     default: float
 
 
-def source() -> str:
-    """Return the text of LiteRT's generated module: importing it takes `flatbuffers`."""
+@functools.cache
+def known() -> dict[str, str]:
+    """Return the classes of LiteRT's generated module: importing it takes `flatbuffers`."""
     found = importlib.util.find_spec("ai_edge_litert")
     path = Path((found and found.origin) or "nowhere").with_name("schema_py_generated.py")
     if not path.exists():
         pytest.skip("no runtime with a schema module is installed")
-    return path.read_text()
+    return classes(path.read_text())
 
 
 def classes(text: str) -> dict[str, str]:
@@ -84,21 +87,23 @@ def fields(body: str) -> dict[str, Theirs]:
 
 
 def test_operators_and_types_are_the_same() -> None:
-    known = classes(source())
-    operators = enum(known["BuiltinOperator"])
+    operators = enum(known()["BuiltinOperator"])
     assert {name: i for i, name in enumerate(BUILTIN_OPERATORS)} == operators
-    assert {kind.name: i for i, kind in enumerate(TENSOR_TYPES)} == enum(known["TensorType"])
+    assert {kind.name: i for i, kind in enumerate(TENSOR_TYPES)} == enum(known()["TensorType"])
 
 
 @pytest.mark.parametrize("union", UNIONS)
 def test_unions_are_the_same(union: str) -> None:
-    members = enum(classes(source())[union])
+    members = enum(known()[union])
     assert {"NONE": 0, **{name: i + 1 for i, name in enumerate(UNIONS[union])}} == members
 
 
-@pytest.mark.parametrize("table", TABLES)
-def test_fields_are_the_same(table: str) -> None:
-    theirs = fields(classes(source())[table])
+def test_fields_are_the_same() -> None:
+    all_hold(fields_are_the_same, {table: table for table in TABLES})
+
+
+def fields_are_the_same(table: str) -> None:
+    theirs = fields(known()[table])
     ours = {}
     for field in TFLITE.fields(table).values():
         if field.name in _DEPRECATED:
@@ -112,6 +117,5 @@ def test_fields_are_the_same(table: str) -> None:
 
 def test_no_table_is_missing() -> None:
     """A union names all that it holds, and all that those lead to."""
-    known = classes(source())
-    tables = {name for name, body in known.items() if "def GetRootAs(" in body}
+    tables = {name for name, body in known().items() if "def GetRootAs(" in body}
     assert {name for name in tables if not name.endswith("T")} <= set(TABLES)
