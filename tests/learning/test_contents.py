@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.learning.material_of import digits_of, labelled
+from tests.learning.material_of import digits_of, labelled, offset_by
 from tests.learning.test_pool import parts, recent_of
 from tests.support import Array
 
-from selfheal_edge.learning.contents import leaders, usual_reach
+from selfheal_edge.learning.bench import Bench
+from selfheal_edge.learning.contents import leaders, nearest_others, reach_among
 from selfheal_edge.learning.questions import Askable, Parting
 from selfheal_edge.repair.retrain_head import RetrainHead
 from selfheal_edge.tflite.runtimes.protocol import RuntimeName
@@ -19,6 +20,13 @@ def copies(inputs: Array, rng: np.random.Generator) -> Array:
     """Return inputs of which each element is another by a step or two."""
     steps = rng.integers(-2, 3, inputs.shape)
     found: Array = np.clip(inputs.astype(np.int16) + steps, -128, 127).astype(np.int8)
+    return found
+
+
+def seen(bench: Bench, inputs: Array) -> Array:
+    """Return golden's embeddings."""
+    found = bench.answers(inputs).embeddings
+    assert found is not None
     return found
 
 
@@ -36,20 +44,60 @@ def test_copies_of_what_is_learned_do_not_judge_a_head(runtime: RuntimeName) -> 
         assert note.out_of_fold is not None
         right = float((note.out_of_fold == np.tile(lot, 4)).mean())
         assert right < 0.3, "a tenth is right by chance"
-        # Other inputs are not taken for copies.
-        assert len(np.unique(material.contents)) >= 36
+        # Other inputs are not taken for copies, as a rule.
+        assert len(np.unique(material.contents)) >= 30
+
+
+def test_copies_that_a_drift_has_changed_are_known(runtime: RuntimeName) -> None:
+    """A drift that goes on moves a scene's copies away from the one whose label was learned."""
+    rng = np.random.default_rng(0)
+    with digits_of(runtime) as digits:
+        nearest = nearest_others(seen(digits.bench, digits.reference.inputs))
+        scenes, others = digits.x[:64], digits.x[64:256]
+        learned = seen(digits.bench, copies(scenes, rng))
+        again = seen(digits.bench, offset_by(copies(scenes, rng), 12))
+        fresh = seen(digits.bench, offset_by(others, 12))
+        reach = reach_among(nearest, len(learned) + 1)
+        known = [int(leaders(one[None], reach, learned)[0]) == -1 for one in again]
+        mistaken = [int(leaders(one[None], reach, learned)[0]) == -1 for one in fresh]
+    assert np.mean(known) > 0.95
+    assert np.mean(mistaken) < 1 / 3
+
+
+def test_reach_is_no_wider_than_new_inputs_allow() -> None:
+    """The more there is to lie near to, the nearer a copy has to be."""
+    rng = np.random.default_rng(3)
+    nearest = nearest_others(rng.normal(size=(256, 6)))
+    reaches = [reach_among(nearest, count) for count in (1, 16, 64, 256, 1024)]
+    assert reaches == sorted(reaches, reverse=True)
+    for count, reach in zip((64, 256), reaches[2:4], strict=True):
+        learned, fresh = rng.normal(size=(count, 6)), rng.normal(size=(400, 6))
+        found = np.square(fresh[:, None] - learned).mean(axis=2).min(axis=1) < reach**2
+        assert found.mean() < 0.4
+    few = nearest_others(rng.normal(size=(16, 6)))
+    assert reach_among(few, 256) < reach_among(few, 8)
+
+
+def test_copies_in_calibration_are_one_content() -> None:
+    """Nights that are nearly as the days: as if the nights were not there."""
+    rng = np.random.default_rng(4)
+    days = rng.normal(size=(128, 6))
+    both = np.concatenate([days, days + 0.01])
+    for count in (16, 128):
+        reach = reach_among(nearest_others(both), count)
+        assert abs(reach / reach_among(nearest_others(days), count) - 1.0) < 0.1
 
 
 def test_a_content_is_its_first_row_and_what_lies_near() -> None:
     rng = np.random.default_rng(1)
     known = rng.normal(size=(200, 8)).astype(np.float32)
-    reach = usual_reach(known)
+    reach = reach_among(nearest_others(known), 240)
     fresh = rng.normal(size=(20, 8)).astype(np.float32)
     rows = np.concatenate([fresh, fresh + np.float32(0.01), known[:5] + np.float32(0.01)])
     found = leaders(rows, reach, known)
     assert (found[40:] == -1).all()
     assert np.array_equal(found[20:40], np.where(found[:20] < 0, -1, found[:20]))
-    assert (found[:20] >= 0).mean() > 0.8
+    assert (found[:20] >= 0).mean() > 0.4
     assert len(leaders(rows[:0], reach, known)) == 0
 
 

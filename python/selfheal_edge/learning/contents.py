@@ -3,8 +3,11 @@
 A head that has learned some inputs is right on copies of these, and that says nothing of others.
 So what is learned and what judges are kept apart by content, and not by name: copies are held out
 together (`learning.folds`), and no trial is decided by them (`learning.questions`). Two inputs are
-of one content where golden's embeddings of them lie nearer to each other than half of how near
-calibration's inputs usually lie to the next one, each in units of its own spread.
+of one content where golden's embeddings of them lie nearer to each other than calibration's inputs
+usually lie to the next one, each in units of its own spread. A copy that is missed says much for
+what has learned it, and comes again; a new input that is taken for one costs nothing but another
+that is asked for in its place. So the reach is as wide as it may be: one new input in three may lie
+within it, of as many as there are to lie near to.
 """
 
 from __future__ import annotations
@@ -14,26 +17,56 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["leaders", "usual_reach"]
+__all__ = ["leaders", "nearest_others", "reach_among"]
 
 Floats = npt.NDArray[np.float64]
 
-_NEAR: Final = 0.5
+_MOST_MISTAKEN: Final = 1 / 3
+_CERTAIN: Final = 1 / 2
+_MOST_SHARE: Final = 1 / 2  # of calibration's contents; beyond it what lies near is no copy
 _LEAST_SPREAD: Final = 1e-3  # of the widest dimension: below, one says nothing
 
 
-def usual_reach(rows: npt.NDArray[Any]) -> float:
-    """Return how near two embeddings of one content lie to each other, in units of their spread.
+def nearest_others(rows: npt.NDArray[Any]) -> Floats:
+    """Return how near each of calibration's contents lies to the next one, in units of its spread.
 
     Parameters
     ----------
     rows
-        Embeddings of calibration's inputs, shape (n, dimensions), n at least 2.
+        Embeddings of its inputs, shape (n, dimensions), n at least 2. Calibration may hold a copy
+        of each, as by night: two are one content that lie nearer than half of how near the second
+        next one usually lies.
+
+    Returns
+    -------
+    ndarray
+        Shape (m,), m from 2 to n.
     """
+    first = rows[np.unique(leaders(rows, _CERTAIN * float(np.median(_to_next(rows, 1)))))]
+    return _to_next(rows if len(first) < 2 else first, 0)
+
+
+def _to_next(rows: npt.NDArray[Any], place: int) -> Floats:
+    """Return how far the next of the others lies from each, or the one after it: shape (n,)."""
     units = rows / _spread(rows)
     squares = _squares(units, units)
     np.fill_diagonal(squares, np.inf)
-    return _NEAR * float(np.sqrt(np.median(squares.min(axis=1))))
+    return np.asarray(np.sqrt(np.partition(squares, place, axis=1)[:, place]))
+
+
+def reach_among(nearest: Floats, count: int) -> float:
+    """Return how near two embeddings of one content lie to each other.
+
+    Parameters
+    ----------
+    nearest
+        From `nearest_others`.
+    count
+        Embeddings that one is compared with. Of as many that are new to it one lies within reach in
+        a third of cases, or less; calibration's distances are to the next of m - 1.
+    """
+    share = 1.0 - (1.0 - _MOST_MISTAKEN) ** ((len(nearest) - 1) / max(1, count))
+    return float(np.quantile(nearest, min(_MOST_SHARE, share)))
 
 
 def leaders(
@@ -46,7 +79,7 @@ def leaders(
     rows
         Embeddings, shape (n, dimensions).
     reach
-        From `usual_reach`.
+        From `reach_among`.
     known
         More of them, shape (m, dimensions), that come before.
 

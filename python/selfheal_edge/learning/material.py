@@ -13,7 +13,7 @@ import numpy.typing as npt
 from selfheal_edge.causes import Cause
 from selfheal_edge.learning.alignment import carried, class_shares
 from selfheal_edge.learning.bench import Bench, BenchAnswers
-from selfheal_edge.learning.contents import leaders, usual_reach
+from selfheal_edge.learning.contents import leaders, nearest_others, reach_among
 from selfheal_edge.learning.errors import units_of
 from selfheal_edge.learning.guard import credibility
 from selfheal_edge.learning.head import Head
@@ -224,7 +224,7 @@ class Material:
         known = None if rows is None else self.embeddings(self.reference.inputs)
         if rows is None or known is None:
             return np.arange(len(self.labelled), dtype=np.int64)
-        return leaders(rows, usual_reach(known))
+        return leaders(rows, reach_among(nearest_others(known), len(rows)))
 
     @property
     def knows_mix(self) -> bool:

@@ -16,7 +16,7 @@ from selfheal_edge.causes import Cause
 from selfheal_edge.diagnosis.symptoms import Diagnosis
 from selfheal_edge.errors import BudgetExhaustedError, ForkedProcessError, ModelClosedError
 from selfheal_edge.learning.bench import Bench, BenchAnswers
-from selfheal_edge.learning.contents import leaders, usual_reach
+from selfheal_edge.learning.contents import leaders, nearest_others, reach_among
 from selfheal_edge.learning.errors import error_of, saved, units_of, worth
 from selfheal_edge.learning.head import Head, find_head
 from selfheal_edge.learning.lesson import Lesson
@@ -410,10 +410,11 @@ class Proposer:
         return self._rng
 
     @cached_property
-    def _reach(self) -> float:
+    def _nearest(self) -> npt.NDArray[np.float64]:
         assert self._reference is not None, "a patch was made"
         embeddings = self._answering().answers(self._reference.inputs).embeddings
-        return 0.0 if embeddings is None else usual_reach(embeddings)
+        assert embeddings is not None, "others have some"
+        return nearest_others(embeddings)
 
     def parting(
         self,
@@ -451,7 +452,8 @@ class Proposer:
             rows = [*known, *(() if learned is None else learned)]
             parts = np.flatnonzero(said.parts)
             may_judge = np.zeros(len(inputs), bool)
-            found = leaders(golden.embeddings[parts], self._reach, np.array(rows) if rows else None)
+            reach = reach_among(self._nearest, len(rows) + len(parts))
+            found = leaders(golden.embeddings[parts], reach, np.array(rows) if rows else None)
             may_judge[parts] = found == np.arange(len(parts))
         return said._replace(may_judge=may_judge)
 
