@@ -75,7 +75,12 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_lines_page_and_text(data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_page_and_text(
+    data: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     out, html = tmp_path / "out.jsonl", tmp_path / "out.html"
     assert run(data, "--json", str(out), "--report", str(html)) == 0
     found, last = lines_of(out)
@@ -105,6 +110,16 @@ def test_lines_page_and_text(data: str, tmp_path: Path, capsys: pytest.CaptureFi
     ]
     assert "against the older run" in capsys.readouterr().out
 
+    # A narrow screen has room for why.
+    monkeypatch.setenv("COLUMNS", "80")
+    why = "loses 31.2 points against undisturbed inputs, which no repair brings back; all is said"
+    narrow = tmp_path / "narrow.jsonl"
+    narrow.write_text(json.dumps({**json.loads(before), "why": [why]}) + "\n")
+    assert run(data, "--json", str(narrow), "--resume", "--budget", "-1") in (0, 3)
+    told = capsys.readouterr().out.splitlines()
+    assert max(map(len, told)) <= 80
+    assert any(line.strip() == why[:74] for line in told), told
+
     # Texts of a file that a stranger wrote: neither terminal nor page takes a word for a command.
     strange = {**json.loads(before), "attack": f"{HOSTILE}<script>" + "x" * 5000, "why": [HOSTILE]}
     strange |= {"aim": HOSTILE, "technique": {"id": "'><script>", "name": HOSTILE}}
@@ -113,12 +128,12 @@ def test_lines_page_and_text(data: str, tmp_path: Path, capsys: pytest.CaptureFi
     written.write_text(json.dumps(strange) + "\n")
     how = ("--resume", "--budget", "-1", "--against", str(written), "--report", str(html))
     assert run(data, "--json", str(written), *how) in (0, 3)
-    told = capsys.readouterr()
+    said = capsys.readouterr()
     made = html.read_text("utf-8")
     assert "<script" not in made
     assert "\\x1b[2J" in made
     assert len(made) < 200_000
-    for line in (told.out + told.err + made).split("\n"):
+    for line in (said.out + said.err + made).split("\n"):
         assert line.isprintable(), line
     written.write_text(json.dumps({**strange, "verdict": HOSTILE}) + "\n")
     assert run(data, "--json", str(written), *how) == 2

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,8 +29,6 @@ from selfheal_edge.redteam.survival.verdict import VERDICTS, exit_code
 from selfheal_edge.redteam.survival.world import Life, World
 
 __all__ = ["open_world", "progress_bar", "run_campaign_command"]
-
-_SHORT: Final = {"adaptive": "adaptive", "design": "design", "black_box": "black box"}
 
 
 def open_world(
@@ -170,19 +168,22 @@ def print_report(
         ]
     )  # fmt: skip
     print()
-    head = ("attack", "attacker", "verdict", "us", "undef.", "naive", "oper.", "best", "after",
-            "why")  # fmt: skip
-    rows = []
+    head = ("  us", "undef.", "naive", "oper.", "best", "after", "verdict", "attack")
+    rows, reasons = [], []
     for record in worst_first(records):
         for name, one in ((record["attack"], record), *(
             (f"  {n} {p['attack']}", p) for n, p in enumerate(record.get("phases", ()), 1)
         )):  # fmt: skip
-            during = [_percent(one["accuracy"].get(n, {}).get("during")) for n in
-                      (*NAMES, "undamaged")]  # fmt: skip
-            after = _percent(one["accuracy"][NAMES[0]]["after"])
-            why = "; ".join(one["why"]) or "-"
-            rows.append((name, _SHORT[one["knowledge"]], one["verdict"], *during, after, why))
-    print_rows(head, rows)
+            shares = [one["accuracy"].get(n, {}).get("during") for n in (*NAMES, "undamaged")]
+            shares.append(one["accuracy"][NAMES[0]]["after"])
+            numbers = [
+                f"{_percent(share):>{len(column)}}"
+                for share, column in zip(shares, head, strict=False)
+            ]
+            attacker = str(one["knowledge"]).replace("_", " ")
+            rows.append((*numbers, one["verdict"], f"{name} ({attacker})"))
+            reasons.append("; ".join(one["why"]))
+    print_rows(head, rows, reasons)
     print()
     for what, found in summary["times"].items():
         for unit in ("predictions", "labels", "seconds"):

@@ -21,6 +21,7 @@ _LEAST_WIDTH: Final = 60
 _MOST_WIDTH: Final = 120
 _LEAST_LAST_COLUMN: Final = 24
 _MOST_NAME: Final = 24
+_INDENT: Final = 4
 
 
 def _width() -> int:
@@ -62,17 +63,30 @@ def print_facts(facts: Iterable[tuple[str, object]]) -> None:
         _print_wrapped(f"{name:{indent}}", value)
 
 
-def print_rows(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table whose last column is wrapped; numbers stand at the right of theirs."""
+def print_rows(
+    head: Sequence[str], rows: Sequence[Sequence[object]], below: Sequence[str] = ()
+) -> None:
+    """Print a table whose last column is wrapped; numbers stand at the right of theirs.
+
+    Parameters
+    ----------
+    head, rows
+        Names of the columns, and cells.
+    below
+        What stands under each row, as wide as the screen; empty: nothing does.
+    """
     texts = [[shown(cell, LIST) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *texts, strict=True)]
     is_number = [all(isinstance(row[i], int) for row in rows) for i in range(len(head))]
-    for row in [list(head), *texts]:
+    under = ["", *(below or [""] * len(rows))]
+    for row, said in zip([list(head), *texts], under, strict=True):
         before = "".join(
             f"{cell:{'>' if right else '<'}{width}}  "
             for cell, width, right in zip(row[:-1], widths, is_number, strict=False)
         )
         _print_wrapped(before, row[-1])
+        if said:
+            _print_wrapped(" " * _INDENT, shown(said, LIST))
 
 
 def _print_wrapped(before: str, text: str) -> None:
