@@ -44,6 +44,9 @@ KEY: Final = b"benchmark of ens"
 FAMILY: Final = 1900
 """Added to every seed; 0 is what the core's constants were chosen in sight of."""
 RATES: Final = [1 / 2048, 1 / 512, 1 / 128, 1 / 32]
+GRAVE: Final = 0.63
+"""Of a source that may lie in a fifth of its labels, 0.4 of what damage costs a label may be lies;
+weights ask for 2.3 above that, so that ten labels can tell what costs 0.63 or more."""
 BLIND: Final = replace(BLIND_MEMBERS, source_labels_per_hour=100_000)
 SEEING: Final = she.Policy(heal="observe", source_labels_per_hour=100_000)
 
@@ -136,24 +139,114 @@ class Stream:
         return self.task.inputs[n : n + 1], int(self.task.labels[n])
 
 
-def unseen_damage(task: Task, seeds: int) -> list[int]:
-    """Return, for each member and seed, the labels until its weight is below 5 %."""
+def unseen_damage(task: Task, seeds: int, *, labelled: bool) -> list[int]:
+    """Return, for each member and seed, the answers until its weight is below 5 %.
+
+    No sweep looks for the damage. Each answer gets a label of a source that is not the owner, or
+    none does.
+    """
     rounds = []
-    for seed in range(seeds):
-        for name in task.files:
-            with task.opened(BLIND) as models:
-                committee = she.SelfHealingEnsemble(models, seed=seed)
-                source = committee.feedback_source("operator", KEY)
-                stream = Stream(task, seed)
-                damage(models[name], seed)
-                count = 0
-                while committee.weights[name] >= 0.05 and count < 200:
-                    x, label = stream.next()
-                    answer = one(committee.infer(x))
-                    committee.feedback(label, id=answer.id, source=source)
-                    count += 1
-                rounds.append(count)
+    for seed, name in itertools.product(range(seeds), task.files):
+        with task.opened(BLIND) as models:
+            committee = she.SelfHealingEnsemble(models, seed=seed)
+            damage(models[name], seed)
+            served = live(task, committee, seed, 200, labelled=labelled)
+            rounds.append(
+                next((n for n, _ in enumerate(served) if committee.weights[name] < 0.05), 200)
+            )
     return rounds
+
+
+def live(
+    task: Task, committee: she.SelfHealingEnsemble, seed: int, count: int, *, labelled: bool
+) -> Iterator[bool]:
+    """Yield whether each answer is right, after one that says nothing, to begin with."""
+    source = committee.feedback_source("operator", KEY)
+    stream = Stream(task, seed)
+    yield False
+    for _ in range(count):
+        x, label = stream.next()
+        answer = one(committee.infer(x))
+        if labelled:
+            committee.feedback(label, id=answer.id, source=source)
+        yield answer.label == label
+
+
+@dataclass(frozen=True)
+class Alone:
+    """What labels alone did with a damaged member, without known answers."""
+
+    costs: float
+    """Share of answers that the member gets wrong more than the best one."""
+    heard: int
+    """Labels until it is below 5 %: of a source that may lie."""
+    owned: int
+    """Of the owner's."""
+    asked: int
+    """Of the owner's, of answers on which members part, as `wanted_labels` asks."""
+
+
+def labels_alone(task: Task, recorded: Recorded) -> list[Alone]:
+    """Replay labels of each damaged member's answers through the core's weights."""
+
+    def until(losses: Reals, member: int, *, owned: bool) -> int:
+        share = _core.FixedShare(losses.shape[1], rates=RATES)
+        for n, row in enumerate(losses, 1):
+            (share.update if owned else share.hear)(row)
+            if share.weights[member] < 0.05:
+                return n
+        return 200
+
+    found = []
+    rng = np.random.default_rng(FAMILY + 5)
+    for k, damaged in recorded.damaged:
+        order = rng.permutation(len(task.labels))[:200]
+        answers, labels = damaged[order], task.labels[order]
+        named = np.nan_to_num(answers).argmax(axis=2)
+        right = np.mean(named == labels[:, None], axis=0)
+        losses = losses_of(answers, labels)
+        parted = losses[(named != named[:, :1]).any(axis=1)]
+        found.append(
+            Alone(
+                float(right.max() - right[k]),
+                until(losses, k, owned=False),
+                until(losses, k, owned=True),
+                until(parted, k, owned=True),
+            )
+        )
+    return found
+
+
+def damage_rows(task: Task, recorded: Recorded, seeds: int) -> list[Row]:
+    """Return how long a damaged member keeps its weight, by what speaks against it."""
+    labelled = unseen_damage(task, seeds, labelled=True)
+    silent = unseen_damage(task, seeds, labelled=False)
+    alone = labels_alone(task, recorded)
+    grave = [one_.heard for one_ in alone if one_.costs >= GRAVE]
+    mild = [one_.heard for one_ in alone if one_.costs < GRAVE]
+    kinds: list[tuple[str, list[int], float | None]] = [
+        ("labels, which have known answers asked,", labelled, 10.0),
+        ("answers without a label", silent, None),
+        ("labels alone, damage that costs 63 points or more,", grave, 10.0),
+        ("labels alone, damage that costs less,", mild, None),
+        ("labels of the owner alone", [one_.owned for one_ in alone], 10.0),
+        ("labels of the owner alone, where members part", [one_.asked for one_ in alone], 10.0),
+    ]
+    return [
+        Row(
+            f"{task.name}: {kind} until a damaged member is below 5 %, {what}",
+            value,
+            "answers" if counts is silent else "labels",
+            target,
+            higher_is_better=False,
+        )
+        for kind, counts, target in kinds
+        if counts
+        for what, value in (
+            ("median", float(np.median(counts))),
+            (f"slowest of {len(counts)}", float(max(counts))),
+        )
+    ]
 
 
 @dataclass(frozen=True)
@@ -209,12 +302,12 @@ class Recorded:
     """What each member answers to each sample, calibrated: shape (samples, members, classes)."""
 
     clean: npt.NDArray[np.float32]
-    damaged: list[npt.NDArray[np.float32]]
-    """By the member that is damaged."""
+    damaged: list[tuple[int, npt.NDArray[np.float32]]]
+    """With the place of the member that is damaged; those of the first seed come first."""
 
 
-def record(task: Task) -> Recorded:
-    """Ask every member about every sample, with each of them damaged in turn."""
+def record(task: Task, seeds: int) -> Recorded:
+    """Ask every member about every sample, with each of them damaged in turn, by each seed."""
 
     def asked(committee: she.SelfHealingEnsemble) -> npt.NDArray[np.float32]:
         rows = []
@@ -228,10 +321,10 @@ def record(task: Task) -> Recorded:
     with task.opened(BLIND) as models:
         clean = asked(she.SelfHealingEnsemble(models))
     damaged = []
-    for name in task.files:
+    for seed, (place, name) in itertools.product(range(seeds), enumerate(task.files)):
         with task.opened(BLIND) as models:
-            damage(models[name], 0)
-            damaged.append(asked(she.SelfHealingEnsemble(models)))
+            damage(models[name], seed)
+            damaged.append((place, asked(she.SelfHealingEnsemble(models))))
     return Recorded(clean, damaged)
 
 
@@ -243,7 +336,9 @@ def losses_of(answers: npt.NDArray[np.float32], labels: Labels) -> Reals:
     return np.where(np.isfinite(found), found, 1.0)
 
 
-def follow(answers: npt.NDArray[np.float32], labels: Labels) -> tuple[Reals, float]:
+def follow(
+    answers: npt.NDArray[np.float32], labels: Labels, *, owned: bool = False
+) -> tuple[Reals, float]:
     """Let weights follow labels that may be false, as those of any source but the owner.
 
     Return the weights before each label, and what they have lost in all.
@@ -254,22 +349,37 @@ def follow(answers: npt.NDArray[np.float32], labels: Labels) -> tuple[Reals, flo
     for n, losses in enumerate(losses_of(answers, labels)):
         weights[n] = share.weights
         lost -= float(np.log(weights[n] @ np.exp(-losses)))
-        share.hear(losses)
+        (share.update if owned else share.hear)(losses)
     return weights, lost
 
 
 def accuracy_rows(task: Task, recorded: Recorded) -> list[Row]:
-    """Return accuracies while one member is damaged, over all of them, with labels after each."""
+    """Return accuracies while one member is damaged, over all of them, with labels after each.
+
+    The committee is the library's, once with labels and once without; of labels alone its core's
+    weights are replayed.
+    """
     found: dict[str, list[float]] = {}
-    rng = np.random.default_rng(FAMILY + 1)
-    for k, damaged in enumerate(recorded.damaged):
-        order = rng.permutation(len(task.labels))
+    names = list(task.files)
+    for k, damaged in recorded.damaged[: len(names)]:
+        stream = Stream(task, k)
+        order = stream.order[: len(task.labels)]
         answers, labels = np.nan_to_num(damaged[order]), task.labels[order]
-        weights, _ = follow(damaged[order], labels)
+        for way, labelled in (("committee", True), ("committee without labels", False)):
+            with task.opened(BLIND) as models:
+                damage(models[names[k]], 0)
+                committee = she.SelfHealingEnsemble(models, seed=k)
+                right_ones = list(live(task, committee, k, len(labels), labelled=labelled))[1:]
+            found.setdefault(way, []).append(float(np.mean(right_ones)))
         named = answers.argmax(axis=2)
         votes = np.stack([np.eye(answers.shape[2])[named[:, i]] for i in range(named.shape[1])], 1)
+        by_weight = {
+            owned: (follow(damaged[order], labels, owned=owned)[0][:, :, None] * answers).sum(1)
+            for owned in (False, True)
+        }
         ways = {
-            "committee": (weights[:, :, None] * answers).sum(axis=1).argmax(axis=1),
+            "labels alone": by_weight[False].argmax(axis=1),
+            "labels of the owner alone": by_weight[True].argmax(axis=1),
             "equal weights": answers.mean(axis=1).argmax(axis=1),
             "majority vote": votes.sum(axis=1).argmax(axis=1),
         }
@@ -301,7 +411,7 @@ def regret_rows(task: Task, recorded: Recorded, rounds: int) -> list[Row]:
         labels: list[Labels] = []
         for s in range(switches + 1):
             chosen = rng.integers(0, len(task.labels), rounds // (switches + 1))
-            pieces.append(recorded.damaged[s % members][chosen])
+            pieces.append(recorded.damaged[s % members][1][chosen])
             labels.append(task.labels[chosen])
         told = np.concatenate(pieces), np.concatenate(labels)
         losses = losses_of(*told)
@@ -485,27 +595,14 @@ def plot(task: Task, followed: Course, path: Path) -> None:
 def rows_of(task: Task, arguments: argparse.Namespace) -> list[Row]:
     """Measure one task."""
     quick = arguments.quick
-    unseen = unseen_damage(task, 1 if quick else 4)
+    seeds = 1 if quick else 4
     names = list(task.files)
     courses = [course(task, seed, names[seed % len(names)]) for seed in range(1 if quick else 6)]
     if arguments.plot is not None and task.name == "digits":
         plot(task, courses[0], arguments.plot)
-    recorded = record(task)
+    recorded = record(task, seeds)
     rows = [
-        Row(
-            f"{task.name}: labels until a damaged member is below 5 %, median",
-            float(np.median(unseen)),
-            "labels",
-            10.0,
-            higher_is_better=False,
-        ),
-        Row(
-            f"{task.name}: the same, the slowest of {len(unseen)}",
-            float(max(unseen)),
-            "labels",
-            10.0,
-            higher_is_better=False,
-        ),
+        *damage_rows(task, recorded, seeds),
         Row(
             f"{task.name}: asleep before the next answer where integrity sees it",
             100.0 * float(np.mean([one_.at_once for one_ in courses])),

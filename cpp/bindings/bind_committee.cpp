@@ -154,6 +154,10 @@ void bind_committee(py::module_& m) {
           arg("has_parted"), "Take note of a label; what it counts for, 0 to 1.")
       .def("take_alarm", &HeldCommittee::take_alarm,
            "Whether members parted too often since this was asked last.")
+      .def("take_parting", &HeldCommittee::take_parting,
+           "Whether members parted, in an answer that was to be followed.")
+      .def("follow_partings_from", &HeldCommittee::follow_partings_from, arg("number"),
+           "Have partings followed from so many answers on.")
       .def_property_readonly(
           "number", [](const HeldCommittee& self) { return self.core().number(); },
           "Answers so far.")

@@ -53,7 +53,7 @@ inline PyObject* interned_name(const char* text) { return PyUnicode_InternFromSt
 /// What is out of the ordinary is the face's, which is handed in and not kept: `_attend(x, answers,
 /// error)` gives the answers to combine where a member raised, all are silent, one of them is in
 /// another state than when it was looked at or answers again, and `_follow()` acts where members
-/// part too often or one returns.
+/// part too often or one returns, and where they part at all from the answer on that it has named.
 class HeldCommittee {
  public:
   enum class Wanted : std::uint8_t { kAll, kOutput };
@@ -196,6 +196,8 @@ class HeldCommittee {
   bool is_on_call() const noexcept { return is_on_call_; }
   void set_on_call(bool is) noexcept { is_on_call_ = is; }
   bool take_alarm() noexcept { return std::exchange(alarmed_, false); }
+  bool take_parting() noexcept { return std::exchange(has_parted_, false); }
+  void follow_partings_from(std::uint64_t number) noexcept { partings_from_ = number; }
   std::int64_t first_id() const noexcept { return first_id_; }
   const py::tuple& names() const noexcept { return names_; }
   void set_names(py::tuple names) {
@@ -273,8 +275,10 @@ class HeldCommittee {
     const py::tuple weights = weights_;
     const Committee::Verdict found = combine(given);
     py::object output = combined();
-    if ((found.is_alarm && found.is_parted) || is_returning()) {
+    const bool is_followed = found.is_parted && committee_.number() >= partings_from_;
+    if (is_followed || (found.is_alarm && found.is_parted) || is_returning()) {
       alarmed_ |= found.is_alarm;
+      has_parted_ |= is_followed;
       static PyObject* const follow = interned_name("_follow");
       checked(or_stay([=] { return PyObject_CallMethodNoArgs(face, follow); }));
     }
@@ -395,6 +399,8 @@ class HeldCommittee {
   bool is_on_call_ = false;
   bool has_returned_ = false;
   bool alarmed_ = false;
+  bool has_parted_ = false;
+  std::uint64_t partings_from_ = 0;  // after so many answers
 };
 
 }  // namespace selfheal::python

@@ -4014,8 +4014,8 @@ class Committee(metaclass=_Pybind11Type):
     ring of latest answers are one call. What is out of the ordinary is its face's, whose methods it
     calls with the lock: ``_attend(x, answers, error)`` returns the answers to combine where a
     member raised, all are silent, or one answers again or is in another state than was noted;
-    ``_follow()`` acts where members part too often or one returns; ``_deliver()`` comes after the
-    lock, where a callback is to be told.
+    ``_follow()`` acts where members part too often, or at all where that is to be followed, or one
+    returns; ``_deliver()`` comes after the lock, where a callback is to be told.
 
     Parameters
     ----------
@@ -4139,6 +4139,12 @@ class Committee(metaclass=_Pybind11Type):
 
     def take_alarm(self) -> bool:
         """Return whether members parted too often since this was asked last."""
+
+    def take_parting(self) -> bool:
+        """Return whether members parted, in an answer that was to be followed."""
+
+    def follow_partings_from(self, number: SupportsIndex) -> None:
+        """Have ``_follow()`` called for partings from so many answers on; at first from 0 on."""
 
     def losses(
         self, id: SupportsIndex, label: Any, *, wrong: bool = False

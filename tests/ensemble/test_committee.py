@@ -384,16 +384,20 @@ def test_labels_are_asked_where_members_part(opened: Open, parts: DigitsParts) -
 
 
 def test_members_that_part_too_often_are_told(opened: Open, parts: DigitsParts) -> None:
-    """A member that was exchanged for another function is noticed without any label."""
+    """Where one gives its known answers right, and little else."""
     models = opened("cnn", "twin", policy=BLIND)
     committee = she.SelfHealingEnsemble(models, parting_interval=10_000)
     for n in range(200):
         ask(committee, parts.heldout[n : n + 1])
     assert not [e for e in committee.events if e.kind is EventKind.ALARM]
     sound = parts_of(models["twin"]).session.instance
-    she.redteam.inject(models["twin"]).replace_run(
-        lambda inputs: [np.roll(out, 1, axis=-1) for out in sound.run(inputs)]
-    )
+    known = [row[0].tobytes() for row in models["twin"].baseline.known_answers.inputs]
+
+    def run(inputs: Any) -> list[Any]:
+        shift = 0 if inputs[0].tobytes() in known else 1
+        return [np.roll(out, shift, axis=-1) for out in sound.run(inputs)]
+
+    she.redteam.inject(models["twin"]).replace_run(run)
     for n in range(200, 260):
         ask(committee, parts.heldout[n : n + 1])
     alarms = [e for e in committee.events if e.kind is EventKind.ALARM]
@@ -401,10 +405,6 @@ def test_members_that_part_too_often_are_told(opened: Open, parts: DigitsParts) 
     assert "members part" in str(alarms[0].outcome)
     told = [e for e in models["cnn"].events if any("members_part" in fact for fact in e.evidence)]
     assert told
-    # Its bytes were checked, and its known answers asked: they tell, and it sleeps.
-    assert models["twin"].diagnosis is not None
-    assert models["twin"].diagnosis.cause is she.Cause.RUNTIME_FAULT
-    assert committee.weights["twin"] == 0.0
 
 
 def test_a_committee_that_was_closed(opened: Open, parts: DigitsParts) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from tests.ensemble.conftest import Open
 from tests.made_members import BLIND, DigitsParts
 
 import selfheal_edge as she
 from selfheal_edge.causes import Cause
+from selfheal_edge.model import parts_of
 
 KEY = b"0123456789abcdef"
 
@@ -69,8 +71,33 @@ def test_lies_about_a_sound_member_cost_few_inferences(opened: Open, parts: Digi
     wrong = answer.answers[1]
     assert wrong is not None
     assert wrong.label != label
+    before = committee.health
     for source in sources:
         committee.feedback(wrong.label, id=answer.id, source=source)
     assert committee.weights["cnn"] > 0.4
-    number = committee.health.answers
-    assert committee.health.inferences_per_answer == pytest.approx(2 + 4 / number)
+    asked = committee.health.inferences_per_answer - before.inferences_per_answer
+    assert asked * before.answers <= 4.01
+
+
+def test_a_parting_has_a_damaged_member_asleep(opened: Open, parts: DigitsParts) -> None:
+    """Without any label: it was exchanged for another function, which no sweep sees."""
+    models = opened("cnn", "twin", policy=BLIND)
+    committee = she.SelfHealingEnsemble(models)
+    committee.infer(parts.heldout[:20])
+    sound = parts_of(models["twin"]).session.instance
+    she.redteam.inject(models["twin"]).replace_run(
+        lambda inputs: [np.roll(out, 1, axis=-1) for out in sound.run(inputs)]
+    )
+    committee.infer(parts.heldout[20:23])
+    assert committee.weights == {"cnn": 1.0, "twin": 0.0}
+    assert models["twin"].diagnosis is not None
+    assert models["twin"].diagnosis.cause is Cause.RUNTIME_FAULT
+    assert models["cnn"].health.state.value == "healthy"
+
+
+def test_partings_of_sound_members_cost_few_inferences(opened: Open, parts: DigitsParts) -> None:
+    committee = she.SelfHealingEnsemble(opened("cnn", "mlp"))
+    committee.infer(parts.heldout[:500])
+    health = committee.health
+    assert health.partings > 10
+    assert health.inferences_per_answer <= 2 * (1 + 4 * 2 / 500)

@@ -79,7 +79,8 @@ class SelfHealingEnsemble:
     Two or three small models of different files, architectures, quantisations or runtimes see each
     input, one after the other. Their calibrated probabilities are averaged, with weights that
     follow labels: a member that has become worse loses its weight within some ten labels. One whose
-    integrity is in doubt sleeps at once, before any label, and comes back when its heal is proven.
+    integrity is in doubt sleeps at once, before any label, and comes back when its heal is proven;
+    where members part, and where a label speaks against one, known answers are asked.
     So a committee answers well while the damage to one member is not understood yet. The price is
     the members' inferences: an answer costs as many as there are members.
 
@@ -396,6 +397,9 @@ class SelfHealingEnsemble:
         if self._core.take_alarm():
             attendance.tell_of_parting()
             self._look()
+        if self._core.take_parting():
+            attendance.doubt_one()
+            self._look_if_changed()
         if attendance.returning and attendance.prove_those_that_return():
             self._keep()
 
