@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -191,9 +191,9 @@ def fill(name):
 """
 
 
-def run(code: str, *arguments: str) -> str:
+def run(code: str, *arguments: str, hindered: Sequence[str] = ()) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
+        [*hindered, sys.executable, "-c", code, *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -208,6 +208,50 @@ def test_files_that_may_grow_no_more(tmp_path: Path, baseline: she.Baseline) -> 
     baseline.save(tmp_path / "baseline")
     code = FULL.replace("{how}", LIMIT)
     assert run(code, str(tmp_path / "store"), str(tmp_path / "baseline")).split()[0] != "ok"
+
+
+OUT_OF_REACH = """
+import os, sys
+import selfheal_edge as she
+from selfheal_edge.assets import digits_model_path
+from tests.store.serving import KEY
+path, baseline = sys.argv[1:]
+if os.access(path, os.W_OK):
+    print("all is open here")
+    sys.exit()
+model = she.SelfHealingModel(
+    digits_model_path(), she.Baseline.load(baseline), store=path, key=KEY
+)
+store, (first, *_) = model.health.store, model.events
+print(store.status, model.weights.generations, first.outcome, sep="|")
+model.close()
+"""
+
+
+@pytest.mark.parametrize(("mode", "kept"), [(0o400, "(0, 1)"), (0o000, "(0,)")])
+def test_a_file_of_another_user(opened: Open, tmp_path: Path, mode: int, kept: str) -> None:
+    """Moved by root and left root's: no damage; it stays where it is, and is read if it can be."""
+    path = tmp_path / "store"
+    model = opened(path)
+    model.snapshot()
+    model.close()
+    before = path.read_bytes()
+    model.baseline.save(tmp_path / "baseline")
+    path.chmod(mode)
+    # Root may write what is read-only, unless that is taken from it.
+    own = shutil.which("setpriv") if os.getuid() == 0 else ""
+    if own is None:
+        pytest.skip("root cannot be hindered here")
+    hindered = [own, "--bounding-set=-dac_override,-dac_read_search"] if own else []
+    told = run(OUT_OF_REACH, str(path), str(tmp_path / "baseline"), hindered=hindered)
+    if told == "all is open here\n":
+        pytest.skip(told)
+    status, generations, first = told.strip().split("|")
+    assert (status, generations) == ("read-only", kept)
+    assert first.startswith("generation 0" if mode else "not used")
+    assert {p.name for p in tmp_path.iterdir()} == {"store", "store.lock", "baseline"}
+    path.chmod(0o600)
+    assert path.read_bytes() == before
 
 
 @contextlib.contextmanager

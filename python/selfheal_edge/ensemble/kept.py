@@ -65,9 +65,7 @@ class Kept:
 
     def __init__(self, store: Store) -> None:
         self.store: Final = store
-        self.problems: list[str] = []
-        if store.problem_found is not None:
-            self.problems.append(f"put aside, and begun anew: {store.problem_found}")
+        self.problems: list[str] = store.told_of_start
 
     def _read(self, name: str) -> bytes | None:
         try:

@@ -157,8 +157,7 @@ class Keeper:
             bytes_per_day=policy.store_bytes_per_day,
             counter=counter,
         )
-        refused = store.problem_found
-        problems = [] if refused is None else [f"put aside, and begun anew: {refused}"]
+        problems = store.told_of_start
         row = _read(store, PredictionIds.ROW, problems)
         was_cut_short = row is not None and _read(store, CLOSED, problems) != b"1"
         store.start()

@@ -9,7 +9,7 @@ from typing import Final
 
 from selfheal_edge.store.status import StoreStatus
 
-__all__ = ["status_of"]
+__all__ = ["is_out_of_reach", "status_of"]
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _READ_ONLY: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
@@ -27,13 +27,19 @@ def status_of(error: BaseException, path: str) -> StoreStatus:
     text = " ".join(map(str, causes))
     if "is full" in text:
         return "full"
-    if "readonly" in text or "unable to open" in text:
+    if "readonly" in text or "unable to open" in text or is_out_of_reach(path):
         return "read-only"
     numbers = {getattr(cause, "errno", None) for cause in causes} - {None}
     numbers = numbers or {_probed(path)}
     if numbers & _FULL:
         return "full"
     return "read-only" if numbers & _READ_ONLY else "failing"
+
+
+def is_out_of_reach(path: str) -> bool:
+    """Whether the store or its log is there, and this process may not read or write it."""
+    files = path, f"{path}-wal"
+    return any(os.path.exists(f) and not os.access(f, os.R_OK | os.W_OK) for f in files)
 
 
 def _probed(path: str) -> int | None:

@@ -237,8 +237,11 @@ class Store:
             counter(database.anchor)
 
     def _can_begin_anew(self) -> bool:
+        from selfheal_edge.store.medium import is_out_of_reach  # noqa: PLC0415 — as below
+
         folder = os.path.dirname(self._path) or os.curdir
-        return os.path.isfile(self._path) and os.access(folder, os.W_OK)
+        is_there = os.path.isfile(self._path) and os.access(folder, os.W_OK)
+        return is_there and not is_out_of_reach(self._path)
 
     def _begin_anew(self, error: Exception) -> Database | None:
         self.problem_found = str(error)
@@ -272,6 +275,14 @@ class Store:
         from selfheal_edge.store.medium import status_of  # noqa: PLC0415 — for media that fail
 
         self._problem, self._status = str(error), status_of(error, self._path)
+
+    @property
+    def told_of_start(self) -> list[str]:
+        """What an event says of a file that was there and is not used."""
+        if self.problem_found is None:
+            return []
+        is_anew = self._database is not None
+        return [f"{'put aside, and begun anew' if is_anew else 'not used'}: {self.problem_found}"]
 
     # ---------------------------------------------------------------- reading
 
