@@ -257,6 +257,28 @@ TEST_CASE("without history a change is dated in steps, and little changes in a m
         static_cast<std::int64_t>(OnsetTracker::kStride));
 }
 
+TEST_CASE("a shift that had ended is told again when it is back") {
+  for (const double shift : {1.0, -2.0}) {
+    InferenceMonitor monitor(make_bank(1e4, true), {}, 0, 0, true);
+    const auto told = [&](int count, double level) {
+      int alarms = 0;
+      for (int n = 0; n < count; ++n) {
+        const double noise = n % 2 == 0 ? 0.7 : -0.7;
+        const std::vector<double> row{level + noise, 0.0, 0.0};
+        alarms += monitor.update(row, false, 0).any() ? 1 : 0;
+      }
+      return alarms;
+    };
+    for (int wave = 0; wave < 5; ++wave) {
+      CHECK(told(48, shift) == 1);
+      CHECK(told(100, 0.0) == 0);
+      REQUIRE(monitor.settled());
+      if (wave % 2 == 0) monitor.reset();
+    }
+    CHECK(told(5000, shift) == 1);
+  }
+}
+
 TEST_CASE("what was told before a reset does not keep a state from being restored") {
   InferenceMonitor monitor(make_bank(100.0, true), {}, 0);
   for (int n = 0; n < 300; ++n) monitor.update(std::vector<double>{4.0, 0.0, 0.0}, false, 0);

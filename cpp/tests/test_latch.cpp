@@ -116,6 +116,42 @@ TEST_CASE("a shift that came back is news; clear() makes any alarm news") {
   CHECK(latch.tell(1, 340, 20.0, 10, 1.0));
 }
 
+TEST_CASE("what came before an alarm's onset is judged alone: back is not the same as going on") {
+  Latch latch(true);
+  latch.tell(1, 100, kNan, 100000, 1.0);
+  // 100 samples without a shift, and 40 with it, of which the alarm says that they began at 200.
+  Latch whole = latch;
+  CHECK_FALSE(whole.tell(1, 240, 40.0, 40, 1.0));
+  CHECK(Latch(latch).tell(1, 240, 40.0, 40, 1.0, Latch::Before{200, 0.0}));
+  // Not where it had not ended: too few samples, or of a mean that says so.
+  CHECK_FALSE(
+      Latch(latch).tell(1, 240, 40.0, 40, 1.0, Latch::Before{100 + Latch::kLeast - 1, 0.0}));
+  CHECK_FALSE(Latch(latch).tell(1, 240, 90.0, 40, 1.0, Latch::Before{200, 50.0}));
+  CHECK_FALSE(Latch(latch).tell(1, 240, 140.0, 40, 1.0, Latch::Before{90, 0.0}));
+}
+
+TEST_CASE("what has ended when charts start anew is forgotten; of the rest the evidence stays") {
+  Latch latch(true);
+  latch.tell(1, 100, kNan, 100000, 1.0);
+  Latch ended = latch;
+  ended.settle(200, 0.0);
+  CHECK(ended.tell(1, 210, 10.0, 10, 1.0));
+  // A ratio of -5 after 100 samples: as much as 40 samples without a shift say.
+  Latch doubted = latch;
+  doubted.settle(200, 15.0);
+  CHECK(doubted.holds(223, 0.0));
+  CHECK_FALSE(doubted.holds(224, 0.0));
+  CHECK(doubted.holds(240, 12.0));
+  Latch lasting = latch;
+  lasting.settle(200, 100.0);
+  CHECK(lasting.holds(200 + 56, 0.0));
+  CHECK_FALSE(lasting.holds(200 + 64, 0.0));
+  Latch negative(true);
+  negative.tell(-1, 100, kNan, 100000, -1.0);
+  negative.settle(200, -100.0);
+  CHECK(negative.holds(200 + 56, 0.0));
+}
+
 TEST_CASE("of samples without a shift it lets go, of shifted ones not, as often as it says") {
   constexpr int kRuns = 200;
   int gone = 0;

@@ -52,6 +52,19 @@ def test_one_alarm_until_it_has_ended(name: str, shift: float) -> None:
         assert detector.latched is False
 
 
+@pytest.mark.parametrize(
+    ("name", "shift"), [("SignalMonitor", -1.0), *((name, 2.0) for name in FIXED)]
+)
+def test_what_comes_in_waves_is_told_each_time(name: str, shift: float) -> None:
+    rng = np.random.default_rng(37)
+    detector = FIXED[name](latch=True)
+    told = 0
+    for _ in range(20):
+        told += len(detector.update_many(rng.normal(shift, 1, 60))) > 0
+        assert len(detector.update_many(rng.normal(0, 1, 160))) <= 1
+    assert told >= 15  # of one deviation, some are not found at all
+
+
 @pytest.mark.parametrize("name", [*LEARNING, *ERRORS])
 def test_those_that_learn_tell_a_change_once(name: str) -> None:
     rng = np.random.default_rng(32)

@@ -55,8 +55,10 @@ bool Ewma::update(double x) noexcept {
     drift_detected_ = rose || fell;
     if (drift_detected_ && latch_.is_on()) [[unlikely]] {
       const Onset onset = change();
-      is_told_ = latch_.tell(direction(), count_ - skipped_, tracker_->sum(), onset.ago(count_),
-                             onset.shift);
+      const std::uint64_t used = count_ - skipped_;
+      const std::uint64_t before = used - tracker_->count() + onset.before;
+      is_told_ = latch_.tell(direction(), used, tracker_->sum(), onset.ago(count_), onset.shift,
+                             Latch::Before{before, onset.sum_before});
     }
   }
   return drift_detected();

@@ -135,6 +135,11 @@ void LabelMix::begin(Slot& slot) noexcept {
 }
 
 void LabelMix::restart() noexcept {
+  for (std::size_t i = 0; i < slots_.size(); ++i) latches_[i].settle(used_, sum(i));
+  begin_all();
+}
+
+void LabelMix::begin_all() noexcept {
   for (Slot& slot : slots_) begin(slot);
   alarmed_ = 0;
   told_ = kNone;
@@ -146,7 +151,7 @@ void LabelMix::restart() noexcept {
 void LabelMix::reset() noexcept {
   count_ = used_ = changed_ = rising_ = 0;
   for (Latch& latch : latches_) latch.clear();
-  restart();
+  begin_all();
 }
 
 inline void LabelMix::hit(std::size_t event, bool goes_on) noexcept {
@@ -243,8 +248,12 @@ double LabelMix::standard(std::size_t event, double share) const noexcept {
 
 double LabelMix::sum(std::size_t event) const noexcept {
   const Slot& slot = slots_[event];
-  const auto n = static_cast<double>(used_ - slot.since);
-  return n > 0.0 ? n * standard(event, static_cast<double>(slot.seen) / n) : 0.0;
+  return sum(event, used_ - slot.since, static_cast<double>(slot.seen));
+}
+
+double LabelMix::sum(std::size_t event, std::uint64_t samples, double seen) const noexcept {
+  const auto n = static_cast<double>(samples);
+  return n > 0.0 ? n * standard(event, seen / n) : 0.0;
 }
 
 bool LabelMix::tell() noexcept {
@@ -268,9 +277,10 @@ bool LabelMix::tell() noexcept {
       const bool follows = latches_[i].is_on() && side < 0 && (rising & ~bit) != 0;
       if (follows && !latches_[i].holds(used_, sum(i))) continue;
       const Change change = change_of(i, leading);
-      const bool is_news =
-          latches_[i].tell(leading == kDown ? -1 : 1, used_, sum(i), change.onset.ago(count_),
-                           standard(i, is_complement(i) ? 1.0 - change.share : change.share));
+      const bool is_news = latches_[i].tell(
+          leading == kDown ? -1 : 1, used_, sum(i), change.onset.ago(count_),
+          standard(i, is_complement(i) ? 1.0 - change.share : change.share),
+          Latch::Before{slots_[i].since + change.onset.before, change.onset.sum_before});
       if (side > 0) rising |= bit;
       if (side < 0) rising &= ~bit;
       if (!is_news || follows) continue;
@@ -371,6 +381,9 @@ bool LabelMix::is_event(std::size_t event, std::uint8_t held) const noexcept {
     if (change.onset.since_start) change.onset.earliest = static_cast<std::int64_t>(first);
     share = (best_events + 0.5) / (best_samples + 1.0);
     change.onset.shift = std::log(share / (1.0 - share)) - std::log(p / (1.0 - p));
+    change.onset.before = used_ - slot.since - static_cast<std::uint64_t>(best_samples);
+    change.onset.sum_before =
+        sum(event, change.onset.before, static_cast<double>(slot.seen) - best_events);
   }
   change.share = is_complement(event) ? 1.0 - share : share;
   change.reference = is_complement(event) ? 1.0 - reference_.share(one) : reference_.share(one);
@@ -430,7 +443,7 @@ bool LabelMix::is_latched() const noexcept {
   solve();
   for (Latch& latch : latches_) latch.clear();
   rising_ = 0;
-  restart();
+  begin_all();
 }
 
 std::size_t LabelMix::memory_bytes() const noexcept {

@@ -140,6 +140,7 @@ void MonitorBank::restart() noexcept {
   any_alarmed_ = false;
   for (std::size_t signal = 0; signal < signals_; ++signal) {
     of(signal).before[lane(signal)] = kGap;
+    latches_[signal].settle(count_ - skipped_[signal], sum_since_start(signal));
     restart(signal);
   }
 }
@@ -279,8 +280,11 @@ bool MonitorBank::tell(std::size_t signal) noexcept {
     const std::uint64_t rise = std::max<std::uint32_t>(1, tail.rise);
     took = std::min(took, (rise + 1) * (tail.limit / rise + 1));
   }
-  return latches_[signal].tell(direction(signal), count_ - skipped_[signal],
-                               sum_since_start(signal), took, onset.shift * gain(signal));
+  const std::uint64_t used = count_ - skipped_[signal];
+  const std::uint64_t since_start = trackers_[signal].count() + (count_ - settled_[signal]);
+  const std::uint64_t before = used - since_start + onset.before;
+  return latches_[signal].tell(direction(signal), used, sum_since_start(signal), took,
+                               onset.shift * gain(signal), Latch::Before{before, onset.sum_before});
 }
 
 double MonitorBank::sum_since_start(std::size_t signal) const noexcept {

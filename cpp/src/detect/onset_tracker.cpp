@@ -50,6 +50,8 @@ Onset OnsetTracker::best(Ratio&& ratio) const noexcept {
       top = found[i];
       onset.estimate = static_cast<std::int64_t>(at.next);
       onset.shift = shift;
+      onset.before = at.before;
+      onset.sum_before = at.sum;
     }
   }
   onset.earliest = onset.estimate;

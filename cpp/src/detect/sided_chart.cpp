@@ -235,8 +235,10 @@ bool SidedChart::update(double x) noexcept {
 
 bool SidedChart::tell() noexcept {
   const Onset onset = change();
-  return latch_.tell(direction(), count_ - skipped_, tracker_->sum(), onset.ago(count_),
-                     onset.shift);
+  const std::uint64_t used = count_ - skipped_;
+  const std::uint64_t before = used - tracker_->count() + onset.before;
+  return latch_.tell(direction(), used, tracker_->sum(), onset.ago(count_), onset.shift,
+                     Latch::Before{before, onset.sum_before});
 }
 
 void SidedChart::accept() noexcept {

@@ -66,7 +66,7 @@ class LabelMix {
   /// Takes the mix since the latest change that was told for normal: a reference of as many
   /// samples.
   void accept() noexcept;
-  /// Starts all charts at zero; counts, latches and what was accepted stay.
+  /// Starts all charts at zero; counts, what was accepted, and latches of shifts that go on, stay.
   void restart() noexcept;
   /// Forgets charts, history and latches as well.
   void reset() noexcept;
@@ -111,6 +111,8 @@ class LabelMix {
   double statistic(const Slot& slot, std::size_t chart) const noexcept;
   double standard(std::size_t event, double share) const noexcept;
   double sum(std::size_t event) const noexcept;
+  double sum(std::size_t event, std::uint64_t samples, double seen) const noexcept;
+  void begin_all() noexcept;
   int real_side(std::size_t event, std::size_t chart) const noexcept;
   Change change_of(std::size_t event, std::size_t chart) const noexcept;
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <optional>
 
 #include "selfheal/base/state_codec.hpp"
 
@@ -20,6 +21,11 @@ namespace selfheal {
 /// the detector are found by chance, after times that vary like an exponential distribution's; of
 /// them a few may be told again.
 ///
+/// At an alarm the samples before its own onset are judged alone as well: a shift that had ended
+/// and is back has ended, however strongly it is back. While a shift of 2 d or more lasts, the
+/// ratio falls below -kEvidence at some n with a probability of at most exp(-kEvidence) (Ville), so
+/// looking at one n that is chosen afterwards tells no shift again more often than that.
+///
 /// The detector goes on as without a latch, at no cost between alarms. 32 bytes.
 class Latch {
  public:
@@ -32,12 +38,21 @@ class Latch {
 
   bool is_on() const noexcept { return is_on_; }
 
+  /// How far the samples before an alarm's onset go.
+  struct Before {
+    std::uint64_t used;
+    double sum;
+  };
+
   /// Hears an alarm on one side (+1, -1; 0: unknown); true if it is to be raised. used: samples
   /// that the detector has taken since its start, skipped ones not counted; sum: S, NaN where
-  /// samples have no known scale. took: samples since the change began; shift: its size.
-  bool tell(int side, std::uint64_t used, double sum, std::uint64_t took, double shift) noexcept {
+  /// samples have no known scale. took: samples since the change began; shift: its size; before:
+  /// both at its onset, where that is known.
+  bool tell(int side, std::uint64_t used, double sum, std::uint64_t took, double shift,
+            std::optional<Before> before = std::nullopt) noexcept {
     if (!is_on_) return true;
-    const bool goes_on = holds(used, sum);
+    const bool goes_on =
+        holds(used, sum) && (!before || before->used < latest_ || holds(before->used, before->sum));
     longest_ = goes_on ? std::max(longest_, used - latest_) : took;
     if (!goes_on) told_ = 0;
     latest_ = used;
@@ -59,6 +74,16 @@ class Latch {
     // Not if the sum is NaN.
     if (half_ * (sum - 0.5 * half_ * static_cast<double>(quiet)) < -kEvidence) return false;
     return quiet / kTimes < longest_;
+  }
+
+  /// Judges what was taken so far, since the detector's sum starts at zero now: a shift that has
+  /// ended is forgotten, and of one that goes on what speaks against it is carried on.
+  void settle(std::uint64_t used, double sum) noexcept {
+    if (!holds(used, sum)) return clear();
+    if (half_ == 0.0 || std::isnan(sum)) return;
+    // As many samples of mean 0 speak as much against it.
+    const auto quiet = static_cast<double>(used - latest_);
+    latest_ = used - static_cast<std::uint64_t>(std::clamp(quiet - 2.0 * sum / half_, 0.0, quiet));
   }
 
   void clear() noexcept { *this = Latch(is_on_); }

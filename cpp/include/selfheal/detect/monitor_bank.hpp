@@ -69,7 +69,7 @@ class MonitorBank {
   }
   /// Whether a chart alarmed in the last update, held back or not.
   bool is_any_alarmed() const noexcept { return any_alarmed_; }
-  /// Starts all charts at zero; counts, latches and what was accepted stay.
+  /// Starts all charts at zero; counts, what was accepted, and latches of shifts that go on, stay.
   void restart() noexcept;
   /// Takes the signal's level since the onset for normal, in this regime: charts hear what differs
   /// from there, and start at zero. It is known to 1 / sqrt(samples since the onset) standard

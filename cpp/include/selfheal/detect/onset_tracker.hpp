@@ -24,6 +24,9 @@ struct Onset {
   /// Whether the data speak for a change no later than where the tracker started: `earliest` is
   /// that start, and what was before it, nothing here remembers.
   bool since_start = false;
+  /// Samples from where the tracker started to `estimate`, and their sum.
+  std::uint64_t before = 0;
+  double sum_before = 0.0;
 
   /// Samples since `estimate`, if `count` were taken; 0 without an answer.
   std::uint64_t ago(std::uint64_t count) const noexcept {
