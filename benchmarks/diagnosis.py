@@ -9,14 +9,12 @@ is printed first.
 
 from __future__ import annotations
 
+import argparse
 import math
-import pickle
-import sys
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import numpy as np
 
@@ -26,70 +24,26 @@ import diagnosis_mixed
 import diagnosis_resource
 import diagnosis_weights
 import harness
-import selfheal_edge as she
 from diagnosis_data import Name
-from diagnosis_replay import Asked, Recorder, Replay
+from diagnosis_rounds import INTERVAL, Run, calibrated, observed, served
 from selfheal_edge.causes import Cause
-from selfheal_edge.redteam.scenarios.campaign import HIDDEN_PART, per_scenario
 from selfheal_edge.redteam.scenarios.matrix import COLUMNS, ROWS, Matrix, confusion
-from selfheal_edge.redteam.scenarios.observed import HORIZONS, JUDGED_AT, Observed, observe
-from selfheal_edge.redteam.scenarios.scenario import Part
+from selfheal_edge.redteam.scenarios.observed import HORIZONS, JUDGED_AT, Observed
 from selfheal_edge.redteam.scenarios.score import (
     adaptable_share,
     is_hard_attack,
     slander_share,
     unknown_share,
 )
-from selfheal_edge.redteam.scenarios.streams import Stream, stream
+from selfheal_edge.redteam.scenarios.streams import stream
 from selfheal_edge.redteam.scenarios.unguarded import Unguarded
 
 CASES: Final = 300
-INTERVAL: Final = 100_000
-"""Predictions between two false alarms."""
 FEW: Final = 0.05
 LONG: Final = 1000
 PARTS: Final = ("streams", "mixed", "few", "weights", "resource", "feedback")
 TARGETED: Final = ("attack, square", "attack, sign")
 NAMED_RIGHT: Final = 200
-
-
-Kept = tuple[Observed, list[Asked]]
-"""A stream as it was diagnosed, and what the loop asked about it."""
-
-
-def served(task: data.Task, baseline: she.Baseline, one: Stream, seed: int) -> Kept:
-    heard: list[Any] = []
-    recorder = Recorder()
-    with she.SelfHealingModel(
-        task.model, baseline, seed=seed, diagnoser=recorder, on_event=heard.append
-    ) as model:
-        return observe(model, heard, one), recorder.asked
-
-
-def calibrated(name: Name, seed: int) -> she.Baseline:
-    task = data.load(name)
-    return she.calibrate(task.model, task.calibration_x, seed=seed, false_alarm_interval=INTERVAL)
-
-
-def run(name: Name, part: Part, cases: int, seed: int, folder: Path | None) -> list[Kept]:
-    """Serve all streams of one task."""
-    task = data.load(name)
-    baseline = calibrated(name, seed)
-    found = data.scenarios_of(name, part)
-    count = per_scenario(found, cases)
-    seen: list[Kept] = []
-    for n, one in enumerate(data.streams(name, part, count, seed, folder=folder)):
-        seen.append(served(task, baseline, one, seed))
-        if sys.stderr.isatty() or n % 500 == 0:
-            print(f"\r{name}: {n + 1} streams", end="", file=sys.stderr, flush=True)
-    few = max(2, cases // HIDDEN_PART)
-    for one in data.streams(
-        name, part, few, seed + 1, folder=folder, shares=data.LOW_SHARES,
-        only=lambda s: s.is_crafted and s.family in ("attack, square", "attack, sign"),
-    ):  # fmt: skip
-        seen.append(served(task, baseline, one, seed))
-    print(file=sys.stderr)
-    return seen
 
 
 def few_crafted(name: Name, runs: int, seed: int, folder: Path | None) -> dict[str, float]:
@@ -297,40 +251,33 @@ def f1_of_all(matrix: Matrix, told: Sequence[tuple[str, str]]) -> float:
     return float(np.mean(scores))
 
 
-def kept_or_run(
-    name: Name,
-    part: Part,
-    cases: int,
-    seed: int,
-    folder: Path | None,
-    kept: Path | None,
-    *,
-    names_again: bool,
-) -> list[Observed]:
-    """Return what was observed of a task, from a folder where it was written before.
+def counted(text: str) -> tuple[str | None, int]:
+    """Read "96" or "kws=72": cases of each cause, of all tasks or of one."""
+    name, _, count = text.rpartition("=")
+    if (name and name not in data.NAMES) or not count.isdigit() or int(count) < 1:
+        raise argparse.ArgumentTypeError(f"expected N or TASK=N, got {text!r}")
+    return name or None, int(count)
 
-    `names_again`: with what today's rules name, as far as it was kept.
-    """
-    path = None if kept is None else kept / f"{name}-{part}-{cases}-{seed}.pickle"
-    if path is None or not path.exists():
-        seen = run(name, part, cases, seed, folder)
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            rows = [(o.scenario.name, o._replace(scenario=None), asked) for o, asked in seen]  # type: ignore[arg-type]
-            path.write_bytes(pickle.dumps(rows))
-        return [one for one, _ in seen]
-    scenarios = {s.name: s for s in data.scenarios_of(name, part)}
-    known = [(o._replace(scenario=scenarios[who]), asked)
-             for who, o, asked in pickle.loads(path.read_bytes())]  # fmt: skip
-    if not names_again:
-        return [one for one, _ in known]
-    with closing(Replay(data.load(name), calibrated(name, seed))) as replay:
-        return [replay.named_again(one, asked) for one, asked in known]
+
+def missing(name: str, seen: Sequence[Observed], *, has_hidden: bool) -> str:
+    """Say of how many cases figures are, and what was not served."""
+    counts = Counter(o.scenario.cause for o in seen if not is_hard_attack(o))
+    told = ", ".join(f"{n} {c.value if c else ROWS[0]}" for c, n in counts.items())
+    gaps = [f"{CASES} of each were wanted"] if min(counts.values()) < CASES else []
+    gaps += [] if has_hidden else ["attacks that hide, and low shares, were left out"]
+    return "; ".join((f"{name}: {told}", *gaps))
 
 
 def main() -> None:
     parser = harness.parser(__doc__)
-    parser.add_argument("--cases", type=int, default=CASES, help="of each cause and task")
+    parser.add_argument(
+        "--cases", nargs="+", type=counted, default=[(None, CASES)], metavar="N|TASK=N",
+        help="of each cause, or of each of one task",
+    )  # fmt: skip
+    parser.add_argument(
+        "--no-hidden", nargs="+", choices=data.NAMES, default=[],
+        help="tasks of which attacks that hide, and low shares, are left out",
+    )  # fmt: skip
     parser.add_argument("--tasks", nargs="+", choices=data.NAMES, default=list(data.NAMES))
     parser.add_argument(
         "--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure"
@@ -341,7 +288,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cache", type=Path, metavar="DIR", help="keep attacked pools here")
     parser.add_argument(
-        "--observed", type=Path, metavar="DIR", help="keep what was observed of streams here"
+        "--observed", type=Path, metavar="DIR", help="keep each round here, and go on from it"
     )
     parser.add_argument(
         "--again", action="store_true", help="ask today's rules about streams that were kept"
@@ -349,18 +296,22 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, metavar="PNG", help="draw the matrices")
     parser.add_argument("--verbose", action="store_true", help="say what each scenario was named")
     options = parser.parse_args()
-    cases = 4 if options.quick else options.cases
+    wanted = dict(options.cases)
     rows: list[harness.Row] = []
     everything: list[Observed] = []
     matrices: dict[str, Matrix] = {}
     told: list[tuple[str, str]] = []
     tasks = options.tasks[:1] if options.quick else options.tasks
     for name in data.available(cast("list[Name]", tasks)):
+        cases = 4 if options.quick else wanted.get(name, wanted.get(None, CASES))
         if "streams" in options.parts:
-            seen = kept_or_run(
-                name, options.part, cases, options.seed, options.cache, options.observed,
-                names_again=options.again,
+            has_hidden = name not in options.no_hidden
+            seen = observed(
+                Run(name, options.part, cases, options.seed, has_hidden, options.cache,
+                    options.observed),
+                again=options.again,
             )  # fmt: skip
+            print(missing(name, seen, has_hidden=has_hidden), flush=True)
             everything += seen
             rows += rows_of(name, seen)
             matrices[name] = confusion([o for o in seen if not is_hard_attack(o)], JUDGED_AT)

@@ -294,6 +294,7 @@ def streams(
     per_scenario: int | Callable[[Scenario], int],
     seed: int = 0,
     *,
+    before: Callable[[Scenario], int] = lambda _: 0,
     folder: Path | None = None,
     shares: tuple[float, ...] = (1.0, 0.5),
     only: Callable[[Scenario], bool] = lambda _: True,
@@ -310,6 +311,8 @@ def streams(
         Streams of each, or a function of the scenario.
     seed
         The same gives the same streams.
+    before
+        How many of a scenario are passed over: those that another call has yielded.
     folder
         Where attacked pools are kept; None makes them anew.
     shares
@@ -325,7 +328,7 @@ def streams(
                 continue
             count = per_scenario if isinstance(per_scenario, int) else per_scenario(scenario)
             kept: dict[int, Crafted] = {}
-            for n in range(count):
+            for n in range(before(scenario), count):
                 rng = np.random.default_rng(seed_of(name, scenario.name, n, seed))
                 if scenario.name in drifts:
                     yield _real_stream(scenario, drifts[scenario.name], task, rng)
