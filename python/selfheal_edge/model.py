@@ -281,7 +281,7 @@ class SelfHealingModel:
         self._journal = Journal(self._policy.max_events, on_event, self._make.clock, records)
         ended: Callable[[], None] = self._journal.deliver
         if keeper is not None:  # then a model file may be on trial
-            ended = partial(_call_ended, weakref.ref(self), self._journal)
+            ended = partial(_call_ended, weakref.WeakMethod(self._ended), self._journal)
         self._maintenance_lock = self._inference_lock = ModelLock(ended)
         if self._policy.mode == "background":
             self._inference_lock = ModelLock(ended, self._maintenance_lock)
@@ -1088,7 +1088,7 @@ class SelfHealingModel:
         """Have code swept from now on, until the model is closed or forgotten."""
         if not self._policy.code_budget:
             return
-        listener = _code_listener(weakref.ref(self))
+        listener = _code_listener(weakref.WeakMethod(self._code_is_damaged))
         shared_watch().listen(listener, self._policy.code_budget)
         self._leave_code = weakref.finalize(self, shared_watch().forget, listener)
         self._leave_code.atexit = False
@@ -1168,12 +1168,12 @@ class SelfHealingModel:
         return f"<SelfHealingModel {self._session.model.sha256[:12]}, {state}>"
 
 
-def _code_listener(model: weakref.ref[SelfHealingModel]) -> Listener:
+def _code_listener(method: weakref.WeakMethod[Listener]) -> Listener:
     """Return what tells a model of damaged code, and does not keep it."""
 
     def tell(pages: tuple[CodeDamage, ...]) -> None:
-        if (heard := model()) is not None:
-            heard._code_is_damaged(pages)  # noqa: SLF001 — ours
+        if (heard := method()) is not None:
+            heard(pages)
 
     return tell
 
@@ -1204,11 +1204,11 @@ def _call(method: weakref.WeakMethod[Callable[..., None]], *given: bool) -> None
         bound(*given)
 
 
-def _call_ended(model: weakref.ref[SelfHealingModel], journal: Journal) -> None:
+def _call_ended(method: weakref.WeakMethod[Callable[[], None]], journal: Journal) -> None:
     """Do what must not run in the middle of a call: it does not keep the model."""
     journal.deliver()
-    if (one := model()) is not None:
-        one._ended()  # noqa: SLF001 — ours
+    if (ended := method()) is not None:
+        ended()
 
 
 def _first_id(seed: int | None) -> int:

@@ -107,7 +107,7 @@ def test_no_lock_is_left_behind(
             interrupted(act, 10)
             assert not parts_of(model).inference_lock.core.mine
             assert not parts_of(model).maintenance_lock.core.mine
-            assert not parts_of(model).journal._delivering.mine
+            assert not parts_of(model).journal.is_telling
         assert parts_of(model).loop.state.repair is None or mode == "background"
         # Another thread gets the lock, heals, and is told.
         given: list[Any] = []
@@ -139,7 +139,7 @@ def test_a_worker_does_what_is_posted(interrupted: Any) -> None:
     worker.post(2)
     assert worker.wait(30)
     assert done[-1] == 2
-    assert worker._latches == []
+    assert worker.waiting == 0
     worker.close()
 
 

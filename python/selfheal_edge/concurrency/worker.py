@@ -55,6 +55,11 @@ class Worker(Generic[Job]):
         self._thread: threading.Thread | None = None
         weakref.finalize(self, self._wake.put, None).atexit = False
 
+    @property
+    def waiting(self) -> int:
+        """Threads that `wait` holds until all is done."""
+        return len(self._latches)
+
     def post(self, job: Job) -> bool:
         """Have a job done; returns at once. After `close` it is dropped.
 

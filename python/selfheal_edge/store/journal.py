@@ -212,6 +212,11 @@ class Journal:
     def __getitem__(self, index: int | slice) -> Event | tuple[Event, ...]:
         return tuple(self._events)[index]
 
+    @property
+    def is_telling(self) -> bool:
+        """Whether the calling thread tells events just now: then it is inside of `on_event`."""
+        return bool(self._delivering.mine)
+
     def add(
         self,
         kind: EventKind,
@@ -252,7 +257,7 @@ class Journal:
         call, but never more than the journal holds, so that it ends.
         """
         left = self._undelivered.maxlen or 0
-        while self._undelivered and left and not self._delivering.mine:
+        while self._undelivered and left and not self.is_telling:
             with self._delivering.attempt() as is_mine:
                 if not is_mine:
                     return  # the thread that has it looks once more before it ends
