@@ -201,18 +201,23 @@ def test_predictions_are_revoked_alike() -> None:
         assert "revoked" in again.text
 
 
+def learned_again_without_restart() -> Any:
+    """Return the bytes of what is learned once mallory's word is taken out."""
+    with device() as field:
+        field.learned_from_both()
+        field.confirmed()
+        field.run(CLEAN, 150)
+        field.model.revoke("mallory")
+        (repair,) = field.state.learned
+        assert field.generation == 0, "normal operation goes on"
+        return field.bytes_of(repair.generation)
+
+
 @pytest.mark.parametrize("keeps", [True, False], ids=["inputs on disk", "no input on disk"])
 def test_after_a_restart(tmp_path: Path, *, keeps: bool) -> None:
     """With inputs on disk a confirmed repair is learned again, to the same bits; else it goes."""
     rules: dict[str, Any] = {"keep_inputs": 3600.0 if keeps else False}
-    with device() as without_restart:
-        without_restart.learned_from_both()
-        without_restart.confirmed()
-        without_restart.run(CLEAN, 150)
-        without_restart.model.revoke("mallory")
-        (repair,) = without_restart.state.learned
-        assert without_restart.generation == 0, "normal operation goes on"
-        expected = without_restart.bytes_of(repair.generation)
+    expected = learned_again_without_restart() if keeps else None
     with device(tmp_path / "store", **rules) as field:
         field.learned_from_both()
         field.confirmed()
