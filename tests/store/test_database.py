@@ -68,6 +68,44 @@ def test_files_are_private(filled: Path) -> None:
             assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
 
 
+@pytest.mark.parametrize("masked", [0o000, 0o777])
+def test_files_are_private_whatever_is_masked(tmp_path: Path, masked: int) -> None:
+    before = os.umask(masked)
+    try:
+        with opened(tmp_path / "store") as database:
+            commit(database, Row("a", "x", b"1"))
+            modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in tmp_path.iterdir()}
+    finally:
+        os.umask(before)
+    assert modes == dict.fromkeys(("store", "store-wal", "store.lock"), 0o600)
+
+
+def test_a_store_by_another_name(filled: Path) -> None:
+    """The log is beside the file, not beside the link: counted, copied, and of one writer."""
+    link = filled.parent / "folder" / "a link"
+    link.parent.mkdir()
+    link.symlink_to(filled)
+    with opened(link) as database:
+        commit(database, Row("a", "x", bytes(3000)))
+        assert database.bytes_written > 3000
+        with Database.read_copy(link, KEY) as copy:
+            assert copy.get("a", "x") == bytes(3000)
+        with pytest.raises(StoreError, match="one writer"):
+            opened(filled)
+    assert [path.name for path in link.parent.iterdir()] == ["a link"]
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal"])
+def test_a_pipe_for_a_file(filled: Path, suffix: str) -> None:
+    pipe = filled.with_name(f"store{suffix}")
+    pipe.unlink(missing_ok=True)
+    os.mkfifo(pipe)
+    with pytest.raises(StoreError, match="expected a file"):
+        opened(filled)
+    with pytest.raises(StoreError, match="expected a file"), Database.read_copy(filled, KEY):
+        pass
+
+
 def test_a_row_is_replaced_and_removed(tmp_path: Path) -> None:
     with opened(tmp_path / "store") as database:
         commit(database, Row("a", "x", b"1"), Row("a", "y", b"2"))

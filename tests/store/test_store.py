@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -542,3 +543,24 @@ def test_a_child_of_fork_writes_nothing(tmp_path: Path) -> None:
         check=True,
         env={**os.environ, "PYTHONPATH": IMPORT_PATH},
     )
+
+
+def test_another_program_has_the_file(tmp_path: Path) -> None:
+    """An operator's shell at the start: the file is not put aside, and written to afterwards."""
+    path = tmp_path / "store"
+    with contextlib.closing(Store(path, KEY)) as store:
+        store.commit(Changes([Row("a", "x", b"1")]))
+    shell = sqlite3.connect(path, isolation_level=None)
+    shell.execute("BEGIN IMMEDIATE")
+    with contextlib.closing(Store(path, KEY)) as store:
+        assert store.problem_found is None
+        assert "is locked" in str(store.state.problem)
+        assert store.get("a", "x") == b"1"
+        with pytest.raises(StoreError, match="is locked"):
+            store.commit(Changes([Row("a", "x", b"2")]))
+        shell.execute("ROLLBACK")
+        shell.close()
+        store.commit(Changes([Row("a", "x", b"2")]))
+    assert not list(tmp_path.glob("*refused*"))
+    with contextlib.closing(Store(path, KEY)) as store:
+        assert store.get("a", "x") == b"2"

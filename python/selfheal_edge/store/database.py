@@ -63,6 +63,7 @@ _FRAME_HEAD_BYTES: Final = 24
 _ONE_COMMIT_BYTES: Final = 64 * 1024
 _ATTEMPTS_TO_COPY: Final = 8
 _MOST_BYTES_READ: Final = 1 << 20
+_NOT_OF_THE_FILE: Final = ("is full", "readonly", "unable to open", "is locked")
 _LEAST_ROW_LIMIT: Final = 16 << 20
 _MOST_ROW_LIMIT: Final = 256 << 20
 _SCHEMA: Final = (
@@ -228,7 +229,7 @@ class Database:
         """
         if isinstance(max_bytes, bool) or not _LEAST_BYTES <= max_bytes <= _MOST_BYTES:
             raise ValueError(f"max_bytes: expected at least {_LEAST_BYTES}, got {max_bytes!r}")
-        place = os.fspath(path)
+        place = os.path.realpath(path)  # where SQLite has the log
         try:
             lock = WriterLock(place)
         except OSError as error:
@@ -259,7 +260,7 @@ class Database:
         import shutil  # noqa: PLC0415 — for readers, which are few
         import tempfile  # noqa: PLC0415
 
-        place = os.fspath(path)
+        place = os.path.realpath(path)  # where SQLite has the log
         for attempt in range(_ATTEMPTS_TO_COPY):
             with tempfile.TemporaryDirectory(prefix="selfheal-") as folder:
                 copy = os.path.join(folder, "store")
@@ -786,7 +787,12 @@ def _make(path: str, seal: Seal) -> None:
         for suffix in ("-wal", "-journal", "-shm"):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(f"{path}{suffix}")
-        os.close(os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        descriptor = os.open(unfinished, flags, 0o600)
+        try:
+            os.fchmod(descriptor, 0o600)  # whatever is masked
+        finally:
+            os.close(descriptor)
         connection = sqlite3.connect(unfinished, isolation_level=None)
         try:
             connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
@@ -817,6 +823,9 @@ def _synchronise(path: str) -> None:
 
 def _look_at_header(path: str) -> None:
     """Refuse what is not ours before SQLite opens it (nothing is written, no lock taken)."""
+    for name in (path, f"{path}-wal"):  # a pipe would be waited for
+        if os.path.exists(name) and not os.path.isfile(name):
+            raise StoreError(f"{name}: expected a file")
     try:
         with open(path, "rb") as file:
             head = file.read(100)
@@ -860,10 +869,10 @@ def _sqlite_errors(path: str) -> Iterator[None]:
 
 
 def is_of_the_medium(error: Exception) -> bool:
-    """Whether a store could not be opened for want of room or rights, which says nothing of it."""
+    """Whether room, rights or another program kept a store from being opened: it may be sound."""
     cause = error.__cause__
     if isinstance(cause, sqlite3.OperationalError):
-        return any(word in str(cause) for word in ("is full", "readonly", "unable to open"))
+        return any(word in str(cause) for word in _NOT_OF_THE_FILE)
     return isinstance(cause, OSError)
 
 

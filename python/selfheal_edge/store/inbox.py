@@ -96,7 +96,7 @@ class Inbox:
         key: bytes | None,
         taken_in: TakenIn | None = None,
     ) -> None:
-        self._folder = f"{os.fspath(store_path)}.inbox"
+        self._folder = f"{os.path.realpath(store_path)}.inbox"  # beside the file, by any name
         self._seal = Seal(key)
         self._taken_in = TakenIn() if taken_in is None else taken_in
 

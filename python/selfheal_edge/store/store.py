@@ -107,7 +107,7 @@ class Store:
         counter: Counter | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._path = os.fspath(path)
+        self._path = os.path.realpath(path)
         self._key = key
         self._seal = Seal(key)
         self._max_bytes = max_bytes

@@ -44,6 +44,8 @@ class WriterLock:
             if (os.getpid(), there.st_dev, there.st_ino) in _HELD:
                 raise OtherWriterError(f"{path}: expected one writer, but this process has it open")
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with contextlib.suppress(OSError):  # another user's
+            os.fchmod(self._fd, 0o600)  # whatever is masked
         found = os.fstat(self._fd)
         self._place = (os.getpid(), found.st_dev, found.st_ino)
         try:
