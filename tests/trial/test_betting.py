@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from selfheal_edge.trial.betting import MOST_SOURCES, OTHERS, Evidence, Tally, capital
 
 COUNTS = st.integers(0, 300)
+once = functools.cache(capital)
+"""The same for what a chain asks again and again."""
 
 
 @given(COUNTS, COUNTS)
@@ -37,7 +40,7 @@ def exact_crossing(odds: float, threshold: float, labels: int) -> float:
         for new, chance in alive.items():
             for won, p in ((1, odds), (0, 1 - odds)):
                 k = new + won
-                if capital(k, n - k) >= threshold:
+                if once(k, n - k) >= threshold:
                     crossed += chance * p
                 else:
                     after[k] = after.get(k, 0.0) + chance * p
