@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tests import warm
 from tests.made_models import accumulating
-from tests.support import IMPORT_PATH
 from tests.tflite.builder import Builder
 from tests.tflite.instances import SETUPS, built, raw_answer, raw_interpreter, same
 
@@ -41,14 +39,7 @@ def test_handles_of_any_shape_open_again_and_again(
 ) -> None:
     path = tmp_path / "model"
     path.write_bytes(accumulating(handle_shape=handle_shape))
-    done = subprocess.run(
-        [sys.executable, "-c", _OPEN_OFTEN, str(path), *setup, times],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={"PYTHONPATH": IMPORT_PATH, "PATH": ""},
-    )
+    done = warm.run(_OPEN_OFTEN, path, *setup, times)
     assert (done.returncode, done.stdout) == (0, f"all {times}\n"), done.stderr[-2000:]
 
 
