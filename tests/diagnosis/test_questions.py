@@ -211,6 +211,13 @@ def test_explained_and_read_back() -> None:
     assert she.Diagnosis.from_dict(older).cause is Cause.WEIGHT_CORRUPTION
 
 
+def test_what_is_explained_fits_80_columns() -> None:
+    facts = tuple(Evidence("name", 1.0, "inputs have moved, " * n) for n in range(1, 12))
+    text = Diagnosis(Cause.UNKNOWN, 0.5, facts, wanted="a hundred more inputs, " * 7).explain()
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.replace("\n", " ").split().count("moved,") == 66
+
+
 def test_text_from_files_is_escaped() -> None:
     fact = Evidence("name", 1.0, "tensor \x1b[31m of a file")
     assert "\x1b" not in Diagnosis(Cause.UNKNOWN, 0.5, (fact,)).explain()

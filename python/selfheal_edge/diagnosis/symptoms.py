@@ -36,7 +36,8 @@ MIN_SAMPLES: Final = 8
 
 _RECENT: Final = 32
 _STEEPNESS: Final = 4.25
-_WIDTH: Final = 96
+_WIDTH: Final = 80
+"""Columns of the narrowest screen that is read."""
 
 
 @dataclass(frozen=True, slots=True)
