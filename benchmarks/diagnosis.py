@@ -296,7 +296,7 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, metavar="PNG", help="draw the matrices")
     parser.add_argument("--verbose", action="store_true", help="say what each scenario was named")
     options = parser.parse_args()
-    wanted = dict(options.cases)
+    wanted: dict[str | None, int] = dict(options.cases)
     rows: list[harness.Row] = []
     everything: list[Observed] = []
     matrices: dict[str, Matrix] = {}
