@@ -216,6 +216,10 @@ def test_cpp_sources(path: Path) -> None:
             "the core knows no Python and no TFLite"
         )
         assert not re.search(r"#include\s*<(fstream|iostream|filesystem)>", text)
+    if path.relative_to(CPP).parts[0] != "tests":
+        assert not re.search(r"std::bit_cast<|std::source_location|std::format\(|<format>", text), (
+            "wheels for aarch64 are built with libstdc++ 10, which has none of these"
+        )
 
 
 @holds_for(TEXTS)

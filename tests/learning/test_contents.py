@@ -34,7 +34,7 @@ def test_copies_of_what_is_learned_do_not_judge_a_head(runtime: RuntimeName) -> 
     """Labels that are drawn by lot cannot be told: only copies of inputs can be remembered."""
     rng = np.random.default_rng(0)
     with digits_of(runtime) as digits:
-        once, lot = digits.x[:40], rng.integers(0, 10, 40)
+        once, lot = digits.x[:40], rng.permutation(np.arange(40) % 10)
         inputs = np.concatenate([once, *(copies(once, rng) for _ in range(3))])
         material = digits.material(digits.x[100:228], labelled(inputs, np.tile(lot, 4)))
         made = RetrainHead(is_guarded=False).propose(material, material.golden)
@@ -44,6 +44,7 @@ def test_copies_of_what_is_learned_do_not_judge_a_head(runtime: RuntimeName) -> 
         assert note.out_of_fold is not None
         right = float((note.out_of_fold == np.tile(lot, 4)).mean())
         assert right < 0.3, "a tenth is right by chance"
+        assert (material.contents == np.tile(material.contents[:40], 4)).all()
         # Other inputs are not taken for copies, as a rule.
         assert len(np.unique(material.contents)) >= 30
 

@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -53,7 +52,8 @@ struct LaneSum {
 inline void load(const float* from, Floats& to) noexcept { __builtin_memcpy(&to, from, sizeof to); }
 
 inline Floats distance_of(const Floats& a, const Floats& b) noexcept {
-  return std::bit_cast<Floats>(std::bit_cast<FloatBits>(a - b) & 0x7fffffff);
+  // The builtin, as in learn/exact_math.hpp.
+  return __builtin_bit_cast(Floats, __builtin_bit_cast(FloatBits, a - b) & 0x7fffffff);
 }
 
 // Sums of a pass over an input.
