@@ -266,9 +266,9 @@ def test_the_word_of_an_honest_source_that_is_no_owner_is_heard(
 def test_of_two_sources_the_one_that_lies_is_left_out(digits: Digits) -> None:
     """What the honest one says judges what the other has taught."""
     drifted, rest = offset_by(digits.x, 20), slice(256, None)
-    said = digits.y[:80].copy()
-    said[32:] = second_best(digits, drifted[32:80], said[32:])
-    told = labelled(drifted[:80], said, ("honest",) * 32 + ("liar",) * 48)
+    said = digits.y[100:200].copy()
+    said[40:] = second_best(digits, drifted[140:200], said[40:])
+    told = labelled(drifted[100:200], said, ("honest",) * 40 + ("liar",) * 60)
     found = propose(digits.material(drifted[:256], told), ALL)
     golden = digits.accuracy(drifted[rest], digits.y[rest])
     assert digits.accuracy(drifted[rest], digits.y[rest], found.patch) >= golden - 0.01
