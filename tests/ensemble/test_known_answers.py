@@ -1,4 +1,4 @@
-"""What labels accuse a member of, its known answers decide: nobody can lie about these."""
+"""What labels accuse a member of, its known answers decide: these cannot be lies."""
 
 from __future__ import annotations
 
@@ -30,17 +30,25 @@ def said_against(
             yield answer, label
 
 
+def damaged_and_accused(
+    models: dict[str, she.SelfHealingModel], parts: DigitsParts, key: bytes | None
+) -> she.SelfHealingEnsemble:
+    """Return a committee of which one member was damaged, and one label has spoken against it."""
+    committee = she.SelfHealingEnsemble(models)
+    source = committee.feedback_source("operator", key)
+    she.redteam.inject(models["cnn"]).flip_bits(40, seed=1)
+    answer, label = next(said_against(committee, parts, "cnn"))
+    committee.feedback(label, id=answer.id, source=source)
+    return committee
+
+
 @pytest.mark.parametrize("key", [KEY, None])
 def test_one_label_has_a_damaged_member_asleep(
     opened: Open, parts: DigitsParts, key: bytes | None
 ) -> None:
     """Damage that no sweep looks for: the label may be a lie, the known answers are none."""
     models = opened("cnn", "mlp", policy=BLIND)
-    committee = she.SelfHealingEnsemble(models)
-    source = committee.feedback_source("operator", key)
-    she.redteam.inject(models["cnn"]).flip_bits(40, seed=1)
-    answer, label = next(said_against(committee, parts, "cnn"))
-    committee.feedback(label, id=answer.id, source=source)
+    committee = damaged_and_accused(models, parts, key)
     assert committee.weights == {"cnn": 0.0, "mlp": 1.0}
     assert committee.health.members["cnn"].reason == f"{Cause.WEIGHT_CORRUPTION.value} was named"
 
@@ -54,17 +62,13 @@ def test_it_heals_where_its_policy_lets_it(opened: Open, parts: DigitsParts) -> 
         rebuild_after_seconds=None,
     )
     models = opened("cnn", "mlp", policy=policy)
-    committee = she.SelfHealingEnsemble(models)
-    source = committee.feedback_source("operator", KEY)
-    she.redteam.inject(models["cnn"]).flip_bits(40, seed=1)
-    answer, label = next(said_against(committee, parts, "cnn"))
-    committee.feedback(label, id=answer.id, source=source)
+    committee = damaged_and_accused(models, parts, KEY)
     assert models["cnn"].health.repairs == 1
     assert committee.weights["cnn"] > 0.4
 
 
 def test_lies_about_a_sound_member_cost_few_inferences(opened: Open, parts: DigitsParts) -> None:
-    """They have nobody asleep, and a member is asked once in 16 answers at most."""
+    """They put no member to sleep, and a member is asked once in 16 answers at most."""
     committee = she.SelfHealingEnsemble(opened("cnn", "mlp"))
     sources = [committee.feedback_source(f"liar {n}", KEY) for n in range(8)]
     answer, label = next(said_against(committee, parts, "mlp"))

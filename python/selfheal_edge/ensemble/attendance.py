@@ -241,8 +241,8 @@ class Attendance:
     def doubt(self, n: int) -> None:
         """Ask a member that is awake its known answers, since something speaks against it.
 
-        Labels may be lies, and of known answers nobody can lie: one that gives them wrong has every
-        byte checked, and sleeps. At most once in 16 answers, so that labels cannot keep it busy.
+        A label may be a lie, a known answer is none: a member that gives them wrong has every byte
+        checked, and sleeps. At most once in 16 answers, so that labels cannot keep it busy.
         """
         seat, number = self.seats[n], self._core.number
         if self.standing.asleep[n] or seat.failure:
