@@ -11,12 +11,14 @@ Digits, and keyword spotting where its data is. `--parts` runs some of these:
   2.6 million predictions;
 - ``drifts``: drifts of many kinds, in the same configuration, two days each.
 
-Adaptive attackers are printed before those that adapt to nothing.
+Adaptive attackers are printed before those that adapt to nothing. With `--records FOLDER` each
+attack of the campaign is kept there as it is over, and the same command goes on where it ended.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -37,14 +39,14 @@ from selfheal_edge.redteam.survival.attack import Attacker, Setup
 from selfheal_edge.redteam.survival.attacks.random_flips import RANDOM_FLIPS
 from selfheal_edge.redteam.survival.attacks.real_drift import REAL_DRIFT
 from selfheal_edge.redteam.survival.attacks.registry import attacks_for
-from selfheal_edge.redteam.survival.campaign import campaign_of
+from selfheal_edge.redteam.survival.campaign import Campaign, campaign_of
 from selfheal_edge.redteam.survival.conditions import changed_enough
 from selfheal_edge.redteam.survival.contestant import NAMES, Answers
 from selfheal_edge.redteam.survival.contestants.defended import Defended
 from selfheal_edge.redteam.survival.life import Course, Lived, live, setup_of
 from selfheal_edge.redteam.survival.plan import Phase, Plan
 from selfheal_edge.redteam.survival.record import COMBINED, Record
-from selfheal_edge.redteam.survival.run import Arena, run_campaign, summary_of
+from selfheal_edge.redteam.survival.run import Arena, read_lines, run_campaign, summary_of
 from selfheal_edge.redteam.survival.world import HOURS, Life, World
 
 PARTS: Final = ("campaign", "owned", "quiet", "drifts")
@@ -129,12 +131,31 @@ def course_of(found: Lived) -> Course:
 # ---- The campaign
 
 
-def campaign_rows(name: str, arena: Arena, *, quick: bool) -> list[Row]:
+def kept_records(
+    arena: Arena, campaign: Campaign, jobs: int, kept: Path | None
+) -> Iterator[Record]:
+    """Yield the record of each attack: what the file has, then the others, each kept there."""
+    if kept is None:
+        yield from run_campaign(arena, campaign, jobs=jobs)
+        return
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.touch()
+    done = read_lines(str(kept), arena.identity)
+    yield from done
+    with kept.open("a", encoding="utf-8") as file:
+        for record in run_campaign(arena, campaign, done=done, jobs=jobs):
+            print(f"\n{json.dumps(record)}", file=file, flush=True)  # the last line may be cut off
+            yield record
+
+
+def campaign_rows(
+    name: str, arena: Arena, *, quick: bool, jobs: int = 2, kept: Path | None = None
+) -> list[Row]:
     """Return the figures of every attack and of the combined campaign."""
     world = arena.world
     what = "random bit flips" if quick else "standard"
     campaign = campaign_of(what, world.domain.kind, world.kind)
-    records = list(run_campaign(arena, campaign, jobs=1 if quick else 2))
+    records = list(kept_records(arena, campaign, 1 if quick else jobs, kept))
     summary = summary_of(records, campaign, arena.limits, arena.identity)["summary"]
     order = ("adaptive", "design", "black_box")
     records.sort(key=lambda r: (order.index(r["knowledge"]), r["attack"]))
@@ -350,6 +371,8 @@ def main() -> None:
     options.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
     options.add_argument("--long", action="store_true", help="2.6 million quiet predictions, too")
     options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--jobs", type=int, default=2, help="attacks that run at a time")
+    options.add_argument("--records", type=Path, metavar="FOLDER", help="keep attacks, and go on")
     arguments = options.parse_args()
     parts: Sequence[str] = arguments.parts
     quick: bool = arguments.quick
@@ -360,7 +383,9 @@ def main() -> None:
             continue
         arena = Arena(world, world.calibrate())
         if "campaign" in parts:
-            rows += campaign_rows(name, arena, quick=quick)
+            folder: Path | None = arguments.records
+            kept = None if folder is None else folder / f"{name}.jsonl"
+            rows += campaign_rows(name, arena, quick=quick, jobs=arguments.jobs, kept=kept)
         if "owned" in parts:
             rows += owned_rows(name, arena, quick=quick)
         if "drifts" in parts:
