@@ -1,4 +1,4 @@
-"""Every table about detectors: speed, run lengths, promise, delay, onset, gaps, series, repeats."""
+"""Every table about detectors: speed, promises, delays, onsets, gaps, series, repeats, waves."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import detector_delay
 import detector_promise
 import detector_repeats
 import detector_series
+import detector_waves
 import harness
 import label_mix
 import selfheal_edge as she
@@ -314,6 +315,11 @@ def repeats(options: argparse.Namespace) -> list[harness.Row]:
     return detector_repeats.rows(20 if options.quick else 200)
 
 
+def waves(options: argparse.Namespace) -> list[harness.Row]:
+    """Shifts that come and go, and shifts that last, behind a latch."""
+    return detector_waves.rows(5 if options.quick else 40)
+
+
 def label_shift(options: argparse.Namespace) -> list[harness.Row]:
     """Share of calibrations whose chart on predicted classes keeps the promise, and its delays."""
     rows = []
@@ -362,6 +368,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], list[harness.Row]]] = {
     "small": small_calibrations,
     "label-mix": label_shift,
     "repeats": repeats,
+    "waves": waves,
 }
 
 
