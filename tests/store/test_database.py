@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 import stat
@@ -123,6 +124,67 @@ def test_what_was_removed_is_not_in_the_file(tmp_path: Path) -> None:
         commit(database, Row("pool", "sample", None))
         for path in tmp_path.iterdir():
             assert secret[:30] not in path.read_bytes(), path
+
+
+def test_what_was_removed_is_not_behind_the_end_of_the_log(tmp_path: Path) -> None:
+    secret = b"an input that was to be forgotten" * 50
+    path, log = tmp_path / "store", tmp_path / "store-wal"
+    with opened(path) as database:
+        commit(database, Row("a", "x", bytes(3000)))
+        commit(database, Row("pool", "sample", secret))
+        database.write_back(keeps_length=True)
+        commit(database, Row("a", "x", b"1"))
+        assert secret[:30] in log.read_bytes()  # a frame of before, which nobody reads
+        commit(database, Row("pool", "sample", None))
+        assert secret[:30] not in path.read_bytes() + log.read_bytes()
+
+
+def test_a_removal_that_was_cut_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process ends after the commit, before the log is cut: the next one cuts it."""
+    secret = b"an input that was to be forgotten" * 50
+    path = tmp_path / "store"
+    with opened(path) as database, monkeypatch.context() as patched:
+        commit(database, Row("pool", "sample", secret))
+        patched.setattr(Database, "write_back", lambda *_, **__: None)
+        commit(database, Row("pool", "sample", None))
+        left = left_by_a_kill(path, tmp_path / "killed")
+    assert any(secret[:30] in file.read_bytes() for file in left.parent.iterdir())
+    with opened(left) as database:
+        commit(database, Row("a", "x", b"1"))
+        for file in left.parent.iterdir():
+            assert secret[:30] not in file.read_bytes(), file
+
+
+def left_by_a_kill(path: Path, folder: Path) -> Path:
+    """The files of an open store as the end of its process leaves them."""
+    folder.mkdir(exist_ok=True)
+    for suffix in ("", "-wal"):
+        shutil.copyfile(f"{path}{suffix}", folder / f"store{suffix}")
+    return folder / "store"
+
+
+def test_the_log_keeps_its_length_and_is_written_over(tmp_path: Path) -> None:
+    """After a kill at any time it holds the last commit; frames of before are none of its own."""
+    path, log = tmp_path / "store", tmp_path / "store-wal"
+    lengths = []
+    with opened(path) as database:
+        for n in range(300):
+            before = database.bytes_written
+            commit(database, Row("a", "x", bytes([n % 256]) * 3000))
+            grown = database.bytes_written - before
+            assert 3000 < grown < 20_000  # to the log, and now and then back
+            lengths.append(log.stat().st_size)
+            if n % 7 == 0:
+                with opened(left_by_a_kill(path, tmp_path / "killed")) as left:
+                    assert left.commits == n + 1
+                    assert left.get("a", "x") == bytes([n % 256]) * 3000
+                with Database.read_copy(path, KEY) as copy:
+                    assert copy.commits == n + 1
+        assert max(lengths) < (128 + 64) * 1024
+        assert lengths == sorted(lengths)
+        assert lengths[-1] - lengths[40] < 20_000
+        database.verify()
+    assert not log.exists()
 
 
 def test_the_journal_is_bounded_and_its_chain_holds(tmp_path: Path) -> None:
@@ -472,9 +534,9 @@ class Life(RuleBasedStateMachine):
             else:
                 self.rows[place] = value
 
-    @rule()
-    def write_back(self) -> None:
-        self.database.write_back()
+    @rule(keeps_length=st.booleans())
+    def write_back(self, keeps_length: bool) -> None:
+        self.database.write_back(keeps_length=keeps_length)
 
     @rule()
     def restart(self) -> None:

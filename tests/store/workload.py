@@ -102,7 +102,7 @@ def main() -> None:
                 database.commit(changes, keep_journal_bytes=JOURNAL_BYTES)
                 os.write(marker, f"{n + 1}\n".encode())
             if n % 4 == 3:
-                database.write_back()
+                database.write_back(keeps_length=True)  # it is cut where something was removed
 
 
 if __name__ == "__main__":

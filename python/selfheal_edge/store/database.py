@@ -11,10 +11,13 @@ Write-ahead log, one connection that holds the file for itself (``locking_mode=E
 rollback journal writes it twice and in place; there is no shared-memory file; and the fault by
 which SQLite before 3.51.3 may reset a log under two connections cannot happen. Pages of 1 KiB,
 since a commit writes whole pages and most rows are small. The log is written back when it has
-128 KiB, or a 16th of the cap up to 1 MiB, and emptied only after a second synchronisation: cards
-exist whose first one ends before the data is safe. Readers take a copy of the file and its log, and
-take it again when it does not verify because the writer was in the middle: they hold no lock and
-disturb nothing.
+128 KiB, or a 16th of the cap up to 1 MiB, and begins anew only after a second synchronisation:
+cards exist whose first one ends before the data is safe. It keeps its length then and is written
+over, since a file that grows or is cut makes the file system write a journal of its own; its head
+is blanked first, so that no frame of before is ever taken for one of now: each has the log's random
+salts of its time. Where something was removed, or another process left it, it is cut instead, so
+that no byte of before stays. Readers take a copy of the file and its log, and take it again when it
+does not verify because the writer was in the middle: they hold no lock and disturb nothing.
 """
 
 from __future__ import annotations
@@ -187,6 +190,8 @@ class Database:
         self._most_log_bytes = _most_log_bytes(max_bytes)
         self._root = _EMPTY
         self._log_bytes = 0
+        self._log_salts = b""
+        self._cuts_log = False  # has what was removed, or may have
         self._held: dict[str, dict[str, bytes]] | None = None  # by area, as of the latest commit
         self.bytes_written = 0
         """Bytes given to the medium since the opening: the log's pages and those written back."""
@@ -304,7 +309,9 @@ class Database:
             except BaseException:
                 connection.close()
                 raise
-        database._log_bytes = database._log_size()
+        database._log_bytes = database._log_end()
+        # Its process may have ended between a removal and the cut of the log.
+        database._cuts_log = database._log_length() > 0
         return database
 
     def _verify_schema(self) -> None:
@@ -335,7 +342,7 @@ class Database:
         """Compare the file's size with its pages; while a log has some of them, it may be less."""
         pages = self._db.execute("PRAGMA page_count").fetchone()[0]
         size = os.stat(self.path).st_size
-        if not self._log_size() and size != pages * _PAGE_BYTES:
+        if self._log_end() <= _LOG_HEAD_BYTES and size != pages * _PAGE_BYTES:
             raise StoreError(
                 f"{self._name}: expected {pages * _PAGE_BYTES} bytes, got {size}: it was cut"
             )
@@ -605,14 +612,14 @@ class Database:
             self._root = root
             if self._held is not None:
                 _apply_to_held(self._held, changes.rows)
-            grown = self._log_size()
+            self._cuts_log |= bool(changes.dropped_blocks) or any(
+                row.wipes or row.value is None for row in changes.rows
+            )
+            grown = self._log_end()
             self.bytes_written += max(0, grown - self._log_bytes)
             self._log_bytes = grown
-        forgets = bool(changes.dropped_blocks) or any(
-            row.wipes or row.value is None for row in changes.rows
-        )
-        if grown > self._most_log_bytes or forgets:
-            self.write_back()
+        if grown > self._most_log_bytes or self._cuts_log:
+            self.write_back(keeps_length=True)
 
     def _apply(self, row: Row, areas: dict[str, tuple[int, int]]) -> None:
         count, total = areas.get(row.area, (0, 0))
@@ -657,8 +664,14 @@ class Database:
             self._db.execute("DELETE FROM journal WHERE seq < ?", (first,))
         return JournalState(first, following, before, head, nbytes)
 
-    def write_back(self) -> None:
+    def write_back(self, *, keeps_length: bool = False) -> None:
         """Bring the log's pages into the file, and empty the log; what was removed is gone then.
+
+        Parameters
+        ----------
+        keeps_length
+            Whether the log may stay as long as it is, to be written over. It is cut all the same
+            where it may have what was removed, or is longer than its part of the cap.
 
         Raises
         ------
@@ -673,25 +686,61 @@ class Database:
             # SQLite has synchronised the file, but a card may keep that until the next one.
             with contextlib.suppress(FileNotFoundError):
                 _synchronise(f"{self.path}-wal")
-            busy, frames, done = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            most = self._most_log_bytes + _ONE_COMMIT_BYTES
+            cuts = not keeps_length or self._cuts_log or self._log_length() > most
+            how = "TRUNCATE" if cuts else "RESTART"
+            busy, frames, done = self._db.execute(f"PRAGMA wal_checkpoint({how})").fetchone()
             if busy:
                 raise StoreError(
                     f"{self._name}: expected the log to be written back: {frames}, {done}"
                 )
+            if cuts:
+                self._cuts_log = False
+            else:
+                self._blank_log()
         self.bytes_written += pages * _PAGE_BYTES
-        self._log_bytes = self._log_size()
+        self._log_bytes = 0
+
+    def _blank_log(self) -> None:
+        """Blank the log's head: SQLite writes another one before the next frame."""
+        try:
+            descriptor = os.open(f"{self.path}-wal", os.O_WRONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        try:
+            os.pwrite(descriptor, bytes(_LOG_HEAD_BYTES), 0)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def _pages_in_log(self) -> int:
         """Count the pages that the log has; each goes back once, however often it is there."""
         try:
             with open(f"{self.path}-wal", "rb") as file:
-                log = file.read()
+                log = file.read(self._log_bytes)
         except OSError:
             return 0
         frames = range(_LOG_HEAD_BYTES, len(log), _FRAME_HEAD_BYTES + _PAGE_BYTES)
         return len({log[at : at + 4] for at in frames})
 
-    def _log_size(self) -> int:
+    def _log_end(self) -> int:
+        """Return where the frames end that have the salts of the log's head; 0: it has no head."""
+        try:
+            with open(f"{self.path}-wal", "rb", buffering=0) as file:
+                head = file.read(_LOG_HEAD_BYTES)
+                if len(head) < _LOG_HEAD_BYTES or not any(head):
+                    return 0
+                salts = head[16:24]
+                end = max(self._log_bytes, _LOG_HEAD_BYTES)
+                if salts != self._log_salts:
+                    self._log_salts, end = salts, _LOG_HEAD_BYTES
+                while os.pread(file.fileno(), 8, end + 8) == salts:
+                    end += _FRAME_HEAD_BYTES + _PAGE_BYTES
+                return end
+        except OSError:
+            return 0
+
+    def _log_length(self) -> int:
         try:
             return os.stat(f"{self.path}-wal").st_size
         except OSError:
