@@ -35,7 +35,11 @@ from selfheal_edge.health import (
 )
 from selfheal_edge.inference.incident import Incident
 from selfheal_edge.integrity.code_watch import CodeDamage, Listener, shared_watch
-from selfheal_edge.integrity.protected_share import ProtectedShare, measure_protected_share
+from selfheal_edge.integrity.protected_share import (
+    ProtectedShare,
+    code_bytes,
+    measure_protected_share,
+)
 from selfheal_edge.integrity.weights import Heal as SeesDamage
 from selfheal_edge.integrity.weights import Weights
 from selfheal_edge.learning.feedback import FeedbackReceipt
@@ -1034,10 +1038,14 @@ class SelfHealingModel:
             self._loop.labels,
         )
 
-    def _count_protected(self, *, builds: bool = True) -> ProtectedShare:
+    def _count_protected(self) -> ProtectedShare:
         known = self._protected_share
-        if known is None or (builds and known.heap is None):  # what was refused may be had by now
-            known = self._protected_share = measure_protected_share(self._session, builds=builds)
+        # What was refused may be had by now; once the model is closed, there is nothing to count.
+        if known is None or (known.heap is None and not self._inference_lock.closed):
+            known = measure_protected_share(self._session)
+        if known.code is None:
+            known = dataclasses.replace(known, code=code_bytes())
+        self._protected_share = known
         return known
 
     def memory_report(self) -> dict[str, int]:
@@ -1074,7 +1082,8 @@ class SelfHealingModel:
                 self._parts.proposer.stop()  # what the worker learns may take seconds
             self._loop.dispatcher.close()
             with self._maintenance_lock, self._inference_lock:
-                self._count_protected(builds=False)  # what `health` can still tell afterwards
+                if self._protected_share is None:  # what `health` can still tell afterwards
+                    self._protected_share = measure_protected_share(self._session, builds=False)
                 self._journal.add(EventKind.CLOSED, self._loop.predictions)
                 self._inference_lock.close()
                 self._maintenance_lock.close()

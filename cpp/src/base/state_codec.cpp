@@ -1,5 +1,7 @@
 #include "selfheal/base/state_codec.hpp"
 
+#include <array>
+#include <bit>
 #include <limits>
 #include <string>
 #include <utility>
@@ -17,8 +19,12 @@ constexpr std::size_t kChecksumBytes = 4;
 
 std::uint64_t load(std::span<const std::byte> bytes, std::size_t offset, std::size_t count) {
   std::uint64_t value = 0;
-  for (std::size_t i = count; i-- > 0;) {
-    value = (value << 8) | std::to_integer<std::uint64_t>(bytes[offset + i]);
+  if constexpr (std::endian::native == std::endian::little) {
+    std::memcpy(&value, bytes.data() + offset, count);
+  } else {
+    for (std::size_t i = count; i-- > 0;) {
+      value = (value << 8) | std::to_integer<std::uint64_t>(bytes[offset + i]);
+    }
   }
   return value;
 }
@@ -43,9 +49,14 @@ StateWriter::StateWriter(StateTag tag, std::uint16_t version) {
 }
 
 void StateWriter::little_endian(std::uint64_t value, std::size_t bytes) {
-  for (std::size_t i = 0; i < bytes; ++i) {
-    bytes_.push_back(static_cast<std::byte>(value >> (8 * i)));
-  }
+  std::array<std::byte, 8> all{};
+  for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::byte>(value >> (8 * i));
+  bytes_.insert(bytes_.end(), all.begin(), all.begin() + bytes);
+}
+
+void StateWriter::part(std::span<const std::byte> state) {
+  u64(state.size());
+  bytes_.insert(bytes_.end(), state.begin(), state.end());
 }
 
 void StateWriter::u8(std::uint8_t value) { little_endian(value, 1); }
@@ -134,6 +145,14 @@ double StateReader::f64() {
   double value = 0.0;
   std::memcpy(&value, &bits, sizeof value);
   return value;
+}
+
+std::span<const std::byte> StateReader::part() {
+  const std::uint64_t size = u64();
+  require(size <= payload_.size(), "a part longer than the whole");
+  const std::span<const std::byte> state = payload_.first(static_cast<std::size_t>(size));
+  payload_ = payload_.subspan(state.size());
+  return state;
 }
 
 void StateReader::require(bool fact, const char* what) {

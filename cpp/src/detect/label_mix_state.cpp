@@ -12,9 +12,7 @@ constexpr StateTag kTag = state_tag("LBLM");
 
 std::vector<std::byte> LabelMix::state(History history) const {
   StateWriter writer(kTag, 1);
-  const std::vector<std::byte> reference = reference_.state();
-  writer.u64(reference.size());
-  for (const std::byte byte : reference) writer.u8(std::to_integer<std::uint8_t>(byte));
+  writer.part(reference_.state());
   writer.f64(arl0_);
   const std::uint64_t began = history == History::kKept ? began_ : count_;
   for (const std::uint64_t number :
@@ -41,12 +39,8 @@ std::vector<std::byte> LabelMix::state(History history) const {
 
 LabelMix LabelMix::from_state(std::span<const std::byte> blob) {
   StateReader reader(blob, kTag, 1);
-  const std::uint64_t size = reader.u64();
-  StateReader::require(size <= reader.remaining(), "a part longer than the whole");
-  std::vector<std::byte> part(static_cast<std::size_t>(size));
-  for (std::byte& byte : part) byte = static_cast<std::byte>(reader.u8());
   LabelMix read;
-  read.reference_ = LabelReference::from_state(part);
+  read.reference_ = LabelReference::from_state(reader.part());
   read.arl0_ = reader.f64();
   StateReader::require(read.arl0_ >= 10.0 && read.arl0_ <= 1e15, "a run length out of range");
   read.index();

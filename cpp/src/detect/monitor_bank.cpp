@@ -347,11 +347,7 @@ std::size_t MonitorBank::memory_bytes() const noexcept {
   writer.u64(regime_);
   writer.u64(count_);
   for (const auto& regime : references_) {
-    for (const Reference& reference : regime) {
-      const std::vector<std::byte> blob = reference.state();
-      writer.u64(blob.size());
-      for (const std::byte byte : blob) writer.u8(std::to_integer<std::uint8_t>(byte));
-    }
+    for (const Reference& reference : regime) writer.part(reference.state());
   }
   // Thresholds are stored, not solved again: another machine's libm may differ in the last digit.
   for (const BankThresholds& solved : thresholds_) {
@@ -409,11 +405,7 @@ std::size_t MonitorBank::memory_bytes() const noexcept {
     auto& held = references_.emplace_back();
     held.reserve(signals_);
     for (std::size_t signal = 0; signal < signals_; ++signal) {
-      const std::uint64_t size = reader.u64();
-      StateReader::require(size <= reader.remaining(), "a reference that ends too early");
-      std::vector<std::byte> blob(static_cast<std::size_t>(size));
-      for (std::byte& byte : blob) byte = std::byte{reader.u8()};
-      held.push_back(Reference::from_state(blob));
+      held.push_back(Reference::from_state(reader.part()));
     }
   }
   for (std::size_t signal = 0; signal < signals_; ++signal) {

@@ -54,9 +54,7 @@ SignalMonitor::SignalMonitor(std::span<const double> samples, double arl0,
 
 std::vector<std::byte> SignalMonitor::state() const {
   StateWriter writer(kTag, 1);
-  const std::vector<std::byte> bank = bank_.state();
-  writer.u64(bank.size());
-  for (const std::byte byte : bank) writer.u8(std::to_integer<std::uint8_t>(byte));
+  writer.part(bank_.state());
   periodic_.write(writer);
   writer.u64(unnamed_period_);
   return std::move(writer).finish();
@@ -71,10 +69,7 @@ SignalMonitor SignalMonitor::from_state(std::span<const std::byte> blob) {
   };
   try {
     StateReader reader(blob, kTag, 1);
-    const std::uint64_t size = reader.u64();
-    StateReader::require(size <= reader.remaining(), "a bank that ends too early");
-    std::vector<std::byte> bank(static_cast<std::size_t>(size));
-    for (std::byte& byte : bank) byte = std::byte{reader.u8()};
+    const std::span<const std::byte> bank = reader.part();
     PeriodicLevel periodic = PeriodicLevel::read(reader);
     const auto unnamed_period = static_cast<std::size_t>(reader.u64());
     reader.finish();

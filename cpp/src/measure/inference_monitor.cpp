@@ -12,19 +12,6 @@ namespace {
 constexpr StateTag kTag = state_tag("INFM");
 constexpr std::uint32_t kMostFew = 1U << 20U;
 
-void write(StateWriter& writer, std::span<const std::byte> blob) {
-  writer.u64(blob.size());
-  for (const std::byte byte : blob) writer.u8(std::to_integer<std::uint8_t>(byte));
-}
-
-std::vector<std::byte> read(StateReader& reader) {
-  const std::uint64_t size = reader.u64();
-  StateReader::require(size <= reader.remaining(), "a part longer than the whole");
-  std::vector<std::byte> blob(static_cast<std::size_t>(size));
-  for (std::byte& byte : blob) byte = static_cast<std::byte>(reader.u8());
-  return blob;
-}
-
 }  // namespace
 
 InferenceMonitor::InferenceMonitor(std::optional<MonitorBank> bank, std::vector<Flat> flat,
@@ -191,14 +178,14 @@ bool InferenceMonitor::settled() const noexcept {
 [[gnu::cold]] std::vector<std::byte> InferenceMonitor::state(History history) const {
   StateWriter writer(kTag, 3);  // 1 knew nothing of rare kinds, 2 nothing of the mix of classes
   writer.u8(bank_ ? 1 : 0);
-  if (bank_) write(writer, bank_->state(history));
+  if (bank_) writer.part(bank_->state(history));
   writer.u64(flat_.size());
   for (const Flat& rule : flat_) {
     writer.u64(rule.index);
     writer.f64(rule.least);
   }
-  write(writer, history == History::kKept ? window_.state()
-                                          : RingBuffer<double>(kWindow, window_.width()).state());
+  writer.part(history == History::kKept ? window_.state()
+                                        : RingBuffer<double>(kWindow, window_.width()).state());
   for (const std::uint64_t number : {max_repeats_, max_frozen_, count_, repeats_, flats_, frozen_,
                                      nonfinite_, last_nonfinite_, since_nonfinite_, since_alarm_}) {
     writer.u64(number);
@@ -224,7 +211,7 @@ bool InferenceMonitor::settled() const noexcept {
   writer.u8(alarms_.label_mix ? 1 : 0);
   writer.u8(mix_ ? 1 : 0);
   if (mix_) {
-    write(writer, mix_->state(history));
+    writer.part(mix_->state(history));
   }
   return std::move(writer).finish();
 }
@@ -232,7 +219,7 @@ bool InferenceMonitor::settled() const noexcept {
 [[gnu::cold]] InferenceMonitor InferenceMonitor::from_state(std::span<const std::byte> blob) {
   StateReader reader(blob, kTag, 3);
   std::optional<MonitorBank> bank;
-  if (reader.u8() != 0) bank = MonitorBank::from_state(read(reader));
+  if (reader.u8() != 0) bank = MonitorBank::from_state(reader.part());
   const std::uint64_t rules = reader.u64();
   StateReader::require(rules <= reader.remaining() / 16, "more rules than there is room for");
   const std::size_t signals = bank ? bank->signals() : 0;
@@ -242,7 +229,7 @@ bool InferenceMonitor::settled() const noexcept {
     StateReader::require(index < signals, "a rule for a signal that is not there");
     flat.push_back({static_cast<std::size_t>(index), reader.f64()});
   }
-  RingBuffer<double> window = RingBuffer<double>::from_state(read(reader));
+  RingBuffer<double> window = RingBuffer<double>::from_state(reader.part());
   const std::uint64_t max_repeats = reader.u64();
   const std::uint64_t max_frozen = reader.u64();
   InferenceMonitor restored(std::move(bank), std::move(flat), max_repeats, max_frozen);
@@ -288,7 +275,7 @@ bool InferenceMonitor::settled() const noexcept {
   }
   if (reader.version() >= 3) {
     restored.alarms_.label_mix = reader.u8() != 0;
-    if (reader.u8() != 0) restored.mix_ = LabelMix::from_state(read(reader));
+    if (reader.u8() != 0) restored.mix_ = LabelMix::from_state(reader.part());
   }
   reader.finish();
   return restored;

@@ -87,6 +87,8 @@ class StateWriter {
   void f64(double value);
   void number(float value) { f32(value); }
   void number(double value) { f64(value); }
+  /// The state of a part: its size, then its bytes.
+  void part(std::span<const std::byte> state);
 
   /// Appends length and checksum and gives the blob away.
   std::vector<std::byte> finish() &&;
@@ -116,6 +118,8 @@ class StateReader {
   double f64();
   void number(float& value) { value = f32(); }
   void number(double& value) { value = f64(); }
+  /// The state of a part, in the blob that this borrows.
+  std::span<const std::byte> part();
 
   /// The count, if that many items fit in what the object may still take; else StateTooLargeError.
   std::size_t claim(std::uint64_t count, std::size_t item_bytes);
