@@ -748,6 +748,27 @@ def test_a_probation_goes_on_as_often_as_the_policy_says(
         assert repair.restarts == 3
 
 
+def test_a_probation_knows_after_a_restart_what_it_was_learned_for(
+    runtime: RuntimeName, tmp_path: Path
+) -> None:
+    """Inputs of another kind end it, and are no level to learn; its own go on as before."""
+    how: dict[str, Any] = {"rules": {"probation_restarts": 9}, "key": b"a key of the test"}
+    with device(runtime, store=tmp_path / "store", **how) as field:
+        field.on_probation()
+        for _ in range(12):
+            if field.state.learning is not None:
+                field.run(DIM, 64)
+        assert field.state.learning is None
+    with device(runtime, store=tmp_path / "store", **how) as field:
+        field.run(DIM, 200)
+        assert field.state.probation is not None
+        assert field.state.learning is None
+    with device(runtime, store=tmp_path / "store", **how) as field:
+        field.run(BRIGHT, 300)
+        assert field.state.probation is None
+        assert field.model.health.generation == 0
+
+
 def test_a_probation_whose_row_was_changed_does_not_go_on(
     runtime: RuntimeName, tmp_path: Path
 ) -> None:

@@ -96,6 +96,19 @@ def test_a_store_by_another_name(filled: Path) -> None:
     assert [path.name for path in link.parent.iterdir()] == ["a link"]
 
 
+def test_a_store_by_a_hard_link(filled: Path) -> None:
+    """It has one writer all the same, which is named; free again, it opens by either name."""
+    link = filled.with_name("a link")
+    link.hardlink_to(filled)
+    with opened(filled) as database:
+        commit(database, Row("a", "x", b"1"))
+        with pytest.raises(StoreError, match=f"one writer, but the process {os.getpid()} has it"):
+            opened(link)
+        commit(database, Row("a", "x", b"2"))
+    with opened(link) as database:
+        assert database.get("a", "x") == b"2"
+
+
 @pytest.mark.parametrize("suffix", ["", "-wal"])
 def test_a_pipe_for_a_file(filled: Path, suffix: str) -> None:
     pipe = filled.with_name(f"store{suffix}")

@@ -49,6 +49,8 @@ class Remembered:
     home: int = 0
     condition: str = ""
     """The one of `learned` that serves; empty: none of them does."""
+    knows_level: bool = False
+    """Whether charts have learned that condition's level, or had tried to."""
 
     @classmethod
     def of(cls, state: LoopState, predictions: int) -> Remembered:
@@ -71,6 +73,7 @@ class Remembered:
             state.leaving,
             state.home,
             state.condition,
+            bool(state.condition) and state.learning is None,
         )
 
     def without_learned(self) -> Remembered:
@@ -86,6 +89,7 @@ class Remembered:
             leaving=other.leaving,
             home=other.home,
             condition=other.condition,
+            knows_level=other.knows_level,
         )
 
     def going_on(self, most: int) -> tuple[Remembered, frozenset[int]]:
@@ -155,6 +159,7 @@ class Remembered:
             "leaving": [list(one) for one in self.leaving],
             "home": self.home,
             "condition": self.condition,
+            "knows_level": self.knows_level,
         }
         return json.dumps(fields, separators=(",", ":")).encode()
 
@@ -190,6 +195,7 @@ class Remembered:
                 ),
                 int(fields.get("home", 0)),
                 str(fields.get("condition", "")),
+                bool(fields.get("knows_level", False)),
             )
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise IntegrityError(f"loop: expected a readable row: {error!r}") from None

@@ -31,12 +31,18 @@ class WriterLock:
     Raises
     ------
     OtherWriterError
-        When another process, or another object of this one, has the lock: with its process id.
+        When another process, or another object of this one, has the lock: with its process id. Of a
+        hard link, too, where the file system tells `/proc/locks` the numbers that it tells `stat`.
     OSError
         When the lock's file cannot be made.
     """
 
     def __init__(self, path: str) -> None:
+        holder = _holder_by_another_name(path)
+        if holder is not None:
+            raise OtherWriterError(
+                f"{path}: expected one writer, but the process {holder} has it open by another name"
+            )
         self._path = f"{path}.lock"
         # Not opened before this is known: closing any descriptor of the file ends the lock.
         with contextlib.suppress(FileNotFoundError):
@@ -66,3 +72,20 @@ class WriterLock:
         if self._place in _HELD and self._place[0] == os.getpid():
             _HELD.discard(self._place)
             os.close(self._fd)
+
+
+def _holder_by_another_name(path: str) -> int | None:
+    """Return which process has a file with more than one name for itself, as SQLite locks it.
+
+    From /proc/locks, since opening and closing the file would end the locks of this process.
+    """
+    with contextlib.suppress(OSError):  # no such file, or no /proc
+        there = os.stat(path)
+        if there.st_nlink > 1:
+            place = f"{os.major(there.st_dev):02x}:{os.minor(there.st_dev):02x}:{there.st_ino}"
+            with open("/proc/locks", encoding="ascii") as locks:
+                for line in locks:
+                    _, *kind, process, where, _, _ = line.split()
+                    if kind == ["POSIX", "ADVISORY", "WRITE"] and where == place:
+                        return int(process)
+    return None
