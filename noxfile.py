@@ -189,7 +189,7 @@ def sanitize_bindings(session: nox.Session) -> None:
         "SELFHEAL_SANITIZED": "1",
     }
     tests = session.posargs or ["tests/inference", "tests/concurrency", "tests/integrity"]
-    session.run("pytest", "-n", "0", "-p", "no:cacheprovider", *tests, env=env)
+    session.run("pytest", "-n", "0", "-m", "not long", "-p", "no:cacheprovider", *tests, env=env)
 
 
 @nox.session
@@ -202,6 +202,14 @@ def tests(session: nox.Session, runtime: str) -> None:
         session.run("pytest", "-n", "0", "tests/ensemble/test_two_runtimes.py", env=here)
         _forget_litert(session)
     session.run("pytest", *session.posargs)
+
+
+@nox.session
+@nox.parametrize("runtime", RUNTIMES)
+def tests_slow(session: nox.Session, runtime: str) -> None:
+    """What takes a second and more: promises, campaigns, killed processes, the command line."""
+    _install(session, runtime, "cli", "test")
+    session.run("pytest", "-m", "slow and not long", *session.posargs)
 
 
 _TELL_VERSION = """
@@ -283,7 +291,7 @@ def oracles(session: nox.Session) -> None:
     session.run(
         "pytest",
         "tests/core/test_river_and_frouros.py",
-        *("--hypothesis-profile", "whole"),
+        *("-m", "not long", "--hypothesis-profile", "whole"),
         env={"SELFHEAL_REQUIRE_ORACLES": "1"},
     )
 
@@ -291,10 +299,10 @@ def oracles(session: nox.Session) -> None:
 @nox.session
 @nox.parametrize("runtime", RUNTIMES)
 def tests_long(session: nox.Session, runtime: str) -> None:
-    """Campaigns that take minutes, and properties with all their examples, other ones each time."""
+    """Campaigns that take minutes, properties with all their examples, and what is marked slow."""
     _install(session, runtime, "cli", "test")
-    explore = ("-m", "long or hypothesis", "-s", "-n", "0", "--hypothesis-profile", "explore")
-    session.run("pytest", *explore, *session.posargs)
+    explore = ("-s", "-n", "0", "--hypothesis-profile", "explore")
+    session.run("pytest", "-m", "long or slow or hypothesis", *explore, *session.posargs)
 
 
 @nox.session

@@ -44,6 +44,7 @@ settings.register_profile("explore", **PACE)
 settings.load_profile("same")
 
 
+FAST_TIER = "not slow and not long"
 FAST_TIER_BUDGET_S = 120  # on two cores
 
 
@@ -51,7 +52,7 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     """Print what the fast tier took of its budget, so that a slow test is seen when it comes."""
-    if config.args == config.getini("testpaths") and config.option.markexpr == "not long":
+    if config.args == config.getini("testpaths") and config.option.markexpr == FAST_TIER:
         seconds = time.monotonic() - STARTED
         terminalreporter.write_line(
             f"fast tier: {seconds:.0f} s; its budget is {FAST_TIER_BUDGET_S} s on two cores"

@@ -30,6 +30,7 @@ with she.SelfHealingModel(digits_model_path(), baseline, runtime=sys.argv[1]) as
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNTIMES)
 def test_a_model_heals(name: str) -> None:
     environment = {**os.environ, "PYTHONPATH": IMPORT_PATH}

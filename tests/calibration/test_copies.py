@@ -99,6 +99,7 @@ def measure(part: Any) -> Any:
     return part.model_sha256, sorted(part.references)
 
 
+@pytest.mark.slow
 def test_a_process_pool(digits_baseline: she.Baseline) -> None:
     parts = [
         bank(),

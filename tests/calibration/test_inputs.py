@@ -269,6 +269,7 @@ class TestShapes:
 class TestIterables:
     """A calibration may come one by one."""
 
+    @pytest.mark.slow
     def test_equals_the_batch(self, digits: DigitsData) -> None:
         x, y = digits.calibration_inputs[:200], digits.calibration_labels[:200]
         batch = she.calibrate(digits_model_path(), x, y, seed=3)
@@ -373,6 +374,7 @@ class TestIgnored:
         assert set(part) == set(whole) - set(ignore)
         assert all(part[name].state() == whole[name].state() for name in part)
 
+    @pytest.mark.slow
     def test_alarms_without_a_chart(self, digits: DigitsData) -> None:
         x = digits.calibration_inputs[:400]
         for ignore, alarms in (((), True), (("input_repeats",), False)):

@@ -54,6 +54,7 @@ def test_day_night_and_day_are_no_news(digits: DigitsData) -> None:
         assert last > 1500
 
 
+@pytest.mark.slow
 def test_a_daily_period_does_not_alarm_for_ever_and_is_named(digits: DigitsData) -> None:
     """Calibration saw two days; twenty more, and on the first of another light there is news."""
 

@@ -41,6 +41,7 @@ def images(count: int, seed: int = 0) -> Array:
     return levels[:, np.newaxis]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", ["carried", "reset"])
 def test_the_calibrations_own_inputs_raise_nothing(
     lstm: Path, runtime: RuntimeName, state: State

@@ -75,6 +75,7 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_lines_page_and_text(
     data: str,
     tmp_path: Path,
@@ -144,6 +145,7 @@ def test_lines_page_and_text(
     assert "seed 0 and not 1" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_limits_decide_the_code(data: str, tmp_path: Path) -> None:
     limits = tmp_path / "limits.json"
     limits.write_text(json.dumps({"left_points": 0, "lost_points": 0}))
@@ -214,6 +216,7 @@ def test_a_campaign_file_that_is_none(content: object, message: str, tmp_path: P
         campaign_of(str(path), "image", "classifier")
 
 
+@pytest.mark.slow
 def test_the_demo_draws_a_life(
     data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -235,6 +238,7 @@ def test_the_demo_draws_a_life(
     assert "drawn: " in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_units_side_by_side_come_to_the_same(data: str, tmp_path: Path) -> None:
     campaign = tmp_path / "two.json"
     campaign.write_text(json.dumps({"attacks": ["power cuts", "random bit flips"]}))

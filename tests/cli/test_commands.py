@@ -23,6 +23,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [11, pytest.param(3, marks=pytest.mark.long)])
 def test_demo_heals(seed: int) -> None:
     """Every act ends as it should; without a terminal there is one plain line an act."""
@@ -47,6 +48,7 @@ def test_demo_heals(seed: int) -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 def test_demo_fails_when_nothing_heals(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -29,6 +29,7 @@ def run(*arguments: str) -> int:
     return main(["redteam", str(digits_model_path()), "--scenarios", *arguments])
 
 
+@pytest.mark.slow
 def test_the_matrix_of_a_users_model(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
     json_path = archive.with_suffix(".json")
     assert run("--data", str(archive), "--cases", "1", "--json", str(json_path)) == 0
@@ -51,6 +52,7 @@ def test_the_matrix_of_a_users_model(archive: Path, capsys: pytest.CaptureFixtur
     assert all(0 <= s["misled"] <= 1 for s in content["streams"] if s["misled"] is not None)
 
 
+@pytest.mark.slow
 def test_the_same_seed_names_the_same() -> None:
     digits = load_digits()
     chosen = [s for s in SCENARIOS if s.name in ("sensor, noisy", "attack, sign")]
@@ -114,6 +116,7 @@ def few_vectors(folder: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_floats_and_vectors_and_json_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -103,6 +103,7 @@ class Own(she.PerformanceMonitor):
     """A user's own monitor: served in Python."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("monitor", [None, Own])
 @pytest.mark.parametrize("as_dict", [False, True])
 def test_a_batch_lets_others_in(

@@ -145,6 +145,7 @@ def false_alarms(mix: _core.LabelMix, shares: npt.NDArray[np.float64], stay: flo
     return rate * mix.arl0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shares", "count", "stay"),
     [
@@ -241,6 +242,7 @@ def test_a_class_may_be_rarer_or_the_majority(label: int, direction: int, share:
     assert (label, direction) in told
 
 
+@pytest.mark.slow
 def test_the_earliest_onset_covers() -> None:
     covered = 0
     for seed in range(60):
@@ -294,6 +296,7 @@ def test_a_state_continues_bit_for_bit() -> None:
             assert whole.change == parted.change
 
 
+@pytest.mark.slow
 @given(data=st.data())
 def test_a_forged_state_is_refused_or_gives_one_that_works(data: Any) -> None:
     mix = _core.LabelMix(_core.LabelReference(draw(1, SKEWED, 400), 10), 1e3, latch=True)

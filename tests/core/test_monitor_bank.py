@@ -218,6 +218,7 @@ def with_memory(rng: np.random.Generator, count: int, phi: float) -> Any:
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("phi", "n0"), [(0.9, 800), (0.97, 10_000)])
 def test_long_memory_keeps_the_promise(phi: float, n0: int) -> None:
     """An error of phi stays in all later samples: at 0.97 sixteen times as long as at 0."""

@@ -37,6 +37,7 @@ def until_alarm(rng: np.random.Generator, shift: float, lead: int) -> tuple[Any,
     return detector, lead
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shift", "runs"),
     [
@@ -59,6 +60,7 @@ def test_the_bound_covers_in_the_readme_s_configuration(shift: float, runs: int)
     assert covered / used >= 0.93 - 2 * math.sqrt(0.93 * 0.07 / used)
 
 
+@pytest.mark.slow
 def test_what_the_calibration_was_wrong_by_is_no_change() -> None:
     """Its mean is known to 0.01 sd: over five million samples a shift since their beginning."""
     rng = np.random.default_rng(22)

@@ -29,6 +29,7 @@ INTERVALS = (1e5, 1e6, 2.6e7)
 KINDS = ("seven levels, phi = 0.3", "counts", "one in a hundred", "bursts of a rare level")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("samples", "interval", "kind"),
     [
@@ -47,6 +48,7 @@ def test_small_calibrations_keep_the_promise(samples: int, interval: float, kind
     assert kept.refused <= (0.4 if "bursts" in kind else 0.2)
 
 
+@pytest.mark.slow
 def test_the_exact_run_length_is_the_simulated_one() -> None:
     source = promise_table.sources()["seven levels, phi = 0.3"]
     rng = np.random.default_rng(1)
@@ -190,6 +192,7 @@ def test_the_promise_says_what_breaks_it(kind: str, broken: str | None) -> None:
         assert promise.kept_for == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jumps", [0.5, 1.0, 3.0, 10.0])
 def test_a_promise_is_kept_for_as_long_as_it_says(jumps: float) -> None:
     """However often a level jumps in a calibration's length: often it shows, seldom it waits."""

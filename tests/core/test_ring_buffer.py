@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 from selfheal_edge import _core
 
 
+@pytest.mark.slow
 @given(
     data=st.data(),
     capacity=st.integers(1, 9),

@@ -170,6 +170,7 @@ def test_adwin_equals_rivers(
     agree(ours, theirs, values, look)
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(
     values=STREAM,
@@ -215,6 +216,7 @@ def test_eddm_equals_rivers(
     agree(ours, river_binary.EDDM(warm_start, alpha, beta), values, warns_alike)
 
 
+@pytest.mark.slow
 @given(
     values=ERRORS,
     drift=st.floats(1e-4, 0.5),
@@ -228,6 +230,7 @@ def test_hddm_a_equals_rivers(
     agree(ours, river_binary.HDDM_A(drift, warning, two_sided), values, warns_alike)
 
 
+@pytest.mark.slow
 @given(
     values=ERRORS,
     drift=st.floats(1e-4, 0.5),
@@ -242,6 +245,7 @@ def test_hddm_w_equals_rivers(
     agree(ours, river_binary.HDDM_W(drift, warning, weight, two_sided), values, warns_alike)
 
 
+@pytest.mark.slow
 def test_long_streams_at_default_settings() -> None:
     rng = np.random.default_rng(8)
     ours: Any
@@ -263,6 +267,7 @@ def test_long_streams_at_default_settings() -> None:
         agree(ours, theirs, wrong, warns_alike)
 
 
+@pytest.mark.slow
 def test_rivers_models_run_with_our_detectors() -> None:
     """They clone and copy what they are given, and give it bool, int and float."""
     tree = importlib.import_module("river.tree")

@@ -43,6 +43,7 @@ ANY = st.tuples(st.sampled_from(["Cusum", "PageHinkley", "Ewma", "river", "Adwin
 EXTREMES = np.array([np.nan, np.inf, -np.inf, 1e300, -1e300, 2.0**30, -(2.0**31), 1e9, -0.0])
 
 
+@pytest.mark.slow
 @examples(150)
 @given(
     kinds=st.lists(SIDED, min_size=1, max_size=40) | st.lists(ANY, min_size=1, max_size=6),

@@ -90,6 +90,7 @@ def served(
         return model.diagnosis, model.events, predictions
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SENSOR)
 def test_sensor_faults(baseline: she.Baseline, pool: Pool, name: str) -> None:
     change, kind = SENSOR[name]
@@ -168,6 +169,7 @@ def crafted(baseline: she.Baseline, pool: Pool) -> Inputs:
     return attacked(baseline, pool[0][128:320], 0.6)
 
 
+@pytest.mark.slow
 def test_crafted_inputs(baseline: she.Baseline, pool: Pool, crafted: Inputs) -> None:
     found, events, predictions = served(baseline, pool[0][:128], crafted)
     assert found is not None

@@ -150,6 +150,7 @@ def test_a_baseline_of_before_keeps_its_limit(profile: Profile) -> None:
     assert old.most_astray == pytest.approx(1.4 * 0.13)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.2, 0.4])
 def test_values_that_were_lost_are_told_from_an_offset(share: float) -> None:
     """Many lost values move the quartiles as well; those of the values that are left stay."""
@@ -193,6 +194,7 @@ def test_numbers_that_are_none_are_no_trouble(profile: Profile) -> None:
 class TestHostileWindows:
     """Whatever inputs and answers hold, measures are numbers and a diagnosis is made."""
 
+    @pytest.mark.slow
     @given(
         st.integers(0, 2**32 - 1),
         st.sampled_from(["noise", "constant", "one", "extremes", "tiny steps"]),

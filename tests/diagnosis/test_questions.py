@@ -89,6 +89,7 @@ class TestFeedback:
     def named(self, feedback: tuple[Feedback, ...]) -> Diagnosis:
         return AttackDiagnoser().diagnose(Symptoms(feedback=feedback))
 
+    @pytest.mark.slow
     def test_over_many_draws(self) -> None:
         """Four sources, 128 labels: honest, one poisons, the world has changed."""
         right = {"honest": 0, "poison": 0, "concept": 0}

@@ -41,6 +41,7 @@ def tell(committee: she.SelfHealingEnsemble, label: Any = None, **more: Any) -> 
     return receipt
 
 
+@pytest.mark.slow
 def test_probabilities_are_averaged_by_weight(opened: Open, parts: DigitsParts) -> None:
     models = opened()
     committee = she.SelfHealingEnsemble(models)
@@ -225,6 +226,7 @@ def test_a_closed_member_is_silent_and_the_others_serve(opened: Open, parts: Dig
         ask(committee, parts.heldout[:1])
 
 
+@pytest.mark.slow
 def test_who_takes_a_place_weighs_no_more_than_its_predecessor(
     opened: Open, files: dict[str, bytes], baselines: dict[str, she.Baseline], parts: DigitsParts
 ) -> None:

@@ -131,6 +131,7 @@ def machine(
     return Machine
 
 
+@pytest.mark.slow
 def test_whatever_happens(
     files: dict[str, bytes], baselines: dict[str, she.Baseline], parts: DigitsParts
 ) -> None:

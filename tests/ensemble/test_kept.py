@@ -164,6 +164,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.slow
 def test_a_kill_loses_nothing_that_was_kept(
     tmp_path: Path, files: dict[str, bytes], baselines: dict[str, she.Baseline], parts: DigitsParts
 ) -> None:

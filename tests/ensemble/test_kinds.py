@@ -100,6 +100,7 @@ def test_regressors_are_averaged_and_follow_targets() -> None:
                 assert said.outcome is Outcome.ACCEPTED  # and not repeated
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared models are not here")
 def test_autoencoders_hear_which_inputs_are_normal() -> None:
     file = (SHARED / "ad_autoencoder_int8.tflite").read_bytes()

@@ -26,6 +26,7 @@ def bad(files: dict[str, bytes], parts: DigitsParts) -> she.Baseline:
     return she.calibrate(files["twin"], noise, parts.calibration_labels, seed=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["inline", "background"])
 def test_the_committee_reads_the_file_that_came_back(
     opened: Open,

@@ -68,6 +68,7 @@ def test_equals_raw(
         check_against_raw(path, model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "kernels", "num_threads"),
     [

@@ -21,6 +21,7 @@ from selfheal_edge.monitoring.signals import Measurement
 NAMES = ("temperature", "volts", "load")
 
 
+@pytest.mark.slow
 @given(
     steps=st.lists(
         st.tuples(

@@ -94,6 +94,7 @@ class TestParts:
         assert hot.infer(samples[0]) is None
         assert hot.findings == []
 
+    @pytest.mark.slow
     def test_by_another_thread(self, digits_baseline: she.Baseline, samples: Array) -> None:
         for _ in range(20):
             model = she.SelfHealingModel(digits_model_path(), digits_baseline)

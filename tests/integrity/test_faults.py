@@ -138,6 +138,7 @@ class TestSample:
         bursts(image, live, rng)
         guards(image, 12, rng)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("mode", ["inline", "background"])
     def test_a_quiet_life_has_no_alarm(
         self,

@@ -112,6 +112,7 @@ class TestAnyByte:
         assert lasting.weights.scrub(repair=False) == ()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/models is absent")
 @pytest.mark.parametrize(
     "name",

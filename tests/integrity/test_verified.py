@@ -121,6 +121,7 @@ def test_around_gives_no_wrong_answer_while_bits_flip_all_the_time(
         assert attack.flips > 0
 
 
+@pytest.mark.slow
 def test_around_asks_a_recurrent_model_again_from_its_state(shared_models: Path) -> None:
     path = shared_models / "mnist_lstm_int8.tflite"
     inputs = np.random.default_rng(5).integers(-128, 128, (60, 1, 28, 28), np.int8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.learning.material_of import digits_of, labelled, offset_by
@@ -30,6 +31,7 @@ def seen(bench: Bench, inputs: Array) -> Array:
     return found
 
 
+@pytest.mark.slow
 def test_copies_of_what_is_learned_do_not_judge_a_head(runtime: RuntimeName) -> None:
     """Labels that are drawn by lot cannot be told: only copies of inputs can be remembered."""
     rng = np.random.default_rng(0)

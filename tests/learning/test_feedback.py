@@ -388,6 +388,7 @@ def speak(model: she.SelfHealingModel, x: Any, labels: Any, sources: Sequence[An
             tell_all(model, said, id=ids, source=source)
 
 
+@pytest.mark.slow
 def test_a_change_of_what_inputs_mean_is_named_from_labels_alone(
     baseline: she.Baseline, digits: DigitsData
 ) -> None:

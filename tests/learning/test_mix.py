@@ -18,6 +18,7 @@ def digits(request: pytest.FixtureRequest) -> Iterator[Digits]:
         yield found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_labels_aimed_at_one_class_make_no_mix(digits: Digits, seed: int) -> None:
     """A quarter of 64 labels names one class, whatever was seen: there is no other mix."""

@@ -229,7 +229,7 @@ class Loop(RuleBasedStateMachine):
         assert len(labelled.inputs) == len(labelled.labels) == len(labelled.sources)
 
 
-TestLoop = Loop.TestCase
+TestLoop = pytest.mark.slow(Loop.TestCase)
 TestLoop.settings = examples(200, stateful_step_count=40)
 
 
@@ -252,6 +252,7 @@ def test_classes_share_the_pool_and_none_is_pushed_out() -> None:
     assert [labels.count(n) for n in range(CLASSES)] == [4, 4, 4, 4]
 
 
+@pytest.mark.slow
 def test_a_reservoir_holds_early_and_late_ones() -> None:
     late = np.zeros(2)
     for seed in range(40):
@@ -318,6 +319,7 @@ def test_a_far_label_is_believed_if_others_nearby_say_the_same() -> None:
     assert ClassPlaces(None, CLASSES).judge(here, 2, nobody, is_authenticated=False).weight == 1.0
 
 
+@pytest.mark.slow
 def test_questions_are_asked_where_golden_and_candidate_part_with_known_chances() -> None:
     """Weighted with one over their chances, the answers say how many part among all."""
     n = 32

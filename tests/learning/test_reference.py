@@ -21,6 +21,7 @@ def vectors(count: int = 90, width: int = 4) -> tuple[np.ndarray, np.ndarray]:
     return RNG.normal(size=(count, width)).astype(np.float32) + labels[:, None], labels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_a_baseline_brings_inputs_true_labels_and_moments(
     runtime: RuntimeName, tmp_path: object

@@ -36,6 +36,7 @@ def proposed(patch: Patch, sources: frozenset[str] | None = None) -> Proposal:
     return Proposal(patch, ("it",), (), 0.1, sources=sources)
 
 
+@pytest.mark.slow
 def test_the_right_correction_is_taken_and_the_wrong_one_is_not(digits: Digits) -> None:
     drifted = offset_by(digits.x, 55)[:COUNT]
     told = labelled(drifted[:48], digits.y[:48])

@@ -1020,4 +1020,4 @@ class Life(RuleBasedStateMachine):
 
 
 Life.TestCase.settings = examples(100, stateful_step_count=30)
-TestLife = Life.TestCase
+TestLife = pytest.mark.slow(Life.TestCase)

@@ -79,6 +79,7 @@ def machine(runtime: RuntimeName) -> Any:
         yield made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sensors", "toy car"])
 def test_people_confirm_what_alignment_has_healed_and_normal_operation_is_as_before(
     runtime: RuntimeName, kind: str, shared_models: Path
@@ -108,6 +109,7 @@ def _heal_and_return(machine: Machine) -> None:
     assert machine.see(100, is_moved=False, rare=0.0) > 0.95
 
 
+@pytest.mark.slow
 def test_nothing_is_confirmed_without_a_person_nor_by_who_calls_all_normal(
     machine: Machine,
 ) -> None:

@@ -390,6 +390,7 @@ class TestOtherDevice:
         assert said in model.events[-1].evidence[-1]
         assert same(answers(model, samples[:50]), expected)  # the serving model was not touched
 
+    @pytest.mark.slow
     def test_flips_lower_a_table_that_is_too_good(
         self, digits_baseline: she.Baseline, monkeypatch: pytest.MonkeyPatch
     ) -> None:

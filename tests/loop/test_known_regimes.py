@@ -95,6 +95,7 @@ class Attack:
         return Diagnosis(she.Cause.ADVERSARIAL_INPUT, 0.9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("diagnoser", "gain", "is_learned"),
     [(Drift(), 0.75, True), (Drift(), 0.35, False), (Attack(), 0.75, False)],

@@ -146,6 +146,7 @@ def device(runtime: RuntimeName, *, seed: int = 1, **others: Any) -> Iterator[De
         found.holds()
 
 
+@pytest.mark.slow
 def test_a_drift_is_learned_asked_about_and_confirmed(runtime: RuntimeName) -> None:
     with device(runtime) as field:
         before = field.live
@@ -180,6 +181,7 @@ def test_a_drift_is_learned_asked_about_and_confirmed(runtime: RuntimeName) -> N
         assert field.model.health.state is she.HealthState.HEALTHY
 
 
+@pytest.mark.slow
 def test_no_copy_of_what_was_learned_judges_it(runtime: RuntimeName) -> None:
     """A device that sees a few scenes again and again would confirm what it knows by heart."""
     scenes, times = 24, 12
@@ -208,6 +210,7 @@ def test_no_copy_of_what_was_learned_judges_it(runtime: RuntimeName) -> None:
         assert len(decided) == len(set(decided))
 
 
+@pytest.mark.slow
 def test_what_calibration_knows_is_served_by_golden_whatever_passages_say(
     runtime: RuntimeName, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,6 +248,7 @@ def test_while_passages_are_held_off_no_way_leads_to_a_repair(
         assert field.model.weights.active != repair.generation
 
 
+@pytest.mark.slow
 def test_inner_layers_are_refined_where_a_policy_names_it(runtime: RuntimeName) -> None:
     names = ("realign", "retrain_head", "refine", "mark_untrusted")
     responses = dict.fromkeys((Cause.COVARIATE_DRIFT, Cause.UNKNOWN, Cause.SENSOR_FAULT), names)
@@ -258,6 +262,7 @@ def test_inner_layers_are_refined_where_a_policy_names_it(runtime: RuntimeName) 
         assert field.live == before
 
 
+@pytest.mark.slow
 def test_what_is_refused_leaves_no_condition_behind(
     runtime: RuntimeName, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -300,6 +305,7 @@ def test_labels_reject_it(runtime: RuntimeName) -> None:
         assert field.model.health.state is not she.HealthState.HEALTHY
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rules", "told"),
     [
@@ -351,6 +357,7 @@ def test_observing_can_be_ended_while_it_runs(runtime: RuntimeName) -> None:
         assert field.live == served
 
 
+@pytest.mark.slow
 def test_the_worker_learns_while_predictions_go_on(runtime: RuntimeName) -> None:
     with device(runtime, rules={"mode": "background"}) as field:
         field.run(CLEAN, 100)
@@ -387,6 +394,7 @@ def test_the_worker_learns_while_predictions_go_on(runtime: RuntimeName) -> None
         assert not errors
 
 
+@pytest.mark.slow
 def test_a_restart_takes_back_what_is_unproven_and_keeps_what_is_proven(
     runtime: RuntimeName, tmp_path: Path
 ) -> None:
@@ -553,6 +561,7 @@ def test_a_store_that_fails_meanwhile_is_told(
         assert any("kept in memory alone" in text for text in said), said
 
 
+@pytest.mark.slow
 def test_what_is_on_trial_is_stored_as_such_when_there_is_room_again(
     runtime: RuntimeName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -582,6 +591,7 @@ def test_what_is_on_trial_is_stored_as_such_when_there_is_room_again(
         assert active == confirmed.generation
 
 
+@pytest.mark.slow
 def test_what_is_confirmed_while_a_file_is_on_trial_outlives_the_process(
     runtime: RuntimeName, tmp_path: Path
 ) -> None:
@@ -625,6 +635,7 @@ def _write(store: Database, row: Row) -> None:
     store.commit(Changes([row]), keep_journal_bytes=1 << 20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", ["conditions", "loop"])
 def test_a_row_that_cannot_be_read_leaves_nothing_without_its_gate(
     runtime: RuntimeName, tmp_path: Path, lost: str
@@ -668,6 +679,7 @@ def _killed(path: str, runtime: RuntimeName, what: str) -> None:
         os._exit(9)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.parametrize("what", ["confirmed", "on probation"])
 def test_a_kill_leaves_nothing_learned_without_its_gate(
@@ -711,6 +723,7 @@ def _on_and_on(path: str, runtime: RuntimeName, how: str, served: dict[str, byte
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.parametrize("how", ["closed", "killed"])
 def test_a_probation_goes_on_as_often_as_the_policy_says(
@@ -748,6 +761,7 @@ def test_a_probation_goes_on_as_often_as_the_policy_says(
         assert repair.restarts == 3
 
 
+@pytest.mark.slow
 def test_a_probation_knows_after_a_restart_what_it_was_learned_for(
     runtime: RuntimeName, tmp_path: Path
 ) -> None:
@@ -769,6 +783,7 @@ def test_a_probation_knows_after_a_restart_what_it_was_learned_for(
         assert field.model.health.generation == 0
 
 
+@pytest.mark.slow
 def test_a_probation_whose_row_was_changed_does_not_go_on(
     runtime: RuntimeName, tmp_path: Path
 ) -> None:

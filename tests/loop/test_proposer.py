@@ -138,6 +138,7 @@ def test_vectors_learn_from_the_word_of_the_owner_alone(runtime: RuntimeName, so
         session.close()
 
 
+@pytest.mark.slow
 def test_what_few_held_inputs_cannot_say_is_counted_as_harm(runtime: RuntimeName) -> None:
     """As many lost as won on a few inputs: that may be a loss of some points on all others."""
     told = labelled(CLEAN[:0], np.empty(0, np.int64))

@@ -49,6 +49,7 @@ def stream(
         yield model, model.feedback_source("owner", key=bytes(range(32))), raw
 
 
+@pytest.mark.slow
 def test_answers_are_the_raw_interpreters_while_it_learns(
     stream: tuple[she.SelfHealingModel, she.FeedbackSource, Raw],
 ) -> None:

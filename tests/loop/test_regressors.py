@@ -70,6 +70,7 @@ def plant_of_two(runtime: RuntimeName) -> Any:
         yield made
 
 
+@pytest.mark.slow
 def test_targets_heal_a_regressor_confirm_it_and_leave_normal_operation_alone(
     plant_of_two: Plant,
 ) -> None:
@@ -119,6 +120,7 @@ def golden_error(plant: Plant) -> float:
     return float(np.abs(values - plant.sensor.y[300:]).mean())
 
 
+@pytest.mark.slow
 def test_a_stranger_who_lies_gets_nothing_confirmed(plant: Plant) -> None:
     liar = plant.model.feedback_source("stranger", key=bytes(32))
     plant.see(200, drifted=False)
@@ -129,6 +131,7 @@ def test_a_stranger_who_lies_gets_nothing_confirmed(plant: Plant) -> None:
     assert "probation" not in kinds(plant.model)
 
 
+@pytest.mark.slow
 def test_what_a_repair_learned_from_is_revoked_and_learned_again(plant: Plant) -> None:
     plant.see(200, drifted=False)
     for _ in range(4):

@@ -36,6 +36,7 @@ def use(baseline: she.Baseline, samples: Array, cycles: int) -> None:
                 model.weights.scrub()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cycles", [100, pytest.param(1000, marks=pytest.mark.long)])
 def test_open_and_close(digits_baseline: she.Baseline, samples: Array, cycles: int) -> None:
     def use_and_collect() -> None:
@@ -49,6 +50,7 @@ def test_open_and_close(digits_baseline: she.Baseline, samples: Array, cycles: i
     assert mapped() == maps == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["inline", "background"])
 def test_forgotten_models(
     digits_baseline: she.Baseline, samples: Array, mode: Literal["inline", "background"]

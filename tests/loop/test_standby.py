@@ -220,6 +220,7 @@ def _switching(path: str, runtime: RuntimeName, ready: Connection) -> None:
                     repairs_of(model).switch_to(to)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_kill_between_switches_leaves_golden_or_the_repair_with_its_gate(
     runtime: RuntimeName, tmp_path: Path
@@ -258,6 +259,7 @@ def test_a_kill_between_switches_leaves_golden_or_the_repair_with_its_gate(
             left.unlink()
 
 
+@pytest.mark.slow
 def test_a_stream_switches_by_itself_and_keeps_both(runtime: RuntimeName) -> None:
     with device(runtime) as field:
         assert isinstance(field, Device)

@@ -150,6 +150,7 @@ def device(store: Path | None = None, **rules: Any) -> Iterator[Device]:
         yield found
 
 
+@pytest.mark.slow
 def test_what_is_revoked_was_never_there_bit_for_bit() -> None:
     """The same device that has never heard him is compared with."""
     with device() as never:
@@ -184,6 +185,7 @@ def test_what_is_revoked_was_never_there_bit_for_bit() -> None:
         assert told[-3].details["taken_back"] == [served]
 
 
+@pytest.mark.slow
 def test_predictions_are_revoked_alike() -> None:
     with device() as field:
         field.learned_from_both()
@@ -213,6 +215,7 @@ def learned_again_without_restart() -> Any:
         return field.bytes_of(repair.generation)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keeps", [True, False], ids=["inputs on disk", "no input on disk"])
 def test_after_a_restart(tmp_path: Path, *, keeps: bool) -> None:
     """With inputs on disk a confirmed repair is learned again, to the same bits; else it goes."""
@@ -280,6 +283,7 @@ def test_what_cannot_be_revoked_is_said(tmp_path: Path) -> None:
         assert field.say("mallory", list(field.truth)[-1:])[0]
 
 
+@pytest.mark.slow
 def test_saved_states_of_it_go_as_well() -> None:
     """A snapshot of a repair, and what the user rolled back to, is the same weights."""
     with device() as field:
@@ -356,6 +360,7 @@ def test_what_is_made_of_the_same_lessons_again_and_again_can_be_stored() -> Non
     assert found.without("x", ()).sources == ("y",) * 256
 
 
+@pytest.mark.slow
 def test_cut_off_at_any_commit_it_is_old_or_new(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -401,6 +406,7 @@ def test_cut_off_at_any_commit_it_is_old_or_new(
     assert states == {True, False}
 
 
+@pytest.mark.slow
 def test_a_revocation_that_was_cut_short_ends_at_the_next_start(tmp_path: Path) -> None:
     """The pool was written, what the loop knows was not."""
     with device(tmp_path / "store") as field:
@@ -418,6 +424,7 @@ def test_a_revocation_that_was_cut_short_ends_at_the_next_start(tmp_path: Path) 
         assert not lesson.holds("mallory", ())
 
 
+@pytest.mark.slow
 def test_what_an_older_release_has_learned_is_taken_back(tmp_path: Path) -> None:
     """It did not write down from whom."""
     with device(tmp_path / "store") as field:

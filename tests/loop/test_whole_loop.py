@@ -391,6 +391,7 @@ class WholeLoop(RuleBasedStateMachine):
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
+@pytest.mark.slow
 def test_in_any_order() -> None:
     """What fails here is told as it was found: making it smaller would take minutes."""
     short = settings(

@@ -290,6 +290,7 @@ class TestDisk:
         assert equal(she.Baseline.load(path), digits_baseline)
         assert [p.name for p in tmp_path.iterdir()] == ["b"]
 
+    @pytest.mark.slow
     def test_killed_while_saving(self, digits_baseline: she.Baseline, tmp_path: Path) -> None:
         """Old or new, never a mixture."""
         path = tmp_path / "b"

@@ -79,6 +79,7 @@ def test_a_single_sigmoid_has_two_classes() -> None:
     np.testing.assert_allclose(found.log_odds, [math.log(4), math.log(9)], rtol=1e-5)
 
 
+@pytest.mark.slow
 @examples(100)
 @given(st.data())
 def test_the_shift_is_a_distance_of_distribution_functions(data: st.DataObject) -> None:
@@ -225,6 +226,7 @@ def test_errors_of_a_regressor() -> None:
 # ---- On the real model
 
 
+@pytest.mark.slow
 def test_calibration_learns_it_with_labels_alone() -> None:
     digits = load_digits()
     path = digits_model_path()

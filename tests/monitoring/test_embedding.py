@@ -80,6 +80,7 @@ def test_distances_leave_the_sample_out(seed: int, classes: int, spec: TensorSpe
     assert found.precision == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("width", "n", "classes"), [(4000, 200, 10), (1024, 60, 6), (1024, 300, 100), (16, 100, 4)]
 )

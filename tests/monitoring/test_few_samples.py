@@ -44,6 +44,7 @@ def test_the_run_length_is_exact(share: float, rise: int, more: int) -> None:
         assert log_run(share, rise, rise + more) == pytest.approx(math.log(wanted), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("samples", [200, 600, 4000])
 def test_nine_calibrations_of_ten_keep_the_promise(samples: int) -> None:
     """The true share beyond the cut is known here: values are uniform."""
@@ -155,6 +156,7 @@ def label_of(model: she.SelfHealingModel, x: Array) -> int | None:
     return found.label
 
 
+@pytest.mark.slow
 def test_five_in_a_hundred_just_over_the_boundary_raise_an_alarm(baseline: she.Baseline) -> None:
     x = load_digits().heldout_inputs
     with she.SelfHealingModel(digits_model_path(), baseline, seed=1) as model:

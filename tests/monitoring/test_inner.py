@@ -57,6 +57,7 @@ def watched() -> she.Baseline:
     return she.calibrate(digits_model_path(), digits.calibration_inputs, inner="stages", seed=1)
 
 
+@pytest.mark.slow
 def test_a_tensor_a_stage_is_measured_and_changes_no_answer(
     watched: she.Baseline, digits_baseline: she.Baseline, samples: Array
 ) -> None:

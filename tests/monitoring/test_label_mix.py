@@ -129,6 +129,7 @@ def test_it_may_be_ignored() -> None:
     assert used(monitor, [CLASS] * 400) == []
 
 
+@pytest.mark.slow
 def test_where_it_is_left_out_the_baseline_says_why() -> None:
     data = load_digits()
     sorted_by_class = data.calibration_inputs[np.argsort(data.calibration_labels, kind="stable")]

@@ -96,6 +96,7 @@ def test_without_labels_it_says_what_is_missing(digits: DigitsData) -> None:
     assert "calibration had no labels" in model.health.performance.text  # closed, it still answers
 
 
+@pytest.mark.slow
 def test_without_an_embedding_confidences_alone(digits: DigitsData) -> None:
     baseline = she.calibrate(
         digits_model_path(),
@@ -180,6 +181,7 @@ def test_a_constant_reconstruction_error() -> None:
     assert not reconstruction(reference, np.full(64, np.nan)).is_estimable
 
 
+@pytest.mark.slow
 def test_a_real_autoencoder() -> None:
     path = SHARED / "ad_autoencoder_int8.tflite"
     clip_path = SHARED.parent / "data" / "ad_normal_clip_float32_200x128.bin"

@@ -244,6 +244,7 @@ def slow_baseline(digits: DigitsData) -> she.Baseline:
 
 
 class TestModel:
+    @pytest.mark.slow
     def test_more_of_the_same_is_quiet_and_a_stuck_sensor_is_not(
         self, digits: DigitsData, slow_baseline: she.Baseline
     ) -> None:
@@ -277,6 +278,7 @@ class TestModel:
         assert len(answers) == 1
         assert alarms.count("output_frozen") == 1
 
+    @pytest.mark.slow
     def test_a_shift_that_lasts_is_one_alarm_a_side(
         self, digits: DigitsData, digits_baseline: she.Baseline
     ) -> None:
@@ -299,6 +301,7 @@ class TestModel:
         assert counts[True] == 1
         assert counts[False] > 50
 
+    @pytest.mark.slow
     def test_a_signal_with_few_values_is_left_out_and_the_baseline_says_why(
         self, digits: DigitsData
     ) -> None:

@@ -101,6 +101,7 @@ def met(world: World, baseline: she.Baseline, folder: Path, attack: Attack) -> C
         return live(world, plan, contestants).courses["defended"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 def test_an_attacker_does_what_it_says_and_keeps_to_what_is_its_own(
     world: World, baseline: she.Baseline, tmp_path: Path, attack: Attack

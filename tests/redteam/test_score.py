@@ -133,6 +133,7 @@ def test_a_model_is_watched() -> None:
     assert stuck.diagnosis_seconds is not None
 
 
+@pytest.mark.slow
 def test_a_pool_that_hardly_lasts() -> None:
     """What was served before the onset is borrowed again where nothing else is left."""
     digits = load_digits()

@@ -86,6 +86,7 @@ def test_the_night_is_another_condition_that_the_model_can_bear(world: World) ->
     assert night > day - 0.05
 
 
+@pytest.mark.slow
 def test_flips_ruin_the_undefended_and_no_defended_model(
     world: World, baseline: she.Baseline, tmp_path: Path
 ) -> None:
@@ -104,6 +105,7 @@ def test_flips_ruin_the_undefended_and_no_defended_model(
     assert not course.failures
 
 
+@pytest.mark.slow
 def test_a_life_is_the_same_again(world: World, baseline: she.Baseline, tmp_path: Path) -> None:
     plan = Plan("short", 0.5, (Phase(RANDOM_FLIPS, 0.25, 0.125),))
     pair = []
@@ -115,6 +117,7 @@ def test_a_life_is_the_same_again(world: World, baseline: she.Baseline, tmp_path
         assert pair[0].courses[name].told == pair[1].courses[name].told
 
 
+@pytest.mark.slow
 def test_the_power_goes_and_the_device_goes_on(
     world: World, baseline: she.Baseline, tmp_path: Path
 ) -> None:
@@ -236,6 +239,7 @@ def of_numbers(kind: str) -> World:
     return World(sensor.model, sensor.raw(sensor.x), sensor.y, SMALL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["autoencoder", "regressor"])
 def test_models_without_classes_drift_and_are_told_by_their_owner(
     kind: str, tmp_path: Path

@@ -57,6 +57,7 @@ def test_as_many_voters_may_turn_as_is_said_and_no_more() -> None:
             assert len(turned[radii[0] + 1]) > 1
 
 
+@pytest.mark.slow
 def test_what_stands_whatever_one_source_says_does(digits: Digits) -> None:
     x = offset_by(digits.x, 55)[:96]
     names = tuple(f"source {n % 6}" for n in range(TOLD))

@@ -51,6 +51,7 @@ print(taken)
 """
 
 
+@pytest.mark.slow
 def test_processes_take_from_one_budget(tmp_path: Path) -> None:
     path = tmp_path / "repairs"
     env = {**os.environ, "PYTHONPATH": IMPORT_PATH}

@@ -44,6 +44,7 @@ def drifted(digits: Digits) -> Array:
     return offset_by(digits.x, BRIGHTER)
 
 
+@pytest.mark.slow
 def test_realigning_recovers_without_a_label(digits: Digits, drifted: Array) -> None:
     half = len(drifted) // 2
     patch = Realign().propose(digits.material(drifted[:half]), Patch())
@@ -199,6 +200,7 @@ def test_without_a_head_only_inputs_are_touched(digits: Digits, drifted: Array) 
     assert propose(material, ALL).patch is None  # nothing to compare with
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", RUNTIMES[:1])
 def test_without_an_embedding_only_inputs_are_touched(runtime: Any) -> None:
     with digits_of(runtime, embedding=False) as digits:

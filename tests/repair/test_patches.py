@@ -115,6 +115,7 @@ def of_bench(model: she.SelfHealingModel, x: Array, patch: Patch | None) -> Arra
         bench.close()
 
 
+@pytest.mark.slow
 def test_a_patch_serves_as_the_bench_said(model: she.SelfHealingModel) -> None:
     x = raw_inputs(model.inputs[0])
     golden, content = predicted(model, x), live_of(model)
@@ -394,6 +395,7 @@ def test_what_is_taken_back_is_gone(model: she.SelfHealingModel) -> None:
     assert again > generation
 
 
+@pytest.mark.slow
 def test_three_generations_have_room_and_no_more_is_lost(model: she.SelfHealingModel) -> None:
     """One confirmed, one on trial and its successor fit, however large the head is."""
     repairs = repairs_of(model)

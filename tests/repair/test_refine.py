@@ -40,6 +40,7 @@ def head_of(material: Material) -> Patch:
     return found
 
 
+@pytest.mark.slow
 def test_it_gains_on_inputs_that_it_has_not_seen_and_can_be_repeated(digits: Digits) -> None:
     material = material_of(digits)
     start = head_of(material)

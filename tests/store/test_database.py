@@ -486,6 +486,7 @@ def test_readers_look_in_while_it_is_written(
     assert len(seen) > 5
 
 
+@pytest.mark.slow
 def test_killed_anywhere_it_is_whole(
     tmp_path: Path, writer: Callable[..., subprocess.Popen[str]]
 ) -> None:
@@ -586,7 +587,7 @@ class Life(RuleBasedStateMachine):
 
 
 Life.TestCase.settings = examples(120)
-TestLife = Life.TestCase
+TestLife = pytest.mark.slow(Life.TestCase)
 
 
 @given(st.binary(min_size=100, max_size=300))

@@ -62,6 +62,7 @@ def live_of(model: she.SelfHealingModel) -> dict[str, bytes]:
     return {name: bytes(image.live) for name, image in internals(model).images.items()}
 
 
+@pytest.mark.slow
 def test_a_restart_comes_back_in_the_same_generation(opened: Open, tmp_path: Path) -> None:
     model = opened()
     golden = answers(model, X)

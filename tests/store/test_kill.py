@@ -8,6 +8,7 @@ import pytest
 from tests.store.kill_loop import KillLoop
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kills", [15, pytest.param(1000, marks=pytest.mark.long)])
 def test_killed_at_any_moment(tmp_path: Path, kills: int) -> None:
     loop = KillLoop(tmp_path, seed=kills)

@@ -11,6 +11,7 @@ from tests.store.kill_learning import KillLearning
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kills", [5, pytest.param(300, marks=pytest.mark.long)])
 def test_killed_while_it_learns(tmp_path: Path, kills: int) -> None:
     loop = KillLearning(tmp_path, seed=kills)

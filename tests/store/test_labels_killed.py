@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 from tests import warm
 from tests.store.serving import KEY
 
@@ -57,6 +58,7 @@ def serve_until_killed(path: Path, baseline: Path, seconds: float) -> list[str]:
     return [first, *rest.splitlines(keepends=True)]
 
 
+@pytest.mark.slow
 def test_what_was_committed_of_labels_survives_kills(
     tmp_path: Path, digits: DigitsData, digits_baseline: she.Baseline
 ) -> None:

@@ -204,6 +204,7 @@ def run(code: str, *arguments: str, hindered: Sequence[str] = ()) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_files_that_may_grow_no_more(tmp_path: Path, baseline: she.Baseline) -> None:
     baseline.save(tmp_path / "baseline")
     code = FULL.replace("{how}", LIMIT)
@@ -271,6 +272,7 @@ def succeeds(*command: str) -> bool:
     return not subprocess.run(command, capture_output=True, check=False).returncode
 
 
+@pytest.mark.slow
 def test_a_full_file_system(tmp_path: Path, baseline: she.Baseline) -> None:
     with mounted(tmp_path / "card", "-t", "tmpfs", "-o", "size=2m", "none") as card:
         baseline.save(tmp_path / "baseline")

@@ -103,6 +103,7 @@ def sample(count: int, most: int, seed: int) -> list[int]:
     return sorted(random.Random(seed).sample(range(most), min(count, most)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [10, pytest.param(1 << 20, marks=pytest.mark.long)])
 def test_rot_in_any_page(made: Made, tmp_path: Path, count: int) -> None:
     rng = random.Random(4)
@@ -117,6 +118,7 @@ def test_rot_in_any_page(made: Made, tmp_path: Path, count: int) -> None:
     assert "golden" in seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [6, pytest.param(400, marks=pytest.mark.long)])
 def test_truncation_anywhere(made: Made, tmp_path: Path, count: int) -> None:
     whole = len(made.data)
@@ -306,12 +308,14 @@ def run_plain(program: list[str]) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_a_file_that_may_not_grow(made: Made, tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     run_failing(made, folder, "limit", "full", run=run_plain)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "status"),
     [(errno.EIO, "failing"), (errno.EROFS, "read-only"), (errno.ENOSPC, "full")],
@@ -335,6 +339,7 @@ def test_a_medium_that_fails(
     run_failing(made, folder, "errors", status, switch, run=run)
 
 
+@pytest.mark.slow
 def test_a_small_file_system_that_is_full(made: Made, tmp_path: Path) -> None:
     folder = tmp_path / "mounted"
     folder.mkdir()

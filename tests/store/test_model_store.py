@@ -320,6 +320,7 @@ EACH_ALONE = [([place], value) for place in ROWS for value in (b"{}", b"[" * 100
 ALL_AT_ONCE = [(ROWS, value) for value in HOSTILE]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cases", [EACH_ALONE, ALL_AT_ONCE], ids=["one row", "all rows"])
 def test_rows_that_mean_nothing_never_take_the_model_down(
     opened: Open, tmp_path: Path, cases: list[tuple[list[tuple[str, str]], bytes]]
@@ -382,6 +383,7 @@ def test_the_key_comes_from_anywhere(
         opened(key=b"short")
 
 
+@pytest.mark.slow
 def test_a_childs_end_leaves_the_parents_store_alone(
     baseline: she.Baseline, tmp_path: Path
 ) -> None:

@@ -156,6 +156,7 @@ def cut_recovery(
             verdicts.judge(relative(left, start), safe, place, lying=lying)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lying", [False, True], ids=["honest", "lying"])
 def test_cuts_of_a_short_life(recorder: Path, tmp_path: Path, lying: bool) -> None:
     seen = cut_everywhere(recorder, tmp_path, 5, lying=lying, recovery_every=300)

@@ -223,6 +223,7 @@ CALLS = range(1, 60, 6)
 ALL_CALLS = range(1, 170)  # of a life without a fault there are fewer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "calls"),
     [

@@ -171,6 +171,7 @@ def test_update_stores_the_file_and_the_next_start_tries_it(
     assert EventKind.CONFIRMED in kinds(rest)
 
 
+@pytest.mark.slow
 def test_a_file_that_does_not_hold_is_not_tried_again(
     opened: Open, old: she.Baseline, bad: tuple[bytes, she.Baseline]
 ) -> None:
@@ -336,6 +337,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+@pytest.mark.slow
 def test_after_a_kill_in_the_trial_the_old_file_serves(
     opened: Open, old: she.Baseline, new: tuple[bytes, she.Baseline], tmp_path: Path
 ) -> None:

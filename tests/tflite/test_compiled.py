@@ -371,6 +371,7 @@ def check_cycles(path: Path, setup: Any, cycles: int, allowed_kib: int) -> None:
         assert open_files() == descriptors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setup", SETUPS)
 def test_building_and_closing_leaks_nothing(setup: Any) -> None:
     check_cycles(digits_model_path(), setup, 300, 512)

@@ -38,6 +38,7 @@ from selfheal_edge.tflite.runtimes.select import choose
 from selfheal_edge.tflite.sandbox.known import KernelsName, mark_known
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("num_threads"), [1, pytest.param(4, marks=pytest.mark.long)])
 @pytest.mark.parametrize("setup", SETUPS)
 @pytest.mark.parametrize("path", all_models())
@@ -104,6 +105,7 @@ def test_operands_that_are_not_packed(
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setup", SETUPS)
 @pytest.mark.parametrize("path", all_models())
 def test_a_rebuild_heals_what_is_not_executing(path: Path, setup: Any) -> None:

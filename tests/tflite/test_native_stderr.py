@@ -53,6 +53,7 @@ print(logged, opened)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setup", SETUPS)
 def test_lines_of_threads_and_children_all_arrive(setup: Any) -> None:
     done = subprocess.run(

@@ -31,6 +31,7 @@ print("all", times)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("times", ["8", pytest.param("60", marks=pytest.mark.long)])
 @pytest.mark.parametrize("handle_shape", [(), (1,)])
 @pytest.mark.parametrize("setup", SETUPS)

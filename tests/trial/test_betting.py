@@ -48,6 +48,7 @@ def exact_crossing(odds: float, threshold: float, labels: int) -> float:
     return crossed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [0.05, 0.005])
 def test_the_promise_holds_exactly(error: float) -> None:
     assert exact_crossing(0.5, 1 / error, 400) <= error
