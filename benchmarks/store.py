@@ -6,11 +6,11 @@
 - Bytes: an hour of predictions at 20 a second, compressed into what it takes to compute them. The
   writer's steps, one every 58 seconds, are made by hand on a clock of the benchmark; each commits
   and synchronises on a real disk. What is counted is `/proc/self/io`: all that was given to the
-  system (`wchar`), and whole pages of files that it made of them (`write_bytes`). What the block
-  device gets, the file system's own journal included, is counted at the device, with what all
-  other programs write meanwhile: alone on it, it is the store's. `TMPDIR` says where the store
-  lies. The log has its full length at the beginning, as but in the first two hours after a start.
-  A day is 24 times that hour.
+  system (`wchar`), and whole pages of files that it made of them (`write_bytes`); and what the
+  block device gets, the file system's own journal included, by all programs that write to it: so
+  `--folder` names one on a device on which nothing else writes. Six seconds follow each commit, in
+  which the file system writes what it had put off. The log has its full length at the beginning, as
+  it has but in the first hours after a start. A day is 24 times that hour.
 - p99: two models in one process, blocks of predictions by turns; the store of one gathers all
   states and commits within each of its blocks, twice as often as at 20 predictions a second.
 - A year: a commit an hour with events and a changed state, a generation a week; then the size,
@@ -178,31 +178,36 @@ def _write_back(store: Store) -> None:
     store._account(database, database.bytes_written - before)  # noqa: SLF001
 
 
-def bytes_a_day(subject: Subject, seconds: int) -> Iterator[Row]:
-    """Serve for so many seconds of 20 predictions, and count what goes to the disk."""
+def bytes_a_day(subject: Subject, seconds: int, pause: float) -> Iterator[Row]:
+    """Serve for so many seconds of 20 predictions, and count what goes to the disk.
+
+    After each commit it waits for `pause` seconds.
+    """
     clock = Clock()
     path = subject.folder / "day"
     with by_hand(clock):
         model = subject.open(path)
     store = _store_of(model)
     cycle = itertools.cycle(np.array_split(subject.inputs, 16))
-    steps = [EVERY_SECONDS] * (600 // EVERY_SECONDS + seconds // EVERY_SECONDS)
+    steps = 600 // EVERY_SECONDS + seconds // EVERY_SECONDS
     before, device = _written(), None
     own, begun = 0, 0.0
-    for n, step in enumerate(steps):
+    for n in range(steps):
         if n == 600 // EVERY_SECONDS:  # the first ten minutes are not like the rest
             _fill_log(store)
             _write_back(store)
             before, own, begun = _written(), store.state.bytes_written, clock.now
             device = _at_device(subject.folder)
-        left = step * A_SECOND
+        left = EVERY_SECONDS * A_SECOND
         while left > 0:
             batch = next(cycle)[:left]
             model.predict(batch)
             left -= len(batch)
-        clock.now += step
+        clock.now += EVERY_SECONDS
         store.do_each_minute()
         store._write_what_is_due()  # noqa: SLF001
+        if begun:
+            time.sleep(pause)
     _write_back(store)
     after, device_after = _written(), _at_device(subject.folder)
     state = store.state
@@ -218,10 +223,10 @@ def bytes_a_day(subject: Subject, seconds: int) -> Iterator[Row]:
         print("the folder is on no block device: pages are not counted")
     if device is not None and device_after is not None:
         got = (device_after - device) * factor
-        yield Row("a day: bytes at the block device, of all programs", got, "MB", DAY_MB, False)
+        yield Row("a day: bytes at the block device", got, "MB", DAY_MB, False)
     counted = (state.bytes_written - own) * factor
     yield Row("a day: bytes as health.store counts them", counted, "MB", DAY_MB, False)
-    yield Row("a day: commits", len(steps) * DAY_SECONDS / clock.now, "", None, False)
+    yield Row("a day: commits", steps * DAY_SECONDS / clock.now, "", None, False)
 
 
 # -------------------------------------------------------------------- beside predictions
@@ -392,14 +397,15 @@ def starts(subject: Subject, processes: int) -> Iterator[Row]:
 
 
 def main() -> None:
-    arguments = harness.arguments(__doc__)
-    quick = arguments.quick
+    parser = harness.parser(__doc__)
     # Not in memory: pages of a file there go to no device.
-    where = os.environ.get("TMPDIR", "/var/tmp")
-    with tempfile.TemporaryDirectory(prefix="selfheal-store-", dir=where) as folder:
+    parser.add_argument("--folder", default="/var/tmp", help="where the stores lie meanwhile")
+    arguments = parser.parse_args()
+    quick = arguments.quick
+    with tempfile.TemporaryDirectory(prefix="selfheal-store-", dir=arguments.folder) as folder:
         subject = Subject.made(Path(folder))
         rows = [
-            *bytes_a_day(subject, 120 if quick else 3600),
+            *bytes_a_day(subject, 120 if quick else 3600, 0.0 if quick else 6.0),
             *beside_predictions(subject, 4 if quick else 60),
             *a_year(subject, 200 if quick else YEAR_HOURS),
             *starts(subject, 2 if quick else 15),

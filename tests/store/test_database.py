@@ -114,10 +114,14 @@ def test_a_pipe_for_a_file(filled: Path, suffix: str) -> None:
     pipe = filled.with_name(f"store{suffix}")
     pipe.unlink(missing_ok=True)
     os.mkfifo(pipe)
+    end = os.open(pipe, os.O_RDWR)  # with something in it, so that nobody waits for it in vain
+    os.write(end, bytes(200))
     with pytest.raises(StoreError, match="expected a file"):
         opened(filled)
     with pytest.raises(StoreError, match="expected a file"), Database.read_copy(filled, KEY):
         pass
+    assert len(os.read(end, 300)) == 200
+    os.close(end)
 
 
 def test_a_row_is_replaced_and_removed(tmp_path: Path) -> None:
