@@ -21,6 +21,7 @@ STRENGTHS: Final = (0.25, 0.5, 1.0, 1.6)
 _MEASURABLE: Final = frozenset({"int8", "uint8", "int16", "float32"})
 _LEAST_SPREAD: Final = 0.25  # of an element's, in an image, as a share of all elements' together
 _SMOOTHED: Final = 3
+_AT_ONCE: Final = 1 << 14  # elements, all inputs together
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,8 @@ def changes_of(
 
     Notes
     -----
-    Holds mean and spread of every element, and the changed inputs one at a time.
+    Holds mean and spread of every element, and the changed inputs some at a time: as many as have
+    2^14 elements.
     """
     places = [
         n for n, spec in enumerate(specs) if spec.dtype.name in _MEASURABLE and 0 not in spec.shape
@@ -65,6 +67,7 @@ def changes_of(
     parts = [_Input(specs[n], [sample[n] for sample in samples]) for n in places]
     if not parts:
         return
+    size = max(1, _AT_ONCE // sum(max(1, part.mean.size) for part in parts))
     last = ("blur", "field") if any(part.axes for part in parts) else ("offsets", "gains")
     for family in ("noise", "offset", "gain", "ghost", *last):
         for strength in STRENGTHS:
@@ -75,14 +78,27 @@ def changes_of(
                 strength: float = strength,
                 patterns: list[Floats] = patterns,
             ) -> Iterator[list[Array]]:
-                for sample in samples:
-                    changed = list(sample)
-                    sign = float(rng.choice((-1.0, 1.0)))
-                    for part, place, pattern in zip(parts, places, patterns, strict=True):
-                        changed[place] = part.changed(
-                            family, strength, sample[place], sign, pattern, rng
+                for begin in range(0, len(samples), size):
+                    some = samples[begin : begin + size]
+                    signs = np.empty(len(some))
+                    noise = [np.empty((len(some), *part.mean.shape)) for part in parts]
+                    for n in range(len(some)):  # in this order, so that `size` changes nothing
+                        signs[n] = (-1.0, 1.0)[rng.integers(2)]
+                        for drawn in noise if family == "noise" else ():
+                            drawn[n] = rng.standard_normal(drawn.shape[1:])
+                    columns = [
+                        part.changed(
+                            family, strength, [row[place] for row in some], signs, draws, pattern
                         )
-                    yield changed
+                        for part, place, draws, pattern in zip(
+                            parts, places, noise, patterns, strict=True
+                        )
+                    ]
+                    for n, sample in enumerate(some):
+                        changed = list(sample)
+                        for place, column in zip(places, columns, strict=True):
+                            changed[place] = column[n]
+                        yield changed
 
             yield ChangedInputs(family, strength, rows())
 
@@ -101,35 +117,38 @@ class _Input:
         total = np.zeros(spec.shape)
         squares = np.zeros(spec.shape)
         for row in rows:
-            total += self.real(row)
+            total += self.real([row])[0]
         self.mean = total / len(rows)
         for row in rows:
-            squares += np.square(self.real(row) - self.mean)
+            squares += np.square(self.real([row])[0] - self.mean)
         spread = np.sqrt(squares / len(rows))
         self.overall = float(np.sqrt(np.square(spread).mean()))
         self.level = float(self.mean.mean()) if self.axes else 0.0
         self.spread = np.maximum(spread, _LEAST_SPREAD * self.overall) if self.axes else spread
 
-    def real(self, row: Array) -> Floats:
-        values = row.reshape(self.spec.shape).astype(np.float64)
+    def real(self, rows: Sequence[Array]) -> Floats:
+        """Return raw rows as numbers, one after the other."""
+        values = np.stack(rows).reshape(len(rows), *self.spec.shape).astype(np.float64)
         if self.spec.quantized:
             values = self.spec.scale * (values - self.spec.zero_point)
         return np.where(np.isfinite(values), values, 0.0)
 
     def raw(self, values: Floats, like: Array) -> Array:
+        """Return numbers as the model takes them, each row of the shape of `like`."""
         dtype = self.spec.dtype
+        shape = len(values), *like.shape
         if dtype.kind == "f":
-            return values.astype(dtype).reshape(like.shape)
+            return values.astype(dtype).reshape(shape)
         if self.spec.quantized:
             values = values / self.spec.scale + self.spec.zero_point
         info = np.iinfo(dtype)
-        return np.clip(np.rint(values), info.min, info.max).astype(dtype).reshape(like.shape)
+        return np.clip(np.rint(values), info.min, info.max).astype(dtype).reshape(shape)
 
     def pattern(self, family: str, rng: np.random.Generator) -> Floats:
         """Return what is the same for all samples of one change, in units of its strength."""
         if family == "ghost":
             other = self.rows[int(rng.integers(len(self.rows)))]
-            return 0.7 * (self.real(other) - self.mean)
+            return 0.7 * (self.real([other])[0] - self.mean)
         drawn = rng.standard_normal(self.spec.shape)
         if family == "field":
             for _ in range(_SMOOTHED):
@@ -139,13 +158,12 @@ class _Input:
         return drawn
 
     def smoothed(self, values: Floats) -> Floats:
+        """Return values, of one row or of several, after a binomial filter along each axis."""
         for axis in self.axes:
-            before = np.concatenate(
-                [values.take([0], axis), values.take(range(values.shape[axis] - 1), axis)], axis
-            )
-            after = np.concatenate(
-                [values.take(range(1, values.shape[axis]), axis), values.take([-1], axis)], axis
-            )
+            along = axis + values.ndim - len(self.spec.shape)
+            last = values.shape[along] - 1
+            before = values.take([0, *range(last)], along)
+            after = values.take([*range(1, last + 1), last], along)
             values = 0.25 * before + 0.5 * values + 0.25 * after
         return values
 
@@ -153,15 +171,17 @@ class _Input:
         self,
         family: str,
         strength: float,
-        row: Array,
-        sign: float,
+        rows: Sequence[Array],
+        signs: Floats,
+        noise: Floats,
         pattern: Floats,
-        rng: np.random.Generator,
     ) -> Array:
-        x = self.real(row)
+        """Return raw rows after a change, one after the other."""
+        x = self.real(rows)
+        sign = signs.reshape(-1, *(1 for _ in self.spec.shape))
         match family:
             case "noise":
-                x = x + strength * self.spread * rng.standard_normal(x.shape)
+                x = x + strength * self.spread * noise
             case "offset":
                 x = x + strength * sign * (self.overall if self.axes else self.spread)
             case "gain":
@@ -174,7 +194,7 @@ class _Input:
                 x = x * np.exp(0.5 * strength * pattern)
             case _:
                 x = x + strength * pattern
-        return self.raw(x, row)
+        return self.raw(x, rows[0])
 
     def blurred(self, x: Floats, strength: float) -> Floats:
         smooth = x
