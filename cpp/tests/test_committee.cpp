@@ -54,6 +54,58 @@ TEST_CASE("votes and the best") {
   CHECK(found.confidence == doctest::Approx(0.4));
 }
 
+TEST_CASE("floats of all sizes are raised to what a temperature asks, as by the library") {
+  for (const double temperature : {0.2, 0.7, 1.6, 5.0}) {
+    for (const auto scores : {Committee::Scores::kProbabilities, Committee::Scores::kLogits}) {
+      for (std::size_t width = 2; width < 12; ++width) {
+        CAPTURE(temperature);
+        CAPTURE(width);
+        Committee committee(1, width, 4, Committee::Combine::kMean, true);
+        committee.set_reader(0, {scores, Committee::Number::kFloat32, 1.0, 0, temperature});
+        std::vector<float> values(width);
+        std::vector<double> expected(width);
+        double sum = 0.0;
+        for (std::size_t j = 0; j < width; ++j) {
+          const double share = std::pow(10.0, -0.55 * static_cast<double>(j * 7 % width));
+          const bool is_logit = scores == Committee::Scores::kLogits;
+          values[j] = static_cast<float>(is_logit ? std::log(share) : share);
+          expected[j] = std::pow(share, 1.0 / temperature);
+          sum += expected[j];
+        }
+        const Answer answer{values.data(), true, true};
+        committee.combine({&answer, 1}, std::array<double, 1>{1.0});
+        for (std::size_t j = 0; j < width; ++j) {
+          CHECK(static_cast<double>(committee.combined()[j]) ==
+                doctest::Approx(expected[j] / sum).epsilon(2e-5).scale(1e-12));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("what is infinite or no number is no answer, and a masked logit weighs nothing") {
+  constexpr float kInfinite = std::numeric_limits<float>::infinity();
+  constexpr float kNone = std::numeric_limits<float>::quiet_NaN();
+  for (const double temperature : {1.0, 1.5}) {
+    for (const auto scores : {Committee::Scores::kProbabilities, Committee::Scores::kLogits}) {
+      Committee committee(1, 3, 4, Committee::Combine::kMean, true);
+      committee.set_reader(0, {scores, Committee::Number::kFloat32, 1.0, 0, temperature});
+      for (const float wrong : {kInfinite, kNone}) {
+        for (std::size_t at = 0; at < 3; ++at) {
+          std::array<float, 3> values{0.5F, 0.25F, 0.25F};
+          values[at] = wrong;
+          const Answer answer = real(values);
+          CHECK(committee.combine({&answer, 1}, std::array<double, 1>{1.0}).label == -1);
+        }
+      }
+      const std::array<float, 3> masked{0.5F, -kInfinite, 0.25F};
+      const Answer answer = real(masked);
+      CHECK(committee.combine({&answer, 1}, std::array<double, 1>{1.0}).label == 0);
+      CHECK(committee.combined()[1] < 1e-3F);
+    }
+  }
+}
+
 TEST_CASE("levels and their reals say the same, whatever the temperature") {
   for (const double temperature : {0.5, 1.0, 2.5}) {
     for (const auto scores : {Committee::Scores::kProbabilities, Committee::Scores::kLogits}) {

@@ -363,6 +363,18 @@ def test_signed_labels(opened: Open, parts: DigitsParts) -> None:
         committee.feedback_source("desk", b"z" * 16)
 
 
+def test_answers_that_are_kept_stay_as_they_were(opened: Open, parts: DigitsParts) -> None:
+    committee = she.SelfHealingEnsemble(opened("cnn", "mlp"))
+    kept = [ask(committee, parts.heldout[n : n + 1]) for n in range(4)]
+    copies = [one.output.copy() for one in kept]
+    committee.predict(parts.heldout[9:10]).shape = (10,)  # an array that is let go of, but changed
+    del kept[1]
+    for n in range(4, 9):
+        assert committee.predict(parts.heldout[n : n + 1]).shape == (1, 10)
+    for one, before in zip(kept, copies[:1] + copies[2:], strict=True):
+        assert np.array_equal(one.output, before)
+
+
 def test_labels_are_asked_where_members_part(opened: Open, parts: DigitsParts) -> None:
     committee = she.SelfHealingEnsemble(opened(), seed=1)
     memory = committee.memory_report()

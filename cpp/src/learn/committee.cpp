@@ -5,6 +5,7 @@
 #include <limits>
 #include <numbers>
 
+#include "learn/short_powers.hpp"
 #include "selfheal/base/argument_error.hpp"
 
 namespace selfheal {
@@ -13,6 +14,7 @@ namespace {
 
 constexpr double kSmoothing = 1.0 / (std::numbers::e - 1.0);
 constexpr double kFloor = 1e-6;
+constexpr float kLog2E = 1.44269504F;
 constexpr double kTimes = 4.0;
 constexpr double kPartingPace = 1.0 / 16.0;
 constexpr double kFewPartings = 1.0 / 64.0;
@@ -23,7 +25,14 @@ std::size_t bytes_of(Committee::Number number) noexcept {
 
 template <typename T>
 std::int64_t largest(std::span<const T> values) noexcept {
-  return std::max_element(values.begin(), values.end()) - values.begin();
+  std::size_t best = 0;
+  T top = values[0];
+  for (std::size_t j = 1; j < values.size(); ++j) {  // selections, which no branch has to guess
+    const bool is_larger = values[j] > top;
+    top = is_larger ? values[j] : top;
+    best = is_larger ? j : best;
+  }
+  return static_cast<std::int64_t>(best);
 }
 
 }  // namespace
@@ -113,66 +122,92 @@ double Committee::importance(bool has_parted) noexcept {
   return std::min(1.0, (parting_ + kFewPartings) / (told_parting_ + kFewPartings));
 }
 
-void Committee::read(std::size_t member, const Answer& answer, float* out) const noexcept {
+/// Looks levels of 8 bits up, where there is a table for them.
+void Committee::look_up(std::size_t member, const Answer& answer, float* out) const noexcept {
   const Reader& reader = readers_[member];
-  const bool is_sigmoid = reader.scores == Scores::kSigmoid;
-  const std::size_t count = is_sigmoid ? 1 : width_;
   const float* const table = &tables_[member * kLevels];
-  const auto* const bytes = static_cast<const std::uint8_t*>(answer.data);
-  const auto* const reals = static_cast<const float*>(answer.data);
-  const auto* const words = static_cast<const std::int16_t*>(answer.data);
-  const bool has_table = bytes_of(reader.raw) == 1 && !is_sigmoid;
-  const double inverse = 1.0 / reader.temperature;
-  const bool is_raw = !answer.is_real && reader.raw != Number::kFloat32;
-  if (has_table && is_raw) {
-    const std::uint8_t flip = reader.raw == Number::kInt8 ? 0x80 : 0;
-    for (std::size_t j = 0; j < count; ++j) out[j] = table[bytes[j] ^ flip];
-  } else if (has_table) {  // dequantised: back to the level
-    const auto step = static_cast<float>(1.0 / reader.scale);
-    const int zero = reader.zero_point + (reader.raw == Number::kInt8 ? 128 : 0);
-    const auto half = static_cast<float>(zero) + 0.5F;
-    for (std::size_t j = 0; j < count; ++j) {
-      const float at = reals[j] * step + half;
-      const int level = at >= 0.0F && at < 256.0F ? static_cast<int>(at) : at >= 256.0F ? 255 : 0;
-      out[j] = table[level];
-    }
-  } else {
-    for (std::size_t j = 0; j < count; ++j) {
-      double value = 0.0;
-      if (!is_raw) {
-        value = static_cast<double>(reals[j]);
-      } else if (reader.raw == Number::kInt16) {
-        value = reader.scale * (static_cast<double>(words[j]) - reader.zero_point);
-      } else {
-        const int q = reader.raw == Number::kInt8 ? static_cast<std::int8_t>(bytes[j]) : bytes[j];
-        value = reader.scale * static_cast<double>(q - reader.zero_point);
-      }
-      if (reader.scores == Scores::kProbabilities) {
-        value = std::max(value, kFloor);
-        if (reader.temperature != 1.0) {
-          value = std::exp(std::log(static_cast<float>(value)) * static_cast<float>(inverse));
-        }
-      } else if (reader.scores == Scores::kLogits) {
-        value *= inverse;
-      } else if (is_sigmoid) {
-        const double one = std::clamp(value, kFloor, 1.0 - kFloor);
-        const double odds = std::log(one / (1.0 - one)) * inverse;
-        out[1] = static_cast<float>(1.0 / (1.0 + std::exp(-odds)));
-        out[0] = 1.0F - out[1];
-        return;
-      }
-      out[j] = static_cast<float>(value);
-    }
+  const bool is_signed = reader.raw == Number::kInt8;
+  if (!answer.is_real) {
+    const auto* const levels = static_cast<const std::uint8_t*>(answer.data);
+    const std::uint8_t flip = is_signed ? 0x80 : 0;
+    for (std::size_t j = 0; j < width_; ++j) out[j] = table[levels[j] ^ flip];
+    return;
   }
-  if (reader.scores == Scores::kValues) return;
+  // Dequantised: back to the level.
+  const auto* const reals = static_cast<const float*>(answer.data);
+  const auto step = static_cast<float>(1.0 / reader.scale);
+  const auto half = static_cast<float>(reader.zero_point + (is_signed ? 128 : 0)) + 0.5F;
+  for (std::size_t j = 0; j < width_; ++j) {
+    const float at = reals[j] * step + half;
+    out[j] = table[at >= 256.0F ? 255 : at >= 0.0F ? static_cast<int>(at) : 0];
+  }
+}
+
+float Committee::value_of(const Reader& reader, const Answer& answer, std::size_t index) noexcept {
+  if (answer.is_real || reader.raw == Number::kFloat32) {
+    return static_cast<const float*>(answer.data)[index];
+  }
+  int level = 0;
+  if (reader.raw == Number::kInt16) {
+    level = static_cast<const std::int16_t*>(answer.data)[index];
+  } else if (reader.raw == Number::kInt8) {
+    level = static_cast<const std::int8_t*>(answer.data)[index];
+  } else {
+    level = static_cast<const std::uint8_t*>(answer.data)[index];
+  }
+  return static_cast<float>(reader.scale * static_cast<double>(level - reader.zero_point));
+}
+
+/// Reads a member's answer; whether it is a number.
+bool Committee::read(std::size_t member, const Answer& answer, float* out) const noexcept {
+  const Reader& reader = readers_[member];
+  const std::span<float> found(out, width_);
+  if (reader.scores == Scores::kSigmoid) {
+    const auto value = static_cast<double>(value_of(reader, answer, 0));
+    const double one = std::clamp(value, kFloor, 1.0 - kFloor);
+    const double odds = std::log(one / (1.0 - one)) / reader.temperature;
+    out[1] = static_cast<float>(1.0 / (1.0 + std::exp(-odds)));
+    out[0] = 1.0F - out[1];
+    return std::isfinite(out[1]);
+  }
+  const bool has_table = bytes_of(reader.raw) == 1;
+  if (has_table) {
+    look_up(member, answer, out);
+  } else if (reader.raw == Number::kFloat32) {
+    const auto* const reals = static_cast<const float*>(answer.data);
+    std::copy(reals, reals + width_, out);
+  } else {
+    for (std::size_t j = 0; j < width_; ++j) out[j] = value_of(reader, answer, j);
+  }
+  const auto inverse = static_cast<float>(1.0 / reader.temperature);
+  if (reader.scores == Scores::kValues) {
+    bool is_number = true;
+    for (const float value : found) is_number &= std::isfinite(value);
+    return is_number;
+  }
   if (reader.scores == Scores::kLogits) {
-    const float top = *std::max_element(out, out + count);
-    for (std::size_t j = 0; j < count; ++j) out[j] = std::exp(out[j] - top);
+    const float top = *std::max_element(found.begin(), found.end());
+    using detail::Four;
+    const float unit = kLog2E * (has_table ? 1.0F : inverse);
+    detail::for_fours(out, width_,
+                      [=](Four four) { return detail::short_exp2(unit * (four - top)); });
+  } else if (!has_table) {
+    const bool is_plain = reader.temperature == 1.0;
+    for (float& value : found) value = std::max(value, static_cast<float>(kFloor));
+    if (!is_plain) {
+      using detail::Four;
+      // The difference of what is infinite to itself is no number.
+      detail::for_fours(out, width_, [=](Four four) {
+        return detail::short_exp2(inverse * detail::short_log2(four)) + (four - four);
+      });
+    }
   }
   float sum = 0.0F;
-  for (std::size_t j = 0; j < count; ++j) sum += out[j];
+  for (const float value : found) sum += value;
+  if (!(sum > 0.0F && std::isfinite(sum))) return false;
   const float scale = 1.0F / sum;
-  for (std::size_t j = 0; j < count; ++j) out[j] *= scale;
+  for (float& value : found) value *= scale;
+  return true;
 }
 
 /// Combines the answers of the members whose bits are set; returns the class, -1 for none.
@@ -223,10 +258,7 @@ Committee::Verdict Committee::combine(std::span<const Answer> answers,
     row.ids[i] = answers[i].data == nullptr ? -1 : answers[i].id;
     if (answers[i].data == nullptr) continue;
     float* const out = rows + i * width_;
-    read(i, answers[i], out);
-    bool is_number = true;
-    for (std::size_t j = 0; j < width_; ++j) is_number &= std::isfinite(out[j]);
-    if (!is_number) continue;  // no answer, of what is no number
+    if (!read(i, answers[i], out)) continue;  // no answer, of what is no number
     row.labels[i] =
         has_classes_ ? static_cast<std::int32_t>(largest(std::span<const float>(out, width_))) : 0;
     if (!(weights[i] > 0.0)) continue;

@@ -127,6 +127,12 @@ class LoopExecutor:
         Gives other answers to suspects while an attack lasts; None: they are marked alone.
     """
 
+    # The state is a slot, where a committee's core looks at it in each answer.
+    __slots__ = ("__dict__", "__weakref__", "state")
+
+    state: LoopState
+    """What the loop knows; another object after every change."""
+
     def __init__(
         self,
         *,
@@ -185,7 +191,6 @@ class LoopExecutor:
         self._accepted: tuple[int, Regime] | None = None  # the sample, and what was seen before
         self._compared_at = self._judged_at = 0  # predictions, as the monitor counts them
         self.state = LoopState.first(policy, has_spare=spare is not None, learners=kit.learning)
-        """What the loop knows; another object after every change."""
         self._second = 0.0
         self._is_busy = False
         self._later: deque[AnyIncident] = deque(maxlen=_MOST_PUT_OFF)

@@ -131,7 +131,9 @@ class Committee {
     std::array<std::int64_t, FixedShare::kMostMembers> ids{};
   };
 
-  void read(std::size_t member, const Answer& answer, float* out) const noexcept;
+  bool read(std::size_t member, const Answer& answer, float* out) const noexcept;
+  void look_up(std::size_t member, const Answer& answer, float* out) const noexcept;
+  static float value_of(const Reader& reader, const Answer& answer, std::size_t index) noexcept;
   bool count(bool is_parted) noexcept;
   std::int64_t mix(std::span<const double> weights, const Row& row, const float* rows,
                    std::uint32_t of, std::span<float> out) const noexcept;
