@@ -197,6 +197,8 @@ def test_memory_is_bounded_while_nothing_can_be_written(tmp_path: Path) -> None:
 
 FAILING = """
 import sys
+from selfheal_edge.store import database
+database._LOG_BYTES, database._LOG_SHARE = 8 << 10, 1 << 12  # a log that is soon written over
 from selfheal_edge.store.store import Store
 from selfheal_edge.store.changes import Changes, Row
 from selfheal_edge.errors import StoreError
@@ -220,7 +222,7 @@ print(done, failed, waiting)
 
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT)
 CALLS = range(1, 60, 6)
-ALL_CALLS = range(1, 170)  # of a life without a fault there are fewer
+ALL_CALLS = range(1, 220)  # of a life without a fault there are fewer
 
 
 @pytest.mark.slow
