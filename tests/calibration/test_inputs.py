@@ -366,6 +366,7 @@ class TestIgnored:
                 model.predict({"t0": a, "t1": b})
             assert model.health.alarms > 0
 
+    @pytest.mark.slow
     def test_what_stays_is_measured_alike(self, digits: DigitsData) -> None:
         x = digits.calibration_inputs[:100]
         whole = she.calibrate(digits_model_path(), x, seed=0).references

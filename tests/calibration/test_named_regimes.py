@@ -26,6 +26,7 @@ def day_and_night(digits: DigitsData) -> tuple[Array, list[str]]:
     return np.concatenate([day[:100], night[:125], day[100:], night[125:]]), names
 
 
+@pytest.mark.slow
 def test_day_night_and_day_are_no_news(digits: DigitsData) -> None:
     inputs, names = day_and_night(digits)
     baseline = she.calibrate(digits_model_path(), inputs, regimes=names, seed=0)

@@ -12,6 +12,7 @@ from selfheal_edge.tflite.runtimes.protocol import TensorSpec
 REAL = TensorSpec("y", (1, 4), np.dtype(np.float32), 0.0, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("true", [0.5, 1.0, 2.0, 4.0])
 @pytest.mark.parametrize("kind", ["logits", "probabilities"])
 def test_it_is_the_one_that_made_the_labels(true: float, kind: str) -> None:

@@ -174,6 +174,7 @@ def test_nine_calibrations_of_ten_keep_the_promise(
     assert kept >= 27
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("share", "within"), [(0.3, 200), (0.6, 50), (0.9, 25)])
 def test_a_class_that_triples_is_told_within_200(share: float, within: int) -> None:
     delays = []

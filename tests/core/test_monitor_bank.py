@@ -33,6 +33,7 @@ def test_the_promise_is_a_lower_bound_for_a_known_normal() -> None:
     assert 1.0 <= len(samples) / len(alarms) / 1000 <= 1.4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["normal", "discrete"])
 @pytest.mark.parametrize("n0", [800, 10_000])
 def test_most_calibrations_keep_the_promise(kind: str, n0: int) -> None:
@@ -269,6 +270,7 @@ def test_the_onset_bound_covers_a_change_that_is_there_from_the_start(shift: flo
     assert covered / runs >= 0.93 - 2 * math.sqrt(0.93 * 0.07 / runs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["wander under noise", "period"])
 def test_memory_that_whitening_leaves_is_in_the_thresholds(kind: str) -> None:
     rng = np.random.default_rng(16)

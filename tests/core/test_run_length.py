@@ -146,6 +146,7 @@ def test_what_breaks_the_theory(oracle: Any, kind: str) -> None:
     assert len(samples) / alarms == pytest.approx(exact, rel=4 / math.sqrt(alarms))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("phi", "known"), [(0.1, 245.6), (0.3, 96.8), (0.5, 51.7)])
 def test_memory_breaks_the_theory(oracle: Any, phi: float, known: float) -> None:
     """Runs that each begin in the stationary state; `known` from 100,000 of them, to 0.3 %.
@@ -169,6 +170,7 @@ def test_memory_breaks_the_theory(oracle: Any, phi: float, known: float) -> None
     assert lengths.mean() == pytest.approx(known, abs=4 * error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n0", "exact"), [("30", (45.7, 2444)), ("100", (131.8, 1270)), ("1000", (342.8, 691.1))]
 )

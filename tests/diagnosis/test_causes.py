@@ -210,6 +210,7 @@ def test_without_a_budget_no_broken_sensor_hides_an_attack(
     assert "budget" in {fact.name for fact in found.evidence}
 
 
+@pytest.mark.slow
 def test_the_budget_holds(baseline: she.Baseline, pool: Pool) -> None:
     """However often diagnoses are made, the model is asked 128 extra questions a minute."""
     inputs = pool[0]

@@ -60,6 +60,7 @@ def test_a_member_heals_in_the_background(opened: Open, parts: DigitsParts) -> N
     assert committee.infer(parts.heldout[:1]).trusted
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared models are not here")
 def test_regressors_are_averaged_and_follow_targets() -> None:
     file = (SHARED / "hello_world_int8.tflite").read_bytes()

@@ -50,6 +50,7 @@ def test_each_number_counts_in_its_own_unit() -> None:
     assert Parting(golden, candidate, 1, None, units).parts.tolist() == [False, True]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 def test_a_candidate_that_is_no_better_wins_no_more_than_golden(share: float) -> None:
     """Often nearer by little and seldom farther by much: no better on average, and no winner."""

@@ -403,6 +403,7 @@ def test_a_change_of_what_inputs_mean_is_named_from_labels_alone(
         assert she.Cause.POISONING not in named(model)
 
 
+@pytest.mark.slow
 def test_one_source_that_lies_is_named_as_poisoning(
     baseline: she.Baseline, digits: DigitsData
 ) -> None:

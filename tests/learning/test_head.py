@@ -108,6 +108,7 @@ def parameters() -> list[Any]:
     return [*made, *with_head]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setup", SETUPS)
 @pytest.mark.parametrize("file", parameters())
 def test_the_runtime_answers_with_the_head_that_was_written(file: Any, setup: Any) -> None:

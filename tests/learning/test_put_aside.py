@@ -123,6 +123,7 @@ def test_what_is_revoked_releases_nothing_and_is_not_released(model: she.SelfHea
     assert "in the trusted pool" in model.quarantine.release(first.id, source=operator, label=7)
 
 
+@pytest.mark.slow
 def test_what_a_liar_has_said_is_put_aside_and_the_others_stay(baseline: she.Baseline) -> None:
     with she.SelfHealingModel(digits_model_path(), baseline, runtime=RUNTIMES[0], seed=3) as model:
         sources = [model.feedback_source(f"source {n}", KEY + b"%d" % n) for n in range(4)]

@@ -86,6 +86,7 @@ def stage_of(runtime: RuntimeName, kind: str = "int8") -> Iterator[Stage]:
         stage.session.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_targets_bring_most_of_the_error_back(runtime: RuntimeName, kind: str) -> None:
     with stage_of(runtime, kind) as stage:
@@ -119,6 +120,7 @@ def test_golden_stays_where_it_is_as_good(runtime: RuntimeName) -> None:
         assert propose(stage.material(x[200:264], values + noise), RECIPE, "owner").patch is None
 
 
+@pytest.mark.slow
 def test_one_stranger_is_not_learned_from_and_two_are(runtime: RuntimeName) -> None:
     with stage_of(runtime) as stage:
         x, y = stage.sensor.x[200:264], stage.sensor.y[200:264]

@@ -128,6 +128,7 @@ def test_nothing_is_confirmed_without_a_person_nor_by_who_calls_all_normal(
     assert "confirmed" not in kinds(machine.model)
 
 
+@pytest.mark.slow
 def test_a_threshold_belongs_to_its_generation_also_after_a_restart(
     machine: Machine, tmp_path: Path, runtime: RuntimeName
 ) -> None:

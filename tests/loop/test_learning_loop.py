@@ -226,6 +226,7 @@ def test_what_calibration_knows_is_served_by_golden_whatever_passages_say(
         assert field.model.weights.active == 0
 
 
+@pytest.mark.slow
 def test_while_passages_are_held_off_no_way_leads_to_a_repair(
     runtime: RuntimeName, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -486,6 +487,7 @@ def test_labels_that_are_none(runtime: RuntimeName) -> None:
         field.model.feedback(1, source=field.operator)
 
 
+@pytest.mark.slow
 def test_a_users_own_generation_serves_again_after_a_night(runtime: RuntimeName) -> None:
     with device(runtime) as field:
         own = field.model.snapshot()
@@ -658,6 +660,7 @@ def test_a_row_that_cannot_be_read_leaves_nothing_without_its_gate(
         assert field.run(CLEAN, 100) > 0.9
 
 
+@pytest.mark.slow
 def test_conditions_of_other_numbers_are_none(runtime: RuntimeName, tmp_path: Path) -> None:
     """A gate between rows of two lengths would raise in a prediction."""
     others: dict[str, Any] = {"store": tmp_path / "store", "key": b"a key of the test"}

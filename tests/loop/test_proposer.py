@@ -47,6 +47,7 @@ def proposer(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["window", "labels"])
 def test_inputs_without_an_embedding_end_no_proposal(runtime: RuntimeName, where: str) -> None:
     """They are finite; what a float model makes of numbers so large is not."""
@@ -117,6 +118,7 @@ def test_for_an_unknown_cause_vectors_without_labels_are_not_paid_for(
         session.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["stranger", "operator"])
 def test_vectors_learn_from_the_word_of_the_owner_alone(runtime: RuntimeName, source: str) -> None:
     """Known vectors are not carried into a condition: nothing but labels would judge labels."""

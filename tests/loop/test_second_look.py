@@ -72,6 +72,7 @@ def attacked(**rules: Any) -> she.SelfHealingModel:
     raise AssertionError(str(model.events))
 
 
+@pytest.mark.slow
 def test_votes_give_back_what_an_attack_has_taken() -> None:
     bad, alone = crafted()
     assert alone < 0.1

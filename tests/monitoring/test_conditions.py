@@ -46,6 +46,7 @@ def pair(rng: np.random.Generator, kind: str, width: int, gap: float) -> tuple[G
 INTERVAL = 100.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("width", "gap"), [(3, 0.3), (12, 0.3), (64, 0.2)])
 def test_passages_by_mistake_are_as_rare_as_promised(kind: str, width: int, gap: float) -> None:

@@ -137,6 +137,7 @@ def test_samples_that_would_alarm_when_they_come_again_are_told() -> None:
     assert why_too_near(new * np.nan, again, 1e6) is None
 
 
+@pytest.mark.slow
 def test_a_wide_embedding_is_quiet_on_its_own_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
     # Nothing is diagnosed: what a diagnosis compares with is not learned, which takes the most.
     monkeypatch.setattr("selfheal_edge.calibration.calibrate.is_profiled", lambda _session: False)

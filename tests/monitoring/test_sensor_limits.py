@@ -133,6 +133,7 @@ KINDS: dict[str, tuple[Callable[[np.random.Generator, int], Flags], tuple[int, .
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_repetition_as_in_the_calibration_is_no_alarm(kind: str) -> None:
     rng = np.random.default_rng(41)

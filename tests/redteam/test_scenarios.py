@@ -82,6 +82,7 @@ def _fitting() -> Iterator[Any]:
             yield pytest.param(name, chosen, id=which, marks=marks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "scenarios"), list(_fitting()))
 def test_every_scenario(name: str, scenarios: dict[str, Scenario]) -> None:
     all_hold(functools.partial(changes_what_it_says, *_case(name)), scenarios)
@@ -180,6 +181,7 @@ def test_what_does_not_fit_is_refused() -> None:
 ATTACKS = [s for s in SCENARIOS if s.is_crafted and s.name != "attack, universal"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scenario", ATTACKS, ids=lambda s: s.name)
 def test_attacks_mislead_more_than_noise_of_their_size(scenario: Scenario) -> None:
     digits = load_digits()

@@ -110,6 +110,7 @@ def test_cases_of_each_cause() -> None:
     assert count(BY_NAME["patch, sticker"]) == 10
 
 
+@pytest.mark.slow
 def test_a_model_is_watched() -> None:
     digits = load_digits()
     path = digits_model_path()

@@ -209,6 +209,7 @@ def test_who_tries_everything_goes_on_with_what_hurts(
     assert set(course.notes[0]["wrong answers while it was tried"]) == {"gentle", "blinds"}
 
 
+@pytest.mark.slow
 def test_a_power_cut_takes_no_more_than_the_latest_minute(
     world: World, baseline: she.Baseline, tmp_path: Path
 ) -> None:

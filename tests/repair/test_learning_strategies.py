@@ -211,6 +211,7 @@ def test_without_an_embedding_only_inputs_are_touched(runtime: Any) -> None:
         assert isinstance(RetrainHead().propose(material, Patch()), str)
 
 
+@pytest.mark.slow
 def test_whatever_labels_say_a_head_stays_near_golden(digits: Digits, drifted: Array) -> None:
     k = 200
     told = RNG.integers(0, 10, k)
@@ -241,6 +242,7 @@ def second_best(digits: Digits, inputs: Array, labels: Array) -> Array:
     return np.where(order[:, 0] == labels, order[:, 1], order[:, 0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [16, 32, 64])
 def test_what_one_source_has_taught_serves_only_where_it_holds_without_its_word(
     digits: Digits, count: int
@@ -265,6 +267,7 @@ def test_the_word_of_an_honest_source_that_is_no_owner_is_heard(
     assert digits.accuracy(drifted[rest], digits.y[rest], found.patch) >= golden + 0.2
 
 
+@pytest.mark.slow
 def test_of_two_sources_the_one_that_lies_is_left_out(digits: Digits) -> None:
     """What the honest one says judges what the other has taught."""
     drifted, rest = offset_by(digits.x, 20), slice(256, None)

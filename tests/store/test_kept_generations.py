@@ -144,6 +144,7 @@ killed()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["built", "confirmed", "after"])
 def test_a_kill_during_a_trial_reverts_it_and_after_it_does_not(
     opened: Open, baseline: she.Baseline, kernels: str, tmp_path: Path, step: str
@@ -258,6 +259,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", range(0, 11, 2))
 def test_a_kill_at_any_step_of_a_patch_gives_old_or_new(
     opened: Open, baseline: she.Baseline, kernels: str, tmp_path: Path, left: int

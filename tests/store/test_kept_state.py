@@ -48,6 +48,7 @@ def commit(database: Database, rows: dict[str, bytes]) -> None:
     database.commit(changes, keep_journal_bytes=1000)
 
 
+@pytest.mark.slow
 def test_a_minute_costs_little_more_than_what_has_changed(database: Database) -> None:
     """With all that a commit and the log cost; it was four times that."""
     states = minutes(130)

@@ -167,6 +167,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", HOSTILE)
 def test_a_hostile_file(made: Made, tmp_path: Path, what: str) -> None:
     path = tmp_path / "store"

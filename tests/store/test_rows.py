@@ -152,6 +152,7 @@ def test_a_restart_leaves_the_rows_of_a_trial(
     assert changed <= {("ids", "next"), ("store", "budget")}
 
 
+@pytest.mark.slow
 def test_a_life_leaves_them(lived: Path) -> None:
     places = items(lived).keys()
     assert set(KEPT) <= places

@@ -110,6 +110,7 @@ def test_many_sources_stay_few() -> None:
     assert evidence.total == Tally(100, 0)
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), st.booleans()), max_size=40))
 def test_it_survives_a_restart(labels: list[tuple[str, bool, bool]]) -> None:
     evidence = Evidence()
