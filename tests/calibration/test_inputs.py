@@ -67,6 +67,7 @@ def test_a_scalar_input(runtime: RuntimeName, tmp_path: Path) -> None:
 class TestSigmoid:
     """A single output behind a LOGISTIC has the classes 0 and 1."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("dtype", ["float32", "int8", "uint8"])
     def test_is_a_classifier(self, runtime: RuntimeName, tmp_path: Path, dtype: str) -> None:
         path = tmp_path / "sigmoid.tflite"
@@ -105,6 +106,7 @@ class TestSigmoid:
         assert baseline.output_kind == "probabilities"
 
 
+@pytest.mark.slow
 def test_a_model_of_bytes(digits: DigitsData, samples: Array) -> None:
     data = digits_model_path().read_bytes()
     x = digits.calibration_inputs[:60]

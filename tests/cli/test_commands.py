@@ -78,6 +78,7 @@ def test_demo_fails_when_nothing_heals(
     assert "1 of 2 acts ended as they should" in printed
 
 
+@pytest.mark.slow
 def test_inspect_shows_coverage() -> None:
     done = run("inspect", str(digits_model_path()))
     assert done.returncode == 0, done.stderr
@@ -85,6 +86,7 @@ def test_inspect_shows_coverage() -> None:
     assert "executing" in done.stdout
 
 
+@pytest.mark.slow
 def test_inspect_keeps_its_columns_with_long_names(tmp_path: Path) -> None:
     """Converters name a tensor after all that they fused into it: hundreds of characters."""
     builder = dense_model(softmax=False)

@@ -251,6 +251,7 @@ def test_verify_finds(store: Path, run: Run, what: str) -> None:
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_verify_finds_a_truncated_file(store: Path, run: Run) -> None:
     whole = store.read_bytes()
     for length in [0, 1, 99, 100, 1023, *range(1024, len(whole), 7 * 1024), len(whole) - 1]:

@@ -95,6 +95,7 @@ def test_the_child_ends_and_the_parent_goes_on(
         assert model.weights.scrub() == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("times", [3, pytest.param(30, marks=pytest.mark.long)])
 def test_a_lock_that_another_thread_holds(
     model: she.SelfHealingModel, samples: Array, times: int

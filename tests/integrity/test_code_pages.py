@@ -309,6 +309,7 @@ def run_alone(code: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("said", ["print(event, flush=True)", "sys.exit()"])
 def test_the_process_ends_where_the_policy_says_so(
     tmp_path: Path, digits_baseline: she.Baseline, said: str

@@ -51,6 +51,7 @@ def test_copies_of_what_is_learned_do_not_judge_a_head(runtime: RuntimeName) -> 
         assert len(np.unique(material.contents)) >= 30
 
 
+@pytest.mark.slow
 def test_copies_that_a_drift_has_changed_are_known(runtime: RuntimeName) -> None:
     """A drift that goes on moves a scene's copies away from the one whose label was learned."""
     rng = np.random.default_rng(0)

@@ -177,6 +177,7 @@ def on_disk(folder: Path, parts: list[bytes]) -> int:
     return sum(part in data for part in parts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["too old", "too old while off", "no longer kept", "forgotten"])
 def test_an_input_that_goes_is_in_no_byte_of_the_store(
     folder: Path, baseline: she.Baseline, monkeypatch: pytest.MonkeyPatch, how: str

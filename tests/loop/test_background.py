@@ -196,6 +196,7 @@ def test_alarms_of_a_damaged_model_are_none_of_the_healed_one(
         serve_until_healthy(model, samples)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hot_spare", [False, True])
 @pytest.mark.parametrize("own_monitor", [False, True])
 @pytest.mark.parametrize("seconds", [0.5, pytest.param(20.0, marks=pytest.mark.long)])

@@ -237,6 +237,7 @@ class TestNonfinite:
             assert model.health.trouble == "sensor_fault"
             assert same(answers(model, good), expected)
 
+    @pytest.mark.slow
     def test_a_float_model(self, shared_models: Path) -> None:
         path = shared_models / "resnet8_cifar10_float32.tflite"
         x = np.random.default_rng(0).uniform(0, 255, (50, 1, 32, 32, 3)).astype(np.float32)

@@ -215,6 +215,7 @@ class TestRefused:
         with pytest.raises(BaselineFormatError, match="expected a complete baseline, got"):
             she.Baseline.from_bytes(body + hashlib.sha256(body).digest())
 
+    @pytest.mark.slow
     @given(
         header=st.recursive(
             st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),

@@ -94,6 +94,7 @@ def test_corruption(corruption: Corruption) -> None:
         assert len(set(flat)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mixture", MIXTURES, ids=lambda m: m.name)
 def test_mixtures(mixture: Mixture) -> None:
     digits = load_digits()

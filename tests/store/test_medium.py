@@ -229,6 +229,7 @@ model.close()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mode", "kept"), [(0o400, "(0, 1)"), (0o000, "(0,)")])
 def test_a_file_of_another_user(opened: Open, tmp_path: Path, mode: int, kept: str) -> None:
     """Moved by root and left root's: no damage; it stays where it is, and is read if it can be."""

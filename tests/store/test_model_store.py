@@ -225,6 +225,7 @@ def test_a_newer_store_is_left_alone(opened: Open, tmp_path: Path) -> None:
     assert path.read_bytes() == data
 
 
+@pytest.mark.slow
 def test_one_writer(opened: Open, tmp_path: Path) -> None:
     model = opened()
     with pytest.raises(StoreError, match="this process has it open"):
@@ -438,6 +439,7 @@ def test_a_childs_end_leaves_the_parents_store_alone(
         assert model.health.predictions == 4 * len(INPUTS)
 
 
+@pytest.mark.slow
 def test_a_start_loads_what_it_needs(tmp_path: Path, baseline: she.Baseline) -> None:
     """Beside SQLite the store brings nothing that is slow to load, or to make."""
     baseline.save(tmp_path / "baseline")

@@ -122,6 +122,7 @@ def until_rejected(model: she.SelfHealingModel) -> int:
     raise AssertionError("it was not rejected")
 
 
+@pytest.mark.slow
 def test_a_new_file_that_holds_takes_the_place(
     opened: Open, old: she.Baseline, new: tuple[bytes, she.Baseline], tmp_path: Path
 ) -> None:
