@@ -275,6 +275,39 @@ def test_near_inputs_with_other_answers_leave_an_attack_possible(profile: Profil
     assert before < 0.75 <= after < 1
 
 
+def test_answers_on_a_border_leave_an_attack_possible(profile: Profile) -> None:
+    """Though inputs that were carried into the window's condition lose as much in the mean."""
+    natural = np.concatenate([profile.inputs] * 3)[:96]
+    inside = np.resize(profile.neighbours, (96, profile.neighbours.shape[1]))
+
+    def answered(margins: Floats) -> Answers:
+        rows = np.arange(len(margins))
+        outputs = np.zeros((len(margins), 10), np.float32)
+        outputs[rows, rows % 10] = (1 + margins) / 2
+        outputs[rows, (rows + 1) % 10] = (1 - margins) / 2
+        return Answers(outputs, np.asarray(inside[: len(margins)], np.float32))
+
+    def window(on_border: int, profile: Profile = profile) -> Window:
+        margins = np.ones(96, np.float32)
+        margins[:on_border] = 0.1
+        lost = np.full(96, margins.mean())
+        scores = np.zeros((96, profile.class_scores.shape[1]))
+        return Window(
+            profile, natural, answered(margins), scores, lambda asked: answered(lost[: len(asked)])
+        )
+
+    limit = 96 * window(0).most_undecided
+    few, many = window(int(limit)), window(int(limit) + 1)
+    assert few.crafted < 0.75 <= many.crafted < 1
+    assert abs(many.unexplained) < 0.75 * profile.bounds["unexplained"]
+    found = AttackDiagnoser().diagnose(Symptoms(window=many))
+    assert found.cause is Cause.UNKNOWN
+    assert "border" in found.explain()
+    # A baseline of an earlier release has no such limit.
+    older = {name: bound for name, bound in profile.bounds.items() if name != "undecided"}
+    assert window(int(limit) + 1, replace(profile, bounds=older)).crafted < 0.75
+
+
 def test_a_window_that_cannot_be_looked_at(profile: Profile) -> None:
     """A fault of the questions costs their answer, not the prediction."""
     broken = Window(profile, np.empty((0, 3), np.int8), None, np.empty((0, 0)), None)

@@ -195,6 +195,7 @@ _HEALTHY_MEASURES: Final[dict[str, Callable[[Window], float]]] = {
 _HARM_MEASURES: Final[dict[str, Callable[[Window], float]]] = {
     "harm": lambda w: w.harm,
     "unexplained": lambda w: w.unexplained,
+    "undecided": lambda w: w.undecided,
 }
 
 

@@ -67,6 +67,12 @@ def adversarial_input(symptoms: Symptoms) -> Verdict:
             f"{window.astray:.0%} more answers than natural changes explain are sure among "
             f"neighbours with other labels (by chance: up to {window.most_astray:.0%})",
         ),
+        Evidence(
+            "undecided",
+            window.undecided,
+            f"{window.undecided:.0%} more answers than natural changes explain lie on the border "
+            f"of two classes (harmless changes: up to {window.most_undecided:.0%})",
+        ),
     )
     facts = (
         *facts,

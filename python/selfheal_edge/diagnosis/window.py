@@ -30,7 +30,8 @@ _SEED: Final = 1
 _NEIGHBOURS: Final = 5
 _EARLIER: Final = 64
 _CRAFTED: Final = 1.4
-_LEAST_ASTRAY: Final = 0.1
+_LEAST_SHARE: Final = 0.1
+"""Of all answers: fewer of them prove nothing, whatever they do."""
 _ERRORS: Final = 4.0
 STRANGE: Final = "strange"
 """Name of the mean of `strangeness` in calibration, which lies beside the bounds."""
@@ -40,6 +41,8 @@ _PAIRS: Final = 2
 """Near inputs with different answers from which an attacker may be asking: one may be chance."""
 _IN_DOUBT: Final = 0.8
 """Parts of the limit: not ruled out, and not named."""
+_ON_BORDER: Final = 0.2
+"""A margin below which an answer lies on a border."""
 _STOPPED: Final = 0.35
 _QUIET: Final = 0.3
 _WAVERING: Final = 0.08
@@ -620,6 +623,18 @@ class Window:
         return float((lost - by_itself) / profile.margin[1])
 
     @property
+    def undecided(self) -> float:
+        """How many more answers than the inputs' visible change explains lie on a border.
+
+        A share of all. Natural changes spread margins over all values; who feels his way along the
+        border of two classes leaves them close to zero, however many of the others are sure.
+        """
+        if self.answers is None or self.simulated is None:
+            return 0.0
+        on_border, by_itself = (a.margins < _ON_BORDER for a in (self.answers, self.simulated))
+        return float(on_border.mean() - by_itself.mean())
+
+    @property
     def astray(self) -> float:
         """How much more often than the visible change explains answers are sure among strangers.
 
@@ -633,7 +648,7 @@ class Window:
         """The limit of `astray`: four standard errors, and a tenth of all answers at least."""
         bound = self.profile.bounds
         if STRANGE in bound:
-            return max(_LEAST_ASTRAY, _ERRORS * self._strayed[1])
+            return max(_LEAST_SHARE, _ERRORS * self._strayed[1])
         # Calibrated by an earlier release: by the largest of some twenty windows.
         return _CRAFTED * (1.2 * max(bound["astray"], 0.03) + 0.01)
 
@@ -685,15 +700,24 @@ class Window:
         harm = max(0.0, self.harm) / (max(0.0, bound["harm"]) + 0.2)
         unexplained = max(0.0, self.unexplained) / (max(0.0, bound["unexplained"]) + 0.25)
         out_of_proportion = float(np.sqrt(harm * unexplained)) / _CRAFTED
-        asks = max(self.asked, self._perhaps_asked)
+        asks = max(self.asked, _IN_DOUBT if self.may_be_asked else 0.0)
         return max(out_of_proportion, self.astray / self.most_astray, asks)
 
     @property
-    def _perhaps_asked(self) -> float:
-        """A doubt where inputs that hardly differ have got different answers, however sure."""
+    def may_be_asked(self) -> bool:
+        """Whether an attacker may be asking, however sure most answers are.
+
+        Inputs that hardly differ have got different answers, or more answers lie on a border than
+        harmless changes bring there. Never by a baseline of an earlier release.
+        """
         bound = self.profile.bounds
-        is_known = "across" in bound  # not of earlier releases
-        return _IN_DOUBT if is_known and self.across >= max(_PAIRS, bound["across"]) else 0.0
+        crosses = "across" in bound and self.across >= max(_PAIRS, bound["across"])
+        return crosses or ("undecided" in bound and self.undecided >= self.most_undecided)
+
+    @property
+    def most_undecided(self) -> float:
+        """The limit of `undecided`: what harmless changes reached, and a tenth at least."""
+        return max(_LEAST_SHARE, self.profile.bounds.get("undecided", 1.0))
 
     @cached_property
     def knows_one_class(self) -> bool:
