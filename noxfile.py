@@ -49,6 +49,11 @@ def _install(session: nox.Session, runtime: str, *extras: str, both: bool = Fals
         _forget_litert(session)
 
 
+def _run_both(session: nox.Session, python: str) -> None:
+    here = {"SELFHEAL_REQUIRE_BOTH": "1"}
+    session.run(python, "-m", "pytest", "-n", "0", "tests/ensemble/test_two_runtimes.py", env=here)
+
+
 def _forget_litert(session: nox.Session) -> None:
     session.run("pip", "uninstall", "-y", "-q", "ai-edge-litert")
 
@@ -198,8 +203,7 @@ def tests(session: nox.Session, runtime: str) -> None:
     """The fast tier on one runtime; before that on tflite-runtime, what needs both at once."""
     _install(session, runtime, "cli", "test", both=True)
     if runtime == "tflite_runtime":
-        here = {"SELFHEAL_REQUIRE_BOTH": "1"}
-        session.run("pytest", "-n", "0", "tests/ensemble/test_two_runtimes.py", env=here)
+        _run_both(session, "python")
         _forget_litert(session)
     session.run("pytest", *session.posargs)
 
@@ -240,10 +244,11 @@ def _interpreters() -> dict[str, str]:
 
 @nox.session(python=False)
 def pythons(session: nox.Session) -> None:
-    """The fast tier, built from source, on the oldest and the newest other Python that is here.
+    """The fast tier, built from source: tflite-runtime on the oldest Python here, LiteRT on others.
 
-    Takes versions; the first runs tflite-runtime as well, where that has wheels for it. What would
-    not end within SELFHEAL_SECONDS, by what the runs before took, is left out.
+    These are the newest, then the oldest; or the versions that it takes. tflite-runtime is run on
+    the first that it has wheels for, and before that what needs both at once. What would not end
+    within SELFHEAL_SECONDS, by what the runs before took, is left out; tflite-runtime never is.
     """
     here = _interpreters()
     mine = ".".join(map(str, sys.version_info[:2]))
@@ -251,28 +256,34 @@ def pythons(session: nox.Session) -> None:
     for version in SUPPORTED:
         if version not in here:
             session.log(f"Python {version}: not on this machine, or without its headers: skipped")
-    chosen = session.posargs or sorted({*others[:1], *others[-1:]}, key=SUPPORTED.index)
-    runs = [(version, "litert") for version in chosen]
-    if SUPPORTED.index(chosen[0] if chosen else mine) < SUPPORTED.index("3.12"):
-        runs += [(version, "tflite_runtime") for version in chosen[:1]]
+    chosen = session.posargs or list(dict.fromkeys([*others[-1:], *others[:1]]))
+    for version in chosen:
+        if version not in here:
+            session.error(f"Python {version}: expected one of {list(here)}")
+    first = list(session.posargs or here)
+    old = [v for v in first if SUPPORTED.index(v) < SUPPORTED.index("3.12")]
+    runs = [(version, "tflite_runtime") for version in old[:1]]
+    runs += [(version, "litert") for version in chosen]
     end = time.monotonic() + float(os.environ.get("SELFHEAL_SECONDS", "inf"))
     longest = 0.0
     for version, runtime in runs:
-        if version not in here:
-            session.error(f"Python {version}: expected one of {list(here)}")
         begun = time.monotonic()
-        if begun + longest > end:
+        if runtime == "litert" and begun + longest > end:
             session.log(f"Python {version} with {runtime}: too slow to end in time: skipped")
             continue
-        home = Path(".nox") / f"python-{version}"
-        pip = (str(home / "bin" / "python"), "-m", "pip")
-        if runtime == "litert":
-            session.run(here[version], "-m", "venv", "--clear", str(home))
-            session.run(*pip, "install", "-q", ".[cli,test]")
-        else:
-            session.run(*pip, "install", "-q", "tflite-runtime==2.14.0", "numpy<2")
-            session.run(*pip, "uninstall", "-y", "-q", "ai-edge-litert")
-        session.run(str(home / "bin" / "python"), "-m", "pytest")
+        home = Path(".nox") / f"python-{version}-{runtime}"
+        python = str(home / "bin" / "python")
+        extras = "cli,test" if runtime == "litert" else "cli,test,tflite-runtime"
+        session.run(here[version], "-m", "venv", "--clear", str(home))
+        # What no Python is needed for is compiled but once.
+        build = {"SKBUILD_BUILD_DIR": "build/pythons"}
+        package = os.environ.get("SELFHEAL_WHEEL", ".") if version == mine else "."
+        session.run(python, "-m", "pip", "install", "-q", f"{package}[{extras}]", env=build)
+        if runtime == "tflite_runtime":
+            _run_both(session, python)
+            session.run(python, "-m", "pip", "uninstall", "-y", "-q", "ai-edge-litert")
+        session.run(python, "-m", "pytest")
+        session.log(f"Python {version} with {runtime}: {time.monotonic() - begun:.0f} s")
         longest = max(longest, time.monotonic() - begun)
 
 
