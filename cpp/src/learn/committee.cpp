@@ -41,6 +41,7 @@ Committee::Committee(std::size_t members, std::size_t width, std::size_t capacit
                      bool has_classes)
     : members_(members),
       width_(width),
+      stride_(detail::in_fours(width)),
       capacity_(capacity),
       combine_(combine),
       has_classes_(has_classes) {
@@ -53,9 +54,9 @@ Committee::Committee(std::size_t members, std::size_t width, std::size_t capacit
   readers_.resize(members);
   tables_.resize(members * kLevels);
   rows_.resize(capacity);
-  kept_.resize(capacity * members * width);
-  combined_.resize(width);
-  others_.resize(width);
+  kept_.resize(capacity * members * stride_);
+  combined_.resize(stride_);
+  others_.resize(stride_);
 }
 
 void Committee::set_reader(std::size_t member, const Reader& reader) {
@@ -179,6 +180,7 @@ bool Committee::read(std::size_t member, const Answer& answer, float* out) const
   } else {
     for (std::size_t j = 0; j < width_; ++j) out[j] = value_of(reader, answer, j);
   }
+  std::fill(out + width_, out + stride_, 0.0F);
   const auto inverse = static_cast<float>(1.0 / reader.temperature);
   if (reader.scores == Scores::kValues) {
     bool is_number = true;
@@ -186,27 +188,31 @@ bool Committee::read(std::size_t member, const Answer& answer, float* out) const
     return is_number;
   }
   if (reader.scores == Scores::kLogits) {
-    const float top = *std::max_element(found.begin(), found.end());
+    const float top = out[largest(std::span<const float>(found))];
     using detail::Four;
     const float unit = kLog2E * (has_table ? 1.0F : inverse);
-    detail::for_fours(out, width_,
+    detail::for_fours(out, stride_,
                       [=](Four four) { return detail::short_exp2(unit * (four - top)); });
   } else if (!has_table) {
-    const bool is_plain = reader.temperature == 1.0;
     for (float& value : found) value = std::max(value, static_cast<float>(kFloor));
-    if (!is_plain) {
+    if (reader.temperature != 1.0) {
       using detail::Four;
       // The difference of what is infinite to itself is no number.
-      detail::for_fours(out, width_, [=](Four four) {
+      detail::for_fours(out, stride_, [=](Four four) {
         return detail::short_exp2(inverse * detail::short_log2(four)) + (four - four);
       });
     }
   }
-  float sum = 0.0F;
-  for (const float value : found) sum += value;
+  std::fill(out + width_, out + stride_, 0.0F);
+  detail::Four sums{};
+  detail::for_fours(out, stride_, [&](detail::Four four) {
+    sums += four;
+    return four;
+  });
+  const float sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
   if (!(sum > 0.0F && std::isfinite(sum))) return false;
   const float scale = 1.0F / sum;
-  for (float& value : found) value *= scale;
+  detail::for_fours(out, stride_, [=](detail::Four four) { return scale * four; });
   return true;
 }
 
@@ -230,14 +236,14 @@ std::int64_t Committee::mix(std::span<const double> weights, const Row& row, con
     if ((of >> i & 1U) == 0) continue;
     if (combine_ == Combine::kBest && i != best) continue;
     const auto share = combine_ == Combine::kBest ? 1.0F : static_cast<float>(weights[i] / sum);
-    const float* const from = rows + i * width_;
+    const float* const from = rows + i * stride_;
     if (combine_ == Combine::kVote && has_classes_) {
       out[static_cast<std::size_t>(row.labels[i])] += share;
     } else {
-      for (std::size_t j = 0; j < width_; ++j) out[j] += share * from[j];
+      detail::add_fours(from, stride_, share, out.data());
     }
   }
-  return has_classes_ ? largest(std::span<const float>(out)) : -1;
+  return has_classes_ ? largest(std::span<const float>(out.first(width_))) : -1;
 }
 
 Committee::Verdict Committee::combine(std::span<const Answer> answers,
@@ -246,7 +252,7 @@ Committee::Verdict Committee::combine(std::span<const Answer> answers,
   ++number_;
   const std::size_t at = place(number_);
   Row& row = rows_[at];
-  float* const rows = &kept_[at * members_ * width_];
+  float* const rows = &kept_[at * members_ * stride_];
   row.number = number_;
   std::uint32_t awake = 0;
   std::uint32_t trusted = 0;
@@ -257,7 +263,7 @@ Committee::Verdict Committee::combine(std::span<const Answer> answers,
     row.labels[i] = -1;
     row.ids[i] = answers[i].data == nullptr ? -1 : answers[i].id;
     if (answers[i].data == nullptr) continue;
-    float* const out = rows + i * width_;
+    float* const out = rows + i * stride_;
     if (!read(i, answers[i], out)) continue;  // no answer, of what is no number
     row.labels[i] =
         has_classes_ ? static_cast<std::int32_t>(largest(std::span<const float>(out, width_))) : 0;
@@ -295,7 +301,7 @@ const Committee::Row* Committee::find(std::uint64_t number) const noexcept {
 
 const float* Committee::values(const Row& row, std::size_t member) const noexcept {
   if (member >= members_ || row.labels[member] < 0) return nullptr;
-  return &kept_[(place(row.number) * members_ + member) * width_];
+  return &kept_[(place(row.number) * members_ + member) * stride_];
 }
 
 /// What a member without probabilities has lost: all, where its answer was no number.

@@ -51,21 +51,32 @@ inline Four short_log2(Four x) noexcept {
   return __builtin_convertvector(exponent, Four) + 2.88539008F * (ratio * sum);
 }
 
-/// Replaces each number by a function of it, which takes and gives four.
+/// Whole fours that so many numbers take.
+constexpr std::size_t in_fours(std::size_t count) noexcept {
+  return (count + kFour - 1) / kFour * kFour;
+}
+
+/// Replaces each number by a function of it, which takes and gives four. count: of whole fours.
 template <typename Function>
 void for_fours(float* values, std::size_t count, Function&& function) noexcept {
-  std::size_t j = 0;
-  for (; j + kFour <= count; j += kFour) {
+  for (std::size_t j = 0; j < count; j += kFour) {
     Four four;
     __builtin_memcpy(&four, values + j, sizeof four);
     four = function(four);
     __builtin_memcpy(values + j, &four, sizeof four);
   }
-  if (j == count) return;
-  Four last = {1.0F, 1.0F, 1.0F, 1.0F};
-  for (std::size_t k = 0; j + k < count; ++k) last[k] = values[j + k];
-  last = function(last);
-  for (std::size_t k = 0; j + k < count; ++k) values[j + k] = last[k];
+}
+
+/// Adds `share` times each of `from`. count: of whole fours.
+inline void add_fours(const float* from, std::size_t count, float share, float* to) noexcept {
+  for (std::size_t j = 0; j < count; j += kFour) {
+    Four sum;
+    Four four;
+    __builtin_memcpy(&sum, to + j, sizeof sum);
+    __builtin_memcpy(&four, from + j, sizeof four);
+    sum += share * four;
+    __builtin_memcpy(to + j, &sum, sizeof sum);
+  }
 }
 
 }  // namespace selfheal::detail

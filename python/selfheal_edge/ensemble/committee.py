@@ -132,7 +132,7 @@ class SelfHealingEnsemble:
     Threads: every method may be called from any thread; one answer at a time. A committee belongs
     to the process that made it.
 
-    Cost: 2 us an answer beside its members', more where their work has emptied the caches. Fixed
+    Cost: 1 us an answer beside its members', 2 to 4 where their work has emptied the caches. Fixed
     memory, `memory_report`.
 
     Examples

@@ -78,7 +78,7 @@ class Committee {
   /// Takes the answers to one input: as many as there are members. weights: of those.
   Verdict combine(std::span<const Answer> answers, std::span<const double> weights) noexcept;
   /// The answer after combine(): probabilities, or values.
-  std::span<const float> combined() const noexcept { return combined_; }
+  std::span<const float> combined() const noexcept { return {combined_.data(), width_}; }
 
   /// How many answers there were.
   std::uint64_t number() const noexcept { return number_; }
@@ -143,6 +143,7 @@ class Committee {
 
   std::size_t members_;
   std::size_t width_;
+  std::size_t stride_;  // width in whole fours; what is behind the values is 0
   std::size_t capacity_;
   Combine combine_;
   bool has_classes_;
@@ -157,7 +158,7 @@ class Committee {
   std::vector<Reader> readers_;
   std::vector<float> tables_;  // of quantised 8-bit outputs: members x levels
   std::vector<Row> rows_;
-  std::vector<float> kept_;  // capacity x members x width
+  std::vector<float> kept_;  // capacity x members x stride
   std::vector<float> combined_;
   std::vector<float> others_;
 };
