@@ -406,8 +406,8 @@ def main() -> None:
         subject = Subject.made(Path(folder))
         rows = [
             *bytes_a_day(subject, 120 if quick else 3600, 0.0 if quick else 6.0),
-            *beside_predictions(subject, 4 if quick else 60),
             *a_year(subject, 200 if quick else YEAR_HOURS),
+            *beside_predictions(subject, 4 if quick else 60),
             *starts(subject, 2 if quick else 15),
         ]
     harness.report(rows, arguments.json)

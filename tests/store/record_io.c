@@ -48,6 +48,15 @@ static void begin(void) {
   if (getenv("SELFHEAL_FAIL_FOR")) fail_for = atol(getenv("SELFHEAL_FAIL_FOR"));
 }
 
+/* Counts calls anew, of which so many fail from one on: for a program that lives several lives. */
+void selfheal_fail(long at, int with, long how_many) {
+  begin();
+  calls = 0;
+  fail_at = at;
+  fail_with = with;
+  fail_for = how_many;
+}
+
 static int path_of(int fd, char *path) {
   char link[64];
   snprintf(link, sizeof link, "/proc/self/fd/%d", fd);

@@ -196,27 +196,44 @@ def test_memory_is_bounded_while_nothing_can_be_written(tmp_path: Path) -> None:
 
 
 FAILING = """
-import sys
+import ctypes, os, sys
 from selfheal_edge.store import database
 database._LOG_BYTES, database._LOG_SHARE = 8 << 10, 1 << 12  # a log that is soon written over
 from selfheal_edge.store.store import Store
 from selfheal_edge.store.changes import Changes, Row
 from selfheal_edge.errors import StoreError
-store = Store(sys.argv[1], b"a key of the test")
-done = failed = 0
-for n in range(12):
-    store.put("state", "monitor", b"%d" % n)
-    store.append(b"event %d" % n)
+
+
+def live(at, number, path):
+    ctypes.CDLL(None).selfheal_fail(at, number, 10)
+    store = Store(path, b"a key of the test")
+    done = failed = 0
+    for n in range(12):
+        store.put("state", "monitor", b"%d" % n)
+        store.append(b"event %d" % n)
+        try:
+            store.commit(Changes([Row("count", "n", b"%d" % n)]))
+            done = n
+        except StoreError as error:
+            failed += 1
+            assert store.get("state", "monitor") == b"%d" % n
+    assert store.get("state", "monitor") == b"11"
+    waiting = store.state.waiting
+    store.close()
+    print(at, done, failed, waiting, flush=True)
+
+
+number, folder, *calls = sys.argv[1:]
+for at in map(int, calls):
+    if os.fork():
+        assert os.wait()[1] == 0, at
+        continue
     try:
-        store.commit(Changes([Row("count", "n", b"%d" % n)]))
-        done = n
-    except StoreError as error:
-        failed += 1
-        assert store.get("state", "monitor") == b"%d" % n
-assert store.get("state", "monitor") == b"11"
-waiting = store.state.waiting
-store.close()
-print(done, failed, waiting)
+        live(at, int(number), f"{folder}/{at}/store")
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        os._exit(1)
+    os._exit(0)
 """
 
 
@@ -245,28 +262,19 @@ def test_a_medium_that_fails_for_a_while(
     Where the last commits fail there is none any more: then those before them are there.
     """
     folder = tmp_path / "folder"
-    folder.mkdir()
     for at in calls:
-        for path in folder.iterdir():
-            path.unlink()
-        record = tmp_path / "record"
-        done = power.run(
-            recorder,
-            folder,
-            record,
-            "-c",
-            FAILING,
-            str(folder / "store"),
-            SELFHEAL_FAIL_AT=str(at),
-            SELFHEAL_FAIL_WITH=str(number),
-            SELFHEAL_FAIL_FOR="10",
-        )
-        assert done.returncode == 0, (at, done.stderr)
-        last, failed, waiting = map(int, done.stdout.split())
+        (folder / str(at)).mkdir(parents=True)
+    given = ["-c", FAILING, str(number), str(folder), *map(str, calls)]
+    done = power.run(recorder, folder, tmp_path / "record", *given)
+    assert done.returncode == 0, done.stderr
+    lives = [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
+    assert [at for at, *_ in lives] == list(calls)
+    for at, last, failed, waiting in lives:
         if calls is not ALL_CALLS:
             assert waiting == 0, at
             assert failed or at <= 30
-        with Database.create_or_open(folder / "store", KEY, max_bytes=1 << 20) as database:
+        path = folder / str(at) / "store"
+        with Database.create_or_open(path, KEY, max_bytes=1 << 20) as database:
             database.verify()
             events = [r.body for r in database.records()]
             assert events == [b"event %d" % n for n in range(len(events))]
