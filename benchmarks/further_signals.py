@@ -44,7 +44,7 @@ def by_channel(name: Name, raw: npt.NDArray[Any]) -> Table:
 
 def broken(means: Table, spread: Table, fault: str, channel: int, other: int) -> Table:
     """Return channels' means where one is dead, off by two of its spreads, or swapped."""
-    found = means.copy()
+    found: Table = means.copy()
     if fault == "dead":
         found[:, channel] = 0
     elif fault == "off by 2 sd":
