@@ -148,7 +148,8 @@ class _Input:
         """Return what is the same for all samples of one change, in units of its strength."""
         if family == "ghost":
             other = self.rows[int(rng.integers(len(self.rows)))]
-            return 0.7 * (self.real([other])[0] - self.mean)
+            shine: Floats = self.real([other])[0]
+            return 0.7 * (shine - self.mean)
         drawn = rng.standard_normal(self.spec.shape)
         if family == "field":
             for _ in range(_SMOOTHED):
