@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from tests.made_members import DigitsParts
+from tests.made_members import BLIND, DigitsParts
 from tests.support import examples
 
 import selfheal_edge as she
@@ -20,7 +20,8 @@ import selfheal_edge as she
 NAMES = ("cnn", "twin", "mlp")
 KEY = b"k" * 16
 DAMAGE = (she.Cause.WEIGHT_CORRUPTION, she.Cause.RUNTIME_FAULT)
-POLICY = she.Policy(heal="observe", rebuild_after_seconds=None, known_answers_every=None)
+TOLD = 20
+"""Answers with true labels: known answers may have been asked within 16 of them before."""
 
 
 def machine(
@@ -37,9 +38,10 @@ def machine(
             self.models: dict[str, she.SelfHealingModel] = {}
             self.ids: list[int] = []
             self.memory: dict[str, int] = {}
+            self.damaged: set[str] = set()  # whether a check has seen it or not
 
         def open_model(self, name: str) -> she.SelfHealingModel:
-            return she.SelfHealingModel(files[name], baselines[name], policy=POLICY)
+            return she.SelfHealingModel(files[name], baselines[name], policy=BLIND)
 
         def open_committee(self) -> None:
             self.committee = she.SelfHealingEnsemble(self.models, store=self.store, seed=1)
@@ -54,12 +56,16 @@ def machine(
 
         @rule(n=st.integers(0, 499))
         def infer(self, n: int) -> None:
+            self.answered(n)
+
+        def answered(self, n: int) -> she.EnsemblePrediction:
             answer = self.committee.infer(parts.heldout[n : n + 1])
             assert isinstance(answer, she.EnsemblePrediction)
-            assert np.isfinite(answer.output).all()
+            assert np.isfinite(answer.output).all() or self.damaged == set(NAMES)
             assert sum(answer.weights) == pytest.approx(1.0)
             self.ids.append(answer.id)
             assert len(set(self.ids)) == len(self.ids)
+            return answer
 
         @rule(label=st.integers(0, 9), back=st.integers(0, 3), keyed=st.booleans())
         def feedback(self, label: int, back: int, keyed: bool) -> None:
@@ -77,7 +83,33 @@ def machine(
         def corrupt(self, name: str, seed: int) -> None:
             she.redteam.inject(self.models[name]).flip_bits(50, seed=seed)
             self.models[name].weights.scrub()
+            self.damaged.add(name)
             assert self.models[name].health.trouble is not None
+
+        @rule(name=st.sampled_from(NAMES), seed=st.integers(0, 3))
+        def corrupt_unseen(self, name: str, seed: int) -> None:
+            """Flip bits where no sweep looks: nothing is known of it until an answer shows it."""
+            before = self.models[name].health.trouble
+            size = sum(self.models[name].weights.coverage.weight_bytes_by_coverage.values())
+            she.redteam.inject(self.models[name]).flip_bits(size // 16, seed=seed)
+            self.damaged.add(name)
+            assert self.models[name].health.trouble == before
+
+        @rule(first=st.integers(0, 480))
+        def tell_the_truth(self, first: int) -> None:
+            """True labels put to sleep whoever is damaged and errs where another does not."""
+            for n in range(first, first + TOLD):
+                answer, label = self.answered(n), int(parts.heldout_labels[n])
+                awake = {k for k, weight in enumerate(answer.weights) if weight > 0.0}
+                self.committee.feedback(label, id=answer.id, source=self.source)
+                kept = self.committee.kept(answer.id)
+                assert kept is not None
+                told = kept[:, label]
+                if n < first + TOLD - 4 or max(told[k] for k in awake) < 0.7:
+                    continue
+                erred = {NAMES[k] for k in awake if told[k] < 0.1}
+                asleep = {k for k, m in self.committee.health.members.items() if m.is_asleep}
+                assert erred & self.damaged <= asleep
 
         @rule(name=st.sampled_from(NAMES))
         def heal(self, name: str) -> None:
@@ -85,6 +117,7 @@ def machine(
             self.models[name].weights.scrub()
             assert self.models[name].health.trouble not in DAMAGE
             self.models[name].heal = "observe"
+            self.damaged.discard(name)
 
         @rule(name=st.sampled_from(NAMES))
         def replace(self, name: str) -> None:
@@ -94,6 +127,7 @@ def machine(
             if before:
                 assert self.committee.weights[name] <= before + 1e-9
             self.models[name] = made
+            self.damaged.discard(name)
             old.close()
 
         @rule()
@@ -113,6 +147,8 @@ def machine(
                 assert member.weight == weights[name]
                 assert (weights[name] == 0.0) == member.is_asleep
                 assert member.is_asleep or weights[name] >= 0.01 - 1e-9
+            # Nobody sleeps for what was said: labels are drawn, and mostly lies.
+            assert all(name in self.damaged for name, m in health.members.items() if m.is_asleep)
             bad = [name for name, model in self.models.items() if model.health.trouble in DAMAGE]
             asleep = [name for name, member in health.members.items() if member.is_asleep]
             if len(bad) < len(NAMES):
