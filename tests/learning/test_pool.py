@@ -367,3 +367,13 @@ def test_rows_of_another_model_are_refused_and_change_nothing() -> None:
         torn[rng.integers(len(torn))] ^= 1 << rng.integers(8)
         with contextlib.suppress(IntegrityError):
             SampleTable(SHAPE, 8 * ROW).go_on_with(bytes(torn), 0.0, 0.0)
+
+
+@pytest.mark.parametrize("far", [np.nan, np.inf, 3e38])
+def test_what_a_damaged_model_embeds_has_no_neighbours(far: float) -> None:
+    places = ClassPlaces(EMBEDDING, CLASSES)
+    others = Neighbour(np.repeat(CENTROIDS[:1], 30, axis=0), np.zeros(30, np.int64))
+    near = places.judge(CENTROIDS[0], 0, others, is_authenticated=True)
+    assert near.weight == 1.0
+    beyond = places.judge(np.full(5, far, np.float32), 1, others, is_authenticated=True)
+    assert "other sources" not in beyond.reason

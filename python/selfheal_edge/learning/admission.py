@@ -129,9 +129,16 @@ class ClassPlaces:
             return None
         if others.embeddings.shape[1] != embedding.size:
             return None
-        away = np.square((others.embeddings - embedding.reshape(1, -1)) * self._root).sum(axis=1)
+        if not np.isfinite(embedding).all():
+            return None
+        with np.errstate(over="ignore"):  # of a model that is damaged
+            apart = (others.embeddings - embedding.reshape(1, -1)) * self._root
+            away = np.square(apart).sum(axis=1)
+            reach = self._reach(embedding)
+        if not np.isfinite(reach):
+            return None  # it is beyond all that was seen: nothing is near
         # Two inputs of a class lie some sqrt(2) spreads apart.
-        near = np.flatnonzero(away <= self._reach(embedding))
+        near = np.flatnonzero(away <= reach)
         if len(near) < _LEAST:
             return None
         near = near[np.argsort(away[near], kind="stable")[:_NEIGHBOURS]]
