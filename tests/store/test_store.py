@@ -238,7 +238,7 @@ for at in map(int, calls):
 
 
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT)
-CALLS = range(1, 60, 6)
+CALLS = range(1, 126, 6)
 ALL_CALLS = range(1, 220)  # of a life without a fault there are fewer
 
 

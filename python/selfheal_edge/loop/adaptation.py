@@ -526,8 +526,8 @@ def restarted(state: LoopState, found: heard.Restarted) -> Decision:
     serving = state.probation
     if serving is not None:
         until = state.now.prediction + SAMPLES_TO_LEARN
-        learning = Learning(state.now.sample, until, serving.condition)
-        learning = None if found.before.knows_level else learning
+        anew = Learning(state.now.sample, until, serving.condition)
+        learning = None if found.before.knows_level else anew
         state = replace(state, learning=learning, trust=replace(state.trust, is_marked=True))
     return state, actions
 

@@ -584,6 +584,8 @@ class Database:
         """
         if self._lock is None:
             raise StoreError(f"{self._name}: this is a reader's copy")
+        if self._is_to_write_back:  # it could not be before: the log does not grow beyond its part
+            self.write_back(keeps_length=True)
         with _sqlite_errors(self._name):
             try:
                 self._db.execute("BEGIN IMMEDIATE")
@@ -618,8 +620,9 @@ class Database:
             grown = self._log_end()
             self.bytes_written += max(0, grown - self._log_bytes)
             self._log_bytes = grown
-        if grown > self._most_log_bytes or self._cuts_log:
-            self.write_back(keeps_length=True)
+        if self._is_to_write_back:  # where it fails: it is committed, and the next one tells
+            with contextlib.suppress(StoreError):
+                self.write_back(keeps_length=True)
 
     def _apply(self, row: Row, areas: dict[str, tuple[int, int]]) -> None:
         count, total = areas.get(row.area, (0, 0))
@@ -663,6 +666,10 @@ class Database:
             oldest.close()
             self._db.execute("DELETE FROM journal WHERE seq < ?", (first,))
         return JournalState(first, following, before, head, nbytes)
+
+    @property
+    def _is_to_write_back(self) -> bool:
+        return self._log_bytes > self._most_log_bytes or self._cuts_log
 
     def write_back(self, *, keeps_length: bool = False) -> None:
         """Bring the log's pages into the file, and empty the log; what was removed is gone then.

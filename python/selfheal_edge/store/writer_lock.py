@@ -38,10 +38,10 @@ class WriterLock:
     """
 
     def __init__(self, path: str) -> None:
-        holder = _holder_by_another_name(path)
-        if holder is not None:
+        other = _holder_by_another_name(path)
+        if other is not None:
             raise OtherWriterError(
-                f"{path}: expected one writer, but the process {holder} has it open by another name"
+                f"{path}: expected one writer, but the process {other} has it open by another name"
             )
         self._path = f"{path}.lock"
         # Not opened before this is known: closing any descriptor of the file ends the lock.
