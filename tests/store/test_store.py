@@ -270,7 +270,7 @@ def test_a_medium_that_fails_for_a_while(
     lives = [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
     assert [at for at, *_ in lives] == list(calls)
     for at, last, failed, waiting in lives:
-        if calls is not ALL_CALLS:
+        if at < 60:  # later, the medium may fail to the end
             assert waiting == 0, at
             assert failed or at <= 30
         path = folder / str(at) / "store"
