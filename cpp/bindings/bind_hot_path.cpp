@@ -148,6 +148,8 @@ void bind_hot_path(py::module_& m) {
            "Run this engine from now on; None: no more.")
       .def("correct", &HotCall::correct, arg("correction").none(true),
            "Correct the only input from now on, where its bytes say so; None: never.")
+      .def("watch", &HotCall::watch, arg("conditions").none(true),
+           "Have the first input of each inference looked at from now on; None: no more.")
       .def("guard", &HotCall::guard, arg("guards"), arg("maintenance_lock") = nullptr,
            arg("executing") = kNoItems, arg("all_watched") = true,
            "Sweep these images from now on, unless another thread has the lock.")
@@ -169,6 +171,13 @@ void bind_hot_path(py::module_& m) {
             self.path().due_seconds = seconds.value_or(std::numeric_limits<double>::infinity());
           },
           "Handle from this time on; None: never.")
+      .def_property(
+          "passages_from", [](const HotCall& self) { return self.path().passages_from; },
+          [](HotCall& self, std::optional<std::uint64_t> number) {
+            self.path().passages_from = number.value_or(HotPath::kNever);
+          },
+          "Handle, from this inference on, those whose input has come to another condition; None: "
+          "never.")
       .def_property(
           "watched", [](const HotCall& self) { return self.path().is_watched; },
           [](HotCall& self, bool watched) { self.path().is_watched = watched; },

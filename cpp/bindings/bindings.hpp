@@ -5,6 +5,7 @@
 void bind_code_pages(py::module_& m);
 void bind_committee(py::module_& m);
 void bind_compiled_model(py::module_& m);
+void bind_conditions(py::module_& m);
 void bind_crc32c(py::module_& m);
 void bind_detectors(py::module_& m);
 void bind_engine(py::module_& m);

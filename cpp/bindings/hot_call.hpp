@@ -73,6 +73,17 @@ class HotCall : private runtime::Host {
     path_.correct(correction.get());
     correction_ = std::move(correction);
   }
+  /// Looks at the first input of each inference from now on; null: no more.
+  void watch(std::shared_ptr<runtime::ConditionWatch> conditions) {
+    require_turn();
+    if (conditions != nullptr && (conditions->elements() != inputs_[0].outside.elements ||
+                                  conditions->type() != inputs_[0].outside.type ||
+                                  conditions->nbytes() != inputs_[0].outside.nbytes)) {
+      throw std::invalid_argument("conditions: expected one of this model's first input");
+    }
+    path_.watch(conditions.get());
+    conditions_ = std::move(conditions);
+  }
   void guard(const std::vector<std::shared_ptr<HeldGuard>>& guards,
              std::shared_ptr<runtime::FairLock> maintenance_lock, std::vector<bool> executing,
              bool is_all_watched);
@@ -137,6 +148,7 @@ class HotCall : private runtime::Host {
   std::shared_ptr<const void> retired_memory_;
   PythonEngine* python_engine_ = nullptr;  // engine_, if it is one
   std::shared_ptr<runtime::InputCorrection> correction_;
+  std::shared_ptr<runtime::ConditionWatch> conditions_;
   std::shared_ptr<runtime::FairLock> maintenance_lock_;
   std::vector<std::shared_ptr<HeldGuard>> guards_;
   Watch watch_;

@@ -69,6 +69,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   bind_fair_lock(m);
   bind_label_mix(m);
   bind_inference_monitor(m);
+  bind_conditions(m);
   bind_hot_path(m);
   bind_softmax_head(m);
   bind_float_graph(m);

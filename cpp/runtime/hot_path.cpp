@@ -350,6 +350,10 @@ HotPath::Progress HotPath::serve(const Job& job, std::size_t first, std::size_t 
     std::uint32_t up = verdict == Monitor::Verdict::kAlarm ? kAlarm : 0U;
     if (verdict == Monitor::Verdict::kFailed) up |= kMonitorFailed;
     if (number_ >= due_number || now >= due_seconds) up |= kDue;
+    if (conditions_ != nullptr) [[unlikely]] {
+      conditions_->take(in_[0]);
+      if (conditions_->to() >= 0 && number_ >= passages_from) up |= kDue;
+    }
     if (is_watched || (is_watched_on_record && !job.records.empty()) ||
         (awaits_calm && monitor_.is_settled())) {
       up |= kWatched;

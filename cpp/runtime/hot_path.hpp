@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "condition_watch.hpp"
 #include "engine.hpp"
 #include "fair_lock.hpp"
 #include "input_correction.hpp"
@@ -153,6 +154,10 @@ class HotPath {
   /// use. Signals of the input, and what is kept of it, are of what came in.
   void correct(const InputCorrection* correction) noexcept { correction_ = correction; }
 
+  /// What looks at the first input of each inference from now on, as it came in; null: nothing.
+  /// Must outlive its use.
+  void watch(ConditionWatch* conditions) noexcept { conditions_ = conditions; }
+
   /// Where any thread says whether answers may be relied on; null: they may. Must outlive this.
   void trust_by(const std::atomic<bool>* trusting) noexcept { trusting_ = trusting; }
 
@@ -191,6 +196,8 @@ class HotPath {
 
   std::uint64_t due_number = kNever;                             ///< kDue from this inference on
   double due_seconds = std::numeric_limits<double>::infinity();  ///< or from this time on
+  /// kDue from this inference on, while its input has come to another condition.
+  std::uint64_t passages_from = kNever;
   bool is_watched = false;
   bool awaits_calm = false;           ///< kWatched once the monitor has settled
   bool is_watched_on_record = false;  ///< kWatched where the job keeps records
@@ -225,6 +232,7 @@ class HotPath {
   int embedding_ = -1;
   bool is_proven_ = false;
   const InputCorrection* correction_ = nullptr;
+  ConditionWatch* conditions_ = nullptr;
   const std::atomic<bool>* trusting_ = nullptr;
   std::vector<ImageGuard*> guards_;
   std::size_t block_bytes_ = 512;

@@ -3582,6 +3582,121 @@ class PythonEngine(Engine):
     ) -> None: ...
 
 @final
+class ChannelNumbers(metaclass=_Pybind11Type):
+    """Mean, spread and roughness of each channel of inputs; of a channel of one element its value.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Of one input: 1 to 8 axes of at least one element.
+    channel : int or None
+        The axis whose elements are sensors or colours of their own; None: there is one channel.
+    smooth : sequence of int
+        Axes along which neighbours look alike: roughness is the mean absolute step along them.
+    scale, zero_point : float
+        Of the input; 1 and 0 for real numbers.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        *,
+        channel: int | None,
+        smooth: Sequence[int],
+        scale: float,
+        zero_point: float,
+    ) -> None: ...
+    def measure(self, inputs: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """Return the numbers of raw inputs, shape (n, size), some 1 ns an element.
+
+        Parameters
+        ----------
+        inputs
+            int8, uint8, int16 or float32, C-contiguous, n inputs along the first axis. What is not
+            finite counts as 0.
+        """
+
+    @property
+    def size(self) -> int:
+        """Numbers of an input."""
+
+    def memory_bytes(self) -> int:
+        """Bytes held."""
+
+class ConditionGate(metaclass=_Pybind11Type):
+    """Tells whether inputs have come from the condition that is served to another one.
+
+    Parameters
+    ----------
+    numbers : int
+        Of an input.
+    rivals : sequence of (direction, mean, spread, centre, factor, examples)
+        At most 16 other conditions: the direction that tells them from the one that is served, mean
+        and spread of their examples, each one a number; where the middle lies along the direction,
+        what logarithms are multiplied by, and how many examples there are.
+    height : float
+        What a sum of logarithms has to reach.
+    """
+
+    def __init__(
+        self,
+        numbers: SupportsIndex,
+        rivals: Sequence[
+            tuple[Sequence[float], Sequence[float], Sequence[float], float, float, int]
+        ],
+        height: float,
+    ) -> None: ...
+    def judge(self, rows: npt.NDArray[np.float64]) -> tuple[int | None, bool]:
+        """Return the rival that a stretch has come to, or None, and whether it may yet be one.
+
+        Parameters
+        ----------
+        rows
+            Shape (n, numbers), C-contiguous, oldest first.
+        """
+
+    def first_passage(self, rows: npt.NDArray[np.float64]) -> int:
+        """Return how many inputs of a stream come until one is seen; 0: never."""
+
+    def memory_bytes(self) -> int:
+        """Bytes held."""
+
+class ConditionWatch(metaclass=_Pybind11Type):
+    """Looks at every input that a HotPath serves, whether it has come to another condition.
+
+    Parameters
+    ----------
+    numbers : ChannelNumbers
+        Copied.
+    gate : ConditionGate
+        For every `step`-th of these numbers.
+    dtype : str
+        Of the model's first input.
+    step : int
+        See `gate`.
+
+    Notes
+    -----
+    A hot path has the thread that serves call it: use it under the inference lock.
+    """
+
+    def __init__(
+        self,
+        numbers: ChannelNumbers,
+        gate: ConditionGate,
+        dtype: str,
+        step: SupportsIndex = 1,
+    ) -> None: ...
+    @property
+    def to(self) -> int | None:
+        """The rival that inputs have come to, or None."""
+
+    def reset(self) -> None:
+        """Begin anew."""
+
+    def memory_bytes(self) -> int:
+        """Bytes held."""
+
 class InputCorrection(metaclass=_Pybind11Type):
     """A correction of one input, feature by feature.
 
@@ -3737,6 +3852,15 @@ class HotPath(metaclass=_Pybind11Type):
         are trusted although no sweep looks at them.
         """
 
+    def watch(self, conditions: ConditionWatch | None) -> None:
+        """Have the first input of each inference looked at from now on; None: no more.
+
+        Raises
+        ------
+        ValueError
+            For one of another type or size of inputs.
+        """
+
     def correct(self, correction: InputCorrection | None) -> None:
         """Correct the only input from now on, where its bytes say so; None: never.
 
@@ -3807,6 +3931,15 @@ class HotPath(metaclass=_Pybind11Type):
 
     @heals.setter
     def heals(self, heals: bool) -> None: ...
+    @property
+    def passages_from(self) -> int:
+        """Handle, from this inference on, those whose input has come to another condition.
+
+        Set to None: never.
+        """
+
+    @passages_from.setter
+    def passages_from(self, number: int | None) -> None: ...
     @property
     def watched(self) -> bool:
         """Whether every inference is handled."""

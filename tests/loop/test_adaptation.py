@@ -65,7 +65,7 @@ class Field(World):
         self.held, self.number = {0}, 0
         self.truth, self.finds, self.has_generations = "", True, True
         self.switches = True
-        self.proposals, self.look_every = 0, 16
+        self.proposals = 0
         self.after: int | None = None
         """The generation whose labels the latest proposal has learned as well."""
         self.refuses = ""
@@ -99,9 +99,7 @@ class Field(World):
                 self.held.add(self.number)
                 self.active = self.number
                 self.conditions[condition] = self.truth
-                return heard.Adopted(
-                    names, self.number, "two builds agree", look_every=self.look_every
-                )
+                return heard.Adopted(names, self.number, "two builds agree")
             case do.SwitchTo(generation, condition):
                 if self.interrupt_at is not None:
                     super().act(do.Record(she.EventKind.REPAIR))
@@ -133,6 +131,10 @@ class Field(World):
                 return self.known()
         return super().act(action)
 
+    @property
+    def has_passed(self) -> bool:
+        return self.known() is not None
+
     def known(self) -> heard.ConditionKnown | None:
         """Return the condition that inputs have come to, if it is known and not served."""
         there = {"": "", **self.conditions}
@@ -140,10 +142,12 @@ class Field(World):
         return None if now in (None, self.state.condition) else heard.ConditionKnown(now)
 
     def drift(self, truth: str) -> None:
-        """Have inputs come to a condition, and the charts notice."""
+        """Have inputs come to a condition, and the charts notice where another one is served."""
         self.truth = truth
         self.predict(3)
-        self.predict(1, alarm("input_mean", self.prediction - 2))
+        served = {"": "", **self.conditions}.get(self.state.condition)
+        noticed = () if served == truth else (alarm("input_mean", self.prediction - 2),)
+        self.predict(1, *noticed)
         self.predict(40)
 
     def tell(self, new: int, old: int, source: str = "operator", *, known: bool = True) -> None:
@@ -336,21 +340,27 @@ def test_what_is_not_found_is_looked_for_again_in_more_inputs() -> None:
     assert world.proposals == 2, "twice as many each time"
 
 
-@pytest.mark.parametrize("every", [4, 16])
-def test_a_repair_that_does_harm_elsewhere_is_looked_at_more_often(every: int) -> None:
-    world = Field()
-    world.look_every = every
-    world.drift("night")
+def test_inputs_that_have_come_to_another_condition_are_heard_of_at_once() -> None:
+    world = repaired()
+    world.predict(64)
+    assert world.state.condition == "repaired 1"
+    world.truth = ""
+    world.predict(1)
+    assert (world.state.condition, world.active) == ("", 0)
+    world.predict(64)
+    world.truth = "night"
+    world.predict(1)
+    assert (world.state.condition, world.active) == ("repaired 1", 1)
+
+
+def test_while_nothing_has_passed_what_is_kept_is_looked_at_seldom() -> None:
+    world = repaired()
     world.predict(64)
     looks: list[int] = []
-    for _ in range(64):
+    for _ in range(1024):
         world.predict(1)
         looks.append(world.state.looked_at)
-    assert len(set(looks)) in range(64 // every - 1, 64 // every + 2)
-    serving = world.state.in_service
-    assert serving is not None
-    row = Remembered.of(world.state, world.prediction).to_bytes()
-    assert Remembered.from_bytes(row).learned[0].look_every == serving.look_every == every
+    assert len(set(looks)) in range(8, 11), "one prediction in a hundred may take longer"
 
 
 def test_the_second_night_heals_at_once() -> None:

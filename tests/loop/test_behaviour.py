@@ -132,9 +132,12 @@ class TestDrift:
         after = serve(model, stream(samples, 600, seed=1))
         assert model.health.trouble is None
         assert after[-1].trusted
-        assert kinds(model)[-1] == "recovered"
+        assert kinds(model)[-1] == "regime", "normal inputs are known at once"
+        assert model.weights.active == 0
+        assert "unknown" not in causes(model)
         serve(model, shifted(stream(samples, 300, seed=2), offset=40))
         assert model.health.trouble == "sensor_fault"  # and it is heard again
+        assert model.weights.active == 1
 
     def test_damage_during_it(self, model: she.SelfHealingModel, samples: Array) -> None:
         model.heal = "corruption"

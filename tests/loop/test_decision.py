@@ -64,6 +64,11 @@ class World:
     def is_sound(self) -> bool:
         return not self.corrupt and self.answers_are_right
 
+    @property
+    def has_passed(self) -> bool:
+        """Whether inputs have come to another condition that is known."""
+        return False
+
     def decide(self, incident: AnyIncident) -> tuple[do.Action, ...]:
         before = self.state
         self.state, actions = decide(before, incident)
@@ -81,6 +86,7 @@ class World:
             self.prediction,
             self.on_spare,
             generation=self.active,
+            has_passed=self.has_passed,
         )
         self.state = replace(self.state, now=now)
         try:
@@ -177,9 +183,11 @@ class World:
             self.second += 0.1
             wake = wake_at(self.state)
             due = wake.prediction is not None and self.prediction >= wake.prediction
+            passes = wake.passages_from is not None and self.prediction >= wake.passages_from
             if (
                 alarms
                 or due
+                or (passes and self.has_passed)
                 or (wake.when_settled and self.is_settled)
                 or self.second >= wake.second
             ):

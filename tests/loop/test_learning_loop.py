@@ -220,6 +220,7 @@ def test_what_calibration_knows_is_served_by_golden_whatever_passages_say(
         field.run(DIM, 150)  # its charts have learned the condition's level
         conditions, monitor = type(parts_of(field.model).loop.conditions), PerformanceMonitor
         monkeypatch.setattr(conditions, "passage", lambda *_: (None, False))
+        monkeypatch.setattr(conditions, "come_to", lambda *_: None)
         monkeypatch.setattr(monitor, "recognise", lambda self, _: self.regimes.regimes[0])
         field.run(CLEAN, 100)
         assert any("known: " in str(e.outcome) for e in field.model.events if e.kind == "regime")

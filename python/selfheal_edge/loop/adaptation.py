@@ -267,7 +267,6 @@ def adopted(state: LoopState, found: heard.Adopted) -> Decision:
             refined,
             seen_last=number,
             harm=found.harm,
-            look_every=found.look_every,
             certificate=None,
         )
         if refined.is_confirmed:  # a trial of its own, against golden as well
@@ -290,7 +289,6 @@ def adopted(state: LoopState, found: heard.Adopted) -> Decision:
             (found.generation,),
             error,
             harm=found.harm,
-            look_every=found.look_every,
             refine_at=state.now.prediction + MORE_INPUTS,
             seen_last=number,
         )

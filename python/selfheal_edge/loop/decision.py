@@ -61,8 +61,10 @@ _SAMPLES_TO_LEARN: Final = 256
 """Of an operating condition that was accepted."""
 SIGNALS_EVERY: Final = 128
 """Predictions between two looks at a trouble that goes on, by which a regime may explain it."""
-_LOOK_EVERY: Final = 32
-"""Predictions between two looks at inputs while golden serves, and any condition is known."""
+_LOOK_EVERY: Final = 128
+"""Predictions between two looks at what is kept built of another condition that is known."""
+_LOOK_AGAIN: Final = 4
+"""Predictions after a look at inputs before they may be found to have come elsewhere."""
 _RETURNS: Final = 8
 _HEALED: Final = 64
 _SWEEP: Final = 4096
@@ -177,6 +179,8 @@ class Wake(NamedTuple):
     second: float
     when_settled: bool
     """Also at the first inference after which the signals look as always."""
+    passages_from: int | None
+    """From this inference on, also where inputs have come to another condition that is known."""
 
 
 def wake_at(state: LoopState) -> Wake:
@@ -190,7 +194,7 @@ def wake_at(state: LoopState) -> Wake:
     if state.learning is not None:
         due.append(state.learning.until)
     if state.learned:
-        due.append(state.looked_at + _look_every(state))
+        due.append(state.looked_at + _LOOK_EVERY)
     if state.learned and (refine_at := adaptation.refines_at(state)) is not None:
         due.append(refine_at)
     waits_for_signals = state.trouble is not None and not state.is_damaged
@@ -203,7 +207,9 @@ def wake_at(state: LoopState) -> Wake:
     if state.leaving:
         due.append(max(state.now.prediction, state.looked_at))
     second = min(t.next_second for t in triggers)
-    return Wake(min(due, default=None), second, waits_for_signals and state.calm.since is None)
+    when_settled = waits_for_signals and state.calm.since is None
+    passages_from = state.looked_at + _LOOK_AGAIN if _may_pass(state) else None
+    return Wake(min(due, default=None), second, when_settled, passages_from)
 
 
 def _signals_read_at(state: LoopState) -> int:
@@ -406,17 +412,17 @@ def _next_step(state: LoopState, step: Step) -> Decision:  # noqa: PLR0911, PLR0
             return state, (do.AskKnownAnswers(Why.SCHEDULE),) if ask else ()
 
 
-def _look_every(state: LoopState) -> int:
-    """Return how often inputs are looked at: a repair does harm outside of its condition."""
-    serving = state.in_service
-    return _LOOK_EVERY if serving is None else serving.look_every
+def _may_pass(state: LoopState) -> bool:
+    """Whether another condition may be served without an alarm, where inputs come from one."""
+    return bool(state.learned) and not state.is_damaged and not state.pending
 
 
 def _looks_at_inputs(state: LoopState) -> bool:
-    """Whether it is time to see if inputs have come to another condition; no alarm is needed."""
-    if not state.learned or state.is_damaged or state.pending:
+    """Whether inputs have come to another condition, or it is time to look at what is kept."""
+    if not _may_pass(state):
         return False
-    return state.now.prediction >= state.looked_at + _look_every(state)
+    wait = _LOOK_AGAIN if state.now.has_passed else _LOOK_EVERY
+    return state.now.prediction >= state.looked_at + wait
 
 
 # ---- 2. Weights and runtime are looked at

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
+from selfheal_edge import _core
 from selfheal_edge.causes import Cause
 from selfheal_edge.concurrency.locks import ModelLock
 from selfheal_edge.diagnosis.diagnoser import Diagnoser, diagnose_with
@@ -36,7 +37,7 @@ from selfheal_edge.loop.examiner import Examiner
 from selfheal_edge.loop.incidents import AnyIncident
 from selfheal_edge.loop.known_conditions import KnownConditions
 from selfheal_edge.loop.label_desk import LabelDesk
-from selfheal_edge.loop.learned_repair import LOOKS, MOST_HARM, is_condition
+from selfheal_edge.loop.learned_repair import MOST_HARM, is_condition
 from selfheal_edge.loop.proposer import Harm, Proposer
 from selfheal_edge.loop.remembered import LEARNED_ROWS, Frozen, Remembered
 from selfheal_edge.loop.repair_executor import RepairExecutor
@@ -190,6 +191,8 @@ class LoopExecutor:
         self._is_put_off = False
         self._accepted: tuple[int, Regime] | None = None  # the sample, and what was seen before
         self._compared_at = self._judged_at = 0  # predictions, as the monitor counts them
+        self._watch: _core.ConditionWatch | None = None
+        self._watched_since = 0
         self.state = LoopState.first(policy, has_spare=spare is not None, learners=kit.learning)
         self._second = 0.0
         self._is_busy = False
@@ -411,13 +414,28 @@ class LoopExecutor:
                 if self.state.now.on_spare != self.serving.on_spare:
                     now = replace(self.state.now, on_spare=self.serving.on_spare)
                     self.state = replace(self.state, now=now)
-                hot.due_number, hot.due_seconds, hot.awaits_calm = wake_at(self.state)
+                wake = wake_at(self.state)
+                hot.due_number, hot.due_seconds, hot.awaits_calm, hot.passages_from = wake
                 hot.watched = False
+                self._watch_conditions()
             if self.state.trouble is not self._judged_trouble:
                 self._judged_trouble = self.state.trouble
                 lock = self._inference_lock
                 self.labels.trouble_changed(self._judged_trouble, self.odd_since(), lock)
                 self._answer_suspects(self._judged_trouble)
+
+    def _watch_conditions(self) -> None:
+        """Have each input looked at, where it may have come to a condition that is known."""
+        state, watch = self.state, None
+        if state.learned:
+            watch = self.conditions.watch(state.condition)
+        if watch is not self._watch:
+            self.serving.hot.watch(watch)
+        elif state.recovered_at == self._watched_since:
+            return
+        self._watch, self._watched_since = watch, state.recovered_at
+        if watch is not None:
+            watch.reset()
 
     def _answer_suspects(self, trouble: Diagnosis | None) -> None:
         """Have suspects answered as the policy says while an attack lasts."""
@@ -471,6 +489,7 @@ class LoopExecutor:
                     self.serving.on_spare,
                     is_familiar,
                     self.state.home if is_damage_alone else self._weights.active,
+                    self._watch is not None and self._watch.to is not None,
                 )
                 # All of it in one go: each prediction in a trouble does this.
                 moved = object.__new__(LoopState)
@@ -678,7 +697,6 @@ class LoopExecutor:
             again.generation,
             again.serves,
             made.harm,
-            made.look_every,
         )
 
     def revoke(self, what: str, source: str | None, ids: Collection[int]) -> Revocation:
@@ -748,11 +766,8 @@ class LoopExecutor:
     ) -> heard.Adopted:
         try:
             others = sum(r.harm for r in self.state.learned if r.condition != condition)
-            for look_every in LOOKS:
-                harm = self._harm(patch, condition, look_every)
-                if max(harm.expected + others, harm.most) <= MOST_HARM:
-                    break
-            else:
+            harm = self._harm(patch, condition)
+            if max(harm.expected + others, harm.most) > MOST_HARM:
                 kept = f", and the repairs that are kept cost {others:.1%}" if others else ""
                 text = (
                     f"it would cost {harm.expected:.1%} of accuracy in normal operation, "
@@ -771,13 +786,13 @@ class LoopExecutor:
         except RUNTIME_FAILURES as error:
             logger().warning("what was learned cannot serve", exc_info=True)
             return heard.Adopted(names, None, f"{type(error).__name__}: {error}")
-        return heard.Adopted(names, generation, patch.text, harm.expected, look_every)
+        return heard.Adopted(names, generation, patch.text, harm.expected)
 
-    def _harm(self, patch: Patch, condition: str, look_every: int) -> Harm:
+    def _harm(self, patch: Patch, condition: str) -> Harm:
         proposer = self._proposer
         assert proposer is not None, "it has made the patch"
         known = self.conditions
-        mistaken = partial(known.mistaken, condition, rng=proposer.rng, look_every=look_every)
+        mistaken = partial(known.mistaken, condition, rng=proposer.rng)
         return proposer.harm(patch, mistaken)
 
     def _switch_to(self, generation: int, condition: str) -> AnyIncident:
@@ -918,9 +933,10 @@ class LoopExecutor:
         except RUNTIME_FAILURES:  # the switch builds it then, or says why not
             logger().warning("what is kept built could not be looked at", exc_info=True)
             self.repairs.forget_standby()
-        count, state = self._monitor.count, self.state
-        ago = min(_LOOKED_AT, count - state.recovered_at)
-        name, _ = self.conditions.passage(state.condition, ago, count)
+        state = self.state
+        with self._inference_lock:
+            ago = min(_LOOKED_AT, self._monitor.count - state.recovered_at)
+            name = self.conditions.come_to(state.condition, ago)
         return None if name is None else heard.ConditionKnown(name)
 
     def _passed(self, alarms: tuple[Alarm, ...], onset: int) -> AnyIncident | None:
@@ -930,7 +946,7 @@ class LoopExecutor:
             return None
         count = self._monitor.count
         ago = count - max(onset - _EARLIER, self.state.recovered_at)
-        name, is_open = self.conditions.passage(self.state.condition, ago, count)
+        name, is_open = self.conditions.passage(self.state.condition, ago)
         if name is not None:
             return heard.ConditionKnown(name)
         if is_open and count - onset < MATCH_SAMPLES:

@@ -14,7 +14,6 @@ from selfheal_edge.integrity.weights import CorruptBlock
 from selfheal_edge.learning.feedback import FeedbackRecord
 from selfheal_edge.learning.lesson import Lesson
 from selfheal_edge.learning.patch import Patch
-from selfheal_edge.loop.learned_repair import LOOKS
 from selfheal_edge.loop.remembered import Remembered
 from selfheal_edge.loop.state import Why
 from selfheal_edge.monitoring.monitor import Alarm
@@ -296,8 +295,6 @@ class Adopted:
     text: str
     harm: float = 0.0
     """Accuracy that it costs in normal operation."""
-    look_every: int = LOOKS[0]
-    """Predictions between two looks at whether its condition lasts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,7 +347,6 @@ class LearnedAgain:
     """The generation that it stands for, which is not held any more."""
     serves: bool = False
     harm: float = 0.0
-    look_every: int = LOOKS[0]
 
 
 @dataclass(frozen=True, slots=True)

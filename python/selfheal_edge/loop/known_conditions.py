@@ -8,17 +8,17 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from selfheal_edge import _core
 from selfheal_edge.concurrency.locks import ModelLock
-from selfheal_edge.diagnosis.profile import Profile, channel_numbers
+from selfheal_edge.diagnosis.profile import Profile
 from selfheal_edge.errors import IntegrityError
-from selfheal_edge.loop.learned_repair import LOOKS
 from selfheal_edge.monitoring.baseline import Baseline
 from selfheal_edge.monitoring.conditions import (
     Condition,
     Gate,
-    Passage,
     conditions_from_bytes,
     conditions_to_bytes,
+    every_kth,
 )
 from selfheal_edge.monitoring.regimes import HOME
 from selfheal_edge.monitoring.signals import SignalExtractor
@@ -30,8 +30,8 @@ _MOST: Final = 256
 _OF_IT: Final = 128
 _STRETCH: Final = 256
 _STRETCHES: Final = 32
-_LOOK: Final = 32
-_LOOKED_AT: Final = 48
+_READ: Final = frozenset({"int8", "uint8", "int16", "float32"})
+"""Types of inputs that the core reads."""
 
 
 class KnownConditions:
@@ -54,8 +54,8 @@ class KnownConditions:
         self._extractor = extractor
         self._inference_lock = inference_lock
         self._learned: dict[str, Condition] = {}
-        self._gate: tuple[str, Gate] | None = None
-        self._numbered: tuple[int, npt.NDArray[np.float64] | None] = 0, None
+        self._gate: tuple[str, Gate, list[str]] | None = None
+        self._watch: _core.ConditionWatch | None = None
 
     def inputs_since(self, ago: int) -> npt.NDArray[Any]:
         """Return copies of the latest raw inputs, at most `ago` and at most 256, oldest first."""
@@ -72,16 +72,33 @@ class KnownConditions:
         if self._profile is None:
             return None
         try:
-            return Condition.of(_HOME, self._numbers(self._profile, self._profile.inputs))
+            return Condition.of(_HOME, self._numbers(self._profile.inputs))
         except ValueError:  # too small a calibration
             return None
 
-    @staticmethod
-    def _numbers(profile: Profile, raw: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """Return what conditions are told apart by: mean, spread, roughness of each channel."""
-        scale, zero_point = profile.quantization.tolist()
-        numbers = channel_numbers(profile.layout, profile.layout.read(raw, scale, zero_point))
-        return np.asarray(numbers.reshape(len(raw), -1), np.float64)
+    @cached_property
+    def _reader(self) -> _core.ChannelNumbers | None:
+        """What conditions are told apart by: mean, spread, roughness of each channel."""
+        if self._profile is None:
+            return None
+        layout = self._profile.layout
+        is_read = self._profile.inputs.dtype.name in _READ
+        scale, zero_point = self._profile.quantization.tolist() if is_read else (1.0, 0.0)
+        return _core.ChannelNumbers(
+            layout.shape,
+            channel=layout.channel,
+            smooth=layout.smooth,
+            scale=scale,
+            zero_point=zero_point,
+        )
+
+    def _numbers(self, raw: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        profile, reader = self._profile, self._reader
+        assert profile is not None
+        assert reader is not None
+        if raw.dtype.name not in _READ:
+            raw = profile.layout.read(raw, *profile.quantization.tolist())
+        return reader.measure(np.ascontiguousarray(raw))
 
     def is_calibrated(self, regime: str) -> bool:
         """Whether calibration was told of an operating condition of this name."""
@@ -103,22 +120,23 @@ class KnownConditions:
 
     def learn_from(self, name: str, inputs: npt.NDArray[Any]) -> bool:
         """Know a condition by these raw inputs, the latest 128 of them; return likewise."""
-        if self._home is None or self._profile is None:
+        if self._home is None:
             return False
         try:
-            numbers = self._numbers(self._profile, inputs[-_OF_IT:])
-            self._learned[name] = Condition.of(name, numbers)
+            self._learned[name] = Condition.of(name, self._numbers(inputs[-_OF_IT:]))
         except ValueError:
             return False
-        self._gate = None
+        self._changed()
         return True
+
+    def _changed(self) -> None:
+        self._gate = self._watch = None
 
     def mistaken(
         self,
         name: str,
         inputs: npt.NDArray[Any],
         rng: np.random.Generator,
-        look_every: int = LOOKS[0],
     ) -> float:
         """Return the share of normal inputs that a condition's repair would answer by mistake.
 
@@ -130,8 +148,6 @@ class KnownConditions:
             Raw normal inputs that no repair has learned from, at least 16.
         rng
             Draws stretches of them.
-        look_every
-            Inputs between two looks while the repair serves.
 
         Returns
         -------
@@ -139,17 +155,19 @@ class KnownConditions:
             0 to 1, of 256 that come when the condition is over: those until golden serves again;
             all of them where they pass for the condition while golden serves.
         """
-        home, profile = self._home, self._profile
-        if home is None or profile is None or name not in self._learned:
+        home = self._home
+        if home is None or name not in self._learned:
             return 1.0
-        numbers = self._numbers(profile, inputs)
+        numbers = self._numbers(inputs)
         interval = max(2.0, self._baseline.false_alarm_interval)
         gates = [Gate((home, self._learned[name]), k, interval) for k in (0, 1)]
         wrong = 0
         for _ in range(_STRETCHES):
             stretch = numbers[rng.integers(0, len(numbers), _STRETCH)]
-            passes = _passes(gates[0], stretch)
-            wrong += _STRETCH if passes else _answered(gates[1], stretch, look_every)
+            if gates[0].first_passage(stretch):
+                wrong += _STRETCH
+            else:
+                wrong += gates[1].first_passage(stretch) or _STRETCH
         return wrong / (_STRETCHES * _STRETCH)
 
     @property
@@ -172,23 +190,55 @@ class KnownConditions:
     def forget(self, name: str) -> None:
         """Forget a condition."""
         self._learned.pop(name, None)
-        self._gate = None
+        self._changed()
 
-    def _latest_numbers(self, profile: Profile, ago: int, count: int) -> npt.NDArray[np.float64]:
-        """Return the numbers of the latest `ago` inputs; those that were computed are kept."""
-        before, held = self._numbered
-        fresh = min(count - before, _MOST) if count - before >= 0 else _MOST
-        if fresh:
-            inputs = self.inputs_since(fresh)
-            if len(inputs):
-                rows = self._numbers(profile, inputs)
-                # Of what came between, some is not held any more where there are fewer.
-                follows = () if held is None or len(rows) < fresh else (held,)
-                held = np.vstack((*follows, rows))[-_MOST:]
-            self._numbered = count, held
-        return np.empty((0, 1)) if held is None else held[-ago:]
+    def _gate_of(self, current: str) -> tuple[Gate, list[str]] | None:
+        """Return what tells where inputs have come to, and the names of all that are known."""
+        home = self._home if self._learned else None
+        if home is None:
+            return None
+        if self._gate is None or self._gate[0] != current:
+            known = (home, *self._learned.values())
+            names = [condition.name for condition in known]
+            if current not in names:
+                return None
+            interval = max(2.0, self._baseline.false_alarm_interval)
+            self._gate = current, Gate(known, names.index(current), interval), names
+            self._watch = None
+        return self._gate[1:]
 
-    def passage(self, current: str, ago: int, count: int) -> tuple[str | None, bool]:
+    def watch(self, current: str) -> _core.ConditionWatch | None:
+        """Return what looks at each input that is served; None where there is nothing to tell.
+
+        Another one whenever a condition is learned or forgotten. Called under the inference lock.
+
+        Parameters
+        ----------
+        current
+            The condition that is served: a name, or an empty text for golden's.
+        """
+        found, profile, reader = self._gate_of(current), self._profile, self._reader
+        if found is None or profile is None or reader is None:
+            return None
+        dtype = profile.inputs.dtype.name
+        if self._watch is None and dtype in _READ:
+            self._watch = _core.ConditionWatch(reader, found[0].core, dtype, every_kth(reader.size))
+        return self._watch
+
+    def come_to(self, current: str, ago: int) -> str | None:
+        """Return the condition that the latest inputs have come to; None: they have not.
+
+        As `watch` has seen it, or where it cannot read such inputs, as the latest `ago` say.
+        """
+        found = self._gate_of(current)
+        if found is None:
+            return None
+        if self._watch is None:
+            return self.passage(current, ago)[0]
+        to = self._watch.to
+        return None if to is None else found[1][found[0].others[to]]
+
+    def passage(self, current: str, ago: int) -> tuple[str | None, bool]:
         """Return the condition that the latest inputs have come to, and whether it may yet be one.
 
         Parameters
@@ -197,8 +247,6 @@ class KnownConditions:
             The one that is served: a name, or an empty text for golden's.
         ago
             Predictions since an alarm's onset, or since the latest passage: at least 1.
-        count
-            Predictions so far.
 
         Returns
         -------
@@ -206,21 +254,14 @@ class KnownConditions:
             The name, empty for golden's; None: none that is known, or the one that is served. And
             whether more inputs may tell.
         """
-        home, profile = self._home, self._profile
-        if home is None or profile is None or not self._learned:
+        found = self._gate_of(current)
+        if found is None:
             return None, False
-        known = (home, *self._learned.values())
-        names = [condition.name for condition in known]
-        if current not in names:
-            return None, False
-        if self._gate is None or self._gate[0] != current:
-            interval = max(2.0, self._baseline.false_alarm_interval)
-            self._gate = current, Gate(known, names.index(current), interval)
-        numbers = self._latest_numbers(profile, max(1, ago), count)
-        if not len(numbers):
+        inputs = self.inputs_since(max(1, ago))
+        if not len(inputs):
             return None, True
-        found: Passage = self._gate[1].passed(numbers)
-        return (None if found.to is None else names[found.to]), found.is_open
+        passed = found[0].passed(self._numbers(inputs))
+        return (None if passed.to is None else found[1][passed.to]), passed.is_open
 
     def to_bytes(self) -> bytes:
         """Return what `go_on_with` takes."""
@@ -243,23 +284,10 @@ class KnownConditions:
                     f"calibration has, got {condition.examples.shape[1]} of {condition.name!r}"
                 )
         self._learned = found
+        self._changed()
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes of the examples."""
-        return sum(c.examples.nbytes for c in self._learned.values())
-
-
-def _answered(gate: Gate, numbers: npt.NDArray[np.float64], look_every: int) -> int:
-    """Return how many inputs come before a passage is seen, looking as the loop does."""
-    for at in range(look_every, len(numbers) + 1, look_every):
-        if gate.passed(numbers[max(0, at - _LOOKED_AT) : at]).to is not None:
-            return at
-    return len(numbers)
-
-
-def _passes(gate: Gate, numbers: npt.NDArray[np.float64]) -> bool:
-    return any(
-        gate.passed(numbers[max(0, at - _LOOKED_AT) : at]).to is not None
-        for at in range(_LOOK, len(numbers) + 1, _LOOK)
-    )
+        """Bytes of the examples, and of what looks at inputs."""
+        watch = 0 if self._watch is None else self._watch.memory_bytes()
+        return watch + sum(c.examples.nbytes for c in self._learned.values())

@@ -12,7 +12,6 @@ from selfheal_edge.trial.betting import Evidence
 
 __all__ = [
     "ALLOWANCE",
-    "LOOKS",
     "MOST_HARM",
     "YEAR",
     "LearnedRepair",
@@ -27,10 +26,6 @@ YEAR: Final = 365.25 * 86400.0
 
 MOST_HARM: Final = 0.01
 """Accuracy that all repairs together may cost in normal operation, by serving there by mistake."""
-
-LOOKS: Final = (16, 8, 4)
-"""Predictions between two looks at whether a repair's condition lasts: the first one at which it
-costs no more than that. The sooner golden serves again, the less it does; a look takes time."""
 
 _NAMED: Final = "repaired "
 
@@ -63,8 +58,6 @@ class LearnedRepair:
     evidence: Evidence = field(default_factory=Evidence)
     harm: float = 0.0
     """Accuracy that it costs in normal operation, on inputs that calibration has held back."""
-    look_every: int = LOOKS[0]
-    """Predictions between two looks at whether its condition lasts."""
     confirmed: int | None = None
     """The generation that labels have confirmed, if any."""
     labels: int = 0

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from selfheal_edge.causes import Cause
 from selfheal_edge.diagnosis.symptoms import Diagnosis
 from selfheal_edge.errors import IntegrityError
-from selfheal_edge.loop.learned_repair import ALLOWANCE, LOOKS, LearnedRepair, Putoff
+from selfheal_edge.loop.learned_repair import ALLOWANCE, LearnedRepair, Putoff
 from selfheal_edge.loop.state import Counters, LoopState
 from selfheal_edge.monitoring.monitor import Alarm
 from selfheal_edge.monitoring.regimes import RegimeTable
@@ -208,7 +208,6 @@ def _fields_of(repair: LearnedRepair) -> dict[str, Any]:
         "generations": list(repair.generations),
         "error": repair.error,
         "harm": repair.harm,
-        "look_every": repair.look_every,
         "evidence": repair.evidence.to_dict(),
         "confirmed": repair.confirmed,
         "labels": repair.labels,
@@ -230,7 +229,6 @@ def _learned(fields: Mapping[str, Any]) -> LearnedRepair:
         float(fields["error"]),
         Evidence.from_dict(fields["evidence"]),
         harm=float(fields["harm"]),
-        look_every=max(1, int(fields.get("look_every", LOOKS[0]))),
         confirmed=None if fields["confirmed"] is None else int(fields["confirmed"]),
         labels=int(fields["labels"]),
         seen_last=int(fields["seen_last"]),

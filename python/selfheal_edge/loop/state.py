@@ -69,6 +69,8 @@ class Moment:
     """Whether what has alarmed looks like an operating condition that is known."""
     generation: int = 0
     """The one that the live bytes are meant to be."""
+    has_passed: bool = False
+    """Whether the latest inputs have come to another condition that is known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,7 +145,6 @@ def learned_again(state: LoopState, found: heard.LearnedAgain) -> Decision:
         error,
         Evidence(),
         harm=found.harm,
-        look_every=found.look_every,
         refine_at=number + MORE_INPUTS if found.serves else None,
         seen_last=state.before + number,
     )

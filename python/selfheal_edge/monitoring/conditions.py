@@ -23,6 +23,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from selfheal_edge import _core
 from selfheal_edge.errors import IntegrityError
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Passage",
     "conditions_from_bytes",
     "conditions_to_bytes",
+    "every_kth",
 ]
 
 Floats = npt.NDArray[np.float64]
@@ -50,7 +52,6 @@ _MOST_CONDITIONS: Final = 16
 _CLIP: Final = 3.0
 _SHRINKAGE: Final = 0.2
 _FOLDS: Final = 4
-_NEAR: Final = 0.75  # standard deviations, on average over the numbers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,16 +86,17 @@ class Condition:
             raise ValueError(f"numbers: expected at least {_LEAST} finite rows, got {len(rows)}")
         if len(rows) > EXAMPLES:
             rows = rows[np.linspace(0, len(rows) - 1, EXAMPLES).round().astype(np.intp)]
-        if rows.shape[1] > MOST_NUMBERS:
-            step = math.ceil(rows.shape[1] / MOST_NUMBERS)
-            rows = rows[:, ::step]
-        return cls(name, np.ascontiguousarray(rows))
+        return cls(name, np.ascontiguousarray(rows[:, :: every_kth(rows.shape[1])]))
 
     def same_numbers(self, numbers: npt.NDArray[np.floating]) -> Floats:
         """Return the numbers that examples are made of, float64."""
         rows = np.asarray(numbers, np.float64)
-        step = math.ceil(rows.shape[1] / MOST_NUMBERS)
-        return rows[:, ::step] if step > 1 else rows
+        return rows[:, :: every_kth(rows.shape[1])]
+
+
+def every_kth(numbers: int) -> int:
+    """Return k: of so many numbers of an input, every k-th is used, the first one and so on."""
+    return max(1, math.ceil(numbers / MOST_NUMBERS))
 
 
 def conditions_to_bytes(conditions: Sequence[Condition]) -> bytes:
@@ -176,13 +178,16 @@ class Gate:
         widths = {c.examples.shape[1] for c in conditions}
         if len(widths) != 1:
             raise ValueError(f"conditions: expected the same numbers of all, got {sorted(widths)}")
-        self._conditions = tuple(conditions)
-        self._current = current
-        others = len(conditions) - 1
-        self._height = math.log(interval * max(1, others))
-        self._ratios = {
-            k: _Ratio(conditions[current], c) for k, c in enumerate(conditions) if k != current
-        }
+        self._current = conditions[current]
+        others = [k for k in range(len(conditions)) if k != current]
+        self.others: tuple[int, ...] = tuple(others)
+        """Indices of the conditions that the core numbers from 0."""
+        self.core = _core.ConditionGate(
+            widths.pop(),
+            [_rival(conditions[current], conditions[k]) for k in others],
+            math.log(interval * max(1, len(others))),
+        )
+        """The same in the core, for the hot path."""
 
     def passed(self, numbers: npt.NDArray[np.floating]) -> Passage:
         """Return where inputs have come to, oldest first.
@@ -193,54 +198,40 @@ class Gate:
             Of the inputs since an alarm, or since the last passage: shape (n, numbers). Rows that
             are not finite are left out.
         """
-        rows = self._conditions[self._current].same_numbers(numbers)
-        rows = rows[np.isfinite(rows).all(axis=1)]
-        if not len(rows) or not self._ratios:
-            return Passage(None, False)
-        best, most, is_open = None, -math.inf, False
-        for index, ratio in self._ratios.items():
-            sums = _cusum(ratio(rows))
-            latest = rows[-ratio.run(sums) :]
-            if sums[-1] <= 0 or not self._is_near(index, latest):
-                continue
-            is_open = True
-            if sums[-1] >= self._height and sums[-1] > most:
-                best, most = index, float(sums[-1])
-        return Passage(best, is_open)
+        to, is_open = self.core.judge(self._rows(numbers))
+        return Passage(None if to is None else self.others[to], is_open)
 
-    def _is_near(self, index: int, rows: Floats) -> bool:
-        """Whether rows may come from a condition, as far as their means tell."""
-        examples = self._conditions[index].examples.astype(np.float64)
-        spread = np.maximum(examples.std(axis=0), 1e-6 + 1e-3 * np.abs(examples.mean(axis=0)))
-        away = np.square((rows.mean(axis=0) - examples.mean(axis=0)) / spread)
-        # The means of rows and examples vary as well, and neighbours in a stream are alike.
-        chance = 2.0 / len(rows) + 2.0 / len(examples)
-        return float(np.mean(np.minimum(away, 16.0))) <= _NEAR**2 + chance
+    def first_passage(self, numbers: npt.NDArray[np.floating]) -> int:
+        """Return how many inputs of a stream come until a passage is seen; 0: never.
+
+        Parameters
+        ----------
+        numbers
+            As for `passed`. Each input is looked at, with those before it, 48 in all.
+        """
+        return self.core.first_passage(self._rows(numbers))
+
+    def _rows(self, numbers: npt.NDArray[np.floating]) -> Floats:
+        rows = self._current.same_numbers(numbers)
+        return np.ascontiguousarray(rows[np.isfinite(rows).all(axis=1)])
 
 
-class _Ratio:
-    """The scaled logarithm of how much likelier an input is in one condition than in another.
+def _rival(
+    here: Condition, there: Condition
+) -> tuple[list[float], list[float], list[float], float, float, int]:
+    """Return what the core tells inputs of one condition by from those of another.
 
-    The scale is that of examples which the direction was not learned from, a part at a time: the
-    direction itself tells its own examples apart better than inputs that are to come.
+    The logarithm of how much likelier an input is there is scaled by that of examples which the
+    direction was not learned from, a part at a time: the direction itself tells its own examples
+    apart better than inputs that are to come.
     """
-
-    def __init__(self, here: Condition, there: Condition) -> None:
-        a, b = here.examples.astype(np.float64), there.examples.astype(np.float64)
-        held = [
-            _logs(a[k::_FOLDS], *_direction(_without(a, k), _without(b, k))) for k in range(_FOLDS)
-        ]
-        self._factor = _fair(np.concatenate(held))
-        self._direction, self._centre = _direction(a, b)
-
-    def __call__(self, rows: Floats) -> Floats:
-        return np.asarray(self._factor * _logs(rows, self._direction, self._centre), np.float64)
-
-    @staticmethod
-    def run(sums: Floats) -> int:
-        """Return how many of the latest sums are above zero, at least 1."""
-        below = np.flatnonzero(sums <= 0)
-        return max(1, len(sums) - (int(below[-1]) + 1 if below.size else 0))
+    a, b = here.examples.astype(np.float64), there.examples.astype(np.float64)
+    held = [_logs(a[k::_FOLDS], *_direction(_without(a, k), _without(b, k))) for k in range(_FOLDS)]
+    direction, centre = _direction(a, b)
+    mean = b.mean(axis=0)
+    spread = np.maximum(b.std(axis=0), 1e-6 + 1e-3 * np.abs(mean))
+    factor = _fair(np.concatenate(held))
+    return direction.tolist(), mean.tolist(), spread.tolist(), centre, factor, len(b)
 
 
 def _without(examples: Floats, fold: int) -> Floats:
@@ -281,9 +272,3 @@ def _earns(logs: Floats, factor: float) -> float:
     earned = np.exp(factor * logs)
     worst = np.sort(earned)[-2:].mean()
     return float((earned.sum() + worst) / (len(earned) + 1))
-
-
-def _cusum(steps: Floats) -> Floats:
-    """Return the sums that are let go below zero: shape as `steps`."""
-    total = np.cumsum(steps)
-    return np.asarray(total - np.minimum(np.minimum.accumulate(total), 0.0), np.float64)
