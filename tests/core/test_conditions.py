@@ -96,7 +96,8 @@ def test_a_stream_passes_where_its_latest_inputs_say_so() -> None:
 
 
 def test_a_gate_refuses_what_it_is_not_made_for() -> None:
-    for rows in (np.zeros((4, 2)), np.zeros((4, 3), np.float32), np.zeros(3)):
+    wrong: list[Any] = [np.zeros((4, 2)), np.zeros((4, 3), np.float32), np.zeros(3)]
+    for rows in wrong:
         with pytest.raises(TypeError, match="rows: expected"):
             gate().judge(rows)
     one = [1.0, 1.0]
