@@ -61,8 +61,6 @@ _SAMPLES_TO_LEARN: Final = 256
 """Of an operating condition that was accepted."""
 SIGNALS_EVERY: Final = 128
 """Predictions between two looks at a trouble that goes on, by which a regime may explain it."""
-_LOOK_EVERY: Final = 128
-"""Predictions between two looks at what is kept built of another condition that is known."""
 _LOOK_AGAIN: Final = 4
 """Predictions after a look at inputs before they may be found to have come elsewhere."""
 _RETURNS: Final = 8
@@ -194,7 +192,7 @@ def wake_at(state: LoopState) -> Wake:
     if state.learning is not None:
         due.append(state.learning.until)
     if state.learned:
-        due.append(state.looked_at + _LOOK_EVERY)
+        due.append(_next_look(state))
     if state.learned and (refine_at := adaptation.refines_at(state)) is not None:
         due.append(refine_at)
     waits_for_signals = state.trouble is not None and not state.is_damaged
@@ -421,8 +419,14 @@ def _looks_at_inputs(state: LoopState) -> bool:
     """Whether inputs have come to another condition, or it is time to look at what is kept."""
     if not _may_pass(state):
         return False
-    wait = _LOOK_AGAIN if state.now.has_passed else _LOOK_EVERY
-    return state.now.prediction >= state.looked_at + wait
+    due = state.looked_at + _LOOK_AGAIN if state.now.has_passed else _next_look(state)
+    return state.now.prediction >= due
+
+
+def _next_look(state: LoopState) -> int:
+    """Return the prediction at which what is kept is looked at next: the one of the signals."""
+    since = state.looked_at - (state.now.prediction - state.now.sample)
+    return state.looked_at + SIGNALS_EVERY - since % SIGNALS_EVERY
 
 
 # ---- 2. Weights and runtime are looked at
