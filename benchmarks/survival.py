@@ -7,6 +7,8 @@ Digits, and keyword spotting where its data is. `--parts` runs some of these:
 - ``campaign``: every attack alone and the combined campaign, as `selfheal-edge redteam` runs them;
 - ``owned``: an attacker owns all inputs for a simulated day, or half of them, and then one real
   drift in the rest and one real corruption come as well;
+- ``tails``: an attacker owns all inputs for an hour, at a prediction a second: what single calls of
+  `predict` take of their thread's CPU time;
 - ``quiet``: thirty device-days with known days and nights, and nothing else; with ``--long`` also
   2.6 million predictions;
 - ``drifts``: drifts of many kinds, in the same configuration, two days each.
@@ -35,7 +37,7 @@ from selfheal_edge.health import Prediction, Predictions
 from selfheal_edge.model import parts_of
 from selfheal_edge.redteam.scenarios.domain import Raw
 from selfheal_edge.redteam.scenarios.registry import SCENARIOS
-from selfheal_edge.redteam.survival.attack import Attacker, Setup
+from selfheal_edge.redteam.survival.attack import Attack, Attacker, Setup
 from selfheal_edge.redteam.survival.attacks.random_flips import RANDOM_FLIPS
 from selfheal_edge.redteam.survival.attacks.real_drift import REAL_DRIFT
 from selfheal_edge.redteam.survival.attacks.registry import attacks_for
@@ -46,14 +48,14 @@ from selfheal_edge.redteam.survival.contestants.defended import Defended
 from selfheal_edge.redteam.survival.life import Course, Lived, live, setup_of
 from selfheal_edge.redteam.survival.plan import Phase, Plan
 from selfheal_edge.redteam.survival.record import COMBINED, Record
-from selfheal_edge.redteam.survival.run import Arena, read_lines, run_campaign, summary_of
+from selfheal_edge.redteam.survival.run import Arena, hushed, read_lines, run_campaign, summary_of
 from selfheal_edge.redteam.survival.world import HOURS, Life, World
 
-PARTS: Final = ("campaign", "owned", "quiet", "drifts")
+PARTS: Final = ("campaign", "owned", "tails", "quiet", "drifts")
 TASKS: Final = ("digits", "KWS")
 OURS: Final = NAMES[0]
 LONG: Final = 86_400
-"""Predictions a day of the long quiet life: one a second, 2.6 million in 30 days."""
+"""Predictions a day of the long quiet life and of `tails`: one a second."""
 CAP: Final = 20_000_000
 WATCHED: Final = 12
 """Hours at the end of a drift in which what came back is counted."""
@@ -77,7 +79,7 @@ def worlds(life: Life) -> Iterator[tuple[str, World]]:
 
 
 class Timed(Defended):
-    """The guarded model, served by `predict`, with the seconds that each one took."""
+    """The guarded model, served by `predict`, with the CPU seconds of its thread for each."""
 
     def _open(self) -> SelfHealingModel:
         model: Any = super()._open()
@@ -87,9 +89,9 @@ class Timed(Defended):
         self.seconds: list[float] = getattr(self, "seconds", [])
 
         def timed(x: Raw) -> Prediction:
-            began = time.perf_counter()
+            began = time.thread_time()
             output = predict(x)
-            self.seconds.append(time.perf_counter() - began)
+            self.seconds.append(time.thread_time() - began)
             number, trusted = first + serving.hot.number, bool(serving.trusted.value)
             return Prediction(number, output, None, None, trusted, None, False, ())
 
@@ -136,13 +138,14 @@ def kept_records(
 ) -> Iterator[Record]:
     """Yield the record of each attack: what the file has, then the others, each kept there."""
     if kept is None:
-        yield from run_campaign(arena, campaign, jobs=jobs)
+        with hushed():
+            yield from run_campaign(arena, campaign, jobs=jobs)
         return
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.touch()
     done = read_lines(str(kept), arena.identity)
     yield from done
-    with kept.open("a", encoding="utf-8") as file:
+    with hushed(), kept.open("a", encoding="utf-8") as file:
         for record in run_campaign(arena, campaign, done=done, jobs=jobs):
             print(f"\n{json.dumps(record)}", file=file, flush=True)  # the last line may be cut off
             yield record
@@ -226,15 +229,38 @@ def _area(record: Record, name: str) -> float:
 # ---- Who owns the inputs
 
 
-def owned_rows(name: str, arena: Arena, *, quick: bool) -> list[Row]:
-    """Return what a day costs in which an attacker owns all inputs, or half of them."""
-    world = arena.world
-    attacks = [
+def senders(world: World) -> list[Attack]:
+    """Return the attacks that send inputs."""
+    return [
         attack
         for attack in attacks_for(world.domain.kind, world.kind)
         if type(attack.make(setup_of(world))).inputs is not Attacker.inputs
     ]
-    attacks = attacks[:1] if quick else attacks
+
+
+def tail_rows(name: str, arena: Arena, *, quick: bool) -> list[Row]:
+    """Return how much longer calls of `predict` take in an hour of which an attacker owns all."""
+    rows = []
+    hour = 1.0 / HOURS
+    for attack in senders(arena.world)[: 1 if quick else None]:
+        plan = Plan(attack.name, 2 * hour, (Phase(attack, hour, hour, share=1.0),))
+        found, device = lived(arena, plan)
+        before, under = device.seconds[: found.per_hour], device.seconds[found.per_hour :]
+        if not under:
+            continue
+        knowledge = attack.knowledge.replace("_", " ")
+        title = f"{name}, an hour of {attack.name}, {knowledge}"
+        for quantile in (0.9, 0.99):
+            was, now = np.quantile(before, quantile), np.quantile(under, quantile)
+            what = f"{title}: p{100 * quantile:.0f} of a prediction"
+            rows.append(Row(what, 100 * (now / was - 1), "% more", 10.0, False))
+    return rows
+
+
+def owned_rows(name: str, arena: Arena, *, quick: bool) -> list[Row]:
+    """Return what a day costs in which an attacker owns all inputs, or half of them."""
+    world = arena.world
+    attacks = senders(world)[: 1 if quick else None]
     rows = []
     shares, flash, slower = [], [], []
     drifts = corruptions = 0
@@ -392,6 +418,10 @@ def main() -> None:
             rows += drift_rows(name, arena, quick=quick)
         if quick:
             break
+    if "tails" in parts:
+        for name, world in worlds(dataclasses.replace(life, predictions_per_day=LONG)):
+            if name in arguments.tasks[: 1 if quick else None]:
+                rows += tail_rows(name, Arena(world, world.calibrate()), quick=quick)
     if "quiet" in parts:
         for name in TASKS[:1] if quick else arguments.tasks:
             rows += quiet_rows(name, life, 1.0 if quick else 30.0)
