@@ -410,6 +410,8 @@ class LoopExecutor:
             hot = self.serving.hot
             if self._kept is not None and self._kept.problems:
                 self.repairs.tell_problems(hot.number)
+            # Made before the lock is taken: a new one solves equations for some milliseconds.
+            watch = self.conditions.watch(self.state.condition) if self.state.learned else None
             with self._inference_lock:
                 if self.state.now.on_spare != self.serving.on_spare:
                     now = replace(self.state.now, on_spare=self.serving.on_spare)
@@ -417,23 +419,21 @@ class LoopExecutor:
                 wake = wake_at(self.state)
                 hot.due_number, hot.due_seconds, hot.awaits_calm, hot.passages_from = wake
                 hot.watched = False
-                self._watch_conditions()
+                self._watch_conditions(watch)
             if self.state.trouble is not self._judged_trouble:
                 self._judged_trouble = self.state.trouble
                 lock = self._inference_lock
                 self.labels.trouble_changed(self._judged_trouble, self.odd_since(), lock)
                 self._answer_suspects(self._judged_trouble)
 
-    def _watch_conditions(self) -> None:
+    def _watch_conditions(self, watch: _core.ConditionWatch | None) -> None:
         """Have each input looked at, where it may have come to a condition that is known."""
-        state, watch = self.state, None
-        if state.learned:
-            watch = self.conditions.watch(state.condition)
+        since = self.state.recovered_at
         if watch is not self._watch:
             self.serving.hot.watch(watch)
-        elif state.recovered_at == self._watched_since:
+        elif since == self._watched_since:
             return
-        self._watch, self._watched_since = watch, state.recovered_at
+        self._watch, self._watched_since = watch, since
         if watch is not None:
             watch.reset()
 

@@ -210,7 +210,7 @@ class KnownConditions:
     def watch(self, current: str) -> _core.ConditionWatch | None:
         """Return what looks at each input that is served; None where there is nothing to tell.
 
-        Another one whenever a condition is learned or forgotten. Called under the inference lock.
+        Another one whenever a condition is learned or forgotten, which takes some milliseconds.
 
         Parameters
         ----------
