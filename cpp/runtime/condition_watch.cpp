@@ -78,7 +78,9 @@ std::size_t ConditionWatch::memory_bytes() const noexcept {
   std::size_t total = sizeof *this + numbers_.memory_bytes() + gate_->memory_bytes() +
                       sizeof(double) * (all_.capacity() + rows_.capacity()) +
                       stretch_.capacity() * sizeof(double*);
-  for (const auto& log : logs_) total += sizeof log + sizeof(double) * log.capacity();
+  using Log = std::vector<double>;
+  total += logs_.capacity() * sizeof(Log);
+  for (const Log& log : logs_) total += log.capacity() * sizeof(double);
   return total;
 }
 

@@ -123,7 +123,7 @@ void ChannelNumbers::measure(const void* input, ElementType type,
   }
   const float* const x = values_.data();
   const std::size_t stride = size_ / channels_;
-  const auto each = static_cast<double>(values_.size() / channels_);
+  const double each = static_cast<double>(values_.size()) / static_cast<double>(channels_);
   const auto take = [&](std::size_t number, double divisor) {
     for (std::size_t c = 0; c < channels_; ++c) {
       numbers[stride * c + number] += std::exchange(totals_[c], 0.0) / divisor;
