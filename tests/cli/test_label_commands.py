@@ -50,8 +50,10 @@ with she.SelfHealingModel(
         model.feedback((int(found.labels[n]) + 5) % 10, id=int(found.ids[n]), source="kiosk")
     print("serving", *found.ids.tolist(), flush=True)
     for line in sys.stdin:
+        # First what was told: the pool that follows has it.
+        told = [one.outcome for one in model.events if one.kind == "request"]
         held = [[s.id, s.label, s.source] for s in model.trusted_pool.list()]
-        print(held, [one.outcome for one in model.events if one.kind == "request"], flush=True)
+        print(held, told, flush=True)
 """
 
 
