@@ -363,6 +363,7 @@ def test_signed_labels(opened: Open, parts: DigitsParts) -> None:
         committee.feedback_source("desk", b"z" * 16)
 
 
+@pytest.mark.filterwarnings("ignore:Setting the shape:DeprecationWarning")
 def test_answers_that_are_kept_stay_as_they_were(opened: Open, parts: DigitsParts) -> None:
     committee = she.SelfHealingEnsemble(opened("cnn", "mlp"))
     kept = [ask(committee, parts.heldout[n : n + 1]) for n in range(4)]
