@@ -84,20 +84,7 @@ CALLS: dict[str, Callable[[she.SelfHealingModel, Array], object]] = {
 
 @pytest.mark.parametrize("times", [80, pytest.param(800, marks=pytest.mark.long)])
 @pytest.mark.parametrize("mode", ["inline", "background"])
-@pytest.mark.parametrize(
-    "call",
-    [
-        pytest.param(
-            call,
-            marks=pytest.mark.xfail(
-                sys.version_info >= (3, 13) and call == "scrub",
-                reason="there an interrupted scrub leaves its locks behind, every other time",
-                strict=False,
-            ),
-        )
-        for call in CALLS
-    ],
-)
+@pytest.mark.parametrize("call", CALLS)
 def test_no_lock_is_left_behind(
     digits_baseline: she.Baseline,
     samples: Array,

@@ -97,8 +97,9 @@ class Weights(Generations):
             for image in self._images.values():
                 if heal:
                     found += image.step(live_bytes, behind_bytes)
-                elif seen := image.look(live_bytes):
-                    found += image.compared(seen, self.active)
+                else:
+                    seen = image.look(live_bytes)
+                    found += image.compared(seen, self.active) if seen else ()
         return found
 
     def idle(self, seconds: float, heal: Heal) -> tuple[CorruptBlock, ...]:
@@ -119,12 +120,18 @@ class Weights(Generations):
 
     def check(self, *, heal: bool = False) -> tuple[CorruptBlock, ...]:
         """Check every live byte now; repair what does not hold, or nothing."""
-        found: tuple[CorruptBlock, ...] = ()
         with self._lock:
-            for image in self._images.values():
-                if blocks := image.image.check():
-                    found += image.compared(image.describe(blocks), self.active)
+            found = self._compared()
         return self.heal_blocks(found) if heal and found else found
+
+    def _compared(self) -> tuple[CorruptBlock, ...]:
+        # A call of its own: on Python 3.13 a loop that ends with an `if` without `else` has a jump
+        # at which what a signal's handler raises leaves a `with` block without its `__exit__`.
+        found: tuple[CorruptBlock, ...] = ()
+        for image in self._images.values():
+            if blocks := image.image.check():
+                found += image.compared(image.describe(blocks), self.active)
+        return found
 
     def mend(self) -> tuple[CorruptBlock, ...]:
         """Check every byte of the images and of all that guards them, and heal at once.

@@ -322,9 +322,9 @@ class LoopExecutor:
         monitor = self._monitor
         if isinstance(monitor, PerformanceMonitor):
             with self._inference_lock:
-                for name in {regime.name for regime in monitor.regimes.regimes} - known:
-                    if is_condition(name):
-                        monitor.forget(name)
+                held = {regime.name for regime in monitor.regimes.regimes} - known
+                for name in filter(is_condition, held):
+                    monitor.forget(name)
 
     def found(self, blocks: tuple[CorruptBlock, ...]) -> None:
         """Handle what a sweep found beside the inferences."""
