@@ -13,7 +13,8 @@ namespace selfheal::runtime {
 /// Looks at every input that is served: has it come to another condition that a repair is known
 /// for? Of the latest inputs since reset(), at most ConditionGate::kStretch.
 ///
-/// Takes what ChannelNumbers takes, and some 0.2 us for each rival. Memory fixed at construction.
+/// Takes what ChannelNumbers takes, and a pass over the stretch for each rival. Memory fixed at
+/// construction.
 class ConditionWatch {
  public:
   /// type: of the model's first input. step: every so many numbers of an input are looked at; the

@@ -87,7 +87,7 @@ TEST_CASE("an inference whose input has come elsewhere stops, from the number th
   in.insert(in.end(), far.begin(), far.end());
   std::vector<std::byte> out(in.size());
   model.feed(in, out);
-  CHECK(model.serve(0, 20, 0.0).next == 20);  // nobody has asked for it
+  CHECK(model.serve(0, 20, 0.0).next == 20);
   model.path.passages_from = 25;
   const HotPath::Progress progress = model.serve(20, 40, 0.0);
   CHECK(progress.next == 25);

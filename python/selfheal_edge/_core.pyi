@@ -3607,7 +3607,7 @@ class ChannelNumbers(metaclass=_Pybind11Type):
         zero_point: float,
     ) -> None: ...
     def measure(self, inputs: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """Return the numbers of raw inputs, shape (n, size), some 1 ns an element.
+        """Return the numbers of raw inputs, shape (n, size), some 3 ns an element.
 
         Parameters
         ----------

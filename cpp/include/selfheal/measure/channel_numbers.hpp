@@ -20,7 +20,7 @@ struct InputAxes {
 /// A channel of one element has a mean alone.
 ///
 /// What is not finite counts as 0, what lies beyond 1e12 as that. Memory: four bytes an element,
-/// allocated at construction. Some 1 ns an element without wide registers.
+/// allocated at construction. Some 3 ns an element.
 class ChannelNumbers {
  public:
   /// Throws std::invalid_argument.
